@@ -1,0 +1,50 @@
+# Two commands do everything on a machine with only Python and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+DATA ?=
+
+.PHONY: help demo test check bench format clean
+
+help:
+	@echo "make demo             learn from a stream of conversations, before your eyes (about 3 minutes)"
+	@echo "make test             run the tests, with coverage"
+	@echo "make check            lint, types, layering, documentation"
+	@echo "make bench DATA=DIR   run the benchmarks; DIR holds clinc150/ (train.jsonl, test.jsonl)"
+	@echo "make format           format the code"
+	@echo "make clean            remove what the other targets made"
+
+demo: $(VENV)/.installed
+	$(BIN)/karen-learner demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/docs tests/cli/test_cli_docs.py -k "not examples_run"
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA),)
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-home training metrics .pytest_cache .mypy_cache .ruff_cache .coverage
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check,bench]"
+	touch $@ $(VENV)/.installed

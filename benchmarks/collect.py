@@ -1,0 +1,269 @@
+"""How many turns a second are remembered durably, and how long each caller waits.
+
+    python benchmarks/collect.py [--store] [--analysis]
+
+Without an option, both. `--store` measures the memory store alone: callers that each await their own
+`add_turn` before the next. Beside it, in the same run and on the same tables, every turn in a transaction of
+its own through plain aiosqlite with the same pragmas. Rounds of both alternate, so that both meet the same
+machine.
+
+`--analysis` measures whole turns: `collect_conversation_metadata` from the same callers (three pipes,
+linguistic features, stored durably), beside bare `nlp.pipe` with the same model on the same texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiosqlite
+import spacy
+
+from karen_learner import AutonomousLearner, create_autonomous_learner
+from karen_learner.memory import SqlMemoryStore, open_store
+from karen_learner.memory.engine import WRITER_PRAGMAS
+from karen_learner.records import ConversationMetadata, Entity, Turn, UserFeedback, utc_now
+from karen_learner.settings import load_settings
+
+TENANT = "tenant_123"
+TARGET_PER_S = 20_000
+TARGET_P99_MS = 10.0
+TARGET_RATIO = 20.0
+TARGET_OF_BARE = 0.8
+CORPUS = Path(__file__).parent.parent / "corpus" / "telecom" / "train.jsonl"
+
+Add = Callable[[Turn], Awaitable[object]]
+
+
+@dataclass
+class Measured:
+    """Rates (turns a second) by round, and the waiting times of all calls (seconds)."""
+
+    rates: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+    def wait_ms(self, share: float) -> float:
+        """The waiting time that this share of the calls does not exceed."""
+        return sorted(self.waits)[min(int(share * len(self.waits)), len(self.waits) - 1)] * 1e3
+
+
+def make_turn(*, with_feedback: bool = True) -> Turn:
+    """A turn of ordinary size (about 1 kB as JSON) with an id of its own."""
+    feedback = UserFeedback(satisfaction_score=0.9, response_quality=0.8) if with_feedback else None
+    metadata = ConversationMetadata(
+        conversation_id="conversation-1",
+        turn_id=uuid.uuid4().hex,
+        tenant_id=TENANT,
+        user_id="user_123",
+        intent_detected="optimize_code",
+        intent_confidence=0.91,
+        sentiment_detected="neutral",
+        sentiment_confidence=0.83,
+        persona_selected="assistant",
+        user_satisfaction=feedback and feedback.satisfaction_score,
+        response_quality=feedback and feedback.response_quality,
+        entities_extracted=(("Python", "LANGUAGE"),),
+        linguistic_features={"tokens": 8, "type_token_ratio": 0.875, "question": True, "language": "en"},
+        feedback_provided=with_feedback,
+        correction_needed=False,
+        degraded=False,
+        model_version="v0001",
+        occurred_at=utc_now(),
+    )
+    return Turn(
+        metadata=metadata,
+        user_text="How do I optimize this Python code?",
+        assistant_response="Here are some techniques: measure first, then change one thing at a time. " * 2,
+        entities=(Entity(start=23, end=29, label="LANGUAGE", text="Python"),),
+        feedback=feedback,
+    )
+
+
+async def measure(add: Add, turns: Sequence[Turn], *, callers: int, into: Measured) -> None:
+    """Let `callers` callers add the turns, each awaiting its own before the next."""
+    waiting = iter(turns)
+
+    async def caller() -> None:
+        for turn in waiting:
+            begun = time.perf_counter()
+            await add(turn)
+            into.waits.append(time.perf_counter() - begun)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    into.rates.append(len(turns) / (time.perf_counter() - begun))
+
+
+class RowByRow:
+    """Each turn in its own transaction: what a store without group commit does."""
+
+    def __init__(self, driver: aiosqlite.Connection, tenant: int) -> None:
+        self._driver = driver
+        self._tenant = tenant
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, file: Path) -> RowByRow:
+        driver = await aiosqlite.connect(file, isolation_level=None)
+        for pragma in WRITER_PRAGMAS:
+            await driver.execute_fetchall(pragma)
+        ((tenant,),) = await driver.execute_fetchall("SELECT tenant FROM tenants")
+        return cls(driver, tenant)
+
+    async def add(self, turn: Turn) -> None:
+        body = turn.model_dump_json()
+        async with self._turn:
+            await self._driver.execute_fetchall("BEGIN IMMEDIATE")
+            await self._driver.execute_fetchall(
+                "INSERT INTO turns (tenant, turn_id, awaiting_curation, has_words, revision, body) "
+                "VALUES (?, ?, 1, 1, 0, ?) ON CONFLICT DO NOTHING RETURNING seq",
+                (self._tenant, turn.turn_id, body),
+            )
+            await self._driver.execute_fetchall(
+                "INSERT INTO counters (tenant, family, name, value) VALUES (?1, 'turns', 'turns', 1), "
+                "(?1, 'turns', 'with_feedback', 1), (?1, 'turns', 'awaiting_curation', 1) "
+                "ON CONFLICT DO UPDATE SET value = value + excluded.value",
+                (self._tenant,),
+            )
+            await self._driver.commit()
+
+    async def close(self) -> None:
+        await self._driver.close()
+
+
+async def compare_store(folder: Path, *, rounds: int, turns: int, callers: int) -> tuple[Measured, Measured]:
+    """The store and the row-by-row way, in alternating rounds. Every acknowledged turn is checked."""
+    grouped, single = Measured(), Measured()
+    settings = load_settings().store
+    async with open_store(folder / "karen.db", settings) as store:
+        await store.add_turn(make_turn())
+        rows = await RowByRow.open(folder / "karen.db")
+        for _ in range(rounds):
+            batch = [make_turn() for _ in range(turns)]
+            await measure(store.add_turn, batch, callers=callers, into=grouped)
+            few = [make_turn() for _ in range(max(turns // 20, callers))]
+            await measure(rows.add, few, callers=callers, into=single)
+        await rows.close()
+        await check(store, 1 + len(grouped.waits) + len(single.waits))
+    return grouped, single
+
+
+async def check(store: SqlMemoryStore, expected: int) -> None:
+    """Raise when anything that was acknowledged is missing."""
+    kept = 0
+    async for _ in store.turns(TENANT):
+        kept += 1
+    if not kept == expected == (await store.counts(TENANT)).turns:
+        raise RuntimeError(f"{expected} turns were acknowledged, {kept} are there")
+
+
+def print_store(grouped: Measured, single: Measured, *, callers: int) -> None:
+    """The table, with what was aimed at."""
+    print(
+        f"{callers} callers, each awaiting its own turn; {len(grouped.waits):,} turns, all found afterwards"
+    )
+    print(f"{'':24}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
+    for name, one in (("group commit", grouped), ("a transaction per turn", single)):
+        waits = "".join(f"{one.wait_ms(share):9.2f}" for share in (0.5, 0.99, 1.0))
+        print(f"{name:24}{one.rate:10,.0f}{waits}")
+    ratio = grouped.rate / single.rate
+    print(f"best round: {max(grouped.rates):,.0f} turns/s; ratio of the medians: {ratio:.1f}")
+    print(f"aims: {TARGET_PER_S:,} turns/s, p99 {TARGET_P99_MS:.0f} ms, ratio {TARGET_RATIO:.0f}")
+
+
+def run_store(options: argparse.Namespace) -> None:
+    """`--store`: the memory store alone."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        compared = asyncio.run(
+            compare_store(Path(folder), rounds=options.rounds, turns=options.turns, callers=options.callers)
+        )
+    print_store(*compared, callers=options.callers)
+
+
+async def compare_analysis(folder: Path, *, rounds: int, callers: int) -> tuple[Measured, list[float]]:
+    """Turns with analysis, and the rates of bare `nlp.pipe`, in alternating rounds."""
+    rows = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
+    texts = [row["text"] for row in rows]
+    whole, bare = Measured(), []
+    quick = {"training.n_iter": 1, "training.min_updates": 0, "gate.max_cross_validated": 0}
+    async with create_autonomous_learner(folder, overrides=quick) as learner:
+        await learner.bootstrap(TENANT, rows)
+        nlp = spacy.load((await learner.versions(TENANT))[0].path)
+        for number in range(rounds + 1):
+            begun = time.perf_counter()
+            for _ in nlp.pipe(texts, batch_size=64):
+                pass
+            rate = len(texts) / (time.perf_counter() - begun)
+            measured = Measured()
+            await measure_turns(learner, texts, callers=callers, into=measured)
+            if number > 0:  # the first round warms both up
+                bare.append(rate)
+                whole.rates += measured.rates
+                whole.waits += measured.waits
+    return whole, bare
+
+
+async def measure_turns(
+    learner: AutonomousLearner, texts: Sequence[str], *, callers: int, into: Measured
+) -> None:
+    """Let the callers collect one turn for each text."""
+    waiting = iter(texts)
+
+    async def caller(number: int) -> None:
+        for text in waiting:
+            begun = time.perf_counter()
+            await learner.collect_conversation_metadata(TENANT, text, "Let me see.", f"user_{number}")
+            into.waits.append(time.perf_counter() - begun)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(caller(number) for number in range(callers)))
+    into.rates.append(len(texts) / (time.perf_counter() - begun))
+
+
+def run_analysis(options: argparse.Namespace) -> None:
+    """`--analysis`: whole turns."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        whole, bare = asyncio.run(
+            compare_analysis(Path(folder), rounds=options.rounds, callers=options.callers)
+        )
+    ratios = [ours / theirs for ours, theirs in zip(whole.rates, bare, strict=True)]
+    print(f"{'':24}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}")
+    print(
+        f"{'collect with analysis':24}{whole.rate:10,.0f}{whole.wait_ms(0.5):9.1f}{whole.wait_ms(0.99):9.1f}"
+    )
+    print(f"{'bare nlp.pipe':24}{statistics.median(bare):10,.0f}")
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"ratio, round by round: median {statistics.median(ratios):.2f} ({spread})")
+    print(f"aim: {TARGET_OF_BARE}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--store", action="store_true", help="the memory store alone")
+    parser.add_argument("--analysis", action="store_true", help="whole turns, against bare nlp.pipe")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--turns", type=int, default=6_400, help="turns in a round")
+    parser.add_argument("--callers", type=int, default=64)
+    parser.add_argument("--folder", help="where the database is made (default: the temporary folder)")
+    options = parser.parse_args()
+    both = options.store == options.analysis
+    if options.store or both:
+        run_store(options)
+    if options.analysis or both:
+        run_analysis(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Run every benchmark, one after the other: `make bench DATA=DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SHIPPED = HERE.parent / "corpus" / "telecom"
+SCRIPTS = ("collect.py", "responsiveness.py", "million.py", "crash.py")
+HABITS = (
+    "--shots",
+    "10",
+    "--correction-rate",
+    "0.3",
+    "--rating-rate",
+    "0.3",
+    "--noise",
+    "0.05",
+    "--cycles",
+    "10",
+)
+WHERE = "the set is at github.com/clinc/oos-eval, CC BY 3.0; DATA/clinc150 holds train.jsonl and test.jsonl"
+
+
+def simulation(data: Path | None) -> list[str]:
+    """The command of the simulation, on clinc150 where it is."""
+    corpus = data / "clinc150" if data is not None else SHIPPED
+    if not (corpus / "train.jsonl").is_file():
+        raise SystemExit(f"there is no {corpus / 'train.jsonl'}: {WHERE}")
+    if data is None:
+        print(f"no DATA given: the simulation runs on the shipped corpus ({WHERE})")
+    return ["-m", "karen_learner.cli", "simulate", str(corpus), *HABITS]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=None)
+    options = parser.parse_args()
+    commands = [simulation(options.data), *([str(HERE / script)] for script in SCRIPTS)]
+    failed = 0
+    for command in commands:
+        print(f"\n== {' '.join(command)}", flush=True)
+        failed += subprocess.run([sys.executable, *command], check=False).returncode != 0
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

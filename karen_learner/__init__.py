@@ -1,0 +1,98 @@
+"""spaCy language understanding that learns from its own conversations, and never gets worse for it.
+
+Start with `create_autonomous_learner`. Everything public is named here; the names are imported when they
+are first used, so that `import karen_learner` does not load spaCy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from karen_learner.analysis import Analyzer, SpacyAnalyzer, create_spacy_analyzer
+    from karen_learner.collection import ConversationMetadataCollector
+    from karen_learner.factory import create_autonomous_learner
+    from karen_learner.learner import AutonomousLearner, HostMemory
+    from karen_learner.memory import MemoryStore
+    from karen_learner.pipeline import IncrementalTrainingPipeline
+    from karen_learner.records import (
+        Analysis,
+        ConversationMetadata,
+        Entity,
+        IngestReport,
+        LabelledText,
+        LearningCycleResult,
+        LearningMetrics,
+        LearningPlan,
+        ModelVersion,
+        TenantStatus,
+        UserFeedback,
+        ValidationResult,
+    )
+    from karen_learner.settings import Settings, load_settings
+    from karen_learner.validation import ModelValidator
+
+_HOMES = {
+    "Analysis": "records",
+    "Analyzer": "analysis",
+    "AutonomousLearner": "learner",
+    "ConversationMetadata": "records",
+    "ConversationMetadataCollector": "collection",
+    "Entity": "records",
+    "HostMemory": "learner",
+    "IncrementalTrainingPipeline": "pipeline",
+    "IngestReport": "records",
+    "LabelledText": "records",
+    "LearningCycleResult": "records",
+    "LearningMetrics": "records",
+    "LearningPlan": "records",
+    "MemoryStore": "memory",
+    "ModelValidator": "validation",
+    "ModelVersion": "records",
+    "Settings": "settings",
+    "SpacyAnalyzer": "analysis",
+    "TenantStatus": "records",
+    "UserFeedback": "records",
+    "ValidationResult": "records",
+    "create_autonomous_learner": "factory",
+    "create_spacy_analyzer": "analysis",
+    "load_settings": "settings",
+}
+
+__all__ = [
+    "Analysis",
+    "Analyzer",
+    "AutonomousLearner",
+    "ConversationMetadata",
+    "ConversationMetadataCollector",
+    "Entity",
+    "HostMemory",
+    "IncrementalTrainingPipeline",
+    "IngestReport",
+    "LabelledText",
+    "LearningCycleResult",
+    "LearningMetrics",
+    "LearningPlan",
+    "MemoryStore",
+    "ModelValidator",
+    "ModelVersion",
+    "Settings",
+    "SpacyAnalyzer",
+    "TenantStatus",
+    "UserFeedback",
+    "ValidationResult",
+    "create_autonomous_learner",
+    "create_spacy_analyzer",
+    "load_settings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

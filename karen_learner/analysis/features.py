@@ -1,0 +1,162 @@
+"""Linguistic features of a text: numbers and flags for monitoring and for choosing an answer.
+
+They must be cheap, for every text that is analysed pays for them: about 15 µs at ten tokens. So words
+are compared and looked up by their hashes, and strings are not made of them.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from functools import cache
+from operator import ne
+
+from spacy.strings import get_string_id
+from spacy.tokens import Doc
+
+from karen_learner.analysis.word_tables import WordTables, word_tables
+
+Value = int | float | bool | str
+
+_SENTENCE_END = re.compile(r"[.!?…。！？؟]+(?=\s|$)")
+_LOWER, _UPPER = string.ascii_lowercase.encode(), string.ascii_uppercase.encode()
+_EMOJI = re.compile(
+    "[\U0001f300-\U0001f5ff\U0001f600-\U0001f64f\U0001f680-\U0001f6ff\U0001f900-\U0001faff"
+    "\U0001f1e6-\U0001f1ff\u2600-\u27bf\u2b50\u2b55]"
+)
+
+_QUESTION_WORDS = "what who whom whose which when where why how"
+# "do" and "have" also open orders ("do it", "have the bill sent"): only a clear subject makes a question.
+_SUBJECTS = "i you he she we they anyone anybody any"
+_MORE_SUBJECTS = "it this that these those there the my your his her our their a an someone"
+_AUXILIARIES = {
+    "do have": _SUBJECTS,
+    "is are am was were does did can could will would should shall may might must has had": (
+        f"{_SUBJECTS} {_MORE_SUBJECTS}"
+    ),
+}
+_NEGATIONS = {
+    "en": "not n't nt no never none nobody nothing nowhere neither nor cannot without",
+    "de": "nicht kein keine keinen keinem keiner nie niemals niemand nichts weder ohne",
+    "es": "no nunca jamás nada nadie ninguno ninguna tampoco ni sin",
+    "fr": "ne n' pas jamais rien personne aucun aucune ni sans",
+    "it": "non mai niente nulla nessuno nessuna né senza",
+    "nl": "niet geen nooit niets niemand noch zonder",
+    "pt": "não nunca jamais nada ninguém nenhum nenhuma nem sem",
+}
+
+
+def linguistic_features(doc: Doc, *, text: str | None = None) -> dict[str, Value]:
+    """What can be told of a text without a model. `text` saves reassembling it from the tokens.
+
+    Always: `chars`, `sentences` (an estimate), `question`, `exclamation`, `uppercase_ratio` (of the
+    letters), `emoji`, `tokens`, `mean_token_length` (characters), `type_token_ratio`. Where the
+    language has words for it: `negation`. Where the pipeline has lemmas or spacy-lookups-data a table:
+    `lemma_ratio` (distinct lemmas per token) and `inflected_ratio`. Where there is a frequency table:
+    `mean_log_prob` (natural logarithm of the unigram probability) and `rare_ratio`.
+    """
+    text = doc.text if text is None else text
+    language = doc.vocab.lang
+    tables = word_tables(language)
+    words = [token.lower for token in doc]
+    features = surface_features(text)
+    _add_token_features(features, text, words, language)
+    if words:
+        _add_lemma_features(features, doc, words, tables)
+        _add_probability_features(features, words, tables)
+    return features
+
+
+def surface_features(text: str) -> dict[str, Value]:
+    """Those features that need no tokens."""
+    return {
+        "chars": len(text),
+        "sentences": _count_sentences(text),
+        "question": "?" in text or "？" in text or "؟" in text,
+        "exclamation": "!" in text or "！" in text,
+        "uppercase_ratio": _uppercase_ratio(text),
+        "emoji": 0 if text.isascii() else len(_EMOJI.findall(text)),
+    }
+
+
+def _count_sentences(text: str) -> int:
+    """Runs of closing marks, and what stands unclosed at the end."""
+    ends = _SENTENCE_END.findall(text)
+    stripped = text.rstrip()
+    unclosed = bool(stripped) and stripped[-1] not in ".!?…。！？؟"
+    return len(ends) + unclosed
+
+
+def _uppercase_ratio(text: str) -> float:
+    if text.islower():
+        return 0.0
+    # Deleting bytes is ten times as fast as asking character by character.
+    if text.isascii():
+        raw = text.encode()
+        upper = len(raw) - len(raw.translate(None, _UPPER))
+        letters = upper + len(raw) - len(raw.translate(None, _LOWER))
+    else:
+        upper, letters = sum(map(str.isupper, text)), sum(map(str.isalpha, text))
+    return upper / letters if letters else 0.0
+
+
+def _add_token_features(features: dict[str, Value], text: str, words: list[int], language: str) -> None:
+    count = len(words)
+    features["tokens"] = count
+    features["mean_token_length"] = len("".join(text.split())) / count if count else 0.0
+    features["type_token_ratio"] = len(set(words)) / count if count else 0.0
+    negations = _negations(language)
+    if negations:
+        features["negation"] = not negations.isdisjoint(words)
+    if language == "en" and _opens_as_question(words):
+        features["question"] = True
+
+
+def _add_lemma_features(features: dict[str, Value], doc: Doc, words: list[int], tables: WordTables) -> None:
+    lemmas = _lemmas(doc, words, tables)
+    if lemmas:
+        features["lemma_ratio"] = len(set(lemmas)) / len(words)
+        features["inflected_ratio"] = sum(map(ne, lemmas, words)) / len(words)
+
+
+def _lemmas(doc: Doc, words: list[int], tables: WordTables) -> list[int]:
+    """Hashes of lemmas: the pipeline's own, else those of the table, else none."""
+    if doc[0].lemma:
+        return [get_string_id(token.lemma_.lower()) for token in doc]
+    if tables.lemmas:
+        return list(map(tables.lemmas.get, words, words))
+    return []
+
+
+def _add_probability_features(features: dict[str, Value], words: list[int], tables: WordTables) -> None:
+    if not tables.log_prob:
+        return
+    known, unknown, rare_below = tables.log_prob.get, tables.unknown, tables.rare_below
+    probabilities = [known(word, unknown) for word in words]
+    features["mean_log_prob"] = sum(probabilities) / len(words)
+    features["rare_ratio"] = sum([value < rare_below for value in probabilities]) / len(words)
+
+
+@cache
+def _negations(language: str) -> frozenset[int]:
+    return _hashes(_NEGATIONS.get(language, ""))
+
+
+def _hashes(words: str) -> frozenset[int]:
+    return frozenset(map(get_string_id, words.split()))
+
+
+_QUESTION_WORD_HASHES = _hashes(_QUESTION_WORDS)
+_INVERTED = {first: _hashes(after) for firsts, after in _AUXILIARIES.items() for first in _hashes(firsts)}
+_NOT = get_string_id("n't")
+
+
+def _opens_as_question(words: list[int]) -> bool:
+    """An English question word, or an auxiliary before its subject ("is my", "don't you")."""
+    if not words or words[0] in _QUESTION_WORD_HASHES:
+        return bool(words)
+    subjects = _INVERTED.get(words[0])
+    if subjects is None or len(words) < 2:
+        return False
+    subject = words[2] if words[1] == _NOT and len(words) > 2 else words[1]
+    return subject in subjects

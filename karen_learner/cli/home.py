@@ -1,0 +1,95 @@
+"""`init`: a home with its folder, its database and a settings file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import RenderableType
+
+from karen_learner.cli.exits import ExitCode
+from karen_learner.cli.invocation import SETTINGS_FILE, Invocation
+from karen_learner.cli.options import with_common_options
+from karen_learner.cli.render import command_line, facts, text
+
+if TYPE_CHECKING:
+    from karen_learner.learner import AutonomousLearner
+
+PREAMBLE = """\
+# The settings of this home, each with its default. To change one, remove the # at the start of its
+# line (and of the line with its [section], where that has one), and write the value that you want.
+# What stays commented out follows the defaults of the installed release.
+"""
+EXAMPLE_LINE = '{"text": "where is my bill?", "intent": "billing", "sentiment": "neutral", "entities": []}'
+
+
+@with_common_options
+def init(run: Invocation) -> int:
+    """Make a home: the folder, the database, and a commented settings file. Harmless when repeated."""
+    home = run.home
+    home.mkdir(parents=True, exist_ok=True)
+    is_new_file = write_settings_file(home / SETTINGS_FILE)
+    document = run.run(_describe, create=True) | {
+        "settings_file": str(home / SETTINGS_FILE),
+        "settings_file_written": is_new_file,
+    }
+    run.output.result(document, *_shown(home, document))
+    return ExitCode.OK
+
+
+async def _describe(learner: AutonomousLearner) -> dict[str, Any]:
+    return {
+        "home": str(learner.layout.home),
+        "database": None if learner.settings.store.url else str(learner.layout.database),
+        "tenants": len(await learner.tenants()),
+    }
+
+
+def _shown(home: Path, document: dict[str, Any]) -> list[RenderableType]:
+    written = "" if document["settings_file_written"] else " (kept as it was)"
+    return [
+        facts(
+            [
+                ("home", document["home"]),
+                ("database", document["database"] or "as store.url says"),
+                ("settings", f"{document['settings_file']}{written}"),
+            ]
+        ),
+        text(""),
+        text("Next, teach a tenant from a file of labelled texts, one JSON object a line:"),
+        text(f"  {EXAMPLE_LINE}", "dim"),
+        text(f"  {command_line(home, 'bootstrap', 'my-tenant', 'examples.jsonl')}", "bold"),
+    ]
+
+
+def write_settings_file(path: Path) -> bool:
+    """Write the defaults, commented out, to `path`; False if there is a file already."""
+    from karen_learner.settings import shipped_configs
+
+    content = commented_out((shipped_configs() / "default.cfg").read_text(encoding="utf-8"))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    return True
+
+
+def commented_out(defaults: str) -> str:
+    """A settings file that says what the defaults are and sets nothing.
+
+    The headers of sections stay, so that uncommenting one line is enough, except those of mappings
+    (`[personas.rules]`): an empty mapping would replace the default one.
+    """
+    _, _, settings = defaults.partition("\n\n")
+    return PREAMBLE + "\n" + "\n".join(map(_commented_line, settings.splitlines())) + "\n"
+
+
+def _commented_line(line: str) -> str:
+    is_plain_header = line.startswith("[") and "." not in line
+    return line if not line or line.startswith("#") or is_plain_header else f"#{line}"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(init)

@@ -1,0 +1,108 @@
+"""What is seen of long work while it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from karen_learner.cli.output import Output
+
+if TYPE_CHECKING:
+    from karen_learner.events import Event, StageStarted, TrainingProgressed
+    from karen_learner.records import Task
+
+logger = logging.getLogger(__name__)
+
+LINES_PER_UPDATE = 100
+CHUNK_BYTES = 1 << 20
+
+
+class LearningProgress:
+    """Subscribes to a learner's events and draws a bar for each task that is trained."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._stage: TaskID | None = None
+        self._tasks: dict[Task, TaskID] = {}
+
+    def __call__(self, event: Event) -> None:
+        from karen_learner.events import StageStarted, TrainingProgressed  # `--help` needs no pydantic
+
+        if isinstance(event, StageStarted):
+            self._show_stage(event)
+        elif isinstance(event, TrainingProgressed):
+            self._show_pass(event)
+
+    def _show_stage(self, event: StageStarted) -> None:
+        logger.info("cycle %s: %s", event.cycle_id, event.stage)
+        if self._stage is not None:
+            self._bars.update(self._stage, total=1, completed=1)
+        self._stage = self._bars.add_task(event.stage, total=None, told="")
+
+    def _show_pass(self, event: TrainingProgressed) -> None:
+        told = _told(event)
+        logger.debug("%s: pass %d of %d, %s", event.task, event.iteration, event.total, told)
+        bar = self._tasks.get(event.task)
+        if bar is None:
+            bar = self._tasks[event.task] = self._bars.add_task(f"  {event.task}", total=event.total, told="")
+        self._bars.update(bar, completed=event.iteration, told=told)
+
+
+def _told(event: TrainingProgressed) -> str:
+    score = "" if event.score is None else f", dev score {event.score:.3f}"
+    return f"loss {event.loss:.3g}, {event.words_per_second:,.0f} words/s{score}"
+
+
+@contextmanager
+def learning_progress(output: Output) -> Iterator[LearningProgress]:
+    """Bars for the stages and passes of a cycle."""
+    with output.progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
+        TimeElapsedColumn(),
+    ) as bars:
+        yield LearningProgress(bars)
+
+
+@contextmanager
+def line_progress(output: Output, path: Path) -> Iterator[Callable[[int], None]]:
+    """A bar over the lines of a file: call what is given with the number of lines read so far."""
+    with output.progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=40),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ) as bars:
+        total = None if bars.disable else count_lines(path)
+        bar = bars.add_task("reading", total=total)
+
+        def on_lines(count: int) -> None:
+            if count % LINES_PER_UPDATE == 0:
+                bars.update(bar, completed=count)
+
+        yield on_lines
+
+
+def count_lines(path: Path) -> int | None:
+    """How many lines a text file has; None for a binary one. Reads the file in chunks."""
+    if path.suffix == ".spacy":
+        return None
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))

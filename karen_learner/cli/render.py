@@ -1,0 +1,244 @@
+"""Records as tables and paragraphs. Whatever a user wrote passes through `visible`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from karen_learner.cli.visible import shortened, visible
+
+if TYPE_CHECKING:
+    from karen_learner.records import (
+        Analysis,
+        IngestReport,
+        LearningMetrics,
+        LearningPlan,
+        ModelVersion,
+        TenantStatus,
+    )
+
+STATUS_STYLES = {
+    "deployed": "bold green",
+    "rejected": "bold yellow",
+    "skipped": "bold cyan",
+    "failed": "bold red",
+    "rolled_back": "bold magenta",
+}
+TOLD_LINES = 20
+TEXT_CHARS = 72
+
+
+def text(value: object, style: str = "") -> Text:
+    """Any value as text in which nothing is markup."""
+    return Text("" if value is None else visible(str(value)), style=style)
+
+
+def table(*columns: str, title: str = "", numbers: Iterable[str] = ()) -> Table:
+    """An empty table; the columns named in `numbers` are aligned to the right."""
+    right = set(numbers)
+    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def row(to: Table, *cells: object) -> None:
+    """A row of safe cells. None is shown as a dash."""
+    to.add_row(*(cell if isinstance(cell, Text) else text("-" if cell is None else cell) for cell in cells))
+
+
+def facts(pairs: Iterable[tuple[str, object]], *, title: str = "") -> Table:
+    """Names and values, one a line; what is None is left out."""
+    made = Table(title=title or None, title_justify="left", box=None, show_header=False, pad_edge=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        if value is not None:
+            made.add_row(name, value if isinstance(value, Text) else text(value))
+    return made
+
+
+def score(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def moment(value: datetime | None) -> str | None:
+    """UTC to the second."""
+    return None if value is None else f"{value:%Y-%m-%d %H:%M:%S}Z"
+
+
+def command_line(home: Path, *words: str) -> str:
+    """A command to type next, quoted for a shell."""
+    at = () if home == Path() else ("--home", str(home))
+    return shlex.join(["karen-learner", *at, *words])
+
+
+def status(tenant: TenantStatus) -> list[RenderableType]:
+    """What the engineer on call wants to see first."""
+    champion, counts = tenant.champion, tenant.counts
+    states = ", ".join(f"{count} {state}" for state, count in counts.examples.items() if count)
+    running = tenant.running_cycle
+    last = tenant.last_cycle
+    lines: list[tuple[str, object]] = [
+        ("tenant", text(tenant.tenant_id, "bold")),
+        ("live model", champion.version if champion else "none: the rule-based fallback answers"),
+        ("deployed", moment(champion.created_at) if champion else None),
+        ("scores", _scores(champion) if champion else None),
+        ("turns", f"{counts.turns} ({counts.with_feedback} with feedback, {counts.corrections} corrected)"),
+        ("awaiting curation", counts.awaiting_curation),
+        ("examples", f"{states or 'none'}; {counts.holdout} in the holdout"),
+        ("degraded answers", counts.degraded or None),
+        ("cycles", counts.cycles),
+        ("running", f"{running.cycle_id} is {running.stage}" if running else None),
+        ("last cycle", text(f"{last.status}, {moment(last.started_at)}") if last else None),
+        ("what to do", text(tenant.advice, "bold")),
+    ]
+    return [facts(lines), *_labels(tenant)]
+
+
+def _scores(version: ModelVersion) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or "none were told"
+
+
+def _labels(tenant: TenantStatus) -> list[RenderableType]:
+    if not any(tenant.labels.values()):
+        return []
+    made = table("task", "label", "examples", title="Labels", numbers=["examples"])
+    for task, labels in tenant.labels.items():
+        for label, count in sorted(labels.items()):
+            row(made, task, label, count)
+    return [Text(), made]
+
+
+def tenants(all_of_them: Sequence[TenantStatus], metrics: LearningMetrics) -> list[RenderableType]:
+    """The operator's view: counts, never content."""
+    if not all_of_them:
+        return [text("no tenants yet: `karen-learner bootstrap TENANT FILE` makes the first")]
+    made = table(
+        "tenant", "live model", "accuracy", "turns", "feedback", "pending", "holdout", "cycles",
+        "last", "now",
+        numbers=["accuracy", "turns", "feedback", "pending", "holdout", "cycles"],
+    )  # fmt: skip
+    for tenant in all_of_them:
+        _tenant_row(made, tenant)
+    return [made, facts(_tallies(metrics))]
+
+
+def _tenant_row(made: Table, tenant: TenantStatus) -> None:
+    champion, counts, last = tenant.champion, tenant.counts, tenant.last_cycle
+    row(
+        made,
+        tenant.tenant_id,
+        champion.version if champion else None,
+        score(champion.scores.get("accuracy")) if champion else None,
+        counts.turns,
+        counts.with_feedback,
+        counts.pending_train + counts.awaiting_curation,
+        counts.holdout,
+        counts.cycles,
+        text(last.status, STATUS_STYLES[last.status]) if last else None,
+        tenant.running_cycle.stage if tenant.running_cycle else _readiness(tenant),
+    )
+
+
+def _readiness(tenant: TenantStatus) -> str:
+    if tenant.champion is None:
+        return "needs a bootstrap"
+    return "ready to learn" if tenant.ready_to_learn else "collecting"
+
+
+def _tallies(metrics: LearningMetrics) -> list[tuple[str, object]]:
+    return [
+        ("tenants", metrics.tenants),
+        ("turns", metrics.turns),
+        (
+            "cycles",
+            f"{metrics.total_cycles} ({metrics.successful_cycles} deployed, "
+            f"{metrics.rejected_cycles} rejected, {metrics.skipped_cycles} skipped, "
+            f"{metrics.failed_cycles} failed)",
+        ),
+        ("mean training time", f"{metrics.average_training_time:.1f} s"),
+    ]
+
+
+def versions(found: Sequence[ModelVersion], champion: str | None) -> RenderableType:
+    """The versions, newest first; the live one is marked."""
+    tasks = ["accuracy", "intent_accuracy", "sentiment_accuracy", "entity_accuracy"]
+    made = table("", "version", "made", "parent", "accuracy", "intent", "sentiment", "entities", "backup")
+    for version in found:
+        is_live = version.version == champion
+        row(
+            made,
+            text("live", "bold green") if is_live else "",
+            version.version,
+            moment(version.created_at),
+            version.parent,
+            *(score(version.scores.get(task)) for task in tasks),
+            version.backup_path,
+        )
+    return made
+
+
+def ingest_report(report: IngestReport) -> list[RenderableType]:
+    """What an import kept, and the first lines that it left out."""
+    kept = f"{report.turns} turns, {report.examples} new examples, {report.duplicates} known already"
+    shown: list[RenderableType] = [facts([("imported", kept), ("left out", report.skipped_count or None)])]
+    if report.skipped:
+        made = table("line", "why it was left out", numbers=["line"])
+        for line in report.skipped[:TOLD_LINES]:
+            row(made, line.line, line.reason)
+        shown.append(made)
+    if report.skipped_count > TOLD_LINES:
+        shown.append(text(f"and {report.skipped_count - TOLD_LINES} more (--json lists the first 1,000)"))
+    return shown
+
+
+def plan(planned: LearningPlan) -> list[RenderableType]:
+    """What a cycle would do."""
+    verdict = "would run" if planned.would_run else "would be skipped"
+    curation = planned.curation
+    decided = (
+        f"{curation.turns} turns: {curation.accepted} accepted, {curation.merged} merged, "
+        f"{curation.below_quality} below quality, {curation.conflicts} in conflict, "
+        f"{curation.quarantined} quarantined, {curation.unlabelled} without a label"
+    )
+    lines: list[tuple[str, object]] = [
+        ("a cycle", text(verdict, "bold green" if planned.would_run else "bold cyan")),
+        ("why", planned.why),
+        ("mode", planned.mode),
+        ("to be curated", decided),
+        ("new examples", f"up to {planned.training_examples}"),
+        ("replayed", f"up to {planned.replay_examples}"),
+        ("holdout", planned.holdout_examples),
+    ]
+    return [facts(lines), text("nothing was changed", "dim")]
+
+
+def analysis(of: str, found: Analysis) -> RenderableType:
+    """One text and what the model says of it."""
+    entities = ", ".join(f"{entity.label}: {entity.text!r}" for entity in found.entities)
+    out = " (out of scope)" if found.out_of_scope else ""
+    intent = None if found.intent is None else f"{found.intent} {found.intent_confidence:.2f}{out}"
+    sentiment = None if found.sentiment is None else f"{found.sentiment} {found.sentiment_confidence:.2f}"
+    lines: list[tuple[str, object]] = [
+        ("text", text(of, "bold")),
+        ("intent", intent or "none"),
+        ("sentiment", sentiment or "none"),
+        ("entities", entities or "none"),
+        ("answered by", "the rule-based fallback" if found.degraded else found.model_version),
+    ]
+    return Padding(facts(lines), (0, 0, 1, 0), expand=False)
+
+
+def cut(foreign: str) -> str:
+    """A user's text, short enough for a table."""
+    return shortened(foreign, TEXT_CHARS)

@@ -1,0 +1,206 @@
+"""Collection: a turn is checked, analysed, stored, and only then told of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from karen_learner.analysis import Analyzer, PersonaRules, RuleBasedFallback
+from karen_learner.collection.imported import TurnInput
+from karen_learner.collection.turns import (
+    FeedbackInput,
+    TurnDraft,
+    check_id,
+    check_spans,
+    complete_turn,
+    draft_turn,
+    parse_feedback,
+)
+from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
+from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
+from karen_learner.memory import MemoryStore
+from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback
+from karen_learner.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+RECENT_TURNS = 4_096
+"""So many of the latest turns are recognised without asking the store when they are sent again."""
+
+
+class RecentKeys:
+    """The latest keys, at most `limit` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._keys: dict[tuple[str, str], None] = {}
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        return key in self._keys
+
+    def add(self, key: tuple[str, str]) -> None:
+        self._keys.pop(key, None)
+        self._keys[key] = None
+        if len(self._keys) > self._limit:
+            del self._keys[next(iter(self._keys))]
+
+
+class ConversationMetadataCollector:
+    """Turns conversation into stored metadata. What it returns has been committed."""
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        analyzer: Analyzer,
+        settings: Settings,
+        *,
+        events: EventBus | None = None,
+    ) -> None:
+        self._store = store
+        self._analyzer = analyzer
+        self._settings = settings
+        self._events = events or EventBus()
+        self._personas = PersonaRules(settings.personas)
+        self._fallback = RuleBasedFallback()
+        self._failing = False
+        self._recent = RecentKeys(RECENT_TURNS)
+
+    async def collect(
+        self,
+        tenant_id: str,
+        user_text: str,
+        assistant_response: str,
+        user_id: str,
+        user_feedback: UserFeedback | Mapping[str, Any] | None = None,
+        *,
+        conversation_id: str | None = None,
+        turn_id: str | None = None,
+        occurred_at: datetime | None = None,
+    ) -> ConversationMetadata:
+        """Analyse and store a turn.
+
+        A `turn_id` that is stored already is the same turn: nothing but feedback is merged in, and what
+        is returned is the stored turn's. Raises InvalidInput, with nothing stored, and what the store
+        raises.
+        """
+        draft = draft_turn(
+            tenant_id,
+            user_text,
+            assistant_response,
+            user_id,
+            user_feedback,
+            limits=self._settings.analysis,
+            conversation_id=conversation_id,
+            turn_id=turn_id,
+            occurred_at=occurred_at,
+        )
+        known = await self._known(draft)
+        if known is not None:
+            return await self._repeat(known, draft.feedback)
+        return await self._store_new(draft)
+
+    async def collect_input(self, tenant_id: str, turn: TurnInput) -> ConversationMetadata:
+        """The same for a turn read from a file. Raises InvalidInput if it names another tenant."""
+        if turn.tenant_id not in (None, tenant_id):
+            raise InvalidInput(f"the turn belongs to the tenant {turn.tenant_id!r}, not to {tenant_id!r}")
+        return await self.collect(
+            tenant_id,
+            turn.user_text,
+            turn.assistant_response,
+            turn.user_id,
+            turn.user_feedback,
+            conversation_id=turn.conversation_id,
+            turn_id=turn.turn_id,
+            occurred_at=turn.occurred_at,
+        )
+
+    async def add_feedback(
+        self, tenant_id: str, turn_id: str, feedback: UserFeedback | Mapping[str, Any]
+    ) -> ConversationMetadata:
+        """Merge feedback into a stored turn. Raises UnknownTurn, or InvalidInput with nothing changed."""
+        parsed = _required(feedback)
+        check_id(tenant_id, "tenant_id")
+        check_id(turn_id, "turn_id")
+        if parsed.corrected_entities:
+            await self._check_against_stored(tenant_id, turn_id, parsed)
+        return await self._merge(tenant_id, turn_id, parsed)
+
+    async def _check_against_stored(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
+        turn = await self._store.get_turn(tenant_id, turn_id)
+        if turn is None:
+            raise UnknownTurn(f"the tenant {tenant_id!r} has no turn {turn_id!r}")
+        if turn.user_text is not None:
+            check_spans(feedback, turn.user_text)
+
+    async def _known(self, draft: TurnDraft) -> Turn | None:
+        """The stored turn, where it is worth asking: asking costs several times what an analysis does.
+
+        A repeat that is not recognised here is recognised by the store. But spans must be checked
+        against the words that are stored.
+        """
+        if draft.key in self._recent or (draft.turn_id_given and draft.has_spans):
+            return await self._store.get_turn(draft.tenant_id, draft.turn_id)
+        return None
+
+    async def _repeat(self, known: Turn, feedback: UserFeedback | None) -> ConversationMetadata:
+        if feedback is None:
+            return known.metadata
+        if known.user_text is not None:
+            check_spans(feedback, known.user_text)
+        return await self._merge(known.tenant_id, known.turn_id, feedback)
+
+    async def _merge(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> ConversationMetadata:
+        turn = await self._store.add_feedback(tenant_id, turn_id, feedback)
+        await self._tell_of_feedback(tenant_id, turn_id, feedback)
+        return turn.metadata
+
+    async def _store_new(self, draft: TurnDraft) -> ConversationMetadata:
+        analysis = await self._analyze(draft.user_text, draft.tenant_id)
+        persona = self._personas.select(analysis.intent, analysis.sentiment)
+        turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona))
+        if draft.turn_id_given:
+            self._recent.add(draft.key)
+        await self._events.publish(
+            TurnCollected(tenant_id=turn.tenant_id, turn_id=turn.turn_id, degraded=turn.metadata.degraded)
+        )
+        if draft.feedback is not None:
+            await self._tell_of_feedback(turn.tenant_id, turn.turn_id, draft.feedback)
+        return turn.metadata
+
+    async def _tell_of_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
+        await self._events.publish(
+            FeedbackAdded(tenant_id=tenant_id, turn_id=turn_id, is_correction=feedback.is_correction)
+        )
+
+    async def _analyze(self, text: str, tenant_id: str) -> Analysis:
+        """The analyzer's answer, or the rules' where it fails: a host's analyzer is foreign code."""
+        try:
+            analysis = await self._analyzer.analyze(text, tenant_id=tenant_id)
+            if not isinstance(analysis, Analysis):
+                raise TypeError(f"it returned {type(analysis).__name__}, not an Analysis")
+        except LearnerClosed:
+            raise
+        except Exception as error:
+            self._note_failure(error)
+            return await self._fallback.answer(text)
+        self._note_success()
+        return analysis
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            logger.error("the analyzer failed, the fallback answers instead: %s", error, exc_info=error)
+
+    def _note_success(self) -> None:
+        if self._failing:
+            self._failing = False
+            logger.warning("the analyzer answers again")
+
+
+def _required(feedback: FeedbackInput) -> UserFeedback:
+    parsed = parse_feedback(feedback)
+    if parsed is None:
+        raise InvalidInput("feedback must be a mapping or a UserFeedback, not None")
+    return parsed

@@ -1,0 +1,71 @@
+"""Importers by suffix: each reads one kind of file, line by line, and never stops at a bad one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from asyncio_extras import call_in_executor
+
+from karen_learner.collection.imported import ImportedLine
+from karen_learner.errors import ImportFormatError
+
+Importer = Callable[[Path], Iterator[ImportedLine]]
+"""Reads a file as a stream. Raises ImportFormatError or OSError only if the file as a whole is unusable."""
+
+LINES_AT_A_TIME = 500
+
+_importers: dict[str, Importer] = {}
+
+
+def register_importer(suffix: str) -> Callable[[Importer], Importer]:
+    """Decorate a function that reads files of this suffix, such as `.jsonl`."""
+    if not suffix.startswith(".") or suffix != suffix.lower():
+        raise ValueError(f"a suffix is lower case and begins with a dot, unlike {suffix!r}")
+
+    def register(importer: Importer) -> Importer:
+        if suffix in _importers:
+            raise ValueError(f"there is an importer for {suffix} already")
+        _importers[suffix] = importer
+        return importer
+
+    return register
+
+
+def known_suffixes() -> tuple[str, ...]:
+    """The suffixes for which there is an importer."""
+    return tuple(sorted(_importers))
+
+
+def iter_records(path: Path | str) -> Iterator[ImportedLine]:
+    """The lines of a file as labelled texts and turns; a bad line comes with its reason.
+
+    Blocks: see `aiter_records`. Raises ImportFormatError at once for an unknown suffix or a file that
+    is not there, and while reading for one that cannot be read at all.
+    """
+    path = Path(path)
+    importer = _importers.get(path.suffix.lower())
+    if importer is None:
+        known = ", ".join(known_suffixes())
+        raise ImportFormatError(
+            f"no importer for {path.name!r}: its suffix is {path.suffix!r}, known are {known}"
+        )
+    if not path.is_file():
+        raise ImportFormatError(f"there is no file {str(path)!r}")
+    return _guarded(importer, path)
+
+
+def _guarded(importer: Importer, path: Path) -> Iterator[ImportedLine]:
+    try:
+        yield from importer(path)
+    except OSError as error:
+        raise ImportFormatError(f"cannot read {str(path)!r}: {error}") from error
+
+
+async def aiter_records(path: Path | str) -> AsyncIterator[ImportedLine]:
+    """The same, read in a thread, 500 lines at a time."""
+    lines = await call_in_executor(iter_records, path)
+    while page := await call_in_executor(lambda: list(islice(lines, LINES_AT_A_TIME))):
+        for line in page:
+            yield line

@@ -1,0 +1,219 @@
+"""Input and analysis become a turn. Pure functions; what cannot be used raises InvalidInput."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from karen_learner.analysis.text import clean_text, replace_unfit, within_limit
+from karen_learner.collection.problems import describe, span_problem
+from karen_learner.errors import InvalidInput
+from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, utc_now
+from karen_learner.settings import AnalysisSettings
+
+MAX_ID_CHARS = 1_000
+_UNFIT_IN_ID = re.compile("[\x00\ud800-\udfff]")
+
+FeedbackInput = UserFeedback | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnDraft:
+    """A turn whose input has been checked and cleaned, before it is analysed."""
+
+    tenant_id: str
+    user_id: str
+    conversation_id: str
+    turn_id: str
+    user_text: str
+    assistant_response: str
+    feedback: UserFeedback | None
+    occurred_at: datetime
+    turn_id_given: bool
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it the same turn."""
+        return self.tenant_id, self.turn_id
+
+    @property
+    def has_spans(self) -> bool:
+        """Whether its feedback points into its text."""
+        return self.feedback is not None and bool(self.feedback.corrected_entities)
+
+
+def draft_turn(
+    tenant_id: str,
+    user_text: str,
+    assistant_response: str,
+    user_id: str,
+    user_feedback: FeedbackInput = None,
+    *,
+    limits: AnalysisSettings,
+    conversation_id: str | None = None,
+    turn_id: str | None = None,
+    occurred_at: datetime | None = None,
+) -> TurnDraft:
+    """Check and clean the input of a turn. The assistant may have said nothing (""), the user not.
+
+    Ids that are absent are made up, a moment that is absent is now.
+    """
+    text = clean_text(
+        user_text, limit=limits.max_text_chars, what="user_text", setting="analysis.max_text_chars"
+    )
+    feedback = parse_feedback(user_feedback)
+    check_spans(feedback, text)
+    return TurnDraft(
+        tenant_id=check_id(tenant_id, "tenant_id"),
+        user_id=check_id(user_id, "user_id"),
+        conversation_id=_given_or_new(conversation_id, "conversation_id"),
+        turn_id=_given_or_new(turn_id, "turn_id"),
+        user_text=text,
+        assistant_response=_clean_response(assistant_response, limits),
+        feedback=feedback,
+        occurred_at=check_moment(occurred_at),
+        turn_id_given=turn_id is not None,
+    )
+
+
+def complete_turn(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Turn:
+    """The turn as it is to be stored.
+
+    Where consent is refused nothing is kept of what was said: no texts, no entities, no linguistic
+    features (they describe the text), no comment and no corrections. What remains is what the product
+    did (intent, sentiment, persona) and the ratings, so that it can be counted.
+    """
+    refused = draft.feedback is not None and draft.feedback.consent is False
+    return Turn(
+        metadata=_metadata(draft, analysis, persona=persona, refused=refused),
+        user_text=None if refused else draft.user_text,
+        assistant_response=None if refused else draft.assistant_response,
+        entities=() if refused else analysis.entities,
+        feedback=_ratings_alone(draft.feedback) if refused else draft.feedback,
+    )
+
+
+def _metadata(draft: TurnDraft, analysis: Analysis, *, persona: str, refused: bool) -> ConversationMetadata:
+    feedback = draft.feedback
+    return ConversationMetadata(
+        conversation_id=draft.conversation_id,
+        turn_id=draft.turn_id,
+        tenant_id=draft.tenant_id,
+        user_id=draft.user_id,
+        intent_detected=analysis.intent,
+        intent_confidence=analysis.intent_confidence,
+        sentiment_detected=analysis.sentiment,
+        sentiment_confidence=analysis.sentiment_confidence,
+        persona_selected=persona,
+        user_satisfaction=feedback and feedback.satisfaction_score,
+        response_quality=feedback and feedback.response_quality,
+        entities_extracted=() if refused else tuple((item.text, item.label) for item in analysis.entities),
+        linguistic_features={} if refused else analysis.linguistic_features,
+        feedback_provided=feedback is not None,
+        correction_needed=correction_needed(feedback, analysis),
+        degraded=analysis.degraded,
+        model_version=analysis.model_version,
+        occurred_at=draft.occurred_at,
+    )
+
+
+def correction_needed(feedback: UserFeedback | None, analysis: Analysis) -> bool:
+    """Whether the user says that something else was meant, or rates the answer below one half."""
+    return feedback is not None and feedback.finds_fault(
+        intent=analysis.intent, sentiment=analysis.sentiment, entities=analysis.entities
+    )
+
+
+def _ratings_alone(feedback: UserFeedback | None) -> UserFeedback | None:
+    return feedback and UserFeedback(
+        satisfaction_score=feedback.satisfaction_score,
+        response_quality=feedback.response_quality,
+        consent=feedback.consent,
+    )
+
+
+def parse_feedback(feedback: FeedbackInput) -> UserFeedback | None:
+    """Feedback as a record. Raises InvalidInput naming the key, the value and the nearest known key."""
+    if feedback is None:
+        return None
+    parsed = feedback if isinstance(feedback, UserFeedback) else _parse(feedback)
+    for label in _labels(parsed):
+        if replace_unfit(label) != label:
+            raise InvalidInput(f"user_feedback: the label {label!r} holds control characters")
+    if parsed.comment is None:
+        return parsed
+    return parsed.model_copy(update={"comment": replace_unfit(parsed.comment)})
+
+
+def _parse(feedback: Mapping[str, Any]) -> UserFeedback:
+    if not isinstance(feedback, Mapping):
+        raise InvalidInput(f"user_feedback must be a mapping, not {type(feedback).__name__}")
+    values = dict(feedback)
+    if isinstance(values.get("comment"), str):
+        values["comment"] = replace_unfit(values["comment"])
+    try:
+        return UserFeedback.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInput(f"user_feedback: {describe(error, UserFeedback)}") from error
+
+
+def _labels(feedback: UserFeedback) -> list[str]:
+    spans = feedback.corrected_entities or ()
+    named = [feedback.corrected_intent, feedback.corrected_sentiment, *(span.label for span in spans)]
+    return [label for label in named if label is not None]
+
+
+def check_spans(feedback: UserFeedback | None, text: str) -> None:
+    """Raise InvalidInput where corrected entities do not fit the text."""
+    problem = span_problem(text, feedback.corrected_entities or ()) if feedback else None
+    if problem is not None:
+        raise InvalidInput(f"user_feedback: corrected_entities: {problem}")
+
+
+def check_id(value: str, what: str) -> str:
+    """An id as it is: any text of 1 to 1,000 characters that a database can hold."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} must be a text, not {type(value).__name__}")
+    if not value or len(value) > MAX_ID_CHARS:
+        raise InvalidInput(f"{what} must have 1 to {MAX_ID_CHARS:,} characters, not {len(value):,}")
+    if _UNFIT_IN_ID.search(value):
+        raise InvalidInput(f"{what} holds a NUL or half a surrogate pair: {value[:60]!r}")
+    return value
+
+
+def check_moment(value: datetime | None) -> datetime:
+    """A moment in UTC; now if absent. Raises InvalidInput if it names no time zone."""
+    if value is None:
+        return utc_now()
+    if not isinstance(value, datetime):
+        raise InvalidInput(f"occurred_at must be a datetime, not {type(value).__name__}")
+    if value.utcoffset() is None:
+        raise InvalidInput(
+            f"occurred_at {value.isoformat()} names no time zone: write datetime(..., tzinfo=...)"
+        )
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError as error:
+        raise InvalidInput(f"occurred_at {value.isoformat()} is out of range in UTC") from error
+
+
+def _given_or_new(value: str | None, what: str) -> str:
+    return uuid4().hex if value is None else check_id(value, what)
+
+
+def _clean_response(response: str, limits: AnalysisSettings) -> str:
+    if not isinstance(response, str):
+        raise InvalidInput(f"assistant_response must be a text, not {type(response).__name__}")
+    within_limit(
+        response,
+        limit=limits.max_response_chars,
+        what="assistant_response",
+        setting="analysis.max_response_chars",
+    )
+    return replace_unfit(response)

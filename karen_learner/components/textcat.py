@@ -1,0 +1,192 @@
+"""`karen_textcat`: spaCy's exclusive text categorizer, made for sharing a corpus and for learning on.
+
+What it does otherwise than `textcat`:
+
+- It sees only its own labels. Two of them (intent and sentiment, say) can learn from one corpus whose
+  documents have a category of each; the stock pipe refuses such a document (E895).
+- A document without any of its labels is unknown, not negative: training and scoring leave it out.
+- Its scores are named after the pipe (`intent_acc`, `intent_macro_f`), not `cats_*`.
+- A label that is added later can be learned (see `new_labels`).
+- Truth and annotations are written label by label only where there is one, so that 150 labels do not
+  cost 150 Python steps for each text.
+
+Any registered text-classification architecture fits inside (`TextCatReduce`, `TextCatBOW`, ...). Weights
+move in `finish_update` alone, as spaCy wants it: `update(sgd=None)` moves nothing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from spacy.errors import Errors
+from spacy.language import Language
+from spacy.pipeline.textcat import TextCategorizer
+from spacy.scorer import Scorer
+from spacy.tokens import Doc
+from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.vocab import Vocab
+from thinc.api import Config, Model, Optimizer, set_dropout_rate
+from thinc.types import Floats2d
+
+from karen_learner.components.new_labels import make_new_labels_learnable
+
+DEFAULT_MODEL = """
+[model]
+@architectures = "spacy.TextCatReduce.v1"
+exclusive_classes = true
+use_reduce_first = false
+use_reduce_last = false
+use_reduce_max = true
+use_reduce_mean = true
+
+[model.tok2vec]
+@architectures = "spacy.HashEmbedCNN.v2"
+pretrained_vectors = null
+width = 96
+depth = 1
+embed_size = 4000
+window_size = 1
+maxout_pieces = 3
+subword_features = true
+"""
+
+
+class KarenTextCategorizer(TextCategorizer):
+    """An exclusive text categorizer that knows which labels are its own."""
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Accumulate gradients for the examples that carry one of this pipe's labels.
+
+        The weights move only if `sgd` is given. Returns `losses` with the batch's mean squared error
+        added under the pipe's name.
+        """
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, "KarenTextCategorizer.update")
+        known = [example for example in examples if self._is_known(example) and len(example.predicted)]
+        if not known:
+            return losses
+        set_dropout_rate(self.model, drop)
+        scores, backprop = self.model.begin_update([example.predicted for example in known])
+        loss, gradient = self.get_loss(known, scores)
+        backprop(gradient)
+        if sgd is not None:
+            self.finish_update(sgd)
+        losses[self.name] += loss
+        return losses
+
+    def add_label(self, label: str) -> int:
+        """Add a label at any time: 1 if it is new, 0 if not. It can be learned from the next update on."""
+        added = super().add_label(label)
+        if added:
+            make_new_labels_learnable(self.model)
+        return added
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
+        """Write `{label: probability}` of this pipe's labels into each `doc.cats`."""
+        for doc, row in zip(docs, scores, strict=True):
+            doc.cats.update(zip(self.labels, row.tolist(), strict=True))
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,  # noqa: ARG002 - spaCy's interface
+        labels: Iterable[str] | None = None,
+        positive_label: str | None = None,
+    ) -> None:
+        """Set the labels (by default every category of the examples) and make new weights.
+
+        Give `labels` where the corpus holds the categories of other pipes too.
+        """
+        validate_get_examples(get_examples, "KarenTextCategorizer.initialize")
+        for label in self._categories_of(get_examples()) if labels is None else labels:
+            self.add_label(label)
+        if len(self.cfg["labels"]) < 2:
+            raise ValueError(Errors.E867)
+        self.cfg["positive_label"] = positive_label
+        sample = list(islice(filter(self._is_known, get_examples()), 10))
+        if not sample:
+            raise ValueError(Errors.E923.format(name=self.name))
+        truths, _ = self._examples_to_truth(sample)
+        self.model.initialize(X=[example.reference for example in sample], Y=truths)
+
+    def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
+        """Accuracy, macro and micro scores of the examples with a known label, as `<pipe name>_*`."""
+        known = [example for example in examples if self._is_known(example)]
+        if not known:
+            return {}
+        scores = Scorer.score_cats(known, "cats", labels=self.labels, multi_label=False)
+        named = {key.replace("cats", self.name, 1): value for key, value in scores.items()}
+        return {f"{self.name}_acc": self._accuracy(known), **named}
+
+    def _accuracy(self, known: Sequence[Example]) -> float:
+        own = self.labels
+        right = 0
+        for example in known:
+            predicted = example.predicted.cats
+            best = max(own, key=lambda label: predicted.get(label, 0.0))
+            right += example.reference.cats.get(best, 0.0) == 1.0
+        return right / len(known)
+
+    def _is_known(self, example: Example) -> bool:
+        own = self._label_index()
+        return any(label in own and value == 1.0 for label, value in example.reference.cats.items())
+
+    def _label_index(self) -> dict[str, int]:
+        """Position of each label, remade only when labels have been added."""
+        index: dict[str, int] | None = getattr(self, "_index", None)
+        if index is None or len(index) != len(self.cfg["labels"]):
+            index = {label: position for position, label in enumerate(self.cfg["labels"])}
+            self._index = index
+        return index
+
+    @staticmethod
+    def _categories_of(examples: Iterable[Example]) -> list[str]:
+        return sorted({label for example in examples for label in example.reference.cats})
+
+    def _examples_to_truth(self, examples: Iterable[Example]) -> tuple[Any, Any]:
+        """Arrays of shape (examples, labels): the gold category, and 1.0 where it is known."""
+        examples = list(examples)
+        index = self._label_index()
+        truths: Any = np.zeros((len(examples), len(index)), dtype="f")
+        for row, example in enumerate(examples):
+            for label, value in example.reference.cats.items():
+                if label in index:
+                    truths[row, index[label]] = value
+        return self.model.ops.asarray(truths), np.ones_like(truths)
+
+    def _validate_categories(self, examples: Iterable[Example]) -> None:
+        """At most one of this pipe's own labels may be true, and values are 0.0 or 1.0."""
+        own = self._label_index()
+        for example in examples:
+            cats = example.reference.cats
+            values = [value for label, value in cats.items() if label in own]
+            if values.count(1.0) > 1:
+                raise ValueError(Errors.E895.format(value=cats))
+            for value in values:
+                if value not in (0.0, 1.0):
+                    raise ValueError(Errors.E851.format(val=value))
+
+
+@Language.factory(
+    "karen_textcat",
+    assigns=["doc.cats"],
+    default_config={"model": Config().from_str(DEFAULT_MODEL)["model"], "threshold": 0.0},
+    default_score_weights={},
+)
+def make_karen_textcat(
+    nlp: Language, name: str, model: Model[list[Doc], Floats2d], threshold: float
+) -> KarenTextCategorizer:
+    """Make a `karen_textcat` pipe. `threshold` is kept for spaCy's interface and is not used."""
+    vocab: Vocab = nlp.vocab
+    return KarenTextCategorizer(vocab, model, name, threshold=threshold, scorer=None)

@@ -1,0 +1,271 @@
+"""Stored metadata becomes a trusted data set, and a trusted data set what a cycle trains on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from karen_learner.curation.balance import BalancedSelection, balanced
+from karen_learner.curation.batches import batches
+from karen_learner.curation.candidates import UNKNOWN_LABEL, Schema, Unusable, candidate, problem
+from karen_learner.curation.gold import GoldIntake, GoldReport
+from karen_learner.curation.keys import example_id, text_key
+from karen_learner.curation.merge import Ledger
+from karen_learner.curation.pages import USABLE, open_ledger, placed, split_rules, usable_strata
+from karen_learner.curation.replay import sample_replay
+from karen_learner.curation.spans import TokenAligner
+from karen_learner.curation.splits import spread_shares
+from karen_learner.memory.contract import CurationOutcome, MemoryStore
+from karen_learner.records import (
+    CurationCounts,
+    CycleMode,
+    Example,
+    LabelledText,
+    Record,
+    Split,
+    Turn,
+)
+from karen_learner.settings import Settings
+
+Reading = Example | Unusable
+OnPage = Callable[[CurationCounts], Awaitable[None] | None]
+
+PREVIEW_MEMORY = 50_000
+"""Changed texts that a preview remembers: beyond that, its counts of duplicates are estimates."""
+
+
+class Selection(Record):
+    """What a cycle trains on: examples that are new to the model, and learned ones to replay."""
+
+    new: tuple[Example, ...]
+    replay: tuple[Example, ...]
+
+
+class Curator:
+    """Curates the turns of tenants, takes in gold and selects what to learn.
+
+    The tokenizer of `language` (default: that of the training settings) decides which entity spans can
+    be learned. Writes of one tenant are made one after the other within this object; between processes
+    the caller's lease has to see to it.
+    """
+
+    def __init__(self, store: MemoryStore, settings: Settings, *, language: str | None = None) -> None:
+        self._store = store
+        self._settings = settings
+        self._aligner = TokenAligner(language or settings.training.language)
+        self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    # Curation --------------------------------------------------------------------------------
+
+    async def curate(
+        self, tenant_id: str, *, token: int | None = None, on_page: OnPage | None = None
+    ) -> CurationCounts:
+        """Look at every turn that awaits it, page by page, each page saved in one transaction.
+
+        Safe to repeat after a crash. `on_page` is called with the counts so far. Raises FencedOut when
+        the lease of `token` is lost.
+        """
+        async with self._writing[tenant_id]:
+            counts = CurationCounts()
+            schema = await self._store.labels(tenant_id)
+            async for page in self._store.turns_awaiting_curation(tenant_id):
+                counts = _sum(counts, await self._curate_page(tenant_id, page, schema, token))
+                await _tell(on_page, counts)
+            return counts
+
+    async def _curate_page(
+        self, tenant_id: str, page: Sequence[Turn], schema: Schema, token: int | None
+    ) -> CurationCounts:
+        readings = await self._read(page, schema)
+        ledger = await open_ledger(self._store, tenant_id, (key for _, key, _ in readings))
+        counts = await asyncio.to_thread(_heard, ledger, readings)
+        outcome = CurationOutcome(
+            upserts=await placed(self._store, tenant_id, ledger, self._settings),
+            curated_turns=[turn.seq for turn in page if turn.seq is not None],
+        )
+        await self._store.save_curation(tenant_id, outcome, token=token)
+        return counts
+
+    async def preview(self, tenant_id: str) -> CurationCounts:
+        """What `curate` would count now, with nothing written."""
+        counts = CurationCounts()
+        schema = await self._store.labels(tenant_id)
+        imagined: dict[str, Example] = {}
+        async for page in self._store.turns_awaiting_curation(tenant_id, peek=True):
+            readings = await self._read(page, schema)
+            keys = Ledger.keys(key for _, key, _ in readings)
+            known = dict(await self._store.examples_by_key(tenant_id, keys))
+            ledger = Ledger(known | {key: imagined[key] for key in keys if key in imagined})
+            counts = _sum(counts, await asyncio.to_thread(_heard, ledger, readings))
+            imagined |= {row.key: row for row in (*ledger.born(), *ledger.altered())}
+            for key in list(imagined)[: max(0, len(imagined) - PREVIEW_MEMORY)]:
+                del imagined[key]
+        return counts
+
+    async def _read(self, page: Sequence[Turn], schema: Schema) -> list[tuple[str, str, Reading]]:
+        """The turn id, the text's key and the reading of each turn; in a thread, for the tokenizer."""
+        return await asyncio.to_thread(lambda: [self._reading(turn, schema) for turn in page])
+
+    def _reading(self, turn: Turn, schema: Schema) -> tuple[str, str, Reading]:
+        reading = candidate(
+            turn,
+            schema=schema,
+            misfit=self._aligner.misfit,
+            quality_threshold=self._settings.learning.quality_threshold,
+            seed=self._settings.training.seed,
+        )
+        return turn.turn_id, text_key(turn.user_text or ""), reading
+
+    # Gold ------------------------------------------------------------------------------------
+
+    async def add_gold(
+        self,
+        tenant_id: str,
+        records: AsyncIterable[LabelledText | Mapping[str, Any]] | Iterable[LabelledText | Mapping[str, Any]],
+        *,
+        source: Literal["seed", "reviewed"] = "seed",
+    ) -> GoldReport:
+        """Take in labelled texts that are known to be right, and declare their labels.
+
+        Everything is read and checked before anything is written. Feedback that was quarantined for a
+        label declared now is heard again. Raises LabelCollision if one label would stand for an intent
+        and for a sentiment.
+        """
+        async with self._writing[tenant_id]:
+            schema = await self._store.labels(tenant_id)
+            intake = GoldIntake(self._settings, self._aligner, source=source)
+            with intake:
+                await intake.read(records)
+                intake.check_labels(schema)
+                new_labels = intake.new_labels(schema)
+                if intake.labels:
+                    await self._store.declare_labels(tenant_id, intake.labels)
+                report = await self._store_gold(tenant_id, intake)
+            if new_labels:
+                await self._hear_again(tenant_id)
+            return report
+
+    async def _store_gold(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
+        rules = split_rules(self._settings, await usable_strata(self._store, tenant_id))
+        shares = spread_shares(intake.strata, rules)
+        added = merged = 0
+        async for page in intake.pages():
+            ledger = await open_ledger(self._store, tenant_id, (example.key for example in page))
+            fates = await asyncio.to_thread(ledger.receive_all, page)
+            upserts = await placed(self._store, tenant_id, ledger, self._settings, shares=shares)
+            await self._store.save_curation(tenant_id, CurationOutcome(upserts=upserts))
+            added += fates.count("accepted")
+            merged += fates.count("merged")
+        return intake.report(added=added, merged=merged)
+
+    async def _hear_again(self, tenant_id: str) -> None:
+        """Give the examples quarantined for a label that nobody knew another hearing."""
+        schema = await self._store.labels(tenant_id)
+        quarantined = self._store.examples(tenant_id, state="quarantined")
+        async for page in batches(quarantined, self._settings.store.page_size):
+            released = await asyncio.to_thread(self._releasable, page, schema)
+            if not released:
+                continue
+            ledger = await open_ledger(self._store, tenant_id, (text_key(row.text) for row in released))
+            for row in released:
+                ledger.settle(row)
+                ledger.receive(row.model_copy(update=_as_newcomer(row)))
+            upserts = await placed(self._store, tenant_id, ledger, self._settings)
+            await self._store.save_curation(tenant_id, CurationOutcome(upserts=upserts))
+
+    def _releasable(self, page: Sequence[Example], schema: Schema) -> list[Example]:
+        unknown = (row for row in page if (row.reason or "").startswith(UNKNOWN_LABEL) and row.text)
+        return [row for row in unknown if problem(row, schema=schema, misfit=self._aligner.misfit) is None]
+
+    # Selection -------------------------------------------------------------------------------
+
+    async def select(self, tenant_id: str, *, mode: CycleMode, rng: random.Random | None = None) -> Selection:
+        """What a cycle trains on; examples of other splits than `train` never.
+
+        incremental: up to `max_training_examples` pending examples, balanced, and up to
+        `replay_examples` learned ones. full: all of both, balanced above `max_full_examples`; `new` are
+        the pending ones. `rng` (default: fresh) draws the replay.
+        """
+        if mode == "full":
+            return await self._select_all(tenant_id)
+        learning = self._settings.learning
+        pending = self._store.examples(tenant_id, state="pending", split="train", newest_first=True)
+        new = await balanced(pending, learning.max_training_examples)
+        replay = await sample_replay(
+            self._store, tenant_id, limit=learning.replay_examples, rng=rng or random.SystemRandom()
+        )
+        ids = {example.example_id for example in new}
+        return Selection(
+            new=tuple(new), replay=tuple(example for example in replay if example.example_id not in ids)
+        )
+
+    async def _select_all(self, tenant_id: str) -> Selection:
+        selection = BalancedSelection(self._settings.learning.max_full_examples)
+        async for example in self._in_split(tenant_id, "train"):
+            selection.add(example)
+        picks = selection.picks()
+        return Selection(
+            new=tuple(example for example in picks if example.state == "pending"),
+            replay=tuple(example for example in picks if example.state == "learned"),
+        )
+
+    def dev(self, tenant_id: str) -> AsyncIterator[Example]:
+        """The examples on which the best weights are chosen."""
+        return self._in_split(tenant_id, "dev")
+
+    async def holdout(self, tenant_id: str) -> AsyncIterator[Example]:
+        """The examples by which models are judged: gold, and feedback on which several users agree.
+
+        A near-duplicate that only one user labelled stays in this split, so that nobody trains on it,
+        but judges nothing.
+        """
+        async for example in self._in_split(tenant_id, "holdout"):
+            if example.is_gold or example.users >= 2:
+                yield example
+
+    async def _in_split(self, tenant_id: str, split: Split) -> AsyncIterator[Example]:
+        for state in USABLE:
+            async for example in self._store.examples(tenant_id, state=state, split=split):
+                yield example
+
+
+def _heard(ledger: Ledger, readings: Iterable[tuple[str, str, Reading]]) -> CurationCounts:
+    """Enter the readings into the ledger and count what became of them."""
+    fates: Counter[str] = Counter()
+    for turn_id, key, reading in readings:
+        if isinstance(reading, Example):
+            fates[ledger.receive(reading)] += 1
+        else:
+            ledger.withdraw(key, turn_id)
+            fates[reading] += 1
+    return CurationCounts(turns=fates.total(), **fates)
+
+
+def _sum(one: CurationCounts, other: CurationCounts) -> CurationCounts:
+    return CurationCounts(
+        **{name: getattr(one, name) + getattr(other, name) for name in CurationCounts.model_fields}
+    )
+
+
+async def _tell(on_page: OnPage | None, counts: CurationCounts) -> None:
+    if on_page is not None:
+        answer = on_page(counts)
+        if inspect.isawaitable(answer):
+            await answer
+
+
+def _as_newcomer(row: Example) -> dict[str, Any]:
+    """What makes a stored row the word of one user, as if its turn had just been read."""
+    key = text_key(row.text)
+    return {
+        "key": key,
+        "example_id": example_id(key=key, turn_id=row.turn_id),
+        "state": "pending",
+        "reason": None,
+        "users": 1,
+        "seq": None,
+    }

@@ -1,0 +1,31 @@
+"""Which learned examples are trained on again, so that what was known is not forgotten.
+
+Balanced over labels, as in class-balanced reservoirs (Chrysakis and Moens, 2020), but drawn from the
+store when it is needed: the whole history stays within reach, and nothing is kept beside it.
+"""
+
+from __future__ import annotations
+
+import random
+
+from karen_learner.curation.balance import water_fill
+from karen_learner.memory.contract import MemoryStore
+from karen_learner.records import Example
+
+
+async def sample_replay(
+    store: MemoryStore, tenant_id: str, *, limit: int, rng: random.Random
+) -> list[Example]:
+    """Up to `limit` learned training examples, balanced over strata.
+
+    One read of counters and one index read a stratum: the cost depends on `limit` and on the number of
+    strata, not on history. With more strata than places, chance decides which are left out this time.
+    """
+    counts = await store.strata(tenant_id, state="learned", split="train")
+    order = sorted(counts)
+    rng.shuffle(order)
+    shares = water_fill(counts, limit, order=order)
+    sampled: list[Example] = []
+    for name in sorted(name for name in order if shares[name]):
+        sampled += await store.sample_learned(tenant_id, name, limit=shares[name], from_draw=rng.random())
+    return sampled

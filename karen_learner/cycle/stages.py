@@ -1,0 +1,240 @@
+"""The stages of a cycle: each hands records to the rooms that compute, and notes what came back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from asyncio_extras import call_in_executor
+
+from karen_learner.curation import Curator, Selection
+from karen_learner.cycle.course import Course
+from karen_learner.deployment import Candidate, Deployer, headline_scores, intact_manifest
+from karen_learner.events import EventBus, TrainingProgressed
+from karen_learner.memory import MemoryStore
+from karen_learner.models.files import remove_folder
+from karen_learner.models.layout import HomeLayout
+from karen_learner.models.registry import ModelRegistry
+from karen_learner.records import (
+    TASKS,
+    Example,
+    LearningCycleResult,
+    ModelVersion,
+    Task,
+    ValidationResult,
+    Verdict,
+    utc_now,
+)
+from karen_learner.settings import Settings
+from karen_learner.training import (
+    CrossValidateJob,
+    PassReport,
+    PipelineSpec,
+    PredictionRow,
+    PredictJob,
+    TrainingWorker,
+    TrainJob,
+    TrainReport,
+    write_lines,
+)
+from karen_learner.validation import ModelValidator, Prediction, ScoredHoldout
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """What a cycle works with. `base` is the pipeline that new tenants start from."""
+
+    store: MemoryStore
+    registry: ModelRegistry
+    curator: Curator
+    worker: TrainingWorker
+    validator: ModelValidator
+    deployer: Deployer
+    layout: HomeLayout
+    settings: Settings
+    events: EventBus
+    base: Callable[[], Awaitable[PipelineSpec]]
+
+
+class Stages:
+    """Training, validation, and what follows from the verdict, for one course after another."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    async def train(self, course: Course, selection: Selection) -> TrainReport:
+        rooms, tenant_id = self._rooms, course.tenant_id
+        folder = rooms.layout.corpus(tenant_id, course.cycle_id)
+        await write_lines(folder / "train.jsonl", [*selection.new, *selection.replay])
+        await write_lines(folder / "dev.jsonl", rooms.curator.dev(tenant_id))
+        labels = await rooms.store.labels(tenant_id)
+        job = TrainJob(
+            mode=course.mode,
+            pipeline=await self._parent(course),
+            corpus=folder,
+            labels={task: tuple(sorted(found)) for task, found in labels.items()},
+            settings=rooms.settings.training,
+            output=rooms.layout.staging(tenant_id, course.cycle_id),
+        )
+        async with self._told(course) as on_progress:
+            report = await rooms.worker.train(job, on_progress)
+        course.skipped_examples = report.skipped
+        if report.skipped:
+            logger.warning(
+                "cycle %s left %d examples out: %s",
+                course.cycle_id, report.skipped, "; ".join(report.skipped_reasons),
+            )  # fmt: skip
+        return report
+
+    async def _parent(self, course: Course) -> PipelineSpec:
+        """The champion for an incremental cycle, what new tenants start from for a full one."""
+        base = await self._rooms.base()
+        if course.mode == "incremental" and course.champion is not None:
+            return await self._spec(course.champion, base)
+        return base
+
+    async def _spec(self, version: ModelVersion, base: PipelineSpec) -> PipelineSpec:
+        """A version as it was sealed: damage on the disk must not be learned on from."""
+        manifest = await call_in_executor(intact_manifest, version)
+        return base.model_copy(update={"path": str(version.path), "tasks": manifest.tasks})
+
+    @asynccontextmanager
+    async def _told(self, course: Course) -> AsyncIterator[Callable[[PassReport], None]]:
+        """A callable that publishes each pass, in order; the block ends when all have been told."""
+        passes: asyncio.Queue[PassReport | None] = asyncio.Queue()
+        telling = asyncio.create_task(self._tell(course, passes))
+        try:
+            yield passes.put_nowait
+        finally:
+            passes.put_nowait(None)
+            await telling
+
+    async def _tell(self, course: Course, passes: asyncio.Queue[PassReport | None]) -> None:
+        while (report := await passes.get()) is not None:
+            event = TrainingProgressed(
+                tenant_id=course.tenant_id,
+                cycle_id=course.cycle_id,
+                task=report.task,
+                iteration=report.iteration,
+                total=report.total,
+                loss=report.loss,
+                words_per_second=report.words_per_second,
+                score=report.score,
+            )
+            await self._rooms.events.publish(event)
+
+    async def validate(self, course: Course, report: TrainReport) -> ScoredHoldout:
+        rooms, tenant_id = self._rooms, course.tenant_id
+        holdout = [example async for example in rooms.curator.holdout(tenant_id)]
+        folder = rooms.layout.corpus(tenant_id, course.cycle_id)
+        await write_lines(folder / "holdout.jsonl", holdout)
+        base = await rooms.base()
+        staging = rooms.layout.staging(tenant_id, course.cycle_id)
+        specs = [base.model_copy(update={"path": str(staging), "tasks": report.tasks})]
+        if course.champion is not None:
+            specs.append(await self._spec(course.champion, base))
+        predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
+        scored = await asyncio.gather(*(self._score(holdout, rows) for rows in predicted.rows))
+        candidate, champion = scored[0], scored[1] if len(scored) > 1 else None
+        course.verdict = await rooms.validator.judge(
+            candidate, champion, taught=taught_tasks(course.selection)
+        )
+        course.baseline = champion.result if champion is not None else None
+        course.validation = await self._with_estimates(course, candidate.result)
+        return candidate
+
+    async def _score(self, holdout: Sequence[Example], rows: Sequence[PredictionRow]) -> ScoredHoldout:
+        predictions = [Prediction.from_row(row) for row in rows]
+        return await self._rooms.validator.score(holdout, predictions)
+
+    async def _with_estimates(self, course: Course, result: ValidationResult) -> ValidationResult:
+        """Cross-validated estimates beside a holdout that is too small to say much."""
+        estimates = await self._cross_validated(course, result.counts)
+        return result.model_copy(update={"cross_validated": estimates}) if estimates else result
+
+    async def _cross_validated(
+        self, course: Course, counts: Mapping[Task, int]
+    ) -> Mapping[Task, float] | None:
+        gate, selection = self._rooms.settings.gate, course.selection
+        trained = len(selection.new) + len(selection.replay) if selection else 0
+        small = any(count < gate.small_holdout for count in counts.values())
+        if course.mode != "full" or not small or not 0 < trained <= gate.max_cross_validated:
+            return None
+        labels = await self._rooms.store.labels(course.tenant_id)
+        job = CrossValidateJob(
+            pipeline=await self._rooms.base(),
+            corpus=self._rooms.layout.corpus(course.tenant_id, course.cycle_id),
+            labels={task: tuple(sorted(found)) for task, found in labels.items()},
+            settings=self._rooms.settings.training,
+        )
+        return (await self._rooms.worker.cross_validate(job)).scores
+
+    async def reject(self, course: Course, verdict: Verdict) -> LearningCycleResult:
+        assert course.selection is not None  # noqa: S101 - a verdict needs a selection
+        await self._rooms.store.reject_examples(
+            course.tenant_id,
+            [example.example_id for example in course.selection.new],
+            harmful=verdict.harmful,
+            token=course.lease.token,
+        )
+        return course.result("rejected", error=verdict.summary)
+
+    async def deploy(self, course: Course, report: TrainReport, scored: ScoredHoldout) -> ModelVersion:
+        assert course.selection is not None  # noqa: S101 - a verdict needs a selection
+        selection = course.selection
+        candidate = Candidate(
+            tenant_id=course.tenant_id,
+            cycle_id=course.cycle_id,
+            mode=course.mode,
+            folder=self._rooms.layout.staging(course.tenant_id, course.cycle_id),
+            tasks=report.tasks,
+            counts={
+                "new": len(selection.new),
+                "replay": len(selection.replay),
+                **{f"holdout_{task}": n for task, n in scored.result.counts.items()},
+            },
+            scores=headline_scores(scored.result),
+            parent=course.champion.version if course.champion else None,
+        )
+        return await self._rooms.deployer.promote(
+            candidate,
+            learned=[example.example_id for example in selection.new],
+            replayed=[example.example_id for example in selection.replay],
+            token=course.lease.token,
+        )
+
+    async def tidy(self, tenant_id: str, *, keep: str | None = None) -> None:
+        """Leave nothing behind that nobody needs: candidates, raw lines, what is past its time.
+
+        Call under the lease. `keep` is the cycle whose corpora stay, however short the retention.
+        """
+        corpora = self._rooms.layout.corpora(tenant_id)
+        days = self._rooms.settings.learning.corpus_retention_days
+        try:
+            await call_in_executor(lambda: tidy_corpora(corpora, keep=keep, retention_days=days))
+            await self._rooms.deployer.clean_up(tenant_id)
+        except OSError:
+            logger.exception("what the cycles of %r left behind cannot be removed", tenant_id)
+
+
+def taught_tasks(selection: Selection | None) -> frozenset[Task]:
+    """The tasks of which the new examples say something; all, where there are none (a forced refit)."""
+    new = selection.new if selection is not None else ()
+    return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)
+
+
+def tidy_corpora(folder: Path, *, keep: str | None, retention_days: float) -> None:
+    """Remove the raw lines of all cycles (their DocBin files stay), and cycles past the retention."""
+    for lines in folder.glob("*/*.jsonl"):
+        lines.unlink()
+    oldest = utc_now().timestamp() - timedelta(days=retention_days).total_seconds()
+    for path in folder.glob("*"):
+        if path.is_dir() and path.name != keep and path.stat().st_mtime < oldest:
+            remove_folder(path)

@@ -1,0 +1,19 @@
+"""Run by Alembic for every migration, on the connection that `schema.upgrade` hands over.
+
+Not importable by itself; this folder is no package for that reason. Logging is left alone.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+
+from karen_learner.memory.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=context.config.attributes["version_table"],
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,226 @@
+"""`SqlMemoryStore`: the store's contract on SQLAlchemy. It composes; the work is done next door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from karen_learner.memory import counters, examples, journal, leases, tenants, turns, versions
+from karen_learner.memory import groups as near_duplicates
+from karen_learner.memory.collector import Collector
+from karen_learner.memory.contract import CurationOutcome, Promotion
+from karen_learner.memory.curating import Seen, save_curation
+from karen_learner.memory.database import Database
+from karen_learner.memory.engine import parse_url
+from karen_learner.memory.intake import Incoming, LateFeedback, NewTurn
+from karen_learner.memory.writer import GroupCommit
+from karen_learner.records import (
+    CycleRow,
+    Example,
+    ExampleState,
+    LearningCycleResult,
+    Lease,
+    ModelVersion,
+    Split,
+    Stage,
+    Task,
+    TenantCounts,
+    Turn,
+    UserFeedback,
+    utc_now,
+)
+from karen_learner.settings import StoreSettings
+
+Clock = Callable[[], datetime]
+
+
+def open_store(url_or_path: str | Path, settings: StoreSettings, *, clock: Clock = utc_now) -> SqlMemoryStore:
+    """A store that is not started yet: use it with `async with`, or await `start()`.
+
+    `url_or_path` is `":memory:"`, the path of an SQLite file, or an SQLAlchemy URL of SQLite or
+    PostgreSQL. Raises SettingsError for any other database. `settings.url` is not looked at.
+    """
+    return SqlMemoryStore(
+        Database(parse_url(url_or_path), busy_timeout_s=settings.busy_timeout_s), settings, clock
+    )
+
+
+class SqlMemoryStore:
+    """The `MemoryStore` of SQLite and PostgreSQL. Make one with `open_store`."""
+
+    def __init__(self, database: Database, settings: StoreSettings, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._page_size = settings.page_size
+        self._clock = clock
+        self._seen = Seen()
+        self._incoming: GroupCommit[Incoming, Turn] = GroupCommit(
+            Collector(database).commit, queue_size=settings.queue_size, max_batch=settings.max_batch
+        )
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        async with self._starting:
+            if self._started:
+                self._database.require_open()
+                return
+            await self._database.start()
+            self._incoming.start()
+            self._started = True
+
+    async def close(self) -> None:
+        await self._incoming.close()
+        await self._database.close()
+
+    async def add_turn(self, turn: Turn) -> Turn:
+        if not self._started:
+            self._database.require_open()
+        return await self._incoming.submit(NewTurn(turn))
+
+    async def add_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> Turn:
+        if not self._started:
+            self._database.require_open()
+        return await self._incoming.submit(LateFeedback.of(tenant_id, turn_id, feedback))
+
+    async def get_turn(self, tenant_id: str, turn_id: str) -> Turn | None:
+        return await self._database.read(turns.get, tenant_id, turn_id)
+
+    async def turns(self, tenant_id: str, *, after_seq: int = 0) -> AsyncIterator[Turn]:
+        read, size = self._database.read, self._page_size
+        while page := await read(turns.page, tenant_id, after=after_seq, size=size):
+            for turn in page:
+                yield turn
+            after_seq = page[-1].seq or 0
+
+    async def turns_awaiting_curation(
+        self, tenant_id: str, *, after_seq: int = 0, peek: bool = False
+    ) -> AsyncIterator[Sequence[Turn]]:
+        read, size = self._database.read, self._page_size
+        while page := await read(turns.awaiting_page, tenant_id, after=after_seq, size=size):
+            if not peek:
+                self._seen.note(page)
+            yield [stored.turn for stored in page]
+            after_seq = page[-1].turn.seq or 0
+
+    async def save_curation(
+        self, tenant_id: str, outcome: CurationOutcome, *, token: int | None = None
+    ) -> None:
+        seen = self._seen.of(outcome.curated_turns)
+        await self._database.write(save_curation, tenant_id, outcome, seen, token)
+        self._seen.forget(outcome.curated_turns)
+
+    async def examples_by_key(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
+        return await self._database.read(examples.by_key, tenant_id, keys)
+
+    async def splits_by_group(self, tenant_id: str, groups: Sequence[str]) -> Mapping[str, Split]:
+        return await self._database.read(near_duplicates.splits, tenant_id, groups)
+
+    async def examples(
+        self,
+        tenant_id: str,
+        *,
+        state: ExampleState,
+        split: Split | None = None,
+        newest_first: bool = False,
+    ) -> AsyncIterator[Example]:
+        wanted = examples.Wanted(tenant_id, state, split, newest_first)
+        beyond: int | None = None
+        while page := await self._database.read(examples.page, wanted, beyond=beyond, size=self._page_size):
+            for example in page:
+                yield example
+            beyond = page[-1].seq
+
+    async def sample_learned(
+        self, tenant_id: str, stratum: str, *, limit: int, from_draw: float
+    ) -> Sequence[Example]:
+        return await self._database.read(
+            examples.sample, tenant_id, stratum, limit=limit, from_draw=from_draw
+        )
+
+    async def strata(self, tenant_id: str, *, state: ExampleState, split: Split) -> Mapping[str, int]:
+        return await self._database.read(counters.strata, tenant_id, state, split)
+
+    async def labels(self, tenant_id: str) -> Mapping[Task, Mapping[str, int]]:
+        return await self._database.read(counters.labels, tenant_id)
+
+    async def declare_labels(self, tenant_id: str, labels: Mapping[Task, Sequence[str]]) -> None:
+        await self._database.write(counters.declare, tenant_id, labels)
+
+    async def reject_examples(
+        self, tenant_id: str, example_ids: Sequence[str], *, harmful: bool, token: int | None = None
+    ) -> int:
+        return await self._database.write(examples.reject, tenant_id, example_ids, harmful, token)
+
+    async def start_cycle(self, row: CycleRow) -> None:
+        await self._database.write(journal.start, row)
+
+    async def advance_cycle(self, tenant_id: str, cycle_id: str, stage: Stage, *, token: int) -> None:
+        await self._database.write(journal.advance, tenant_id, cycle_id, stage, token)
+
+    async def finish_cycle(
+        self, tenant_id: str, cycle_id: str, result: LearningCycleResult, *, stage: Stage = "finished"
+    ) -> None:
+        await self._database.write(journal.finish, tenant_id, cycle_id, result, stage, self._clock())
+
+    async def unfinished_cycles(self, tenant_id: str) -> Sequence[CycleRow]:
+        return await self._database.read(journal.unfinished, tenant_id)
+
+    async def cycles(self, tenant_id: str | None, *, limit: int = 20) -> Sequence[CycleRow]:
+        return await self._database.read(journal.newest, tenant_id, limit)
+
+    async def cycle_tallies(self, tenant_id: str | None) -> Mapping[str, float]:
+        return await self._database.read(counters.tallies, tenant_id)
+
+    async def acquire_lease(self, tenant_id: str, owner: str, *, ttl: timedelta) -> Lease | None:
+        return await self._database.write(leases.acquire, tenant_id, owner, now=self._clock(), ttl=ttl)
+
+    async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
+        return await self._database.write(leases.renew, lease, now=self._clock(), ttl=ttl)
+
+    async def release_lease(self, lease: Lease) -> None:
+        await self._database.write(leases.release, lease)
+
+    async def next_version_number(self, tenant_id: str) -> int:
+        return await self._database.write(versions.next_number, tenant_id)
+
+    async def promote(self, tenant_id: str, promotion: Promotion, *, token: int | None) -> bool:
+        return await self._database.write(versions.promote, tenant_id, promotion, token)
+
+    async def champion(self, tenant_id: str) -> ModelVersion | None:
+        return await self._database.read(versions.champion, tenant_id)
+
+    async def versions(self, tenant_id: str, *, limit: int = 100) -> Sequence[ModelVersion]:
+        return await self._database.read(versions.newest, tenant_id, limit)
+
+    async def get_version(self, tenant_id: str, version: str) -> ModelVersion | None:
+        return await self._database.read(versions.find, tenant_id, version)
+
+    async def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
+        read, size, after = self._database.read, self._page_size, 0
+        while page := await read(versions.lineage_page, tenant_id, version, after=after, size=size):
+            for _, example_id in page:
+                yield example_id
+            after = page[-1][0]
+
+    async def tenants(self) -> Sequence[str]:
+        return await self._database.read(tenants.names)
+
+    async def counts(self, tenant_id: str) -> TenantCounts:
+        return await self._database.read(counters.overview, tenant_id)

@@ -1,0 +1,181 @@
+"""The tables, as SQLAlchemy Core metadata.
+
+Moments are whole microseconds since 1970 (UTC). A tenant is named once, in `tenants`, and is a small
+number everywhere else: its name may be a thousand characters long, and every index would carry it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TextClause,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+Condition = ColumnElement[bool] | TextClause
+
+BigKey = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite gives numbers of its own accord to an INTEGER PRIMARY KEY only."""
+
+IS_AWAITING = text("awaiting_curation")
+IS_REPLAYABLE = text("state = 'learned' AND split = 'train'")
+IS_UNFINISHED = text("finished_at IS NULL")
+"""Conditions of the partial indexes. A query uses such an index only if it states the same condition
+without bound parameters, so both take it from here."""
+
+
+def _number() -> Column[int]:
+    return Column("seq", BigKey, primary_key=True, autoincrement=True)
+
+
+def _tenant(**options: Any) -> Column[int]:
+    return Column("tenant", BigKey, ForeignKey("tenants.tenant"), nullable=False, **options)
+
+
+def _partial(name: str, *columns: str, where: Any) -> Index:
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant", BigKey, primary_key=True, autoincrement=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("champion", Text),
+    Column("last_version_number", Integer, nullable=False, server_default="0"),
+    sqlite_autoincrement=True,
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("turn_id", Text, nullable=False),
+    Column("awaiting_curation", Boolean, nullable=False),
+    Column("has_words", Boolean, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("tenant", "turn_id", name="turns_by_id"),
+    Index("turns_in_order", "tenant", "seq"),
+    _partial("turns_awaiting", "tenant", "seq", where=IS_AWAITING),
+    sqlite_autoincrement=True,
+)
+"""`body` is the turn as JSON. `revision` counts the feedback merged in after the turn was stored."""
+
+examples = Table(
+    "examples",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("example_id", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("intent", Text),
+    Column("sentiment", Text),
+    Column("entities", Text),
+    Column("source", Text, nullable=False),
+    Column("quality", Float, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("group_key", Text, nullable=False),
+    Column("stratum", Text, nullable=False),
+    Column("split", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("users", Integer, nullable=False),
+    Column("user_id", Text),
+    Column("turn_id", Text),
+    Column("draw", Float, nullable=False),
+    Column("rejections", Integer, nullable=False),
+    Column("reason", Text),
+    Column("learned_in", Text),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("tenant", "example_id", name="examples_by_id"),
+    Index("examples_by_key", "tenant", "key"),
+    Index("examples_by_turn", "tenant", "turn_id"),
+    Index("examples_by_state", "tenant", "state", "split", "seq"),
+    _partial("examples_to_replay", "tenant", "stratum", "draw", where=IS_REPLAYABLE),
+    sqlite_autoincrement=True,
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    _tenant(primary_key=True),
+    Column("group_key", Text, primary_key=True),
+    Column("split", Text, nullable=False),
+    Column("members", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    _tenant(primary_key=True),
+    Column("family", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+cycles = Table(
+    "cycles",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("cycle_id", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("reason", Text),
+    Column("stage", Text, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("result", Text),
+    UniqueConstraint("tenant", "cycle_id", name="cycles_by_id"),
+    Index("cycles_in_order", "tenant", "seq"),
+    _partial("cycles_unfinished", "tenant", "seq", where=IS_UNFINISHED),
+    sqlite_autoincrement=True,
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("owner", Text),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("version", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("tenant", "version", name="versions_by_name"),
+    Index("versions_in_order", "tenant", "seq"),
+    sqlite_autoincrement=True,
+)
+
+lineage = Table(
+    "lineage",
+    metadata,
+    Column("version", BigKey, ForeignKey("versions.seq"), primary_key=True, autoincrement=False),
+    Column("example", BigKey, ForeignKey("examples.seq"), primary_key=True, autoincrement=False),
+    Index("lineage_by_example", "example", "version"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,116 @@
+"""Compressed copies of versions: made at each deployment, restored when a version is damaged."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import uuid
+import zlib
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path, PurePosixPath
+
+from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
+from karen_learner.models.files import move_into_place, remove_folder, sync_folder
+from karen_learner.models.versions import MANIFEST, Manifest, verify
+
+SUFFIX = ".tar.gz"
+PARTIAL = ".partial"
+UNREADABLE = (tarfile.TarError, OSError, EOFError, KeyError, ValueError, zlib.error)
+"""What a damaged archive makes `tarfile` and the manifest's reader raise."""
+COMPRESSION = 3
+"""Weights compress badly: higher levels cost seconds and save nothing."""
+
+
+def make_backup(version_folder: Path, backups: Path) -> Path:
+    """Write `<version>.tar.gz` into `backups`. A crash leaves no half archive under that name."""
+    backups.mkdir(parents=True, exist_ok=True)
+    target = backups / f"{version_folder.name}{SUFFIX}"
+    partial = target.with_name(target.name + PARTIAL)
+    with tarfile.open(partial, "w:gz", compresslevel=COMPRESSION) as archive:
+        archive.add(version_folder, arcname=version_folder.name)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(target)
+    return target
+
+
+def read_backup_manifest(backup: Path) -> Manifest:
+    """What an archive holds, without unpacking it. Raises UnknownVersion or ModelError."""
+    if not backup.is_file():
+        raise UnknownVersion(f"there is no backup at {backup}")
+    try:
+        with tarfile.open(backup, "r:gz") as archive:
+            member = archive.extractfile(f"{_top(archive)}/{MANIFEST}")
+            content = member.read() if member is not None else b""
+        return Manifest.model_validate_json(content)
+    except UNREADABLE as error:
+        raise ModelError(f"{backup} is not a backup of a model: {error}") from error
+
+
+def restore_backup(backup: Path, target: Path) -> Manifest:
+    """Unpack an archive so that it stands at `target`, in the place of whatever is there.
+
+    The archive is unpacked and checked beside it first, so that one that is damaged, or not what its
+    manifest says, changes nothing. Raises UnknownVersion, ModelError or DigestMismatch.
+    """
+    manifest = read_backup_manifest(backup)
+    unpacking = target.parent / ".restoring" / uuid.uuid4().hex
+    try:
+        unpacking.mkdir(parents=True)
+        unpacked = _unpack(backup, unpacking)
+        verify(unpacked, digest=manifest.digest)
+        sync_folder(unpacked)
+        _clear(target)
+        move_into_place(unpacked, target)
+    except DigestMismatch as error:
+        raise DigestMismatch(f"{backup} does not hold the files that its manifest names") from error
+    except UNREADABLE as error:
+        raise ModelError(f"{backup} cannot be restored to {target}: {error}") from error
+    finally:
+        remove_folder(unpacking)
+    return manifest
+
+
+def _unpack(backup: Path, folder: Path) -> Path:
+    """Nothing outside `folder` can be written, and nothing but plain files and folders."""
+    with tarfile.open(backup, "r:gz") as archive:
+        for member in archive:
+            if not (member.isfile() or member.isdir()):
+                raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
+        archive.extractall(folder, filter="data")
+        return folder / _top(archive)
+
+
+def _top(archive: tarfile.TarFile) -> str:
+    """The one folder in which everything lies; it need not be named like the archive."""
+    for name in map(PurePosixPath, archive.getnames()):
+        if name.name == MANIFEST and len(name.parts) == 2:
+            return name.parts[0]
+    raise tarfile.TarError(f"it holds no {MANIFEST}")
+
+
+def _clear(target: Path) -> None:
+    if target.is_dir() and not target.is_symlink():
+        remove_folder(target)
+    else:
+        target.unlink(missing_ok=True)
+
+
+def prune_backups(
+    backups: Path, *, keep: Iterable[str], retention_days: float, now: datetime | None = None
+) -> list[Path]:
+    """Remove archives older than the retention, but never those of the versions in `keep`.
+
+    What a crash left half written goes as well: nobody may be writing a backup meanwhile.
+    """
+    kept = set(keep)
+    oldest = (now or datetime.now(timezone.utc)) - timedelta(days=retention_days)
+    removed = []
+    for path in sorted(backups.glob(f"*{SUFFIX}")):
+        if path.name.removesuffix(SUFFIX) not in kept and path.stat().st_mtime < oldest.timestamp():
+            path.unlink()
+            removed.append(path)
+    for path in backups.glob(f"*{PARTIAL}"):
+        path.unlink()
+    return removed

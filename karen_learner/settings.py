@@ -1,0 +1,280 @@
+"""Every setting, its type and its bounds. The defaults stand in `configs/default.cfg` alone.
+
+Layers, each over the one before: `default.cfg`, the user's `.cfg`, the environment
+(`KAREN_LEARNING__MIN_DATA_THRESHOLD=20`), keyword overrides.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from confection import Config
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from karen_learner.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "KAREN_"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0.0, le=1e9)]
+Days = Annotated[float, Field(ge=0.0, le=36_500.0)]
+
+
+class Section(BaseModel):
+    """A group of settings with validated assignment."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Change several settings at once: all of them, or none when one is not allowed."""
+        _refuse_unknown(type(self).__name__, values, self._names())
+        trial = self.model_copy()
+        trial._assign(values)
+        self._assign(values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except ValidationError as error:
+            raise SettingsError(_describe(type(self).__name__, error)) from error
+
+    def _assign(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _names(self) -> set[str]:
+        return set(type(self).model_fields)
+
+
+class StoreSettings(Section):
+    url: str
+    queue_size: Count
+    max_batch: Count
+    busy_timeout_s: Seconds
+    page_size: Count
+
+
+class PathSettings(Section):
+    models: str
+    model_backups: str
+    corpus: str
+
+
+class ThresholdSettings(Section):
+    """Absolute scores. See `policy` for what they mean while a model has not reached them."""
+
+    accuracy: Share
+    intent_accuracy: Share
+    sentiment_accuracy: Share
+    entity_accuracy: Share
+    policy: Literal["ratchet", "strict"]
+
+
+class LearningSettings(Section):
+    """`validation_threshold` is another name of `thresholds.accuracy`."""
+
+    min_data_threshold: Count
+    quality_threshold: Share
+    max_training_examples: Count
+    replay_examples: Annotated[int, Field(ge=0)]
+    max_full_examples: Count
+    full_growth: Annotated[float, Field(ge=0.0)]
+    holdout_cap: Count
+    dev_share: Annotated[float, Field(ge=0.0, le=0.5)]
+    dev_cap: Count
+    backup_retention_days: Days
+    corpus_retention_days: Days
+    lease_ttl_s: Seconds
+
+    _thresholds: ThresholdSettings | None = PrivateAttr(default=None)
+
+    @property
+    def validation_threshold(self) -> float:
+        return self._bound_thresholds.accuracy
+
+    @validation_threshold.setter
+    def validation_threshold(self, value: float) -> None:
+        self._bound_thresholds.accuracy = value
+
+    @property
+    def _bound_thresholds(self) -> ThresholdSettings:
+        if self._thresholds is None:
+            raise SettingsError("validation_threshold is only known on settings loaded as a whole")
+        return self._thresholds
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Any:
+        copy = super().model_copy(update=update, deep=deep)
+        if self._thresholds is not None:
+            copy._thresholds = self._thresholds.model_copy()
+        return copy
+
+    def _names(self) -> set[str]:
+        return super()._names() | {"validation_threshold"}
+
+
+class TrainingSettings(Section):
+    n_iter: Count
+    batch_size: Count
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    learn_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    continuing_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    validation_split: Annotated[float, Field(ge=0.0, le=0.5)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    min_updates: Annotated[int, Field(ge=0)]
+    patience: Count
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    pipeline: str
+
+
+class GateSettings(Section):
+    margin_standard_errors: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    min_margin: Share
+    max_margin: Share
+    small_holdout: Annotated[int, Field(ge=0)]
+    max_cross_validated: Annotated[int, Field(ge=0)]
+
+
+class AnalysisSettings(Section):
+    max_text_chars: Count
+    max_response_chars: Count
+    max_batch: Count
+    queue_size: Count
+    live_models: Count
+
+
+class ServingSettings(Section):
+    refresh_s: Seconds
+
+
+class PersonaSettings(Section):
+    default: Annotated[str, Field(min_length=1)]
+    rules: dict[str, str]
+
+
+class Settings(Section):
+    """All sections. Make one with `load_settings`; change what is in a section, not the section."""
+
+    model_config = ConfigDict(frozen=True)
+
+    store: StoreSettings
+    paths: PathSettings
+    learning: LearningSettings
+    training: TrainingSettings
+    thresholds: ThresholdSettings
+    gate: GateSettings
+    analysis: AnalysisSettings
+    serving: ServingSettings
+    personas: PersonaSettings
+
+    def model_post_init(self, _context: Any) -> None:
+        self.learning._thresholds = self.thresholds
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values, for a manifest or `--json`."""
+        return self.model_dump(mode="json")
+
+
+def shipped_configs() -> Path:
+    """The folder `configs/`: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def load_settings(
+    path: str | Path | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings in force.
+
+    `overrides` maps sections to mappings, or dotted names (`"learning.quality_threshold"`) to values.
+    Raises SettingsError for an unknown key (naming the nearest known one), a value out of bounds, or
+    a file that cannot be read.
+    """
+    values = _read(shipped_configs() / "default.cfg")
+    known = {section: set(keys) for section, keys in values.items()}
+    layers = [
+        ("the settings file", _read(Path(path)) if path else {}),
+        ("the environment", dict(_from_environment(os.environ if environment is None else environment))),
+        ("the overrides", _nested(overrides or {})),
+    ]
+    for origin, layer in layers:
+        _merge(values, layer, known, origin)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_describe("the settings", error)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(Config().from_disk(path, interpolate=True))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot read the settings file {path}: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for name, raw in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+            section, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 1)
+            merged.setdefault(section, {})[key] = parse_value(raw)
+    yield from merged.items()
+
+
+def parse_value(raw: str) -> Any:
+    """A value as it is typed in an environment or a command line: JSON, or else the text itself."""
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return raw
+
+
+def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in overrides.items():
+        section, _, key = name.partition(".")
+        if key:
+            nested.setdefault(section, {})[key] = value
+        elif isinstance(value, Mapping):
+            nested.setdefault(section, {}).update(value)
+        else:
+            raise SettingsError(f"the override {name!r} names no setting: write 'section.key'")
+    return nested
+
+
+def _merge(
+    values: dict[str, Any], layer: Mapping[str, Any], known: Mapping[str, set[str]], origin: str
+) -> None:
+    _refuse_unknown(origin, layer, set(known))
+    for section, keys in layer.items():
+        if not isinstance(keys, Mapping):
+            raise SettingsError(f"[{section}] in {origin} is not a section of settings")
+        keys = dict(keys)
+        if section == "learning" and "validation_threshold" in keys:
+            values["thresholds"]["accuracy"] = keys.pop("validation_threshold")
+        _refuse_unknown(f"[{section}] in {origin}", keys, known[section])
+        values[section] = {**values[section], **keys}
+
+
+def _refuse_unknown(where: str, given: Mapping[str, Any], known: set[str]) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise SettingsError(f"unknown setting {name!r} in {where}: did you mean {near[0]!r}?")
+
+
+def _describe(where: str, error: ValidationError) -> str:
+    problems = "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or where}: {item['msg']} (got {item['input']!r})"
+        for item in error.errors()
+    )
+    return f"{where}: {problems}"

@@ -1,0 +1,117 @@
+"""An attack: several users say confidently, and alike, that every label is another one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+
+from karen_learner.learner import AutonomousLearner
+from karen_learner.models.versions import candidate_digest
+from karen_learner.records import TASKS, LabelledText, LearningCycleResult, Record, Task
+from karen_learner.simulation.run import CONCURRENT_TURNS, RESPONSE, evaluate
+from karen_learner.simulation.scoring import Scores
+from karen_learner.simulation.stream import cut_every
+from karen_learner.simulation.users import Feedback, Labels, correction
+
+Shuffle = Mapping[Task, Mapping[str, str]]
+
+
+class Attack(Record):
+    """What came of it. The digests are those of the live model's files, read from the disk."""
+
+    turns: int
+    users: int
+    result: LearningCycleResult
+    digest_before: str
+    digest_after: str
+    scores_before: Scores
+    scores_after: Scores
+
+    @property
+    def refused(self) -> bool:
+        """Whether the cycle judged the poisoned candidate and kept the champion."""
+        return self.result.status == "rejected"
+
+    @property
+    def untouched(self) -> bool:
+        return self.digest_before == self.digest_after
+
+
+def shuffled(labels: Labels, *, seed: int) -> Shuffle:
+    """Another label of the same task for every label: one cycle through all of them in random order.
+
+    A label that is the only one of its task stays what it is.
+    """
+    rng = random.Random(f"{seed}/poison")  # noqa: S311 - a simulation, no secret
+    return {task: _cycled(labels[task], rng) for task in TASKS if task in labels}
+
+
+def _cycled(labels: Sequence[str], rng: random.Random) -> dict[str, str]:
+    order = list(labels)
+    rng.shuffle(order)
+    return dict(zip(order, [*order[1:], *order[:1]], strict=True))
+
+
+def poisoned(gold: LabelledText, shuffle: Shuffle) -> Feedback:
+    """A correction of all that is known of a text to what it is not, and a bad rating."""
+    false = gold.model_copy(
+        update={
+            "intent": _wrong(shuffle, "intent", gold.intent),
+            "sentiment": _wrong(shuffle, "sentiment", gold.sentiment),
+            "entities": None if gold.entities is None else tuple(
+                span.model_copy(update={"label": _wrong(shuffle, "entities", span.label)})
+                for span in gold.entities
+            ),
+        }
+    )  # fmt: skip
+    return correction(false, gold.tasks) | {"satisfaction_score": 0.0, "response_quality": 0.0}
+
+
+def _wrong(shuffle: Shuffle, task: Task, label: str | None) -> str | None:
+    return None if label is None else shuffle.get(task, {}).get(label, label)
+
+
+async def attack(
+    learner: AutonomousLearner,
+    tenant_id: str,
+    texts: Sequence[LabelledText],
+    test: Sequence[LabelledText],
+    *,
+    labels: Labels,
+    users: int = 20,
+    seed: int = 0,
+) -> Attack:
+    """Have `users` people poison these texts, a text each in turn, and run a cycle on that.
+
+    The texts should be new to the learner. Raises TrainingError, StoreError.
+    """
+    digest_before = await live_digest(learner, tenant_id)
+    scores_before = await evaluate(learner, tenant_id, test)
+    shuffle = shuffled(labels, seed=seed)
+    for wave in cut_every(list(enumerate(texts)), CONCURRENT_TURNS):
+        await asyncio.gather(
+            *(
+                learner.collect_conversation_metadata(
+                    tenant_id, gold.text, RESPONSE, f"attacker-{place % users + 1:03d}",
+                    poisoned(gold, shuffle), turn_id=f"poison-{place:07d}",
+                )
+                for place, gold in wave
+            )
+        )  # fmt: skip
+    result = await learner.trigger_learning_cycle(tenant_id, force_training=True, reason="poisoned feedback")
+    return Attack(
+        turns=len(texts),
+        users=min(users, len(texts)),
+        result=result,
+        digest_before=digest_before,
+        digest_after=await live_digest(learner, tenant_id),
+        scores_before=scores_before,
+        scores_after=await evaluate(learner, tenant_id, test),
+    )
+
+
+async def live_digest(learner: AutonomousLearner, tenant_id: str) -> str:
+    """The digest of the champion's files as they are on the disk now; "" without a champion."""
+    champion = (await learner.status(tenant_id)).champion
+    return "" if champion is None else await asyncio.to_thread(candidate_digest, champion.path)

@@ -1,0 +1,148 @@
+"""The crowd: who speaks, and how they react to an answer. Pure and seeded.
+
+Every turn has random numbers of its own, drawn from the seed and its position: what one user does
+depends neither on the order in which turns are answered nor on what others were told.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from typing_extensions import Self
+
+from karen_learner.records import ConversationMetadata, EntitySpan, LabelledText, Record, Task
+from karen_learner.simulation.scenario import Habits
+
+GOOD_RATINGS = (0.8, 0.9, 1.0)
+BAD_RATINGS = (0.0, 0.1, 0.2)
+_WORD = re.compile(r"\w+")
+
+Labels = Mapping[Task, Sequence[str]]
+Feedback = dict[str, Any]
+"""What `collect_conversation_metadata` and `add_feedback` take."""
+
+
+class Answer(Record):
+    """What the user gets to see of the model's understanding: entities as words with their labels."""
+
+    intent: str | None = None
+    sentiment: str | None = None
+    entities: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, metadata: ConversationMetadata) -> Self:
+        return cls(
+            intent=metadata.intent_detected,
+            sentiment=metadata.sentiment_detected,
+            entities=metadata.entities_extracted,
+        )
+
+
+def wrong_tasks(gold: LabelledText, answer: Answer) -> tuple[Task, ...]:
+    """The tasks on which the answer differs from what is known to be right; unknown is never wrong."""
+    right: dict[Task, bool] = {
+        "intent": gold.intent == answer.intent,
+        "sentiment": gold.sentiment == answer.sentiment,
+        "entities": _words_of(gold) == sorted(answer.entities),
+    }
+    return tuple(task for task in gold.tasks if not right[task])
+
+
+def _words_of(gold: LabelledText) -> list[tuple[str, str]]:
+    return sorted((gold.text[span.start : span.end], span.label) for span in gold.entities or ())
+
+
+def correction(gold: LabelledText, tasks: Sequence[Task]) -> Feedback:
+    """Feedback that states what is right for these tasks."""
+    stated: dict[Task, Any] = {
+        "intent": gold.intent,
+        "sentiment": gold.sentiment,
+        "entities": [span.to_dict() for span in gold.entities or ()],
+    }
+    return {f"corrected_{task}": stated[task] for task in tasks}
+
+
+def falsified(gold: LabelledText, labels: Labels, rng: random.Random) -> LabelledText:
+    """The same text with another label wherever it has one and there is another to choose.
+
+    A text that has no entities gets its first word as one.
+    """
+    return gold.model_copy(
+        update={
+            "intent": _other(gold.intent, labels.get("intent", ()), rng),
+            "sentiment": _other(gold.sentiment, labels.get("sentiment", ()), rng),
+            "entities": _other_spans(gold, labels.get("entities", ()), rng),
+        }
+    )
+
+
+def _other(label: str | None, labels: Sequence[str], rng: random.Random) -> str | None:
+    others = [other for other in labels if other != label]
+    return rng.choice(others) if label is not None and others else label
+
+
+def _other_spans(
+    gold: LabelledText, labels: Sequence[str], rng: random.Random
+) -> tuple[EntitySpan, ...] | None:
+    if not gold.entities and gold.entities is not None:
+        word = _WORD.search(gold.text)
+        if word is None or not labels:
+            return gold.entities
+        return (EntitySpan(start=word.start(), end=word.end(), label=rng.choice(labels)),)
+    if gold.entities is None:
+        return None
+    return tuple(span.model_copy(update={"label": _other(span.label, labels, rng)}) for span in gold.entities)
+
+
+class Crowd:
+    """Users of unequal activity: the one of rank k speaks in proportion to 1 / k (Zipf, 1949).
+
+    `labels` are those from which mistaken corrections are drawn.
+    """
+
+    def __init__(self, *, users: int, habits: Habits, labels: Labels, seed: int) -> None:
+        self._habits = habits
+        self._labels = labels
+        self._seed = seed
+        self._activity = list(accumulate(1 / rank for rank in range(1, users + 1)))
+
+    def speaker(self, position: int) -> str:
+        """Who speaks the text at this position of the stream."""
+        drawn = self._numbers("speaker", position).random() * self._activity[-1]
+        return f"user-{bisect(self._activity, drawn) + 1:03d}"
+
+    def react(self, position: int, gold: LabelledText, answer: Answer) -> Feedback | None:
+        """The feedback on an answer, or None if the user says nothing."""
+        rng = self._numbers("reaction", position)
+        corrects, mistaken, rates, slips = (rng.random() for _ in range(4))
+        habits, wrong = self._habits, wrong_tasks(gold, answer)
+        feedback: Feedback = {}
+        if corrects < habits.correction_rate:
+            feedback |= self._correct(gold, wrong, mistaken < habits.noise, rng)
+        if rates < habits.rating_rate:
+            feedback |= rating(good=(not wrong) != (slips < habits.noise), rng=rng)
+        return feedback or None
+
+    def _correct(
+        self, gold: LabelledText, wrong: tuple[Task, ...], mistaken: bool, rng: random.Random
+    ) -> Feedback:
+        """What is wrong put right; by mistake something else, which may hit what was right as well."""
+        if not mistaken:
+            return correction(gold, wrong)
+        tasks = wrong or ((rng.choice(gold.tasks),) if gold.tasks else ())
+        false = falsified(gold, self._labels, rng)
+        return correction(false, [task for task in tasks if getattr(false, task) != getattr(gold, task)])
+
+    def _numbers(self, what: str, position: int) -> random.Random:
+        return random.Random(f"{self._seed}/{what}/{position}")  # noqa: S311 - a simulation, no secret
+
+
+def rating(*, good: bool, rng: random.Random) -> Feedback:
+    """A satisfied user, or one who is not."""
+    values = GOOD_RATINGS if good else BAD_RATINGS
+    return {"satisfaction_score": rng.choice(values), "response_quality": rng.choice(values)}

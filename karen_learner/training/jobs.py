@@ -1,0 +1,143 @@
+"""What the worker process is asked and what it answers: plain JSON lines, one message each.
+
+A request is a `TrainJob`, a `PredictJob` or a `CrossValidateJob`; the answer to it is any number of
+`Progress` messages and then one `Done` or `Failed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from karen_learner.records import CycleMode, Record, Task
+from karen_learner.settings import TrainingSettings
+
+LabelSchema = Mapping[Task, tuple[str, ...]]
+PredictionRow = tuple[str | None, str | None, tuple[tuple[int, int, str], ...] | None]
+"""Intent, sentiment, entities; None where the model has no pipe for the task."""
+
+
+class PipelineSpec(Record):
+    """Where a pipeline comes from, and which of its pipes does which task.
+
+    `path` is a folder or an installed package; without it, the pipeline is made new from `template`.
+    """
+
+    path: str | None = None
+    tasks: Mapping[Task, str] = Field(default_factory=dict)
+    template: Path
+    language: str = "en"
+
+
+class TrainJob(Record):
+    """Train `pipeline` on `corpus`/train.jsonl, choose by dev.jsonl, save it to `output`."""
+
+    kind: Literal["train"] = "train"
+    mode: CycleMode
+    pipeline: PipelineSpec
+    corpus: Path
+    labels: LabelSchema
+    settings: TrainingSettings
+    output: Path
+
+
+class PredictJob(Record):
+    """Predict every text of `corpus`/holdout.jsonl with each of the models, in order."""
+
+    kind: Literal["predict"] = "predict"
+    models: tuple[PipelineSpec, ...]
+    corpus: Path
+
+
+class CrossValidateJob(Record):
+    """Estimate accuracies by `folds`-fold cross-validation over `corpus`/train.jsonl."""
+
+    kind: Literal["cross_validate"] = "cross_validate"
+    pipeline: PipelineSpec
+    corpus: Path
+    labels: LabelSchema
+    settings: TrainingSettings
+    folds: int = Field(default=3, ge=2)
+
+
+Job = TrainJob | PredictJob | CrossValidateJob
+AnyJob: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
+
+
+class PassReport(Record):
+    """One pass over the data of one task. `score` is that of the development split."""
+
+    task: Task
+    iteration: int
+    total: int
+    loss: float
+    words: int
+    seconds: float
+    score: float | None
+    is_best: bool
+
+    @property
+    def words_per_second(self) -> float:
+        return self.words / self.seconds if self.seconds > 0 else 0.0
+
+
+class TaskReport(Record):
+    """How the training of one pipe went."""
+
+    pipe: str
+    examples: int
+    passes: int
+    words: int
+    seconds: float
+    best_score: float | None
+    last_loss: float
+
+
+class TrainReport(Record):
+    """A candidate on disk at `TrainJob.output`."""
+
+    tasks: Mapping[Task, str]
+    by_task: Mapping[Task, TaskReport]
+    skipped: int
+    skipped_reasons: tuple[str, ...] = ()
+
+
+class PredictReport(Record):
+    """One list of rows for each model, in the order of the holdout's lines."""
+
+    rows: tuple[tuple[PredictionRow, ...], ...]
+
+
+class CrossValidateReport(Record):
+    """The mean score of each task over the folds."""
+
+    scores: Mapping[Task, float]
+
+
+Report = TrainReport | PredictReport | CrossValidateReport
+
+
+class Progress(Record):
+    kind: Literal["progress"] = "progress"
+    report: PassReport
+
+
+class Done(Record):
+    kind: Literal["done"] = "done"
+    report: dict[str, object]
+
+
+class Failed(Record):
+    """`error` is the class name of the cause: the parent raises the same one where it knows it."""
+
+    kind: Literal["failed"] = "failed"
+    error: str
+    message: str
+    trace: str = ""
+
+
+Message = Progress | Done | Failed
+AnyMessage: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])

@@ -1,0 +1,138 @@
+"""The `Language` that the worker trains: where it comes from, its pipes, its labels, how it is saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import spacy
+import srsly
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+from thinc.api import Config
+
+from karen_learner.components.new_labels import make_new_labels_learnable
+from karen_learner.errors import ModelError, PipelineUnsuitable
+from karen_learner.records import TASKS, Task
+from karen_learner.training.jobs import LabelSchema, PipelineSpec
+
+logger = logging.getLogger(__name__)
+
+TEMPLATE_PIPES: Mapping[Task, str] = {"intent": "intent", "sentiment": "sentiment", "entities": "ner"}
+"""The pipe of each task in a pipeline config of ours."""
+MIN_CATEGORIES = 2
+
+
+class TrainablePipeline:
+    """A pipeline on its way to becoming a candidate.
+
+    `kept_strings` are the words that its string store had before any training text was seen: only
+    these and the labels are saved, so that a model carries no vocabulary of the people it learned from.
+    """
+
+    def __init__(self, nlp: Language, tasks: Mapping[Task, str], template: Config) -> None:
+        self.nlp = nlp
+        self.tasks: dict[Task, str] = dict(tasks)
+        self.kept_strings = set(nlp.vocab.strings)
+        self._template = template
+
+    @classmethod
+    def open(cls, spec: PipelineSpec) -> TrainablePipeline:
+        """Load the pipeline that `spec` names, or make an empty one of its language."""
+        template = Config().from_disk(spec.template, interpolate=True)
+        if spec.path is None:
+            return cls(spacy.blank(spec.language), {}, template)
+        try:
+            nlp = spacy.load(spec.path)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot load the pipeline {spec.path}: {error}") from error
+        pipeline = cls(nlp, spec.tasks, template)
+        pipeline._check_tasks()
+        pipeline._give_own_embeddings()
+        return pipeline
+
+    def _check_tasks(self) -> None:
+        for task, name in self.tasks.items():
+            if name not in self.nlp.component_names:
+                raise PipelineUnsuitable(
+                    f"the task {task!r} is mapped to a pipe {name!r}, but the pipeline has "
+                    f"{', '.join(self.nlp.component_names) or 'no pipes'}"
+                )
+
+    def _give_own_embeddings(self) -> None:
+        """Through a shared tok2vec, training one pipe would move the others: each gets a copy."""
+        for name, component in list(self.nlp.pipeline):
+            listeners = getattr(component, "listening_components", ())
+            for pipe in set(listeners) & set(self.tasks.values()):
+                self.nlp.replace_listeners(name, pipe, ["model.tok2vec"])
+
+    def prepare(self, labels: LabelSchema, docs: Sequence[Doc]) -> None:
+        """Give every task that has labels a pipe with all of them. New pipes are initialized from
+        `docs`; those that exist keep their weights."""
+        for task in TASKS:
+            wanted = labels.get(task, ())
+            if task in self.tasks and task not in self.trainable_tasks:
+                logger.warning("the pipe %r cannot be trained: %s stays as it is", self.tasks[task], task)
+            elif task in self.tasks:
+                self._add_labels(self.pipe(task), wanted)
+            elif len(wanted) >= (1 if task == "entities" else MIN_CATEGORIES):
+                self._add_pipe(task, wanted, docs)
+
+    @property
+    def trainable_tasks(self) -> tuple[Task, ...]:
+        return tuple(task for task in self.tasks if getattr(self.pipe(task), "is_trainable", False))
+
+    def pipe(self, task: Task) -> Any:
+        return self.nlp.get_pipe(self.tasks[task])
+
+    def _add_labels(self, pipe: Any, wanted: Iterable[str]) -> None:
+        for label in wanted:
+            if label not in pipe.labels:
+                pipe.add_label(label)
+                make_new_labels_learnable(pipe.model)
+
+    def _add_pipe(self, task: Task, labels: Sequence[str], docs: Sequence[Doc]) -> None:
+        sample = [example_for(self.nlp, task, doc, labels) for doc in docs if is_labelled(task, doc, labels)]
+        if not sample:
+            return
+        name = TEMPLATE_PIPES[task]
+        config = self._template["components"].get(name)
+        if config is None:
+            logger.warning("the pipeline config has no pipe %r: %s will not be learned", name, task)
+            return
+        config = dict(config)
+        pipe: Any = self.nlp.add_pipe(config.pop("factory"), name=name, config=config)
+        self._add_labels(pipe, labels)
+        pipe.initialize(lambda: sample, nlp=self.nlp)
+        self.tasks[task] = name
+
+    def save(self, folder: Path) -> None:
+        """Write the pipeline with a string store that holds nothing of the training texts."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.nlp.to_disk(folder)
+        labels = {label for task in self.tasks for label in self.pipe(task).labels}
+        strings = sorted((self.kept_strings | labels) & set(self.nlp.vocab.strings))
+        srsly.write_json(folder / "vocab" / "strings.json", strings)
+
+
+def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
+    """Whether the document says anything of the task."""
+    if task == "entities":
+        return bool(doc.has_annotation("ENT_IOB"))
+    return any(doc.cats.get(label) == 1.0 for label in doc.cats.keys() & set(labels))
+
+
+def example_for(nlp: Language, task: Task, doc: Doc, labels: Iterable[str]) -> Example:
+    """An example that carries the annotation of one task and nothing of the others.
+
+    Stock text categorizers need the negatives as well, ours does not mind them.
+    """
+    reference = Doc(nlp.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
+    if task == "entities":
+        reference.set_ents(list(doc.ents), default="outside")
+    else:
+        reference.cats = {label: doc.cats.get(label, 0.0) for label in labels}
+    return Example(nlp.make_doc(doc.text), reference)

@@ -1,0 +1,197 @@
+"""What the worker does with a job. Plain functions: they run in any process, tests call them directly."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from spacy.tokens import Doc
+from thinc.api import fix_random_seed
+
+from karen_learner.errors import TrainingError
+from karen_learner.records import TASKS, Task
+from karen_learner.settings import TrainingSettings
+from karen_learner.training.corpora import CorruptExample, convert, read_lines
+from karen_learner.training.jobs import (
+    CrossValidateJob,
+    CrossValidateReport,
+    Job,
+    PassReport,
+    PipelineSpec,
+    PredictionRow,
+    PredictJob,
+    PredictReport,
+    Report,
+    TaskReport,
+    TrainJob,
+    TrainReport,
+)
+from karen_learner.training.pipelines import TrainablePipeline, example_for, is_labelled
+from karen_learner.training.trainer import PipeTrainer, score_pipe
+
+OnPass = Callable[[PassReport], None]
+REASONS_TOLD = 20
+
+
+def perform(job: Job, on_pass: OnPass) -> Report:
+    """Do a job of any kind. Raises TrainingError or ModelError."""
+    if isinstance(job, TrainJob):
+        return train(job, on_pass)
+    if isinstance(job, PredictJob):
+        return predict(job)
+    return cross_validate(job)
+
+
+def train(job: TrainJob, on_pass: OnPass) -> TrainReport:
+    """Train every task that has examples, and save the candidate to `job.output`."""
+    fix_random_seed(job.settings.seed)  # initial weights and dropout: the same data, the same model
+    pipeline = TrainablePipeline.open(job.pipeline)
+    skipped: list[str] = []
+    docs = convert(pipeline.nlp, job.corpus / "train.jsonl", skipped=skipped)
+    dev = convert(pipeline.nlp, job.corpus / "dev.jsonl", skipped=skipped)
+    continued = set(pipeline.tasks) if job.mode == "incremental" else set()
+    pipeline.prepare(job.labels, docs)
+    if not pipeline.trainable_tasks:
+        raise TrainingError(
+            "there is nothing to train: no task has labels enough (two intents, two sentiments, or an "
+            "entity label) among the examples"
+        )
+    min_updates = job.settings.min_updates if job.mode == "full" else 0
+    reports = {
+        task: report
+        for task in pipeline.trainable_tasks
+        if (
+            report := _train_task(
+                pipeline,
+                task,
+                docs,
+                dev,
+                job.settings,
+                min_updates,
+                on_pass,
+                skipped,
+                rate=job.settings.continuing_rate if task in continued else 1.0,
+            )
+        )
+    }
+    pipeline.save(job.output)
+    return TrainReport(
+        tasks=pipeline.tasks,
+        by_task=reports,
+        skipped=len(skipped),
+        skipped_reasons=tuple(skipped[:REASONS_TOLD]),
+    )
+
+
+def _train_task(
+    pipeline: TrainablePipeline,
+    task: Task,
+    docs: Sequence[Doc],
+    dev: Sequence[Doc],
+    settings: TrainingSettings,
+    min_updates: int,
+    on_pass: OnPass,
+    skipped: list[str],
+    *,
+    rate: float = 1.0,
+) -> TaskReport | None:
+    nlp, labels = pipeline.nlp, pipeline.pipe(task).labels
+    examples = [example_for(nlp, task, doc, labels) for doc in docs if is_labelled(task, doc, labels)]
+    if not examples:
+        return None
+    held = [example_for(nlp, task, doc, labels) for doc in dev if is_labelled(task, doc, labels)]
+    trainer = PipeTrainer(
+        nlp,
+        task,
+        pipeline.tasks[task],
+        settings=settings,
+        min_updates=min_updates,
+        rng=random.Random(settings.seed),  # noqa: S311 - a seeded shuffle, no secret
+        rate=rate,
+    )
+    passes = []
+    for report in trainer.passes(examples, held):
+        passes.append(report)
+        on_pass(report)
+    skipped.extend(trainer.skipped)
+    return TaskReport(
+        pipe=pipeline.tasks[task],
+        examples=len(examples),
+        passes=len(passes),
+        words=sum(report.words for report in passes),
+        seconds=sum(report.seconds for report in passes),
+        best_score=max((report.score for report in passes if report.score is not None), default=None),
+        last_loss=passes[-1].loss,
+    )
+
+
+def predict(job: PredictJob) -> PredictReport:
+    """What each model says of each text of the holdout."""
+    rows = tuple(_predict_with(spec, job.corpus) for spec in job.models)
+    return PredictReport(rows=rows)
+
+
+def _predict_with(spec: PipelineSpec, corpus: Path) -> tuple[PredictionRow, ...]:
+    pipeline = TrainablePipeline.open(spec)
+    nlp = pipeline.nlp
+    lines = read_lines(corpus / "holdout.jsonl")
+    texts = [line.text for line in lines if not isinstance(line, CorruptExample)]
+    convert(nlp, corpus / "holdout.jsonl", skipped=[])  # so that spacy evaluate can read it
+    return tuple(_row(pipeline, doc) for doc in nlp.pipe(texts, batch_size=256))
+
+
+def _row(pipeline: TrainablePipeline, doc: Doc) -> PredictionRow:
+    entities = None
+    if "entities" in pipeline.tasks:
+        entities = tuple((span.start_char, span.end_char, span.label_) for span in doc.ents)
+    return _best(pipeline, "intent", doc), _best(pipeline, "sentiment", doc), entities
+
+
+def _best(pipeline: TrainablePipeline, task: Task, doc: Doc) -> str | None:
+    if task not in pipeline.tasks:
+        return None
+    labels: Sequence[str] = pipeline.pipe(task).labels
+    return max(labels, key=lambda label: doc.cats.get(label, 0.0), default=None)
+
+
+def cross_validate(job: CrossValidateJob) -> CrossValidateReport:
+    """The mean held-out score of each task over `job.folds` models trained from the start."""
+    by_task: dict[Task, list[float]] = {}
+    for fold in range(job.folds):
+        for task, score in _score_fold(job, fold).items():
+            by_task.setdefault(task, []).append(score)
+    return CrossValidateReport(scores={task: sum(s) / len(s) for task, s in by_task.items()})
+
+
+def _score_fold(job: CrossValidateJob, fold: int) -> dict[Task, float]:
+    fix_random_seed(job.settings.seed + fold)
+    pipeline = TrainablePipeline.open(job.pipeline)
+    docs = convert(pipeline.nlp, job.corpus / "train.jsonl", skipped=[])
+    train_docs = [doc for position, doc in enumerate(docs) if position % job.folds != fold]
+    held_docs = docs[fold :: job.folds]
+    pipeline.prepare(job.labels, train_docs)
+    scores: dict[Task, float] = {}
+    for task in TASKS:
+        if task in pipeline.trainable_tasks:
+            score = _score_task(pipeline, task, train_docs, held_docs, job.settings)
+            if score is not None:
+                scores[task] = score
+    return scores
+
+
+def _score_task(
+    pipeline: TrainablePipeline,
+    task: Task,
+    train_docs: Sequence[Doc],
+    held_docs: Sequence[Doc],
+    settings: TrainingSettings,
+) -> float | None:
+    _train_task(pipeline, task, train_docs, (), settings, settings.min_updates, lambda _: None, [])
+    pipe = pipeline.pipe(task)
+    held = [
+        example_for(pipeline.nlp, task, doc, pipe.labels)
+        for doc in held_docs
+        if is_labelled(task, doc, pipe.labels)
+    ]
+    return score_pipe(task, pipe, held) if held else None

@@ -1,0 +1,242 @@
+import asyncio
+import gc
+import logging
+import weakref
+
+import pytest
+import spacy
+from spacy.language import Language
+
+from karen_learner.analysis import Analyzer, SpacyAnalyzer, create_spacy_analyzer
+from karen_learner.analysis.pipes import find_tasks
+from karen_learner.analysis.reading import best_category
+from karen_learner.errors import InvalidInput, LearnerClosed, ModelError, PipelineUnsuitable
+from karen_learner.models.live import LiveModel, LiveModels
+from karen_learner.settings import load_settings
+
+TASKS = {"intent": "intent", "sentiment": "sentiment", "entities": "entity_ruler"}
+
+
+@Language.component("karen_test_poison")
+def poison(doc):
+    if "poison" in doc.text:
+        raise RuntimeError("this text is poison")
+    return doc
+
+
+def poisoned(nlp: Language) -> LiveModel:
+    nlp.add_pipe("karen_test_poison", first=True)
+    return LiveModel(nlp, tasks=TASKS, version="v1")
+
+
+def analyzer_with(model: LiveModel | None, **overrides) -> SpacyAnalyzer:
+    settings = load_settings(environment={}, overrides=overrides)
+    return SpacyAnalyzer(settings=settings, models=LiveModels(4), base=model)
+
+
+async def test_each_task_is_answered_by_its_own_pipe(nlp):
+    async with create_spacy_analyzer(nlp) as analyzer:
+        analysis = await analyzer.analyze("cancel this terrible plan in Boston")
+        assert isinstance(analyzer, Analyzer)
+        assert analysis.intent == "cancel"
+        assert analysis.sentiment == "negative"
+        assert 0.5 < analysis.intent_confidence <= 1.0
+        assert [(e.start, e.end, e.label, e.text) for e in analysis.entities] == [(29, 35, "CITY", "Boston")]
+        assert analysis.linguistic_features["tokens"] == 6
+        assert not analysis.degraded
+        assert analysis.model_version == "en_pipeline-0.0.0"
+        assert await analyzer.detect_intent("my bill is great") == (
+            "billing",
+            (await analyzer.analyze("my bill is great")).intent_confidence,
+        )
+        assert (await analyzer.sentiment("my bill is great"))[0] == "positive"
+        assert [entity.text for entity in await analyzer.entities("Boston")] == ["Boston"]
+        assert await analyzer.on_deployed("v1", None) is None
+
+
+async def test_a_task_that_is_not_mapped_tells_nothing(nlp):
+    async with create_spacy_analyzer(nlp, tasks={"intent": "intent"}) as analyzer:
+        analysis = await analyzer.analyze("a lovely bill in Boston")
+        assert analysis.intent == "billing"
+        assert (analysis.sentiment, analysis.sentiment_confidence, analysis.entities) == (None, 0.0, ())
+
+
+async def test_concurrent_answers_are_those_given_alone(nlp):
+    texts = [
+        f"{text} {number}" for number in range(30) for text in ("my bill is great", "cancel it in Boston")
+    ]
+    async with create_spacy_analyzer(nlp) as analyzer:
+        together = await asyncio.gather(*map(analyzer.analyze, texts))
+        many = await analyzer.analyze_many(texts)
+        alone = [await analyzer.analyze(text) for text in texts]
+    for one, two, three in zip(alone, together, many, strict=True):
+        for other in (two, three):
+            assert one.intent == other.intent
+            assert one.entities == other.entities
+            assert one.intent_confidence == pytest.approx(other.intent_confidence, abs=1e-5)
+            assert one.linguistic_features == other.linguistic_features
+
+
+async def test_the_tenants_live_model_comes_before_the_base(nlp, model_folder):
+    analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="base"))
+    analyzer.models.install("a", LiveModel(spacy.load(model_folder), tasks=TASKS, version="a-1"))
+    assert (await analyzer.analyze("my bill", tenant_id="a")).model_version == "a-1"
+    assert (await analyzer.analyze("my bill", tenant_id="b")).model_version == "base"
+    assert (await analyzer.analyze("my bill")).model_version == "base"
+    analyzer.close()
+
+
+async def test_without_any_model_the_rules_answer():
+    analyzer = analyzer_with(None)
+    analysis = await analyzer.analyze("hello!")
+    assert analysis.degraded
+    assert analysis.intent == "greeting"
+    assert [found.intent for found in await analyzer.analyze_many(["bye", "thanks"])] == ["goodbye", "thanks"]
+    analyzer.close()
+
+
+async def test_without_a_model_the_created_analyzer_has_rules_and_features():
+    async with create_spacy_analyzer() as analyzer:
+        analysis = await analyzer.analyze("what is my balance?")
+        assert analysis.degraded
+        assert (analysis.intent, analysis.model_version) == ("question", None)
+        assert analysis.linguistic_features["tokens"] == 5
+        assert "mean_log_prob" in analysis.linguistic_features
+
+
+async def test_a_poisonous_text_harms_no_other_and_is_logged_once(nlp, caplog):
+    analyzer = analyzer_with(poisoned(nlp))
+    texts = ["my bill is great", "hello poison", "cancel this terrible plan"]
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            first, second, third = await asyncio.gather(*map(analyzer.analyze, texts))
+    assert (first.intent, first.degraded, first.model_version) == ("billing", False, "v1")
+    assert (second.intent, second.degraded, second.model_version) == ("greeting", True, None)
+    assert second.linguistic_features["tokens"] == 2
+    assert (third.intent, third.degraded) == ("cancel", False)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "this text is poison" in caplog.text
+    assert caplog.records[0].exc_info[0] is RuntimeError
+
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert not (await analyzer.analyze("my bill")).degraded
+        assert not (await analyzer.analyze("my bill")).degraded
+    assert [record.getMessage() for record in caplog.records] == ["the model v1 answers again"]
+    analyzer.close()
+
+
+async def test_scores_that_are_no_numbers_are_a_failure(nlp, caplog):
+    node = next(n for n in nlp.get_pipe("intent").model.walk() if n.has_param("W"))
+    node.set_param("W", node.get_param("W") * float("nan"))
+    analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="nan"))
+    analysis = await analyzer.analyze("hello there")
+    assert analysis.degraded
+    assert analysis.intent == "greeting"
+    analyzer.close()
+
+
+async def test_strings_do_not_accumulate(nlp):
+    analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="v1"))
+    await analyzer.analyze("hello")
+    before = len(nlp.vocab.strings)
+    await analyzer.analyze_many([f"unheard{number} of{number}" for number in range(300)])
+    assert len(nlp.vocab.strings) == before
+    analyzer.close()
+
+
+async def test_who_is_queued_when_the_model_is_swapped_is_answered(nlp, model_folder):
+    analyzer = analyzer_with(None, **{"analysis.max_batch": 4})
+    analyzer.models.install("a", LiveModel(nlp, tasks=TASKS, version="old"))
+    gone = weakref.ref(analyzer.models.get("a"))
+    queued = [asyncio.create_task(analyzer.analyze(f"my bill {n}", tenant_id="a")) for n in range(40)]
+    await asyncio.sleep(0)
+    analyzer.models.install("a", LiveModel(spacy.load(model_folder), tasks=TASKS, version="new"))
+    later = await analyzer.analyze("my bill", tenant_id="a")
+    answers = await asyncio.gather(*queued)
+    assert {answer.model_version for answer in answers} == {"old"}
+    assert later.model_version == "new"
+    del queued
+    gc.collect()
+    assert gone() is None
+    analyzer.close()
+
+
+async def test_what_cannot_be_read_is_refused_and_the_rest_cleaned(nlp):
+    analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS), **{"analysis.max_text_chars": 30})
+    with pytest.raises(InvalidInput, match=r"analysis\.max_text_chars"):
+        await analyzer.analyze("a" * 31)
+    with pytest.raises(InvalidInput, match="empty"):
+        await analyzer.analyze_many(["fine", " "])
+    found = await analyzer.entities("\x00\ud83d Boston")
+    assert [(entity.start, entity.text) for entity in found] == [(3, "Boston")]
+    analyzer.close()
+
+
+async def test_after_closing_it_says_so(nlp):
+    analyzer = create_spacy_analyzer(nlp)
+    analyzer.close()
+    analyzer.close()
+    with pytest.raises(LearnerClosed):
+        await analyzer.analyze("hello")
+
+
+async def test_a_folder_is_loaded_at_the_first_text_and_once(model_folder):
+    analyzer = create_spacy_analyzer(model_folder, tasks=TASKS)
+    answers = await asyncio.gather(*(analyzer.analyze("my bill is great") for _ in range(5)))
+    assert {answer.intent for answer in answers} == {"billing"}
+    assert await analyzer.base_model() is await analyzer.base_model()
+    analyzer.close()
+
+
+async def test_a_model_that_is_not_there_is_told_at_once(tmp_path):
+    with pytest.raises(ModelError, match="no_such_package"):
+        create_spacy_analyzer("no_such_package")
+    with pytest.raises(ModelError, match="nowhere"):
+        create_spacy_analyzer(tmp_path / "nowhere")
+
+
+async def test_a_folder_without_a_usable_pipe_is_told_when_loaded(tmp_path):
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    analyzer = create_spacy_analyzer(tmp_path / "blank")
+    for _ in range(2):
+        with pytest.raises(PipelineUnsuitable, match="none"):
+            await analyzer.analyze("hello")
+
+
+def pipeline_with(*pipes: tuple[str, str]) -> Language:
+    nlp = spacy.blank("en")
+    for factory, name in pipes:
+        nlp.add_pipe(factory, name=name)
+    return nlp
+
+
+@pytest.mark.parametrize(
+    ("pipes", "tasks"),
+    [
+        ([("ner", "ner")], {"entities": "ner"}),
+        ([("textcat", "textcat")], {"intent": "textcat"}),
+        ([("textcat_multilabel", "topics"), ("ner", "names")], {"intent": "topics", "entities": "names"}),
+        ([("textcat", "intent"), ("textcat", "sentiment")], {"intent": "intent", "sentiment": "sentiment"}),
+        ([("textcat", "sentiment")], {"sentiment": "sentiment"}),
+        ([("textcat", "sentiment"), ("textcat", "acts")], {"intent": "acts", "sentiment": "sentiment"}),
+        ([("entity_ruler", "rules"), ("ner", "ner")], {"entities": "ner"}),
+    ],
+)
+def test_tasks_are_found(pipes, tasks):
+    assert find_tasks(pipeline_with(*pipes)) == tasks
+
+
+@pytest.mark.parametrize(
+    "pipes", [[], [("sentencizer", "sentencizer")], [("textcat", "a"), ("textcat", "b")]]
+)
+def test_a_pipeline_without_a_usable_pipe_names_its_pipes(pipes):
+    with pytest.raises(PipelineUnsuitable, match=pipes[0][1] if pipes else "none"):
+        create_spacy_analyzer(pipeline_with(*pipes))
+
+
+def test_the_best_category():
+    assert best_category({"a": 0.2, "b": 0.7, "c": 0.9}, ("a", "b")) == ("b", 0.7)
+    assert best_category({"c": 0.9}, ("a", "b")) == (None, 0.0)
+    assert best_category({"a": 1.0000001}, ("a",)) == ("a", 1.0)
+    assert best_category({}, ()) == (None, 0.0)

@@ -1,0 +1,108 @@
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from karen_learner.cli import app
+
+TENANT = "telecom"
+QUICK = (
+    "--set", "training.n_iter=2", "--set", "training.min_updates=0", "--set", "gate.max_cross_validated=0",
+)  # fmt: skip
+BILLS = ("where is", "explain", "send me", "print", "i lost", "check", "why so high is", "who pays", "show",
+         "correct", "resend", "i do not understand")  # fmt: skip
+LINES = ("down is", "broken is", "slow is", "gone is", "repair", "restart", "no signal from", "test",
+         "dead is", "red light on", "unstable is", "offline is")  # fmt: skip
+
+
+HELLOS = ("hello", "good morning", "hi", "good evening", "hey", "good day", "greetings", "welcome", "howdy",
+          "hello again", "morning", "evening")  # fmt: skip
+
+
+def corpus() -> list[dict[str, Any]]:
+    """Two intents that a word tells apart, twelve texts each."""
+    bills = [{"text": f"{words} my invoice bill", "intent": "billing"} for words in BILLS]
+    lines = [{"text": f"{words} the wifi router", "intent": "outage"} for words in LINES]
+    return bills + lines
+
+
+def more() -> list[dict[str, Any]]:
+    """A third intent, which the first model cannot know."""
+    return [{"text": f"{words} dear friend", "intent": "greeting"} for words in HELLOS]
+
+
+def write_lines(path: Path, lines: list[Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+class Cli:
+    """Calls commands on one home, in this process."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __call__(self, *words: str | Path, input: str | bytes | None = None) -> Any:
+        arguments = ["--home", str(self.home), *map(str, words)]
+        return CliRunner(env={"KAREN_HOME": None}).invoke(app, arguments, input=input)
+
+    def json(self, *words: str | Path, code: int = 0, input: str | None = None) -> Any:
+        """The document on standard output, of which there must be exactly one."""
+        result = self(*words, "--json", input=input)
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A home with two versions, the words that were told on the way, and a copy to go back to."""
+
+    home: Path
+    snapshot: Path
+    examples: Path
+    bootstrap: Any
+    learn: Any
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    folder = tmp_path_factory.mktemp("cli")
+    examples = write_lines(folder / "examples.jsonl", [*corpus(), {"text": "no label at all", "shoe": 3}])
+    cli = Cli(folder / "home")
+    bootstrap = cli("bootstrap", TENANT, examples, *QUICK)
+    assert cli("ingest", TENANT, write_lines(folder / "more.jsonl", more())).exit_code == 0
+    learn = cli("learn", TENANT, "--force", "--mode", "full", "--reason", "greetings", *QUICK)
+    shutil.copytree(cli.home, folder / "snapshot")
+    return Taught(cli.home, folder / "snapshot", examples, bootstrap, learn)
+
+
+@pytest.fixture
+def cli(taught: Taught) -> Cli:
+    """The taught home as it was: versions are stored with their whole path, so it stays in its place."""
+    shutil.rmtree(taught.home)
+    shutil.copytree(taught.snapshot, taught.home)
+    return Cli(taught.home)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Cli:
+    """A home that does not exist yet."""
+    return Cli(tmp_path / "home")
+
+
+@pytest.fixture
+def files_of() -> Callable[[Path], dict[str, bytes]]:
+    """The content of every file below a folder, without the database, which is written when it is opened."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        found = (
+            path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("karen.db")
+        )
+        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+    return read

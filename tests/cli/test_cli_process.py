@@ -1,0 +1,91 @@
+"""The command as a process of its own: what it imports, pipes, and Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from karen_learner.cli.exits import ExitCode
+
+TENANT = "telecom"
+COMMAND = (sys.executable, "-c", "from karen_learner.cli import main; main()")
+SLOW = ("--set", "training.min_updates=1000000", "--set", "training.n_iter=100000")
+
+
+def run(*words, **more):
+    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, **more)
+
+
+def test_help_does_not_import_spacy():
+    program = (
+        "import sys\nfrom karen_learner.cli import main\n"
+        "try:\n    main(['learn', '--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'spacy', 'thinc', 'numpy', 'sqlalchemy', 'confection'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+
+
+def test_nothing_but_the_document_is_written_in_asyncios_debug_mode(cli):
+    told = run("--home", cli.home, "status", TENANT, "--json", env={**os.environ, "PYTHONASYNCIODEBUG": "1"})
+    assert told.returncode == ExitCode.OK
+    assert json.loads(told.stdout)["tenant_id"] == TENANT
+    assert told.stderr == ""
+
+
+def test_lines_are_answered_as_they_come(cli):
+    words = ("--home", str(cli.home), "analyze", TENANT, "-")
+    with subprocess.Popen([*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write("my bill, bitte sch\u00f6n\n".encode())
+        process.stdin.flush()
+        first = process.stdout.readline().decode()
+        process.stdin.close()
+        assert "bitte sch\u00f6n" in first
+    assert process.returncode == ExitCode.OK
+
+
+def test_input_from_a_regular_file(cli, tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_bytes(b"my bill\r\nnot utf-8: \xff the wifi router\n")
+    with file.open("rb") as texts:
+        told = run("--home", cli.home, "analyze", TENANT, "-", "--json", stdin=texts)
+    assert [item["text"] for item in json.loads(told.stdout)] == [
+        "my bill",
+        "not utf-8: \ufffd the wifi router",
+    ]
+
+
+def test_a_reader_that_goes_away_is_no_catastrophe(cli):
+    command = f"{sys.executable} -c 'from karen_learner.cli import main; main()' --home {cli.home}"
+    told = subprocess.run(
+        f"yes my bill | head -c 3000000 | {command} analyze {TENANT} - | head -n 1",
+        shell=True, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "my bill" in told.stdout
+    assert told.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_ends_a_cycle_and_the_journal_is_right_at_the_next_start(cli):
+    words = ("--home", str(cli.home), "learn", TENANT, "--force", "--mode", "full", "--debug", *SLOW)
+    with subprocess.Popen(
+        [*COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if "pass 1 of" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "karen-learner: error: interrupted" in told
+    newest = cli.json("history", TENANT)[0]
+    assert newest["status"] == "failed"
+    assert "training" in newest["error_message"]
+    status = cli.json("status", TENANT)
+    assert status["running_cycle"] is None
+    assert status["champion"]["version"].startswith("v0002")
+    assert not list((cli.home / "models").rglob(".staging/*"))

@@ -1,0 +1,206 @@
+import asyncio
+import logging
+
+import pytest
+
+from karen_learner.analysis import RuleBasedFallback
+from karen_learner.collection import ConversationMetadataCollector, TurnInput
+from karen_learner.collection.collector import RecentKeys
+from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
+from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
+from karen_learner.records import Analysis
+
+
+class CountingAnalyzer:
+    """A host's analyzer by rules that counts its texts, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.error: Exception | None = None
+        self.answer: object = None
+
+    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
+        self.texts.append(text)
+        if self.error is not None:
+            raise self.error
+        return self.answer or RuleBasedFallback().analyze(text).model_copy(update={"degraded": False})
+
+    async def on_deployed(self, version: str, path: object) -> None: ...
+
+
+@pytest.fixture
+def analyzer():
+    return CountingAnalyzer()
+
+
+@pytest.fixture
+def events():
+    return EventBus()
+
+
+@pytest.fixture
+def told(events):
+    seen: list = []
+    events.subscribe(seen.append)
+    return seen
+
+
+@pytest.fixture
+def collector(store, analyzer, settings, events):
+    return ConversationMetadataCollector(store, analyzer, settings, events=events)
+
+
+async def test_what_is_returned_is_stored(collector, store):
+    metadata = await collector.collect(
+        "t", "this is a terrible mess", "sorry", "u", {"satisfaction_score": 0.1}
+    )
+    assert metadata.sentiment_detected == "negative"
+    assert metadata.persona_selected == "empathetic"
+    assert metadata.correction_needed
+    turn = await store.get_turn("t", metadata.turn_id)
+    assert turn.metadata == metadata
+    assert (turn.user_text, turn.assistant_response) == ("this is a terrible mess", "sorry")
+
+
+async def test_what_is_refused_is_not_stored_and_not_analysed(collector, store, analyzer, told):
+    for change in (
+        {"user_text": " "},
+        {"tenant_id": ""},
+        {"user_feedback": {"satisfaction": 1}},
+        {"turn_id": ""},
+    ):
+        arguments = {"tenant_id": "t", "user_text": "hi", "assistant_response": "ok", "user_id": "u"}
+        with pytest.raises(InvalidInput):
+            await collector.collect(**{**arguments, **change})
+    assert analyzer.texts == []
+    assert told == []
+    assert await store.tenants() == []
+
+
+async def test_a_repeated_turn_is_stored_and_analysed_once_and_feedback_merged(
+    collector, store, analyzer, told
+):
+    first = await collector.collect("t", "hello", "hi", "u", turn_id="x")
+    again = await collector.collect("t", "other words", "hi", "u", turn_id="x")
+    assert again == first
+    later = await collector.collect("t", "hello", "hi", "u", {"response_quality": 0.9}, turn_id="x")
+    assert later.response_quality == 0.9
+    assert later.turn_id == "x"
+    assert analyzer.texts == ["hello"]
+    assert (await store.counts("t")).turns == 1
+    assert [type(event) for event in told] == [TurnCollected, FeedbackAdded]
+
+
+async def test_a_repeat_after_a_restart_is_recognised_by_the_store(collector, store, analyzer, settings):
+    first = await collector.collect("t", "hello", "hi", "u", turn_id="x")
+    restarted = ConversationMetadataCollector(store, analyzer, settings)
+    again = await restarted.collect("t", "bye", "hi", "u", {"satisfaction_score": 1}, turn_id="x")
+    assert again.intent_detected == first.intent_detected == "greeting"
+    assert again.user_satisfaction == 1
+    with pytest.raises(InvalidInput, match="outside the text of 5"):
+        await ConversationMetadataCollector(store, analyzer, settings).collect(
+            "t", "a longer text", "hi", "u", {"corrected_entities": [[2, 8, "X"]]}, turn_id="x"
+        )
+    assert (await store.counts("t")).turns == 1
+
+
+def test_only_the_latest_keys_are_kept():
+    recent = RecentKeys(2)
+    for key in ("a", "b", "a", "c"):
+        recent.add(("t", key))
+    assert [("t", key) in recent for key in "abc"] == [True, False, True]
+
+
+async def test_the_same_turn_of_many_callers_at_once_is_stored_once(collector, store):
+    answers = await asyncio.gather(
+        *(collector.collect("t", "hello", "hi", "u", turn_id="x") for _ in range(10))
+    )
+    assert all(answer == answers[0] for answer in answers)
+    assert (await store.counts("t")).turns == 1
+
+
+async def test_the_same_turn_id_of_another_tenant_is_another_turn(collector, analyzer):
+    await collector.collect("a", "hello", "hi", "u", turn_id="x")
+    await collector.collect("b", "bye", "hi", "u", turn_id="x")
+    assert analyzer.texts == ["hello", "bye"]
+
+
+async def test_feedback_that_comes_later(collector, told):
+    metadata = await collector.collect("t", "in Boston", "ok", "u")
+    assert not metadata.feedback_provided
+    later = await collector.add_feedback("t", metadata.turn_id, {"corrected_entities": [[3, 9, "CITY"]]})
+    assert later.feedback_provided
+    assert later.correction_needed
+    assert told[-1] == FeedbackAdded(
+        tenant_id="t", turn_id=metadata.turn_id, is_correction=True, at=told[-1].at
+    )
+
+
+async def test_feedback_that_does_not_fit_changes_nothing(collector, store):
+    metadata = await collector.collect("t", "in Boston", "ok", "u")
+    for feedback in ({"corrected_entities": [[3, 10, "CITY"]]}, {"rating": 5}, None):
+        with pytest.raises(InvalidInput):
+            await collector.add_feedback("t", metadata.turn_id, feedback)
+    with pytest.raises(InvalidInput):
+        await collector.collect(
+            "t", "much longer than the stored one", "ok", "u",
+            {"corrected_entities": [[20, 26, "CITY"]]}, turn_id=metadata.turn_id,
+        )  # fmt: skip
+    assert (await store.get_turn("t", metadata.turn_id)).feedback is None
+
+
+@pytest.mark.parametrize("feedback", [{"satisfaction_score": 1}, {"corrected_entities": [[0, 1, "X"]]}])
+async def test_feedback_for_an_unknown_turn(collector, feedback):
+    with pytest.raises(UnknownTurn):
+        await collector.add_feedback("t", "nowhere", feedback)
+
+
+async def test_refused_consent_keeps_no_words(collector, store):
+    metadata = await collector.collect("t", "my secret", "hush", "u", {"consent": False})
+    turn = await store.get_turn("t", metadata.turn_id)
+    assert (turn.user_text, turn.assistant_response) == (None, None)
+    assert metadata.linguistic_features == {}
+    later = await collector.add_feedback("t", metadata.turn_id, {"corrected_entities": [[0, 50, "X"]]})
+    assert later.feedback_provided
+
+
+async def test_a_failing_analyzer_is_replaced_by_rules_and_logged_once(collector, analyzer, told, caplog):
+    analyzer.error = RuntimeError("the host is down")
+    with caplog.at_level(logging.WARNING):
+        answers = [await collector.collect("t", "hello", "hi", "u") for _ in range(3)]
+    assert all(answer.degraded and answer.intent_detected == "greeting" for answer in answers)
+    assert [event.degraded for event in told] == [True] * 3
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "the host is down" in caplog.text
+
+    analyzer.error = None
+    with caplog.at_level(logging.WARNING):
+        assert not (await collector.collect("t", "hello", "hi", "u")).degraded
+    assert caplog.records[-1].getMessage() == "the analyzer answers again"
+
+
+async def test_an_answer_that_is_no_analysis_is_a_failure(collector, analyzer):
+    analyzer.answer = {"intent": "hello"}
+    assert (await collector.collect("t", "hello", "hi", "u")).degraded
+
+
+async def test_a_closed_analyzer_is_told(collector, analyzer):
+    analyzer.error = LearnerClosed("closed")
+    with pytest.raises(LearnerClosed):
+        await collector.collect("t", "hello", "hi", "u")
+
+
+async def test_the_text_is_cleaned_before_it_is_analysed(collector, analyzer):
+    await collector.collect("t", "he\x00y", "hi", "u")
+    assert analyzer.texts == ["he\ufffdy"]
+
+
+async def test_a_turn_from_a_file(collector, store):
+    metadata = await collector.collect_input(
+        "t", TurnInput(user_text="hello", assistant_response="hi", user_id="u", turn_id="x")
+    )
+    assert metadata.turn_id == "x"
+    with pytest.raises(InvalidInput, match="belongs to the tenant 'other'"):
+        await collector.collect_input(
+            "t", TurnInput(user_text="hello", assistant_response="hi", user_id="u", tenant_id="other")
+        )

@@ -1,0 +1,88 @@
+"""A home with a small model, made once a session and copied for each test: homes may be moved."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from karen_learner.factory import create_autonomous_learner
+from karen_learner.learner import AutonomousLearner
+from karen_learner.records import LearningCycleResult
+
+settings.register_profile("karen", deadline=None)  # no test asserts times: the machine may be busy
+settings.load_profile("karen")
+
+ACME = "acme"
+TINY = {
+    "training.pipeline": str(Path(__file__).parent / "tiny.cfg"),
+    "training.n_iter": 4,
+    "training.min_updates": 0,
+    "training.learn_rate": 0.02,
+    "training.continuing_rate": 1.0,
+    "learning.min_data_threshold": 10,
+    "gate.max_cross_validated": 0,
+    "learning.full_growth": 0,
+}
+PHRASES = {
+    "balance": "what is my balance {}",
+    "travel": "a flight to {} please",
+    "greeting": "good morning {} friend",
+}
+WORDS = ("red", "blue", "green", "grey", "pink", "gold", "black", "white", "brown", "cyan",
+         "coral", "olive", "amber", "lilac", "ivory")  # fmt: skip
+
+MakeLearner = Callable[..., AutonomousLearner]
+
+
+def gold_examples() -> list[dict[str, Any]]:
+    """Three intents of fifteen short texts, and a mood on every second."""
+    return [
+        {"text": phrase.format(word), "intent": intent}
+        | ({"sentiment": "positive" if number % 4 else "negative"} if number % 2 == 0 else {})
+        for intent, phrase in PHRASES.items()
+        for number, word in enumerate(WORDS)
+    ]
+
+
+async def _teach(home: Path) -> LearningCycleResult:
+    async with create_autonomous_learner(home, overrides=TINY) as learner:
+        return await learner.bootstrap(ACME, gold_examples())
+
+
+@pytest.fixture(scope="session")
+def taught_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Only to be copied."""
+    home = tmp_path_factory.mktemp("taught") / "home"
+    result = asyncio.run(_teach(home))
+    assert result.status == "deployed", result.error_message
+    return home
+
+
+@pytest.fixture
+def taught_home(taught_once: Path, tmp_path: Path) -> Path:
+    """A home with a tenant `acme` that has one version."""
+    return Path(shutil.copytree(taught_once, tmp_path / "taught-home"))
+
+
+@pytest.fixture
+def make_learner(taught_home: Path) -> MakeLearner:
+    """A learner of the taught home, or of another, that is not started; keywords are overrides."""
+
+    def make(home: Path | None = None, **overrides: Any) -> AutonomousLearner:
+        named = {name.replace("__", "."): value for name, value in overrides.items()}
+        return create_autonomous_learner(home or taught_home, overrides={**TINY, **named})
+
+    return make
+
+
+@pytest.fixture
+async def acme(make_learner: MakeLearner) -> AsyncIterator[AutonomousLearner]:
+    """A started learner of the taught home."""
+    async with make_learner() as learner:
+        yield learner

@@ -1,0 +1,316 @@
+"""Curation against the real store."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from karen_learner.curation import Curator
+from karen_learner.errors import FencedOut
+from karen_learner.memory import MemoryStore, Promotion
+from karen_learner.records import (
+    CurationCounts,
+    Example,
+    LabelledText,
+    ModelVersion,
+    Turn,
+    UserFeedback,
+    utc_now,
+)
+from karen_learner.settings import Settings
+from tests.curation.specimens import SCHEMA, turn
+
+TENANT = "acme"
+
+
+@pytest.fixture
+async def taught(store: MemoryStore) -> MemoryStore:
+    """A store in which the tenant has a schema."""
+    await store.declare_labels(TENANT, SCHEMA)  # type: ignore[arg-type]
+    return store
+
+
+def said(text: str, *, user: str = "ann", turn_id: str | None = None, **feedback: Any) -> Turn:
+    feedback = feedback or {"corrected_intent": "billing"}
+    return turn(text, feedback=feedback, user_id=user, turn_id=turn_id or f"{user}: {text}")
+
+
+async def collect(store: MemoryStore, turns: Iterable[Turn]) -> None:
+    for each in turns:
+        await store.add_turn(each)
+
+
+async def all_examples(store: MemoryStore, state: Any) -> list[Example]:
+    return [example async for example in store.examples(TENANT, state=state)]
+
+
+async def promote(store: MemoryStore, learned: Iterable[Example], version: str = "v1") -> None:
+    champion = await store.champion(TENANT)
+    row = ModelVersion(
+        tenant_id=TENANT,
+        version=version,
+        path=f"models/{version}",  # type: ignore[arg-type]
+        digest="0",
+        parent=None,
+        cycle_id=None,
+        created_at=utc_now(),
+    )
+    promotion = Promotion(
+        version=row,
+        expected=champion.version if champion else None,
+        learned=[example.example_id for example in learned],
+    )
+    assert await store.promote(TENANT, promotion, token=None)
+
+
+WORDS = [
+    "apple",
+    "bread",
+    "cheese",
+    "dates",
+    "eggs",
+    "figs",
+    "grapes",
+    "honey",
+    "ice",
+    "juice",
+    "kale",
+    "lemon",
+]
+
+
+class TestCurate:
+    async def test_every_kind_of_turn_is_counted(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(
+            taught,
+            [
+                said("where is my bill"),
+                said("Where is my bill?", user="bob"),
+                said("where is my bill", user="cid", corrected_intent="refund"),
+                said("bread", corrected_intent="weather"),
+                said("cheese", satisfaction_score=0.2),
+                said("dates", comment="hm"),
+                said("eggs", satisfaction_score=1.0),
+                turn("figs", feedback=None, turn_id="no feedback"),
+                said("grapes", consent=False, corrected_intent="refund"),
+            ],
+        )
+        expected = CurationCounts(
+            turns=7, accepted=2, merged=1, conflicts=1, quarantined=1, below_quality=1, unlabelled=1
+        )
+
+        assert await curator.preview(TENANT) == expected
+        assert await curator.preview(TENANT) == expected
+        assert await curator.curate(TENANT) == expected
+        assert await curator.curate(TENANT) == CurationCounts()
+        assert (await taught.counts(TENANT)).awaiting_curation == 0
+
+    async def test_what_was_decided_is_stored(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(
+            taught,
+            [
+                said("where is my bill"),
+                said("WHERE is my bill?", user="bob"),
+                said("x", corrected_intent="no"),
+            ],
+        )
+        await curator.curate(TENANT)
+
+        (example,) = await all_examples(taught, "pending")
+        assert (example.text, example.intent, example.users) == ("where is my bill", "billing", 2)
+        (quarantined,) = await all_examples(taught, "quarantined")
+        assert quarantined.reason == "unknown label 'no' for intent"
+
+    async def test_many_pages_count_as_one(self, taught: MemoryStore, curator: Curator) -> None:
+        turns = [said(f"{name} {user}", user=user) for name in WORDS for user in ("ann", "bob")]
+        turns += [said(f"{name} ann", user="cid", corrected_intent="refund") for name in WORDS]
+        await collect(taught, turns)
+        seen: list[int] = []
+
+        expected = await curator.preview(TENANT)
+        assert await curator.curate(TENANT, on_page=lambda counts: seen.append(counts.turns)) == expected
+        assert expected == CurationCounts(turns=36, accepted=24, conflicts=12)
+        assert seen == [7, 14, 21, 28, 35, 36]
+
+    async def test_the_listener_may_be_asynchronous(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said("apple")])
+        seen: list[CurationCounts] = []
+
+        async def note(counts: CurationCounts) -> None:
+            seen.append(counts)
+
+        await curator.curate(TENANT, on_page=note)
+        assert [counts.accepted for counts in seen] == [1]
+
+    async def test_a_preview_writes_nothing(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said("where is my bill")])
+        before = await taught.counts(TENANT)
+        await curator.preview(TENANT)
+
+        assert await taught.counts(TENANT) == before
+
+    async def test_under_a_lost_lease_nothing_is_written(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said("where is my bill")])
+        lost = await taught.acquire_lease(TENANT, "host/1/a", ttl=timedelta(seconds=60))
+        assert lost is not None
+        await taught.release_lease(lost)
+        held = await taught.acquire_lease(TENANT, "host/1/b", ttl=timedelta(seconds=60))
+        assert held is not None
+
+        with pytest.raises(FencedOut):
+            await curator.curate(TENANT, token=lost.token)
+        assert await all_examples(taught, "pending") == []
+        assert (await curator.curate(TENANT, token=held.token)).accepted == 1
+
+    async def test_a_page_cut_short_is_looked_at_again(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said(name, user=user) for name in WORDS for user in ("ann", "bob")])
+
+        def stop(counts: CurationCounts) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await curator.curate(TENANT, on_page=stop)
+        rest = await curator.curate(TENANT)
+        assert rest.turns == 24 - 7
+        assert {example.users for example in await all_examples(taught, "pending")} == {2}
+
+    async def test_a_rating_taken_back_is_forgotten(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said("apple", satisfaction_score=1.0, turn_id="t1")])
+        await curator.curate(TENANT)
+        await taught.add_feedback(TENANT, "t1", UserFeedback(satisfaction_score=0.1))
+
+        assert await curator.preview(TENANT) == CurationCounts(turns=1, below_quality=1)
+        await curator.curate(TENANT)
+        assert await all_examples(taught, "pending") == []
+        assert [example.reason for example in await all_examples(taught, "quarantined")] == ["withdrawn"]
+
+    async def test_a_later_correction_of_a_turn_replaces_its_rating(
+        self, taught: MemoryStore, curator: Curator
+    ) -> None:
+        await collect(taught, [said("apple", satisfaction_score=1.0, turn_id="t1")])
+        await curator.curate(TENANT)
+        await promote(taught, await all_examples(taught, "pending"))
+        await taught.add_feedback(TENANT, "t1", UserFeedback(corrected_intent="refund"))
+        await curator.curate(TENANT)
+
+        (example,) = await all_examples(taught, "pending")
+        assert (example.intent, example.sentiment, example.users) == ("refund", None, 1)
+        assert await all_examples(taught, "learned") == []
+
+    async def test_a_conflict_is_settled_by_a_later_page(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said("apple"), said("apple", user="bob", corrected_intent="refund")])
+        await curator.curate(TENANT)
+        assert len(await all_examples(taught, "conflict")) == 2
+
+        await collect(taught, [said("apple", user="cid", corrected_intent="refund")])
+        assert (await curator.curate(TENANT)).accepted == 1
+        (example,) = await all_examples(taught, "pending")
+        assert (example.intent, example.users) == ("refund", 2)
+
+    async def test_words_withdrawn_are_not_needed_again(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said("apple", turn_id="t1")])
+        await curator.curate(TENANT)
+        await taught.add_feedback(TENANT, "t1", UserFeedback(consent=False))
+        await collect(taught, [said("apple", user="bob", corrected_intent="refund")])
+        await curator.curate(TENANT)
+
+        (example,) = await all_examples(taught, "pending")
+        assert (example.text, example.intent, example.users, example.user_id) == ("apple", "refund", 1, "bob")
+
+    async def test_tenants_do_not_see_each_other(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said("apple")])
+
+        assert await curator.curate("other") == CurationCounts()
+
+
+class TestSplits:
+    async def test_feedback_that_users_agree_on_leaves_dev_for_the_holdout(
+        self, taught: MemoryStore, settings: Settings
+    ) -> None:
+        settings.learning.update({"dev_share": 0.5})
+        curator = Curator(taught, settings)
+        await collect(taught, [said(name) for name in WORDS])
+        await curator.curate(TENANT)
+        in_dev = {example.text async for example in curator.dev(TENANT)}
+        assert in_dev
+        assert [example async for example in curator.holdout(TENANT)] == []
+
+        await collect(taught, [said(name, user="bob") for name in WORDS])
+        await curator.curate(TENANT)
+        assert {example.text async for example in curator.holdout(TENANT)} == in_dev
+        assert {example.text async for example in curator.dev(TENANT)} == set()
+
+    async def test_what_was_trained_on_is_never_held_out(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said(name) for name in WORDS])
+        await curator.curate(TENANT)
+        await promote(taught, (await curator.select(TENANT, mode="incremental")).new)
+        learned = {example.text for example in await all_examples(taught, "learned")}
+
+        await collect(taught, [said(name, user=user) for name in WORDS for user in ("bob", "cid")])
+        await curator.curate(TENANT)
+        assert {example.text async for example in curator.holdout(TENANT)}.isdisjoint(learned)
+
+    async def test_a_single_user_s_near_duplicate_of_a_held_out_text_judges_nothing(
+        self, store: MemoryStore, curator: Curator
+    ) -> None:
+        await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
+        held_out = {example.text async for example in curator.holdout(TENANT)}
+        assert held_out
+
+        await collect(store, [said(f"my {text}") for text in held_out])
+        await curator.curate(TENANT)
+        assert {example.text async for example in curator.holdout(TENANT)} == held_out
+        selection = await curator.select(TENANT, mode="full")
+        assert not {example.text for example in selection.new} & {f"my {text}" for text in held_out}
+
+
+class TestSelect:
+    async def test_incremental_takes_pending_and_replays_learned(
+        self, store: MemoryStore, settings: Settings
+    ) -> None:
+        settings.learning.update({"replay_examples": 4, "max_training_examples": 3})
+        curator = Curator(store, settings)
+        await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
+        await promote(store, (await curator.select(TENANT, mode="full")).new)
+        await collect(store, [said(f"{name} again") for name in WORDS])
+        await curator.curate(TENANT)
+
+        selection = await curator.select(TENANT, mode="incremental", rng=random.Random(0))
+        assert len(selection.new) == 3
+        assert {example.state for example in selection.new} == {"pending"}
+        assert len(selection.replay) == 4
+        assert {(example.state, example.split) for example in selection.replay} == {("learned", "train")}
+
+    async def test_full_takes_everything_for_training(self, store: MemoryStore, curator: Curator) -> None:
+        await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
+        first = await curator.select(TENANT, mode="full")
+        await promote(store, first.new)
+        again = await curator.select(TENANT, mode="full")
+
+        assert first.replay == again.new == ()
+        assert {example.text for example in first.new} == {example.text for example in again.replay}
+        kept_apart = [example.text async for example in curator.dev(TENANT)]
+        kept_apart += [example.text async for example in curator.holdout(TENANT)]
+        assert len(first.new) + len(kept_apart) == len(WORDS)
+
+    async def test_full_is_balanced_where_it_has_no_room(
+        self, store: MemoryStore, settings: Settings
+    ) -> None:
+        settings.learning.update({"max_full_examples": 4})
+        settings.training.update({"validation_split": 0.0})
+        curator = Curator(store, settings)
+        texts = [LabelledText(text=name, intent="billing") for name in WORDS[:-2]]
+        texts += [LabelledText(text=name, intent="refund") for name in WORDS[-2:]]
+        await curator.add_gold(TENANT, texts)
+
+        new = (await curator.select(TENANT, mode="full")).new
+        assert sorted(example.intent or "" for example in new) == ["billing", "billing", "refund", "refund"]
+
+    async def test_nothing_known_selects_nothing(self, curator: Curator) -> None:
+        for mode in ("incremental", "full"):
+            selection = await curator.select(TENANT, mode=mode)  # type: ignore[arg-type]
+            assert (selection.new, selection.replay) == ((), ())

@@ -1,0 +1,180 @@
+"""Labelled texts on their way in, against the real store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from karen_learner.curation import Curator, GoldReport
+from karen_learner.errors import LabelCollision
+from karen_learner.memory import MemoryStore
+from karen_learner.records import Example, LabelledText, SkippedLine
+from karen_learner.settings import Settings
+from tests.curation.specimens import turn
+
+TENANT = "acme"
+
+
+async def stored(store: MemoryStore, state: Any = "pending") -> dict[str, Example]:
+    return {example.text: example async for example in store.examples(TENANT, state=state)}
+
+
+async def test_texts_are_added_with_their_labels(store: MemoryStore, curator: Curator) -> None:
+    report = await curator.add_gold(
+        TENANT,
+        [
+            LabelledText(text="where is my bill", intent="billing", sentiment="neutral"),
+            {"text": "cancel Gold", "intent": "cancel", "entities": [[7, 11, "PLAN"]]},
+        ],
+    )
+
+    assert report == GoldReport(added=2)
+    examples = await stored(store)
+    assert {example.source for example in examples.values()} == {"seed"}
+    assert {example.quality for example in examples.values()} == {1.0}
+    labels = {task: set(counts) for task, counts in (await store.labels(TENANT)).items() if counts}
+    assert labels == {"intent": {"billing", "cancel"}, "sentiment": {"neutral"}, "entities": {"PLAN"}}
+
+
+async def test_the_same_again_is_merged(curator: Curator) -> None:
+    texts = [LabelledText(text=text, intent="billing") for text in ("a bill", "A bill!", "my bill")]
+
+    assert await curator.add_gold(TENANT, texts) == GoldReport(added=2, merged=1)
+    assert await curator.add_gold(TENANT, texts, source="reviewed") == GoldReport(merged=3)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"text": " \n", "intent": "a"}, "the text is empty"),
+        ({"text": "x\x00y", "intent": "a"}, "the text contains a NUL character"),
+        ({"text": "x", "intent": "a\x00"}, "a label of intent contains a NUL character"),
+        ({"text": "x", "intent": "  "}, "a label of intent is blank"),
+        ({"text": "x"}, "the text carries no label"),
+        ({"text": "x", "intent": ""}, "intent: String should have at least 1 character"),
+        ({"intent": "a"}, "text: Field required"),
+        ({"text": "x", "intent": "a", "colour": "red"}, "colour: Extra inputs are not permitted"),
+        ({"text": "x" * 101, "intent": "a"}, "the text has 101 characters; at most 100 are allowed"),
+        (
+            {"text": "hello", "intent": "a", "entities": [[0, 9, "X"]]},
+            "entity 'X' at 0-9 ends after the text, which has 5 characters",
+        ),
+        (
+            {"text": "hello", "intent": "a", "entities": [[0, 5, "X"], [0, 5, "Y"]]},
+            "entity 'Y' at 0-5 overlaps another entity",
+        ),
+        (
+            {"text": "hello", "entities": [[1, 5, "X"]]},
+            "entity 'X' at 1-5 is not aligned with the tokens of 'ello'",
+        ),
+    ],
+)
+async def test_what_cannot_be_used_is_left_out_with_the_reason(
+    record: dict[str, Any], reason: str, store: MemoryStore, settings: Settings
+) -> None:
+    settings.analysis.update({"max_text_chars": 100})
+    report = await Curator(store, settings).add_gold(TENANT, [{"text": "fine", "intent": "a"}, record])
+
+    assert (report.added, report.skipped_count) == (1, 1)
+    assert report.skipped == (SkippedLine(line=2, reason=reason),)
+
+
+async def test_a_lone_surrogate_is_left_out(curator: Curator) -> None:
+    broken = LabelledText.model_construct(text="x\ud800", intent="a", sentiment=None, entities=None)
+    report = await curator.add_gold(TENANT, [broken])
+
+    assert report.skipped[0].reason == "the text contains a lone surrogate: it was decoded wrongly"
+
+
+async def test_misaligned_entities_are_dropped_where_other_labels_remain(
+    store: MemoryStore, curator: Curator
+) -> None:
+    report = await curator.add_gold(TENANT, [{"text": "hello", "intent": "a", "entities": [[1, 5, "X"]]}])
+
+    assert (report.added, report.skipped_count, report.entities_dropped_count) == (1, 0, 1)
+    assert report.entities_dropped[0].reason == "entity 'X' at 1-5 is not aligned with the tokens of 'ello'"
+    assert (await stored(store))["hello"].entities is None
+    assert not (await store.labels(TENANT)).get("entities")
+
+
+async def test_only_the_first_thousand_left_out_are_listed(curator: Curator) -> None:
+    report = await curator.add_gold(TENANT, ({"text": "", "intent": "a"} for _ in range(1003)))
+
+    assert (report.skipped_count, len(report.skipped), report.skipped[-1].line) == (1003, 1000, 1000)
+
+
+async def test_a_label_of_two_tasks_is_refused_before_anything_is_written(
+    store: MemoryStore, curator: Curator
+) -> None:
+    texts = [{"text": f"text {at}", "intent": "billing"} for at in range(30)]
+    with pytest.raises(LabelCollision, match="'billing' would be an intent and a sentiment"):
+        await curator.add_gold(TENANT, [*texts, {"text": "last", "sentiment": "billing"}])
+    assert await stored(store) == {}
+    assert not any((await store.labels(TENANT)).values())
+
+    await curator.add_gold(TENANT, texts)
+    with pytest.raises(LabelCollision):
+        await curator.add_gold(TENANT, [{"text": "later", "sentiment": "billing"}])
+
+
+async def test_an_entity_label_may_be_an_intent_too(curator: Curator) -> None:
+    assert (
+        await curator.add_gold(TENANT, [{"text": "plan", "intent": "x", "entities": [[0, 4, "x"]]}])
+    ).added == 1
+
+
+async def test_a_stream_may_be_asynchronous_and_long(store: MemoryStore, curator: Curator) -> None:
+    async def stream() -> AsyncIterator[dict[str, Any]]:
+        for at in range(100):
+            yield {"text": f"{'ab'[at % 2]} {chr(97 + at // 10)}{chr(97 + at % 10)}", "intent": "ab"[at % 2]}
+
+    assert (await curator.add_gold(TENANT, stream())).added == 100
+    splits = [example.split for example in (await stored(store)).values()]
+    assert splits.count("holdout") == 20
+    assert splits.count("dev") == pytest.approx(8, abs=2)
+
+
+async def test_a_capped_holdout_holds_all_labels_of_a_sorted_corpus(
+    store: MemoryStore, settings: Settings
+) -> None:
+    settings.learning.update({"holdout_cap": 8})
+    curator = Curator(store, settings)
+    texts = [{"text": f"{name} {chr(97 + at)}z", "intent": name} for name in "pqrs" for at in range(25)]
+    await curator.add_gold(TENANT, texts)
+
+    held_out = [example.intent async for example in curator.holdout(TENANT)]
+    assert sorted(held_out) == list("ppqqrrss")
+
+
+async def test_gold_wins_over_feedback(store: MemoryStore, curator: Curator) -> None:
+    await curator.add_gold(TENANT, [{"text": "a", "intent": "billing"}, {"text": "b", "intent": "refund"}])
+    await store.add_turn(turn("hello", feedback={"corrected_intent": "billing"}))
+    await curator.curate(TENANT)
+
+    assert (await curator.add_gold(TENANT, [{"text": "Hello", "intent": "refund"}])).added == 1
+    found = (await stored(store))["Hello"]
+    assert (found.intent, found.source, found.user_id) == ("refund", "seed", None)
+
+
+async def test_feedback_with_a_label_declared_now_is_heard_again(
+    store: MemoryStore, curator: Curator
+) -> None:
+    await curator.add_gold(TENANT, [{"text": "a", "intent": "billing"}])
+    await store.add_turn(turn("snow?", feedback={"corrected_intent": "weather"}, turn_id="t1"))
+    await store.add_turn(turn("a", feedback={"corrected_intent": "weather"}, turn_id="t2"))
+    await store.add_turn(turn("b", feedback={"corrected_intent": "unheard of"}, turn_id="t3"))
+    await curator.curate(TENANT)
+    assert len(await stored(store, "quarantined")) == 3
+
+    await curator.add_gold(TENANT, [{"text": "is it cold", "intent": "weather"}])
+    pending = await stored(store)
+    assert (pending["snow?"].intent, pending["snow?"].reason, pending["snow?"].users) == ("weather", None, 1)
+    assert pending["a"].intent == "billing"
+    reasons = {example.text: example.reason for example in (await stored(store, "quarantined")).values()}
+    assert reasons == {"a": "settled", "b": "unknown label 'unheard of' for intent"}
+
+
+async def test_nothing_given_adds_nothing(store: MemoryStore, curator: Curator) -> None:
+    assert await curator.add_gold(TENANT, []) == GoldReport()

@@ -1,0 +1,51 @@
+"""Which entity spans can be learned from."""
+
+from __future__ import annotations
+
+import pytest
+
+from karen_learner.curation.spans import TokenAligner, span_problem
+from karen_learner.records import EntitySpan
+
+
+def spans(*triples: tuple[int, int, str]) -> list[EntitySpan]:
+    return [EntitySpan(start=start, end=end, label=label) for start, end, label in triples]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ((), None),
+        (((0, 5, "A"), (5, 9, "B")), None),
+        (((6, 9, "B"), (0, 7, "A")), "entity 'B' at 6-9 overlaps another entity"),
+        (((0, 5, "A"), (0, 5, "B")), "entity 'B' at 0-5 overlaps another entity"),
+        (((4, 12, "A"),), "entity 'A' at 4-12 ends after the text, which has 11 characters"),
+    ],
+)
+def test_span_problem(found: tuple[tuple[int, int, str], ...], expected: str | None) -> None:
+    assert span_problem("hello world", spans(*found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ((), None),
+        (((0, 5, "A"), (7, 12, "B")), None),
+        (((1, 5, "A"),), "entity 'A' at 1-5 is not aligned with the tokens of 'ello'"),
+        (((7, 13, "A"),), None),
+        (((0, 16, "A"),), "entity 'A' at 0-16 begins or ends with white space"),
+    ],
+)
+def test_misfit(found: tuple[tuple[int, int, str], ...], expected: str | None) -> None:
+    assert TokenAligner("en").misfit("hello, world!   ", spans(*found)) == expected
+
+
+def test_the_strings_of_texts_are_not_kept() -> None:
+    aligner = TokenAligner("en")
+    aligner.misfit("hello", spans((0, 5, "A")))
+    assert aligner._nlp is not None
+    known = len(aligner._nlp.vocab.strings)
+
+    for at in range(50):
+        aligner.misfit(f"neverseen{at}", spans((0, 5, "A")))
+    assert len(aligner._nlp.vocab.strings) == known

@@ -1,0 +1,113 @@
+"""The rooms up to deployment, put together on a taught home; candidates are copies of its champion."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
+from karen_learner.deployment import Candidate, Deployer, Serving
+from karen_learner.events import Event, EventBus
+from karen_learner.memory import MemoryStore, open_store
+from karen_learner.models.layout import HomeLayout
+from karen_learner.models.registry import ModelRegistry
+from karen_learner.models.versions import read_manifest
+from karen_learner.records import Analysis, ModelVersion
+from karen_learner.settings import Settings, load_settings
+
+ACME = "acme"
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Site:
+    """One process's view of a home."""
+
+    store: MemoryStore
+    registry: ModelRegistry
+    serving: Serving
+    deployer: Deployer
+    analyzer: SpacyAnalyzer
+    layout: HomeLayout
+    settings: Settings
+    clock: Clock
+    told: list[Event] = field(default_factory=list)
+
+    async def champion(self) -> ModelVersion:
+        found = await self.registry.champion(ACME)
+        assert found is not None
+        return found
+
+    async def analyze(self, text: str = "a flight to blue please") -> Analysis:
+        """What a request does."""
+        await self.serving.ensure(ACME)
+        return await self.analyzer.analyze(text, tenant_id=ACME)
+
+    async def candidate(self, **changes: Any) -> Candidate:
+        """A copy of the champion that differs in its description."""
+        champion = await self.champion()
+        cycle_id = uuid.uuid4().hex[:8]
+        folder = self.layout.staging(ACME, cycle_id)
+        shutil.copytree(champion.path, folder)
+        meta = json.loads((folder / "meta.json").read_text())
+        (folder / "meta.json").write_text(json.dumps({**meta, "description": cycle_id}))
+        values = {
+            "tenant_id": ACME, "cycle_id": cycle_id, "mode": "full", "folder": folder,
+            "tasks": read_manifest(champion.path).tasks, "counts": {"new": 1}, "scores": {"accuracy": 0.5},
+            "parent": champion.version,
+        }  # fmt: skip
+        return Candidate(**{**values, **changes})
+
+    async def promote(self, candidate: Candidate | None = None) -> ModelVersion:
+        """Under the lease, as a cycle does it."""
+        chosen = candidate or await self.candidate()
+        lease = await self.store.acquire_lease(ACME, "host/1/test", ttl=timedelta(seconds=60))
+        assert lease is not None
+        try:
+            return await self.deployer.promote(chosen, learned=(), replayed=(), token=lease.token)
+        finally:
+            await self.store.release_lease(lease)
+
+
+@asynccontextmanager
+async def open_site(home: Path) -> AsyncIterator[Site]:
+    settings = load_settings(environment={})
+    layout, clock, events = HomeLayout(home, settings.paths), Clock(), EventBus()
+    analyzer = create_spacy_analyzer(settings=settings)
+    async with open_store(layout.database, settings.store) as store, analyzer:
+        registry = ModelRegistry(store, layout)
+        serving = Serving(registry, analyzer.models, recheck_s=5.0, clock=clock)
+        deployer = Deployer(store, registry, serving, layout, settings, analyzer=analyzer, events=events)
+        site = Site(store, registry, serving, deployer, analyzer, layout, settings, clock)
+        events.subscribe(site.told.append)
+        yield site
+
+
+@pytest.fixture
+async def site(taught_home: Path) -> AsyncIterator[Site]:
+    async with open_site(taught_home) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other_site(taught_home: Path) -> AsyncIterator[Site]:
+    """Another process's view of the same home."""
+    async with open_site(taught_home) as opened:
+        yield opened

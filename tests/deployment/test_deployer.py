@@ -1,0 +1,290 @@
+"""Promotion and rollback: the row changes once everything else is safe, and nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from karen_learner.errors import DeploymentError, DigestMismatch, FencedOut, ModelError, UnknownVersion
+from karen_learner.events import ModelDeployed, ModelRolledBack
+from karen_learner.models.backups import make_backup
+from karen_learner.models.files import remove_folder
+from karen_learner.models.versions import read_manifest, verify
+from karen_learner.records import ModelVersion
+
+ACME = "acme"
+
+
+def version_folders(site: Any) -> list[str]:
+    return sorted(path.name for path in site.layout.models(ACME).iterdir() if path.name.startswith("v"))
+
+
+# Promotion --------------------------------------------------------------------------------------
+
+
+async def test_a_promoted_candidate_is_sealed_saved_recorded_and_live(site: Any) -> None:
+    first = await site.champion()
+    version = await site.promote()
+    assert await site.champion() == version
+    assert version.parent == first.version
+    assert version.scores == {"accuracy": 0.5}
+    assert verify(version.path, digest=version.digest).counts == {"new": 1}
+    assert version.backup_path.is_file()
+    assert (await site.analyze()).model_version == version.version
+    assert [(type(event), event.version, event.previous_version) for event in site.told] == [
+        (ModelDeployed, version.version, first.version)
+    ]
+
+
+async def test_nothing_is_deployed_when_the_champion_was_changed_meanwhile(
+    site: Any, other_site: Any
+) -> None:
+    late = await site.candidate()
+    winner = await other_site.promote()
+    with pytest.raises(DeploymentError, match="was changed while the candidate was trained"):
+        await site.promote(late)
+    assert (await site.champion()).version == winner.version
+    assert site.told == []
+    assert len(await site.store.versions(ACME)) == 2
+    await site.deployer.clean_up(ACME)
+    assert version_folders(site) == sorted([winner.version, winner.parent])
+
+
+async def test_nothing_is_deployed_under_a_lost_lease(site: Any) -> None:
+    first = await site.champion()
+    await site.analyze()
+    with pytest.raises(FencedOut):
+        await site.deployer.promote(await site.candidate(), learned=(), replayed=(), token=999)
+    assert (await site.champion()).version == first.version
+    assert (await site.analyze()).model_version == first.version
+
+
+async def test_a_candidate_that_cannot_be_loaded_is_not_deployed(site: Any) -> None:
+    first = await site.champion()
+    broken = await site.candidate()
+    (broken.folder / "config.cfg").write_text("[nlp]\nlang = 3\n")
+    with pytest.raises(ModelError):
+        await site.promote(broken)
+    assert (await site.champion()).version == first.version
+    assert not (await site.analyze()).degraded
+
+
+async def test_an_analyzer_that_fails_on_a_deployment_does_not_undo_it(
+    site: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(version: str, path: Path) -> None:
+        raise RuntimeError("not today")
+
+    site.analyzer.on_deployed = fails
+    version = await site.promote()
+    assert (await site.champion()).version == version.version
+    assert len(site.told) == 1
+    assert "the analyzer failed" in caplog.text
+
+
+# Rollback ---------------------------------------------------------------------------------------
+
+
+async def test_rollback_goes_to_the_parent_and_forth_again(site: Any) -> None:
+    first, second = await site.champion(), await site.promote()
+    assert (await site.deployer.rollback(ACME)).version == first.version
+    assert (await site.analyze()).model_version == first.version
+    assert (await site.deployer.rollback(ACME, second.version)).version == second.version
+    assert (await site.analyze()).model_version == second.version
+    assert [type(event) for event in site.told[1:]] == [ModelRolledBack, ModelRolledBack]
+
+
+async def test_rollback_knows_where_it_cannot_go(site: Any) -> None:
+    first = await site.champion()
+    with pytest.raises(UnknownVersion, match="no earlier version"):
+        await site.deployer.rollback(ACME)
+    for name in ("v9999-deadbeef", "../../etc", "", "x" * 1000):
+        with pytest.raises(UnknownVersion, match="no version"):
+            await site.deployer.rollback(ACME, name)
+    with pytest.raises(UnknownVersion):
+        await site.deployer.rollback("nobody")
+    with pytest.raises(DeploymentError, match="champion already"):
+        await site.deployer.rollback(ACME, first.version)
+    assert await site.champion() == first
+
+
+async def test_rollback_restores_a_damaged_version(site: Any) -> None:
+    first = await site.champion()
+    await site.promote()
+    remove_folder(first.path)
+    assert (await site.deployer.rollback(ACME)).version == first.version
+    assert verify(first.path, digest=first.digest)
+
+
+async def test_rollback_to_what_cannot_be_restored_changes_nothing(site: Any) -> None:
+    first, second = await site.champion(), await site.promote()
+    remove_folder(first.path)
+    first.backup_path.unlink()
+    with pytest.raises(ModelError, match="no backup"):
+        await site.deployer.rollback(ACME)
+    assert (await site.champion()).version == second.version
+    assert (await site.analyze()).model_version == second.version
+
+
+async def test_of_two_rollbacks_at_once_one_is_told_to_look_again(site: Any, other_site: Any) -> None:
+    first, second = await site.champion(), await site.promote()
+    third = await site.promote()
+    answers = await asyncio.gather(
+        site.deployer.rollback(ACME, first.version),
+        other_site.deployer.rollback(ACME, second.version),
+        return_exceptions=True,
+    )
+    done = [answer for answer in answers if isinstance(answer, ModelVersion)]
+    assert done
+    assert (await site.champion()).version in {version.version for version in done}
+    assert (await site.champion()).version != third.version
+    assert all(isinstance(answer, (ModelVersion, DeploymentError)) for answer in answers)
+
+
+# Backups ----------------------------------------------------------------------------------------
+
+
+async def test_a_backup_of_ours_is_made_live_again(site: Any, tmp_path: Path) -> None:
+    first = await site.champion()
+    await site.promote()
+    safe = shutil.copy(first.backup_path, tmp_path / "kept elsewhere.tar.gz")
+    remove_folder(first.path)
+    first.backup_path.unlink()
+    assert (await site.deployer.restore_backup(Path(safe))).version == first.version
+    assert verify(first.path, digest=first.digest)
+    assert (await site.analyze()).model_version == first.version
+
+
+async def test_a_damaged_folder_is_mended_from_the_backup_that_was_named(site: Any, tmp_path: Path) -> None:
+    first = await site.champion()
+    await site.promote()
+    safe = Path(shutil.copy(first.backup_path, tmp_path / "kept.tar.gz"))
+    first.backup_path.unlink()
+    (first.path / "config.cfg").write_text("damaged")
+    assert (await site.deployer.restore_backup(safe)).version == first.version
+    assert verify(first.path, digest=first.digest)
+
+
+async def test_archives_of_others_are_refused(site: Any, tmp_path: Path) -> None:
+    first, second = await site.champion(), await site.promote()
+
+    def forged(name: str, **changes: Any) -> Path:
+        folder = tmp_path / name / first.version
+        shutil.copytree(first.path, folder)
+        (folder / "meta.json").write_text("{}")
+        manifest = read_manifest(folder).model_copy(update=changes)
+        (folder / "manifest.json").write_text(manifest.model_dump_json())
+        return make_backup(folder, tmp_path / name / "out")
+
+    (tmp_path / "text.tar.gz").write_text("Dear diary")
+    refused: list[tuple[Path, type[Exception]]] = [
+        (forged("another tenant", tenant_id="globex"), UnknownVersion),
+        (forged("another version", version="v0077-x"), UnknownVersion),
+        (forged("another digest", digest="0" * 64), DigestMismatch),
+        (tmp_path / "none.tar.gz", UnknownVersion),
+        (tmp_path / "text.tar.gz", ModelError),
+    ]
+    for path, kind in refused:
+        with pytest.raises(kind):
+            await site.deployer.restore_backup(path)
+    remove_folder(first.path)
+    first.backup_path.unlink()
+    with pytest.raises(DigestMismatch):
+        await site.deployer.restore_backup(forged_from_nothing(second, first, tmp_path))
+    assert not first.path.exists()
+    assert (await site.champion()).version == second.version
+
+
+def forged_from_nothing(source: ModelVersion, claimed: ModelVersion, tmp_path: Path) -> Path:
+    """Other files under the manifest, and with the digest, of a version that the store knows."""
+    folder = tmp_path / "claimed" / claimed.version
+    shutil.copytree(source.path, folder)
+    manifest = read_manifest(folder).model_copy(update={"version": claimed.version, "digest": claimed.digest})
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    return make_backup(folder, tmp_path / "claimed" / "out")
+
+
+# Hot swap ---------------------------------------------------------------------------------------
+
+
+async def test_no_request_fails_or_waits_while_models_are_swapped(site: Any) -> None:
+    """Requests go on all the while; each is answered by a version that was live at the time."""
+    first = await site.champion()
+    await site.analyze()
+    known = {first.version}
+    answers, swapping = [], True
+
+    async def user() -> None:
+        while swapping:
+            answers.append(await site.analyze())
+            await asyncio.sleep(0)
+
+    users = [asyncio.create_task(user()) for _ in range(4)]
+    for _ in range(3):
+        known.add((await site.promote()).version)
+        await site.deployer.rollback(ACME)
+        await site.deployer.rollback(ACME, max(known))
+    swapping = False
+    await asyncio.gather(*users)
+    assert {answer.model_version for answer in answers} <= known
+    assert len({answer.model_version for answer in answers}) >= 3
+    assert not any(answer.degraded for answer in answers)
+    assert {answer.intent for answer in answers} == {"travel"}
+
+
+async def test_a_request_is_answered_while_a_version_loads(site: Any) -> None:
+    """Loading is off the path: a deployment that never ends holds no request up."""
+    await site.analyze()
+    first, second = await site.champion(), await site.candidate()
+    load, loading = site.serving.load, asyncio.Event()
+
+    async def endless(version: ModelVersion) -> Any:
+        await load(version)
+        loading.set()
+        await asyncio.Event().wait()
+
+    site.serving.load = endless
+    deployment = asyncio.create_task(site.promote(second))
+    await loading.wait()
+    assert (await site.analyze()).model_version == first.version
+    deployment.cancel()
+    await asyncio.gather(deployment, return_exceptions=True)
+    assert (await site.champion()).version == first.version
+
+
+# Cleaning up ------------------------------------------------------------------------------------
+
+
+async def test_cleaning_up_removes_what_no_row_owns(site: Any) -> None:
+    first = await site.champion()
+    folder, backups = site.layout.models(ACME), site.layout.backups(ACME)
+    shutil.copytree(first.path, folder / "v0099-orphaned")
+    (folder / ".restoring" / "half").mkdir(parents=True)
+    abandoned = await site.candidate()
+    (backups / "v0099-orphaned.tar.gz.partial").write_bytes(b"half")
+    await site.deployer.clean_up(ACME)
+    assert version_folders(site) == [first.version]
+    assert not abandoned.folder.exists()
+    assert not (folder / ".restoring" / "half").exists()
+    assert [path.name for path in backups.iterdir()] == [f"{first.version}.tar.gz"]
+    assert not (await site.analyze()).degraded
+
+
+async def test_retention_keeps_the_champion_and_its_parent(site: Any) -> None:
+    versions = [await site.champion(), *[await site.promote() for _ in range(3)]]
+    for version in versions:
+        for path in (version.path, version.backup_path):
+            os.utime(path, (0, 0))
+    await site.deployer.clean_up(ACME)
+    kept = sorted(version.version for version in versions[-2:])
+    assert version_folders(site) == kept
+    assert sorted(p.name for p in site.layout.backups(ACME).iterdir()) == [f"{v}.tar.gz" for v in kept]
+    assert (await site.deployer.rollback(ACME)).version == versions[-2].version
+    await site.deployer.clean_up(ACME)
+    with pytest.raises(ModelError, match="no backup"):
+        await site.deployer.rollback(ACME)

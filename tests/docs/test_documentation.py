@@ -1,0 +1,166 @@
+"""The documentation tells the truth: its examples run, its links lead somewhere, its lists are complete."""
+
+import ast
+import asyncio
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+import karen_learner
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+QUICK = {
+    "KAREN_TRAINING__PIPELINE": str(ROOT / "tests" / "tiny.cfg"),
+    "KAREN_TRAINING__N_ITER": "3",
+    "KAREN_TRAINING__MIN_UPDATES": "0",
+    "KAREN_GATE__MAX_CROSS_VALIDATED": "0",
+    "KAREN_LEARNING__MIN_DATA_THRESHOLD": "2",
+}
+OK_FOR_A_CYCLE = {0, 3, 4}
+NOTHING_TO_UNDO = ("has no earlier version", "is the champion already")
+"""Whether the example's cycle was deployed depends on its few texts."""
+LONG_RUNNING = ("simulate", "demo")
+"""Commands with tests of their own, on a small corpus."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def with_blocks(language: str) -> list[Path]:
+    return [page for page in PAGES if blocks(page, language)]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the examples name, and settings that make training quick."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
+    phrases = {"balance": "what is my balance {}", "travel": "fly me to place {}", "bill": "explain bill {}"}
+    gold = [{"text": phrase.format(n), "intent": i} for i, phrase in phrases.items() for n in range(12)]
+    turns = [
+        {
+            "user_text": f"my balance now {n}",
+            "assistant_response": "ok",
+            "user_id": f"u{n}",
+            "user_feedback": {"corrected_intent": "balance"},
+        }
+        for n in range(8)
+    ]
+    for name, rows in (("examples.jsonl", gold), ("conversations.jsonl", turns)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "texts.txt").write_text("where is my bill\nfly me home\n")
+    (tmp_path / "corpus").symlink_to(ROOT / "corpus")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", with_blocks("python"), ids=lambda page: page.name)
+def test_python_examples_run(page: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All blocks of a page are one program; `await` stands at its top, as in a notebook."""
+
+    async def run() -> None:
+        names: dict[str, object] = {}
+        for source in blocks(page, "python"):
+            code = compile(source, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            assert isinstance(code, CodeType)
+            done = eval(code, names)
+            if inspect.iscoroutine(done):
+                await done
+
+    asyncio.run(run())
+    assert (workplace / "karen-home" / "karen.db").is_file()
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", with_blocks("console"), ids=lambda page: page.name)
+def test_console_examples_run(page: Path, workplace: Path) -> None:
+    commands = [
+        line[2:] for block in blocks(page, "console") for line in block.splitlines() if line[:2] == "$ "
+    ]
+    assert commands
+    prepared = False
+    for command in commands:
+        if any(f"karen-learner {name}" in command for name in LONG_RUNNING):
+            continue
+        if not prepared and "--home" not in command:
+            _run("karen-learner bootstrap telecom examples.jsonl", workplace)
+            prepared = True
+        done = _run(_with_a_version_that_exists(command, workplace), workplace)
+        fine = done.returncode in OK_FOR_A_CYCLE or any(reason in done.stderr for reason in NOTHING_TO_UNDO)
+        assert fine, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def _run(command: str, workplace: Path) -> "subprocess.CompletedProcess[str]":
+    ours = command.split(" | ")[0].replace("karen-learner", f"{sys.executable} -m karen_learner.cli", 1)
+    return subprocess.run(
+        ["bash", "-c", ours], cwd=workplace, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def _with_a_version_that_exists(command: str, workplace: Path) -> str:
+    if not re.search(r"v\d{4}-[0-9a-f]{8}", command):
+        return command
+    listed = json.loads(_run("karen-learner versions telecom --json", workplace).stdout)
+    rows = listed["versions"] if isinstance(listed, dict) else listed
+    return re.sub(r"v\d{4}-[0-9a-f]{8}", rows[-1]["version"], command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_room_stands_in_the_architecture() -> None:
+    described = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "karen_learner"
+    rooms = {path.name + "/" for path in package.iterdir() if (path / "__init__.py").is_file()}
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    missing = {name for name in rooms | files if f"`{name}`" not in described}
+    assert not missing
+
+
+def test_every_dependency_has_a_reason() -> None:
+    described = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Dependencies")[1]
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = pyproject.split("\ndependencies = [")[1].split("\n]")[0]
+    for name in re.findall(r'"([a-z-]+)', listed):
+        assert name in described, f"{name} is not explained"
+
+
+def test_public_names_are_sorted_documented_and_there() -> None:
+    assert list(karen_learner.__all__) == sorted(karen_learner.__all__)
+    for name in karen_learner.__all__:
+        assert inspect.getdoc(getattr(karen_learner, name)), name
+    assert dir(karen_learner) == karen_learner.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        karen_learner.nonsense  # noqa: B018
+
+
+def test_registered_names_are_frozen() -> None:
+    """What is registered is public: configs and saved models name it."""
+    ours = {
+        (group, entry.name): entry.value
+        for group in entry_points().groups
+        if group.startswith("spacy_")
+        for entry in entry_points(group=group)
+        if entry.value.startswith("karen_learner")
+    }
+    assert ours == {
+        ("spacy_factories", "karen_textcat"): "karen_learner.components.textcat:make_karen_textcat"
+    }
+
+
+def test_importing_the_package_is_cheap() -> None:
+    source = "import sys, karen_learner; sys.exit('spacy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0

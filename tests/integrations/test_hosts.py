@@ -1,0 +1,156 @@
+"""Hosts with an analyzer or a memory of their own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from karen_learner import create_autonomous_learner
+from karen_learner.errors import InvalidInput
+from karen_learner.integrations import HostAnalyzer, WebUIMemory, as_analyzer, as_host_memory
+from karen_learner.integrations.analyzers import as_entities, as_label
+from karen_learner.records import Analysis
+
+
+class Detectors:
+    """A host's analyzer with one coroutine a task."""
+
+    def __init__(self) -> None:
+        self.deployed: list[str] = []
+
+    async def _detect_intent_async(self, text: str) -> Any:
+        return {"intent": "greet", "confidence": 0.8}
+
+    async def _sentiment_async(self, text: str) -> Any:
+        return "positive", 0.7
+
+    async def _entities_async(self, text: str) -> Any:
+        return [("Oslo", "place")]
+
+    def on_deployed(self, version: str, path: Path) -> None:
+        self.deployed.append(version)
+
+
+class WebUI:
+    """The memory of a chat web interface."""
+
+    def __init__(self) -> None:
+        self.stored: list[dict[str, Any]] = []
+
+    async def store_web_ui_memory(self, **memory: Any) -> str:
+        self.stored.append(memory)
+        return str(len(self.stored))
+
+    async def query_memories(self, tenant_id: str, query: Any) -> list[dict[str, Any]]:
+        return [memory for memory in self.stored if memory["tenant_id"] == tenant_id]
+
+
+async def test_a_host_with_detectors_supplies_the_metadata(tmp_path: Path) -> None:
+    host = Detectors()
+    async with create_autonomous_learner(tmp_path, spacy_analyzer=host) as learner:
+        metadata = await learner.collect_conversation_metadata("t", "hello Oslo", "hi", "u")
+    assert metadata.intent_detected == "greet"
+    assert metadata.sentiment_detected == "positive"
+    assert metadata.entities_extracted == (("Oslo", "place"),)
+    assert not metadata.degraded
+
+
+async def test_the_host_is_told_of_deployments() -> None:
+    host = Detectors()
+    await HostAnalyzer(host).on_deployed("v0001", Path("models"))
+    assert host.deployed == ["v0001"]
+
+
+async def test_a_host_that_fails_is_replaced_by_rules(tmp_path: Path) -> None:
+    class Broken(Detectors):
+        async def _sentiment_async(self, text: str) -> Any:
+            raise RuntimeError("no such model")
+
+    async with create_autonomous_learner(tmp_path, spacy_analyzer=Broken()) as learner:
+        metadata = await learner.collect_conversation_metadata("t", "this is terrible", "hi", "u")
+    assert metadata.degraded
+    assert metadata.sentiment_detected == "negative"
+
+
+async def test_a_host_memory_receives_every_turn_and_can_be_imported_from(tmp_path: Path) -> None:
+    host = WebUI()
+    async with create_autonomous_learner(tmp_path / "one", memory_service=host) as learner:
+        kept = await learner.collect_conversation_metadata("t", "hello", "hi there", "ann")
+        await learner.collect_conversation_metadata("t", "a secret", "ok", "bob", {"consent": False})
+        await learner.collect_conversation_metadata("other", "hello", "hi", "cem")
+    assert [memory["content"] for memory in host.stored] == ["hello", "", "hello"]
+    assert host.stored[0]["memory_type"] == "conversation_turn"
+    assert host.stored[0]["metadata"]["turn_id"] == kept.turn_id
+    assert host.stored[1]["metadata"]["assistant_response"] is None
+    async with create_autonomous_learner(tmp_path / "two") as learner:
+        report = await learner.ingest("t", WebUIMemory(host).turns("t"))
+        assert (report.turns, report.skipped_count) == (1, 1)
+        assert report.skipped[0].line == 2
+        imported = await learner.store.get_turn("t", kept.turn_id)
+        assert imported is not None
+        assert imported.user_text == "hello"
+
+
+async def test_a_failing_host_memory_loses_no_turn(tmp_path: Path) -> None:
+    class Broken:
+        async def remember(self, turn: Any) -> None:
+            raise OSError("disk full")
+
+    async with create_autonomous_learner(tmp_path, memory_service=Broken()) as learner:
+        await learner.collect_conversation_metadata("t", "hello", "hi", "u")
+        assert (await learner.status("t")).counts.turns == 1
+
+
+async def test_what_is_no_memory_of_a_turn_is_told() -> None:
+    host = WebUI()
+    host.stored = [
+        {"tenant_id": "t", "content": "fine", "metadata": '{"user_id": "ann"}'},
+        {"tenant_id": "t", "content": "bad", "metadata": "{not json"},
+        {"tenant_id": "t", "content": "bad", "metadata": ["a list"]},
+    ]
+    lines = [line async for line in WebUIMemory(host).turns("t")]
+    assert [line.error is None for line in lines] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("greet", ("greet", 0.5)),
+        (("greet", 0.9), ("greet", 0.9)),
+        ({"label": "greet", "score": 1.7}, ("greet", 1.0)),
+        ({"intent": "greet"}, ("greet", 0.5)),
+        (None, (None, 0.0)),
+        ("", (None, 0.0)),
+    ],
+)
+def test_labels_in_every_form(answer: Any, expected: tuple[str | None, float]) -> None:
+    assert as_label(answer, "intent") == expected
+
+
+def test_entities_in_every_form() -> None:
+    text = "from Oslo to Oslo"
+    pairs = as_entities([("Oslo", "place"), ("Oslo", "place"), ("Rome", "place")], text)
+    assert [(entity.start, entity.end) for entity in pairs] == [(5, 9), (13, 17)]
+    mapped = as_entities(
+        [{"start": 5, "end": 9, "label": "place"}, {"start": 5, "end": 99, "label": "x"}], text
+    )
+    assert [(entity.start, entity.text) for entity in mapped] == [(5, "Oslo")]
+    assert as_entities(None, text) == ()
+
+
+def test_what_is_neither_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="is no analyzer"):
+        as_analyzer(object())
+    with pytest.raises(InvalidInput, match="is no memory"):
+        as_host_memory(object())
+
+
+def test_what_fits_is_taken_as_it_is() -> None:
+    class Own:
+        async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
+            return Analysis(intent=None, intent_confidence=0.0, sentiment=None, sentiment_confidence=0.0)
+
+        async def on_deployed(self, version: str, path: Path) -> None: ...
+
+    own = Own()
+    assert as_analyzer(own) is own

@@ -1,0 +1,468 @@
+"""What every memory store promises: turns and examples. (The rest: `test_store_contract_cycles`.)"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import pytest
+
+from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
+from karen_learner.memory import CurationOutcome, MemoryStore
+from karen_learner.records import EntitySpan, Example, Turn, UserFeedback
+from tests.memory.memory_specimens import make_example, make_turn
+
+T = TypeVar("T")
+
+LIKED = UserFeedback(satisfaction_score=0.9)
+CORRECTED = UserFeedback(corrected_intent="refund", comment="I wanted my money back")
+
+
+async def gathered(items: AsyncIterator[T]) -> list[T]:
+    return [item async for item in items]
+
+
+async def waiting(store: MemoryStore, tenant: str = "acme") -> list[str]:
+    return [turn.turn_id async for page in store.turns_awaiting_curation(tenant) for turn in page]
+
+
+async def ids(examples: AsyncIterator[Example]) -> list[str]:
+    return [example.example_id async for example in examples]
+
+
+async def save(store: MemoryStore, *examples: Example, tenant: str = "acme") -> None:
+    await store.save_curation(tenant, CurationOutcome(upserts=examples))
+
+
+class TestTurns:
+    async def test_comes_back_as_it_went_in_with_a_number(self, store: MemoryStore) -> None:
+        turn = make_turn(feedback=LIKED)
+        stored = await store.add_turn(turn)
+        assert stored == turn.model_copy(update={"seq": stored.seq})
+        assert await store.get_turn("acme", "t1") == stored
+
+    async def test_numbers_grow_over_all_tenants(self, store: MemoryStore) -> None:
+        stored = [await store.add_turn(make_turn(f"t{n}", tenant=f"tenant{n % 2}")) for n in range(6)]
+        numbers = [turn.seq for turn in stored]
+        assert numbers == sorted(set(numbers))
+
+    async def test_unknown_turns_are_none(self, store: MemoryStore) -> None:
+        assert await store.get_turn("acme", "t1") is None
+        await store.add_turn(make_turn())
+        assert await store.get_turn("acme", "t2") is None
+        assert await store.get_turn("other", "t1") is None
+
+    async def test_are_read_in_order_page_by_page(self, store: MemoryStore) -> None:
+        stored = [await store.add_turn(make_turn(f"t{n}")) for n in range(8)]
+        await store.add_turn(make_turn("other", tenant="other"))
+        assert await gathered(store.turns("acme")) == stored
+        assert await gathered(store.turns("acme", after_seq=stored[4].seq or 0)) == stored[5:]
+
+    async def test_a_repeated_turn_is_stored_once(self, store: MemoryStore) -> None:
+        first = await store.add_turn(make_turn())
+        assert await store.add_turn(make_turn(text="something else")) == first
+        assert (await store.counts("acme")).turns == 1
+
+    async def test_a_repeated_turn_brings_its_feedback(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=LIKED))
+        merged = await store.add_turn(make_turn(text="something else", feedback=CORRECTED))
+        assert merged.user_text == "pay my bill in Rome"
+        assert merged.feedback == LIKED.merged_with(CORRECTED)
+        assert await store.get_turn("acme", "t1") == merged
+
+    async def test_many_callers_at_once_with_repeats(self, store: MemoryStore) -> None:
+        turns = [make_turn(f"t{n % 40}", feedback=LIKED if n % 3 else None) for n in range(200)]
+        stored = await asyncio.gather(*map(store.add_turn, turns))
+        assert len({turn.seq for turn in stored}) == 40
+        counts = await store.counts("acme")
+        assert (counts.turns, counts.with_feedback, counts.awaiting_curation) == (40, 40, 40)
+
+    @pytest.mark.parametrize(
+        "turn",
+        [
+            make_turn().model_copy(update={"user_text": "\ud800"}),
+            make_turn(turn_id="\udfff"),
+            make_turn(linguistic_features={"x": float("nan")}),
+            make_turn(linguistic_features={"x": float("inf")}),
+        ],
+        ids=["text", "id", "nan", "infinite"],
+    )
+    async def test_what_cannot_be_stored_is_refused(self, store: MemoryStore, turn: Turn) -> None:
+        with pytest.raises(InvalidInput):
+            await store.add_turn(turn)
+        assert await store.tenants() == []
+
+    @pytest.mark.parametrize("odd", ["a/b'c\"--;", "🧪" * 1100, "nul\0inside", "", "%_", " "])
+    async def test_any_text_is_an_id(self, store: MemoryStore, odd: str) -> None:
+        await store.add_turn(make_turn(odd, tenant=odd))
+        turn = await store.get_turn(odd, odd)
+        assert turn is not None
+        assert (turn.tenant_id, turn.turn_id) == (odd, odd)
+        assert await store.tenants() == [odd]
+
+    async def test_surrogates_in_a_question_are_invalid_input(self, store: MemoryStore) -> None:
+        with pytest.raises(InvalidInput):
+            await store.get_turn("\ud800", "t1")
+        with pytest.raises(InvalidInput):
+            await store.add_feedback("acme", "\ud800", LIKED)
+
+
+class TestFeedback:
+    async def test_is_merged_and_the_metadata_follows(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn())
+        await store.add_feedback("acme", "t1", UserFeedback(satisfaction_score=0.9, response_quality=0.7))
+        turn = await store.add_feedback(
+            "acme", "t1", UserFeedback(satisfaction_score=0.8, corrected_intent="x")
+        )
+        assert turn.feedback == UserFeedback(
+            satisfaction_score=0.8, response_quality=0.7, corrected_intent="x"
+        )
+        assert turn.metadata.user_satisfaction == 0.8
+        assert turn.metadata.response_quality == 0.7
+        assert turn.metadata.feedback_provided
+        assert turn.metadata.correction_needed
+        assert await store.get_turn("acme", "t1") == turn
+
+    async def test_confirming_what_was_detected_needs_no_correction(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn())
+        spans = (EntitySpan(start=15, end=19, label="CITY"),)
+        agreed = UserFeedback(corrected_intent="billing", corrected_entities=spans)
+        assert not (await store.add_feedback("acme", "t1", agreed)).metadata.correction_needed
+
+    async def test_no_entities_is_not_unknown_entities(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn())
+        turn = await store.add_feedback("acme", "t1", UserFeedback(corrected_entities=()))
+        assert turn.feedback is not None
+        assert turn.feedback.corrected_entities == ()
+
+    @pytest.mark.parametrize("tenant", ["acme", "other", "nobody"])
+    async def test_on_an_unknown_turn_is_an_error(self, store: MemoryStore, tenant: str) -> None:
+        await store.add_turn(make_turn("here", tenant="other"))
+        with pytest.raises(UnknownTurn, match="t1"):
+            await store.add_feedback(tenant, "t1", LIKED)
+        assert await store.tenants() == ["other"]
+
+    async def test_from_many_callers_is_all_merged(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn())
+        parts = [
+            LIKED,
+            UserFeedback(response_quality=0.4),
+            CORRECTED,
+            UserFeedback(corrected_sentiment="sad"),
+        ]
+        await asyncio.gather(*(store.add_feedback("acme", "t1", part) for part in parts))
+        turn = await store.get_turn("acme", "t1")
+        assert turn is not None
+        assert turn.feedback == UserFeedback(
+            satisfaction_score=0.9,
+            response_quality=0.4,
+            corrected_intent="refund",
+            corrected_sentiment="sad",
+            comment=CORRECTED.comment,
+        )
+
+    async def test_may_come_together_with_its_turn(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn("before"))
+        answers = await asyncio.gather(
+            store.add_turn(make_turn()),
+            store.add_feedback("acme", "t1", LIKED),
+            store.add_feedback("acme", "missing", LIKED),
+            return_exceptions=True,
+        )
+        assert isinstance(answers[1], Turn)
+        assert isinstance(answers[2], UnknownTurn)
+        assert await waiting(store) == ["t1"]
+
+
+class TestAwaitingCuration:
+    async def test_holds_turns_with_feedback_and_words(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn("silent"))
+        await store.add_turn(make_turn("rated", feedback=LIKED))
+        await store.add_turn(make_turn("wordless", text=None, feedback=LIKED))
+        await store.add_turn(make_turn("refused", feedback=UserFeedback(consent=False)))
+        await store.add_turn(make_turn("later"))
+        await store.add_feedback("acme", "later", CORRECTED)
+        assert await waiting(store) == ["rated", "later"]
+        assert (await store.counts("acme")).awaiting_curation == 2
+
+    async def test_comes_in_pages_in_order(self, store: MemoryStore) -> None:
+        stored = [await store.add_turn(make_turn(f"t{n}", feedback=LIKED)) for n in range(7)]
+        pages = await gathered(store.turns_awaiting_curation("acme"))
+        assert [len(page) for page in pages] == [3, 3, 1]
+        assert [turn for page in pages for turn in page] == stored
+        rest = await gathered(store.turns_awaiting_curation("acme", after_seq=stored[3].seq or 0))
+        assert [turn for page in rest for turn in page] == stored[4:]
+
+    async def test_leaves_out_what_was_curated(self, store: MemoryStore) -> None:
+        stored = [await store.add_turn(make_turn(f"t{n}", feedback=LIKED)) for n in range(4)]
+        done = [turn.seq or 0 for turn in stored[:2]]
+        for _ in range(2):
+            await store.save_curation("acme", CurationOutcome(curated_turns=done))
+        assert await waiting(store) == ["t2", "t3"]
+        assert (await store.counts("acme")).awaiting_curation == 2
+
+    async def test_can_be_curated_while_it_is_read(self, store: MemoryStore) -> None:
+        for n in range(8):
+            await store.add_turn(make_turn(f"t{n}", feedback=LIKED))
+        met = 0
+        async for page in store.turns_awaiting_curation("acme"):
+            met += len(page)
+            seqs = [turn.seq or 0 for turn in page]
+            await store.save_curation("acme", CurationOutcome(curated_turns=seqs))
+        assert met == 8
+        assert await waiting(store) == []
+
+    async def test_later_feedback_puts_a_turn_back(self, store: MemoryStore) -> None:
+        turn = await store.add_turn(make_turn(feedback=LIKED))
+        await store.save_curation("acme", CurationOutcome(curated_turns=[turn.seq or 0]))
+        await store.add_feedback("acme", "t1", LIKED)
+        assert await waiting(store) == []  # nothing new was said
+        await store.add_feedback("acme", "t1", CORRECTED)
+        assert await waiting(store) == ["t1"]
+
+    async def test_feedback_during_curation_is_not_lost(self, store: MemoryStore) -> None:
+        turn = await store.add_turn(make_turn(feedback=LIKED))
+        assert await waiting(store) == ["t1"]
+        await store.add_feedback("acme", "t1", CORRECTED)
+        done = CurationOutcome(curated_turns=[turn.seq or 0])
+        await store.save_curation("acme", done)
+        assert await waiting(store) == ["t1"]
+        await store.save_curation("acme", done)
+        assert await waiting(store) == []
+
+    async def test_other_tenants_turns_cannot_be_marked(self, store: MemoryStore) -> None:
+        turn = await store.add_turn(make_turn(feedback=LIKED))
+        await store.save_curation("other", CurationOutcome(curated_turns=[turn.seq or 0]))
+        assert await waiting(store) == ["t1"]
+        assert (await store.counts("acme")).awaiting_curation == 1
+        assert (await store.counts("other")).awaiting_curation == 0
+
+
+class TestConsent:
+    async def test_refused_at_once_leaves_no_words(self, store: MemoryStore) -> None:
+        refusal = UserFeedback(
+            consent=False, satisfaction_score=0.2, comment="my words", corrected_intent="x"
+        )
+        stored = await store.add_turn(make_turn(feedback=refusal))
+        assert stored == await store.get_turn("acme", "t1")
+        assert_wordless(stored)
+        assert stored.metadata.user_satisfaction == 0.2
+
+    async def test_withdrawn_later_takes_the_words(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=CORRECTED))
+        stored = await store.add_feedback("acme", "t1", UserFeedback(consent=False))
+        assert stored == await store.get_turn("acme", "t1")
+        assert_wordless(stored)
+        assert await waiting(store) == []
+
+    async def test_is_not_restored(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=UserFeedback(consent=False)))
+        again = UserFeedback(consent=True, comment="words")
+        assert_wordless(await store.add_feedback("acme", "t1", again))
+        assert_wordless(await store.add_turn(make_turn(feedback=again)))
+        assert await waiting(store) == []
+
+    async def test_withdrawn_takes_the_examples_made_from_it(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=CORRECTED))
+        await save(
+            store,
+            make_example("mine", turn_id="t1", entities=[[0, 4, "X"]]),
+            make_example("other", turn_id="t2"),
+        )
+        await store.add_feedback("acme", "t1", UserFeedback(consent=False))
+        (mine,) = await gathered(store.examples("acme", state="quarantined"))
+        assert (mine.example_id, mine.text, mine.entities, mine.reason) == ("mine", "", None, "consent")
+        assert await store.examples_by_key("acme", ["key-mine"]) == {}
+        assert "mine" not in mine.group.partition("/")[0]
+        assert await ids(store.examples("acme", state="pending")) == ["other"]
+        assert (await store.counts("acme")).examples == {"pending": 1, "quarantined": 1}
+
+    async def test_withdrawn_during_curation_wins(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=CORRECTED))
+        await store.add_feedback("acme", "t1", UserFeedback(consent=False))
+        await save(store, make_example("late", turn_id="t1", text="pay my bill in Rome"))
+        (late,) = await gathered(store.examples("acme", state="quarantined"))
+        assert (late.text, late.reason) == ("", "consent")
+
+    async def test_of_another_tenant_changes_nothing(self, store: MemoryStore) -> None:
+        for tenant in ("acme", "other"):
+            await store.add_turn(make_turn(tenant=tenant, feedback=LIKED))
+            await save(store, make_example(turn_id="t1"), tenant=tenant)
+        await store.add_feedback("other", "t1", UserFeedback(consent=False))
+        assert await waiting(store) == ["t1"]
+        assert await ids(store.examples("acme", state="pending")) == ["e1"]
+
+
+def assert_wordless(turn: Turn) -> None:
+    assert turn.user_text is None
+    assert turn.assistant_response is None
+    assert turn.entities == ()
+    assert turn.metadata.entities_extracted == ()
+    assert turn.metadata.linguistic_features == {}
+    assert turn.feedback is not None
+    assert turn.feedback.comment is None
+    assert not turn.feedback.is_correction
+
+
+class TestExamples:
+    async def test_come_back_as_they_went_in(self, store: MemoryStore) -> None:
+        rich = make_example(
+            "rich",
+            sentiment="sad",
+            entities=[[0, 4, "CITY"], [5, 6, "X"]],
+            user_id="u1",
+            turn_id="t1",
+            users=2,
+            draw=0.1 + 0.2,
+            state="conflict",
+            reason="two labels",
+            quality=1 / 3,
+        )
+        none = make_example("none", intent=None, entities=())
+        await save(store, rich, none)
+        found = await store.examples_by_key("acme", ["key-rich", "key-none", "key-missing"])
+        assert found == {
+            "key-rich": rich.model_copy(update={"seq": found["key-rich"].seq}),
+            "key-none": none.model_copy(update={"seq": found["key-none"].seq}),
+        }
+
+    async def test_are_replaced_in_their_place(self, store: MemoryStore) -> None:
+        await save(store, make_example("a"), make_example("b"))
+        await save(store, make_example("a", intent="refund", stratum="refund"))
+        first, second = await gathered(store.examples("acme", state="pending"))
+        assert (first.example_id, first.intent, second.example_id) == ("a", "refund", "b")
+
+    async def test_twice_in_one_outcome_the_last_counts(self, store: MemoryStore) -> None:
+        await save(store, make_example("a"), make_example("a", intent="refund"))
+        (only,) = await gathered(store.examples("acme", state="pending"))
+        assert only.intent == "refund"
+        assert (await store.counts("acme")).examples == {"pending": 1}
+
+    async def test_are_read_in_order_by_state_and_split(self, store: MemoryStore) -> None:
+        splits = ["train", "dev", "holdout", "train", "dev", "train", "train", "holdout", "train"]
+        await save(store, *(make_example(f"e{n}", split=split) for n, split in enumerate(splits)))
+        await save(store, make_example("no", state="conflict"))
+        read = store.examples
+        everything = [f"e{n}" for n in range(len(splits))]
+        assert await ids(read("acme", state="pending")) == everything
+        assert await ids(read("acme", state="pending", newest_first=True)) == everything[::-1]
+        assert await ids(read("acme", state="pending", split="train")) == ["e0", "e3", "e5", "e6", "e8"]
+        assert await ids(read("acme", state="pending", split="dev", newest_first=True)) == ["e4", "e1"]
+        assert await ids(read("other", state="pending")) == []
+
+    async def test_can_change_state_while_they_are_read(self, store: MemoryStore) -> None:
+        await save(store, *(make_example(f"e{n}") for n in range(8)))
+        met = []
+        async for example in store.examples("acme", state="pending"):
+            met.append(example.example_id)
+            await save(store, example.model_copy(update={"state": "conflict"}))
+        assert met == [f"e{n}" for n in range(8)]
+
+    async def test_groups_know_their_split(self, store: MemoryStore) -> None:
+        await save(store, make_example("a", group="g1", split="dev"), make_example("b", group="g2"))
+        assert await store.splits_by_group("acme", ["g1", "g2", "g3"]) == {"g1": "dev", "g2": "train"}
+        assert await store.splits_by_group("other", ["g1"]) == {}
+
+    async def test_groups_are_forgotten_with_their_last_member(self, store: MemoryStore) -> None:
+        await save(store, make_example("a", group="g1"), make_example("b", group="g1", turn_id="t1"))
+        await save(store, make_example("a", group="g2", split="dev"))
+        assert await store.splits_by_group("acme", ["g1", "g2"]) == {"g1": "train", "g2": "dev"}
+        await store.add_turn(make_turn(feedback=LIKED))
+        await store.add_feedback("acme", "t1", UserFeedback(consent=False))
+        assert await store.splits_by_group("acme", ["g1", "g2"]) == {"g2": "dev"}
+
+    async def test_sampling_goes_round_by_draw(self, store: MemoryStore) -> None:
+        learned = {"state": "learned", "learned_in": "v1"}
+        await save(store, *(make_example(f"e{n}", draw=n / 10, **learned) for n in range(6)))
+        await save(
+            store,
+            make_example("pending", draw=0.35),
+            make_example("held", draw=0.36, split="holdout", **learned),
+            make_example("refund", draw=0.37, stratum="refund", **learned),
+        )
+        sample = store.sample_learned
+        found = [example.example_id for example in await sample("acme", "billing", limit=4, from_draw=0.3)]
+        assert found == ["e3", "e4", "e5", "e0"]
+        found = [example.example_id for example in await sample("acme", "billing", limit=9, from_draw=0.9)]
+        assert found == [f"e{n}" for n in range(6)]
+        assert await sample("acme", "billing", limit=0, from_draw=0.0) == []
+        assert await sample("other", "billing", limit=5, from_draw=0.0) == []
+
+    async def test_strata_are_counted(self, store: MemoryStore) -> None:
+        await save(store, make_example("a"), make_example("b"), make_example("c", stratum="refund"))
+        await save(store, make_example("d", split="dev"), make_example("c", stratum="billing"))
+        assert await store.strata("acme", state="pending", split="train") == {"billing": 3}
+        assert await store.strata("acme", state="pending", split="dev") == {"billing": 1}
+        assert await store.strata("acme", state="learned", split="train") == {}
+
+    async def test_many_keys_are_found(self, store: MemoryStore) -> None:
+        await save(store, *(make_example(f"e{n}") for n in range(1203)))
+        found = await store.examples_by_key("acme", [f"key-e{n}" for n in range(1300)])
+        assert len(found) == 1203
+        assert (await store.counts("acme")).pending_train == 1203
+
+
+class TestLabels:
+    async def test_are_what_gold_taught_counted_over_all(self, store: MemoryStore) -> None:
+        await save(
+            store,
+            make_example("gold", source="seed", intent="billing", entities=[[0, 1, "X"], [2, 3, "X"]]),
+            make_example("said", intent="billing", sentiment="sad"),
+            make_example("unknown", intent="strange"),
+            make_example("out", intent="billing", state="quarantined"),
+        )
+        assert await store.labels("acme") == {"intent": {"billing": 2}, "sentiment": {}, "entities": {"X": 1}}
+
+    async def test_can_be_declared(self, store: MemoryStore) -> None:
+        await save(store, make_example("said", intent="refund"))
+        for _ in range(2):
+            await store.declare_labels("acme", {"intent": ["refund", "cancel"], "sentiment": ["sad"]})
+        assert await store.labels("acme") == {
+            "intent": {"cancel": 0, "refund": 1},
+            "sentiment": {"sad": 0},
+            "entities": {},
+        }
+        assert await store.labels("other") == {"intent": {}, "sentiment": {}, "entities": {}}
+
+
+class TestRejecting:
+    async def test_twice_for_harm_quarantines(self, store: MemoryStore) -> None:
+        await save(store, make_example("a"), make_example("b"))
+        assert await store.reject_examples("acme", ["a", "a", "missing"], harmful=True) == 0
+        assert await store.reject_examples("acme", ["a", "b"], harmful=True) == 1
+        (harmful,) = await gathered(store.examples("acme", state="quarantined"))
+        assert (harmful.example_id, harmful.rejections, harmful.reason) == ("a", 2, "harmful")
+        assert await ids(store.examples("acme", state="pending")) == ["b"]
+
+    async def test_without_harm_changes_nothing(self, store: MemoryStore) -> None:
+        await save(store, make_example("a"))
+        for _ in range(3):
+            assert await store.reject_examples("acme", ["a"], harmful=False) == 0
+        assert [example.rejections async for example in store.examples("acme", state="pending")] == [0]
+
+    async def test_leaves_examples_that_are_not_pending(self, store: MemoryStore) -> None:
+        await save(store, make_example("a", state="learned", rejections=1))
+        assert await store.reject_examples("acme", ["a"], harmful=True) == 0
+
+
+class TestLifecycle:
+    async def test_start_and_close_are_idempotent(self, store: MemoryStore) -> None:
+        await store.start()
+        await store.add_turn(make_turn())
+        for _ in range(2):
+            await store.close()
+        with pytest.raises(LearnerClosed):
+            await store.add_turn(make_turn())
+        with pytest.raises(LearnerClosed):
+            await store.counts("acme")
+        with pytest.raises(LearnerClosed):
+            await save(store, make_example())
+        with pytest.raises(LearnerClosed):
+            await store.start()
+
+    async def test_closing_writes_what_is_queued(self, store: MemoryStore) -> None:
+        adding = [asyncio.ensure_future(store.add_turn(make_turn(f"t{n}"))) for n in range(50)]
+        await asyncio.sleep(0)
+        await store.close()
+        assert len({turn.seq for turn in await asyncio.gather(*adding)}) == 50

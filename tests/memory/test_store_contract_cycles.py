@@ -1,0 +1,335 @@
+"""What every memory store promises: the journal, leases, versions and the overview."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import TypeVar
+
+import pytest
+
+from karen_learner.errors import FencedOut, InvalidInput, StoreError
+from karen_learner.memory import CurationOutcome, MemoryStore, Promotion
+from karen_learner.records import Confusion, Example, UserFeedback, ValidationResult
+from tests.memory.memory_specimens import (
+    NOON,
+    MovableClock,
+    make_cycle,
+    make_example,
+    make_result,
+    make_turn,
+    make_version,
+)
+
+T = TypeVar("T")
+
+TTL = timedelta(seconds=60)
+ME = f"{socket.gethostname()}/{os.getpid()}/one"
+
+
+async def gathered(items: AsyncIterator[T]) -> list[T]:
+    return [item async for item in items]
+
+
+async def save(store: MemoryStore, *examples: Example, tenant: str = "acme") -> None:
+    await store.save_curation(tenant, CurationOutcome(upserts=examples))
+
+
+async def take(store: MemoryStore, owner: str = ME, tenant: str = "acme") -> int:
+    lease = await store.acquire_lease(tenant, owner, ttl=TTL)
+    assert lease is not None
+    return lease.token
+
+
+class TestLeases:
+    async def test_one_holder_at_a_time(self, store: MemoryStore) -> None:
+        lease = await store.acquire_lease("acme", ME, ttl=TTL)
+        assert lease is not None
+        assert lease.expires_at == NOON + TTL
+        assert await store.acquire_lease("acme", f"{ME}2", ttl=TTL) is None
+        assert await store.acquire_lease("acme", ME, ttl=TTL) is None
+        assert await store.acquire_lease("other", ME, ttl=TTL) is not None
+
+    async def test_tokens_grow_with_each_holder(self, store: MemoryStore) -> None:
+        tokens = []
+        for _ in range(3):
+            lease = await store.acquire_lease("acme", ME, ttl=TTL)
+            assert lease is not None
+            tokens.append(lease.token)
+            await store.release_lease(lease)
+            await store.release_lease(lease)
+        assert tokens == sorted(set(tokens))
+
+    async def test_expired_ones_can_be_taken(self, store: MemoryStore, clock: MovableClock) -> None:
+        first = await store.acquire_lease("acme", "far/1/a", ttl=TTL)
+        assert first is not None
+        clock.move(59)
+        assert await store.acquire_lease("acme", ME, ttl=TTL) is None
+        clock.move(1)
+        second = await store.acquire_lease("acme", ME, ttl=TTL)
+        assert second is not None
+        assert second.token > first.token
+        with pytest.raises(FencedOut, match=ME):
+            await store.renew_lease(first, ttl=TTL)
+        await store.release_lease(first)
+        assert await store.renew_lease(second, ttl=TTL)
+
+    async def test_renewing_prolongs(self, store: MemoryStore, clock: MovableClock) -> None:
+        lease = await store.acquire_lease("acme", "far/1/a", ttl=TTL)
+        assert lease is not None
+        clock.move(50)
+        assert (await store.renew_lease(lease, ttl=TTL)).expires_at == clock() + TTL
+        clock.move(50)
+        assert await store.acquire_lease("acme", ME, ttl=TTL) is None
+
+    async def test_a_released_lease_cannot_be_renewed(self, store: MemoryStore) -> None:
+        lease = await store.acquire_lease("acme", ME, ttl=TTL)
+        assert lease is not None
+        await store.release_lease(lease)
+        with pytest.raises(FencedOut, match="nobody"):
+            await store.renew_lease(lease, ttl=TTL)
+
+    async def test_a_dead_process_of_this_host_holds_nothing(self, store: MemoryStore) -> None:
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        assert await store.acquire_lease("acme", f"{socket.gethostname()}/{ended.pid}/x", ttl=TTL)
+        assert await store.acquire_lease("acme", ME, ttl=TTL)
+
+    @pytest.mark.parametrize("owner", ["elsewhere/999999999/x", f"{socket.gethostname()}/nobody/x", "odd"])
+    async def test_others_are_taken_to_be_alive(self, store: MemoryStore, owner: str) -> None:
+        assert await store.acquire_lease("acme", owner, ttl=TTL)
+        assert await store.acquire_lease("acme", ME, ttl=TTL) is None
+
+    async def test_a_lease_alone_makes_no_tenant(self, store: MemoryStore) -> None:
+        await take(store)
+        assert await store.tenants() == []
+
+
+class TestFencing:
+    async def test_a_holder_may_write(self, store: MemoryStore) -> None:
+        token = await take(store)
+        await store.start_cycle(make_cycle(token=token))
+        outcome = CurationOutcome(upserts=[make_example()])
+        await store.save_curation("acme", outcome, token=token)
+        await store.advance_cycle("acme", "cycle-1", "training", token=token)
+        await store.reject_examples("acme", ["e1"], harmful=False, token=token)
+        assert await store.promote("acme", Promotion(version=make_version(), expected=None), token=token)
+
+    async def test_who_lost_the_lease_may_not(self, store: MemoryStore, clock: MovableClock) -> None:
+        stale = await take(store, "far/1/a")
+        await store.start_cycle(make_cycle(token=stale))
+        turn = await store.add_turn(make_turn(feedback=UserFeedback(satisfaction_score=1)))
+        clock.move(61)
+        await take(store)
+        outcome = CurationOutcome(upserts=[make_example()], curated_turns=[turn.seq or 0])
+        with pytest.raises(FencedOut):
+            await store.save_curation("acme", outcome, token=stale)
+        with pytest.raises(FencedOut):
+            await store.advance_cycle("acme", "cycle-1", "training", token=stale)
+        with pytest.raises(FencedOut):
+            await store.reject_examples("acme", ["e1"], harmful=True, token=stale)
+        with pytest.raises(FencedOut):
+            await store.promote("acme", Promotion(version=make_version(), expected=None), token=stale)
+        assert await store.champion("acme") is None
+        assert await gathered(store.examples("acme", state="pending")) == []
+        assert (await store.counts("acme")).awaiting_curation == 1
+        assert [row.stage for row in await store.cycles("acme")] == ["curating"]
+
+    async def test_a_token_without_a_lease_is_fenced_out(self, store: MemoryStore) -> None:
+        with pytest.raises(FencedOut):
+            await store.save_curation("acme", CurationOutcome(), token=1)
+
+
+class TestJournal:
+    async def test_follows_a_cycle(self, store: MemoryStore, clock: MovableClock) -> None:
+        token = await take(store)
+        row = make_cycle(token=token)
+        await store.start_cycle(row)
+        assert await store.unfinished_cycles("acme") == [row]
+        await store.advance_cycle("acme", "cycle-1", "training", token=token)
+        training = row.model_copy(update={"stage": "training"})
+        assert await store.unfinished_cycles("acme") == [training]
+        clock.move(9)
+        result = make_result(validation=rich_validation(), stage_seconds={"training": 4.5})
+        await store.finish_cycle("acme", "cycle-1", result)
+        done = {"stage": "finished", "finished_at": clock(), "result": result}
+        assert await store.cycles("acme") == [row.model_copy(update=done)]
+        assert await store.unfinished_cycles("acme") == []
+
+    async def test_tells_the_newest_first(self, store: MemoryStore) -> None:
+        for n in range(5):
+            await store.start_cycle(make_cycle(f"c{n}", tenant="acme" if n % 2 else "other"))
+        assert [row.cycle_id for row in await store.cycles("acme")] == ["c3", "c1"]
+        assert [row.cycle_id for row in await store.cycles(None, limit=3)] == ["c4", "c3", "c2"]
+        assert [row.tenant_id for row in await store.cycles(None, limit=2)] == ["other", "acme"]
+
+    async def test_keeps_one_line_for_a_cycle(self, store: MemoryStore) -> None:
+        await store.start_cycle(make_cycle())
+        with pytest.raises(InvalidInput, match="cycle-1"):
+            await store.start_cycle(make_cycle())
+        await store.start_cycle(make_cycle(tenant="other"))
+
+    async def test_knows_only_cycles_that_were_started(self, store: MemoryStore) -> None:
+        token = await take(store)
+        with pytest.raises(StoreError, match="start_cycle"):
+            await store.advance_cycle("acme", "cycle-1", "training", token=token)
+        with pytest.raises(StoreError, match="start_cycle"):
+            await store.finish_cycle("acme", "cycle-1", make_result())
+
+    async def test_keeps_results_that_are_not_numbers(self, store: MemoryStore) -> None:
+        await store.start_cycle(make_cycle())
+        await store.finish_cycle("acme", "cycle-1", make_result(stage_seconds={"validating": float("inf")}))
+        (row,) = await store.cycles("acme")
+        assert row.result is not None
+        assert row.result.stage_seconds == {"validating": float("inf")}
+
+    async def test_sums_are_kept(self, store: MemoryStore) -> None:
+        results = {
+            "c1": make_result("c1", model_improved=True, stage_seconds={"training": 2.5}),
+            "c2": make_result("c2", status="rejected", stage_seconds={"training": 1.5}),
+            "c3": make_result("c3", status="skipped"),
+        }
+        for cycle_id, result in results.items():
+            await store.start_cycle(make_cycle(cycle_id))
+            await store.finish_cycle("acme", cycle_id, result)
+        await store.start_cycle(make_cycle("running"))
+        await store.start_cycle(make_cycle("c1", tenant="other"))
+        await store.finish_cycle("other", "c1", make_result("c1", tenant="other", status="failed"))
+        acme = {
+            "total": 3,
+            "deployed": 1,
+            "rejected": 1,
+            "skipped": 1,
+            "improved": 1,
+            "trained": 2,
+            "training_seconds": 4.0,
+        }
+        assert await store.cycle_tallies("acme") == acme
+        assert await store.cycle_tallies("other") == {"total": 1, "failed": 1}
+        assert await store.cycle_tallies(None) == acme | {"total": 4, "failed": 1}
+        assert await store.cycle_tallies("nobody") == {}
+        assert (await store.counts("acme")).cycles == 4
+
+    async def test_a_second_end_replaces_the_first(self, store: MemoryStore) -> None:
+        await store.start_cycle(make_cycle())
+        await store.finish_cycle("acme", "cycle-1", make_result(status="failed"), stage="interrupted")
+        await store.finish_cycle("acme", "cycle-1", make_result(status="rolled_back"))
+        assert await store.cycle_tallies("acme") == {"total": 1, "rolled_back": 1}
+
+
+def rich_validation() -> ValidationResult:
+    scores = ("accuracy", "precision", "recall", "f1_score", "intent_accuracy", "sentiment_accuracy")
+    return ValidationResult(
+        **dict.fromkeys(scores, 1 / 3),
+        entity_accuracy=None,
+        passed_threshold=False,
+        counts={"intent": 7},
+        intervals={"accuracy": (0.1, 0.9)},
+        errors=(Confusion(task="intent", gold="a", predicted="b", count=2, texts=("x",)),),
+    )
+
+
+class TestVersions:
+    async def test_numbers_are_given_once(self, store: MemoryStore) -> None:
+        assert [await store.next_version_number("acme") for _ in range(3)] == [1, 2, 3]
+        assert await store.next_version_number("other") == 1
+
+    async def test_a_promotion_changes_everything_at_once(self, store: MemoryStore) -> None:
+        await save(store, *(make_example(f"e{n}") for n in range(4)), make_example("old", state="learned"))
+        promotion = Promotion(
+            version=make_version(), expected=None, learned=["e0", "e1", "e2"], replayed=["old", "missing"]
+        )
+        assert await store.promote("acme", promotion, token=None)
+        assert await store.champion("acme") == make_version()
+        assert await store.get_version("acme", "v1") == make_version()
+        learned = await gathered(store.examples("acme", state="learned"))
+        assert {example.example_id: example.learned_in for example in learned} == {
+            "e0": "v1",
+            "e1": "v1",
+            "e2": "v1",
+            "old": None,
+        }
+        assert await gathered(store.lineage("acme", "v1")) == ["e0", "e1", "e2", "old"]
+        assert await store.strata("acme", state="learned", split="train") == {"billing": 4}
+        assert (await store.counts("acme")).pending_train == 1
+        assert await store.tenants() == ["acme"]
+
+    async def test_the_wrong_champion_changes_nothing(self, store: MemoryStore) -> None:
+        await save(store, make_example())
+        first = Promotion(version=make_version(), expected=None)
+        assert await store.promote("acme", first, token=None)
+        for expected in (None, "v0"):
+            late = Promotion(version=make_version("v2"), expected=expected, learned=["e1"])
+            assert not await store.promote("acme", late, token=None)
+        assert await store.champion("acme") == make_version()
+        assert await store.get_version("acme", "v2") is None
+        assert (await store.counts("acme")).pending_train == 1
+
+    async def test_rolling_back_promotes_a_version_that_exists(self, store: MemoryStore) -> None:
+        for version, expected in (("v1", None), ("v2", "v1"), ("v1", "v2")):
+            promotion = Promotion(version=make_version(version), expected=expected)
+            assert await store.promote("acme", promotion, token=None)
+        assert await store.champion("acme") == make_version("v1")
+        assert [version.version for version in await store.versions("acme")] == ["v2", "v1"]
+        assert [version.version for version in await store.versions("acme", limit=1)] == ["v2"]
+
+    async def test_consent_withdrawn_during_training_stays_withdrawn(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=UserFeedback(corrected_intent="refund")))
+        await save(store, make_example("mine", turn_id="t1"))
+        await store.add_feedback("acme", "t1", UserFeedback(consent=False))
+        promotion = Promotion(version=make_version(), expected=None, learned=["mine"])
+        assert await store.promote("acme", promotion, token=None)
+        assert await gathered(store.examples("acme", state="learned")) == []
+        assert await gathered(store.lineage("acme", "v1")) == ["mine"]
+
+    async def test_tenants_do_not_share_versions(self, store: MemoryStore) -> None:
+        await store.promote("acme", Promotion(version=make_version(), expected=None), token=None)
+        assert await store.champion("other") is None
+        assert await store.get_version("other", "v1") is None
+        assert await store.versions("other") == []
+        assert await gathered(store.lineage("other", "v1")) == []
+
+    async def test_many_examples_are_learned_at_once(self, store: MemoryStore) -> None:
+        names = [f"e{n}" for n in range(1203)]
+        await save(store, *map(make_example, names))
+        await store.promote(
+            "acme", Promotion(version=make_version(), expected=None, learned=names), token=None
+        )
+        assert await gathered(store.lineage("acme", "v1")) == names
+        assert (await store.counts("acme")).examples == {"learned": 1203}
+
+
+class TestOverview:
+    async def test_counts(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn("a", degraded=True))
+        await store.add_turn(make_turn("b", feedback=UserFeedback(corrected_intent="refund")))
+        await store.add_turn(make_turn("c", feedback=UserFeedback(satisfaction_score=0.9)))
+        await save(
+            store, make_example("d"), make_example("e", split="holdout"), make_example("f", split="dev")
+        )
+        await store.start_cycle(make_cycle())
+        counts = await store.counts("acme")
+        assert counts.model_dump() == {
+            "turns": 3,
+            "with_feedback": 2,
+            "corrections": 1,
+            "awaiting_curation": 2,
+            "examples": {"pending": 3},
+            "pending_train": 1,
+            "holdout": 1,
+            "cycles": 1,
+            "degraded": 1,
+        }
+
+    async def test_of_nobody_are_zero(self, store: MemoryStore) -> None:
+        assert (await store.counts("nobody")).turns == 0
+        assert await store.tenants() == []
+
+    async def test_tenants_are_those_with_data(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(tenant="b"))
+        await save(store, make_example(), tenant="a")
+        assert await store.tenants() == ["b", "a"]

@@ -1,0 +1,80 @@
+"""The statements whose cost must not grow with history use their indexes, and sort nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, event
+
+from karen_learner.memory import counters, examples, journal, turns, versions
+from karen_learner.memory.database import Database
+from karen_learner.memory.engine import parse_url
+from karen_learner.memory.examples import Wanted
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = Database(parse_url(tmp_path / "karen.db"), busy_timeout_s=5)
+    await opened.start()
+    yield opened
+    await opened.close()
+
+
+def plans(connection: Connection, work: Callable[[Connection], object]) -> list[str]:
+    """How SQLite would carry out each statement that `work` executes."""
+    steps: list[str] = []
+
+    def explain(
+        cursor_connection: Connection, _: object, sql: str, values: tuple[object, ...], *rest: object
+    ) -> None:
+        if not sql.startswith("EXPLAIN"):
+            found = cursor_connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)
+            steps.extend(row[3] for row in found)
+
+    event.listen(connection, "before_cursor_execute", explain)
+    work(connection)
+    event.remove(connection, "before_cursor_execute", explain)
+    return steps
+
+
+def wanted(split: str | None) -> Wanted:
+    return Wanted("acme", "pending", split, newest_first=False)  # type: ignore[arg-type]
+
+
+STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
+    "awaiting": (lambda c: turns.awaiting_page(c, "acme", after=5, size=3), "turns_awaiting"),
+    "marking": (lambda c: turns.mark_curated(c, 1, {1: 0, 2: None}), "(rowid=?)"),
+    "turns": (lambda c: turns.page(c, "acme", after=5, size=3), "turns_in_order"),
+    "get": (lambda c: turns.get(c, "acme", "t"), "sqlite_autoindex_turns_1"),
+    "find": (lambda c: turns.find(c, [(1, "a"), (1, "b")]), "sqlite_autoindex_turns_1"),
+    "keys": (lambda c: examples.by_key(c, "acme", ["a", "b"]), "examples_by_key"),
+    "split": (lambda c: examples.page(c, wanted("dev"), beyond=5, size=3), "examples_by_state"),
+    "sample": (
+        lambda c: examples.sample(c, "acme", "x", limit=3, from_draw=0.5),
+        "examples_to_replay",
+    ),
+    "unfinished": (lambda c: journal.unfinished(c, "acme"), "cycles_unfinished"),
+    "cycles": (lambda c: journal.newest(c, "acme", 5), "cycles_in_order"),
+    "versions": (lambda c: versions.newest(c, "acme", 5), "versions_in_order"),
+    "counts": (lambda c: counters.overview(c, "acme"), "PRIMARY KEY"),
+    "strata": (lambda c: counters.strata(c, "acme", "pending", "dev"), "PRIMARY KEY"),
+    "withdraw": (lambda c: examples.withdraw(c, 1, ["a"]), "examples_by_turn"),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_uses_its_index(database: Database, name: str) -> None:
+    work, index = STATEMENTS[name]
+    steps = await database.write(plans, work)
+    assert any(f"INDEX {index}" in step or index in step for step in steps), steps
+    assert not [step for step in steps if re.match(r"SCAN (?!anon_)", step)], steps
+    if name != "split":  # whose page, read by the index, is put in order once more
+        assert not [step for step in steps if "B-TREE" in step], steps
+
+
+async def test_examples_of_all_splits_sort_one_page_only(database: Database) -> None:
+    steps = await database.read(plans, lambda c: examples.page(c, wanted(None), beyond=5, size=3))
+    assert sum("INDEX examples_by_state" in step for step in steps) == 3, steps

@@ -1,0 +1,209 @@
+"""Opening: fresh, current, newer and foreign databases, and those that cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, inspect
+
+from karen_learner.errors import (
+    SchemaTooNew,
+    SettingsError,
+    StoreError,
+    StoreLocked,
+    StoreNotOurs,
+    StoreReadOnly,
+)
+from karen_learner.memory import open_store
+from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
+from karen_learner.memory.tables import metadata
+from karen_learner.settings import StoreSettings
+from tests.memory.memory_specimens import make_turn
+
+
+async def filled(file: Path, settings: StoreSettings) -> None:
+    async with open_store(file, settings) as store:
+        await store.add_turn(make_turn())
+
+
+def execute(file: Path, *statements: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(file)
+    try:
+        rows = [connection.execute(statement).fetchall() for statement in statements][-1]
+        connection.commit()
+    finally:
+        connection.close()
+    return rows
+
+
+async def test_a_fresh_file_is_made_with_its_folder(tmp_path: Path, store_settings: StoreSettings) -> None:
+    file = tmp_path / "a" / "b" / "karen.db"
+    await filled(file, store_settings)
+    assert execute(file, "PRAGMA journal_mode") == [("wal",)]
+    assert execute(file, "PRAGMA application_id") == [(APPLICATION_ID,)]
+    assert execute(file, f"SELECT * FROM {VERSION_TABLE}") == [(scripts().get_current_head(),)]
+
+
+async def test_a_current_file_is_opened_as_it_is(file: Path, store_settings: StoreSettings) -> None:
+    await filled(file, store_settings)
+    before = execute(file, "SELECT type, name, sql FROM sqlite_master ORDER BY name")
+    async with open_store(str(file), store_settings) as store:
+        assert await store.get_turn("acme", "t1") is not None
+    assert execute(file, "SELECT type, name, sql FROM sqlite_master ORDER BY name") == before
+
+
+async def test_a_url_does_as_well(file: Path, store_settings: StoreSettings) -> None:
+    await filled(file, store_settings)
+    for url in (f"sqlite:///{file}", f"sqlite+aiosqlite:///{file}"):
+        async with open_store(url, store_settings) as store:
+            assert await store.tenants() == ["acme"]
+
+
+async def test_migrations_make_what_the_tables_say(file: Path, store_settings: StoreSettings) -> None:
+    await filled(file, store_settings)
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.connect() as connection:
+        options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+        made = indexes(connection)
+    engine.dispose()
+    fresh = create_engine("sqlite://")
+    with fresh.begin() as connection:
+        metadata.create_all(connection)
+        meant = indexes(connection)
+    fresh.dispose()
+    assert made == meant
+
+
+def indexes(connection: Connection) -> list[str]:
+    found = (index for table in metadata.tables for index in inspect(connection).get_indexes(table))
+    return [
+        f"{index['name']} {index['column_names']} {index['dialect_options'].get('sqlite_where')}"
+        for index in found
+    ]
+
+
+async def test_a_newer_schema_is_refused(file: Path, store_settings: StoreSettings) -> None:
+    await filled(file, store_settings)
+    execute(file, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(SchemaTooNew, match=r"9999.*upgrade karen_learner"):
+        await open_store(file, store_settings).start()
+
+
+@pytest.mark.parametrize(
+    "statement", ["CREATE TABLE customers (id INTEGER)", "PRAGMA application_id = 1196437808"]
+)
+async def test_a_foreign_database_is_refused_untouched(
+    file: Path, store_settings: StoreSettings, statement: str
+) -> None:
+    execute(file, statement)
+    before = file.read_bytes()
+    with pytest.raises(StoreNotOurs, match="something else"):
+        await open_store(file, store_settings).start()
+    assert file.read_bytes() == before
+
+
+async def test_a_file_that_is_no_database_is_refused(file: Path, store_settings: StoreSettings) -> None:
+    file.write_text("Dear diary, " * 1000)
+    with pytest.raises(StoreNotOurs, match="not a database"):
+        await open_store(file, store_settings).start()
+
+
+async def test_a_read_only_database_is_told(file: Path, store_settings: StoreSettings) -> None:
+    await filled(file, store_settings)
+    url = f"sqlite+aiosqlite:///file:{file}?mode=ro&uri=true"
+    with pytest.raises(StoreReadOnly, match=r"karen\.db.*right to write"):
+        await open_store(url, store_settings).start()
+
+
+async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, store_settings: StoreSettings) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(StoreReadOnly, match="choose another path"):
+        await open_store(tmp_path / "taken" / "karen.db", store_settings).start()
+    with pytest.raises(StoreReadOnly, match="cannot be opened"):
+        await open_store(tmp_path, store_settings).start()
+
+
+async def test_a_locked_database_is_told(file: Path, store_settings: StoreSettings) -> None:
+    store_settings.update({"busy_timeout_s": 0.05})
+    async with open_store(file, store_settings) as store:
+        await store.add_turn(make_turn())
+        holder = sqlite3.connect(file, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        answers = await asyncio.gather(
+            *(store.add_turn(make_turn(f"t{n}")) for n in range(9)), return_exceptions=True
+        )
+        with pytest.raises(StoreLocked, match=r"karen\.db.*busy_timeout_s"):
+            await store.next_version_number("acme")
+        with pytest.raises(StoreLocked):
+            await open_store(file, store_settings).start()
+        assert await store.get_turn("acme", "t1") is not None
+        holder.rollback()
+        holder.close()
+        assert {type(answer) for answer in answers} == {StoreLocked}
+        assert await store.add_turn(make_turn("t2"))
+
+
+async def test_a_new_file_that_another_holds_is_told(file: Path, store_settings: StoreSettings) -> None:
+    store_settings.update({"busy_timeout_s": 0.05})
+    holder = sqlite3.connect(file, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    store = open_store(file, store_settings)
+    with pytest.raises(StoreLocked, match=r"karen\.db.*busy_timeout_s"):
+        await store.start()
+    holder.close()
+    async with store:
+        assert await store.add_turn(make_turn())
+
+
+async def test_a_store_that_is_not_started_says_so(store_settings: StoreSettings) -> None:
+    store = open_store(":memory:", store_settings)
+    with pytest.raises(StoreError, match="async with"):
+        await store.counts("acme")
+    with pytest.raises(StoreError, match="async with"):
+        await store.add_turn(make_turn())
+    await store.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://host/db", "://", "oracle+x://"])
+def test_other_databases_are_not_for_us(store_settings: StoreSettings, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"store\.url"):
+        open_store(url, store_settings)
+
+
+def test_postgresql_is_reached_by_its_url_without_telling_the_password(
+    store_settings: StoreSettings,
+) -> None:
+    pytest.importorskip("asyncpg")
+    store = open_store("postgresql://me:secret@host/db", store_settings)
+    assert "secret" not in repr(store)
+
+
+async def test_many_stores_open_one_new_file_at_once(file: Path, store_settings: StoreSettings) -> None:
+    stores = [open_store(file, store_settings) for _ in range(5)]
+    await asyncio.gather(*(store.start() for store in stores))
+    await asyncio.gather(*(store.add_turn(make_turn(f"t{n}")) for n, store in enumerate(stores)))
+    assert (await stores[0].counts("acme")).turns == 5
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+async def test_opening_is_quiet(
+    file: Path,
+    store_settings: StoreSettings,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handlers = list(logging.getLogger().handlers)
+    with caplog.at_level(logging.WARNING):
+        await filled(file, store_settings)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+    assert logging.getLogger().handlers == handlers
+    assert not logging.getLogger("karen_learner.memory").disabled

@@ -1,0 +1,245 @@
+"""Whatever is done to a store: counters say what a scan says, and no tenant sees another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, get_args
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from karen_learner.errors import KarenLearnerError
+from karen_learner.memory import CurationOutcome, MemoryStore, Promotion, open_store
+from karen_learner.records import (
+    TASKS,
+    CycleStatus,
+    Example,
+    ExampleState,
+    Source,
+    Split,
+    UserFeedback,
+)
+from karen_learner.settings import load_settings
+from tests.memory.memory_specimens import make_cycle, make_example, make_result, make_turn, make_version
+
+SETTINGS = load_settings(overrides={"store.page_size": 4}, environment={}).store
+TENANTS = ("a/b 🧪", "b")
+
+Operation = Callable[[MemoryStore, str], Awaitable[object]]
+
+labels = st.sampled_from(["billing", "refund", "ü"])
+turn_ids = st.sampled_from(["t1", "t2", "t3"])
+example_ids = st.sampled_from(["e1", "e2", "e3", "e4"])
+feedbacks = st.builds(
+    UserFeedback,
+    satisfaction_score=st.none() | st.sampled_from([0.0, 0.4, 1.0]),
+    corrected_intent=st.none() | labels,
+    corrected_entities=st.none() | st.just(()),
+    consent=st.sampled_from([None, None, True, False]),
+)
+examples = st.builds(
+    make_example,
+    example_ids,
+    intent=st.none() | labels,
+    sentiment=st.none() | labels,
+    entities=st.none() | st.lists(st.builds(lambda label: [0, 1, label], labels), max_size=3),
+    source=st.sampled_from(get_args(Source)),
+    stratum=labels,
+    split=st.sampled_from(get_args(Split)),
+    state=st.sampled_from(get_args(ExampleState)),
+    group=st.sampled_from(["g1", "g2"]),
+    turn_id=st.none() | turn_ids,
+    rejections=st.sampled_from([0, 1]),
+)
+
+
+def adding(turn_id: str, feedback: UserFeedback | None, degraded: bool, wordless: bool) -> Operation:
+    text = None if wordless else "pay my bill in Rome"
+
+    def operation(store: MemoryStore, tenant: str) -> Awaitable[object]:
+        return store.add_turn(
+            make_turn(turn_id, tenant=tenant, text=text, feedback=feedback, degraded=degraded)
+        )
+
+    return operation
+
+
+def saying(turn_id: str, feedback: UserFeedback) -> Operation:
+    return lambda store, tenant: store.add_feedback(tenant, turn_id, feedback)
+
+
+def saving(upserts: list[Example], seqs: list[int]) -> Operation:
+    outcome = CurationOutcome(upserts=upserts, curated_turns=seqs)
+    return lambda store, tenant: store.save_curation(tenant, outcome)
+
+
+def rejecting(names: list[str], harmful: bool) -> Operation:
+    return lambda store, tenant: store.reject_examples(tenant, names, harmful=harmful)
+
+
+def promoting(version: str, expected: str | None, learned: list[str]) -> Operation:
+    def operation(store: MemoryStore, tenant: str) -> Awaitable[object]:
+        promotion = Promotion(
+            version=make_version(version, tenant=tenant), expected=expected, learned=learned, replayed=["e1"]
+        )
+        return store.promote(tenant, promotion, token=None)
+
+    return operation
+
+
+def cycling(cycle_id: str, status: CycleStatus | None, seconds: float | None) -> Operation:
+    async def operation(store: MemoryStore, tenant: str) -> None:
+        if status is None:
+            await store.start_cycle(make_cycle(cycle_id, tenant=tenant))
+            return
+        stage_seconds = {} if seconds is None else {"training": seconds}
+        result = make_result(cycle_id, tenant=tenant, status=status, stage_seconds=stage_seconds)
+        await store.finish_cycle(tenant, cycle_id, result)
+
+    return operation
+
+
+def declaring(label: str) -> Operation:
+    return lambda store, tenant: store.declare_labels(tenant, {"intent": [label]})
+
+
+versions = st.sampled_from(["v1", "v2"])
+cycle_ids = st.sampled_from(["c1", "c2"])
+operations = st.one_of(
+    st.builds(adding, turn_ids, st.none() | feedbacks, st.booleans(), st.booleans()),
+    st.builds(saying, turn_ids, feedbacks),
+    st.builds(saving, st.lists(examples, max_size=4), st.lists(st.integers(1, 7), max_size=3)),
+    st.builds(rejecting, st.lists(example_ids, max_size=3), st.booleans()),
+    st.builds(promoting, versions, st.none() | versions, st.lists(example_ids, max_size=3)),
+    st.builds(
+        cycling,
+        cycle_ids,
+        st.none() | st.sampled_from(get_args(CycleStatus)),
+        st.none() | st.integers(0, 8).map(lambda eighths: eighths / 8),
+    ),
+    st.builds(declaring, labels),
+)
+
+
+some = st.lists(operations, min_size=1, max_size=10)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(some, some)
+def test_counters_are_what_a_scan_counts_and_tenants_are_apart(
+    first: list[Operation], second: list[Operation]
+) -> None:
+    asyncio.run(play(first, second))
+
+
+async def play(first: list[Operation], second: list[Operation]) -> None:
+    async with open_store(":memory:", SETTINGS) as store:
+        one, other = TENANTS
+        await act(store, one, first)
+        before = await view(store, one)
+        await act(store, other, second)
+        assert await view(store, one) == before
+        for tenant in TENANTS:
+            assert await counted(store, tenant) == await scanned(store, tenant)
+
+
+async def act(store: MemoryStore, tenant: str, operations: list[Operation]) -> None:
+    for operation in operations:
+        # Feedback on no turn, an end without a start: then nothing is done.
+        with contextlib.suppress(KarenLearnerError):
+            await operation(store, tenant)
+
+
+async def gathered(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
+
+
+async def view(store: MemoryStore, tenant: str) -> list[Any]:
+    """Everything that can be read of a tenant."""
+    return [
+        await gathered(store.turns(tenant)),
+        await gathered(store.turns_awaiting_curation(tenant)),
+        *[await gathered(store.examples(tenant, state=state)) for state in get_args(ExampleState)],
+        await store.examples_by_key(tenant, [f"key-e{n}" for n in range(5)]),
+        await store.splits_by_group(tenant, ["g1", "g2"]),
+        await store.sample_learned(tenant, "billing", limit=9, from_draw=0.0),
+        await store.cycles(tenant),
+        await store.unfinished_cycles(tenant),
+        await store.champion(tenant),
+        await store.versions(tenant),
+        *[await gathered(store.lineage(tenant, version)) for version in ("v1", "v2")],
+        await counted(store, tenant),
+    ]
+
+
+async def counted(store: MemoryStore, tenant: str) -> dict[str, Any]:
+    """What the counters say."""
+    schema = await store.labels(tenant)
+    return {
+        "counts": (await store.counts(tenant)).model_dump(),
+        "labels": {task: {name: n for name, n in schema[task].items() if n} for task in TASKS},
+        "tallies": await store.cycle_tallies(tenant),
+        "strata": {
+            (state, split): dict(await store.strata(tenant, state=state, split=split))
+            for state in get_args(ExampleState)
+            for split in get_args(Split)
+        },
+    }
+
+
+async def scanned(store: MemoryStore, tenant: str) -> dict[str, Any]:
+    """The same, by looking at everything."""
+    turns = [turn async for turn in store.turns(tenant)]
+    everything = [
+        item for state in get_args(ExampleState) async for item in store.examples(tenant, state=state)
+    ]
+    cycles = await store.cycles(tenant, limit=99)
+    return {
+        "counts": {
+            "turns": len(turns),
+            "with_feedback": sum(turn.feedback is not None for turn in turns),
+            "corrections": sum(bool(turn.feedback and turn.feedback.is_correction) for turn in turns),
+            "awaiting_curation": sum([len(page) async for page in store.turns_awaiting_curation(tenant)]),
+            "examples": dict(Counter(item.state for item in everything)),
+            "pending_train": sum(item.state == "pending" and item.split == "train" for item in everything),
+            "holdout": sum(
+                item.state in ("pending", "learned") and item.split == "holdout" for item in everything
+            ),
+            "cycles": len(cycles),
+            "degraded": sum(turn.metadata.degraded for turn in turns),
+        },
+        "labels": scanned_labels(everything, await store.labels(tenant)),
+        "tallies": scanned_tallies([row.result for row in cycles if row.result is not None]),
+        "strata": {
+            (state, split): dict(
+                Counter(item.stratum for item in everything if (item.state, item.split) == (state, split))
+            )
+            for state in get_args(ExampleState)
+            for split in get_args(Split)
+        },
+    }
+
+
+def scanned_labels(everything: list[Example], schema: Any) -> dict[str, dict[str, int]]:
+    usable = [item for item in everything if item.state != "quarantined"]
+    carried = {
+        "intent": Counter(item.intent for item in usable if item.intent is not None),
+        "sentiment": Counter(item.sentiment for item in usable if item.sentiment is not None),
+        "entities": Counter(label for item in usable for label in {s.label for s in item.entities or ()}),
+    }
+    for item in usable:
+        if item.is_gold and item.intent is not None:
+            assert item.intent in schema["intent"]
+    return {task: {name: n for name, n in carried[task].items() if name in schema[task]} for task in TASKS}
+
+
+def scanned_tallies(results: list[Any]) -> dict[str, float]:
+    sums: Counter[str] = Counter()
+    for result in results:
+        sums.update({"total": 1, result.status: 1, "improved": int(result.model_improved)})
+        if "training" in result.stage_seconds:
+            sums.update({"trained": 1, "training_seconds": result.stage_seconds["training"]})
+    return {name: amount for name, amount in sums.items() if amount}

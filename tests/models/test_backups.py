@@ -1,0 +1,229 @@
+"""Backups: round trip, damage that changes nothing, archives that nobody should unpack, retention."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
+from karen_learner.models.backups import make_backup, prune_backups, read_backup_manifest, restore_backup
+from karen_learner.models.files import folder_digest, remove_folder
+from karen_learner.models.versions import Manifest, verify
+
+SealVersion = Callable[..., tuple[Path, Manifest]]
+
+
+@pytest.fixture
+def backups(tmp_path: Path) -> Path:
+    return tmp_path / "backups"
+
+
+def everything(folder: Path) -> str:
+    return folder_digest(folder)
+
+
+def packed(folder: Path, target: Path, add: Callable[[tarfile.TarFile], None]) -> Path:
+    """An archive of a version with something added to it."""
+    with tarfile.open(target, "w:gz") as archive:
+        archive.add(folder, arcname=folder.name)
+        add(archive)
+    return target
+
+
+def a_file(name: str, content: bytes = b"evil") -> Callable[[tarfile.TarFile], None]:
+    def add(archive: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+
+    return add
+
+
+def special(name: str, kind: bytes, link: str = "") -> Callable[[tarfile.TarFile], None]:
+    def add(archive: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, link
+        archive.addfile(member)
+
+    return add
+
+
+# Round trip -------------------------------------------------------------------------------------
+
+
+def test_what_is_restored_is_what_was_saved(sealed: SealVersion, backups: Path) -> None:
+    folder, manifest = sealed()
+    backup = make_backup(folder, backups)
+    assert backup.name == f"{manifest.version}.tar.gz"
+    assert read_backup_manifest(backup) == manifest
+    before = everything(folder)
+    remove_folder(folder)
+    assert restore_backup(backup, folder) == manifest
+    assert everything(folder) == before
+    assert verify(folder, digest=manifest.digest)
+    assert list((folder.parent / ".restoring").iterdir()) == []
+
+
+def test_restoring_takes_the_place_of_whatever_is_there(sealed: SealVersion, backups: Path) -> None:
+    folder, manifest = sealed()
+    backup = make_backup(folder, backups)
+    for damage in (lambda: (folder / "stray").write_text("x"), lambda: (folder / "ner" / "model").unlink()):
+        damage()
+        restore_backup(backup, folder)
+        assert verify(folder, digest=manifest.digest)
+    remove_folder(folder)
+    folder.write_text("a file where the folder was")
+    restore_backup(backup, folder)
+    assert verify(folder, digest=manifest.digest)
+
+
+def test_an_archive_may_be_renamed(sealed: SealVersion, backups: Path) -> None:
+    folder, manifest = sealed()
+    kept = make_backup(folder, backups).rename(backups / "before christmas.tgz")
+    remove_folder(folder)
+    assert restore_backup(kept, folder) == manifest
+
+
+def test_a_backup_made_again_is_the_same_backup(sealed: SealVersion, backups: Path) -> None:
+    folder, _ = sealed()
+    assert make_backup(folder, backups) == make_backup(folder, backups)
+    assert [path.name for path in backups.iterdir()] == [f"{folder.name}.tar.gz"]
+
+
+# Damage -----------------------------------------------------------------------------------------
+
+
+def test_there_is_no_backup(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.tar.gz", tmp_path):
+        with pytest.raises(UnknownVersion, match="no backup at"):
+            restore_backup(path, tmp_path / "target")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"\x1f\x8b\x08" + b"\0" * 100])
+def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"x\.tar\.gz is not a backup"):
+        read_backup_manifest(path)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10**6), st.integers(1, 255))
+def test_a_damaged_archive_changes_nothing(sealed_once: tuple[Path, bytes, str], at: int, flip: int) -> None:
+    """Any flipped byte: either it is told, and what is there stays, or it did not matter."""
+    folder, content, before = sealed_once
+    damaged = folder.parent / "damaged.tar.gz"
+    at %= len(content)
+    damaged.write_bytes(content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :])
+    with contextlib.suppress(ModelError):
+        restore_backup(damaged, folder)
+    assert everything(folder) == before
+    assert list((folder.parent / ".restoring").glob("*")) == []
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(0, 0.999))
+def test_half_an_archive_changes_nothing(sealed_once: tuple[Path, bytes, str], share: float) -> None:
+    folder, content, before = sealed_once
+    half = folder.parent / "half.tar.gz"
+    half.write_bytes(content[: int(len(content) * share)])
+    with contextlib.suppress(ModelError):
+        restore_backup(half, folder)
+    assert everything(folder) == before
+
+
+@pytest.fixture
+def sealed_once(sealed: SealVersion, backups: Path) -> tuple[Path, bytes, str]:
+    folder, _ = sealed()
+    return folder, make_backup(folder, backups).read_bytes(), everything(folder)
+
+
+def test_an_archive_of_other_files_than_its_manifest_names_is_refused(
+    sealed: SealVersion, backups: Path, tmp_path: Path
+) -> None:
+    folder, _ = sealed()
+    before = everything(folder)
+    forged = packed(folder, tmp_path / "forged.tar.gz", a_file(f"{folder.name}/ner/model", b"other weights"))
+    with pytest.raises(DigestMismatch, match="forged"):
+        restore_backup(forged, folder)
+    assert everything(folder) == before
+
+
+# Archives that nobody should unpack ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../evil", "../../evil", "{version}/../../evil", "/tmp/karen-evil"])
+def test_a_path_outside_is_refused(sealed: SealVersion, tmp_path: Path, name: str) -> None:
+    folder, manifest = sealed()
+    before = everything(folder)
+    evil = packed(folder, tmp_path / "evil.tar.gz", a_file(name.format(version=manifest.version)))
+    with contextlib.suppress(ModelError):
+        restore_backup(evil, folder)
+    assert not list(tmp_path.rglob("evil"))
+    assert not Path("/tmp/karen-evil").exists()
+    assert everything(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "link"),
+    [
+        (tarfile.SYMTYPE, "/etc/passwd"),
+        (tarfile.SYMTYPE, "config.cfg"),
+        (tarfile.LNKTYPE, "{version}/config.cfg"),
+        (tarfile.FIFOTYPE, ""),
+        (tarfile.CHRTYPE, ""),
+    ],
+)
+def test_links_and_devices_are_refused(sealed: SealVersion, tmp_path: Path, kind: bytes, link: str) -> None:
+    folder, manifest = sealed()
+    before = everything(folder)
+    add = special(f"{manifest.version}/odd", kind, link.format(version=manifest.version))
+    with pytest.raises(ModelError, match="neither a file nor a folder"):
+        restore_backup(packed(folder, tmp_path / "odd.tar.gz", add), folder)
+    assert everything(folder) == before
+
+
+def test_an_archive_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        a_file("a/b/manifest.json")(archive)
+    with pytest.raises(ModelError, match=r"it holds no manifest\.json"):
+        restore_backup(tmp_path / "x.tar.gz", tmp_path / "target")
+
+
+# Retention --------------------------------------------------------------------------------------
+
+
+def aged(path: Path, days: float) -> Path:
+    moment = (datetime.now(timezone.utc) - timedelta(days=days)).timestamp()
+    os.utime(path, (moment, moment))
+    return path
+
+
+def test_retention_removes_what_is_old_and_keeps_what_is_wanted(sealed: SealVersion, backups: Path) -> None:
+    made = [make_backup(sealed(number)[0], backups) for number in range(1, 6)]
+    for number, path in enumerate(made):
+        aged(path, 50 - 10 * number)  # 50, 40, 30, 20, 10 days
+    keep = [made[0].name.removesuffix(".tar.gz")]
+    removed = prune_backups(backups, keep=keep, retention_days=25)
+    assert removed == [made[1], made[2]]
+    assert sorted(backups.iterdir()) == [made[0], made[3], made[4]]
+
+
+def test_retention_removes_what_a_crash_left_half_written(sealed: SealVersion, backups: Path) -> None:
+    backup = make_backup(sealed()[0], backups)
+    (backups / "v0002-x.tar.gz.partial").write_bytes(b"half")
+    assert prune_backups(backups, keep=(), retention_days=1) == []
+    assert list(backups.iterdir()) == [backup]
+
+
+def test_retention_of_a_folder_that_is_not_there(backups: Path) -> None:
+    assert prune_backups(backups, keep=(), retention_days=0) == []

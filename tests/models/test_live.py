@@ -1,0 +1,223 @@
+import asyncio
+import gc
+import logging
+import threading
+import weakref
+
+import pytest
+import spacy
+from spacy.language import Language
+
+from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
+from karen_learner.models.live import LiveModel, LiveModels
+
+
+@pytest.fixture
+def nlp() -> Language:
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("entity_ruler").add_patterns([{"label": "CITY", "pattern": "Boston"}])
+    return pipeline
+
+
+def model_of(nlp: Language, version: str | None = "v1") -> LiveModel:
+    return LiveModel(nlp, tasks={"entities": "entity_ruler"}, version=version)
+
+
+async def test_runs_on_its_own_single_thread(nlp):
+    model = model_of(nlp)
+    threads = await asyncio.gather(*(model.run(lambda _: threading.current_thread().name) for _ in range(20)))
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.current_thread().name
+    assert "v1" in threads[0]
+    model.close()
+
+
+async def test_strings_do_not_accumulate(nlp):
+    model = model_of(nlp)
+    await model.run(lambda pipeline: len(pipeline("warm up")))
+    before = len(nlp.vocab.strings)
+    for number in range(200):
+        await model.run(lambda pipeline, number=number: len(pipeline(f"unheardof{number} word{number}x")))
+    assert len(nlp.vocab.strings) == before
+    model.close()
+
+
+async def test_what_the_function_raises_is_raised_and_the_model_goes_on(nlp):
+    model = model_of(nlp)
+
+    def fail(pipeline: Language) -> None:
+        doc = pipeline("this doc ends with its memory zone")
+        raise ValueError(f"no, not {len(doc)}")
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no, not 7") as caught:
+            await model.run(fail)
+    trace = caught.value.__traceback__
+    while trace is not None:
+        assert "doc" not in trace.tb_frame.f_locals
+        trace = trace.tb_next
+    assert await model.run(lambda pipeline: [ent.text for ent in pipeline("to Boston").ents]) == ["Boston"]
+    model.close()
+
+
+async def test_close_finishes_what_is_queued_and_takes_nothing_new(nlp):
+    model = model_of(nlp)
+    go = threading.Event()
+    queued = [asyncio.create_task(model.run(lambda _: go.wait(10))) for _ in range(5)]
+    await asyncio.sleep(0)
+    model.close()
+    model.close()
+    assert model.closed
+    with pytest.raises(LearnerClosed, match="v1 was closed"):
+        await model.run(lambda _: None)
+    go.set()
+    assert await asyncio.gather(*queued) == [True] * 5
+
+
+def test_a_missing_pipe_is_named_with_those_there_are(nlp):
+    with pytest.raises(PipelineUnsuitable, match=r"'intent' needs the pipe 'textcat'.*entity_ruler"):
+        LiveModel(nlp, tasks={"intent": "textcat"})
+
+
+def test_a_disabled_pipe_is_missing(nlp):
+    nlp.disable_pipe("entity_ruler")
+    with pytest.raises(PipelineUnsuitable, match="has these: none"):
+        model_of(nlp)
+
+
+def test_labels(nlp):
+    model = model_of(nlp)
+    assert model.labels("entities") == {"CITY"}
+    assert model.labels("intent") == frozenset()
+    model.close()
+
+
+async def test_load_from_a_folder(nlp, tmp_path):
+    nlp.to_disk(tmp_path / "model")
+    model = await asyncio.to_thread(
+        LiveModel.load, tmp_path / "model", tasks={"entities": "entity_ruler"}, version="v7"
+    )
+    assert model.version == "v7"
+    assert model.language == "en"
+    assert await model.run(lambda pipeline: len(pipeline("in Boston").ents)) == 1
+    model.close()
+
+
+async def test_familiar_words_stay_in_the_vocabulary_and_others_do_not(nlp, tmp_path):
+    nlp.to_disk(tmp_path / "model")
+    model = LiveModel.load(
+        tmp_path / "model", tasks={}, version=None, familiar_words=lambda language: (f"familiar{language}",)
+    )
+
+    def known(word: str) -> bool:
+        return word in model._nlp.vocab.strings
+
+    await model.run(lambda pipeline: len(pipeline("familiaren stranger")))
+    assert known("familiaren")
+    assert not known("stranger")
+    model.close()
+
+
+def test_what_cannot_be_loaded_is_a_model_error(tmp_path):
+    with pytest.raises(ModelError, match="nowhere"):
+        LiveModel.load(tmp_path / "nowhere", tasks={}, version=None)
+    (tmp_path / "config.cfg").write_text("[nlp]\nlang = 3\n")
+    with pytest.raises(ModelError, match="cannot load"):
+        LiveModel.load(tmp_path, tasks={}, version=None)
+
+
+def test_what_loads_but_cannot_read_is_a_model_error(tmp_path):
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("textcat").add_label("a")
+    pipeline.get_pipe("textcat").add_label("b")
+    pipeline.to_disk(tmp_path / "untrained")
+    with pytest.raises(ModelError, match="cannot read a text"):
+        LiveModel.load(tmp_path / "untrained", tasks={"intent": "textcat"}, version=None)
+
+
+def test_a_blank_model_of_an_unknown_language():
+    with pytest.raises(ModelError, match="'qq'"):
+        LiveModel.blank("qq")
+
+
+async def test_install_swaps_at_once_and_the_old_model_still_answers_who_holds_it(nlp):
+    models = LiveModels(2)
+    old, new = LiveModel(nlp, tasks={}, version="old"), LiveModel(spacy.blank("en"), tasks={}, version="new")
+    assert models.install("tenant", old) is None
+    held = models.get("tenant")
+    assert models.install("tenant", new) is old
+    assert models.get("tenant") is new
+    assert held is old
+    assert await held.run(lambda pipeline: len(pipeline("still here"))) == 2
+    models.close()
+
+
+async def test_a_retired_model_goes_when_the_last_holder_lets_go(nlp):
+    models = LiveModels(1)
+    models.install("a", model_of(nlp, "retired"))
+    thread = await models.get("a").run(lambda _: threading.current_thread())
+    gone = weakref.ref(models.get("a"))
+    models.install("a", LiveModel(spacy.blank("en"), tasks={}))
+    gc.collect()
+    assert gone() is None
+    await asyncio.to_thread(thread.join, 10)
+    assert not thread.is_alive()
+    models.close()
+
+
+async def test_no_request_fails_while_models_are_swapped(nlp):
+    pipelines = [spacy.blank("en") for _ in range(5)]
+    for pipeline in pipelines:
+        pipeline.add_pipe("entity_ruler").add_patterns([{"label": "CITY", "pattern": "Boston"}])
+    models = LiveModels(1)
+    models.install("a", model_of(nlp))
+    done = asyncio.Event()
+
+    async def ask() -> int:
+        count = 0
+        while not done.is_set():
+            assert await models.get("a").run(lambda pipeline: len(pipeline("go to Boston").ents)) == 1
+            count += 1
+        return count
+
+    callers = [asyncio.create_task(ask()) for _ in range(8)]
+    for pipeline in pipelines:
+        models.install("a", model_of(pipeline))
+        await asyncio.sleep(0.01)
+    done.set()
+    assert all(await asyncio.gather(*callers))
+    models.close()
+
+
+def test_the_least_recently_used_model_gives_way():
+    models = LiveModels(2)
+    for name in ("a", "b"):
+        models.install(name, LiveModel(spacy.blank("en"), tasks={}, version=name))
+    models.get("a")
+    models.install("c", LiveModel(spacy.blank("en"), tasks={}, version="c"))
+    assert models.get("b") is None
+    assert [models.get(name).version for name in ("a", "c")] == ["a", "c"]
+    assert len(models) == 2
+    assert models.remove("a").version == "a"
+    assert models.remove("a") is None
+    models.close()
+
+
+async def test_closing_the_registry_closes_its_models(nlp, caplog):
+    models = LiveModels(2)
+    model = model_of(nlp)
+    models.install("a", model)
+    with caplog.at_level(logging.WARNING):
+        models.close()
+        models.close()
+    assert model.closed
+    assert not caplog.records
+    with pytest.raises(LearnerClosed):
+        models.get("a")
+    with pytest.raises(LearnerClosed):
+        models.install("a", model)
+
+
+def test_a_registry_without_room_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        LiveModels(0)

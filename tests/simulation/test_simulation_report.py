@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from karen_learner.cli.demo import (
+    DEMO_SETTINGS,
+    broken_promises,
+    demo_scenario,
+    next_commands,
+    telling,
+    unused,
+)
+from karen_learner.cli.render_simulation import (
+    attack_facts,
+    bar,
+    chart,
+    exchange_lines,
+    header,
+    sparkline,
+    step_lines,
+    summary,
+)
+from karen_learner.records import LabelledText, LearningCycleResult, utc_now
+from karen_learner.settings import load_settings
+from karen_learner.simulation import (
+    Attack,
+    Exchange,
+    Refit,
+    Scores,
+    Step,
+    read_corpus,
+    shipped_corpus,
+)
+from karen_learner.simulation.users import Answer
+
+
+def step(cycle: int, accuracy: float, **changes: Any) -> Step:
+    values: dict[str, Any] = {
+        "cycle": cycle, "turns": 100, "feedback": 40, "corrections": 10, "new_examples": 30,
+        "replay_examples": 200, "curation": None, "mode": "incremental", "status": "deployed",
+        "version": f"v{cycle:04d}-abc", "holdout_accuracy": 0.7, "talk_s": 2.0, "cycle_s": 12.5,
+        "scores": Scores(accuracy=accuracy, intent=accuracy), "stage_seconds": {"training": 10.0},
+        "message": None,
+    }  # fmt: skip
+    return Step(**values | changes)
+
+
+def attack_with(status: str = "rejected", after: str = "aa", accuracy: float = 0.8) -> Attack:
+    result = LearningCycleResult(
+        cycle_id="c", tenant_id="t", mode="incremental", reason=None, status=status, started_at=utc_now()
+    )
+    return Attack(
+        turns=60, users=6, result=result, digest_before="aa", digest_after=after,
+        scores_before=Scores(accuracy=0.8), scores_after=Scores(accuracy=accuracy),
+    )  # fmt: skip
+
+
+REFIT = Refit(training_examples=300, dev_examples=30, scores=Scores(accuracy=0.83, intent=0.83), seconds=50.0)
+
+
+def shown(*parts: Any) -> str:
+    console = Console(width=120, color_system=None)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return capture.get()
+
+
+def test_a_step_is_a_line_below_its_header() -> None:
+    lines = shown(header(["intent"]), *step_lines(step(3, 0.8125), ["intent"])).splitlines()
+    assert lines[0].split() == [
+        "cycle", "turns", "said", "corr.", "new", "replay", "intent", "took", "status", "live",
+    ]  # fmt: skip
+    assert lines[1].split() == [
+        "3", "100", "40", "10", "30", "200", "0.812", "12.5s", "deployed", "v0003-abc",
+    ]  # fmt: skip
+    assert lines[0].index("status") == lines[1].index("deployed")
+
+
+def test_below_a_step_without_deployment_stands_why() -> None:
+    lines = shown(*step_lines(step(3, 0.8, status="rejected", message="no task got better"), ["intent"]))
+    assert [line.split()[-1] for line in lines.splitlines()] == ["v0003-abc", "better"]
+
+
+def test_several_tasks_have_columns_of_their_own() -> None:
+    scores = Scores(accuracy=0.7, intent=0.8, entities=0.6)
+    lines = shown(
+        header(["intent", "entities"]), *step_lines(step(1, 0.0, scores=scores), ["intent", "entities"])
+    )
+    assert lines.splitlines()[0].split()[6:9] == ["all", "intent", "entities"]
+    assert lines.splitlines()[1].split()[6:9] == ["0.700", "0.800", "0.600"]
+
+
+def test_the_chart_shows_every_cycle_and_the_refit() -> None:
+    lines = shown(chart([step(0, 0.6), step(1, 0.8)], REFIT)).splitlines()
+    assert lines[0].strip() == "Accuracy on the test texts (bars begin at 0.55)"
+    assert [line.split()[-1] for line in lines[1:]] == ["0.600", "0.800", "0.830"]
+    assert [line.count("█") for line in lines[1:]] == [7, 35, 40]
+
+
+@pytest.mark.parametrize(
+    ("share", "drawn"), [(0.0, ""), (1.0, "████"), (0.5, "██"), (2.0, "████"), (0.53125, "██▏")]
+)
+def test_bars_are_drawn_to_an_eighth(share: float, drawn: str) -> None:
+    assert bar(share, cells=4) == drawn
+
+
+@given(st.lists(st.floats(0, 1), min_size=1))
+def test_a_sparkline_has_a_character_a_value(values: list[float]) -> None:
+    assert len(sparkline(values)) == len(values)
+
+
+def test_a_sparkline_goes_from_lowest_to_highest() -> None:
+    assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
+
+
+def test_the_summary_adds_up() -> None:
+    said = " ".join(shown(summary([step(0, 0.6), step(1, 0.8, status="rejected")], REFIT)).split())
+    assert "intent 0.600 -> 0.800 +0.200" in said
+    assert "refit from scratch 0.830 in 50.0 s from 300 examples, 30 for development" in said
+    assert "learned against refit -0.030" in said
+    assert "turns 200, 80 with feedback, 20 corrected" in said
+    assert "cycles 1 deployed, 1 rejected" in said
+    assert "4.0 in conversations (50 turns/s), 25.0 in cycles" in said
+
+
+def test_an_exchange_tells_who_said_what() -> None:
+    gold = LabelledText(text="to Rome \x1b[2J", intent="a", entities=((3, 7, "city"),))
+    exchange = Exchange(
+        position=0, user_id="user-001", gold=gold, answer=Answer(intent="b", entities=(("to", "city"),)),
+        feedback={
+            "corrected_intent": "a",
+            "corrected_entities": [{"start": 3, "end": 7, "label": "city"}],
+            "satisfaction_score": 0.1,
+        },
+    )  # fmt: skip
+    said = shown(*exchange_lines(exchange))
+    assert "\x1b" not in said
+    assert "understood as  b, city: to" in said
+    assert "user says      no, a, city: Rome; not good (0.1)" in said
+
+
+def test_the_attack_is_told() -> None:
+    said = " ".join(shown(attack_facts(attack_with())).split())
+    assert "60 corrections by 6 users" in said
+    assert "aa (as before)" in said
+    assert "CHANGED, before aa" in shown(attack_facts(attack_with(after="bb")))
+
+
+def test_the_demo_keeps_its_promises_or_says_which_it_broke() -> None:
+    steps = [step(0, 0.6), step(1, 0.8)]
+    assert broken_promises(steps, attack_with()) == []
+    assert broken_promises(steps[:1], attack_with()) == ["accuracy did not rise: 0.600 -> 0.600"]
+    assert broken_promises(steps, attack_with("deployed", "bb", 0.1)) == [
+        "the poisoned cycle was not rejected but deployed",
+        "the files of the live model were changed by the attack",
+        "the live model answers differently since the attack",
+    ]
+
+
+def test_a_few_telling_exchanges_are_chosen() -> None:
+    said: list[dict[str, Any] | None] = [
+        None,
+        {"satisfaction_score": 0.9},
+        {"corrected_intent": "a"},
+        {"satisfaction_score": 0.0},
+        {"corrected_intent": "a", "satisfaction_score": 1.0},
+        {"corrected_intent": "a"},
+    ]
+    exchanges = [
+        Exchange(position=n, user_id="u", gold=LabelledText(text="x"), answer=Answer(), feedback=feedback)
+        for n, feedback in enumerate(said)
+    ]
+    assert [exchange.position for exchange in telling(exchanges, 3)] == [2, 5, 1]
+    assert telling([], 3) == []
+
+
+def test_the_demo_poisons_texts_that_nobody_has_used() -> None:
+    corpus = read_corpus(shipped_corpus())
+    texts = unused(corpus, demo_scenario())
+    assert len(texts) == 1460 - 28 * demo_scenario().shots - (demo_scenario().limit or 0) > 100
+    assert not {example.text for example in texts} & {example.text for example in corpus.test}
+
+
+def test_the_settings_of_the_demo_are_settings(tmp_path: Path) -> None:
+    path = tmp_path / "karen.cfg"
+    path.write_text(DEMO_SETTINGS)
+    load_settings(path, environment={})
+
+
+def test_what_to_type_next_names_the_home() -> None:
+    assert next_commands(Path("demo home"))[0] == "karen-learner --home 'demo home' status halo"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["simulate", str(shipped_corpus()), "--cycles", "2", "--every", "9"], "not both"),
+        (["simulate", str(shipped_corpus()), "--plot", "x.doc"], ".png"),
+        (["simulate", str(shipped_corpus() / "train.jsonl")], "is no folder"),
+    ],
+)
+def test_a_wrong_command_line_is_told_before_anything_is_done(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from karen_learner.cli.app import main
+
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--json"])
+    assert ended.value.code != 0
+    assert said in json.loads(capsys.readouterr().out)["error"]

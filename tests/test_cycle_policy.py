@@ -1,0 +1,90 @@
+"""Which mode a cycle has, and whether there is enough to train on."""
+
+import pytest
+
+from karen_learner.cycle.policy import last_full_training, resolve_mode, why_not
+from karen_learner.records import CycleRow, LearningCycleResult, ModelVersion, ValidationResult, utc_now
+
+CHAMPION = ModelVersion(
+    tenant_id="t", version="v0001", path=".", digest="d", parent=None, cycle_id=None, created_at=utc_now()
+)
+NOTHING_SCORED = ValidationResult(
+    accuracy=None,
+    precision=None,
+    recall=None,
+    f1_score=None,
+    intent_accuracy=None,
+    sentiment_accuracy=None,
+    entity_accuracy=None,
+    passed_threshold=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "examples", "expected"),
+    [
+        ("auto", 149, "incremental"),
+        ("auto", 150, "full"),
+        ("auto", 1000, "full"),
+        ("auto", 1001, "incremental"),
+        ("incremental", 500, "incremental"),
+        ("full", 101, "full"),
+    ],
+)
+def test_auto_trains_anew_when_the_examples_have_grown(mode: str, examples: int, expected: str) -> None:
+    assert resolve_mode(mode, CHAMPION, examples=examples, last_full=100, growth=1.5, most=1000) == expected
+
+
+def test_without_a_champion_there_is_nothing_to_continue_from() -> None:
+    assert resolve_mode("incremental", None, examples=1, last_full=0, growth=1.5, most=10) == "full"
+
+
+def test_auto_never_trains_anew_without_growth() -> None:
+    assert resolve_mode("auto", CHAMPION, examples=9, last_full=1, growth=0.0, most=10) == "incremental"
+
+
+def row(mode: str, examples: int, *, trained: bool) -> CycleRow:
+    result = LearningCycleResult(
+        cycle_id="c",
+        tenant_id="t",
+        mode=mode,
+        reason=None,
+        status="rejected" if trained else "skipped",
+        training_examples=examples,
+        replay_examples=5,
+        validation=NOTHING_SCORED if trained else None,
+        started_at=utc_now(),
+    )
+    return CycleRow(
+        cycle_id="c", tenant_id="t", mode=mode, reason=None, stage="finished", token=1,
+        started_at=utc_now(), result=result,
+    )  # fmt: skip
+
+
+def test_the_last_full_training_is_the_newest_that_was_scored() -> None:
+    rows = [
+        row("incremental", 50, trained=True),
+        row("full", 90, trained=False),
+        row("full", 70, trained=True),
+        row("full", 40, trained=True),
+    ]
+    assert last_full_training(rows) == 75
+    assert last_full_training(rows[:2]) is None
+
+
+@pytest.mark.parametrize(
+    ("new", "learned", "mode", "force", "told"),
+    [
+        (0, 0, "full", True, "nothing has been curated"),
+        (0, 9, "incremental", True, "nothing new"),
+        (0, 9, "full", True, None),
+        (4, 9, "incremental", False, "min_data_threshold is 5"),
+        (4, 9, "incremental", True, None),
+        (5, 9, "incremental", False, None),
+    ],
+)
+def test_why_a_cycle_would_not_train(
+    new: int, learned: int, mode: str, force: bool, told: str | None
+) -> None:
+    why = why_not(new, learned, mode, 5, force)
+    assert (why is None) if told is None else (why is not None and told in why)

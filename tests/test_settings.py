@@ -1,0 +1,279 @@
+"""Every setting has one default, one meaning, and bounds that hold in every layer."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confection import Config
+from hypothesis import given
+from hypothesis import strategies as st
+
+from karen_learner.errors import InvalidInput, SettingsError
+from karen_learner.settings import Section, Settings, load_settings, parse_value, shipped_configs
+
+DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
+SELF_EXPLAINING = {
+    "store.busy_timeout_s", "paths.model_backups", "paths.corpus", "learning.dev_cap", "training.batch_size",
+    "training.dropout", "training.learn_rate", "training.seed", "thresholds.accuracy",
+    "thresholds.intent_accuracy", "thresholds.sentiment_accuracy", "thresholds.entity_accuracy",
+    "gate.max_margin", "analysis.max_text_chars", "analysis.max_response_chars", "personas.default",
+    "personas.rules",
+}  # fmt: skip
+"""Settings whose name, or the comment of the one before, says it all."""
+
+
+def load(**options: Any) -> Settings:
+    return load_settings(**{"environment": {}, **options})
+
+
+def shipped() -> dict[str, Any]:
+    return dict(Config().from_disk(shipped_configs() / "default.cfg", interpolate=True))
+
+
+def all_names() -> list[str]:
+    return [
+        f"{section}.{name}"
+        for section, kind in Settings.model_fields.items()
+        for name in kind.annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "my.cfg"
+
+
+# Defaults ---------------------------------------------------------------------------------------
+
+
+def test_default_cfg_has_every_setting_of_the_schema_and_no_other() -> None:
+    found = [f"{section}.{name}" for section, keys in shipped().items() for name in keys]
+    assert sorted(found) == sorted(all_names())
+
+
+def test_no_default_stands_in_the_schema() -> None:
+    for kind in (Settings, *(field.annotation for field in Settings.model_fields.values())):
+        assert issubclass(kind, Section)  # type: ignore[arg-type]
+        assert all(field.is_required() for field in kind.model_fields.values())  # type: ignore[union-attr]
+
+
+def test_defaults_arrive_unchanged() -> None:
+    assert load().dump() == json.loads(json.dumps(shipped()))
+
+
+@pytest.mark.parametrize("name", all_names())
+def test_every_setting_is_explained(name: str) -> None:
+    section, key = name.split(".")
+    lines = (shipped_configs() / "default.cfg").read_text(encoding="utf-8").splitlines()
+    section_at = lines.index(f"[{section}]")
+    at = next(
+        at for at in range(section_at, len(lines)) if re.match(rf"{key} =|\[{section}\.{key}\]", lines[at])
+    )
+    assert lines[at - 1].startswith("#") or name in SELF_EXPLAINING
+
+
+@pytest.mark.parametrize("name", all_names())
+def test_every_setting_is_in_the_documentation_with_its_default(name: str) -> None:
+    section, key = name.split(".")
+    row = re.search(rf"^\| `{re.escape(name)}` \| (.+?) \| (.+) \|$", DOCS.read_text("utf-8"), re.MULTILINE)
+    assert row, f"{name} is not in docs/settings.md"
+    told = [json.loads(value.partition(" = ")[2] or value) for value in re.findall(r"`(.+?)`", row[1])]
+    value = shipped()[section][key]
+    assert told == (list(value.values()) if isinstance(value, dict) else [value])
+    assert len(row[2]) > 10
+
+
+def test_the_documentation_knows_no_setting_that_does_not_exist() -> None:
+    named = re.findall(r"^\| `([a-z]+\.\w+)` \|", DOCS.read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(all_names())
+
+
+# Layers -----------------------------------------------------------------------------------------
+
+
+def test_each_layer_goes_over_the_one_before(file: Path) -> None:
+    file.write_text("[learning]\nmin_data_threshold = 1\ndev_cap = 1\nholdout_cap = 1\n")
+    environment = {"KAREN_LEARNING__DEV_CAP": "2", "KAREN_LEARNING__HOLDOUT_CAP": "2"}
+    found = load(path=file, environment=environment, overrides={"learning.holdout_cap": 3}).learning
+    assert (found.min_data_threshold, found.dev_cap, found.holdout_cap) == (1, 2, 3)
+    assert found.replay_examples == shipped()["learning"]["replay_examples"]
+
+
+def test_overrides_come_as_sections_as_well() -> None:
+    found = load(overrides={"learning": {"dev_cap": 5}, "learning.holdout_cap": 6, "thresholds": {}})
+    assert (found.learning.dev_cap, found.learning.holdout_cap) == (5, 6)
+
+
+def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAREN_TRAINING__N_ITER", "7")
+    monkeypatch.setenv("KAREN_HOME", "not a setting")
+    assert load_settings().training.n_iter == 7
+    assert load_settings(environment={}).training.n_iter == 10
+
+
+def test_values_are_typed_as_they_look() -> None:
+    assert [parse_value(raw) for raw in ("3", "0.5", "true", "strict", '"3"', "", "{")] == [
+        3, 0.5, True, "strict", "3", "", "{",
+    ]  # fmt: skip
+    environment = {"KAREN_PERSONAS__RULES": '{"travel/*": "guide"}', "KAREN_THRESHOLDS__POLICY": "strict"}
+    found = load(environment=environment)
+    assert found.personas.rules == {"travel/*": "guide"}
+    assert found.thresholds.policy == "strict"
+
+
+def test_loading_twice_gives_values_of_their_own() -> None:
+    one, other = load(), load()
+    one.learning.dev_cap = 1
+    one.personas.rules["a/b"] = "c"
+    assert other == load()
+
+
+# Refusals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "near"),
+    [
+        ({"learning.min_data_treshold": 1}, r"'min_data_treshold' in \[learning\].*'min_data_threshold'"),
+        ({"lerning.dev_cap": 1}, "'lerning' in the overrides.*'learning'"),
+        ({"learning.validation_treshold": 1}, "did you mean"),
+        ({"dev_cap": 1}, "write 'section.key'"),
+        ({"learning": 1}, "write 'section.key'"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(overrides: dict[str, Any], near: str) -> None:
+    with pytest.raises(SettingsError, match=near):
+        load(overrides=overrides)
+
+
+def test_unknown_keys_of_file_and_environment_tell_where_they_stand(file: Path) -> None:
+    file.write_text("[training]\nepochs = 3\n")
+    with pytest.raises(SettingsError, match=r"'epochs' in \[training\] in the settings file"):
+        load(path=file)
+    with pytest.raises(SettingsError, match=r"'n_itre' in \[training\] in the environment.*'n_iter'"):
+        load(environment={"KAREN_TRAINING__N_ITRE": "3"})
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, file: Path) -> None:
+    file.write_text("no sections here\n")
+    for path in (file, tmp_path / "missing.cfg", tmp_path):
+        with pytest.raises(SettingsError, match=re.escape(str(path))):
+            load(path=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning.quality_threshold", 1.1),
+        ("learning.quality_threshold", float("nan")),
+        ("learning.min_data_threshold", 0),
+        ("learning.min_data_threshold", "many"),
+        ("learning.lease_ttl_s", float("inf")),
+        ("learning.backup_retention_days", 1e12),
+        ("learning.corpus_retention_days", -1),
+        ("training.dropout", 1.0),
+        ("training.learn_rate", float("inf")),
+        ("training.seed", -1),
+        ("training.language", "English"),
+        ("thresholds.policy", "lenient"),
+        ("serving.refresh_s", 0),
+        ("gate.margin_standard_errors", float("nan")),
+        ("analysis.live_models", 0),
+        ("personas.default", ""),
+    ],
+)
+def test_values_out_of_bounds_are_refused_in_every_way_to_set_them(name: str, value: Any) -> None:
+    section, key = name.split(".")
+    with pytest.raises(SettingsError, match=key):
+        load(overrides={name: value})
+    settings = load()
+    with pytest.raises(SettingsError, match=key):
+        setattr(getattr(settings, section), key, value)
+    with pytest.raises(SettingsError, match=key):
+        getattr(settings, section).update({key: value})
+    assert settings == load()
+
+
+def test_settings_errors_are_value_errors_of_ours() -> None:
+    assert issubclass(SettingsError, InvalidInput)
+    with pytest.raises(ValueError, match="thresholds"):
+        load(overrides={"tresholds.accuracy": 1})
+
+
+def test_a_name_that_does_not_exist_cannot_be_assigned() -> None:
+    with pytest.raises(SettingsError, match="min_data_treshold"):
+        load().learning.min_data_treshold = 5  # type: ignore[attr-defined]
+
+
+def test_a_whole_section_cannot_be_replaced() -> None:
+    settings = load()
+    with pytest.raises(SettingsError, match="frozen"):
+        settings.thresholds = load().thresholds
+    assert settings.learning.validation_threshold == settings.thresholds.accuracy
+
+
+# update -----------------------------------------------------------------------------------------
+
+
+def test_update_changes_several_at_once() -> None:
+    settings = load()
+    settings.learning.update({"min_data_threshold": 5, "dev_share": 0.3})
+    assert (settings.learning.min_data_threshold, settings.learning.dev_share) == (5, 0.3)
+
+
+@given(
+    st.permutations(
+        [("min_data_threshold", 5), ("dev_share", 0.3), ("validation_threshold", 0.4), ("dev_cap", 0)]
+    )
+)
+def test_update_is_all_or_nothing_in_any_order(pairs: list[tuple[str, Any]]) -> None:
+    settings = load()
+    with pytest.raises(SettingsError, match="dev_cap"):
+        settings.learning.update(dict(pairs))
+    assert settings == load()
+
+
+def test_update_with_an_unknown_key_changes_nothing() -> None:
+    settings = load()
+    with pytest.raises(SettingsError, match="did you mean 'dev_cap'"):
+        settings.learning.update({"dev_share": 0.3, "dev_kap": 3})
+    assert settings == load()
+
+
+# validation_threshold ---------------------------------------------------------------------------
+
+
+def test_validation_threshold_is_another_name_of_the_accuracy_threshold(file: Path) -> None:
+    settings = load()
+    settings.learning.validation_threshold = 0.6
+    assert settings.thresholds.accuracy == 0.6
+    settings.thresholds.accuracy = 0.5
+    assert settings.learning.validation_threshold == 0.5
+    settings.learning.update({"validation_threshold": 0.4})
+    assert settings.thresholds.accuracy == 0.4
+    with pytest.raises(SettingsError, match="accuracy"):
+        settings.learning.validation_threshold = 2.0
+    file.write_text("[learning]\nvalidation_threshold = 0.3\n")
+    assert load(path=file).thresholds.accuracy == 0.3
+    assert load(environment={"KAREN_LEARNING__VALIDATION_THRESHOLD": "0.2"}).thresholds.accuracy == 0.2
+    assert load(overrides={"learning.validation_threshold": 0.1}).thresholds.accuracy == 0.1
+
+
+def test_the_last_of_both_names_wins_by_layer(file: Path) -> None:
+    file.write_text("[learning]\nvalidation_threshold = 0.3\n")
+    assert load(path=file, overrides={"thresholds.accuracy": 0.6}).thresholds.accuracy == 0.6
+
+
+def test_it_is_not_known_on_a_section_alone() -> None:
+    alone = type(load().learning).model_validate(shipped()["learning"])
+    with pytest.raises(SettingsError, match="as a whole"):
+        _ = alone.validation_threshold
+
+
+def test_dumped_settings_can_be_loaded_again() -> None:
+    settings = load(overrides={"learning.validation_threshold": 0.5, "personas.rules": {"a/b": "c"}})
+    assert load(overrides=settings.dump()) == settings

@@ -1,0 +1,138 @@
+"""The worker as a real process: warm, killed, restarted, never left behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from karen_learner.errors import LearnerClosed, ModelError, TrainingError, WorkerCrashed
+from karen_learner.records import LabelledText
+from karen_learner.settings import Settings
+from karen_learner.training import PassReport, PipelineSpec, PredictJob, TrainingWorker, TrainJob, write_lines
+from tests.training.conftest import LABELS
+
+
+@pytest.fixture
+async def ready(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> TrainJob:
+    await write_lines(corpus / "train.jsonl", examples)
+    settings.training.n_iter = 3
+    return TrainJob(
+        mode="full",
+        pipeline=spec,
+        corpus=corpus,
+        labels=LABELS,
+        settings=settings.training,
+        output=tmp_path / "candidate",
+    )
+
+
+async def test_one_process_stays_warm_for_all_jobs(ready: TrainJob, tmp_path: Path) -> None:
+    passes: list[PassReport] = []
+    async with TrainingWorker() as worker:
+        pid = worker.pid
+        report = await worker.train(ready, passes.append)
+        again = ready.model_copy(update={"output": tmp_path / "second"})
+        reports = await asyncio.gather(worker.train(again), worker.train(again))
+        assert worker.pid == pid
+    assert report.tasks == reports[0].tasks == reports[1].tasks
+    assert len(passes) == 9
+    assert (tmp_path / "second" / "config.cfg").is_file()
+    assert worker.pid is None
+
+
+async def test_a_killed_worker_fails_the_job_and_the_next_one_gets_a_new_process(ready: TrainJob) -> None:
+    endless = ready.model_copy(
+        update={"settings": ready.settings.model_copy(update={"n_iter": 100_000, "patience": 100_000})}
+    )
+    async with TrainingWorker() as worker:
+
+        def kill(_: PassReport) -> None:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGKILL)
+
+        with pytest.raises(WorkerCrashed, match="code -9"):
+            await worker.train(endless, kill)
+        assert (await worker.train(ready)).skipped == 0
+
+
+async def test_a_cancelled_job_does_not_hold_up_the_next(ready: TrainJob) -> None:
+    endless = ready.model_copy(
+        update={"settings": ready.settings.model_copy(update={"n_iter": 100_000, "patience": 100_000})}
+    )
+    async with TrainingWorker() as worker:
+        begun = asyncio.Event()
+        task = asyncio.create_task(worker.train(endless, lambda _: begun.set()))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await worker.train(ready)).skipped == 0
+
+
+async def test_errors_of_the_job_come_back_as_what_they_are(ready: TrainJob, tmp_path: Path) -> None:
+    async with TrainingWorker() as worker:
+        with pytest.raises(TrainingError, match="nothing to train"):
+            await worker.train(ready.model_copy(update={"labels": {}}))
+        nowhere = ready.pipeline.model_copy(update={"path": str(tmp_path / "nowhere")})
+        with pytest.raises(ModelError, match="cannot load the pipeline"):
+            await worker.predict(PredictJob(models=(nowhere,), corpus=ready.corpus))
+        template = ready.pipeline.model_copy(update={"template": tmp_path / "missing.cfg"})
+        with pytest.raises(TrainingError, match="FileNotFoundError"):
+            await worker.train(ready.model_copy(update={"pipeline": template}))
+
+
+async def test_a_closed_worker_says_so(ready: TrainJob) -> None:
+    worker = TrainingWorker()
+    await worker.close()
+    await worker.close()
+    with pytest.raises(LearnerClosed):
+        await worker.train(ready)
+
+
+def test_no_orphan_is_left_when_the_parent_is_killed() -> None:
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import asyncio\n"
+            "from karen_learner.training import TrainingWorker\n"
+            "async def main():\n"
+            "    worker = TrainingWorker()\n"
+            "    await worker.start()\n"
+            "    print(worker.pid, flush=True)\n"
+            "    await asyncio.sleep(600)\n"
+            "asyncio.run(main())\n",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    assert _ends(pid)
+
+
+def _ends(pid: int) -> bool:
+    """Whether the process ends; it is given a generous while on a busy machine."""
+    from time import sleep
+
+    for _ in range(600):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if (
+            f"{pid} (python" in Path(f"/proc/{pid}/stat").read_text()
+            and " Z " in Path(f"/proc/{pid}/stat").read_text()
+        ):
+            return True
+        sleep(0.1)
+    return False

@@ -1,0 +1,269 @@
+"""What the worker does with a job, in this process."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.language import Language
+
+from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
+from karen_learner.records import LabelledText
+from karen_learner.settings import Settings
+from karen_learner.training import (
+    CrossValidateJob,
+    PassReport,
+    PipelineSpec,
+    PredictJob,
+    TrainJob,
+    TrainReport,
+    write_lines,
+)
+from karen_learner.training.trainer import PipeTrainer
+from karen_learner.training.work import cross_validate, perform, predict, train
+from tests.training.conftest import LABELS
+
+
+def job(corpus: Path, spec: PipelineSpec, settings: Settings, output: Path, **changes: object) -> TrainJob:
+    fields = {"mode": "full", "pipeline": spec, "corpus": corpus, "labels": LABELS, **changes}
+    return TrainJob(settings=settings.training, output=output, **fields)
+
+
+@pytest.fixture
+async def trained(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> tuple[TrainReport, Path, list[PassReport]]:
+    passes: list[PassReport] = []
+    await write_lines(corpus / "train.jsonl", examples)
+    await write_lines(corpus / "dev.jsonl", examples[:2])
+    output = tmp_path / "candidate"
+    return train(job(corpus, spec, settings, output), passes.append), output, passes
+
+
+async def test_all_three_tasks_are_learned(trained: tuple[TrainReport, Path, list[PassReport]]) -> None:
+    report, output, passes = trained
+    assert report.tasks == {"intent": "intent", "sentiment": "sentiment", "entities": "ner"}
+    assert {task: made.examples for task, made in report.by_task.items()} == dict.fromkeys(report.tasks, 12)
+    assert Counter(report.task for report in passes).keys() == set(report.tasks)
+    doc = spacy.load(output)("i want to fly to paris")
+    assert doc.cats["travel"] > 0.5
+    assert [span.text for span in doc.ents] == ["paris"]
+
+
+async def test_a_saved_model_holds_no_word_of_its_training(
+    trained: tuple[TrainReport, Path, list[PassReport]],
+) -> None:
+    strings = spacy.load(trained[1]).vocab.strings
+    assert "place" in strings
+    assert "furious" not in strings
+    assert "berlin" not in strings
+
+
+async def test_the_same_data_gives_the_same_model(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples)
+    texts = [example.text for example in examples]
+    answers = []
+    for name in ("one", "two"):
+        train(job(corpus, spec, settings, tmp_path / name), lambda _: None)
+        answers.append([doc.cats for doc in spacy.load(tmp_path / name).pipe(texts)])
+    assert answers[0] == answers[1]
+
+
+async def test_an_incremental_job_continues_and_takes_new_labels(
+    trained: tuple[TrainReport, Path, list[PassReport]],
+    corpus: Path,
+    spec: PipelineSpec,
+    settings: Settings,
+    examples: list[LabelledText],
+    tmp_path: Path,
+) -> None:
+    report, output, _ = trained
+    new = [
+        LabelledText(text=f"one {dish} please", intent="order") for dish in ("pizza", "soup", "salad", "cake")
+    ]
+    await write_lines(corpus / "train.jsonl", [*new, *examples])
+    parent = spec.model_copy(update={"path": str(output), "tasks": report.tasks})
+    labels = {**LABELS, "intent": ("balance", "order", "travel")}
+    again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", labels=labels)
+    assert train(again, lambda _: None).by_task["intent"].examples == 16
+    nlp = spacy.load(tmp_path / "next")
+    assert nlp("one soup please").cats["order"] > 0.5
+    assert nlp("what is my balance").cats["balance"] > 0.5
+
+
+async def test_corrupt_lines_are_skipped_and_counted(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples)
+    with (corpus / "train.jsonl").open("a") as file:
+        file.write('{"text": "cut o\n{"text": "to paris", "entities": [[3, 6, "place"]]}\n')
+    report = train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None)
+    assert report.skipped == 2
+    assert "line 13" in report.skipped_reasons[0]
+
+
+async def test_without_labels_there_is_nothing_to_train(
+    corpus: Path, spec: PipelineSpec, settings: Settings, tmp_path: Path
+) -> None:
+    await write_lines(corpus / "train.jsonl", [LabelledText(text="hello", intent="greet")])
+    only = job(corpus, spec, settings, tmp_path / "out", labels={"intent": ("greet",)})
+    with pytest.raises(TrainingError, match="nothing to train"):
+        train(only, lambda _: None)
+
+
+async def test_divergence_is_an_error(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    settings.training.update({"learn_rate": 3e38, "n_iter": 3})
+    await write_lines(corpus / "train.jsonl", examples)
+    with pytest.raises(TrainingDiverged, match="learn_rate"), pytest.warns(RuntimeWarning):
+        train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None)
+
+
+async def test_both_models_predict_every_holdout_text(
+    trained: tuple[TrainReport, Path, list[PassReport]],
+    corpus: Path,
+    spec: PipelineSpec,
+    examples: list[LabelledText],
+) -> None:
+    report, output, _ = trained
+    await write_lines(corpus / "holdout.jsonl", examples)
+    model = spec.model_copy(update={"path": str(output), "tasks": report.tasks})
+    narrow = spec.model_copy(update={"path": str(output), "tasks": {"intent": "intent"}})
+    rows = predict(PredictJob(models=(model, narrow), corpus=corpus)).rows
+    assert [len(part) for part in rows] == [12, 12]
+    assert rows[0][6] == ("travel", "neutral", ((17, 22, "place"),))
+    assert rows[1][6] == ("travel", None, None)
+
+
+async def test_cross_validation_estimates_each_task(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText]
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples)
+    settings.training.n_iter = 6
+    estimate = CrossValidateJob(
+        pipeline=spec, corpus=corpus, labels=LABELS, settings=settings.training, folds=3
+    )
+    scores = cross_validate(estimate).scores
+    assert scores.keys() == {"intent", "sentiment", "entities"}
+    assert all(0.0 <= score <= 1.0 for score in scores.values())
+    assert perform(estimate, lambda _: None).scores == scores
+
+
+async def test_a_pipeline_with_a_shared_embedding_moves_only_the_pipe_that_learns(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    shared = shared_pipeline()
+    shared.to_disk(tmp_path / "shared")
+    await write_lines(
+        corpus / "train.jsonl", [example.model_copy(update={"entities": None}) for example in examples]
+    )
+    mine = spec.model_copy(
+        update={"path": str(tmp_path / "shared"), "tasks": {"intent": "textcat", "entities": "ner"}}
+    )
+    texts = [example.text for example in examples]
+    before = [span.text for doc in shared.pipe(texts) for span in doc.ents]
+    train(job(corpus, mine, settings, tmp_path / "out", labels={"intent": LABELS["intent"]}), lambda _: None)
+    taught = spacy.load(tmp_path / "out")
+    assert taught("what is my balance").cats["balance"] > 0.5
+    assert [span.text for doc in taught.pipe(texts) for span in doc.ents] == before
+
+
+def shared_pipeline() -> Language:
+    """What many users have: stock pipes that listen to one tok2vec."""
+    from spacy.training import Example
+    from thinc.api import Config
+
+    nlp = spacy.blank("en")
+    nlp.add_pipe("tok2vec")
+    listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 96, "upstream": "*"}
+    config = Config(nlp.get_factory_meta("ner").default_config)
+    nlp.add_pipe("ner", config={"model": {**config["model"], "tok2vec": listener}})
+    nlp.add_pipe(
+        "textcat",
+        config={
+            "model": {
+                "@architectures": "spacy.TextCatReduce.v1",
+                "exclusive_classes": True,
+                "use_reduce_first": False,
+                "use_reduce_last": False,
+                "use_reduce_max": False,
+                "use_reduce_mean": True,
+                "tok2vec": listener,
+            }
+        },
+    )
+    doc = nlp.make_doc("fly to paris")
+    gold = {"cats": {"balance": 0.0, "travel": 1.0}, "entities": [(7, 12, "place")]}
+    other = {"cats": {"balance": 1.0, "travel": 0.0}, "entities": []}
+    sample = [Example.from_dict(doc, gold), Example.from_dict(nlp.make_doc("my balance"), other)]
+    optimizer = nlp.initialize(lambda: sample)
+    for _ in range(5):
+        nlp.update(sample, sgd=optimizer)
+    return nlp
+
+
+def test_a_task_mapped_to_no_pipe_is_told(tmp_path: Path, spec: PipelineSpec) -> None:
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    wrong = spec.model_copy(update={"path": str(tmp_path / "blank"), "tasks": {"intent": "textcat"}})
+    (tmp_path / "holdout.jsonl").write_text('{"text": "hello"}\n')
+    with pytest.raises(PipelineUnsuitable, match="'textcat', but the pipeline has no pipes"):
+        predict(PredictJob(models=(wrong,), corpus=tmp_path))
+
+
+class Exhausted(PipeTrainer):
+    """A trainer on a machine where only batches of `fits` examples fit into memory."""
+
+    fits = 2
+    sizes: list[int]
+
+    def _step(self, batch: list, optimizer: object) -> float:
+        self.sizes.append(len(batch))
+        if len(batch) > self.fits:
+            raise MemoryError
+        return super()._step(batch, optimizer)
+
+
+def test_the_batch_is_halved_when_memory_runs_out(settings: Settings) -> None:
+    nlp = shared_pipeline()
+    nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
+    trainer = _trainer(nlp, settings, Exhausted)
+    trainer.sizes = []
+    reports = list(trainer.passes(_examples(nlp, 8), ()))
+    assert trainer.sizes[:4] == [4, 2, 2, 2]
+    assert max(trainer.sizes[1:]) == 2
+    assert reports[0].words == 16
+    assert trainer.skipped == []
+
+
+class Picky(PipeTrainer):
+    """A trainer that cannot digest one of the texts."""
+
+    def _step(self, batch: list, optimizer: object) -> float:
+        if any(example.x.text == "word 3" for example in batch):
+            raise ValueError("indigestible")
+        return super()._step(batch, optimizer)
+
+
+def test_an_example_that_breaks_the_update_is_skipped_once(settings: Settings) -> None:
+    nlp = shared_pipeline()
+    nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
+    trainer = _trainer(nlp, settings, Picky)
+    reports = list(trainer.passes(_examples(nlp, 8), ()))
+    assert trainer.skipped == ["intent: ValueError: indigestible"]
+    assert [report.words for report in reports[:2]] == [16, 14]
+
+
+def _trainer(nlp: Language, settings: Settings, kind: type[PipeTrainer]) -> PipeTrainer:
+    import random
+
+    return kind(nlp, "intent", "textcat", settings=settings.training, min_updates=0, rng=random.Random(0))
+
+
+def _examples(nlp: Language, count: int) -> list:
+    from spacy.training import Example
+
+    cats = {"balance": 1.0, "travel": 0.0}
+    return [Example.from_dict(nlp.make_doc(f"word {n}"), {"cats": cats}) for n in range(count)]

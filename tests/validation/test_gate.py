@@ -1,0 +1,246 @@
+"""The verdict on a candidate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from karen_learner.errors import InvalidInput
+from karen_learner.records import Example, Verdict
+from karen_learner.settings import Settings
+from karen_learner.validation import Prediction, ScoredHoldout, judge
+from karen_learner.validation.gate import compare_overall
+from tests.validation.holdouts import answers, gold, holdout
+
+Scored = Callable[..., ScoredHoldout]
+TEXTS = [gold(f"text {at}", intent="billing") for at in range(300)]
+
+
+@pytest.fixture
+def judged(settings: Settings, scored: Scored) -> Callable[..., Verdict]:
+    def run(
+        candidate: Sequence[Prediction], champion: Sequence[Prediction], texts: Sequence[Example] = TEXTS
+    ) -> Verdict:
+        scores = scored(texts, candidate), scored(texts, champion)
+        return judge(*scores, gate=settings.gate, thresholds=settings.thresholds)
+
+    return run
+
+
+def intents(right: int, *, texts: int = 300, shift: int = 0) -> list[Prediction]:
+    """Predictions of which `right` in a row are right, beginning at `shift`."""
+    return [Prediction("billing" if (at - shift) % texts < right else "refund") for at in range(texts)]
+
+
+def detail(verdict: Verdict, name: str) -> str:
+    return next(check.detail for check in verdict.checks if check.name == name)
+
+
+def test_a_better_candidate_is_accepted(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(intents(270), intents(260))
+
+    assert (verdict.accepted, verdict.harmful, verdict.improved) == (True, False, ("intent",))
+    assert detail(verdict, "intent_not_worse") == "intent 0.867 -> 0.900 on 300 texts (margin 0.010)"
+    assert detail(verdict, "some_task_better") == "better: intent"
+
+
+def test_an_equal_candidate_is_not_worth_a_change(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(intents(270), intents(270))
+
+    assert (verdict.accepted, verdict.harmful) == (False, False)
+    assert verdict.summary == "no task got better"
+
+
+def test_only_a_task_that_the_new_examples_teach_speaks_for_a_candidate(
+    scored: Callable[..., ScoredHoldout], settings: Settings
+) -> None:
+    scores = scored(TEXTS, intents(270)), scored(TEXTS, intents(260))
+
+    verdict = judge(*scores, gate=settings.gate, thresholds=settings.thresholds, taught={"sentiment"})
+
+    assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, False, ("intent",))
+    assert verdict.summary == "no task got better"
+
+
+def test_a_worse_candidate_is_harmful(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(intents(250), intents(280))
+
+    assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, True, ())
+    assert detail(verdict, "intent_not_worse").endswith("on 300 texts (margin 0.017): worse")
+
+
+def test_the_margin_is_the_standard_error_of_the_paired_difference(judged: Callable[..., Verdict]) -> None:
+    candidate, champion = intents(270, shift=5), intents(268)
+    difference = [
+        (a.intent == "billing") - (b.intent == "billing") for a, b in zip(candidate, champion, strict=True)
+    ]
+
+    margin = stats.sem(difference)
+    assert 0.002 < margin < 0.05
+    assert f"(margin {margin:.3f})" in detail(judged(candidate, champion), "intent_not_worse")
+
+
+@pytest.mark.parametrize(
+    ("worse_by", "worse", "harmful"), [(1, False, False), (2, True, False), (3, True, False), (4, True, True)]
+)
+def test_a_fall_beyond_the_margin_is_worse_and_beyond_two_margins_harmful(
+    worse_by: int, worse: bool, harmful: bool, settings: Settings, judged: Callable[..., Verdict]
+) -> None:
+    settings.gate.update({"margin_standard_errors": 0.0, "min_margin": 0.005})  # 1.5 of 300 texts
+
+    verdict = judged(intents(290 - worse_by), intents(290))
+
+    assert [check.passed for check in verdict.checks if check.name == "intent_not_worse"] == [not worse]
+    assert verdict.harmful is harmful
+
+
+def test_the_margin_is_never_wider_than_allowed(settings: Settings, judged: Callable[..., Verdict]) -> None:
+    settings.gate.update({"max_margin": 0.01})
+
+    assert "(margin 0.010)" in detail(judged(intents(240, shift=60), intents(240)), "intent_not_worse")
+
+
+def test_the_margin_of_an_f1_is_that_of_the_jackknife(settings: Settings, scored: Scored) -> None:
+    settings.gate.update({"max_margin": 1.0})
+    examples = [example for example in holdout(800) if example.entities is not None]
+    sides = [
+        scored(examples, answers(examples, right=right, seed=at)) for at, right in enumerate([0.8, 0.75])
+    ]
+
+    verdict = judge(sides[0], sides[1], gate=settings.gate, thresholds=settings.thresholds)
+    told = float(detail(verdict, "entities_not_worse").rsplit("margin ", 1)[1].rstrip(")"))
+    assert told == pytest.approx(
+        _jackknife_error(*(side.outcomes["entities"].values for side in sides)), abs=6e-4
+    )
+
+
+def _jackknife_error(candidate: np.ndarray, champion: np.ndarray) -> float:
+    def f1(values: np.ndarray) -> float:
+        hits, spurious, missed = values.sum(axis=0)
+        return float(2 * hits / (2 * hits + spurious + missed))
+
+    count = len(candidate)
+    left_out = np.array(
+        [f1(np.delete(candidate, at, axis=0)) - f1(np.delete(champion, at, axis=0)) for at in range(count)]
+    )
+    return math.sqrt((count - 1) / count * float(((left_out - left_out.mean()) ** 2).sum()))
+
+
+def test_one_task_may_not_pay_for_another(judged: Callable[..., Verdict]) -> None:
+    texts = [gold(f"text {at}", intent="billing", sentiment="positive") for at in range(200)]
+    champion = [
+        Prediction("billing" if at < 180 else "x", "positive" if at < 180 else "x") for at in range(200)
+    ]
+    candidate = [Prediction("billing", "positive" if at < 160 else "x") for at in range(200)]
+
+    verdict = judged(candidate, champion, texts)
+    assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, True, ("intent",))
+
+
+def test_a_task_that_the_champion_has_no_pipe_for_counts_as_improved(judged: Callable[..., Verdict]) -> None:
+    texts = [gold(f"text {at}", intent="billing", sentiment="positive") for at in range(50)]
+
+    verdict = judged([Prediction("billing", "positive")] * 50, [Prediction("billing")] * 50, texts)
+    assert (verdict.accepted, verdict.improved) == (True, ("sentiment",))
+
+
+def test_a_task_that_the_candidate_has_lost_is_harm(judged: Callable[..., Verdict]) -> None:
+    texts = [gold(f"text {at}", intent="billing", sentiment="positive") for at in range(50)]
+
+    assert judged([Prediction("billing")] * 50, [Prediction("billing", "positive")] * 50, texts).harmful
+
+
+class TestThresholds:
+    def test_one_that_the_champion_meets_must_be_met(
+        self, settings: Settings, judged: Callable[..., Verdict]
+    ) -> None:
+        settings.gate.update({"min_margin": 0.05})
+        texts = [gold(f"text {at}", intent="billing", sentiment="positive") for at in range(200)]
+        champion = [
+            Prediction("billing" if at < 161 else "x", "positive" if at < 190 else "x") for at in range(200)
+        ]
+        candidate = [Prediction("billing" if at < 159 else "x", "positive") for at in range(200)]
+
+        verdict = judged(candidate, champion, texts)
+        assert (verdict.accepted, verdict.harmful) == (False, False)
+        assert verdict.summary == (
+            "intent_accuracy 0.795 is below its threshold of 0.800, which the champion meets with 0.805"
+        )
+
+    def test_one_that_the_champion_does_not_meet_yet_must_come_closer(
+        self, judged: Callable[..., Verdict]
+    ) -> None:
+        verdict = judged(intents(200), intents(180))
+
+        assert verdict.accepted
+        assert detail(verdict, "accuracy_threshold") == (
+            "accuracy 0.667 is below its threshold of 0.850, "
+            "which the champion (0.600) does not meet yet either"
+        )
+
+    def test_and_may_not_come_further_off(self, judged: Callable[..., Verdict]) -> None:
+        verdict = judged(intents(180), intents(200))
+
+        assert "further off than the champion's 0.667" in detail(verdict, "intent_accuracy_threshold")
+
+    def test_strict_requires_all(self, settings: Settings, judged: Callable[..., Verdict]) -> None:
+        settings.thresholds.update({"policy": "strict"})
+
+        assert not judged(intents(200), intents(180)).accepted
+        assert judged(intents(290), intents(280)).accepted
+
+    def test_a_task_without_texts_is_judged_by_none(self, judged: Callable[..., Verdict]) -> None:
+        names = {check.name for check in judged(intents(290), intents(280)).checks}
+
+        assert names == {
+            "intent_not_worse",
+            "some_task_better",
+            "accuracy_threshold",
+            "intent_accuracy_threshold",
+        }
+
+
+def test_the_first_model_is_not_gated(settings: Settings, scored: Scored) -> None:
+    settings.thresholds.update({"policy": "strict"})
+    verdict = judge(scored(TEXTS, intents(3)), None, gate=settings.gate, thresholds=settings.thresholds)
+
+    assert (verdict.accepted, verdict.harmful, verdict.improved) == (True, False, ("intent",))
+    assert verdict.summary == "first model: deployed with its scores told, not gated"
+
+
+def test_without_holdout_texts_nothing_is_replaced(judged: Callable[..., Verdict]) -> None:
+    verdict = judged([], [], [])
+
+    assert (verdict.accepted, verdict.harmful) == (False, False)
+    assert verdict.summary == "no holdout texts: add gold examples"
+
+
+def test_both_must_have_been_scored_on_the_same_texts(settings: Settings, scored: Scored) -> None:
+    with pytest.raises(InvalidInput, match="different texts"):
+        judge(
+            scored(TEXTS, intents(300)),
+            scored(TEXTS[:10], intents(10, texts=10)),
+            gate=settings.gate,
+            thresholds=settings.thresholds,
+        )
+
+
+def test_the_overall_margin_takes_a_text_with_all_its_tasks(settings: Settings, scored: Scored) -> None:
+    settings.gate.update({"max_margin": 1.0})
+    settings.thresholds.update({"accuracy": 1.0})
+    texts = [gold(f"text {at}", intent="a", sentiment="b") for at in range(100)]
+    rng = np.random.default_rng(4)
+    sides = [
+        [Prediction("a" if i else "x", "b" if s else "x") for i, s in rng.random((100, 2)) < share]
+        for share in (0.8, 0.7)
+    ]
+    by_text = [
+        sum((a.intent == "a", a.sentiment == "b")) / 2 - sum((b.intent == "a", b.sentiment == "b")) / 2
+        for a, b in zip(*sides, strict=True)
+    ]
+    comparison = compare_overall(scored(texts, sides[0]), scored(texts, sides[1]), settings.gate)
+    assert comparison.margin == pytest.approx(stats.sem(by_text), abs=1e-12)

@@ -1,0 +1,47 @@
+"""The facade, and predictions on their way between processes."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from karen_learner.settings import Settings
+from karen_learner.validation import ModelValidator, Prediction
+from tests.validation.holdouts import gold
+
+spans = st.tuples(st.integers(0, 50), st.integers(0, 50), st.text())
+predictions = st.builds(
+    Prediction,
+    st.none() | st.text(),
+    st.none() | st.text(),
+    st.none() | st.lists(spans, max_size=4).map(tuple),
+)
+
+
+@given(predictions)
+def test_a_prediction_survives_json(prediction: Prediction) -> None:
+    assert Prediction.from_row(json.loads(json.dumps(prediction.to_row()))) == prediction
+
+
+async def test_the_validator_follows_the_settings_in_force(settings: Settings) -> None:
+    validator = ModelValidator(settings)
+    examples = [gold(f"text {at}", intent="billing") for at in range(10)]
+
+    champion = await validator.score(examples, [Prediction("billing")] * 6 + [Prediction("x")] * 4)
+    candidate = await validator.score(examples, [Prediction("billing")] * 7 + [Prediction("x")] * 3)
+    assert (await validator.judge(candidate, champion)).accepted
+    assert (await validator.judge(candidate, None)).accepted
+
+    settings.thresholds.update({"policy": "strict"})
+    assert not (await validator.judge(candidate, champion)).accepted
+
+
+async def test_only_the_tasks_asked_for_are_scored(settings: Settings) -> None:
+    scored = await ModelValidator(settings).score(
+        [gold(intent="a", sentiment="b")], [Prediction("a", "x")], tasks=["intent"]
+    )
+
+    assert scored.result.sentiment_accuracy is None
+    assert scored.result.accuracy == 1.0
