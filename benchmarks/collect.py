@@ -64,7 +64,10 @@ class Measured:
         return sorted(self.waits)[min(int(share * len(self.waits)), len(self.waits) - 1)] * 1e3
 
 
-def make_turn(*, with_feedback: bool = True, make_id: Callable[[], str] = new_id) -> Turn:
+TEXT = "How do I optimize this Python code?"
+
+
+def make_turn(*, with_feedback: bool = True, make_id: Callable[[], str] = new_id, text: str = TEXT) -> Turn:
     """A turn of ordinary size (about 1 kB as JSON) with an id of its own."""
     feedback = UserFeedback(satisfaction_score=0.9, response_quality=0.8) if with_feedback else None
     metadata = ConversationMetadata(
@@ -89,9 +92,9 @@ def make_turn(*, with_feedback: bool = True, make_id: Callable[[], str] = new_id
     )
     return Turn(
         metadata=metadata,
-        user_text="How do I optimize this Python code?",
+        user_text=text,
         assistant_response="Here are some techniques: measure first, then change one thing at a time. " * 2,
-        entities=(Entity(start=23, end=29, label="LANGUAGE", text="Python"),),
+        entities=(Entity(start=23, end=29, label="LANGUAGE", text="Python"),) if text == TEXT else (),
         feedback=feedback,
     )
 
