@@ -5,8 +5,8 @@
 Without an option, both. `--store` measures the memory store alone: callers that each await their own
 `add_turn` before the next. Beside it, in the same run and on the same tables with the same pragmas, every
 turn in a transaction of its own: through SQLAlchemy on aiosqlite, as the store itself is built, and through
-plain aiosqlite. Rounds of all alternate, so that all meet the same machine. The turns have the identifiers that the
-collector gives; `--random-ids` measures with those of a host that gives random ones.
+plain aiosqlite. Rounds of all alternate, so that all meet the same machine. The turns have the identifiers
+that the collector gives; `--random-ids` measures with those of a host that gives random ones.
 
 `--analysis` measures whole turns: `collect_conversation_metadata` from the same callers (three pipes,
 linguistic features, stored durably), beside bare `nlp.pipe` with the same model on the same texts.

@@ -3,8 +3,9 @@
     python benchmarks/million.py
 
 Fills one tenant, and at each size measures what must not depend on it: the counts of `status`, curating
-1,000 new turns (one in twenty of the turns before had feedback, and was curated), and adding turns. Before each measurement the system writes
-what the filling left in its cache (`sync`), so that the two do not share the disk.
+1,000 new turns (one in twenty of the turns before had feedback, and was curated), and adding turns. Before
+each measurement the system writes what the filling left in its cache (`sync`), so that the two do not share
+the disk.
 """
 
 from __future__ import annotations
