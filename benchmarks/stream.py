@@ -9,7 +9,8 @@ Each way plays the same story (`karen-learner simulate`: the users, their mistak
 - `from scratch`: every cycle trains a new model on all that was curated.
 
 Beside the last cycle of `incremental` stand two models fitted at once on the examples that it had curated:
-its own pipeline, and scikit-learn's LinearSVC on TF-IDF of words and characters. The gate is the same for all.
+its own pipeline, and scikit-learn's LinearSVC on TF-IDF of words and characters. The gate is the same for
+all.
 """
 
 from __future__ import annotations
