@@ -12,8 +12,8 @@ through the training loop of the package, with `--replay` stored examples of the
 - backward transfer: the last score of each step's labels minus the one right after that step (Lopez-Paz and
   Ranzato, 2017).
 
-Controls: `naive` replays nothing, `joint` learns everything at once. `--keep` compares what is kept for replay
-under the same budget; the package draws class-balanced from all that it has stored (`balanced`).
+Controls: `naive` replays nothing, `joint` learns everything at once. `--keep` compares what is kept for
+replay under the same budget; the package draws class-balanced from all that it has stored (`balanced`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from karen_learner.simulation import read_corpus
 from karen_learner.training.corpora import CorruptExample, to_doc
 from karen_learner.training.jobs import PipelineSpec
 from karen_learner.training.pipelines import TrainablePipeline, example_for, is_labelled
-from karen_learner.training.trainer import PipeTrainer, score_pipe
+from karen_learner.training.trainer import PipeTrainer
 
 Keep = Callable[["Learner", Sequence[LabelledText], int, random.Random], list[LabelledText]]
 ROOT = Path(__file__).parent.parent
