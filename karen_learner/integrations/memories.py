@@ -6,9 +6,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from karen_learner.collection import ImportedLine, TurnInput
+from karen_learner.collection import HostMemory, ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
-from karen_learner.learner import HostMemory
 from karen_learner.records import Turn
 
 MEMORY_TYPE = "conversation_turn"
