@@ -241,6 +241,47 @@ async def test_harm_is_rejected_and_the_second_time_quarantined(make_learner: Ma
         assert rubbish(learner) == []
 
 
+async def test_what_was_relabelled_during_a_cycle_is_not_learned_by_it(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    await teach_songs(acme, tmp_path)
+    path = tmp_path / "singing.jsonl"
+    trained_on = {one.text: one async for one in acme.store.examples(ACME, state="pending", split="train")}
+    relabelled = next(song for song in SONGS if f"play some {song} music" in trained_on)
+    text = f"play some {relabelled} music"
+    path.write_text(json.dumps({"text": text, "intent": "singing"}) + "\n")
+
+    async def relabel(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.stage == "deploying":
+            await acme.ingest(ACME, path)
+
+    acme.events.subscribe(relabel)
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "deployed", result.error_message
+    waiting = [one async for one in acme.store.examples(ACME, state="pending", split="train")]
+    assert [(one.text, one.intent) for one in waiting] == [(text, "singing")]
+    learned = [one async for one in acme.store.examples(ACME, state="learned")]
+    assert {one.intent for one in learned if one.text in trained_on} == {"music"}
+
+
+async def test_what_an_undone_version_learned_waits_for_the_next_cycle(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    before = await acme.status(ACME)
+    await teach_songs(acme, tmp_path)
+    first = await acme.trigger_learning_cycle(ACME)
+    assert first.status == "deployed", first.error_message
+    assert (await acme.status(ACME)).counts.pending_train == 0
+    await acme.rollback(ACME)
+    after = await acme.status(ACME)
+    assert after.champion == before.champion
+    assert after.counts.pending_train == first.training_examples
+    assert after.counts.examples["learned"] == before.counts.examples["learned"]
+    again = await acme.trigger_learning_cycle(ACME)
+    assert (again.status, again.training_examples) == ("deployed", first.training_examples)
+    assert (await acme.analyze(ACME, "play some jazz music")).intent == "music"
+
+
 async def test_damage_on_the_disk_is_not_learned_on_from(acme: AutonomousLearner, tmp_path: Path) -> None:
     champion = await champion_of(acme)
     await acme.analyze(ACME, "the model is live, and its files are not read again")

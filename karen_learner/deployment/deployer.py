@@ -24,7 +24,7 @@ from karen_learner.models.versions import (
     verify,
     version_name,
 )
-from karen_learner.records import CycleMode, ModelVersion, Task, ValidationResult, utc_now
+from karen_learner.records import CycleMode, Example, ModelVersion, Task, ValidationResult, utc_now
 from karen_learner.settings import Settings
 
 SECONDS_PER_DAY = 86_400.0
@@ -65,10 +65,11 @@ class Deployer:
         self._events = events
 
     async def promote(
-        self, candidate: Candidate, *, learned: Sequence[str], replayed: Sequence[str], token: int
+        self, candidate: Candidate, *, learned: Sequence[Example], replayed: Sequence[str], token: int
     ) -> ModelVersion:
         """Seal, back up, load, and only then switch the row and swap the live model.
 
+        `learned` are examples as they were trained on, `replayed` the ids of those known before.
         Whatever fails before the row is switched leaves the champion as it was. Raises
         DeploymentError (the champion was changed meanwhile), FencedOut or ModelError.
         """
@@ -137,8 +138,9 @@ class Deployer:
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make an earlier version the champion again: `version`, or the champion's parent.
 
-        A damaged version is restored from its backup first. Raises UnknownVersion, ModelError, or
-        DeploymentError when the champion was changed at the same moment.
+        A damaged version is restored from its backup first. What was learned in the versions that are
+        undone is pending again. Raises UnknownVersion, ModelError, or DeploymentError when the champion
+        was changed at the same moment.
         """
         champion = await self._registry.champion(tenant_id)
         target = await self._rollback_target(tenant_id, champion, version)

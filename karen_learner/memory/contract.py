@@ -51,12 +51,14 @@ class Promotion:
 
     `expected` is the champion that the caller believes in; if it is another one by now, nothing is
     written and False is returned. `version` is written as a new row unless it exists already.
-    `learned` and `replayed` are example ids: the first become `learned`, both enter the lineage.
+    `learned` are examples as the version was trained on them: those that are pending and still say the
+    same become `learned`. They and the ids in `replayed` enter the lineage. When the version is no
+    child of the champion, versions are undone by it: what was learned in them is `pending` again.
     """
 
     version: ModelVersion
     expected: str | None
-    learned: Sequence[str] = ()
+    learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
 
 
@@ -155,14 +157,15 @@ class MemoryStore(Protocol):
     async def reject_examples(
         self,
         tenant_id: TenantId,
-        example_ids: Sequence[str],
+        trained: Sequence[Example],
         *,
         harmful: bool,
         token: int | None = None,
     ) -> int:
         """Note that a cycle with these pending examples was rejected. They stay pending; when
-        `harmful`, the `rejections` of those that are not gold grow, and those that reach two are
-        `quarantined` with the reason `harmful`. Returns how many were quarantined."""
+        `harmful`, the `rejections` of those that are not gold and still say what was trained on grow,
+        and those that reach two are `quarantined` with the reason `harmful`. Returns how many were
+        quarantined."""
 
     # The journal -----------------------------------------------------------------------------
 

@@ -164,9 +164,9 @@ class SqlMemoryStore:
         await self._database.write(counters.declare, tenant_id, labels)
 
     async def reject_examples(
-        self, tenant_id: str, example_ids: Sequence[str], *, harmful: bool, token: int | None = None
+        self, tenant_id: str, trained: Sequence[Example], *, harmful: bool, token: int | None = None
     ) -> int:
-        return await self._database.write(examples.reject, tenant_id, example_ids, harmful, token)
+        return await self._database.write(examples.reject, tenant_id, trained, harmful, token)
 
     async def start_cycle(self, row: CycleRow) -> None:
         await self._database.write(journal.start, row)

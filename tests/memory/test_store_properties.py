@@ -77,11 +77,11 @@ def saving(upserts: list[Example], seqs: list[int]) -> Operation:
     return lambda store, tenant: store.save_curation(tenant, outcome)
 
 
-def rejecting(names: list[str], harmful: bool) -> Operation:
-    return lambda store, tenant: store.reject_examples(tenant, names, harmful=harmful)
+def rejecting(trained: list[Example], harmful: bool) -> Operation:
+    return lambda store, tenant: store.reject_examples(tenant, trained, harmful=harmful)
 
 
-def promoting(version: str, expected: str | None, learned: list[str]) -> Operation:
+def promoting(version: str, expected: str | None, learned: list[Example]) -> Operation:
     def operation(store: MemoryStore, tenant: str) -> Awaitable[object]:
         promotion = Promotion(
             version=make_version(version, tenant=tenant), expected=expected, learned=learned, replayed=["e1"]
@@ -113,8 +113,8 @@ operations = st.one_of(
     st.builds(adding, turn_ids, st.none() | feedbacks, st.booleans(), st.booleans()),
     st.builds(saying, turn_ids, feedbacks),
     st.builds(saving, st.lists(examples, max_size=4), st.lists(st.integers(1, 7), max_size=3)),
-    st.builds(rejecting, st.lists(example_ids, max_size=3), st.booleans()),
-    st.builds(promoting, versions, st.none() | versions, st.lists(example_ids, max_size=3)),
+    st.builds(rejecting, st.lists(examples, max_size=3), st.booleans()),
+    st.builds(promoting, versions, st.none() | versions, st.lists(examples, max_size=3)),
     st.builds(
         cycling,
         cycle_ids,
