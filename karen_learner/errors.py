@@ -29,6 +29,7 @@ Messages say what was wrong, where, and what to do about it. What a cycle raises
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -48,6 +49,14 @@ class SettingsError(InvalidInput):
 
 class LabelCollision(InvalidInput):
     """One label is used by two tasks; both write `doc.cats`, so one would overwrite the other."""
+
+    @classmethod
+    def between(cls, labels: Iterable[str]) -> LabelCollision:
+        """Of labels that would be intents and sentiments."""
+        names = ", ".join(map(repr, sorted(labels)[:5]))
+        return cls(
+            f"{names} would be an intent and a sentiment: both write `doc.cats`; rename one of the two"
+        )
 
 
 class ImportFormatError(InvalidInput):

@@ -34,15 +34,25 @@ TenantId = str
 
 
 @dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What decisions rest on, as it was read: examples by `key`, and the splits of groups. What was
+    looked for and not there is None."""
+
+    examples: Mapping[str, Example | None]
+    splits: Mapping[str, Split | None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurationOutcome:
     """What one page of curation decided; written in a single transaction.
 
     `curated_turns` are the `seq` of the turns that need no more looking at. `upserts` replace the
-    example with the same `example_id`, or are new.
+    example with the same `example_id`, or are new. Without a `basis` they are written in any case.
     """
 
     upserts: Sequence[Example] = ()
     curated_turns: Sequence[int] = ()
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +128,9 @@ class MemoryStore(Protocol):
 
     async def save_curation(
         self, tenant_id: TenantId, outcome: CurationOutcome, *, token: int | None = None
-    ) -> None:
-        """Write the decisions of curation. With a `token`, raises FencedOut if the lease is lost."""
+    ) -> bool:
+        """Write the decisions of curation. False, with nothing written, if somebody has changed what
+        they rest on: decide anew. With a `token`, raises FencedOut if the lease is lost."""
 
     async def examples_by_key(self, tenant_id: TenantId, keys: Sequence[str]) -> Mapping[str, Example]:
         """The example of each normalised text that is known, by `key`."""
@@ -152,7 +163,8 @@ class MemoryStore(Protocol):
         (all states but `quarantined`), from counters."""
 
     async def declare_labels(self, tenant_id: TenantId, labels: Mapping[Task, Sequence[str]]) -> None:
-        """Add labels to the schema. Feedback with any other label is quarantined by curation."""
+        """Add labels to the schema. Feedback with any other label is quarantined by curation. Raises
+        LabelCollision, with nothing written, if one would stand for an intent and for a sentiment."""
 
     async def reject_examples(
         self,

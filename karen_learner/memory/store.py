@@ -121,10 +121,12 @@ class SqlMemoryStore:
 
     async def save_curation(
         self, tenant_id: str, outcome: CurationOutcome, *, token: int | None = None
-    ) -> None:
+    ) -> bool:
         seen = self._seen.of(outcome.curated_turns)
-        await self._database.write(save_curation, tenant_id, outcome, seen, token)
-        self._seen.forget(outcome.curated_turns)
+        saved = await self._database.write(save_curation, tenant_id, outcome, seen, token)
+        if saved:
+            self._seen.forget(outcome.curated_turns)
+        return saved
 
     async def examples_by_key(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
         return await self._database.read(examples.by_key, tenant_id, keys)
