@@ -505,11 +505,12 @@ async def test_a_cycle_survives_kill_9(
 
 async def test_kill_9_of_a_process_holds_no_other_back(taught_home: Path, make_learner: MakeLearner) -> None:
     """The lease of a dead process of this host is free at once, not after its time."""
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE)
+    script = "import os; from karen_learner.memory import owner_of; print(owner_of(os.getpid()))"
+    dead = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     with closing(sqlite3.connect(taught_home / "karen.db")) as connection, connection:
         connection.execute(
             "UPDATE leases SET owner = ?, expires_at = expires_at + 3600000000",
-            (f"{os.uname().nodename}/{int(dead.stdout)}/x",),
+            (dead.stdout.strip(),),
         )
     async with make_learner() as learner:
         result = await learner.trigger_learning_cycle(ACME)

@@ -203,8 +203,8 @@ class MemoryStore(Protocol):
     # Leases ----------------------------------------------------------------------------------
 
     async def acquire_lease(self, tenant_id: TenantId, owner: str, *, ttl: timedelta) -> Lease | None:
-        """Take the lease if it is free, expired, or held by a process of this host that is dead;
-        None otherwise. `owner` is `host/pid/nonce`. Each new holder gets a larger token."""
+        """Take the lease if it is free, expired, or held by a process that is seen to be dead; None
+        otherwise. `owner` is what `memory.owner_of` names a process. Each new holder gets a larger token."""
 
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
         """Prolong it. Raises FencedOut if somebody else holds it now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from karen_learner.errors import FencedOut, InvalidInput, StoreError
-from karen_learner.memory import CurationOutcome, MemoryStore, Promotion
+from karen_learner.memory import CurationOutcome, MemoryStore, Promotion, owner_of
 from karen_learner.records import Confusion, Example, UserFeedback, ValidationResult
 from tests.memory.memory_specimens import (
     NOON,
@@ -28,7 +27,7 @@ from tests.memory.memory_specimens import (
 T = TypeVar("T")
 
 TTL = timedelta(seconds=60)
-ME = f"{socket.gethostname()}/{os.getpid()}/one"
+ME = owner_of(os.getpid())
 
 
 async def gathered(items: AsyncIterator[T]) -> list[T]:
@@ -98,12 +97,12 @@ class TestLeases:
             await store.renew_lease(lease, ttl=TTL)
 
     async def test_a_dead_process_of_this_host_holds_nothing(self, store: MemoryStore) -> None:
-        ended = subprocess.Popen([sys.executable, "-c", ""])
-        ended.wait()
-        assert await store.acquire_lease("acme", f"{socket.gethostname()}/{ended.pid}/x", ttl=TTL)
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ending:
+            owner = owner_of(ending.pid)
+        assert await store.acquire_lease("acme", owner, ttl=TTL)
         assert await store.acquire_lease("acme", ME, ttl=TTL)
 
-    @pytest.mark.parametrize("owner", ["elsewhere/999999999/x", f"{socket.gethostname()}/nobody/x", "odd"])
+    @pytest.mark.parametrize("owner", ["elsewhere/boot/ns/999999999/1/x", "elsewhere/1/x", "odd"])
     async def test_others_are_taken_to_be_alive(self, store: MemoryStore, owner: str) -> None:
         assert await store.acquire_lease("acme", owner, ttl=TTL)
         assert await store.acquire_lease("acme", ME, ttl=TTL) is None
