@@ -54,7 +54,7 @@ def assemble(ground: Ground, *, start: Callable[[], Awaitable[None]]) -> Assembl
     """Nothing is opened or started. `start` is what the parts with public methods of their own await."""
     settings, store, events = ground.settings, ground.store, ground.events
     language = settings.training.language
-    worker = TrainingWorker()
+    worker = TrainingWorker(settings.training)
     registry = ModelRegistry(store, ground.layout)
     serving = Serving(registry, ground.models, analyzer=ground.analyzer, recheck_s=settings.serving.refresh_s)
     curator = Curator(store, settings, language=language)

@@ -20,7 +20,8 @@
     │   └── PipelineUnsuitable             a spaCy pipeline without a usable pipe
     ├── TrainingError                      the trainer cannot produce a candidate
     │   ├── TrainingDiverged               the loss is NaN, infinite or exploding
-    │   └── WorkerCrashed                  the worker process died
+    │   ├── WorkerCrashed                  the worker process died
+    │   └── WorkerTimedOut                 the worker process took longer than it may
     └── DeploymentError                    a promotion or rollback did not take place
 
 Messages say what was wrong, where, and what to do about it. What a cycle raises carries
@@ -125,6 +126,10 @@ class TrainingDiverged(TrainingError):
 
 class WorkerCrashed(TrainingError):
     """The worker process died before it had finished its job."""
+
+
+class WorkerTimedOut(TrainingError):
+    """The worker process had not finished its job within the time limit, and was killed."""
 
 
 class DeploymentError(KarenLearnerError):

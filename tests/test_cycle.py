@@ -355,6 +355,27 @@ async def test_a_killed_worker_fails_the_cycle_and_harms_nothing(
     assert (metrics.failed_cycles, metrics.successful_cycles) == (1, 2)
 
 
+async def test_a_worker_that_hangs_fails_the_cycle_and_the_next_one_runs(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+    await acme.training_pipeline.warm_up()
+
+    def hang() -> None:
+        os.kill(acme.training_pipeline.worker_pid or 0, signal.SIGSTOP)
+
+    on(acme, StageStarted, hang, stage="training")
+    acme.training_config.time_limit_s = 2.0
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "failed"
+    assert "training.time_limit_s, which is 2 seconds" in (result.error_message or "")
+    assert await champion_of(acme) == before
+    assert rubbish(acme) == []
+    acme.training_config.time_limit_s = 600.0
+    assert (await acme.trigger_learning_cycle(ACME)).status == "deployed"
+
+
 async def test_a_bug_in_a_stage_is_a_failed_cycle(
     acme: AutonomousLearner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
