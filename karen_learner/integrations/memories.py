@@ -82,6 +82,7 @@ def _as_line(position: int, memory: Any) -> ImportedLine:
             conversation_id=details.get("conversation_id"),
             turn_id=details.get("turn_id"),
             occurred_at=details.get("occurred_at"),
+            tenant_id=details.get("tenant_id", fields.get("tenant_id")),
         )
     except (TypeError, ValueError, AttributeError) as error:
         return ImportedLine(line=position, error=f"not a turn: {error}")

@@ -13,7 +13,10 @@ from karen_learner.records.judgements import ValidationResult, Verdict
 
 
 class ModelVersion(Record):
-    """A version on disk: immutable content below `models/<tenant>/<version>`."""
+    """A version on disk: immutable content below `models/<tenant>/<version>`.
+
+    `removed` says that neither its files nor its backup are there any more: they were past the retention.
+    """
 
     tenant_id: str
     version: str
@@ -24,6 +27,7 @@ class ModelVersion(Record):
     created_at: datetime
     scores: Mapping[str, float] = Field(default_factory=dict)
     backup_path: Path | None = None
+    removed: bool = False
 
 
 class Lease(Record):

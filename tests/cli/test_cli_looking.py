@@ -1,5 +1,8 @@
 """`status`, `history`, `versions`."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from karen_learner.cli.exits import ExitCode
@@ -42,6 +45,17 @@ def test_versions_mark_the_live_one(cli):
     assert [version["scores"]["intent_accuracy"] for version in found] == [1.0, 1.0]
     rows = [line.split() for line in cli("versions", TENANT).stdout.splitlines() if "v000" in line]
     assert [("live" in row, "1.000" in row) for row in rows] == [(True, True), (False, True)]
+
+
+def test_versions_past_the_retention_are_told_as_removed(cli):
+    first = cli.json("versions", TENANT)[1]
+    shutil.rmtree(first["path"])
+    assert [version["removed"] for version in cli.json("versions", TENANT)] == [False, False]  # its backup
+    Path(first["backup_path"]).unlink()
+    assert [version["removed"] for version in cli.json("versions", TENANT)] == [False, True]
+    line = [line for line in cli("versions", TENANT).stdout.splitlines() if first["version"] in line][-1]
+    assert line.split()[:2] == ["removed", first["version"]]
+    assert "model_backups" not in line
 
 
 @pytest.mark.parametrize("command", ["status", "history", "versions", "learn", "rollback"])
