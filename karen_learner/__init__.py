@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from karen_learner.analysis import Analyzer, SpacyAnalyzer, create_spacy_analyzer
-    from karen_learner.collection import ConversationMetadataCollector
+    from karen_learner.collection import ConversationMetadataCollector, HostMemory
     from karen_learner.factory import create_autonomous_learner
-    from karen_learner.learner import AutonomousLearner, HostMemory
+    from karen_learner.learner import AutonomousLearner
     from karen_learner.memory import MemoryStore
     from karen_learner.pipeline import IncrementalTrainingPipeline
     from karen_learner.records import (
@@ -40,7 +40,7 @@ _HOMES = {
     "ConversationMetadata": "records",
     "ConversationMetadataCollector": "collection",
     "Entity": "records",
-    "HostMemory": "learner",
+    "HostMemory": "collection",
     "IncrementalTrainingPipeline": "pipeline",
     "IngestReport": "records",
     "LabelledText": "records",

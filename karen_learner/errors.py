@@ -20,7 +20,8 @@
     │   └── PipelineUnsuitable             a spaCy pipeline without a usable pipe
     ├── TrainingError                      the trainer cannot produce a candidate
     │   ├── TrainingDiverged               the loss is NaN, infinite or exploding
-    │   └── WorkerCrashed                  the worker process died
+    │   ├── WorkerCrashed                  the worker process died
+    │   └── WorkerTimedOut                 the worker process took longer than it may
     └── DeploymentError                    a promotion or rollback did not take place
 
 Messages say what was wrong, where, and what to do about it. What a cycle raises carries
@@ -29,6 +30,7 @@ Messages say what was wrong, where, and what to do about it. What a cycle raises
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -48,6 +50,14 @@ class SettingsError(InvalidInput):
 
 class LabelCollision(InvalidInput):
     """One label is used by two tasks; both write `doc.cats`, so one would overwrite the other."""
+
+    @classmethod
+    def between(cls, labels: Iterable[str]) -> LabelCollision:
+        """Of labels that would be intents and sentiments."""
+        names = ", ".join(map(repr, sorted(labels)[:5]))
+        return cls(
+            f"{names} would be an intent and a sentiment: both write `doc.cats`; rename one of the two"
+        )
 
 
 class ImportFormatError(InvalidInput):
@@ -116,6 +126,10 @@ class TrainingDiverged(TrainingError):
 
 class WorkerCrashed(TrainingError):
     """The worker process died before it had finished its job."""
+
+
+class WorkerTimedOut(TrainingError):
+    """The worker process had not finished its job within the time limit, and was killed."""
 
 
 class DeploymentError(KarenLearnerError):

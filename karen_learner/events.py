@@ -45,7 +45,6 @@ class CycleStarted(Event):
 class StageStarted(Event):
     cycle_id: str
     stage: Stage
-    detail: str = ""
 
 
 class TrainingProgressed(Event):

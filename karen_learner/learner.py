@@ -5,29 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from asyncio_extras import call_in_executor
 from typing_extensions import Self
 
 from karen_learner.analysis import Analyzer, SpacyAnalyzer
-from karen_learner.collection import ConversationMetadataCollector, ImportedLine
+from karen_learner.assembly import Ground, assemble
+from karen_learner.collection import HostMemory, HostNews, ImportedLine
 from karen_learner.collection.turns import check_id
-from karen_learner.curation import Curator
-from karen_learner.cycle import LearningCycle, RequestedMode, Rooms, check_mode
-from karen_learner.deployment import Deployer, Serving
+from karen_learner.cycle import RequestedMode, check_mode
 from karen_learner.errors import LearnerClosed, StoreReadOnly
 from karen_learner.events import EventBus
+from karen_learner.following import Following
 from karen_learner.memory import MemoryStore, open_store
 from karen_learner.models.layout import HomeLayout
 from karen_learner.models.live import LiveModels
-from karen_learner.models.registry import ModelRegistry
-from karen_learner.overview import Overview
-from karen_learner.pipeline import IncrementalTrainingPipeline
 from karen_learner.records import (
     Analysis,
     ConversationMetadata,
@@ -39,24 +35,14 @@ from karen_learner.records import (
     LearningPlan,
     ModelVersion,
     TenantStatus,
-    Turn,
     UserFeedback,
 )
 from karen_learner.settings import LearningSettings, Settings, ThresholdSettings, TrainingSettings
-from karen_learner.training import BasePipeline, TrainingWorker
-from karen_learner.transfer import ExportKind, OnLines, Transfer
-from karen_learner.validation import ModelValidator
+from karen_learner.transfer import ExportKind, OnLines
 
 logger = logging.getLogger(__name__)
 
 GoldExamples = Path | str | Iterable[LabelledText | Mapping[str, Any]]
-
-
-@runtime_checkable
-class HostMemory(Protocol):
-    """A host's own memory: it receives every stored turn. The store stays the system of record."""
-
-    async def remember(self, turn: Turn) -> None: ...
 
 
 class AutonomousLearner:
@@ -82,54 +68,21 @@ class AutonomousLearner:
         self.events = EventBus()
         self.layout = HomeLayout(home, settings.paths, model_backups=model_backup_dir)
         self.store = store or open_store(settings.store.url or self.layout.database, settings.store)
-        self._host_memory = memory_service
         self._models = models
-        self._compose()
-        self._closed = False
-        self._starting = asyncio.Lock()
-        self._started = False
-        self._refresher: asyncio.Task[None] | None = None
-        self._served: set[str] = set()
-
-    def _compose(self) -> None:
-        settings = self.settings
-        self._worker = TrainingWorker()
-        registry = self._registry = ModelRegistry(self.store, self.layout)
-        self._serving = Serving(registry, self._models, recheck_s=settings.serving.refresh_s)
-        self._curator = Curator(self.store, settings, language=settings.training.language)
-        self._collector = ConversationMetadataCollector(
-            self.store, self.analyzer, settings, events=self.events
-        )
-        self._overview = Overview(self.store, registry, settings)
-        self._transfer = Transfer(
-            self.store, self._collector, self._curator, language=settings.training.language
-        )
-        deployer = Deployer(
-            self.store,
-            registry,
-            self._serving,
-            self.layout,
-            settings,
-            analyzer=self.analyzer,
+        ground = Ground(
+            settings=settings,
+            layout=self.layout,
+            store=self.store,
+            models=models,
+            analyzer=analyzer,
             events=self.events,
         )
-        self._cycle = LearningCycle(
-            Rooms(
-                store=self.store,
-                registry=registry,
-                curator=self._curator,
-                worker=self._worker,
-                validator=ModelValidator(settings),
-                deployer=deployer,
-                layout=self.layout,
-                settings=settings,
-                events=self.events,
-                base=BasePipeline(self.analyzer, self.layout, settings.training).spec,
-            )
-        )
-        self.training_pipeline = IncrementalTrainingPipeline(
-            self._cycle, deployer, self.store, registry, self._worker, start=self.start
-        )
+        self._rooms = rooms = assemble(ground, start=self.start)
+        self.training_pipeline = rooms.pipeline
+        self._host = HostNews(self.store, memory_service)
+        self._following = Following(rooms.serving, rooms.cycle, models, settings.serving)
+        self._starting = asyncio.Lock()
+        self._started = self._closed = False
 
     # Settings --------------------------------------------------------------------------------
 
@@ -177,8 +130,8 @@ class AutonomousLearner:
             await call_in_executor(self._make_home)
             await self.store.start()
             for tenant_id in await self.store.tenants():
-                await self._cycle.recover(tenant_id)
-            self._refresher = asyncio.create_task(self._follow_champions())
+                await self._rooms.cycle.recover(tenant_id)
+            self._following.start()
             self._started = True
 
     def _make_home(self) -> None:
@@ -195,30 +148,13 @@ class AutonomousLearner:
         if self._closed:
             return
         self._closed = True
-        if self._refresher is not None:
-            self._refresher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._refresher
+        await self._following.close()
         try:
-            await self._worker.close()
-            await self._cycle.settle()
+            await self._rooms.worker.close()
+            await self._rooms.cycle.settle()
         finally:
             await self.store.close()
             self._models.close()
-
-    async def _follow_champions(self) -> None:
-        """Another process may deploy, roll back or die in a cycle: notice it, serve what the row says."""
-        while True:
-            await asyncio.sleep(self.settings.serving.refresh_s)
-            for tenant_id in list(self._served):
-                if self._models.peek(tenant_id) is None:  # gave way to others: its next request loads it
-                    self._served.discard(tenant_id)
-                    continue
-                try:
-                    await self._serving.refresh(tenant_id)
-                    await self._cycle.recover(tenant_id)
-                except Exception:  # whatever it is, following goes on: the next round may be well again
-                    logger.exception("could not look after the champion of %r", tenant_id)
 
     # Conversations ---------------------------------------------------------------------------
 
@@ -240,7 +176,7 @@ class AutonomousLearner:
         InvalidInput, with nothing stored.
         """
         await self._serve(tenant_id)
-        metadata = await self._collector.collect(
+        metadata = await self._rooms.collector.collect(
             tenant_id,
             user_text,
             assistant_response,
@@ -250,7 +186,7 @@ class AutonomousLearner:
             turn_id=turn_id,
             occurred_at=occurred_at,
         )
-        await self._tell_host(tenant_id, metadata.turn_id)
+        await self._host.tell(tenant_id, metadata.turn_id)
         return metadata
 
     async def add_feedback(
@@ -258,8 +194,8 @@ class AutonomousLearner:
     ) -> ConversationMetadata:
         """Merge feedback that came later into a stored turn. Raises UnknownTurn, InvalidInput."""
         await self.start()
-        metadata = await self._collector.add_feedback(tenant_id, turn_id, feedback)
-        await self._tell_host(tenant_id, turn_id)
+        metadata = await self._rooms.collector.add_feedback(tenant_id, turn_id, feedback)
+        await self._host.tell(tenant_id, turn_id)
         return metadata
 
     async def analyze(self, tenant_id: str, text: str) -> Analysis:
@@ -280,19 +216,7 @@ class AutonomousLearner:
         check_id(tenant_id, "tenant_id")
         if self._closed or not self._started:
             await self.start()
-        if await self._serving.ensure(tenant_id) is not None:
-            self._served.add(tenant_id)
-
-    async def _tell_host(self, tenant_id: str, turn_id: str) -> None:
-        if self._host_memory is None:
-            return
-        turn = await self.store.get_turn(tenant_id, turn_id)
-        if turn is None:
-            return
-        try:
-            await self._host_memory.remember(turn)
-        except Exception:  # a host's memory is foreign code: the turn is safe in the store
-            logger.exception("the host's memory failed on turn %s", turn_id)
+        await self._following.serve(tenant_id)
 
     # Learning --------------------------------------------------------------------------------
 
@@ -308,7 +232,7 @@ class AutonomousLearner:
         check_mode(mode)
         await self.start()
         if isinstance(examples, (str, Path)):
-            report = await self._transfer.ingest(tenant_id, Path(examples))
+            report = await self._rooms.transfer.ingest(tenant_id, Path(examples))
             for line in report.skipped:
                 logger.warning("%s line %d was skipped: %s", report.path, line.line, line.reason)
         else:
@@ -318,13 +242,13 @@ class AutonomousLearner:
     async def _learn(
         self, tenant_id: str, *, mode: RequestedMode, force: bool, reason: str | None
     ) -> LearningCycleResult:
-        result = await self._cycle.run(tenant_id, mode=mode, force=force, reason=reason)
+        result = await self._rooms.cycle.run(tenant_id, mode=mode, force=force, reason=reason)
         if not self._closed:
             await self._serve(tenant_id)
         return result
 
     async def _add_gold(self, tenant_id: str, examples: Iterable[LabelledText | Mapping[str, Any]]) -> None:
-        report = await self._curator.add_gold(tenant_id, examples)
+        report = await self._rooms.curator.add_gold(tenant_id, examples)
         if report.skipped:
             first = report.skipped[0]
             logger.warning(
@@ -346,7 +270,7 @@ class AutonomousLearner:
         UnknownTenant, StoreError; what is raised carries `backup_path`.
         """
         await self.start()
-        await self._overview.require(tenant_id)
+        await self._rooms.overview.require(tenant_id)
         return await self._learn(tenant_id, mode=mode, force=force_training, reason=reason)
 
     async def plan_learning_cycle(
@@ -354,13 +278,13 @@ class AutonomousLearner:
     ) -> LearningPlan:
         """What `trigger_learning_cycle` would do now; nothing is changed."""
         await self.start()
-        await self._overview.require(tenant_id)
-        return await self._cycle.plan(tenant_id, mode=mode, force=force_training)
+        await self._rooms.overview.require(tenant_id)
+        return await self._rooms.cycle.plan(tenant_id, mode=mode, force=force_training)
 
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make an earlier version live again: `version`, or the one before. Raises UnknownVersion."""
         await self.start()
-        await self._overview.require(tenant_id)
+        await self._rooms.overview.require(tenant_id)
         return await self.training_pipeline.rollback(tenant_id, version)
 
     # Looking ---------------------------------------------------------------------------------
@@ -368,25 +292,25 @@ class AutonomousLearner:
     async def status(self, tenant_id: str) -> TenantStatus:
         """What the engineer on call wants to see first. Raises UnknownTenant."""
         await self.start()
-        return await self._overview.status(tenant_id)
+        return await self._rooms.overview.status(tenant_id)
 
     async def get_learning_metrics(self, tenant_id: str | None = None) -> LearningMetrics:
         """Counts over cycles; without a tenant over all of them, the operator's view, no content."""
         await self.start()
-        return await self._overview.metrics(tenant_id)
+        return await self._rooms.overview.metrics(tenant_id)
 
     async def history(self, tenant_id: str, *, limit: int = 20) -> tuple[LearningCycleResult, ...]:
         """The newest cycles and rollbacks, newest first. Raises UnknownTenant."""
         await self.start()
-        await self._overview.require(tenant_id)
+        await self._rooms.overview.require(tenant_id)
         rows = await self.store.cycles(tenant_id, limit=limit)
         return tuple(row.result for row in rows if row.result is not None)
 
     async def versions(self, tenant_id: str, *, limit: int = 100) -> Sequence[ModelVersion]:
         """The versions, newest first. Raises UnknownTenant."""
         await self.start()
-        await self._overview.require(tenant_id)
-        return await self._registry.versions(tenant_id, limit=limit)
+        await self._rooms.overview.require(tenant_id)
+        return await self._rooms.registry.versions(tenant_id, limit=limit)
 
     async def tenants(self) -> Sequence[str]:
         """All tenants of this store."""
@@ -408,10 +332,10 @@ class AutonomousLearner:
         """
         await self._serve(tenant_id)
         where = Path(source) if isinstance(source, str) else source
-        return await self._transfer.ingest(tenant_id, where, on_lines=on_lines)
+        return await self._rooms.transfer.ingest(tenant_id, where, on_lines=on_lines)
 
     async def export(self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples") -> int:
         """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`); returns how many."""
         await self.start()
-        await self._overview.require(tenant_id)
-        return await self._transfer.export(tenant_id, Path(path), kind=kind)
+        await self._rooms.overview.require(tenant_id)
+        return await self._rooms.transfer.export(tenant_id, Path(path), kind=kind)

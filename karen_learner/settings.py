@@ -128,6 +128,7 @@ class TrainingSettings(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     min_updates: Annotated[int, Field(ge=0)]
     patience: Count
+    time_limit_s: Seconds
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     pipeline: str
 

@@ -273,7 +273,7 @@ async def test_trigger_learning_cycle_learns_from_corrections(learner: Autonomou
     assert result.backup_path is not None
     assert result.backup_path.is_file()
     assert result.started_at <= datetime.now(timezone.utc)
-    assert result.duration_s > 0
+    assert set(result.stage_seconds) >= {"curating", "training", "validating"}
     if result.status == "deployed":
         assert result.model_improved
         assert result.model_version != before

@@ -79,11 +79,13 @@ async def test_texts_that_cannot_be_used(
     await unchanged(collect(acme, user_text=text), InvalidInput, match)
     for call in (acme.analyze(ACME, text), acme.analyze_many(ACME, ["fine", text])):
         await unchanged(call, InvalidInput, match.removeprefix("user_text "))
+    assert (await acme.status(ACME)).counts.turns == 0
 
 
 @pytest.mark.parametrize("response", [None, 3, "x" * 200_001])
 async def test_answers_that_cannot_be_used(acme: AutonomousLearner, unchanged: Any, response: Any) -> None:
     await unchanged(collect(acme, assistant_response=response), InvalidInput, "assistant_response")
+    assert (await acme.status(ACME)).counts.turns == 0
 
 
 async def test_an_answer_may_be_empty(acme: AutonomousLearner) -> None:
@@ -157,6 +159,9 @@ async def test_feedback_that_cannot_be_used(
     await unchanged(collect(acme, user_feedback=feedback), InvalidInput, match)
     await unchanged(collect(acme, user_feedback=feedback, turn_id=turn.turn_id), InvalidInput, match)
     await unchanged(acme.add_feedback(ACME, turn.turn_id, feedback), InvalidInput, match)
+    stored = await acme.store.get_turn(ACME, turn.turn_id)
+    assert stored is not None
+    assert stored.feedback is None
 
 
 async def test_feedback_for_what_is_not_there(acme: AutonomousLearner, unchanged: Any) -> None:
@@ -165,6 +170,7 @@ async def test_feedback_for_what_is_not_there(acme: AutonomousLearner, unchanged
     for tenant_id, turn_id in ((ACME, "no such turn"), ("globex", turn.turn_id), ("nobody", "x")):
         await unchanged(acme.add_feedback(tenant_id, turn_id, said), UnknownTurn)
     await unchanged(acme.add_feedback(ACME, turn.turn_id, None), InvalidInput)  # type: ignore[arg-type]
+    assert (await acme.status(ACME)).counts.with_feedback == 0
 
 
 async def test_labels_nobody_declared_are_kept_and_never_trained_on(acme: AutonomousLearner) -> None:
@@ -210,6 +216,8 @@ async def test_ids_that_cannot_be_used(
     acme: AutonomousLearner, unchanged: Any, name: str, value: Any
 ) -> None:
     await unchanged(collect(acme, **{name: value}), InvalidInput, name)
+    assert await acme.tenants() == [ACME]
+    assert (await acme.status(ACME)).counts.turns == 0
 
 
 async def test_ids_may_look_like_paths(acme: AutonomousLearner) -> None:
@@ -262,6 +270,7 @@ async def test_a_tenant_that_cannot_be_is_refused_everywhere(
         acme.export(tenant_id, tmp_path / "out.jsonl"),
     ):
         await unchanged(call, (InvalidInput, UnknownTenant))  # type: ignore[arg-type]
+    assert await acme.tenants() == [ACME]
 
 
 async def test_an_unknown_tenant_is_told_and_not_made(
@@ -287,6 +296,7 @@ async def test_an_unknown_tenant_is_told_and_not_made(
 async def test_a_moment_without_a_time_zone_is_refused(acme: AutonomousLearner, unchanged: Any) -> None:
     await unchanged(collect(acme, occurred_at=datetime(2026, 1, 1)), InvalidInput, "time zone")
     await unchanged(collect(acme, occurred_at="yesterday"), InvalidInput, "datetime")
+    assert (await acme.status(ACME)).counts.turns == 0
 
 
 # Gold and files -----------------------------------------------------------------------------------
@@ -322,14 +332,17 @@ async def test_one_label_for_two_tasks_is_refused_with_nothing_stored(
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for call in (acme.bootstrap(ACME, rows), acme.bootstrap(ACME, path), acme.ingest(ACME, path)):
         await unchanged(call, LabelCollision, "'positive'")
+    assert "positive" not in (await acme.status(ACME)).labels["intent"]
 
 
 async def test_files_that_cannot_be_imported(acme: AutonomousLearner, unchanged: Any, tmp_path: Path) -> None:
+    before = (await acme.status(ACME)).counts
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "text.spacy").write_text("no DocBin")
     for name in ("picture.png", "text.spacy", "missing.jsonl", "."):
         await unchanged(acme.ingest(ACME, tmp_path / name), ImportFormatError)
         await unchanged(acme.bootstrap(ACME, tmp_path / name), ImportFormatError)
+    assert (await acme.status(ACME)).counts == before
 
 
 async def test_exports_that_cannot_be_written(
@@ -399,11 +412,15 @@ async def test_the_pipeline_starts_on_first_use(make_learner: MakeLearner) -> No
     learner = make_learner()
     with pytest.raises(UnknownVersion):
         await learner.training_pipeline.rollback(ACME)
+    assert await learner.tenants() == [ACME]
     await learner.close()
 
 
 async def test_a_learner_that_was_never_started_can_be_closed(make_learner: MakeLearner) -> None:
-    await make_learner().close()
+    learner = make_learner()
+    await learner.close()
+    with pytest.raises(LearnerClosed):
+        await learner.start()
 
 
 # The database -----------------------------------------------------------------------------------

@@ -241,6 +241,47 @@ async def test_harm_is_rejected_and_the_second_time_quarantined(make_learner: Ma
         assert rubbish(learner) == []
 
 
+async def test_what_was_relabelled_during_a_cycle_is_not_learned_by_it(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    await teach_songs(acme, tmp_path)
+    path = tmp_path / "singing.jsonl"
+    trained_on = {one.text: one async for one in acme.store.examples(ACME, state="pending", split="train")}
+    relabelled = next(song for song in SONGS if f"play some {song} music" in trained_on)
+    text = f"play some {relabelled} music"
+    path.write_text(json.dumps({"text": text, "intent": "singing"}) + "\n")
+
+    async def relabel(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.stage == "deploying":
+            await acme.ingest(ACME, path)
+
+    acme.events.subscribe(relabel)
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "deployed", result.error_message
+    waiting = [one async for one in acme.store.examples(ACME, state="pending", split="train")]
+    assert [(one.text, one.intent) for one in waiting] == [(text, "singing")]
+    learned = [one async for one in acme.store.examples(ACME, state="learned")]
+    assert {one.intent for one in learned if one.text in trained_on} == {"music"}
+
+
+async def test_what_an_undone_version_learned_waits_for_the_next_cycle(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    before = await acme.status(ACME)
+    await teach_songs(acme, tmp_path)
+    first = await acme.trigger_learning_cycle(ACME)
+    assert first.status == "deployed", first.error_message
+    assert (await acme.status(ACME)).counts.pending_train == 0
+    await acme.rollback(ACME)
+    after = await acme.status(ACME)
+    assert after.champion == before.champion
+    assert after.counts.pending_train == first.training_examples
+    assert after.counts.examples["learned"] == before.counts.examples["learned"]
+    again = await acme.trigger_learning_cycle(ACME)
+    assert (again.status, again.training_examples) == ("deployed", first.training_examples)
+    assert (await acme.analyze(ACME, "play some jazz music")).intent == "music"
+
+
 async def test_damage_on_the_disk_is_not_learned_on_from(acme: AutonomousLearner, tmp_path: Path) -> None:
     champion = await champion_of(acme)
     await acme.analyze(ACME, "the model is live, and its files are not read again")
@@ -312,6 +353,27 @@ async def test_a_killed_worker_fails_the_cycle_and_harms_nothing(
     assert again.status == "deployed", again.error_message
     metrics = await acme.get_learning_metrics(ACME)
     assert (metrics.failed_cycles, metrics.successful_cycles) == (1, 2)
+
+
+async def test_a_worker_that_hangs_fails_the_cycle_and_the_next_one_runs(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+    await acme.training_pipeline.warm_up()
+
+    def hang() -> None:
+        os.kill(acme.training_pipeline.worker_pid or 0, signal.SIGSTOP)
+
+    on(acme, StageStarted, hang, stage="training")
+    acme.training_config.time_limit_s = 2.0
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "failed"
+    assert "training.time_limit_s, which is 2 seconds" in (result.error_message or "")
+    assert await champion_of(acme) == before
+    assert rubbish(acme) == []
+    acme.training_config.time_limit_s = 600.0
+    assert (await acme.trigger_learning_cycle(ACME)).status == "deployed"
 
 
 async def test_a_bug_in_a_stage_is_a_failed_cycle(
@@ -464,11 +526,12 @@ async def test_a_cycle_survives_kill_9(
 
 async def test_kill_9_of_a_process_holds_no_other_back(taught_home: Path, make_learner: MakeLearner) -> None:
     """The lease of a dead process of this host is free at once, not after its time."""
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE)
+    script = "import os; from karen_learner.memory import owner_of; print(owner_of(os.getpid()))"
+    dead = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     with closing(sqlite3.connect(taught_home / "karen.db")) as connection, connection:
         connection.execute(
             "UPDATE leases SET owner = ?, expires_at = expires_at + 3600000000",
-            (f"{os.uname().nodename}/{int(dead.stdout)}/x",),
+            (dead.stdout.strip(),),
         )
     async with make_learner() as learner:
         result = await learner.trigger_learning_cycle(ACME)

@@ -41,11 +41,6 @@ class MicroBatcher(Generic[T, R]):
         self._queue: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
-    @property
-    def waiting(self) -> int:
-        """How many items wait for their batch."""
-        return len(self._queue)
-
     async def submit(self, item: T) -> R:
         """The result of `handle` for this item."""
         await self._room.acquire()

@@ -171,19 +171,19 @@ def _tallies(metrics: LearningMetrics) -> list[tuple[str, object]]:
 
 
 def versions(found: Sequence[ModelVersion], champion: str | None) -> RenderableType:
-    """The versions, newest first; the live one is marked."""
+    """The versions, newest first; the live one is marked, and those that were removed."""
     tasks = ["accuracy", "intent_accuracy", "sentiment_accuracy", "entity_accuracy"]
     made = table("", "version", "made", "parent", "accuracy", "intent", "sentiment", "entities", "backup")
     for version in found:
-        is_live = version.version == champion
+        live, removed = text("live", "bold green"), text("removed", "dim")
         row(
             made,
-            text("live", "bold green") if is_live else "",
+            live if version.version == champion else removed if version.removed else "",
             version.version,
             moment(version.created_at),
             version.parent,
             *(score(version.scores.get(task)) for task in tasks),
-            version.backup_path,
+            None if version.removed else version.backup_path,
         )
     return made
 

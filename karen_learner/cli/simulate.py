@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import RenderableType
@@ -17,6 +17,24 @@ from karen_learner.cli.invocation import Invocation
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.progress import learning_progress
+from karen_learner.cli.scenario_options import (
+    CorrectionRate,
+    Cycles,
+    Every,
+    KeptHome,
+    Limit,
+    ModeOption,
+    Noise,
+    Plot,
+    RatingRate,
+    Refitted,
+    Save,
+    Seed,
+    Shots,
+    TestFile,
+    TrainFile,
+    Users,
+)
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
@@ -30,58 +48,22 @@ TENANT = "simulation"
 @with_common_options
 def simulate(
     invocation: Invocation,
-    train: Annotated[
-        Path,
-        typer.Argument(
-            help="Labelled texts (.jsonl), or a folder with train.jsonl and test.jsonl.", exists=True
-        ),
-    ],
-    test: Annotated[
-        Path | None,
-        typer.Argument(help="The texts to judge by; never learned from.", exists=True, dir_okay=False),
-    ] = None,
-    shots: Annotated[int, typer.Option(help="Gold texts of each label for the bootstrap.", min=2)] = 10,
-    correction_rate: Annotated[
-        float, typer.Option(help="Share of the wrong answers that users correct.", min=0, max=1)
-    ] = 0.3,
-    rating_rate: Annotated[
-        float, typer.Option(help="Share of the answers that users rate.", min=0, max=1)
-    ] = 0.3,
-    noise: Annotated[float, typer.Option(help="Share of the feedback that is mistaken.", min=0, max=1)] = 0.0,
-    users: Annotated[int, typer.Option(help="How many users speak, of unequal activity.", min=1)] = 50,
-    cycles: Annotated[
-        int | None,
-        typer.Option(help="Learning cycles over the stream. Default: 10.", min=1, show_default=False),
-    ] = None,
-    every: Annotated[
-        int | None,
-        typer.Option(help="A cycle every so many turns, instead of --cycles.", min=1, show_default=False),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="At most so many turns.", min=1, show_default=False)
-    ] = None,
-    mode: Annotated[Mode, typer.Option(help="How cycles train.")] = Mode.auto,
-    seed: Annotated[int, typer.Option(help="Draws the shots, the order and what users do.")] = 0,
-    keep_home: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep everything in this new folder.", metavar="DIR", file_okay=False, show_default=False
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw a picture (.png, .svg, .pdf).", metavar="FILE", show_default=False),
-    ] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write what --json shows to a file as well.",
-            metavar="FILE",
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
-    refit: Annotated[bool, typer.Option(help="Compare with training from scratch at the end.")] = True,
+    train: TrainFile,
+    test: TestFile = None,
+    shots: Shots = 10,
+    correction_rate: CorrectionRate = 0.3,
+    rating_rate: RatingRate = 0.3,
+    noise: Noise = 0.0,
+    users: Users = 50,
+    cycles: Cycles = None,
+    every: Every = None,
+    limit: Limit = None,
+    mode: ModeOption = Mode.auto,
+    seed: Seed = 0,
+    keep_home: KeptHome = None,
+    plot: Plot = None,
+    save: Save = None,
+    refit: Refitted = True,
 ) -> int:
     """Let labelled texts stand in for users: bootstrap from a few, the others arrive as conversations.
 
@@ -90,8 +72,7 @@ def simulate(
     and --set; everything is stored in a temporary home.
     """
     from karen_learner.simulation import Habits, Scenario, read_corpus
-    from karen_learner.simulation.homes import fresh_home, isolated
-    from karen_learner.simulation.plot import draw, require_plotting
+    from karen_learner.simulation.plot import require_plotting
 
     if cycles is not None and every is not None:
         raise typer.BadParameter("give --cycles or --every, not both")
@@ -101,17 +82,28 @@ def simulate(
         shots=shots, habits=Habits(correction_rate=correction_rate, rating_rate=rating_rate, noise=noise),
         users=users, cycles=cycles, every=every, limit=limit, mode=mode.value, seed=seed,
     )  # fmt: skip
-    corpus = read_corpus(train, test)
+    run = _Run(invocation.output, read_corpus(train, test), scenario)
+    _play(run, invocation, keep_home=keep_home, with_refit=refit)
+    _leave_behind(run, plot=plot, save=save)
+    run.conclude(keep_home, plot)
+    return ExitCode.OK
+
+
+def _play(run: _Run, invocation: Invocation, *, keep_home: Path | None, with_refit: bool) -> None:
+    from karen_learner.simulation.homes import fresh_home, isolated
+
     settings = isolated(invocation.settings())
     with fresh_home(keep_home) as home:
-        run = _Run(invocation.output, corpus, scenario)
-        asyncio.run(run.play(home, settings, with_refit=refit))
+        asyncio.run(run.play(home, settings, with_refit=with_refit))
+
+
+def _leave_behind(run: _Run, *, plot: Path | None, save: Path | None) -> None:
+    from karen_learner.simulation.plot import draw
+
     if plot is not None:
         draw(run.steps, run.refit, plot)
     if save is not None:
         run.save(save)
-    run.conclude(keep_home, plot)
-    return ExitCode.OK
 
 
 class _Run:

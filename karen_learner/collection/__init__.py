@@ -2,12 +2,15 @@
 
 import karen_learner.collection.formats  # noqa: F401 - registers the importers that are shipped
 from karen_learner.collection.collector import ConversationMetadataCollector
+from karen_learner.collection.hosts import HostMemory, HostNews
 from karen_learner.collection.imported import ImportedLine, TurnInput, imported_line
 from karen_learner.collection.importers import aiter_records, iter_records, known_suffixes, register_importer
 from karen_learner.collection.turns import parse_feedback
 
 __all__ = [
     "ConversationMetadataCollector",
+    "HostMemory",
+    "HostNews",
     "ImportedLine",
     "TurnInput",
     "aiter_records",

@@ -1,8 +1,13 @@
-"""Importers by suffix: each reads one kind of file, line by line, and never stops at a bad one."""
+"""Importers by suffix: each reads one kind of file, line by line, and never stops at a bad one.
+
+Another package adds one by an entry point in the group `karen_learner.importers`, named like the suffix
+(`txt = "package.module:read_txt"`); a program by `register_importer`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.metadata import EntryPoint, entry_points
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from karen_learner.errors import ImportFormatError
 Importer = Callable[[Path], Iterator[ImportedLine]]
 """Reads a file as a stream. Raises ImportFormatError or OSError only if the file as a whole is unusable."""
 
+ENTRY_POINTS = "karen_learner.importers"
 LINES_AT_A_TIME = 500
 
 _importers: dict[str, Importer] = {}
@@ -35,7 +41,27 @@ def register_importer(suffix: str) -> Callable[[Importer], Importer]:
 
 def known_suffixes() -> tuple[str, ...]:
     """The suffixes for which there is an importer."""
-    return tuple(sorted(_importers))
+    return tuple(sorted({*_importers, *_offered()}))
+
+
+def _offered() -> dict[str, EntryPoint]:
+    """What installed packages bring, by suffix."""
+    return {f".{entry.name}": entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def _importer(suffix: str) -> Importer | None:
+    if suffix in _importers:
+        return _importers[suffix]
+    entry = _offered().get(suffix)
+    if entry is None:
+        return None
+    try:
+        importer: Importer = entry.load()
+    except Exception as error:
+        raise ImportFormatError(
+            f"the importer {entry.value!r} for {suffix} cannot be used: {error}"
+        ) from error
+    return importer
 
 
 def iter_records(path: Path | str) -> Iterator[ImportedLine]:
@@ -45,7 +71,7 @@ def iter_records(path: Path | str) -> Iterator[ImportedLine]:
     is not there, and while reading for one that cannot be read at all.
     """
     path = Path(path)
-    importer = _importers.get(path.suffix.lower())
+    importer = _importer(path.suffix.lower())
     if importer is None:
         known = ", ".join(known_suffixes())
         raise ImportFormatError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 
 from karen_learner.records import Example
 
@@ -77,13 +77,5 @@ async def balanced(examples: AsyncIterable[Example], limit: int) -> list[Example
     """Up to `limit` of the examples, balanced over their strata."""
     selection = BalancedSelection(limit)
     async for example in examples:
-        selection.add(example)
-    return selection.picks()
-
-
-def balanced_of(examples: Iterable[Example], limit: int) -> list[Example]:
-    """`balanced` for what is in memory already."""
-    selection = BalancedSelection(limit)
-    for example in examples:
         selection.add(example)
     return selection.picks()

@@ -7,6 +7,7 @@ import inspect
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from karen_learner.curation.balance import BalancedSelection, balanced
@@ -14,12 +15,12 @@ from karen_learner.curation.batches import batches
 from karen_learner.curation.candidates import UNKNOWN_LABEL, Schema, Unusable, candidate, problem
 from karen_learner.curation.gold import GoldIntake, GoldReport
 from karen_learner.curation.keys import example_id, text_key
-from karen_learner.curation.merge import Ledger
-from karen_learner.curation.pages import USABLE, open_ledger, placed, split_rules, usable_strata
+from karen_learner.curation.merge import Fate, Ledger
+from karen_learner.curation.pages import USABLE, settle, split_rules, usable_strata
 from karen_learner.curation.replay import sample_replay
 from karen_learner.curation.spans import TokenAligner
 from karen_learner.curation.splits import spread_shares
-from karen_learner.memory.contract import CurationOutcome, MemoryStore
+from karen_learner.memory.contract import MemoryStore
 from karen_learner.records import (
     CurationCounts,
     CycleMode,
@@ -49,8 +50,8 @@ class Curator:
     """Curates the turns of tenants, takes in gold and selects what to learn.
 
     The tokenizer of `language` (default: that of the training settings) decides which entity spans can
-    be learned. Writes of one tenant are made one after the other within this object; between processes
-    the caller's lease has to see to it.
+    be learned. Writes of one tenant are made one after the other within this object. Between processes,
+    a page whose ground another has changed is decided anew (see `pages.settle`).
     """
 
     def __init__(self, store: MemoryStore, settings: Settings, *, language: str | None = None) -> None:
@@ -81,14 +82,15 @@ class Curator:
         self, tenant_id: str, page: Sequence[Turn], schema: Schema, token: int | None
     ) -> CurationCounts:
         readings = await self._read(page, schema)
-        ledger = await open_ledger(self._store, tenant_id, (key for _, key, _ in readings))
-        counts = await asyncio.to_thread(_heard, ledger, readings)
-        outcome = CurationOutcome(
-            upserts=await placed(self._store, tenant_id, ledger, self._settings),
+        return await settle(
+            self._store,
+            tenant_id,
+            [key for _, key, _ in readings],
+            lambda ledger: _heard(ledger, readings),
+            self._settings,
             curated_turns=[turn.seq for turn in page if turn.seq is not None],
+            token=token,
         )
-        await self._store.save_curation(tenant_id, outcome, token=token)
-        return counts
 
     async def preview(self, tenant_id: str) -> CurationCounts:
         """What `curate` would count now, with nothing written."""
@@ -131,33 +133,38 @@ class Curator:
     ) -> GoldReport:
         """Take in labelled texts that are known to be right, and declare their labels.
 
-        Everything is read and checked before anything is written. Feedback that was quarantined for a
-        label declared now is heard again. Raises LabelCollision if one label would stand for an intent
-        and for a sentiment.
+        Everything is read and checked before anything is written; a slow stream holds nobody up. Needs
+        no lease: gold may come in beside a cycle. Feedback that was quarantined for a label declared now
+        is heard again. Raises LabelCollision if one label would stand for an intent and for a sentiment.
         """
-        async with self._writing[tenant_id]:
-            schema = await self._store.labels(tenant_id)
-            intake = GoldIntake(self._settings, self._aligner, source=source)
-            with intake:
-                await intake.read(records)
-                intake.check_labels(schema)
-                new_labels = intake.new_labels(schema)
-                if intake.labels:
-                    await self._store.declare_labels(tenant_id, intake.labels)
-                report = await self._store_gold(tenant_id, intake)
-            if new_labels:
-                await self._hear_again(tenant_id)
-            return report
+        with GoldIntake(self._settings, self._aligner, source=source) as intake:
+            await intake.read(records)
+            async with self._writing[tenant_id]:
+                return await self._take_in(tenant_id, intake)
+
+    async def _take_in(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
+        schema = await self._store.labels(tenant_id)
+        intake.check_labels(schema)
+        if intake.labels:
+            await self._store.declare_labels(tenant_id, intake.labels)
+        report = await self._store_gold(tenant_id, intake)
+        if intake.new_labels(schema):
+            await self._hear_again(tenant_id)
+        return report
 
     async def _store_gold(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
         rules = split_rules(self._settings, await usable_strata(self._store, tenant_id))
         shares = spread_shares(intake.strata, rules)
         added = merged = 0
         async for page in intake.pages():
-            ledger = await open_ledger(self._store, tenant_id, (example.key for example in page))
-            fates = await asyncio.to_thread(ledger.receive_all, page)
-            upserts = await placed(self._store, tenant_id, ledger, self._settings, shares=shares)
-            await self._store.save_curation(tenant_id, CurationOutcome(upserts=upserts))
+            fates = await settle(
+                self._store,
+                tenant_id,
+                [example.key for example in page],
+                partial(_received, page),
+                self._settings,
+                shares=shares,
+            )
             added += fates.count("accepted")
             merged += fates.count("merged")
         return intake.report(added=added, merged=merged)
@@ -170,12 +177,13 @@ class Curator:
             released = await asyncio.to_thread(self._releasable, page, schema)
             if not released:
                 continue
-            ledger = await open_ledger(self._store, tenant_id, (text_key(row.text) for row in released))
-            for row in released:
-                ledger.settle(row)
-                ledger.receive(row.model_copy(update=_as_newcomer(row)))
-            upserts = await placed(self._store, tenant_id, ledger, self._settings)
-            await self._store.save_curation(tenant_id, CurationOutcome(upserts=upserts))
+            await settle(
+                self._store,
+                tenant_id,
+                [text_key(row.text) for row in released],
+                partial(_heard_again, released),
+                self._settings,
+            )
 
     def _releasable(self, page: Sequence[Example], schema: Schema) -> list[Example]:
         unknown = (row for row in page if (row.reason or "").startswith(UNKNOWN_LABEL) and row.text)
@@ -243,6 +251,18 @@ def _heard(ledger: Ledger, readings: Iterable[tuple[str, str, Reading]]) -> Cura
             ledger.withdraw(key, turn_id)
             fates[reading] += 1
     return CurationCounts(turns=fates.total(), **fates)
+
+
+def _received(page: Sequence[Example], ledger: Ledger) -> list[Fate]:
+    return ledger.receive_all(page)
+
+
+def _heard_again(rows: Iterable[Example], ledger: Ledger) -> None:
+    """Let the words of quarantined rows be heard as if they came in now, as far as they still stand."""
+    for row in rows:
+        if ledger.stores(row):
+            ledger.settle(row)
+            ledger.receive(row.model_copy(update=_as_newcomer(row)))
 
 
 def _sum(one: CurationCounts, other: CurationCounts) -> CurationCounts:

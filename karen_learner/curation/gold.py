@@ -150,10 +150,7 @@ class GoldIntake:
         """Raise LabelCollision if a label would be an intent and a sentiment."""
         both = _all(schema, self._labels, "intent") & _all(schema, self._labels, "sentiment")
         if both:
-            names = ", ".join(map(repr, sorted(both)[:5]))
-            raise LabelCollision(
-                f"{names} would be an intent and a sentiment: both write `doc.cats`; rename one of the two"
-            )
+            raise LabelCollision.between(both)
 
     # Storing ---------------------------------------------------------------------------------
 

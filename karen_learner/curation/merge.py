@@ -235,6 +235,10 @@ class Ledger:
         if standing is not None:
             self._put(key, withdrawn(standing, turn_id))
 
+    def stores(self, row: Example) -> bool:
+        """Whether the store has the row just like this."""
+        return self._stored.get(row.key) == row
+
     def settle(self, row: Example) -> None:
         """A rival's row has been read anew: it has nothing more to say by itself."""
         self._rows[row.key] = _dead(row)

@@ -1,27 +1,52 @@
-"""One page of words on texts against the store: read the standings, hear the words, place what is new."""
+"""One page of words on texts against the store: read what stands, hear the words, place what is new."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import TypeVar
 
 from karen_learner.curation.merge import Ledger
 from karen_learner.curation.splits import Shares, SplitRules, Strata, assign_splits, may_be_held_out
-from karen_learner.memory.contract import MemoryStore
+from karen_learner.memory.contract import Basis, CurationOutcome, MemoryStore
 from karen_learner.records import Example, ExampleState, Split
 from karen_learner.settings import Settings
+
+T = TypeVar("T")
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "holdout")
 USABLE: tuple[ExampleState, ...] = ("pending", "learned")
 _HELD_OUT = {"split": "holdout"}
 
 
-async def open_ledger(store: MemoryStore, tenant_id: str, keys: Iterable[str]) -> Ledger:
-    """The standings of the texts with these keys."""
+async def settle(
+    store: MemoryStore,
+    tenant_id: str,
+    keys: Iterable[str],
+    decide: Callable[[Ledger], T],
+    settings: Settings,
+    *,
+    shares: Shares | None = None,
+    curated_turns: Sequence[int] = (),
+    token: int | None = None,
+) -> T:
+    """Let `decide` enter what is to be said of the texts with these keys, and write what comes of it.
+
+    Whatever was changed meanwhile by others (another process takes in gold beside a cycle) is read and
+    decided on anew: `decide` may be called several times, in a thread, each time with a new ledger.
+    """
     wanted = Ledger.keys(keys)
-    return Ledger(await store.examples_by_key(tenant_id, wanted) if wanted else {})
+    while True:
+        found = await store.examples_by_key(tenant_id, wanted) if wanted else {}
+        ledger = Ledger(found)
+        decided = await asyncio.to_thread(decide, ledger)
+        upserts, splits = await placed(store, tenant_id, ledger, settings, shares=shares)
+        basis = Basis(examples={key: found.get(key) for key in wanted}, splits=splits)
+        outcome = CurationOutcome(upserts=upserts, curated_turns=curated_turns, basis=basis)
+        if await store.save_curation(tenant_id, outcome, token=token):
+            return decided
 
 
 async def usable_strata(store: MemoryStore, tenant_id: str) -> dict[Split, Strata]:
@@ -55,22 +80,25 @@ async def placed(
     settings: Settings,
     *,
     shares: Shares | None = None,
-) -> list[Example]:
-    """Every row that the page has changed, the new ones in the splits where they belong."""
+) -> tuple[list[Example], Mapping[str, Split | None]]:
+    """Every row that the page has changed, the new ones in the splits where they belong; and the splits
+    that the groups of the new ones had before."""
     born, altered = list(ledger.born()), list(ledger.altered())
     if not born and not altered:
-        return []
+        return [], {}
     stored = await usable_strata(store, tenant_id)
     rules = replace(split_rules(settings, stored), shares=shares or Shares())
     moved = _agreed_in_dev(altered, rules.holdout_room)
     rules = replace(rules, holdout_room=rules.holdout_room - len(moved))
     groups = sorted({example.group for example in born})
-    existing = dict(await store.splits_by_group(tenant_id, groups) if groups else {})
+    before = await store.splits_by_group(tenant_id, groups) if groups else {}
+    existing = dict(before)
     existing.update(dict.fromkeys(moved, "holdout"))
     kept = [
         example.model_copy(update=_HELD_OUT) if example.group in moved else example for example in altered
     ]
-    return kept + await asyncio.to_thread(assign_splits, born, existing=existing, stored=stored, rules=rules)
+    new = await asyncio.to_thread(assign_splits, born, existing=existing, stored=stored, rules=rules)
+    return kept + new, {group: before.get(group) for group in groups}
 
 
 def _agreed_in_dev(altered: Iterable[Example], room: int) -> set[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -24,6 +22,7 @@ from karen_learner.cycle.policy import (
 from karen_learner.cycle.stages import Rooms, Stages
 from karen_learner.errors import FencedOut, KarenLearnerError
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
+from karen_learner.memory import owner_of
 from karen_learner.records import (
     CycleMode,
     CycleRow,
@@ -46,7 +45,7 @@ class LearningCycle:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
         self._stages = Stages(rooms)
-        self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._owner = owner_of(os.getpid())
         self._running: dict[asyncio.Future[None], asyncio.Task[object] | None] = {}
 
     async def settle(self) -> None:

@@ -180,7 +180,7 @@ class Stages:
         assert course.selection is not None  # noqa: S101 - a verdict needs a selection
         await self._rooms.store.reject_examples(
             course.tenant_id,
-            [example.example_id for example in course.selection.new],
+            course.selection.new,
             harmful=verdict.harmful,
             token=course.lease.token,
         )
@@ -205,7 +205,7 @@ class Stages:
         )
         return await self._rooms.deployer.promote(
             candidate,
-            learned=[example.example_id for example in selection.new],
+            learned=selection.new,
             replayed=[example.example_id for example in selection.replay],
             token=course.lease.token,
         )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.analysis import Analyzer
 from karen_learner.deployment.serving import Serving
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError, UnknownVersion
 from karen_learner.events import EventBus, ModelDeployed, ModelRolledBack
@@ -26,10 +24,8 @@ from karen_learner.models.versions import (
     verify,
     version_name,
 )
-from karen_learner.records import CycleMode, ModelVersion, Task, ValidationResult, utc_now
+from karen_learner.records import CycleMode, Example, ModelVersion, Task, ValidationResult, utc_now
 from karen_learner.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -59,7 +55,6 @@ class Deployer:
         layout: HomeLayout,
         settings: Settings,
         *,
-        analyzer: Analyzer,
         events: EventBus,
     ) -> None:
         self._store = store
@@ -67,14 +62,14 @@ class Deployer:
         self._serving = serving
         self._layout = layout
         self._settings = settings
-        self._analyzer = analyzer
         self._events = events
 
     async def promote(
-        self, candidate: Candidate, *, learned: Sequence[str], replayed: Sequence[str], token: int
+        self, candidate: Candidate, *, learned: Sequence[Example], replayed: Sequence[str], token: int
     ) -> ModelVersion:
         """Seal, back up, load, and only then switch the row and swap the live model.
 
+        `learned` are examples as they were trained on, `replayed` the ids of those known before.
         Whatever fails before the row is switched leaves the champion as it was. Raises
         DeploymentError (the champion was changed meanwhile), FencedOut or ModelError.
         """
@@ -130,7 +125,7 @@ class Deployer:
         )
 
     async def _announce(self, version: ModelVersion, previous: str | None) -> None:
-        await self._tell_analyzer(version)
+        await self._serving.announce(version)
         await self._events.publish(
             ModelDeployed(
                 tenant_id=version.tenant_id,
@@ -140,17 +135,12 @@ class Deployer:
             )
         )
 
-    async def _tell_analyzer(self, version: ModelVersion) -> None:
-        try:
-            await self._analyzer.on_deployed(version.version, version.path)
-        except Exception:  # a host's analyzer is foreign code: the deployment stands without it
-            logger.exception("the analyzer failed on the deployment of %s", version.version)
-
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make an earlier version the champion again: `version`, or the champion's parent.
 
-        A damaged version is restored from its backup first. Raises UnknownVersion, ModelError, or
-        DeploymentError when the champion was changed at the same moment.
+        A damaged version is restored from its backup first. What was learned in the versions that are
+        undone is pending again. Raises UnknownVersion, ModelError, or DeploymentError when the champion
+        was changed at the same moment.
         """
         champion = await self._registry.champion(tenant_id)
         target = await self._rollback_target(tenant_id, champion, version)
@@ -172,7 +162,7 @@ class Deployer:
                 "`karen-learner versions` and roll back again if it is still wanted"
             )
         self._serving.install(tenant_id, model)
-        await self._tell_analyzer(target)
+        await self._serving.announce(target)
         await self._events.publish(
             ModelRolledBack(tenant_id=tenant_id, version=target.version, previous_version=expected)
         )

@@ -6,9 +6,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from karen_learner.collection import ImportedLine, TurnInput
+from karen_learner.collection import HostMemory, ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
-from karen_learner.learner import HostMemory
 from karen_learner.records import Turn
 
 MEMORY_TYPE = "conversation_turn"
@@ -83,6 +82,7 @@ def _as_line(position: int, memory: Any) -> ImportedLine:
             conversation_id=details.get("conversation_id"),
             turn_id=details.get("turn_id"),
             occurred_at=details.get("occurred_at"),
+            tenant_id=details.get("tenant_id", fields.get("tenant_id")),
         )
     except (TypeError, ValueError, AttributeError) as error:
         return ImportedLine(line=position, error=f"not a turn: {error}")

@@ -34,15 +34,25 @@ TenantId = str
 
 
 @dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What decisions rest on, as it was read: examples by `key`, and the splits of groups. What was
+    looked for and not there is None."""
+
+    examples: Mapping[str, Example | None]
+    splits: Mapping[str, Split | None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurationOutcome:
     """What one page of curation decided; written in a single transaction.
 
     `curated_turns` are the `seq` of the turns that need no more looking at. `upserts` replace the
-    example with the same `example_id`, or are new.
+    example with the same `example_id`, or are new. Without a `basis` they are written in any case.
     """
 
     upserts: Sequence[Example] = ()
     curated_turns: Sequence[int] = ()
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +61,14 @@ class Promotion:
 
     `expected` is the champion that the caller believes in; if it is another one by now, nothing is
     written and False is returned. `version` is written as a new row unless it exists already.
-    `learned` and `replayed` are example ids: the first become `learned`, both enter the lineage.
+    `learned` are examples as the version was trained on them: those that are pending and still say the
+    same become `learned`. They and the ids in `replayed` enter the lineage. When the version is no
+    child of the champion, versions are undone by it: what was learned in them is `pending` again.
     """
 
     version: ModelVersion
     expected: str | None
-    learned: Sequence[str] = ()
+    learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
 
 
@@ -116,8 +128,9 @@ class MemoryStore(Protocol):
 
     async def save_curation(
         self, tenant_id: TenantId, outcome: CurationOutcome, *, token: int | None = None
-    ) -> None:
-        """Write the decisions of curation. With a `token`, raises FencedOut if the lease is lost."""
+    ) -> bool:
+        """Write the decisions of curation. False, with nothing written, if somebody has changed what
+        they rest on: decide anew. With a `token`, raises FencedOut if the lease is lost."""
 
     async def examples_by_key(self, tenant_id: TenantId, keys: Sequence[str]) -> Mapping[str, Example]:
         """The example of each normalised text that is known, by `key`."""
@@ -150,19 +163,21 @@ class MemoryStore(Protocol):
         (all states but `quarantined`), from counters."""
 
     async def declare_labels(self, tenant_id: TenantId, labels: Mapping[Task, Sequence[str]]) -> None:
-        """Add labels to the schema. Feedback with any other label is quarantined by curation."""
+        """Add labels to the schema. Feedback with any other label is quarantined by curation. Raises
+        LabelCollision, with nothing written, if one would stand for an intent and for a sentiment."""
 
     async def reject_examples(
         self,
         tenant_id: TenantId,
-        example_ids: Sequence[str],
+        trained: Sequence[Example],
         *,
         harmful: bool,
         token: int | None = None,
     ) -> int:
         """Note that a cycle with these pending examples was rejected. They stay pending; when
-        `harmful`, the `rejections` of those that are not gold grow, and those that reach two are
-        `quarantined` with the reason `harmful`. Returns how many were quarantined."""
+        `harmful`, the `rejections` of those that are not gold and still say what was trained on grow,
+        and those that reach two are `quarantined` with the reason `harmful`. Returns how many were
+        quarantined."""
 
     # The journal -----------------------------------------------------------------------------
 
@@ -188,8 +203,8 @@ class MemoryStore(Protocol):
     # Leases ----------------------------------------------------------------------------------
 
     async def acquire_lease(self, tenant_id: TenantId, owner: str, *, ttl: timedelta) -> Lease | None:
-        """Take the lease if it is free, expired, or held by a process of this host that is dead;
-        None otherwise. `owner` is `host/pid/nonce`. Each new holder gets a larger token."""
+        """Take the lease if it is free, expired, or held by a process that is seen to be dead; None
+        otherwise. `owner` is what `memory.owner_of` names a process. Each new holder gets a larger token."""
 
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
         """Prolong it. Raises FencedOut if somebody else holds it now."""

@@ -7,6 +7,7 @@ from typing import get_args
 
 from sqlalchemy import Connection, func, select
 
+from karen_learner.errors import LabelCollision
 from karen_learner.memory import tenants
 from karen_learner.memory.counting import (
     CYCLES,
@@ -65,8 +66,9 @@ def labels(connection: Connection, tenant_id: str) -> Mapping[Task, Mapping[str,
 
 
 def declare(connection: Connection, tenant_id: str, wanted: Mapping[Task, Sequence[str]]) -> None:
-    """Add labels to the schema that no example need carry."""
+    """Add labels to the schema that no example need carry. Raises LabelCollision."""
     tenant = tenants.ensure(connection, tenant_id)
+    tenants.lock(connection, tenant)
     rows = [
         {"tenant": tenant, "family": declared_family(task), "name": label, "value": 1}
         for task, names in wanted.items()
@@ -74,6 +76,10 @@ def declare(connection: Connection, tenant_id: str, wanted: Mapping[Task, Sequen
     ]
     if rows:
         connection.execute(insert(connection, counters).on_conflict_do_nothing(), rows)
+    schema = labels(connection, tenant_id)
+    both = schema["intent"].keys() & schema["sentiment"].keys()
+    if both:
+        raise LabelCollision.between(both)
 
 
 def tallies(connection: Connection, tenant_id: str | None) -> Mapping[str, float]:

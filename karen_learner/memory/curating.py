@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from karen_learner.memory import examples, leases, tenants, turns
-from karen_learner.memory.contract import CurationOutcome
+from karen_learner.memory import examples, groups, leases, tenants, turns
+from karen_learner.memory.contract import Basis, CurationOutcome
 from karen_learner.memory.turns import StoredTurn
 
 
@@ -41,9 +41,22 @@ def save_curation(
     outcome: CurationOutcome,
     seen: Mapping[int, int | None],
     token: int | None,
-) -> None:
-    """Write one page of decisions. Raises FencedOut."""
+) -> bool:
+    """Write one page of decisions, unless what they rest on was changed. Raises FencedOut."""
     tenant = tenants.ensure(connection, tenant_id)
     leases.check(connection, tenant, tenant_id, token)
+    if outcome.basis is not None:
+        tenants.lock(connection, tenant)
+        if not _holds(connection, tenant_id, outcome.basis):
+            return False
     examples.save(connection, tenant, outcome.upserts)
     turns.mark_curated(connection, tenant, seen)
+    return True
+
+
+def _holds(connection: Connection, tenant_id: str, basis: Basis) -> bool:
+    standing = examples.by_key(connection, tenant_id, list(basis.examples))
+    splits = groups.splits(connection, tenant_id, list(basis.splits))
+    return all(standing.get(key) == read for key, read in basis.examples.items()) and all(
+        splits.get(group) == read for group, read in basis.splits.items()
+    )

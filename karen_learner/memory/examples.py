@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -69,7 +69,7 @@ def withdraw(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> No
 
 
 def reject(
-    connection: Connection, tenant_id: str, example_ids: Sequence[str], harmful: bool, token: int | None
+    connection: Connection, tenant_id: str, trained: Sequence[Example], harmful: bool, token: int | None
 ) -> int:
     """Note a rejected cycle on its pending examples; the number that was quarantined for harm."""
     tenant = tenants.ensure(connection, tenant_id)
@@ -77,20 +77,29 @@ def reject(
     if not harmful:  # they stay as they are
         return 0
     quarantined = 0
-    for piece in chunks(list(dict.fromkeys(example_ids))):
-        old = [example for example in _by_ids(connection, tenant, piece) if _may_be_blamed(example)]
+    for piece in _pieces(trained):
+        old = [example for example in _as_trained(connection, tenant, piece) if not example.is_gold]
         new = [_rejected(example) for example in old]
         _write(connection, tenant, old, new)
         quarantined += sum(example.state == "quarantined" for example in new)
     return quarantined
 
 
-def learn(connection: Connection, tenant: int, example_ids: Sequence[str], version: str) -> None:
-    """Those that are still pending become `learned`. One whose consent was withdrawn since stays out."""
+def learn(connection: Connection, tenant: int, trained: Sequence[Example], version: str) -> None:
+    """Those that are still pending, and say what was trained on, become `learned`."""
     learned = {"state": "learned", "learned_in": version, "reason": None}
-    for piece in chunks(example_ids):
-        old = [example for example in _by_ids(connection, tenant, piece) if example.state == "pending"]
+    for piece in _pieces(trained):
+        old = _as_trained(connection, tenant, piece)
         _write(connection, tenant, old, [example.model_copy(update=learned) for example in old])
+
+
+def unlearn(connection: Connection, tenant: int, version: str, numbers: Sequence[int]) -> None:
+    """Of these examples, those that were learned in the version become `pending` again."""
+    pending = {"state": "pending", "learned_in": None, "reason": None}
+    for piece in chunks(numbers):
+        here = (examples.c.tenant == tenant, examples.c.seq.in_(piece))
+        old = _select(connection, *here, examples.c.state == "learned", examples.c.learned_in == version)
+        _write(connection, tenant, old, [example.model_copy(update=pending) for example in old])
 
 
 def by_key(connection: Connection, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
@@ -154,12 +163,26 @@ def _write(connection: Connection, tenant: int, old: Sequence[Example], new: Seq
     counters.add(connection, {tenant: total(changes)})
 
 
-def _may_be_blamed(example: Example) -> bool:
-    """Gold is never taken out of training's reach, whatever it was trained together with."""
-    return example.state == "pending" and not example.is_gold
+def _pieces(trained: Sequence[Example]) -> Iterator[Sequence[Example]]:
+    return chunks(list({example.example_id: example for example in trained}.values()))
+
+
+def _as_trained(connection: Connection, tenant: int, trained: Sequence[Example]) -> list[Example]:
+    """The rows of those that are pending, and whose words and labels are what was trained on.
+
+    Later feedback may have given one another label since, or its user has withdrawn consent.
+    """
+    said = {example.example_id: _word(example) for example in trained}
+    found = _by_ids(connection, tenant, list(said))
+    return [row for row in found if row.state == "pending" and _word(row) == said[row.example_id]]
+
+
+def _word(example: Example) -> tuple[object, ...]:
+    return example.text, example.intent, example.sentiment, example.entities
 
 
 def _rejected(example: Example) -> Example:
+    """Not for gold, which is never taken out of training's reach, whatever it was trained together with."""
     rejections = example.rejections + 1
     if rejections <= _REJECTIONS_ALLOWED:
         return example.model_copy(update={"rejections": rejections})

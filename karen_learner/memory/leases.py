@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,24 +12,11 @@ from karen_learner.errors import FencedOut
 from karen_learner.memory import tenants
 from karen_learner.memory.dialects import insert
 from karen_learner.memory.moments import to_micros
+from karen_learner.memory.owners import is_alive
 from karen_learner.memory.tables import leases
 from karen_learner.records import Lease
 
 IsAlive = Callable[[str], bool]
-
-
-def is_alive(owner: str) -> bool:
-    """Whether the process `host/pid/nonce` may still run. One of another host is taken to."""
-    host, _, rest = owner.rpartition("/")[0].rpartition("/")
-    if host != socket.gethostname() or not rest.isdecimal() or os.name != "posix":
-        return True
-    try:
-        os.kill(int(rest), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 def acquire(

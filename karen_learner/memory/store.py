@@ -121,10 +121,12 @@ class SqlMemoryStore:
 
     async def save_curation(
         self, tenant_id: str, outcome: CurationOutcome, *, token: int | None = None
-    ) -> None:
+    ) -> bool:
         seen = self._seen.of(outcome.curated_turns)
-        await self._database.write(save_curation, tenant_id, outcome, seen, token)
-        self._seen.forget(outcome.curated_turns)
+        saved = await self._database.write(save_curation, tenant_id, outcome, seen, token)
+        if saved:
+            self._seen.forget(outcome.curated_turns)
+        return saved
 
     async def examples_by_key(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
         return await self._database.read(examples.by_key, tenant_id, keys)
@@ -164,9 +166,9 @@ class SqlMemoryStore:
         await self._database.write(counters.declare, tenant_id, labels)
 
     async def reject_examples(
-        self, tenant_id: str, example_ids: Sequence[str], *, harmful: bool, token: int | None = None
+        self, tenant_id: str, trained: Sequence[Example], *, harmful: bool, token: int | None = None
     ) -> int:
-        return await self._database.write(examples.reject, tenant_id, example_ids, harmful, token)
+        return await self._database.write(examples.reject, tenant_id, trained, harmful, token)
 
     async def start_cycle(self, row: CycleRow) -> None:
         await self._database.write(journal.start, row)

@@ -45,3 +45,9 @@ def names(connection: Connection) -> Sequence[str]:
     return (
         connection.execute(select(tenants.c.name).where(has_data).order_by(tenants.c.tenant)).scalars().all()
     )
+
+
+def lock(connection: Connection, tenant: int) -> None:
+    """Let no other transaction decide on this tenant before this one has ended. On SQLite, where one
+    transaction at a time writes, that is so already."""
+    connection.execute(select(tenants.c.tenant).where(tenants.c.tenant == tenant).with_for_update())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, Select, literal, select, update
 
@@ -33,12 +33,15 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, token:
     """Compare-and-set the champion, with all that becomes true with it. Raises FencedOut."""
     tenant = tenants.ensure(connection, tenant_id)
     leases.check(connection, tenant, tenant_id, token)
-    version = promotion.version
+    version, before = promotion.version, promotion.expected
     if not _set_champion(connection, tenant, promotion.expected, version.version):
         return False
     number = _write_version(connection, tenant, version)
+    if before is not None and version.parent != before:
+        _undo(connection, tenant, before, restored=version.version)
     examples.learn(connection, tenant, promotion.learned, version.version)
-    _write_lineage(connection, tenant, number, [*promotion.learned, *promotion.replayed])
+    learned = (example.example_id for example in promotion.learned)
+    _write_lineage(connection, tenant, number, [*learned, *promotion.replayed])
     return True
 
 
@@ -95,6 +98,28 @@ def _write_version(connection: Connection, tenant: int, version: ModelVersion) -
     here = (versions.c.tenant == tenant, versions.c.version == version.version)
     number: int = connection.execute(select(versions.c.seq).where(*here)).scalar_one()
     return number
+
+
+def _undo(connection: Connection, tenant: int, before: str, *, restored: str) -> None:
+    """Make pending again what was learned in the champion before or its ancestors, and is not known to
+    the restored version: what that one or its ancestors were trained on."""
+    found = connection.execute(select(versions.c.seq, versions.c.body).where(versions.c.tenant == tenant))
+    known = {record.version: (seq, record) for seq, body in found if (record := _record(body)) is not None}
+    parents = {name: record.parent for name, (_, record) in known.items()}
+    kept = set(_line(parents, restored))
+    for name in _line(parents, before):
+        if name not in kept:
+            trained_on = select(lineage.c.example).where(lineage.c.version == known[name][0])
+            examples.unlearn(connection, tenant, name, connection.execute(trained_on).scalars().all())
+
+
+def _line(parents: Mapping[str, str | None], version: str | None) -> list[str]:
+    """A version and its ancestors, as far as they are known."""
+    line: list[str] = []
+    while version is not None and version in parents and version not in line:
+        line.append(version)
+        version = parents[version]
+    return line
 
 
 def _write_lineage(connection: Connection, tenant: int, number: int, example_ids: Sequence[str]) -> None:

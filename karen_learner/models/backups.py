@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 import uuid
 import zlib
@@ -11,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
 
 from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
-from karen_learner.models.files import move_into_place, remove_folder, sync_folder
+from karen_learner.models.files import move_into_place, remove_folder, sync_folder, sync_path
 from karen_learner.models.versions import MANIFEST, Manifest, verify
 
 SUFFIX = ".tar.gz"
@@ -29,9 +28,10 @@ def make_backup(version_folder: Path, backups: Path) -> Path:
     partial = target.with_name(target.name + PARTIAL)
     with tarfile.open(partial, "w:gz", compresslevel=COMPRESSION) as archive:
         archive.add(version_folder, arcname=version_folder.name)
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
+    sync_path(partial)
     partial.replace(target)
+    for folder in (backups, backups.parent):  # it may be the tenant's first
+        sync_path(folder)
     return target
 
 

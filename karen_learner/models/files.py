@@ -33,25 +33,25 @@ def file_digest(path: Path) -> str:
 def sync_folder(folder: Path) -> None:
     """Bring every file and folder below, and `folder` itself, to the disk."""
     for path in _files(folder):
-        _sync(path)
+        sync_path(path)
     for path in [*(p for p in folder.rglob("*") if p.is_dir()), folder]:
-        _sync(path)
+        sync_path(path)
 
 
 def move_into_place(source: Path, target: Path) -> None:
     """Rename a synced folder, and make the rename itself durable. `target` must not exist."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
-    _sync(target.parent)
+    sync_path(target.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, never half."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
-    _sync(partial)
+    sync_path(partial)
     partial.replace(path)
-    _sync(path.parent)
+    sync_path(path.parent)
 
 
 def remove_folder(folder: Path) -> None:
@@ -63,7 +63,8 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Bring one file to the disk, or the entries of one folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -137,7 +137,7 @@ class LiveModel:
 class LiveModels:
     """The live model of each tenant, at most `limit` of them: the least recently used one gives way.
 
-    Safe to call from any thread. A model that is replaced, removed or evicted is retired, not closed:
+    Safe to call from any thread. A model that is replaced or evicted is retired, not closed:
     a request that holds it is still answered.
     """
 
@@ -177,11 +177,6 @@ class LiveModels:
                 self._models.popitem(last=False)
             return previous
 
-    def remove(self, tenant_id: str) -> LiveModel | None:
-        """Empty the tenant's slot and return what was in it."""
-        with self._lock:
-            return self._models.pop(tenant_id, None)
-
     def close(self) -> None:
         """Close every model: what is queued in them finishes. Idempotent."""
         with self._lock:
@@ -214,10 +209,6 @@ def _require_pipes(nlp: Language, tasks: Mapping[Task, str]) -> None:
             raise PipelineUnsuitable(
                 f"the task {task!r} needs the pipe {pipe!r}, but the pipeline has these: {there}"
             )
-
-
-def _labels_of(nlp: Language, pipe: str) -> tuple[str, ...]:
-    return tuple(getattr(nlp.get_pipe(pipe), "labels", ()))
 
 
 def _tokenize_each(nlp: Language, words: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from asyncio_extras import call_in_executor
+
 from karen_learner.memory import MemoryStore
 from karen_learner.models.layout import HomeLayout
 from karen_learner.records import ModelVersion
@@ -27,5 +29,12 @@ class ModelRegistry:
         return self._layout.placed(found) if found is not None else None
 
     async def versions(self, tenant_id: str, *, limit: int = 100) -> Sequence[ModelVersion]:
-        """Newest first."""
-        return [self._layout.placed(one) for one in await self._store.versions(tenant_id, limit=limit)]
+        """Newest first. Those whose files and backups are past the retention are marked as removed."""
+        found = [self._layout.placed(one) for one in await self._store.versions(tenant_id, limit=limit)]
+        looked_at: list[ModelVersion] = await call_in_executor(lambda: [_looked_at(one) for one in found])
+        return looked_at
+
+
+def _looked_at(version: ModelVersion) -> ModelVersion:
+    saved = version.backup_path is not None and version.backup_path.is_file()
+    return version.model_copy(update={"removed": not saved and not version.path.is_dir()})

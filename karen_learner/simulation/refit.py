@@ -39,7 +39,7 @@ async def refit(
     dev_examples = await write_lines(folder / "dev.jsonl", curator.dev(tenant_id))
     await write_lines(folder / "holdout.jsonl", [LabelledText(text=example.text) for example in test])
     job = await _job(learner, tenant_id, folder)
-    async with TrainingWorker() as worker:
+    async with TrainingWorker(learner.settings.training) as worker:
         started = perf_counter()
         report = await worker.train(job)
         seconds = perf_counter() - started

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from typing_extensions import Self
 
 from karen_learner import errors
-from karen_learner.errors import LearnerClosed, TrainingError, WorkerCrashed
+from karen_learner.errors import LearnerClosed, TrainingError, WorkerCrashed, WorkerTimedOut
+from karen_learner.settings import TrainingSettings
 from karen_learner.training.jobs import (
     AnyMessage,
     CrossValidateJob,
@@ -53,10 +54,12 @@ class TrainingWorker:
     """One warm worker process. Jobs of concurrent callers are done one after another.
 
     The process starts with the first job, or with `start()`. When it dies, the job that it was doing
-    raises WorkerCrashed, and the next job starts a new one.
+    raises WorkerCrashed, and the next job starts a new one. A job that takes longer than
+    `settings.time_limit_s` (without settings: no limit) is killed, and raises WorkerTimedOut.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: TrainingSettings | None = None) -> None:
+        self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
         self._closed = False
@@ -92,7 +95,8 @@ class TrainingWorker:
         await self._stop()
 
     async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
-        """Train a candidate. Raises TrainingError, TrainingDiverged, ModelError or WorkerCrashed."""
+        """Train a candidate. Raises TrainingError (TrainingDiverged, WorkerCrashed, WorkerTimedOut) or
+        ModelError."""
         return await self._ask(job, TrainReport, on_progress)
 
     async def predict(self, job: PredictJob) -> PredictReport:
@@ -106,8 +110,17 @@ class TrainingWorker:
     async def _ask(self, job: Job, report_type: type[ReportT], on_progress: OnProgress | None) -> ReportT:
         async with self._lock:
             process = await self._running()
+            limit_s = self._settings.time_limit_s if self._settings is not None else None
             try:
-                return await self._converse(process, job, report_type, on_progress)
+                talk = self._converse(process, job, report_type, on_progress)
+                return await asyncio.wait_for(talk, limit_s)
+            except asyncio.TimeoutError:
+                await self._kill()
+                raise WorkerTimedOut(
+                    f"the training worker had not finished its job ({job.kind}) within "
+                    f"training.time_limit_s, which is {limit_s:g} seconds, and was killed: raise it if the "
+                    "data need longer; a new worker is started for the next job"
+                ) from None
             except asyncio.CancelledError:
                 await self._stop()  # nobody waits for the job: do not let it hold the next one up
                 raise
@@ -174,6 +187,12 @@ class TrainingWorker:
             text = line.decode(errors="replace").rstrip()
             self._complaints.append(text)
             logger.debug("training worker: %s", text)
+
+    async def _kill(self) -> None:
+        """For one that may not even notice that its input has ended."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        await self._stop()
 
     async def _stop(self) -> None:
         process, self._process = self._process, None

@@ -89,7 +89,7 @@ async def test_callers_wait_while_the_queue_is_full():
     callers = [asyncio.create_task(batcher.submit(number)) for number in range(20)]
     for _ in range(20):
         await asyncio.sleep(0)
-        assert batcher.waiting <= 3
+        assert len(batcher._queue) <= 3
     handle.gate.set()
     assert await asyncio.gather(*callers) == [2 * number for number in range(20)]
 

@@ -11,9 +11,16 @@ from typer.testing import CliRunner
 from karen_learner.cli import app
 
 TENANT = "telecom"
-QUICK = (
-    "--set", "training.n_iter=2", "--set", "training.min_updates=0", "--set", "gate.max_cross_validated=0",
-)  # fmt: skip
+SURE = {
+    "training.n_iter": 10,
+    "training.min_updates": 0,
+    "training.learn_rate": 0.01,
+    "training.continuing_rate": 1.0,
+    "training.dropout": 0.0,
+    "learning.full_growth": 0,
+    "gate.max_cross_validated": 0,
+}
+"""A second of training with these, and a model tells texts apart that a word tells apart."""
 BILLS = ("where is", "explain", "send me", "print", "i lost", "check", "why so high is", "who pays", "show",
          "correct", "resend", "i do not understand")  # fmt: skip
 LINES = ("down is", "broken is", "slow is", "gone is", "repair", "restart", "no signal from", "test",
@@ -41,6 +48,12 @@ def write_lines(path: Path, lines: list[Any]) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def sure() -> tuple[str, ...]:
+    """Options under which the outcome of training on the texts above is certain."""
+    return tuple(word for name, value in SURE.items() for word in ("--set", f"{name}={value}"))
+
+
 class Cli:
     """Calls commands on one home, in this process."""
 
@@ -60,7 +73,11 @@ class Cli:
 
 @dataclass(frozen=True)
 class Taught:
-    """A home with two versions, the words that were told on the way, and a copy to go back to."""
+    """A home with two versions, the words that were told on the way, and a copy to go back to.
+
+    The holdout has two texts of each of the three intents. The first model knows two of them, the
+    second all three.
+    """
 
     home: Path
     snapshot: Path
@@ -70,13 +87,13 @@ class Taught:
 
 
 @pytest.fixture(scope="session")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
+def taught(tmp_path_factory: pytest.TempPathFactory, sure: tuple[str, ...]) -> Taught:
     folder = tmp_path_factory.mktemp("cli")
     examples = write_lines(folder / "examples.jsonl", [*corpus(), {"text": "no label at all", "shoe": 3}])
     cli = Cli(folder / "home")
-    bootstrap = cli("bootstrap", TENANT, examples, *QUICK)
+    bootstrap = cli("bootstrap", TENANT, examples, *sure)
     assert cli("ingest", TENANT, write_lines(folder / "more.jsonl", more())).exit_code == 0
-    learn = cli("learn", TENANT, "--force", "--mode", "full", "--reason", "greetings", *QUICK)
+    learn = cli("learn", TENANT, "--force", "--mode", "full", "--reason", "greetings", *sure)
     shutil.copytree(cli.home, folder / "snapshot")
     return Taught(cli.home, folder / "snapshot", examples, bootstrap, learn)
 

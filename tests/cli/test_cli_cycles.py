@@ -7,14 +7,12 @@ import pytest
 from karen_learner.cli.exits import ExitCode
 
 TENANT = "telecom"
-QUICK = (
-    "--set",
-    "training.n_iter=1",
-    "--set",
-    "training.min_updates=0",
-    "--set",
-    "gate.max_cross_validated=0",
-)
+
+
+def _cells(told, first):
+    """The cells after `first` in the row of a table that begins with it."""
+    rows = (re.split(r"\s{2,}", line.strip()) for line in told.splitlines())
+    return next(cells[1:] for cells in rows if cells[0] == first and len(cells) > 2)
 
 
 def test_a_bootstrap_tells_what_was_left_out_and_what_is_live(taught):
@@ -24,6 +22,7 @@ def test_a_bootstrap_tells_what_was_left_out_and_what_is_live(taught):
     assert "unknown key 'shoe'" in told.stdout
     assert "DEPLOYED" in told.stdout
     assert "this is the first version" in told.stdout
+    assert _cells(told.stdout, "intent") == ["4", "-", "1.000", "-", "0.510 to 1.000", "-"]
 
 
 def test_a_cycle_tells_verdict_scores_counts_and_how_to_undo_it(taught):
@@ -31,7 +30,11 @@ def test_a_cycle_tells_verdict_scores_counts_and_how_to_undo_it(taught):
     assert taught.learn.exit_code == ExitCode.OK
     for expected in ("DEPLOYED  v0002", "9 new, 18 replayed", "95 % interval"):
         assert expected in told
-    assert re.search(r"\d\.\d{3}.*\d\.\d{3}.*[+-]\d\.\d{3}", told)  # before, after, difference
+    # four of six right before, since two are greetings; all six after. Wilson: 6 / (6 + 1.96 ** 2)
+    assert _cells(told, "intent") == ["6", "0.667", "1.000", "+0.333", "0.610 to 1.000", "-"]
+    assert _cells(told, "all") == ["-", "0.667", "1.000", "+0.333", "1.000 to 1.000", "-"]
+    assert "better: intent" in told
+    assert "thresholds: met" in told
     assert "rollback telecom v0001" in told
     assert taught.learn.stderr == ""
 
@@ -40,19 +43,28 @@ def test_the_result_of_a_cycle_is_one_document(cli):
     result = cli.json("history", TENANT)[0]
     assert result["status"] == "deployed"
     assert result["reason"] == "greetings"
+    assert result["baseline"]["intent_accuracy"] == 4 / 6
+    assert result["validation"]["intent_accuracy"] == result["validation"]["accuracy"] == 1.0
+    assert result["validation"]["counts"]["intent"] == 6
+    assert result["validation"]["errors"] == []
+    assert result["verdict"]["improved"] == ["intent"]
 
 
-def test_a_cycle_that_makes_nothing_better_is_rejected(cli):
-    result = cli.json("learn", TENANT, "--force", "--mode", "full", *QUICK, code=ExitCode.REJECTED)
+def test_a_cycle_that_makes_nothing_better_is_rejected(cli, sure):
+    result = cli.json("learn", TENANT, "--force", "--mode", "full", *sure, code=ExitCode.REJECTED)
     assert result["status"] == "rejected"
+    assert result["baseline"]["accuracy"] == result["validation"]["accuracy"] == 1.0
+    assert result["verdict"]["improved"] == []
+    assert not result["verdict"]["harmful"]
     assert cli.json("status", TENANT)["champion"]["version"] == result["previous_version"]
 
 
-def test_a_rejection_says_that_the_live_model_stays(cli):
-    told = cli("learn", TENANT, "--force", "--mode", "full", *QUICK).stdout
+def test_a_rejection_says_that_the_live_model_stays(cli, sure):
+    told = cli("learn", TENANT, "--force", "--mode", "full", *sure).stdout
     assert "REJECTED" in told
     assert "stays v0002" in told
     assert "no task got better" in told
+    assert _cells(told, "intent") == ["6", "1.000", "1.000", "+0.000", "0.610 to 1.000", "-"]
 
 
 def test_a_cycle_without_enough_examples_is_skipped(cli):
@@ -87,9 +99,10 @@ def test_a_dry_run_in_words(cli):
     assert "nothing was changed" in told
 
 
-def test_a_bootstrap_with_json_is_one_document_with_both_reports(empty, taught):
-    document = empty.json("bootstrap", "new", taught.examples, *QUICK)
+def test_a_bootstrap_with_json_is_one_document_with_both_reports(empty, taught, sure):
+    document = empty.json("bootstrap", "new", taught.examples, *sure)
     assert document["status"] == "deployed"
+    assert document["validation"]["intent_accuracy"] == 1.0
     assert document["ingested"]["examples"] == 24
     assert [line["line"] for line in document["ingested"]["skipped"]] == [25]
 

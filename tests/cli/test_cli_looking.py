@@ -1,6 +1,7 @@
 """`status`, `history`, `versions`."""
 
-import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ TENANT = "telecom"
 def test_the_status_of_a_tenant(cli):
     told = cli("status", TENANT)
     assert told.exit_code == ExitCode.OK
-    for expected in ("v0002", "greeting", "6 in the holdout", "what to do"):
+    for expected in ("v0002", "greeting", "6 in the holdout", "intent_accuracy 1.000", "what to do"):
         assert expected in told.stdout
 
 
@@ -35,14 +36,26 @@ def test_a_home_without_tenants_says_what_to_type(empty):
 def test_history_is_newest_first(cli):
     assert [result["reason"] for result in cli.json("history", TENANT)] == ["greetings", "bootstrap"]
     assert len(cli.json("history", TENANT, "--limit", "1")) == 1
-    told = cli("history", TENANT).stdout
-    assert re.search(r"\d\.\d{3} > \d\.\d{3}", told)
+    assert "0.667 > 1.000" in cli("history", TENANT).stdout
 
 
 def test_versions_mark_the_live_one(cli):
     found = cli.json("versions", TENANT)
     assert [version["live"] for version in found] == [True, False]
-    assert "live" in cli("versions", TENANT).stdout
+    assert [version["scores"]["intent_accuracy"] for version in found] == [1.0, 1.0]
+    rows = [line.split() for line in cli("versions", TENANT).stdout.splitlines() if "v000" in line]
+    assert [("live" in row, "1.000" in row) for row in rows] == [(True, True), (False, True)]
+
+
+def test_versions_past_the_retention_are_told_as_removed(cli):
+    first = cli.json("versions", TENANT)[1]
+    shutil.rmtree(first["path"])
+    assert [version["removed"] for version in cli.json("versions", TENANT)] == [False, False]  # its backup
+    Path(first["backup_path"]).unlink()
+    assert [version["removed"] for version in cli.json("versions", TENANT)] == [False, True]
+    line = [line for line in cli("versions", TENANT).stdout.splitlines() if first["version"] in line][-1]
+    assert line.split()[:2] == ["removed", first["version"]]
+    assert "model_backups" not in line
 
 
 @pytest.mark.parametrize("command", ["status", "history", "versions", "learn", "rollback"])

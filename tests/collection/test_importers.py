@@ -254,6 +254,36 @@ def test_another_format_can_be_added(tmp_path, monkeypatch):
         register_importer("TXT")
 
 
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package that brings two importers; one of them cannot be loaded."""
+    about = tmp_path / "plain_text-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: plain-text\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[karen_learner.importers]\n"
+        "txt = plain_text:read\nodd = plain_text:missing\njsonl = plain_text:read\n"
+    )
+    (tmp_path / "plain_text.py").write_text(
+        "from karen_learner.collection import imported_line\n"
+        "def read(path):\n"
+        "    for number, line in enumerate(path.read_text().splitlines(), start=1):\n"
+        "        yield imported_line(number, {'text': line, 'intent': 'said'})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("package")
+def test_an_installed_package_can_bring_another_format(tmp_path):
+    assert known_suffixes() == (".csv", ".jsonl", ".odd", ".spacy", ".txt")
+    for name in ("some.txt", "some.odd", "some.jsonl"):
+        (tmp_path / name).write_text("one\ntwo\n")
+    assert [line.value.text for line in iter_records(tmp_path / "some.txt")] == ["one", "two"]
+    assert [line.value for line in iter_records(tmp_path / "some.jsonl")] == [None, None]  # ours stays
+    with pytest.raises(ImportFormatError, match=r"plain_text:missing' for \.odd cannot be used"):
+        iter_records(tmp_path / "some.odd")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.balance import BalancedSelection, balanced, balanced_of, rank, water_fill
+from karen_learner.curation.balance import BalancedSelection, balanced, rank, water_fill
 from karen_learner.records import Example
 from tests.curation.specimens import gold, word
 
@@ -52,9 +52,16 @@ def pool(sizes: dict[str, int], *, seed: int = 0) -> list[Example]:
     ]
 
 
+def picked(examples: list[Example], limit: int) -> list[Example]:
+    selection = BalancedSelection(limit)
+    for example in examples:
+        selection.add(example)
+    return selection.picks()
+
+
 def test_rare_labels_are_taken_whole_and_the_newest_of_frequent_ones() -> None:
     examples = pool({"billing": 50, "refund": 3, "cancel": 40})
-    picks = balanced_of(examples, 23)
+    picks = picked(examples, 23)
 
     by_label = {name: [e for e in picks if e.intent == name] for name in ("billing", "refund", "cancel")}
     assert {name: len(found) for name, found in by_label.items()} == {
@@ -104,4 +111,4 @@ async def test_a_stream_is_selected_from_as_a_list_is() -> None:
         for example in examples:
             yield example
 
-    assert await balanced(stream(), 12) == balanced_of(examples, 12)  # type: ignore[arg-type]
+    assert await balanced(stream(), 12) == picked(examples, 12)  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ async def promote(store: MemoryStore, learned: Iterable[Example], version: str =
     promotion = Promotion(
         version=row,
         expected=champion.version if champion else None,
-        learned=[example.example_id for example in learned],
+        learned=list(learned),
     )
     assert await store.promote(TENANT, promotion, token=None)
 

@@ -380,4 +380,7 @@ class TestLedger:
         assert not [*ledger.altered(), *ledger.born()]
 
     def test_withdrawing_what_is_unknown_does_nothing(self) -> None:
-        Ledger({}).withdraw("no such key", "t1")
+        ledger = Ledger({})
+        ledger.withdraw("no such key", "t1")
+
+        assert not [*ledger.altered(), *ledger.born()]

@@ -93,11 +93,12 @@ async def open_site(home: Path) -> AsyncIterator[Site]:
     analyzer = create_spacy_analyzer(settings=settings)
     async with open_store(layout.database, settings.store) as store, analyzer:
         registry = ModelRegistry(store, layout)
-        serving = Serving(registry, analyzer.models, recheck_s=5.0, clock=clock)
-        deployer = Deployer(store, registry, serving, layout, settings, analyzer=analyzer, events=events)
+        serving = Serving(registry, analyzer.models, analyzer=analyzer, recheck_s=5.0, clock=clock)
+        deployer = Deployer(store, registry, serving, layout, settings, events=events)
         site = Site(store, registry, serving, deployer, analyzer, layout, settings, clock)
         events.subscribe(site.told.append)
         yield site
+        await serving.close()
 
 
 @pytest.fixture

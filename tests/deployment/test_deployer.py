@@ -284,6 +284,9 @@ async def test_retention_keeps_the_champion_and_its_parent(site: Any) -> None:
     kept = sorted(version.version for version in versions[-2:])
     assert version_folders(site) == kept
     assert sorted(p.name for p in site.layout.backups(ACME).iterdir()) == [f"{v}.tar.gz" for v in kept]
+    listed = await site.registry.versions(ACME)
+    assert [one.version for one in listed] == [one.version for one in reversed(versions)]
+    assert [one.removed for one in listed] == [False, False, True, True]
     assert (await site.deployer.rollback(ACME)).version == versions[-2].version
     await site.deployer.clean_up(ACME)
     with pytest.raises(ModelError, match="no backup"):

@@ -12,6 +12,7 @@ import pytest
 
 from karen_learner.errors import ModelError
 from karen_learner.models.files import folder_digest, remove_folder
+from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import verify
 from karen_learner.records import ModelVersion
 
@@ -21,6 +22,14 @@ ACME = "acme"
 def damage(version: ModelVersion) -> None:
     weights = version.path / "intent" / "model"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+
+
+def crowd_out(site: Any) -> None:
+    """Let the model give way to those of so many other tenants."""
+    models = site.analyzer.models
+    for number in range(site.settings.analysis.live_models):
+        models.install(f"tenant {number}", LiveModel.blank("en"))
+    assert models.peek(ACME) is None
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -111,7 +120,7 @@ async def test_without_a_backup_the_fallback_answers_and_the_error_is_told_once(
         version = await site.promote(other)
         await site.deployer.rollback(ACME)
         shutil.copy(version.backup_path, champion.backup_path)
-        site.analyzer.models.remove(ACME)
+        crowd_out(site)
     damage(champion)
     for _ in range(3):
         found = await asyncio.gather(*(site.analyze("hello") for _ in range(5)))
@@ -177,7 +186,7 @@ async def test_a_champion_that_cannot_be_followed_leaves_the_one_before_live(
 
 async def test_a_model_that_gave_way_to_others_is_not_loaded_by_looking(site: Any, other_site: Any) -> None:
     await site.analyze()
-    site.analyzer.models.remove(ACME)
+    crowd_out(site)
     await other_site.promote()
     await site.serving.refresh(ACME)
     assert site.analyzer.models.peek(ACME) is None
@@ -202,3 +211,100 @@ async def test_a_slow_load_does_not_undo_a_deployment(site: Any) -> None:
     go_on.set()
     assert (await request).model_version == deployed.version
     assert (await site.analyze()).model_version == deployed.version
+
+
+async def test_a_cancelled_request_does_not_cancel_the_load_that_others_wait_for(site: Any) -> None:
+    champion, load = await site.champion(), site.serving.load
+    begun, go_on, loads = asyncio.Event(), asyncio.Event(), []
+
+    async def slow(version: ModelVersion) -> Any:
+        loads.append(version.version)
+        begun.set()
+        await go_on.wait()
+        return await load(version)
+
+    site.serving.load = slow
+    first = asyncio.create_task(site.analyze())
+    await begun.wait()
+    others = [asyncio.create_task(site.analyze()) for _ in range(3)]
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    go_on.set()
+    assert [found.model_version for found in await asyncio.gather(*others)] == [champion.version] * 3
+    assert loads == [champion.version]
+
+
+async def test_a_load_that_nobody_waits_for_any_more_arrives(site: Any) -> None:
+    load, begun, go_on = site.serving.load, asyncio.Event(), asyncio.Event()
+
+    async def slow(version: ModelVersion) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await load(version)
+
+    site.serving.load = slow
+    request = asyncio.create_task(site.analyze())
+    await begun.wait()
+    request.cancel()
+    go_on.set()
+    await site.serving.close()
+    assert site.analyzer.models.peek(ACME).version == (await site.champion()).version
+
+
+# Telling ----------------------------------------------------------------------------------------
+
+
+class Listener:
+    """In the place of an analyzer's `on_deployed`."""
+
+    def __init__(self, site: Any) -> None:
+        self.told: list[tuple[str, Path]] = []
+        self._news = asyncio.Event()
+        site.analyzer.on_deployed = self._hear
+
+    async def _hear(self, version: str, path: Path) -> None:
+        self.told.append((version, path))
+        self._news.set()
+
+    async def next(self) -> tuple[str, Path]:
+        await self._news.wait()
+        self._news.clear()
+        return self.told[-1]
+
+
+async def test_the_analyzer_is_told_of_what_another_process_deployed(site: Any, other_site: Any) -> None:
+    listener, first = Listener(site), await site.champion()
+    await site.analyze()
+    assert listener.told == []  # it was deployed before
+    second = await other_site.promote()
+    await site.serving.refresh(ACME)
+    assert await listener.next() == (second.version, second.path)
+    await other_site.deployer.rollback(ACME)
+    await site.serving.refresh(ACME)
+    assert await listener.next() == (first.version, first.path)
+    await site.serving.refresh(ACME)
+    assert len(listener.told) == 2
+
+
+async def test_the_analyzer_is_told_once_of_what_this_process_deployed(site: Any) -> None:
+    listener = Listener(site)
+    await site.analyze()
+    second = await site.promote()
+    await site.serving.refresh(ACME)
+    await site.serving.close()
+    assert listener.told == [(second.version, second.path)]
+
+
+async def test_a_host_that_does_not_answer_holds_nobody_up(site: Any, other_site: Any) -> None:
+    async def never(version: str, path: Path) -> None:
+        await asyncio.Event().wait()
+
+    site.analyzer.on_deployed = never
+    await site.analyze()
+    second = await other_site.promote()
+    await site.serving.refresh(ACME)
+    assert (await site.analyze()).model_version == second.version
+    await site.serving.close()
+    assert site.analyzer.models.peek(ACME).version == second.version

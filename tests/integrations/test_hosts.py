@@ -91,6 +91,25 @@ async def test_a_host_memory_receives_every_turn_and_can_be_imported_from(tmp_pa
         assert imported.user_text == "hello"
 
 
+async def test_memories_of_another_tenant_are_not_imported(tmp_path: Path) -> None:
+    class Careless(WebUI):
+        async def query_memories(self, tenant_id: str, query: Any) -> list[dict[str, Any]]:
+            return self.stored
+
+    host = Careless()
+    async with create_autonomous_learner(tmp_path / "one", memory_service=host) as learner:
+        mine = await learner.collect_conversation_metadata("t", "hello", "hi", "ann")
+        theirs = await learner.collect_conversation_metadata("other", "our secret", "hi", "cem")
+    host.stored.append({"tenant_id": "other", "content": "another", "metadata": {"user_id": "cem"}})
+    async with create_autonomous_learner(tmp_path / "two") as learner:
+        report = await learner.ingest("t", WebUIMemory(host).turns("t"))
+        assert (report.turns, report.skipped_count) == (1, 2)
+        assert [line.line for line in report.skipped] == [2, 3]
+        assert "belongs to the tenant 'other'" in report.skipped[0].reason
+        assert await learner.store.get_turn("t", mine.turn_id) is not None
+        assert await learner.store.get_turn("t", theirs.turn_id) is None
+
+
 async def test_a_failing_host_memory_loses_no_turn(tmp_path: Path) -> None:
     class Broken:
         async def remember(self, turn: Any) -> None:

@@ -129,4 +129,9 @@ async def test_closing_writes_all_that_was_submitted() -> None:
 
 
 async def test_closing_without_starting_is_nothing() -> None:
-    await GroupCommit(Ledger().commit, queue_size=1, max_batch=1).close()
+    ledger = Ledger()
+    writer = GroupCommit(ledger.commit, queue_size=1, max_batch=1)
+    await writer.close()
+    assert ledger.batches == []
+    with pytest.raises(LearnerClosed):
+        await writer.submit(1)

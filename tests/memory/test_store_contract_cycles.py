@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 import pytest
 
 from karen_learner.errors import FencedOut, InvalidInput, StoreError
-from karen_learner.memory import CurationOutcome, MemoryStore, Promotion
+from karen_learner.memory import CurationOutcome, MemoryStore, Promotion, owner_of
 from karen_learner.records import Confusion, Example, UserFeedback, ValidationResult
 from tests.memory.memory_specimens import (
     NOON,
@@ -28,11 +27,15 @@ from tests.memory.memory_specimens import (
 T = TypeVar("T")
 
 TTL = timedelta(seconds=60)
-ME = f"{socket.gethostname()}/{os.getpid()}/one"
+ME = owner_of(os.getpid())
 
 
 async def gathered(items: AsyncIterator[T]) -> list[T]:
     return [item async for item in items]
+
+
+async def ids(examples: AsyncIterator[Example]) -> list[str]:
+    return [example.example_id async for example in examples]
 
 
 async def save(store: MemoryStore, *examples: Example, tenant: str = "acme") -> None:
@@ -94,12 +97,12 @@ class TestLeases:
             await store.renew_lease(lease, ttl=TTL)
 
     async def test_a_dead_process_of_this_host_holds_nothing(self, store: MemoryStore) -> None:
-        ended = subprocess.Popen([sys.executable, "-c", ""])
-        ended.wait()
-        assert await store.acquire_lease("acme", f"{socket.gethostname()}/{ended.pid}/x", ttl=TTL)
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ending:
+            owner = owner_of(ending.pid)
+        assert await store.acquire_lease("acme", owner, ttl=TTL)
         assert await store.acquire_lease("acme", ME, ttl=TTL)
 
-    @pytest.mark.parametrize("owner", ["elsewhere/999999999/x", f"{socket.gethostname()}/nobody/x", "odd"])
+    @pytest.mark.parametrize("owner", ["elsewhere/boot/ns/999999999/1/x", "elsewhere/1/x", "odd"])
     async def test_others_are_taken_to_be_alive(self, store: MemoryStore, owner: str) -> None:
         assert await store.acquire_lease("acme", owner, ttl=TTL)
         assert await store.acquire_lease("acme", ME, ttl=TTL) is None
@@ -116,7 +119,7 @@ class TestFencing:
         outcome = CurationOutcome(upserts=[make_example()])
         await store.save_curation("acme", outcome, token=token)
         await store.advance_cycle("acme", "cycle-1", "training", token=token)
-        await store.reject_examples("acme", ["e1"], harmful=False, token=token)
+        await store.reject_examples("acme", [make_example()], harmful=False, token=token)
         assert await store.promote("acme", Promotion(version=make_version(), expected=None), token=token)
 
     async def test_who_lost_the_lease_may_not(self, store: MemoryStore, clock: MovableClock) -> None:
@@ -131,7 +134,7 @@ class TestFencing:
         with pytest.raises(FencedOut):
             await store.advance_cycle("acme", "cycle-1", "training", token=stale)
         with pytest.raises(FencedOut):
-            await store.reject_examples("acme", ["e1"], harmful=True, token=stale)
+            await store.reject_examples("acme", [make_example()], harmful=True, token=stale)
         with pytest.raises(FencedOut):
             await store.promote("acme", Promotion(version=make_version(), expected=None), token=stale)
         assert await store.champion("acme") is None
@@ -233,6 +236,30 @@ def rich_validation() -> ValidationResult:
     )
 
 
+async def learn_in(
+    store: MemoryStore, version: str, parent: str | None, names: list[str], replayed: Sequence[str] = ()
+) -> None:
+    """A version that is the next champion, with the examples that are new to it."""
+    trained = [make_example(name) for name in names]
+    await save(store, *trained)
+    promotion = Promotion(
+        version=make_version(version, parent=parent), expected=parent, learned=trained, replayed=replayed
+    )
+    assert await store.promote("acme", promotion, token=None)
+
+
+async def switch(store: MemoryStore, version: str, before: str) -> None:
+    """Make a version champion again."""
+    target = await store.get_version("acme", version)
+    assert target is not None
+    assert await store.promote("acme", Promotion(version=target, expected=before), token=None)
+
+
+async def learned_in(store: MemoryStore) -> dict[str, str | None]:
+    found = await gathered(store.examples("acme", state="learned"))
+    return {example.example_id: example.learned_in for example in found}
+
+
 class TestVersions:
     async def test_numbers_are_given_once(self, store: MemoryStore) -> None:
         assert [await store.next_version_number("acme") for _ in range(3)] == [1, 2, 3]
@@ -241,7 +268,10 @@ class TestVersions:
     async def test_a_promotion_changes_everything_at_once(self, store: MemoryStore) -> None:
         await save(store, *(make_example(f"e{n}") for n in range(4)), make_example("old", state="learned"))
         promotion = Promotion(
-            version=make_version(), expected=None, learned=["e0", "e1", "e2"], replayed=["old", "missing"]
+            version=make_version(),
+            expected=None,
+            learned=[make_example(f"e{n}") for n in range(3)],
+            replayed=["old", "missing"],
         )
         assert await store.promote("acme", promotion, token=None)
         assert await store.champion("acme") == make_version()
@@ -263,7 +293,7 @@ class TestVersions:
         first = Promotion(version=make_version(), expected=None)
         assert await store.promote("acme", first, token=None)
         for expected in (None, "v0"):
-            late = Promotion(version=make_version("v2"), expected=expected, learned=["e1"])
+            late = Promotion(version=make_version("v2"), expected=expected, learned=[make_example()])
             assert not await store.promote("acme", late, token=None)
         assert await store.champion("acme") == make_version()
         assert await store.get_version("acme", "v2") is None
@@ -279,12 +309,78 @@ class TestVersions:
 
     async def test_consent_withdrawn_during_training_stays_withdrawn(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn(feedback=UserFeedback(corrected_intent="refund")))
-        await save(store, make_example("mine", turn_id="t1"))
+        mine = make_example("mine", turn_id="t1")
+        await save(store, mine)
         await store.add_feedback("acme", "t1", UserFeedback(consent=False))
-        promotion = Promotion(version=make_version(), expected=None, learned=["mine"])
+        promotion = Promotion(version=make_version(), expected=None, learned=[mine])
         assert await store.promote("acme", promotion, token=None)
         assert await gathered(store.examples("acme", state="learned")) == []
         assert await gathered(store.lineage("acme", "v1")) == ["mine"]
+
+    async def test_what_was_relabelled_during_training_is_not_learned(self, store: MemoryStore) -> None:
+        trained = [
+            make_example("same"),
+            make_example("intent"),
+            make_example("mood"),
+            make_example("spans", entities=((0, 4, "X"),)),
+            make_example("text"),
+        ]
+        await save(store, *trained)
+        await save(
+            store,
+            make_example("same", users=2, quality=0.95),  # somebody agreed: the label is what it was
+            make_example("intent", intent="refund"),
+            make_example("mood", sentiment="sad"),
+            make_example("spans", entities=((0, 4, "Y"),)),
+            make_example("text", text="text of ... something"),
+        )
+        promotion = Promotion(version=make_version(), expected=None, learned=trained)
+        assert await store.promote("acme", promotion, token=None)
+        assert await ids(store.examples("acme", state="learned")) == ["same"]
+        assert await ids(store.examples("acme", state="pending")) == ["intent", "mood", "spans", "text"]
+        assert len(await gathered(store.lineage("acme", "v1"))) == 5  # it was trained on all of them
+
+    async def test_undoing_a_version_makes_what_it_learned_pending(self, store: MemoryStore) -> None:
+        await learn_in(store, "v1", None, ["a", "b"])
+        await learn_in(store, "v2", "v1", ["c"], replayed=["a"])
+        await learn_in(store, "v3", "v2", ["d"], replayed=["b", "c"])
+        before = await store.counts("acme")
+        await switch(store, "v1", "v3")
+        assert await learned_in(store) == {"a": "v1", "b": "v1"}
+        assert await ids(store.examples("acme", state="pending")) == ["c", "d"]
+        assert (before.pending_train, (await store.counts("acme")).pending_train) == (0, 2)
+        assert await store.strata("acme", state="learned", split="train") == {"billing": 2}
+        await learn_in(store, "v4", "v1", ["c"])
+        await switch(store, "v3", "v4")  # another branch: `c` was learned in what is undone now
+        assert await learned_in(store) == {"a": "v1", "b": "v1"}
+
+    async def test_what_was_learned_before_a_version_stays_learned_when_it_is_undone(
+        self, store: MemoryStore
+    ) -> None:
+        await save(store, make_example("imported", state="learned"))
+        await learn_in(store, "v1", None, ["a"])
+        await learn_in(store, "v2", "v1", [], replayed=["a", "imported"])
+        await switch(store, "v1", "v2")
+        assert await learned_in(store) == {"a": "v1", "imported": None}
+
+    async def test_what_was_learned_anew_under_another_label_is_pending_when_that_is_undone(
+        self, store: MemoryStore
+    ) -> None:
+        await learn_in(store, "v1", None, ["a"])
+        relabelled = make_example("a", intent="refund")
+        await save(store, relabelled)
+        promotion = Promotion(version=make_version("v2", parent="v1"), expected="v1", learned=[relabelled])
+        assert await store.promote("acme", promotion, token=None)
+        await switch(store, "v1", "v2")
+        (pending,) = await gathered(store.examples("acme", state="pending"))
+        assert (pending.example_id, pending.intent, pending.learned_in) == ("a", "refund", None)
+
+    async def test_a_switch_that_loses_the_race_undoes_nothing(self, store: MemoryStore) -> None:
+        await learn_in(store, "v1", None, ["a"])
+        await learn_in(store, "v2", "v1", ["b"])
+        late = Promotion(version=make_version("v1"), expected="v0")
+        assert not await store.promote("acme", late, token=None)
+        assert await learned_in(store) == {"a": "v1", "b": "v2"}
 
     async def test_tenants_do_not_share_versions(self, store: MemoryStore) -> None:
         await store.promote("acme", Promotion(version=make_version(), expected=None), token=None)
@@ -295,9 +391,10 @@ class TestVersions:
 
     async def test_many_examples_are_learned_at_once(self, store: MemoryStore) -> None:
         names = [f"e{n}" for n in range(1203)]
-        await save(store, *map(make_example, names))
+        trained = list(map(make_example, names))
+        await save(store, *trained)
         await store.promote(
-            "acme", Promotion(version=make_version(), expected=None, learned=names), token=None
+            "acme", Promotion(version=make_version(), expected=None, learned=trained), token=None
         )
         assert await gathered(store.lineage("acme", "v1")) == names
         assert (await store.counts("acme")).examples == {"learned": 1203}

@@ -102,6 +102,23 @@ def test_a_backup_made_again_is_the_same_backup(sealed: SealVersion, backups: Pa
 # Damage -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names descriptors by /proc")
+def test_a_backup_and_its_name_are_on_the_disk_when_it_is_made(
+    sealed: SealVersion, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = sealed()
+    target, fsync = backups / f"{folder.name}.tar.gz", os.fsync
+    synced: list[tuple[str, bool]] = []
+
+    def noted(descriptor: int) -> None:
+        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), target.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    make_backup(folder, backups)
+    assert synced == [(f"{target}.partial", False), (str(backups), True), (str(backups.parent), True)]
+
+
 def test_there_is_no_backup(tmp_path: Path) -> None:
     for path in (tmp_path / "none.tar.gz", tmp_path):
         with pytest.raises(UnknownVersion, match="no backup at"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confection import Config
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -192,7 +193,11 @@ def test_the_demo_poisons_texts_that_nobody_has_used() -> None:
 def test_the_settings_of_the_demo_are_settings(tmp_path: Path) -> None:
     path = tmp_path / "karen.cfg"
     path.write_text(DEMO_SETTINGS)
-    load_settings(path, environment={})
+    settings, shipped = load_settings(path, environment={}), load_settings(environment={})
+    assert settings != shipped
+    for section, values in Config().from_str(DEMO_SETTINGS).items():
+        for name, value in values.items():
+            assert getattr(getattr(settings, section), name) == value
 
 
 def test_what_to_type_next_names_the_home() -> None:

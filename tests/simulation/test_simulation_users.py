@@ -143,4 +143,6 @@ def test_every_reaction_is_feedback_that_the_learner_takes(
 ) -> None:
     feedback = crowd(correction_rate=0.7, rating_rate=0.7, noise=noise).react(position, GOLD, answer)
     if feedback is not None:
-        UserFeedback.model_validate(feedback)
+        taken = UserFeedback.model_validate(feedback).model_dump(exclude_none=True)
+        assert taken.keys() == feedback.keys()
+        assert taken

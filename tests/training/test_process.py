@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from karen_learner.errors import LearnerClosed, ModelError, TrainingError, WorkerCrashed
+from karen_learner.errors import LearnerClosed, ModelError, TrainingError, WorkerCrashed, WorkerTimedOut
 from karen_learner.records import LabelledText
 from karen_learner.settings import Settings
 from karen_learner.training import PassReport, PipelineSpec, PredictJob, TrainingWorker, TrainJob, write_lines
@@ -59,6 +59,23 @@ async def test_a_killed_worker_fails_the_job_and_the_next_one_gets_a_new_process
         with pytest.raises(WorkerCrashed, match="code -9"):
             await worker.train(endless, kill)
         assert (await worker.train(ready)).skipped == 0
+
+
+async def test_a_worker_that_hangs_is_killed_at_the_time_limit(ready: TrainJob, tmp_path: Path) -> None:
+    limited = ready.settings.model_copy(update={"time_limit_s": 2.0})
+    async with TrainingWorker(limited) as worker:
+        first = worker.pid
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+        with pytest.raises(WorkerTimedOut, match=r"training\.time_limit_s, which is 2 seconds.*was killed"):
+            await worker.train(ready)
+        assert worker.pid is None
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+        limited.time_limit_s = 600
+        report = await worker.train(ready)
+        assert worker.pid not in (None, first)
+    assert set(report.tasks) == set(LABELS)
 
 
 async def test_a_cancelled_job_does_not_hold_up_the_next(ready: TrainJob) -> None:

@@ -1,0 +1,84 @@
+"""The frozen values that travel between the stages. No I/O, no spaCy.
+
+Times are timezone-aware UTC. Character offsets are Python (code point) offsets, end exclusive.
+Scores and probabilities are in 0..1.
+"""
+
+from karen_learner.records.base import (
+    GOLD_SOURCES,
+    TASKS,
+    CycleMode,
+    CycleStatus,
+    ExampleState,
+    Features,
+    Label,
+    Record,
+    Score,
+    Source,
+    Split,
+    Stage,
+    Task,
+    utc_now,
+)
+from karen_learner.records.conversations import (
+    POOR_RATING,
+    Analysis,
+    ConversationMetadata,
+    Turn,
+    UserFeedback,
+)
+from karen_learner.records.cycles import (
+    CurationCounts,
+    CycleRow,
+    LearningCycleResult,
+    LearningPlan,
+    Lease,
+    ModelVersion,
+)
+from karen_learner.records.imports import IngestReport, SkippedLine
+from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
+from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus
+from karen_learner.records.texts import Entity, EntitySpan, Example, LabelledText, Span
+
+__all__ = [
+    "GOLD_SOURCES",
+    "POOR_RATING",
+    "TASKS",
+    "Analysis",
+    "Confusion",
+    "ConversationMetadata",
+    "CurationCounts",
+    "CycleMode",
+    "CycleRow",
+    "CycleStatus",
+    "Entity",
+    "EntitySpan",
+    "Example",
+    "ExampleState",
+    "Features",
+    "GateCheck",
+    "IngestReport",
+    "Label",
+    "LabelScore",
+    "LabelledText",
+    "LearningCycleResult",
+    "LearningMetrics",
+    "LearningPlan",
+    "Lease",
+    "ModelVersion",
+    "Record",
+    "Score",
+    "SkippedLine",
+    "Source",
+    "Span",
+    "Split",
+    "Stage",
+    "Task",
+    "TenantCounts",
+    "TenantStatus",
+    "Turn",
+    "UserFeedback",
+    "ValidationResult",
+    "Verdict",
+    "utc_now",
+]

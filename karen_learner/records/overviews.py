@@ -1,0 +1,54 @@
+"""What there is to know of a tenant, or of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from karen_learner.records.base import ExampleState, Record, Task
+from karen_learner.records.cycles import CycleRow, LearningCycleResult, ModelVersion
+
+
+class TenantCounts(Record):
+    """Counts kept up to date by the store, so that reading them costs the same at any size."""
+
+    turns: int = 0
+    with_feedback: int = 0
+    corrections: int = 0
+    awaiting_curation: int = 0
+    examples: Mapping[ExampleState, int] = Field(default_factory=dict)
+    pending_train: int = 0
+    holdout: int = 0
+    cycles: int = 0
+    degraded: int = 0
+
+
+class TenantStatus(Record):
+    """What the engineer on call wants to see first."""
+
+    tenant_id: str
+    champion: ModelVersion | None
+    counts: TenantCounts
+    labels: Mapping[Task, Mapping[str, int]]
+    running_cycle: CycleRow | None
+    last_cycle: LearningCycleResult | None
+    ready_to_learn: bool
+    advice: str
+
+
+class LearningMetrics(Record):
+    """Counts over the cycles of one tenant, or of all (then without content)."""
+
+    tenant_id: str | None
+    total_cycles: int
+    successful_cycles: int
+    failed_cycles: int
+    rejected_cycles: int
+    skipped_cycles: int
+    model_improvements: int
+    average_training_time: float
+    last_cycle: LearningCycleResult | None
+    recent_cycles: tuple[LearningCycleResult, ...]
+    turns: int = 0
+    tenants: int = 1
