@@ -1,0 +1,219 @@
+"""The weights of a text classifier over sparse features, in two forms: one that learns, one that serves."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from karen_learner.components.bucket_rows import BucketRows
+from karen_learner.components.design_matrix import DesignMatrix
+from karen_learner.components.row_coding import quantize
+from karen_learner.components.sparse_rows import SparseRows
+from karen_learner.components.text_ngrams import PAIRS, TextFeatures
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Arrays = dict[str, NDArray[Any]]
+
+FIRST_BIAS = -0.5
+"""Where the bias of a label begins in a model that knows nothing: between unsure (0) and no (-1)."""
+LATER_BIAS = -1.0
+"""Where it begins among labels that have learned: it says no, and its negatives teach it nothing."""
+EVICTED_SHARE = 0.25
+"""The share of rows, those with the smallest weights, that make room when the table is full."""
+
+
+@dataclass(frozen=True)
+class ServedWeights:
+    """What a pipeline needs for answering: eight bits a weight, a scale a row.
+
+    `quantized` has shape (rows, labels), `scales` (rows,), `bias` (labels,).
+    """
+
+    table: BucketRows
+    quantized: NDArray[np.int8]
+    scales: Floats
+    bias: Floats
+
+    @property
+    def nbytes(self) -> int:
+        return self.table.nbytes + self.quantized.nbytes + self.scales.nbytes + self.bias.nbytes
+
+    def margins(self, design: DesignMatrix) -> Floats:
+        """How far each text is on the side of each label; shape (texts, labels)."""
+        weights = self.quantized.take(design.rows, axis=0).astype(np.float32)
+        product: Floats = (design.values * self.scales[design.rows]) @ weights
+        return product + self.bias
+
+    def digest(self) -> str:
+        """Tells these weights from all others."""
+        total = hashlib.blake2b(digest_size=16)
+        for array in (self.table.buckets, self.quantized, self.scales, self.bias):
+            total.update(np.ascontiguousarray(array))
+        return total.hexdigest()
+
+    def arrays(self) -> Arrays:
+        buckets = self.table.buckets.astype(np.uint32)
+        return {"buckets": buckets, "quantized": self.quantized, "scales": self.scales, "bias": self.bias}
+
+    @classmethod
+    def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
+        """Raises ValueError if the arrays do not belong together."""
+        rows, labels = len(arrays["buckets"]) + 1, len(arrays["bias"])
+        _require(arrays["quantized"], (rows, labels), "weights")
+        _require(arrays["scales"], (rows,), "scales")
+        table = BucketRows.from_buckets(bits, arrays["buckets"].astype(np.int64))
+        return cls(table, arrays["quantized"], arrays["scales"], arrays["bias"])
+
+
+class LearningWeights:
+    """What learning needs: float32 weights, AdaGrad's sums, and which pairs were seen in one text only.
+
+    A feature gets its row when it is first learned from; a pair of words when a second text has it, since
+    most pairs never come again. At `max_rows` the rows with the smallest weights make room.
+    """
+
+    def __init__(
+        self, table: BucketRows, rows: SparseRows, bias: Floats, bias_squares: Floats, first_texts: NDArray[np.uint32],
+        *, initial_square: float, max_rows: int,
+    ) -> None:  # fmt: skip
+        self.table = table
+        self.rows = rows
+        self.bias = bias
+        self._bias_squares = bias_squares
+        self._first_texts = first_texts
+        self._initial_square = np.float32(initial_square)
+        self._max_rows = max_rows
+
+    @classmethod
+    def new(cls, bits: int, labels: int, *, initial_square: float, max_rows: int) -> Self:
+        """Weights that know nothing."""
+        return cls(
+            BucketRows(bits),
+            SparseRows(1, labels, initial_square=initial_square),
+            np.full(labels, FIRST_BIAS, dtype=np.float32),
+            np.zeros(labels, dtype=np.float32),
+            np.zeros(1 << bits, dtype=np.uint32),
+            initial_square=initial_square,
+            max_rows=max_rows,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        return self.table.nbytes + self.rows.nbytes + self._first_texts.nbytes
+
+    def add_labels(self, labels: int) -> None:
+        """Make it so many labels. What was learned stays."""
+        more = labels - len(self.bias)
+        if more <= 0:
+            return
+        start = LATER_BIAS if len(self.table) > 1 else FIRST_BIAS
+        self.bias = np.concatenate([self.bias, np.full(more, start, dtype=np.float32)])
+        self._bias_squares = np.concatenate([self._bias_squares, np.zeros(more, dtype=np.float32)])
+        self.rows.grow(len(self.table), labels)
+
+    def learn_features(self, features: TextFeatures) -> None:
+        """Give a row to every feature that deserves one and has none."""
+        buckets = self.table.buckets_of(features.hashes)
+        deserving = (features.views != PAIRS) | self._seen_elsewhere(features, buckets)
+        wanted = buckets[deserving]
+        if len(self.table) + len(wanted) > self._max_rows:
+            self._make_room()
+        self.table.allot(wanted, limit=self._max_rows)
+        self.rows.grow(len(self.table), len(self.bias))
+
+    def _seen_elsewhere(self, features: TextFeatures, buckets: Ints) -> NDArray[np.bool_]:
+        """For each pair whether another text had it before; where none had, this text is noted."""
+        seen = np.zeros(len(buckets), dtype=bool)
+        pairs = np.flatnonzero(features.views == PAIRS)
+        where = buckets[pairs]
+        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[pairs]] | np.uint32(1)
+        blank = np.flatnonzero(self._first_texts[where] == 0)
+        # Of several texts of the batch the first one is noted, as if they had come one by one.
+        self._first_texts[where[blank[::-1]]] = texts[blank[::-1]]
+        seen[pairs] = self._first_texts[where] != texts
+        return seen
+
+    def _make_room(self) -> None:
+        fullness = len(self.table) - 1
+        if fullness <= (1.0 - EVICTED_SHARE) * self._max_rows:
+            return
+        sizes = np.abs(self.rows.weights[1 : len(self.table)]).max(axis=1, initial=0.0)
+        kept = np.sort(np.argsort(sizes, kind="stable")[int(EVICTED_SHARE * fullness) :]) + 1
+        self.table.keep(kept)
+        self.rows.keep(kept)
+
+    def margins(self, design: DesignMatrix) -> Floats:
+        """How far each text is on the side of each label; shape (texts, labels)."""
+        product: Floats = design.values @ self.rows.take(design.rows)
+        return product + self.bias
+
+    def step(self, rows: Ints, gradient: Floats, bias_gradient: Floats, *, learn_rate: float) -> None:
+        """Move the weights of `rows` and the biases against their gradients."""
+        self.rows.step(rows, gradient, learn_rate=learn_rate)
+        self._bias_squares += bias_gradient * bias_gradient
+        moves = bias_gradient / np.sqrt(self._bias_squares + self._initial_square)
+        self.bias -= np.float32(learn_rate) * moves
+
+    def all_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        return bool(np.isfinite(self.rows.weights.sum(dtype=np.float64)) and np.isfinite(self.bias).all())
+
+    def served(self) -> ServedWeights:
+        """The same in the form that serves. Rows that have learned nothing are left out."""
+        weights = self.rows.weights[: len(self.table)]
+        kept = np.flatnonzero(weights.any(axis=1))
+        table = BucketRows.from_buckets(self.table.bits, self.table.buckets[kept - 1])
+        quantized, scales = quantize(np.concatenate([np.zeros_like(weights[:1]), weights[kept]]))
+        return ServedWeights(table, quantized, scales, self.bias.copy())
+
+    def arrays(self) -> Arrays:
+        used = len(self.table)
+        return {
+            "buckets": self.table.buckets.astype(np.uint32),
+            "weights": self.rows.weights[:used],
+            "squares": self.rows.squares[:used],
+            "bias": self.bias,
+            "bias_squares": self._bias_squares,
+            "first_texts": self._first_texts,
+        }
+
+    @classmethod
+    def from_arrays(cls, bits: int, arrays: Arrays, *, initial_square: float, max_rows: int) -> Self:
+        """Raises ValueError if the arrays do not belong together."""
+        labels = len(arrays["bias"])
+        _require(arrays["weights"], (len(arrays["buckets"]) + 1, labels), "weights")
+        _require(arrays["bias_squares"], (labels,), "sums of squares")
+        _require(arrays["first_texts"], (1 << bits,), "pairs")
+        return cls(
+            BucketRows.from_buckets(bits, arrays["buckets"].astype(np.int64)),
+            SparseRows.from_arrays(arrays["weights"], arrays["squares"], initial_square=initial_square),
+            arrays["bias"],
+            arrays["bias_squares"],
+            arrays["first_texts"],
+            initial_square=initial_square,
+            max_rows=max_rows,
+        )
+
+    @classmethod
+    def from_served(cls, served: ServedWeights, *, initial_square: float, max_rows: int) -> Self:
+        """Where nothing but the served weights is left: they go on from there, with new sums of squares."""
+        bits = served.table.bits
+        weights = served.quantized.astype(np.float32) * served.scales[:, None]
+        return cls(
+            BucketRows.from_buckets(bits, served.table.buckets),
+            SparseRows.from_arrays(weights, np.zeros_like(weights), initial_square=initial_square),
+            served.bias.copy(),
+            np.zeros_like(served.bias),
+            np.zeros(1 << bits, dtype=np.uint32),
+            initial_square=initial_square,
+            max_rows=max_rows,
+        )
+
+
+def _require(array: NDArray[Any], shape: tuple[int, ...], what: str) -> None:
+    if array.shape != shape:
+        raise ValueError(f"the {what} have the shape {array.shape}, not {shape}: the file is damaged")
