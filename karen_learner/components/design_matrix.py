@@ -63,12 +63,10 @@ def _counted(features: TextFeatures, table: BucketRows) -> tuple[Ints, Ints, NDA
 
 
 def _squared_lengths(groups: Ints, values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    return np.bincount(groups, values * values, minlength=VIEWS * count)
+    return np.asarray(np.bincount(groups, values * values, minlength=VIEWS * count), dtype=np.float64)
 
 
-def _dense(
-    rows: Ints, texts: Ints, values: NDArray[np.float64], count: int
-) -> tuple[Ints, Floats]:
+def _dense(rows: Ints, texts: Ints, values: NDArray[np.float64], count: int) -> tuple[Ints, Floats]:
     """The different rows, ascending, and the matrix of shape (texts, rows) that has `values` in it."""
     marks = np.zeros(int(rows.max(initial=0)) + 1, dtype=np.int32)
     marks[rows] = 1

@@ -35,7 +35,9 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
         named = srsly.msgpack_loads(data)
         return {str(name): _decode(record) for name, record in named.items()}
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"these are not the weights of a sparse model, or they are damaged: {error}") from error
+        raise ValueError(
+            f"these are not the weights of a sparse model, or they are damaged: {error}"
+        ) from error
 
 
 def _encode(array: NDArray[Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ features present (see `sparse_rows`). The optimizer that spaCy hands over only s
 rule would move every weight of every row. Dropout is not applied: it gained nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from thinc.api import Model
 from thinc.shims import Shim
 from thinc.types import Floats2d
 
+from karen_learner.components.calibration import logistic, softmax
 from karen_learner.components.design_matrix import DesignMatrix, design_matrix
 from karen_learner.components.row_coding import pack, unpack
 from karen_learner.components.text_ngrams import PAIRS, WORDS, TextNgrams
@@ -29,6 +31,7 @@ from karen_learner.components.text_weights import LearningWeights, ServedWeights
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
+Step = tuple[NDArray[np.int64], Floats, Floats]
 
 TEXTS_AT_ONCE = 32
 """Larger batches are read in parts: the matrix of a part should stay in the processor's cache."""
@@ -104,6 +107,7 @@ class SparseNgramsShim(Shim):
         )
         self._learning: LearningWeights | None = self._new_weights(0)
         self._served: ServedWeights | None = None
+        self._exported: ServedWeights | None = None
         self._state: LearningState | None = None
         self._pending: list[tuple[DesignMatrix, Floats]] = []
 
@@ -134,7 +138,9 @@ class SparseNgramsShim(Shim):
         """What the classifier makes of the documents. Changes nothing."""
         parts = [self._margins_of_part(part) for part in _parts(docs)]
         return Margins(
-            np.concatenate([part.margins for part in parts] or [np.zeros((0, self.labels), dtype=np.float32)]),
+            np.concatenate(
+                [part.margins for part in parts] or [np.zeros((0, self.labels), dtype=np.float32)]
+            ),
             np.concatenate([part.familiarity for part in parts] or [np.zeros(0, dtype=np.float32)]),
         )
 
@@ -217,15 +223,25 @@ class SparseNgramsShim(Shim):
             )
         return self._learning_from(unpack(data[len(digest) :]))
 
+    @contextmanager
+    def serving_form(self) -> Iterator[None]:
+        """While it lasts, `to_bytes` gives what serves and nothing else."""
+        self._exported = self.served_weights()
+        try:
+            yield
+        finally:
+            self._exported = None
+
     def served_bytes(self) -> bytes:
         """The weights that serve. `from_bytes` understands them."""
-        return _SERVED + pack(self.served_weights().arrays())
+        return _SERVED + pack((self._exported or self.served_weights()).arrays())
 
     def state_bytes(self) -> bytes | None:
         """The learning state to go with `served_bytes`; None if there is none any more."""
         if self._learning is None:
             return None if self._state is None else self._state.read()
-        return self._learning.served().digest().encode("ascii") + pack(self._learning.arrays())
+        served = self._exported or self._learning.served()
+        return served.digest().encode("ascii") + pack(self._learning.arrays())
 
     def attach_state(self, state: LearningState | None) -> None:
         """Say where the learning state of the weights that serve can be had."""
@@ -233,7 +249,7 @@ class SparseNgramsShim(Shim):
 
     def to_bytes(self) -> bytes:
         """All of it: in the form that learns if that is in memory, else in the form that serves."""
-        if self._learning is None:
+        if self._learning is None or self._exported is not None:
             return self.served_bytes()
         return _LEARNING + pack(self._learning.arrays())
 
@@ -270,7 +286,9 @@ def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
     return [docs[start : start + TEXTS_AT_ONCE] for start in range(0, len(docs), TEXTS_AT_ONCE)]
 
 
-def _weight_gradient(design: DesignMatrix, gradient: Floats) -> tuple[NDArray[np.int64], Floats, Floats] | None:
+def _weight_gradient(
+    design: DesignMatrix, gradient: Floats
+) -> tuple[NDArray[np.int64], Floats, Floats] | None:
     """Rows, their gradient, and that of the biases. Texts that are right with a margin have none."""
     active = gradient.any(axis=1)
     if not active.any():
@@ -281,8 +299,8 @@ def _weight_gradient(design: DesignMatrix, gradient: Floats) -> tuple[NDArray[np
 
 
 def _summed(
-    steps: list[tuple[NDArray[np.int64], Floats, Floats]],
-) -> tuple[NDArray[np.int64], Floats, Floats]:
+    steps: list[Step],
+) -> Step:
     """One step out of several: gradients of the same row add up."""
     if len(steps) == 1:
         return steps[0]
@@ -301,18 +319,7 @@ def squared_hinge_gradient(margins: Floats, truths: Floats) -> Floats:
     signs = np.where(truths > 0.5, np.float32(1.0), np.float32(-1.0))
     gradient = -2.0 * signs * np.maximum(np.float32(0.0), 1.0 - signs * margins)
     gradient[np.isnan(truths)] = 0.0
-    return gradient.astype(np.float32, copy=False)
-
-
-def probabilities(margins: Floats, *, exclusive: bool, scale: float = MARGIN_SCALE) -> Floats:
-    """Softmax over the labels, or the logistic function of each, of the scaled margins."""
-    scaled = margins * np.float32(scale)
-    if not exclusive:
-        return (1.0 / (1.0 + np.exp(-np.clip(scaled, -60.0, 60.0)))).astype(np.float32)
-    scaled -= scaled.max(axis=1, keepdims=True, initial=-np.inf)
-    np.exp(scaled, out=scaled)
-    scaled /= scaled.sum(axis=1, keepdims=True)
-    return scaled
+    return np.asarray(gradient, dtype=np.float32)
 
 
 def shim_of(model: Model[Any, Any]) -> SparseNgramsShim | None:
@@ -363,11 +370,11 @@ def _forward(
     """Probabilities. Backprop takes what spaCy's text categorizers give it, `probabilities - truths`, and
     reads the truths out of it: the loss that is minimized is the squared hinge of the margins."""
     shim: Any = model.shims[0]
-    exclusive: bool = shim.config.exclusive_classes
+    squash: Any = softmax if shim.config.exclusive_classes else logistic
     if not is_train:
-        return probabilities(shim.margins(docs).margins, exclusive=exclusive), lambda _: []
+        return squash(shim.margins(docs).margins * np.float32(MARGIN_SCALE)), lambda _: []
     margins, accumulate = shim.begin_learning(docs)
-    scores = probabilities(margins, exclusive=exclusive)
+    scores = squash(margins * np.float32(MARGIN_SCALE))
 
     def backprop(difference: Any) -> list[Doc]:
         truths = scores - difference
@@ -378,7 +385,7 @@ def _forward(
     return scores, backprop
 
 
-def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:  # noqa: ARG001, N803 - thinc
+def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:  # noqa: ARG001 - thinc
     shim: Any = model.shims[0]
     shim.reset(shim.labels if Y is None else Y.shape[1])
 

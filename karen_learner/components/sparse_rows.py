@@ -1,7 +1,7 @@
 """Weights in rows of features and columns of labels, moved by AdaGrad where a feature is present.
 
-    Duchi, Hazan, Singer: Adaptive Subgradient Methods for Online Learning and Stochastic Optimization,
-    JMLR 12 (2011). Each weight has its own learn rate, which falls with the squared gradients it has seen.
+Duchi, Hazan, Singer: Adaptive Subgradient Methods for Online Learning and Stochastic Optimization,
+JMLR 12 (2011). Each weight has its own learn rate, which falls with the squared gradients it has seen.
 """
 
 import numpy as np

@@ -82,9 +82,7 @@ class TextNgrams:
     def _ngrams_of(self, word: str) -> Hashes:
         return character_ngrams(word, sizes=self._char_sizes, max_chars=MAX_WORD_CHARS, salt=_CHARACTER_SALT)
 
-    def _characters(
-        self, flat: Hashes, texts: Ints, word_of: Callable[[int], str]
-    ) -> tuple[Hashes, Ints]:
+    def _characters(self, flat: Hashes, texts: Ints, word_of: Callable[[int], str]) -> tuple[Hashes, Ints]:
         """The character n-grams of every word, and the text of each."""
         if not self._char_sizes or not len(flat):
             return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
@@ -114,9 +112,7 @@ def _neighbours(flat: Hashes, texts: Ints, lengths: Ints) -> tuple[Hashes, Ints]
     return combine(right, left, salt=_BIGRAM_SALT), owners
 
 
-def _different_words(
-    flat: Hashes, texts: Ints, lengths: Ints, *, limit: int
-) -> tuple[Hashes, Ints, Ints]:
+def _different_words(flat: Hashes, texts: Ints, lengths: Ints, *, limit: int) -> tuple[Hashes, Ints, Ints]:
     """The words of each text in some order, each once; their texts; and how many each text has.
 
     Of a text that has more than `limit` words, the first `limit` of them (repetitions included) count.

@@ -18,10 +18,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
 
-FIRST_BIAS = -0.5
-"""Where the bias of a label begins in a model that knows nothing: between unsure (0) and no (-1)."""
-LATER_BIAS = -1.0
-"""Where it begins among labels that have learned: it says no, and its negatives teach it nothing."""
+FIRST_BIAS = -1.0
+"""Where the bias of a label begins: it says no, so that its negatives have nothing to teach it at first."""
 EVICTED_SHARE = 0.25
 """The share of rows, those with the smallest weights, that make room when the table is full."""
 
@@ -45,14 +43,14 @@ class ServedWeights:
     def margins(self, design: DesignMatrix) -> Floats:
         """How far each text is on the side of each label; shape (texts, labels)."""
         weights = self.quantized.take(design.rows, axis=0).astype(np.float32)
-        product: Floats = (design.values * self.scales[design.rows]) @ weights
-        return product + self.bias
+        product = (design.values * self.scales[design.rows]) @ weights
+        return np.asarray(product + self.bias, dtype=np.float32)
 
     def digest(self) -> str:
         """Tells these weights from all others."""
         total = hashlib.blake2b(digest_size=16)
         for array in (self.table.buckets, self.quantized, self.scales, self.bias):
-            total.update(np.ascontiguousarray(array))
+            total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
 
     def arrays(self) -> Arrays:
@@ -62,6 +60,7 @@ class ServedWeights:
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
         """Raises ValueError if the arrays do not belong together."""
+        _require_names(arrays, "buckets", "quantized", "scales", "bias")
         rows, labels = len(arrays["buckets"]) + 1, len(arrays["bias"])
         _require(arrays["quantized"], (rows, labels), "weights")
         _require(arrays["scales"], (rows,), "scales")
@@ -77,9 +76,16 @@ class LearningWeights:
     """
 
     def __init__(
-        self, table: BucketRows, rows: SparseRows, bias: Floats, bias_squares: Floats, first_texts: NDArray[np.uint32],
-        *, initial_square: float, max_rows: int,
-    ) -> None:  # fmt: skip
+        self,
+        table: BucketRows,
+        rows: SparseRows,
+        *,
+        bias: Floats,
+        bias_squares: Floats,
+        first_texts: NDArray[np.uint32],
+        initial_square: float,
+        max_rows: int,
+    ) -> None:
         self.table = table
         self.rows = rows
         self.bias = bias
@@ -94,9 +100,9 @@ class LearningWeights:
         return cls(
             BucketRows(bits),
             SparseRows(1, labels, initial_square=initial_square),
-            np.full(labels, FIRST_BIAS, dtype=np.float32),
-            np.zeros(labels, dtype=np.float32),
-            np.zeros(1 << bits, dtype=np.uint32),
+            bias=np.full(labels, FIRST_BIAS, dtype=np.float32),
+            bias_squares=np.zeros(labels, dtype=np.float32),
+            first_texts=np.zeros(1 << bits, dtype=np.uint32),
             initial_square=initial_square,
             max_rows=max_rows,
         )
@@ -110,8 +116,7 @@ class LearningWeights:
         more = labels - len(self.bias)
         if more <= 0:
             return
-        start = LATER_BIAS if len(self.table) > 1 else FIRST_BIAS
-        self.bias = np.concatenate([self.bias, np.full(more, start, dtype=np.float32)])
+        self.bias = np.concatenate([self.bias, np.full(more, FIRST_BIAS, dtype=np.float32)])
         self._bias_squares = np.concatenate([self._bias_squares, np.zeros(more, dtype=np.float32)])
         self.rows.grow(len(self.table), labels)
 
@@ -130,7 +135,9 @@ class LearningWeights:
         seen = np.zeros(len(buckets), dtype=bool)
         pairs = np.flatnonzero(features.views == PAIRS)
         where = buckets[pairs]
-        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[pairs]] | np.uint32(1)
+        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[pairs]] | np.uint32(
+            1
+        )
         blank = np.flatnonzero(self._first_texts[where] == 0)
         # Of several texts of the batch the first one is noted, as if they had come one by one.
         self._first_texts[where[blank[::-1]]] = texts[blank[::-1]]
@@ -184,6 +191,7 @@ class LearningWeights:
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays, *, initial_square: float, max_rows: int) -> Self:
         """Raises ValueError if the arrays do not belong together."""
+        _require_names(arrays, "buckets", "weights", "squares", "bias", "bias_squares", "first_texts")
         labels = len(arrays["bias"])
         _require(arrays["weights"], (len(arrays["buckets"]) + 1, labels), "weights")
         _require(arrays["bias_squares"], (labels,), "sums of squares")
@@ -191,9 +199,9 @@ class LearningWeights:
         return cls(
             BucketRows.from_buckets(bits, arrays["buckets"].astype(np.int64)),
             SparseRows.from_arrays(arrays["weights"], arrays["squares"], initial_square=initial_square),
-            arrays["bias"],
-            arrays["bias_squares"],
-            arrays["first_texts"],
+            bias=arrays["bias"],
+            bias_squares=arrays["bias_squares"],
+            first_texts=arrays["first_texts"],
             initial_square=initial_square,
             max_rows=max_rows,
         )
@@ -206,12 +214,18 @@ class LearningWeights:
         return cls(
             BucketRows.from_buckets(bits, served.table.buckets),
             SparseRows.from_arrays(weights, np.zeros_like(weights), initial_square=initial_square),
-            served.bias.copy(),
-            np.zeros_like(served.bias),
-            np.zeros(1 << bits, dtype=np.uint32),
+            bias=served.bias.copy(),
+            bias_squares=np.zeros_like(served.bias),
+            first_texts=np.zeros(1 << bits, dtype=np.uint32),
             initial_square=initial_square,
             max_rows=max_rows,
         )
+
+
+def _require_names(arrays: Arrays, *names: str) -> None:
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(f"the weights lack {', '.join(missing)}: the file is damaged, or of something else")
 
 
 def _require(array: NDArray[Any], shape: tuple[int, ...], what: str) -> None:
