@@ -35,6 +35,25 @@ class Calibration:
     false_alarm_rate: float | None = None
     out_of_scope_label: str | None = None
 
+    def as_record(self) -> dict[str, str | None]:
+        """For JSON. Numbers are strings: spaCy's JSON rounds them, and a threshold must stay what it is."""
+        return {
+            "scale": repr(self.scale),
+            "threshold": None if self.threshold is None else repr(self.threshold),
+            "false_alarm_rate": None if self.false_alarm_rate is None else repr(self.false_alarm_rate),
+            "out_of_scope_label": self.out_of_scope_label,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, str | None]) -> "Calibration":
+        """What `as_record` has made."""
+        numbers = {name: record[name] for name in ("threshold", "false_alarm_rate")}
+        return cls(
+            scale=float(record["scale"] or 1.0),
+            out_of_scope_label=record["out_of_scope_label"],
+            **{name: None if number is None else float(number) for name, number in numbers.items()},
+        )
+
 
 @dataclass(frozen=True)
 class CalibrationReport:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,6 @@ from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, StateF
 
 STATE_FILE = Path("state") / "weights"
 """Where, in a pipe's folder, the state for learning on lies."""
-DECIMALS = 6
-"""What is fitted is rounded to what survives JSON."""
 _SMALLEST = 1e-9
 
 
@@ -115,7 +112,7 @@ class OwnLabels(TextCategorizer):
     def calibration(self) -> Calibration | None:
         """What `calibrate` has fitted; None if it was not called since the labels were set."""
         stored: Any = self.cfg.get("calibration")
-        return Calibration(**stored) if stored else None
+        return Calibration.from_record(stored) if stored else None
 
     def calibrate(
         self,
@@ -135,15 +132,15 @@ class OwnLabels(TextCategorizer):
             raise ValueError(f"the pipe {self.name!r} cannot be calibrated: no example has one of its labels")
         margins = self._margins([example.reference for example in known])
         truths = self._truths(known)
-        scale = round(fit_scale(margins.margins, truths, exclusive=self.exclusive), DECIMALS)
+        scale = fit_scale(margins.margins, truths, exclusive=self.exclusive)
         calibration = Calibration(scale, None, false_alarm_rate, out_of_scope_label)
         scores = self._in_scope_scores(margins, calibration)
         inside = self._are_in_scope(truths, out_of_scope_label)
         if false_alarm_rate is not None and inside.any():
-            threshold = _rounded_down(refusal_threshold(scores[inside], false_alarm_rate=false_alarm_rate))
+            threshold = refusal_threshold(scores[inside], false_alarm_rate=false_alarm_rate)
             calibration = Calibration(scale, threshold, false_alarm_rate, out_of_scope_label)
         report = self._report(margins, truths, scores, inside, calibration)
-        self.cfg["calibration"] = asdict(calibration)
+        self.cfg["calibration"] = calibration.as_record()
         return report
 
     def _report(
@@ -270,7 +267,3 @@ class OwnLabels(TextCategorizer):
     @staticmethod
     def _categories_of(examples: Iterable[Example]) -> list[str]:
         return sorted({label for example in examples for label in example.reference.cats})
-
-
-def _rounded_down(value: float) -> float:
-    return float(np.floor(value * 10**DECIMALS) / 10**DECIMALS)

@@ -27,7 +27,7 @@ from karen_learner.components.calibration import logistic, softmax
 from karen_learner.components.design_matrix import DesignMatrix, design_matrix
 from karen_learner.components.row_coding import pack, unpack
 from karen_learner.components.text_ngrams import PAIRS, WORDS, TextNgrams
-from karen_learner.components.text_weights import LearningWeights, ServedWeights
+from karen_learner.components.text_weights import LearningWeights, Proposal, ServedWeights
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
@@ -109,7 +109,7 @@ class SparseNgramsShim(Shim):
         self._served: ServedWeights | None = None
         self._exported: ServedWeights | None = None
         self._state: LearningState | None = None
-        self._pending: list[tuple[DesignMatrix, Floats]] = []
+        self._pending: list[tuple[DesignMatrix, Proposal, Floats]] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SparseNgramsShim":
         return SparseNgramsShim(self.config).from_bytes(self.to_bytes())
@@ -153,29 +153,34 @@ class SparseNgramsShim(Shim):
     def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats], None]]:
         """The margins, and a function that takes their gradient and keeps it until `finish_update`."""
         learning, parts = self.learning_weights(), _parts(docs)
-        designs = [self._design_for_learning(learning, part) for part in parts]
-        margins = np.concatenate([learning.margins(design) for design in designs])
+        read = [self._read_for_learning(learning, part) for part in parts]
+        margins = np.concatenate([learning.margins(design) for design, _ in read])
 
         def backprop(gradient: Floats) -> None:
-            starts = np.cumsum([0, *(len(part) for part in parts)])
-            for design, start, end in zip(designs, starts[:-1], starts[1:], strict=True):
-                self._pending.append((design, gradient[start:end]))
+            ends = np.cumsum([len(part) for part in parts])
+            for (design, proposal), end, part in zip(read, ends, parts, strict=True):
+                self._pending.append((design, proposal, gradient[end - len(part) : end]))
 
         return margins, backprop
 
-    def _design_for_learning(self, learning: LearningWeights, docs: Sequence[Doc]) -> DesignMatrix:
+    def _read_for_learning(
+        self, learning: LearningWeights, docs: Sequence[Doc]
+    ) -> tuple[DesignMatrix, Proposal]:
         features = self._features(docs)
-        learning.learn_features(features)
-        return design_matrix(features, learning.table, view_weights=VIEW_WEIGHTS)
+        proposal = learning.propose(features)
+        view_weights, new = VIEW_WEIGHTS, proposal.buckets
+        return design_matrix(features, learning.table, view_weights=view_weights, new=new), proposal
 
     def finish_update(self, optimizer: Any) -> None:  # noqa: ARG002 - it is not asked how to step
         """Apply the gradients that wait, at this classifier's own learn rate."""
         pending, self._pending = self._pending, []
-        steps = [step for design, gradient in pending if (step := _weight_gradient(design, gradient))]
+        for _, proposal, _ in pending:
+            self.learning_weights().note(proposal)
+        steps = [step for design, _, gradient in pending if (step := _weight_gradient(design, gradient))]
         if steps:
-            rows, gradient, bias = _summed(steps)
+            buckets, gradient, bias = _summed(steps)
             rate = self.config.learn_rate * self.learn_rate_scale
-            self.learning_weights().step(rows, gradient, bias, learn_rate=rate)
+            self.learning_weights().step(buckets, gradient, bias, learn_rate=rate)
 
     def discard_gradients(self) -> None:
         """Forget what waits for `finish_update`."""
@@ -289,26 +294,26 @@ def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
 def _weight_gradient(
     design: DesignMatrix, gradient: Floats
 ) -> tuple[NDArray[np.int64], Floats, Floats] | None:
-    """Rows, their gradient, and that of the biases. Texts that are right with a margin have none."""
+    """Buckets, their gradient, and that of the biases. Texts that are right with a margin have none."""
     active = gradient.any(axis=1)
     if not active.any():
         return None
     values, gradient = design.values[active], gradient[active]
     needed = np.flatnonzero(values.any(axis=0))
-    return design.rows[needed], values[:, needed].T @ gradient, gradient.sum(axis=0)
+    return design.buckets[needed], values[:, needed].T @ gradient, gradient.sum(axis=0)
 
 
 def _summed(
     steps: list[Step],
 ) -> Step:
-    """One step out of several: gradients of the same row add up."""
+    """One step out of several: gradients of the same bucket add up."""
     if len(steps) == 1:
         return steps[0]
-    rows = np.unique(np.concatenate([rows for rows, _, _ in steps]))
-    total = np.zeros((len(rows), len(steps[0][2])), dtype=np.float32)
+    buckets = np.unique(np.concatenate([buckets for buckets, _, _ in steps]))
+    total = np.zeros((len(buckets), len(steps[0][2])), dtype=np.float32)
     for part, gradient, _ in steps:
-        total[np.searchsorted(rows, part)] += gradient
-    return rows, total, np.sum([bias for _, _, bias in steps], axis=0)
+        total[np.searchsorted(buckets, part)] += gradient
+    return buckets, total, np.sum([bias for _, _, bias in steps], axis=0)
 
 
 def squared_hinge_gradient(margins: Floats, truths: Floats) -> Floats:

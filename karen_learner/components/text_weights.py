@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from karen_learner.components.bucket_rows import BucketRows
+from karen_learner.components.bucket_rows import NO_ROW, BucketRows
 from karen_learner.components.design_matrix import DesignMatrix
 from karen_learner.components.row_coding import quantize
 from karen_learner.components.sparse_rows import SparseRows
@@ -22,6 +22,16 @@ FIRST_BIAS = -1.0
 """Where the bias of a label begins: it says no, so that its negatives have nothing to teach it at first."""
 EVICTED_SHARE = 0.25
 """The share of rows, those with the smallest weights, that make room when the table is full."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a batch would add: `buckets` that deserve a row, and the pairs `unmet` before, each with the
+    fingerprint of the text that has it."""
+
+    buckets: Ints
+    unmet: Ints
+    first_texts: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -120,31 +130,32 @@ class LearningWeights:
         self._bias_squares = np.concatenate([self._bias_squares, np.zeros(more, dtype=np.float32)])
         self.rows.grow(len(self.table), labels)
 
-    def learn_features(self, features: TextFeatures) -> None:
-        """Give a row to every feature that deserves one and has none."""
+    def propose(self, features: TextFeatures) -> Proposal:
+        """Which features deserve a row and have none, and which pairs are to be noted. Changes nothing."""
         buckets = self.table.buckets_of(features.hashes)
-        deserving = (features.views != PAIRS) | self._seen_elsewhere(features, buckets)
-        wanted = buckets[deserving]
-        if len(self.table) + len(wanted) > self._max_rows:
-            self._make_room()
-        self.table.allot(wanted, limit=self._max_rows)
-        self.rows.grow(len(self.table), len(self.bias))
+        pairs = features.views == PAIRS
+        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[pairs]]
+        texts |= np.uint32(1)  # 0 stands for no text
+        notes, again = self._look_at_pairs(buckets[pairs], texts)
+        wanted = np.concatenate([buckets[~pairs], again])
+        return Proposal(np.unique(wanted[self.table.look_up(wanted) == NO_ROW]), *notes)
 
-    def _seen_elsewhere(self, features: TextFeatures, buckets: Ints) -> NDArray[np.bool_]:
-        """For each pair whether another text had it before; where none had, this text is noted."""
-        seen = np.zeros(len(buckets), dtype=bool)
-        pairs = np.flatnonzero(features.views == PAIRS)
-        where = buckets[pairs]
-        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[pairs]] | np.uint32(
-            1
-        )
-        blank = np.flatnonzero(self._first_texts[where] == 0)
-        # Of several texts of the batch the first one is noted, as if they had come one by one.
-        self._first_texts[where[blank[::-1]]] = texts[blank[::-1]]
-        seen[pairs] = self._first_texts[where] != texts
-        return seen
+    def _look_at_pairs(self, pairs: Ints, texts: NDArray[np.uint32]) -> tuple[tuple[Ints, Any], Ints]:
+        """The pairs never met before, each with its first text; and those that another text has, too."""
+        met = self._first_texts[pairs]
+        blank = met == 0
+        unmet, first, which = np.unique(pairs[blank], return_index=True, return_inverse=True)
+        first_texts = texts[blank][first]
+        met[blank] = first_texts[which]
+        return (unmet, first_texts), pairs[met != texts]
+
+    def note(self, proposal: Proposal) -> None:
+        """Remember in which text the pairs were met first."""
+        unmet = self._first_texts[proposal.unmet] == 0
+        self._first_texts[proposal.unmet[unmet]] = proposal.first_texts[unmet]
 
     def _make_room(self) -> None:
+        """Drop the rows with the smallest weights, unless that has been done recently."""
         fullness = len(self.table) - 1
         if fullness <= (1.0 - EVICTED_SHARE) * self._max_rows:
             return
@@ -158,8 +169,19 @@ class LearningWeights:
         product: Floats = design.values @ self.rows.take(design.rows)
         return product + self.bias
 
-    def step(self, rows: Ints, gradient: Floats, bias_gradient: Floats, *, learn_rate: float) -> None:
-        """Move the weights of `rows` and the biases against their gradients."""
+    def step(self, buckets: Ints, gradient: Floats, bias_gradient: Floats, *, learn_rate: float) -> None:
+        """Move the weights of these features (each once) and the biases against their gradients.
+
+        Features that have no row get one.
+        """
+        if len(self.table) + int((self.table.look_up(buckets) == NO_ROW).sum()) > self._max_rows:
+            self._make_room()
+        self.table.allot(buckets, limit=self._max_rows)
+        self.rows.grow(len(self.table), len(self.bias))
+        rows = self.table.look_up(buckets)
+        there = rows != NO_ROW
+        if not there.all():
+            rows, gradient = rows[there], gradient[there]
         self.rows.step(rows, gradient, learn_rate=learn_rate)
         self._bias_squares += bias_gradient * bias_gradient
         moves = bias_gradient / np.sqrt(self._bias_squares + self._initial_square)

@@ -20,8 +20,8 @@ from karen_learner.components.calibration import (
     softmax,
 )
 from karen_learner.components.own_labels import is_out_of_scope
-from tests.components.text_corpora import corpus, example, sparse_pipeline, train
 from tests.components.test_textcat import SMALL
+from tests.components.text_corpora import corpus, example, sparse_pipeline, train
 
 
 def seeded(texts: int = 400, labels: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.training import Example
-from tests.components.text_corpora import LABELLED, SPARSE, corpus, example, sparse_pipeline, train
 from thinc.api import Adam
 
 from karen_learner.components.own_labels import STATE_FILE
@@ -22,6 +21,7 @@ from karen_learner.components.sparse_ngrams import (
 )
 from karen_learner.errors import ModelError
 from karen_learner.training.trainer import all_finite, discard_gradients
+from tests.components.text_corpora import LABELLED, SPARSE, corpus, example, sparse_pipeline, train
 
 
 def shim(nlp: Language) -> SparseNgramsShim:

@@ -92,6 +92,7 @@ def test_packed_arrays_come_back_exactly(array: np.ndarray) -> None:
 
 @given(st.binary(max_size=200))
 def test_foreign_bytes_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError):
+    if data == b"\x80":  # an empty map is a valid message
+        return
+    with pytest.raises(ValueError, match="weights"):
         unpack(data)
-        raise ValueError  # an empty map is a valid message
