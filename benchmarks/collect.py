@@ -3,9 +3,10 @@
     python benchmarks/collect.py [--store] [--analysis]
 
 Without an option, both. `--store` measures the memory store alone: callers that each await their own
-`add_turn` before the next. Beside it, in the same run and on the same tables, every turn in a transaction of
-its own through plain aiosqlite with the same pragmas. Rounds of both alternate, so that both meet the same
-machine.
+`add_turn` before the next. Beside it, in the same run and on the same tables with the same pragmas, every
+turn in a transaction of its own: through SQLAlchemy on aiosqlite, as the store itself is built, and through
+plain aiosqlite. Rounds of all alternate, so that all meet the same machine. The turns have the identifiers
+that the collector gives; `--random-ids` measures with those of a host that gives random ones.
 
 `--analysis` measures whole turns: `collect_conversation_metadata` from the same callers (three pipes,
 linguistic features, stored durably), beside bare `nlp.pipe` with the same model on the same texts.
@@ -20,16 +21,18 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiosqlite
 import spacy
+from sqlalchemy import Connection
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.memory import SqlMemoryStore, open_store
-from karen_learner.memory.engine import WRITER_PRAGMAS
+from karen_learner.collection.ids import new_id
+from karen_learner.memory import SqlMemoryStore, counters, open_store, turns
+from karen_learner.memory.engine import WRITER_PRAGMAS, Engines, create_engines, parse_url
 from karen_learner.records import ConversationMetadata, Entity, Turn, UserFeedback, utc_now
 from karen_learner.settings import load_settings
 
@@ -39,6 +42,8 @@ TARGET_P99_MS = 10.0
 TARGET_RATIO = 20.0
 TARGET_OF_BARE = 0.8
 CORPUS = Path(__file__).parent.parent / "corpus" / "telecom" / "train.jsonl"
+
+PEERS = ("a transaction per turn, SQLAlchemy", "a transaction per turn, aiosqlite")
 
 Add = Callable[[Turn], Awaitable[object]]
 
@@ -59,12 +64,15 @@ class Measured:
         return sorted(self.waits)[min(int(share * len(self.waits)), len(self.waits) - 1)] * 1e3
 
 
-def make_turn(*, with_feedback: bool = True) -> Turn:
+TEXT = "How do I optimize this Python code?"
+
+
+def make_turn(*, with_feedback: bool = True, make_id: Callable[[], str] = new_id, text: str = TEXT) -> Turn:
     """A turn of ordinary size (about 1 kB as JSON) with an id of its own."""
     feedback = UserFeedback(satisfaction_score=0.9, response_quality=0.8) if with_feedback else None
     metadata = ConversationMetadata(
         conversation_id="conversation-1",
-        turn_id=uuid.uuid4().hex,
+        turn_id=make_id(),
         tenant_id=TENANT,
         user_id="user_123",
         intent_detected="optimize_code",
@@ -84,9 +92,9 @@ def make_turn(*, with_feedback: bool = True) -> Turn:
     )
     return Turn(
         metadata=metadata,
-        user_text="How do I optimize this Python code?",
+        user_text=text,
         assistant_response="Here are some techniques: measure first, then change one thing at a time. " * 2,
-        entities=(Entity(start=23, end=29, label="LANGUAGE", text="Python"),),
+        entities=(Entity(start=23, end=29, label="LANGUAGE", text="Python"),) if text == TEXT else (),
         feedback=feedback,
     )
 
@@ -106,8 +114,36 @@ async def measure(add: Add, turns: Sequence[Turn], *, callers: int, into: Measur
     into.rates.append(len(turns) / (time.perf_counter() - begun))
 
 
+COUNTED = ("turns", "with_feedback", "awaiting_curation")
+
+
+class ThroughSqlAlchemy:
+    """Each turn in its own transaction on the store's own stack: what it would do without group commit."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, file: Path) -> ThroughSqlAlchemy:
+        return cls(create_engines(parse_url(file), busy_timeout_s=10.0))
+
+    async def add(self, turn: Turn) -> None:
+        body = turn.model_dump_json()
+        async with self._turn, self._engines.writer.begin() as connection:
+            await connection.run_sync(self._write, turn.turn_id, body)
+
+    @staticmethod
+    def _write(connection: Connection, turn_id: str, body: str) -> None:
+        turns.add(connection, [(1, turn_id, True, True, 0, body)])
+        counters.add(connection, {1: {("turns", name): 1 for name in COUNTED}})
+
+    async def close(self) -> None:
+        await self._engines.dispose()
+
+
 class RowByRow:
-    """Each turn in its own transaction: what a store without group commit does."""
+    """Each turn in its own transaction through plain aiosqlite: the leanest way without group commit."""
 
     def __init__(self, driver: aiosqlite.Connection, tenant: int) -> None:
         self._driver = driver
@@ -143,21 +179,26 @@ class RowByRow:
         await self._driver.close()
 
 
-async def compare_store(folder: Path, *, rounds: int, turns: int, callers: int) -> tuple[Measured, Measured]:
-    """The store and the row-by-row way, in alternating rounds. Every acknowledged turn is checked."""
-    grouped, single = Measured(), Measured()
-    settings = load_settings().store
-    async with open_store(folder / "karen.db", settings) as store:
-        await store.add_turn(make_turn())
-        rows = await RowByRow.open(folder / "karen.db")
+async def compare_store(
+    folder: Path, *, rounds: int, turns: int, callers: int, make_id: Callable[[], str]
+) -> dict[str, Measured]:
+    """The store and the row-by-row ways, in alternating rounds. Every acknowledged turn is checked."""
+    file, few = folder / "karen.db", max(turns // 20, callers)
+    async with open_store(file, load_settings().store) as store:
+        await store.add_turn(make_turn())  # makes the tenant known
+        peers = [await ThroughSqlAlchemy.open(file), await RowByRow.open(file)]
+        ways: dict[str, tuple[Add, int]] = {"group commit": (store.add_turn, turns)}
+        for name, peer in zip(PEERS, peers, strict=True):
+            ways[name] = (peer.add, few)
+        measured = {name: Measured() for name in ways}
         for _ in range(rounds):
-            batch = [make_turn() for _ in range(turns)]
-            await measure(store.add_turn, batch, callers=callers, into=grouped)
-            few = [make_turn() for _ in range(max(turns // 20, callers))]
-            await measure(rows.add, few, callers=callers, into=single)
-        await rows.close()
-        await check(store, 1 + len(grouped.waits) + len(single.waits))
-    return grouped, single
+            for name, (add, number) in ways.items():
+                batch = [make_turn(make_id=make_id) for _ in range(number)]
+                await measure(add, batch, callers=callers, into=measured[name])
+        for peer in peers:
+            await peer.close()
+        await check(store, 1 + sum(len(one.waits) for one in measured.values()))
+    return measured
 
 
 async def check(store: SqlMemoryStore, expected: int) -> None:
@@ -169,27 +210,38 @@ async def check(store: SqlMemoryStore, expected: int) -> None:
         raise RuntimeError(f"{expected} turns were acknowledged, {kept} are there")
 
 
-def print_store(grouped: Measured, single: Measured, *, callers: int) -> None:
+def print_store(measured: Mapping[str, Measured], *, callers: int) -> None:
     """The table, with what was aimed at."""
+    grouped = measured["group commit"]
     print(
         f"{callers} callers, each awaiting its own turn; {len(grouped.waits):,} turns, all found afterwards"
     )
-    print(f"{'':24}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
-    for name, one in (("group commit", grouped), ("a transaction per turn", single)):
+    print(f"{'':38}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'ratio':>8}")
+    for name, one in measured.items():
         waits = "".join(f"{one.wait_ms(share):9.2f}" for share in (0.5, 0.99, 1.0))
-        print(f"{name:24}{one.rate:10,.0f}{waits}")
-    ratio = grouped.rate / single.rate
-    print(f"best round: {max(grouped.rates):,.0f} turns/s; ratio of the medians: {ratio:.1f}")
+        print(f"{name:38}{one.rate:10,.0f}{waits}{grouped.rate / one.rate:8.1f}")
+    print(f"rounds of group commit: {', '.join(f'{rate:,.0f}' for rate in grouped.rates)} turns/s")
     print(f"aims: {TARGET_PER_S:,} turns/s, p99 {TARGET_P99_MS:.0f} ms, ratio {TARGET_RATIO:.0f}")
 
 
 def run_store(options: argparse.Namespace) -> None:
     """`--store`: the memory store alone."""
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        compared = asyncio.run(
-            compare_store(Path(folder), rounds=options.rounds, turns=options.turns, callers=options.callers)
+        measured = asyncio.run(
+            compare_store(
+                Path(folder),
+                rounds=options.rounds,
+                turns=options.turns,
+                callers=options.callers,
+                make_id=random_id if options.random_ids else new_id,
+            )
         )
-    print_store(*compared, callers=options.callers)
+    print_store(measured, callers=options.callers)
+
+
+def random_id() -> str:
+    """An identifier of a host that does not order them by time."""
+    return uuid.uuid4().hex
 
 
 async def compare_analysis(folder: Path, *, rounds: int, callers: int) -> tuple[Measured, list[float]]:
@@ -256,6 +308,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turns", type=int, default=6_400, help="turns in a round")
     parser.add_argument("--callers", type=int, default=64)
+    parser.add_argument("--random-ids", action="store_true", help="turn ids as of a host that draws them")
     parser.add_argument("--folder", help="where the database is made (default: the temporary folder)")
     options = parser.parse_args()
     both = options.store == options.analysis

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
-from uuid import uuid4
 
 from pydantic import ValidationError
 
 from karen_learner.analysis.text import clean_text, replace_unfit, within_limit
+from karen_learner.collection.ids import new_id
 from karen_learner.collection.problems import describe, span_problem
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, utc_now
@@ -204,7 +204,7 @@ def check_moment(value: datetime | None) -> datetime:
 
 
 def _given_or_new(value: str | None, what: str) -> str:
-    return uuid4().hex if value is None else check_id(value, what)
+    return new_id() if value is None else check_id(value, what)
 
 
 def _clean_response(response: str, limits: AnalysisSettings) -> str:

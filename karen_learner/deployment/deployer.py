@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ from karen_learner.deployment.serving import Serving
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError, UnknownVersion
 from karen_learner.events import EventBus, ModelDeployed, ModelRolledBack
 from karen_learner.memory import MemoryStore, Promotion
-from karen_learner.models.backups import make_backup, prune_backups, read_backup_manifest, restore_backup
+from karen_learner.models.backups import (
+    backup_file,
+    make_backup,
+    prune_backups,
+    read_backup_manifest,
+    restore_backup,
+)
 from karen_learner.models.files import remove_folder
 from karen_learner.models.layout import HomeLayout
 from karen_learner.models.registry import ModelRegistry
@@ -26,6 +33,8 @@ from karen_learner.models.versions import (
 )
 from karen_learner.records import CycleMode, Example, ModelVersion, Task, ValidationResult, utc_now
 from karen_learner.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -67,7 +76,7 @@ class Deployer:
     async def promote(
         self, candidate: Candidate, *, learned: Sequence[Example], replayed: Sequence[str], token: int
     ) -> ModelVersion:
-        """Seal, back up, load, and only then switch the row and swap the live model.
+        """Seal, load, and only then switch the row and swap the live model; the backup follows.
 
         `learned` are examples as they were trained on, `replayed` the ids of those known before.
         Whatever fails before the row is switched leaves the champion as it was. Raises
@@ -89,7 +98,19 @@ class Deployer:
             )
         self._serving.install(candidate.tenant_id, model)
         await self._announce(version, candidate.parent)
+        await self._back_up(version)
         return version
+
+    async def _back_up(self, version: ModelVersion) -> None:
+        """Make the backup that is missing. Users need not wait for it: the version serves without."""
+        if version.backup_path is None or version.backup_path.is_file():
+            return
+        try:
+            await call_in_executor(make_backup, version.path, version.backup_path)
+        except OSError:
+            logger.exception(
+                "%s serves, but its backup cannot be written: the next cycle tries again", version.version
+            )
 
     async def _seal(self, candidate: Candidate) -> ModelVersion:
         digest = await call_in_executor(candidate_digest, candidate.folder)
@@ -111,7 +132,6 @@ class Deployer:
             libraries=library_versions(),
         )
         await call_in_executor(seal, candidate.folder, target, manifest)
-        backup = await call_in_executor(make_backup, target, self._layout.backups(candidate.tenant_id))
         return ModelVersion(
             tenant_id=candidate.tenant_id,
             version=name,
@@ -121,7 +141,7 @@ class Deployer:
             cycle_id=candidate.cycle_id,
             created_at=manifest.created_at,
             scores=candidate.scores,
-            backup_path=backup,
+            backup_path=backup_file(target, self._layout.backups(candidate.tenant_id)),
         )
 
     async def _announce(self, version: ModelVersion, previous: str | None) -> None:
@@ -207,10 +227,13 @@ class Deployer:
     async def clean_up(self, tenant_id: str) -> None:
         """Remove what no version row owns, and what is past its time. Call under the lease.
 
+        A crash may have come between the champion's deployment and its backup: then it is made now.
         The champion and its parent are always kept, as folders and as backups.
         """
         champion = await self._registry.champion(tenant_id)
         kept = {champion.version, champion.parent or ""} if champion is not None else set()
+        if champion is not None:
+            await self._back_up(champion)
         folder = self._layout.models(tenant_id)
         days = self._settings.learning.backup_retention_days
         await call_in_executor(remove_folder, folder / ".staging")

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from karen_learner.errors import LearnerClosed, StoreError, StoreLocked, StoreReadOnly
 from karen_learner.memory import schema
+from karen_learner.memory.checkpoints import CheckpointDue, checkpoint
 from karen_learner.memory.engine import Engines, create_engines, database_file, is_in_memory, probe
 from karen_learner.memory.failures import translated
 
@@ -41,7 +42,9 @@ class Database:
         self._writer: AsyncConnection | None = None
         self._closed = False
         self._writing = asyncio.Lock()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
+        self._checkpoint_due = CheckpointDue()
+        self._has_log = self.is_sqlite and not is_in_memory(url)
 
     async def start(self) -> None:
         """Open the database, check that it is ours, and bring its schema up to date."""
@@ -88,7 +91,9 @@ class Database:
         async with self._writing:
             with translated(self.place):
                 async with writer.begin():
-                    return await writer.run_sync(work, *args, **kwargs)
+                    answer = await writer.run_sync(work, *args, **kwargs)
+        self._committed()
+        return answer
 
     async def _write_directly(
         self, writer: AsyncConnection, work: DirectWork[P, T], *args: P.args, **kwargs: P.kwargs
@@ -98,15 +103,30 @@ class Database:
                 driver = (await writer.get_raw_connection()).driver_connection
                 if not isinstance(driver, aiosqlite.Connection):
                     raise StoreError(f"the database {self.place} is not written through aiosqlite")
-                return await _in_transaction(driver, work, *args, **kwargs)
+                answer = await _in_transaction(driver, work, *args, **kwargs)
+        self._committed()
+        return answer
+
+    def _committed(self) -> None:
+        if self._has_log and self._engines is not None and self._checkpoint_due.after_commit():
+            self._keep(asyncio.ensure_future(self._checkpoint(self._engines)))
+
+    async def _checkpoint(self, engines: Engines) -> None:
+        try:
+            await self._read(engines, checkpoint)
+        finally:
+            self._checkpoint_due.done()
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.ensure_future(work)
+        return await asyncio.shield(self._keep(asyncio.ensure_future(work)))
+
+    def _keep(self, task: asyncio.Future[T]) -> asyncio.Future[T]:
+        """Let `close` wait for the task."""
         self._running.add(task)
         task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        return task
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # a cancelled caller is not there to hear of it

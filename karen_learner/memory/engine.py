@@ -25,7 +25,7 @@ WRITER_PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA secure_delete = ON",  # words that were withdrawn must not linger in free pages
-    "PRAGMA wal_autocheckpoint = 4000",  # pages; four times the default, so that few commits wait for one
+    "PRAGMA wal_autocheckpoint = 16000",  # pages; see checkpoints.py, which keeps commits from waiting for it
     "PRAGMA cache_size = -32768",  # KiB
 )
 READER_PRAGMAS = ("PRAGMA query_only = ON",)

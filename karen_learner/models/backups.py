@@ -21,10 +21,15 @@ COMPRESSION = 3
 """Weights compress badly: higher levels cost seconds and save nothing."""
 
 
-def make_backup(version_folder: Path, backups: Path) -> Path:
-    """Write `<version>.tar.gz` into `backups`. A crash leaves no half archive under that name."""
+def backup_file(version_folder: Path, backups: Path) -> Path:
+    """Where the backup of a version lies."""
+    return backups / f"{version_folder.name}{SUFFIX}"
+
+
+def make_backup(version_folder: Path, target: Path) -> Path:
+    """Write the archive `target` (see `backup_file`). A crash leaves no half archive under that name."""
+    backups = target.parent
     backups.mkdir(parents=True, exist_ok=True)
-    target = backups / f"{version_folder.name}{SUFFIX}"
     partial = target.with_name(target.name + PARTIAL)
     with tarfile.open(partial, "w:gz", compresslevel=COMPRESSION) as archive:
         archive.add(version_folder, arcname=version_folder.name)

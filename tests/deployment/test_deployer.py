@@ -12,7 +12,7 @@ import pytest
 
 from karen_learner.errors import DeploymentError, DigestMismatch, FencedOut, ModelError, UnknownVersion
 from karen_learner.events import ModelDeployed, ModelRolledBack
-from karen_learner.models.backups import make_backup
+from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import remove_folder
 from karen_learner.models.versions import read_manifest, verify
 from karen_learner.records import ModelVersion
@@ -39,6 +39,27 @@ async def test_a_promoted_candidate_is_sealed_saved_recorded_and_live(site: Any)
     assert [(type(event), event.version, event.previous_version) for event in site.told] == [
         (ModelDeployed, version.version, first.version)
     ]
+
+
+async def test_a_backup_that_a_crash_prevented_is_made_when_the_next_cycle_tidies(site: Any) -> None:
+    version = await site.promote()
+    version.backup_path.unlink()
+    await site.deployer.clean_up(ACME)
+    assert version.backup_path.is_file()
+
+
+async def test_a_version_serves_though_its_backup_cannot_be_written(
+    site: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await site.champion()
+    remove_folder(first.backup_path.parent)
+    first.backup_path.parent.write_text("a file where the folder should be")
+    version = await site.promote()
+    assert (await site.analyze()).model_version == version.version
+    assert "its backup cannot be written" in caplog.text
+    first.backup_path.parent.unlink()
+    await site.deployer.clean_up(ACME)
+    assert version.backup_path.is_file()
 
 
 async def test_nothing_is_deployed_when_the_champion_was_changed_meanwhile(
@@ -179,7 +200,7 @@ async def test_archives_of_others_are_refused(site: Any, tmp_path: Path) -> None
         (folder / "meta.json").write_text("{}")
         manifest = read_manifest(folder).model_copy(update=changes)
         (folder / "manifest.json").write_text(manifest.model_dump_json())
-        return make_backup(folder, tmp_path / name / "out")
+        return make_backup(folder, backup_file(folder, tmp_path / name / "out"))
 
     (tmp_path / "text.tar.gz").write_text("Dear diary")
     refused: list[tuple[Path, type[Exception]]] = [
@@ -206,7 +227,7 @@ def forged_from_nothing(source: ModelVersion, claimed: ModelVersion, tmp_path: P
     shutil.copytree(source.path, folder)
     manifest = read_manifest(folder).model_copy(update={"version": claimed.version, "digest": claimed.digest})
     (folder / "manifest.json").write_text(manifest.model_dump_json())
-    return make_backup(folder, tmp_path / "claimed" / "out")
+    return make_backup(folder, backup_file(folder, tmp_path / "claimed" / "out"))
 
 
 # Hot swap ---------------------------------------------------------------------------------------

@@ -15,7 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
-from karen_learner.models.backups import make_backup, prune_backups, read_backup_manifest, restore_backup
+from karen_learner.models.backups import (
+    backup_file,
+    make_backup,
+    prune_backups,
+    read_backup_manifest,
+    restore_backup,
+)
 from karen_learner.models.files import folder_digest, remove_folder
 from karen_learner.models.versions import Manifest, verify
 
@@ -62,7 +68,7 @@ def special(name: str, kind: bytes, link: str = "") -> Callable[[tarfile.TarFile
 
 def test_what_is_restored_is_what_was_saved(sealed: SealVersion, backups: Path) -> None:
     folder, manifest = sealed()
-    backup = make_backup(folder, backups)
+    backup = make_backup(folder, backup_file(folder, backups))
     assert backup.name == f"{manifest.version}.tar.gz"
     assert read_backup_manifest(backup) == manifest
     before = everything(folder)
@@ -75,7 +81,7 @@ def test_what_is_restored_is_what_was_saved(sealed: SealVersion, backups: Path) 
 
 def test_restoring_takes_the_place_of_whatever_is_there(sealed: SealVersion, backups: Path) -> None:
     folder, manifest = sealed()
-    backup = make_backup(folder, backups)
+    backup = make_backup(folder, backup_file(folder, backups))
     for damage in (lambda: (folder / "stray").write_text("x"), lambda: (folder / "ner" / "model").unlink()):
         damage()
         restore_backup(backup, folder)
@@ -88,14 +94,15 @@ def test_restoring_takes_the_place_of_whatever_is_there(sealed: SealVersion, bac
 
 def test_an_archive_may_be_renamed(sealed: SealVersion, backups: Path) -> None:
     folder, manifest = sealed()
-    kept = make_backup(folder, backups).rename(backups / "before christmas.tgz")
+    kept = make_backup(folder, backup_file(folder, backups)).rename(backups / "before christmas.tgz")
     remove_folder(folder)
     assert restore_backup(kept, folder) == manifest
 
 
 def test_a_backup_made_again_is_the_same_backup(sealed: SealVersion, backups: Path) -> None:
     folder, _ = sealed()
-    assert make_backup(folder, backups) == make_backup(folder, backups)
+    target = backup_file(folder, backups)
+    assert make_backup(folder, target) == make_backup(folder, target) == target
     assert [path.name for path in backups.iterdir()] == [f"{folder.name}.tar.gz"]
 
 
@@ -115,7 +122,7 @@ def test_a_backup_and_its_name_are_on_the_disk_when_it_is_made(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted)
-    make_backup(folder, backups)
+    make_backup(folder, backup_file(folder, backups))
     assert synced == [(f"{target}.partial", False), (str(backups), True), (str(backups.parent), True)]
 
 
@@ -161,7 +168,7 @@ def test_half_an_archive_changes_nothing(sealed_once: tuple[Path, bytes, str], s
 @pytest.fixture
 def sealed_once(sealed: SealVersion, backups: Path) -> tuple[Path, bytes, str]:
     folder, _ = sealed()
-    return folder, make_backup(folder, backups).read_bytes(), everything(folder)
+    return folder, make_backup(folder, backup_file(folder, backups)).read_bytes(), everything(folder)
 
 
 def test_an_archive_of_other_files_than_its_manifest_names_is_refused(
@@ -226,7 +233,7 @@ def aged(path: Path, days: float) -> Path:
 
 
 def test_retention_removes_what_is_old_and_keeps_what_is_wanted(sealed: SealVersion, backups: Path) -> None:
-    made = [make_backup(sealed(number)[0], backups) for number in range(1, 6)]
+    made = [make_backup(folder, backup_file(folder, backups)) for folder, _ in map(sealed, range(1, 6))]
     for number, path in enumerate(made):
         aged(path, 50 - 10 * number)  # 50, 40, 30, 20, 10 days
     keep = [made[0].name.removesuffix(".tar.gz")]
@@ -236,7 +243,8 @@ def test_retention_removes_what_is_old_and_keeps_what_is_wanted(sealed: SealVers
 
 
 def test_retention_removes_what_a_crash_left_half_written(sealed: SealVersion, backups: Path) -> None:
-    backup = make_backup(sealed()[0], backups)
+    folder = sealed()[0]
+    backup = make_backup(folder, backup_file(folder, backups))
     (backups / "v0002-x.tar.gz.partial").write_bytes(b"half")
     assert prune_backups(backups, keep=(), retention_days=1) == []
     assert list(backups.iterdir()) == [backup]

@@ -1,0 +1,135 @@
+"""What a learning cycle costs as the history grows: 1,000, 10,000, 100,000, a million learned examples.
+
+    python benchmarks/cost.py [--sizes 1000 10000 100000 1000000] [--events 1000] [--cycles 3]
+
+One tenant with 150 intents and a live model. Between the measurements the history is filled up with
+examples as earlier cycles would have left them (learned, with their counters and their places in the
+indexes); then users correct `--events` answers and an incremental cycle runs, all of it real: curation,
+replay, the worker process, validation, deployment. The median of `--cycles` cycles is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+
+from karen_learner import AutonomousLearner, create_autonomous_learner
+from karen_learner.curation.candidates import new_example
+from karen_learner.memory import CurationOutcome, SqlMemoryStore
+from karen_learner.records import Example, LabelledText, LearningCycleResult
+
+TENANT = "bench"
+INTENTS = 150
+SHOTS = 20
+WORDS_OF_AN_INTENT = 12
+COMMON_WORDS = 400
+PAGE = 2000
+AIM = 1.3
+ONSETS, VOWELS, CODAS = "bdfgklmnprstvz", "aeiou", "lmnrstkp"
+STAGES = ("curating", "training", "validating", "deploying")
+
+
+class Talk:
+    """Texts of made-up words: some belong to one intent, most to all of them."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._rng = random.Random(seed)
+        self._common = [self._word() for _ in range(COMMON_WORDS)]
+        self._own = [[self._word() for _ in range(WORDS_OF_AN_INTENT)] for _ in range(INTENTS)]
+
+    def _word(self) -> str:
+        syllables = self._rng.randrange(2, 4)
+        return "".join(self._rng.choice(ONSETS) + self._rng.choice(VOWELS) for _ in range(syllables)) + (
+            self._rng.choice(CODAS)
+        )
+
+    def say(self) -> tuple[str, str]:
+        """A text and its intent."""
+        number = self._rng.randrange(INTENTS)
+        words = self._rng.sample(self._common, 5) + self._rng.sample(self._own[number], 2)
+        self._rng.shuffle(words)
+        return " ".join(words), f"intent_{number:03d}"
+
+    def shots(self, each: int) -> Iterator[dict[str, str]]:
+        """Gold texts, so many of each intent."""
+        for number in range(INTENTS):
+            for _ in range(each):
+                words = self._rng.sample(self._common, 5) + self._rng.sample(self._own[number], 2)
+                yield {"text": " ".join(words), "intent": f"intent_{number:03d}"}
+
+
+def learned(text: str, intent: str) -> Example:
+    """An example as an earlier cycle left it."""
+    labelled = LabelledText(text=text, intent=intent)
+    return new_example(labelled, source="correction", quality=0.9).model_copy(update={"state": "learned"})
+
+
+async def fill(store: SqlMemoryStore, talk: Talk, size: int) -> None:
+    """Bring the tenant's learned examples to `size`."""
+    missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
+    while missing > 0:
+        page = [learned(*talk.say()) for _ in range(min(PAGE, missing))]
+        await store.save_curation(TENANT, CurationOutcome(upserts=page))
+        missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
+
+
+async def cycle(learner: AutonomousLearner, talk: Talk, events: int) -> LearningCycleResult:
+    """Corrections, and a cycle on them."""
+    said = [talk.say() for _ in range(events)]
+    await asyncio.gather(
+        *(
+            learner.collect_conversation_metadata(
+                TENANT, text, "Let me see.", f"u{number % 40}", {"corrected_intent": intent}
+            )
+            for number, (text, intent) in enumerate(said)
+        )
+    )
+    result = await learner.trigger_learning_cycle(TENANT, mode="incremental", force_training=True)
+    if result.status not in ("deployed", "rejected"):
+        raise RuntimeError(f"the cycle ended as {result.status}: {result.error_message}")
+    return result
+
+
+async def measure(sizes: Sequence[int], *, events: int, cycles: int) -> None:
+    talk = Talk()
+    print(f"{'history':>10}{'cycle s':>9}" + "".join(f"{stage:>12}" for stage in STAGES) + f"{'ratio':>8}")
+    reference: float | None = None
+    with tempfile.TemporaryDirectory() as home:
+        async with create_autonomous_learner(home, overrides={"gate.max_cross_validated": 0}) as learner:
+            await learner.bootstrap(TENANT, list(talk.shots(SHOTS)))
+            for size in sizes:
+                begun = time.perf_counter()
+                await fill(learner.store, talk, size)
+                filled = time.perf_counter() - begun
+                results = [await cycle(learner, talk, events) for _ in range(cycles)]
+                seconds = statistics.median(result.duration_s for result in results)
+                reference = seconds if size <= 10_000 or reference is None else reference
+                stages = "".join(
+                    f"{statistics.median(r.stage_seconds.get(stage, 0.0) for r in results):12.2f}"
+                    for stage in STAGES
+                )
+                ratio = seconds / reference
+                print(
+                    f"{size:>10,}{seconds:9.2f}{stages}{ratio:8.2f}   (filled in {filled:.0f} s)", flush=True
+                )
+    print(f"ratio: to 10,000; aim: a million within {AIM}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--events", type=int, default=1_000, help="corrections before each cycle")
+    parser.add_argument("--cycles", type=int, default=3, help="cycles at each size")
+    options = parser.parse_args()
+    asyncio.run(measure(options.sizes, events=options.events, cycles=options.cycles))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""Is what was learned first still known at the end? New labels come step by step, old ones come no more.
+
+    python benchmarks/forgetting.py DATA/clinc150 [--steps 10] [--replay 1500] [--seeds 3] [--keep all]
+    python benchmarks/forgetting.py DATA/snips --task entities
+
+For intents, each step brings an equal part of the labels (10 steps of 15 for clinc150). For entities, each
+step brings the texts of one intent, and with them the entity types that only it has. Every step continues
+through the training loop of the package, with `--replay` stored examples of the steps before.
+
+- final: the score on the whole test file after the last step;
+- forgetting: how far each step's labels have fallen from their best, on average (Chaudhry et al., 2018);
+- backward transfer: the last score of each step's labels minus the one right after that step (Lopez-Paz and
+  Ranzato, 2017).
+
+Controls: `naive` replays nothing, `joint` learns everything at once. `--keep` compares what is kept for
+replay under the same budget; the package draws class-balanced from all that it has stored (`balanced`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import spacy
+from sklearn.feature_extraction.text import TfidfVectorizer
+from spacy.language import Language
+from spacy.training import Example
+
+from karen_learner.curation.balance import water_fill
+from karen_learner.records import LabelledText, Task
+from karen_learner.settings import Settings, load_settings
+from karen_learner.simulation import read_corpus
+from karen_learner.training.corpora import CorruptExample, to_doc
+from karen_learner.training.jobs import PipelineSpec
+from karen_learner.training.pipelines import TrainablePipeline, example_for, is_labelled
+from karen_learner.training.trainer import PipeTrainer
+
+Keep = Callable[["Learner", Sequence[LabelledText], int, random.Random], list[LabelledText]]
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Outcome:
+    """`matrix[i][j]`: the score on the labels of step j after step i."""
+
+    matrix: list[list[float]]
+    final: float
+    seconds: float
+
+    @property
+    def forgetting(self) -> float:
+        last = self.matrix[-1]
+        falls = [max(row[j] for row in self.matrix[j:]) - last[j] for j in range(len(last) - 1)]
+        return statistics.mean(falls) if falls else 0.0
+
+    @property
+    def backward_transfer(self) -> float:
+        last = self.matrix[-1]
+        moves = [last[j] - self.matrix[j][j] for j in range(len(last) - 1)]
+        return statistics.mean(moves) if moves else 0.0
+
+
+class Learner:
+    """One pipe, trained as the worker trains it."""
+
+    def __init__(self, task: Task, settings: Settings, template: Path, seed: int) -> None:
+        self._task = task
+        self._settings = settings.training
+        self._rng = random.Random(seed)
+        self._pipeline = TrainablePipeline.open(PipelineSpec(template=template))
+        self._labels: dict[str, None] = {}
+        self.seconds = 0.0
+
+    @property
+    def nlp(self) -> Language:
+        return self._pipeline.nlp
+
+    @property
+    def _continues(self) -> bool:
+        return self._task in self._pipeline.tasks
+
+    def learn(self, new: Sequence[LabelledText], replay: Sequence[LabelledText] = ()) -> None:
+        """Continue with the new examples and those replayed."""
+        rate = self._settings.continuing_rate if self._continues else 1.0
+        min_updates = 0 if self._continues else self._settings.min_updates
+        self._labels.update(dict.fromkeys(label for one in new for label in labels_of(self._task, one)))
+        docs = [doc for one in (*new, *replay) if (doc := self._doc(one)) is not None]
+        self._pipeline.prepare({self._task: tuple(self._labels)}, docs)
+        pipe_name = self._pipeline.tasks[self._task]
+        begun = time.perf_counter()
+        trainer = PipeTrainer(
+            self.nlp, self._task, pipe_name, settings=self._settings, min_updates=min_updates,
+            rng=self._rng, rate=rate,
+        )  # fmt: skip
+        for _ in trainer.passes(self._examples(docs), ()):
+            pass
+        self.seconds += time.perf_counter() - begun
+
+    def score(self, texts: Sequence[LabelledText]) -> float:
+        """Accuracy, or F1 of exact spans (a misaligned gold span counts as missed)."""
+        if self._task == "entities":
+            return self._span_f1(texts)
+        known = [one for one in texts if one.intent in self._labels]
+        right = sum(guess == one.intent for guess, one in zip(self.intents(known), known, strict=True))
+        return right / len(texts)
+
+    def intents(self, texts: Sequence[LabelledText]) -> list[str]:
+        labels = self._pipeline.pipe(self._task).labels
+        docs = self.nlp.pipe(one.text for one in texts)
+        return [max(labels, key=lambda label: doc.cats.get(label, 0.0)) for doc in docs]
+
+    def margins(self, texts: Sequence[LabelledText]) -> np.ndarray:
+        """The score of the right label minus that of the best wrong one; small is hard."""
+        rows = []
+        for doc, one in zip(self.nlp.pipe(one.text for one in texts), texts, strict=True):
+            others = max((score for label, score in doc.cats.items() if label != one.intent), default=0.0)
+            rows.append(doc.cats.get(one.intent or "", 0.0) - others)
+        return np.asarray(rows)
+
+    def _doc(self, one: LabelledText) -> spacy.tokens.Doc | None:
+        try:
+            return to_doc(self.nlp, one)
+        except CorruptExample:
+            return None
+
+    def _examples(self, docs: Sequence[spacy.tokens.Doc]) -> list[Example]:
+        labels = self._pipeline.pipe(self._task).labels
+        return [
+            example_for(self.nlp, self._task, doc, labels)
+            for doc in docs
+            if is_labelled(self._task, doc, labels)
+        ]
+
+    def _span_f1(self, texts: Sequence[LabelledText]) -> float:
+        hits = found = gold = 0
+        for doc, one in zip(self.nlp.pipe(one.text for one in texts), texts, strict=True):
+            ours = {(span.start_char, span.end_char, span.label_) for span in doc.ents}
+            theirs = {(span.start, span.end, span.label) for span in one.entities or ()}
+            hits, found, gold = hits + len(ours & theirs), found + len(ours), gold + len(theirs)
+        return 2 * hits / (found + gold) if found + gold else 1.0
+
+
+def labels_of(task: Task, one: LabelledText) -> list[str]:
+    if task == "entities":
+        return [span.label for span in one.entities or ()]
+    return [one.intent] if one.intent is not None else []
+
+
+def balanced(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random) -> list[LabelledText]:
+    """Class-balanced at random, from all that was seen: what the package does."""
+    return _by_class(seen, budget, lambda group: rng.sample(group, len(group)))
+
+
+def reservoir(
+    _: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random
+) -> list[LabelledText]:
+    """At random, without regard to classes."""
+    return rng.sample(list(seen), min(budget, len(seen)))
+
+
+def herding(_: Learner, seen: Sequence[LabelledText], budget: int, __: random.Random) -> list[LabelledText]:
+    """Of each class those that together come nearest to its mean (Welling, 2009; iCaRL)."""
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
+    vectorizer.fit(one.text for one in seen)
+    return _by_class(seen, budget, lambda group: _herded(vectorizer, group, budget))
+
+
+def hardest(
+    learner: Learner, seen: Sequence[LabelledText], budget: int, _: random.Random
+) -> list[LabelledText]:
+    """Of each class those with the smallest margin under the model as it is."""
+    margins = dict(zip(map(id, seen), learner.margins(seen), strict=True))
+    return _by_class(seen, budget, lambda group: sorted(group, key=lambda one: margins[id(one)]))
+
+
+def by_loss(
+    learner: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random
+) -> list[LabelledText]:
+    """Drawn with a probability that grows with the loss, whatever the class."""
+    weights = np.log1p(np.exp(-5.0 * learner.margins(seen)))
+    draws = np.random.default_rng(rng.randrange(2**32))
+    chosen = draws.choice(len(seen), min(budget, len(seen)), replace=False, p=weights / weights.sum())
+    return [seen[at] for at in chosen]
+
+
+KEEPS: Mapping[str, Keep] = {
+    "balanced": balanced,
+    "reservoir": reservoir,
+    "herding": herding,
+    "hardest": hardest,
+    "by loss": by_loss,
+}
+
+
+def _by_class(
+    seen: Sequence[LabelledText],
+    budget: int,
+    ranked: Callable[[list[LabelledText]], Sequence[LabelledText]],
+) -> list[LabelledText]:
+    groups: dict[str, list[LabelledText]] = defaultdict(list)
+    for one in seen:
+        groups[one.intent or "none"].append(one)
+    shares = water_fill({name: len(group) for name, group in groups.items()}, budget)
+    return [one for name, group in groups.items() for one in ranked(group)[: shares[name]]]
+
+
+def _herded(vectorizer: TfidfVectorizer, group: list[LabelledText], budget: int) -> list[LabelledText]:
+    rows = vectorizer.transform(one.text for one in group).toarray()
+    mean, total = rows.mean(axis=0), np.zeros(rows.shape[1])
+    left, order = list(range(len(group))), []
+    for count in range(1, min(len(group), budget) + 1):
+        gaps = np.linalg.norm(mean - (total + rows[left]) / count, axis=1)
+        order.append(left.pop(int(gaps.argmin())))
+        total += rows[order[-1]]
+    return [group[at] for at in order]
+
+
+def steps_of(task: Task, texts: Sequence[LabelledText], steps: int, seed: int) -> list[set[str]]:
+    """The intents of each step."""
+    names = sorted({one.intent for one in texts if one.intent is not None})
+    random.Random(seed).shuffle(names)
+    if task == "entities":
+        return [{name} for name in names]
+    size = -(-len(names) // steps)
+    return [set(names[start : start + size]) for start in range(0, len(names), size)]
+
+
+def run(
+    make: Callable[[], Learner],
+    parts: Sequence[Sequence[LabelledText]],
+    tests: Sequence[Sequence[LabelledText]],
+    *,
+    keep: Keep | None,
+    budget: int,
+    rng: random.Random,
+) -> Outcome:
+    """Learn the parts one after the other; `keep` None replays nothing."""
+    learner, seen, matrix = make(), [], []
+    for part in parts:
+        replay = keep(learner, seen, budget, rng) if keep is not None and seen else []
+        learner.learn(part, replay)
+        seen += part
+        matrix.append([learner.score(test) for test in tests])
+    return Outcome(matrix, learner.score([one for test in tests for one in test]), learner.seconds)
+
+
+def report(name: str, outcomes: Sequence[Outcome], joint: float) -> None:
+    finals = [one.final for one in outcomes]
+    print(
+        f"{name:12}{statistics.mean(finals):8.4f}{max(finals) - min(finals):8.4f}"
+        f"{statistics.mean(finals) / joint:9.1%}"
+        f"{statistics.mean(one.forgetting for one in outcomes):12.3f}"
+        f"{statistics.mean(one.backward_transfer for one in outcomes):11.3f}"
+        f"{statistics.mean(one.seconds for one in outcomes):10.1f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="a folder with train.jsonl and test.jsonl")
+    parser.add_argument("--task", choices=["intent", "entities"], default="intent")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--replay", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--keep", nargs="+", choices=[*KEEPS, "all"], default=["balanced"])
+    parser.add_argument("--judge", help="another file of the folder to judge by, e.g. val.jsonl")
+    parser.add_argument("--pipeline", type=Path, default=ROOT / "configs" / "pipeline.cfg")
+    options = parser.parse_args()
+    if not (options.data / "train.jsonl").is_file():
+        raise SystemExit(f"there is no {options.data / 'train.jsonl'}: see benchmarks/README.md for the sets")
+    judge = options.data / (options.judge or "test.jsonl")
+    corpus = read_corpus(options.data / "train.jsonl", judge)
+    keeps = list(KEEPS) if "all" in options.keep else options.keep
+    outcomes: dict[str, list[Outcome]] = defaultdict(list)
+    for seed in range(options.seeds):
+        steps = steps_of(options.task, corpus.train, options.steps, seed)
+        parts = [[one for one in corpus.train if one.intent in step] for step in steps]
+        tests = [[one for one in corpus.test if one.intent in step] for step in steps]
+
+        def make(seed: int = seed) -> Learner:
+            return Learner(options.task, load_settings(), options.pipeline, seed)
+
+        whole, rng = [[one for part in parts for one in part]], random.Random(seed)
+        outcomes["joint"].append(run(make, whole, tests, keep=None, budget=0, rng=rng))
+        outcomes["naive"].append(run(make, parts, tests, keep=None, budget=0, rng=rng))
+        for name in keeps:
+            found = run(make, parts, tests, keep=KEEPS[name], budget=options.replay, rng=rng)
+            outcomes[name].append(found)
+    joint = statistics.mean(one.final for one in outcomes["joint"])
+    print(f"{len(steps)} steps, replay of {options.replay}, {options.seeds} seeds, judged by {judge.name}")
+    print(f"{'':12}{'final':>8}{'spread':>8}{'of joint':>9}{'forgetting':>12}{'backward':>11}{'seconds':>10}")
+    for name, found in outcomes.items():
+        report(name, found, joint)
+    print("aim: at least 98.5 % of joint")
+
+
+if __name__ == "__main__":
+    main()
