@@ -116,11 +116,7 @@ class TrainingWorker:
                 return await asyncio.wait_for(talk, limit_s)
             except asyncio.TimeoutError:
                 await self._kill()
-                raise WorkerTimedOut(
-                    f"the training worker had not finished its job ({job.kind}) within "
-                    f"training.time_limit_s, which is {limit_s:g} seconds, and was killed: raise it if the "
-                    "data need longer; a new worker is started for the next job"
-                ) from None
+                raise _timed_out(job, limit_s) from None
             except asyncio.CancelledError:
                 await self._stop()  # nobody waits for the job: do not let it hold the next one up
                 raise
@@ -212,6 +208,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except asyncio.TimeoutError:
         process.kill()
         await process.wait()
+
+
+def _timed_out(job: Job, limit_s: float | None) -> WorkerTimedOut:
+    return WorkerTimedOut(
+        f"the training worker had not finished its job ({job.kind}) within training.time_limit_s, which is "
+        f"{limit_s:g} seconds, and was killed: raise it if the data need longer; a new worker is started for "
+        "the next job"
+    )
 
 
 def _as_error(message: Failed) -> TrainingError | errors.ModelError:

@@ -14,7 +14,7 @@ from karen_learner.curation import Curator
 from karen_learner.errors import LabelCollision
 from karen_learner.memory import Basis, CurationOutcome, MemoryStore, open_store
 from karen_learner.records import Example, LabelledText, UserFeedback
-from karen_learner.settings import Settings
+from karen_learner.settings import Settings, load_settings
 from tests.curation.specimens import SCHEMA, turn
 
 TENANT = "acme"
@@ -91,12 +91,15 @@ async def test_near_duplicates_that_come_in_at_once_share_a_split(
     settings.training.validation_split = 0.5
     mine = [{"text": f"{word} red shoes", "intent": "billing"} for word in ("pay", "buy", "sell", "lend")]
     theirs = [{"text": f"red {row['text'].split()[0]} shoes", "intent": "billing"} for row in mine]
-    before_saving(one, lambda: Curator(other, settings).add_gold(TENANT, theirs))
+    unsplit = load_settings(
+        overrides={"training.validation_split": 0, "learning.dev_share": 0}, environment={}
+    )
+    before_saving(one, lambda: Curator(other, unsplit).add_gold(TENANT, theirs))
     await Curator(one, settings).add_gold(TENANT, mine)
     found = await rows(one)
     assert len(found) == 8
-    assert {row.split for row in found} >= {"train", "holdout"}
-    assert len({(row.group, row.split) for row in found}) == 4
+    assert len({row.group for row in found}) == 4
+    assert {row.split for row in found} == {"train"}  # where the first of each group were put
 
 
 async def test_a_label_that_two_processes_declare_for_two_tasks_is_refused(
