@@ -31,7 +31,6 @@ import numpy as np
 import spacy
 from sklearn.feature_extraction.text import TfidfVectorizer
 from spacy.language import Language
-from spacy.training import Example
 
 from karen_learner.curation.balance import water_fill
 from karen_learner.records import LabelledText, Task
@@ -39,8 +38,8 @@ from karen_learner.settings import Settings, load_settings
 from karen_learner.simulation import read_corpus
 from karen_learner.training.corpora import CorruptExample, to_doc
 from karen_learner.training.jobs import PipelineSpec
-from karen_learner.training.pipelines import TrainablePipeline, example_for, is_labelled
-from karen_learner.training.trainer import PipeTrainer
+from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.trainer import PipeTrainer, plan_of
 
 Keep = Callable[["Learner", Sequence[LabelledText], int, random.Random], list[LabelledText]]
 ROOT = Path(__file__).parent.parent
@@ -88,18 +87,16 @@ class Learner:
 
     def learn(self, new: Sequence[LabelledText], replay: Sequence[LabelledText] = ()) -> None:
         """Continue with the new examples and those replayed."""
-        rate = self._settings.continuing_rate if self._continues else 1.0
-        min_updates = 0 if self._continues else self._settings.min_updates
+        plan = plan_of(self._settings, mode="full", continues=self._continues)
         self._labels.update(dict.fromkeys(label for one in new for label in labels_of(self._task, one)))
         docs = [doc for one in (*new, *replay) if (doc := self._doc(one)) is not None]
         self._pipeline.prepare({self._task: tuple(self._labels)}, docs)
         pipe_name = self._pipeline.tasks[self._task]
         begun = time.perf_counter()
         trainer = PipeTrainer(
-            self.nlp, self._task, pipe_name, settings=self._settings, min_updates=min_updates,
-            rng=self._rng, rate=rate,
-        )  # fmt: skip
-        for _ in trainer.passes(self._examples(docs), ()):
+            self.nlp, self._task, pipe_name, settings=self._settings, plan=plan, rng=self._rng
+        )
+        for _ in trainer.passes(self._pipeline.examples(self._task, docs), ()):
             pass
         self.seconds += time.perf_counter() - begun
 
@@ -129,14 +126,6 @@ class Learner:
             return to_doc(self.nlp, one)
         except CorruptExample:
             return None
-
-    def _examples(self, docs: Sequence[spacy.tokens.Doc]) -> list[Example]:
-        labels = self._pipeline.pipe(self._task).labels
-        return [
-            example_for(self.nlp, self._task, doc, labels)
-            for doc in docs
-            if is_labelled(self._task, doc, labels)
-        ]
 
     def _span_f1(self, texts: Sequence[LabelledText]) -> float:
         hits = found = gold = 0

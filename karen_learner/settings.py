@@ -123,7 +123,9 @@ class TrainingSettings(Section):
     batch_size: Count
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
     learn_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    continuing_n_iter: Count
     continuing_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    false_alarm_rate: Annotated[float, Field(ge=0.0, lt=1.0)]
     validation_split: Annotated[float, Field(ge=0.0, le=0.5)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     min_updates: Annotated[int, Field(ge=0)]

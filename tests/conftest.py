@@ -22,6 +22,7 @@ ACME = "acme"
 TINY = {
     "training.pipeline": str(Path(__file__).parent / "tiny.cfg"),
     "training.n_iter": 4,
+    "training.continuing_n_iter": 4,
     "training.min_updates": 0,
     "training.learn_rate": 0.02,
     "training.continuing_rate": 1.0,

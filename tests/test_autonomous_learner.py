@@ -36,6 +36,7 @@ TENANT = "tenant_123"
 QUICK = {
     "training.pipeline": str(Path(__file__).parent / "tiny.cfg"),
     "training.n_iter": 15,
+    "training.continuing_n_iter": 15,
     "training.min_updates": 0,
     "training.learn_rate": 0.02,
     "training.continuing_rate": 1.0,

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.features import linguistic_features
+from karen_learner.components.own_labels import is_out_of_scope
 from karen_learner.models.live import LiveModel, forget_frames
 from karen_learner.records import Analysis
 
@@ -33,6 +34,7 @@ class Reader:
     intents: tuple[str, ...]
     sentiments: tuple[str, ...]
     entities: bool
+    intent_pipe: str | None
     version: str | None
     fallback: RuleBasedFallback
 
@@ -42,6 +44,7 @@ class Reader:
             intents=model.ordered_labels("intent"),
             sentiments=model.ordered_labels("sentiment"),
             entities="entities" in model.tasks,
+            intent_pipe=model.tasks.get("intent"),
             version=model.version,
             fallback=fallback,
         )
@@ -75,6 +78,7 @@ class Reader:
             {
                 "intent": intent,
                 "intent_confidence": intent_confidence,
+                "out_of_scope": self.intent_pipe is not None and is_out_of_scope(doc, self.intent_pipe),
                 "sentiment": sentiment,
                 "sentiment_confidence": sentiment_confidence,
                 "entities": _entities(doc, text) if self.entities else (),

@@ -13,6 +13,14 @@ from karen_learner.models.layout import HomeLayout
 from karen_learner.settings import TrainingSettings, shipped_configs
 from karen_learner.training.jobs import PipelineSpec
 
+SHIPPED = {"": "pipeline.cfg", "stock": "stock.cfg"}
+"""Pipelines that go by a name: the one that learns on the fly, and spaCy's own pipes."""
+
+
+def template_of(pipeline: str) -> Path:
+    """The spaCy config that `training.pipeline` names."""
+    return shipped_configs() / SHIPPED[pipeline] if pipeline in SHIPPED else Path(pipeline)
+
 
 class BasePipeline:
     """Settles once, at first need, what the worker starts from.
@@ -37,7 +45,7 @@ class BasePipeline:
 
     async def _settle(self) -> PipelineSpec:
         settings = self._settings
-        template = Path(settings.pipeline) if settings.pipeline else shipped_configs() / "pipeline.cfg"
+        template = template_of(settings.pipeline)
         empty = PipelineSpec(template=template, language=settings.language)
         model = await self._analyzer.base_model() if isinstance(self._analyzer, SpacyAnalyzer) else None
         if model is None or not model.tasks:

@@ -84,6 +84,19 @@ class PassReport(Record):
         return self.words / self.seconds if self.seconds > 0 else 0.0
 
 
+class CalibrationSummary(Record):
+    """How far the scores of a pipe can be believed, on the examples that were held back.
+
+    `ece_before`, `ece_after`: expected calibration errors. `false_alarms`: the share of the examples that
+    is told to be out of scope.
+    """
+
+    examples: int
+    ece_before: float
+    ece_after: float
+    false_alarms: float | None
+
+
 class TaskReport(Record):
     """How the training of one pipe went."""
 
@@ -94,6 +107,7 @@ class TaskReport(Record):
     seconds: float
     best_score: float | None
     last_loss: float
+    calibration: CalibrationSummary | None = None
 
 
 class TrainReport(Record):

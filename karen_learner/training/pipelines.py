@@ -15,6 +15,7 @@ from spacy.training import Example
 from thinc.api import Config
 
 from karen_learner.components.new_labels import make_new_labels_learnable
+from karen_learner.components.textcat import KarenTextCategorizer
 from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.records import TASKS, Task
 from karen_learner.training.jobs import LabelSchema, PipelineSpec
@@ -95,8 +96,7 @@ class TrainablePipeline:
                 make_new_labels_learnable(pipe.model)
 
     def _add_pipe(self, task: Task, labels: Sequence[str], docs: Sequence[Doc]) -> None:
-        sample = [example_for(self.nlp, task, doc, labels) for doc in docs if is_labelled(task, doc, labels)]
-        if not sample:
+        if not any(is_labelled(task, doc, labels) for doc in docs):
             return
         name = TEMPLATE_PIPES[task]
         config = self._template["components"].get(name)
@@ -106,8 +106,19 @@ class TrainablePipeline:
         config = dict(config)
         pipe: Any = self.nlp.add_pipe(config.pop("factory"), name=name, config=config)
         self._add_labels(pipe, labels)
-        pipe.initialize(lambda: sample, nlp=self.nlp)
         self.tasks[task] = name
+        sample = self.examples(task, docs)
+        pipe.initialize(lambda: sample, nlp=self.nlp)
+
+    def examples(self, task: Task, docs: Iterable[Doc]) -> list[Example]:
+        """What the documents teach the pipe of the task; those that say nothing of it are left out."""
+        pipe = self.pipe(task)
+        negatives = not isinstance(pipe, KarenTextCategorizer)
+        return [
+            example_for(self.nlp, task, doc, pipe.labels, negatives=negatives)
+            for doc in docs
+            if is_labelled(task, doc, pipe.labels)
+        ]
 
     def save(self, folder: Path) -> None:
         """Write the pipeline with a string store that holds nothing of the training texts."""
@@ -125,14 +136,19 @@ def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
     return any(doc.cats.get(label) == 1.0 for label in doc.cats.keys() & set(labels))
 
 
-def example_for(nlp: Language, task: Task, doc: Doc, labels: Iterable[str]) -> Example:
+def example_for(
+    nlp: Language, task: Task, doc: Doc, labels: Iterable[str], *, negatives: bool = True
+) -> Example:
     """An example that carries the annotation of one task and nothing of the others.
 
-    Stock text categorizers need the negatives as well, ours does not mind them.
+    Stock text categorizers need every other label as a negative. Ours does not, and writing 150 of them
+    would take as long as learning the example.
     """
     reference = Doc(nlp.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
     if task == "entities":
         reference.set_ents(list(doc.ents), default="outside")
     else:
-        reference.cats = {label: doc.cats.get(label, 0.0) for label in labels}
+        reference.cats = {
+            label: doc.cats.get(label, 0.0) for label in labels if negatives or label in doc.cats
+        }
     return Example(nlp.make_doc(doc.text), reference)

@@ -11,6 +11,7 @@ import logging
 import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -22,7 +23,7 @@ from thinc.api import Adam, Model, Optimizer
 
 from karen_learner.components.own_weights import own_weights, scale_learn_rate
 from karen_learner.errors import TrainingDiverged
-from karen_learner.records import Task
+from karen_learner.records import CycleMode, Task
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.jobs import PassReport
 
@@ -34,11 +35,24 @@ EXPLODED = 1000.0
 """A mean loss this many times that of the first pass is no learning any more."""
 
 
-class PipeTrainer:
-    """Trains one pipe of a pipeline in place and leaves it with the best weights seen.
+@dataclass(frozen=True)
+class Plan:
+    """How long a pipe is trained, and how fast it begins, as a share of its learn rate."""
 
-    `rate` is the share of `settings.learn_rate` at which it begins.
-    """
+    passes: int
+    min_updates: int
+    rate: float
+
+
+def plan_of(settings: TrainingSettings, *, mode: CycleMode, continues: bool) -> Plan:
+    """`continues`: the pipe was trained before, and goes on from there."""
+    if continues:
+        return Plan(settings.continuing_n_iter, 0, settings.continuing_rate)
+    return Plan(settings.n_iter, settings.min_updates if mode == "full" else 0, 1.0)
+
+
+class PipeTrainer:
+    """Trains one pipe of a pipeline in place and leaves it with the best weights seen."""
 
     def __init__(
         self,
@@ -47,18 +61,17 @@ class PipeTrainer:
         pipe_name: str,
         *,
         settings: TrainingSettings,
-        min_updates: int,
+        plan: Plan,
         rng: random.Random,
-        rate: float = 1.0,
     ) -> None:
         self._nlp = nlp
         self._task = task
         self._pipe: Any = nlp.get_pipe(pipe_name)
         self._others = [name for name in nlp.pipe_names if name != pipe_name]
         self._settings = settings
-        self._min_updates = min_updates
+        self._plan = plan
         self._rng = rng
-        self._learn_rate = settings.learn_rate * rate
+        self._learn_rate = settings.learn_rate * plan.rate
         self._batch_size = settings.batch_size
         self._broken: set[int] = set()
         self.skipped: list[str] = []
@@ -81,9 +94,9 @@ class PipeTrainer:
             score = score_pipe(self._task, self._pipe, dev) if dev else None
             yield PassReport(
                 task=self._task, iteration=iteration, total=total, loss=loss, words=words,
-                seconds=seconds, score=score, is_best=best.is_best(score),
+                seconds=seconds, score=score, is_best=best.is_best(score, is_last=iteration == total),
             )  # fmt: skip
-            enough = iteration * self._updates(len(examples)) >= self._min_updates
+            enough = iteration * self._updates(len(examples)) >= self._plan.min_updates
             if enough and best.stale >= self._settings.patience:
                 break
         best.restore()
@@ -93,8 +106,8 @@ class PipeTrainer:
         return max(1, math.ceil(examples / self._settings.batch_size))
 
     def _planned_passes(self, examples: int) -> int:
-        """`n_iter`, or more where a small corpus would get too few updates."""
-        return max(self._settings.n_iter, math.ceil(self._min_updates / self._updates(examples)))
+        """Those of the plan, or more where a small corpus would get too few updates."""
+        return max(self._plan.passes, math.ceil(self._plan.min_updates / self._updates(examples)))
 
     def _one_pass(
         self, examples: Sequence[Example], optimizer: Optimizer, schedule: Iterator[float]
@@ -167,14 +180,15 @@ class _Best:
         self._weights = b""
         self.stale = 0
 
-    def is_best(self, score: float | None) -> bool:
+    def is_best(self, score: float | None, *, is_last: bool) -> bool:
         """Take note of a pass. Without scores no pass is best, and none is stale."""
         if score is None:
             return False
         self.stale = 0 if score > self._score else self.stale + 1
         if score < self._score:
             return False
-        self._score, self._weights = score, self._model.to_bytes()
+        self._score = score
+        self._weights = b"" if is_last else self._model.to_bytes()  # the last ones stay where they are
         return True
 
     def restore(self) -> None:

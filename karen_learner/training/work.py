@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from spacy.tokens import Doc
+from spacy.training import Example
 from thinc.api import fix_random_seed
 
+from karen_learner.components.own_labels import OwnLabels
 from karen_learner.errors import TrainingError
 from karen_learner.records import TASKS, Task
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.corpora import CorruptExample, convert, read_lines
 from karen_learner.training.jobs import (
+    CalibrationSummary,
     CrossValidateJob,
     CrossValidateReport,
     Job,
@@ -27,11 +31,13 @@ from karen_learner.training.jobs import (
     TrainJob,
     TrainReport,
 )
-from karen_learner.training.pipelines import TrainablePipeline, example_for, is_labelled
-from karen_learner.training.trainer import PipeTrainer, score_pipe
+from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
 
 OnPass = Callable[[PassReport], None]
 REASONS_TOLD = 20
+LEAST_TO_CALIBRATE = 40
+"""Of fewer examples, the rate of false alarms cannot be told to within a few percent."""
 
 
 def perform(job: Job, on_pass: OnPass) -> Report:
@@ -57,7 +63,6 @@ def train(job: TrainJob, on_pass: OnPass) -> TrainReport:
             "there is nothing to train: no task has labels enough (two intents, two sentiments, or an "
             "entity label) among the examples"
         )
-    min_updates = job.settings.min_updates if job.mode == "full" else 0
     reports = {
         task: report
         for task in pipeline.trainable_tasks
@@ -68,10 +73,9 @@ def train(job: TrainJob, on_pass: OnPass) -> TrainReport:
                 docs,
                 dev,
                 job.settings,
-                min_updates,
                 on_pass,
                 skipped,
-                rate=job.settings.continuing_rate if task in continued else 1.0,
+                plan=plan_of(job.settings, mode=job.mode, continues=task in continued),
             )
         )
     }
@@ -90,25 +94,22 @@ def _train_task(
     docs: Sequence[Doc],
     dev: Sequence[Doc],
     settings: TrainingSettings,
-    min_updates: int,
     on_pass: OnPass,
     skipped: list[str],
     *,
-    rate: float = 1.0,
+    plan: Plan,
 ) -> TaskReport | None:
-    nlp, labels = pipeline.nlp, pipeline.pipe(task).labels
-    examples = [example_for(nlp, task, doc, labels) for doc in docs if is_labelled(task, doc, labels)]
+    examples = pipeline.examples(task, docs)
     if not examples:
         return None
-    held = [example_for(nlp, task, doc, labels) for doc in dev if is_labelled(task, doc, labels)]
+    held = pipeline.examples(task, dev)
     trainer = PipeTrainer(
-        nlp,
+        pipeline.nlp,
         task,
         pipeline.tasks[task],
         settings=settings,
-        min_updates=min_updates,
+        plan=plan,
         rng=random.Random(settings.seed),  # noqa: S311 - a seeded shuffle, no secret
-        rate=rate,
     )
     passes = []
     for report in trainer.passes(examples, held):
@@ -123,6 +124,23 @@ def _train_task(
         seconds=sum(report.seconds for report in passes),
         best_score=max((report.score for report in passes if report.score is not None), default=None),
         last_loss=passes[-1].loss,
+        calibration=calibrate(pipeline.pipe(task), held, false_alarm_rate=settings.false_alarm_rate),
+    )
+
+
+def calibrate(pipe: Any, held: Sequence[Example], *, false_alarm_rate: float) -> CalibrationSummary | None:
+    """Make the scores of one of our text categorizers probabilities; of another pipe nothing is known.
+
+    With too few examples held back, the calibration that the pipe came with is the better one.
+    """
+    if not isinstance(pipe, OwnLabels) or len(held) < LEAST_TO_CALIBRATE:
+        return None
+    report = pipe.calibrate(held, false_alarm_rate=false_alarm_rate)
+    return CalibrationSummary(
+        examples=report.examples,
+        ece_before=report.ece_before,
+        ece_after=report.ece_after,
+        false_alarms=report.false_alarms,
     )
 
 
@@ -187,11 +205,7 @@ def _score_task(
     held_docs: Sequence[Doc],
     settings: TrainingSettings,
 ) -> float | None:
-    _train_task(pipeline, task, train_docs, (), settings, settings.min_updates, lambda _: None, [])
-    pipe = pipeline.pipe(task)
-    held = [
-        example_for(pipeline.nlp, task, doc, pipe.labels)
-        for doc in held_docs
-        if is_labelled(task, doc, pipe.labels)
-    ]
-    return score_pipe(task, pipe, held) if held else None
+    plan = plan_of(settings, mode="full", continues=False)
+    _train_task(pipeline, task, train_docs, (), settings, lambda _: None, [], plan=plan)
+    held = pipeline.examples(task, held_docs)
+    return score_pipe(task, pipeline.pipe(task), held) if held else None

@@ -13,6 +13,7 @@ from karen_learner.cli import app
 TENANT = "telecom"
 SURE = {
     "training.n_iter": 10,
+    "training.continuing_n_iter": 10,
     "training.min_updates": 0,
     "training.learn_rate": 0.01,
     "training.continuing_rate": 1.0,

@@ -13,17 +13,16 @@ from spacy.util import load_config
 
 from karen_learner.components.sparse_ngrams import SparseNgramsShim, shim_of
 from karen_learner.settings import load_settings
-from karen_learner.training.trainer import PipeTrainer
+from karen_learner.training.trainer import PipeTrainer, Plan
 from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline
 
 CONFIG = Path(__file__).parents[2] / "configs" / "text.cfg"
 
 
 def trainer(nlp: Language, rate: float = 1.0) -> PipeTrainer:
-    settings = load_settings().training.model_copy(update={"n_iter": 4, "batch_size": 4})
-    return PipeTrainer(
-        nlp, "intent", "intent", settings=settings, min_updates=0, rng=random.Random(0), rate=rate
-    )
+    settings = load_settings().training.model_copy(update={"batch_size": 4})
+    plan = Plan(passes=4, min_updates=0, rate=rate)
+    return PipeTrainer(nlp, "intent", "intent", settings=settings, plan=plan, rng=random.Random(0))
 
 
 def shim(nlp: Language) -> SparseNgramsShim:

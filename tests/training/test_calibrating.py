@@ -1,0 +1,45 @@
+"""After its training, a text categorizer of ours is calibrated on what was held back."""
+
+from spacy.language import Language
+
+from karen_learner.analysis.fallback import RuleBasedFallback
+from karen_learner.analysis.reading import Reader
+from karen_learner.models.live import LiveModel
+from karen_learner.training.work import LEAST_TO_CALIBRATE, calibrate
+from tests.components.text_corpora import corpus, sparse_pipeline
+
+
+def trained() -> Language:
+    nlp = sparse_pipeline()
+    for _ in range(5):
+        nlp.update(corpus(nlp), sgd=nlp.create_optimizer())
+    return nlp
+
+
+def test_too_few_examples_leave_the_pipe_as_it_was() -> None:
+    nlp = trained()
+    few = corpus(nlp)[: LEAST_TO_CALIBRATE - 1]
+    assert calibrate(nlp.get_pipe("intent"), few, false_alarm_rate=0.05) is None
+    assert nlp.get_pipe("intent").calibration is None
+
+
+def test_a_stock_pipe_has_nothing_to_calibrate() -> None:
+    nlp = trained()
+    pipe = nlp.add_pipe("textcat", name="stock")
+    assert calibrate(pipe, corpus(nlp) * LEAST_TO_CALIBRATE, false_alarm_rate=0.05) is None
+
+
+async def test_what_is_out_of_scope_reaches_the_analysis() -> None:
+    nlp = trained()
+    held = corpus(nlp) * LEAST_TO_CALIBRATE
+    summary = calibrate(nlp.get_pipe("intent"), held, false_alarm_rate=0.0)
+    assert summary is not None
+    assert summary.examples == len(held)
+    assert summary.false_alarms == 0.0
+    assert summary.ece_after <= summary.ece_before
+    model = LiveModel(nlp, tasks={"intent": "intent"})
+    reader = Reader.of(model, fallback=RuleBasedFallback())
+    known, strange = held[0].text, "zxqv wjkp qqqq"
+    reading = await model.run(lambda pipeline: reader.read(pipeline, [known, strange]))
+    model.close()
+    assert [analysis.out_of_scope for analysis in reading.analyses] == [False, True]
