@@ -7,7 +7,7 @@ from spacy.language import Language
 from karen_learner.errors import PipelineUnsuitable
 from karen_learner.records import Task
 
-CATEGORIZERS = frozenset({"textcat", "textcat_multilabel", "karen_textcat"})
+CATEGORIZERS = frozenset({"textcat", "textcat_multilabel", "karen_textcat", "karen_textcat_multilabel"})
 RECOGNIZERS = ("ner", "beam_ner", "entity_ruler")
 
 

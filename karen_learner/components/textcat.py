@@ -7,6 +7,7 @@ What it does otherwise than `textcat`:
 - A document without any of its labels is unknown, not negative: training and scoring leave it out.
 - Its scores are named after the pipe (`intent_acc`, `intent_macro_f`), not `cats_*`.
 - A label that is added later can be learned (see `new_labels`).
+- `calibrate` makes its scores probabilities, and tells which texts are out of scope.
 - Truth and annotations are written label by label only where there is one, so that 150 labels do not
   cost 150 Python steps for each text.
 
@@ -21,15 +22,14 @@ from typing import Any
 import numpy as np
 from spacy.errors import Errors
 from spacy.language import Language
-from spacy.pipeline.textcat import TextCategorizer
 from spacy.scorer import Scorer
 from spacy.tokens import Doc
-from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
-from thinc.api import Config, Model, Optimizer, set_dropout_rate
+from thinc.api import Config, Model
 from thinc.types import Floats2d
 
-from karen_learner.components.new_labels import make_new_labels_learnable
+from karen_learner.components.own_labels import OwnLabels
 
 DEFAULT_MODEL = """
 [model]
@@ -52,49 +52,8 @@ subword_features = true
 """
 
 
-class KarenTextCategorizer(TextCategorizer):
+class KarenTextCategorizer(OwnLabels):
     """An exclusive text categorizer that knows which labels are its own."""
-
-    def update(
-        self,
-        examples: Iterable[Example],
-        *,
-        drop: float = 0.0,
-        sgd: Optimizer | None = None,
-        losses: dict[str, float] | None = None,
-    ) -> dict[str, float]:
-        """Accumulate gradients for the examples that carry one of this pipe's labels.
-
-        The weights move only if `sgd` is given. Returns `losses` with the batch's mean squared error
-        added under the pipe's name.
-        """
-        losses = {} if losses is None else losses
-        losses.setdefault(self.name, 0.0)
-        examples = list(examples)
-        validate_examples(examples, "KarenTextCategorizer.update")
-        known = [example for example in examples if self._is_known(example) and len(example.predicted)]
-        if not known:
-            return losses
-        set_dropout_rate(self.model, drop)
-        scores, backprop = self.model.begin_update([example.predicted for example in known])
-        loss, gradient = self.get_loss(known, scores)
-        backprop(gradient)
-        if sgd is not None:
-            self.finish_update(sgd)
-        losses[self.name] += loss
-        return losses
-
-    def add_label(self, label: str) -> int:
-        """Add a label at any time: 1 if it is new, 0 if not. It can be learned from the next update on."""
-        added = super().add_label(label)
-        if added:
-            make_new_labels_learnable(self.model)
-        return added
-
-    def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
-        """Write `{label: probability}` of this pipe's labels into each `doc.cats`."""
-        for doc, row in zip(docs, scores, strict=True):
-            doc.cats.update(zip(self.labels, row.tolist(), strict=True))
 
     def initialize(
         self,
@@ -141,18 +100,6 @@ class KarenTextCategorizer(TextCategorizer):
     def _is_known(self, example: Example) -> bool:
         own = self._label_index()
         return any(label in own and value == 1.0 for label, value in example.reference.cats.items())
-
-    def _label_index(self) -> dict[str, int]:
-        """Position of each label, remade only when labels have been added."""
-        index: dict[str, int] | None = getattr(self, "_index", None)
-        if index is None or len(index) != len(self.cfg["labels"]):
-            index = {label: position for position, label in enumerate(self.cfg["labels"])}
-            self._index = index
-        return index
-
-    @staticmethod
-    def _categories_of(examples: Iterable[Example]) -> list[str]:
-        return sorted({label for example in examples for label in example.reference.cats})
 
     def _examples_to_truth(self, examples: Iterable[Example]) -> tuple[Any, Any]:
         """Arrays of shape (examples, labels): the gold category, and 1.0 where it is known."""

@@ -20,6 +20,7 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Adam, Model, Optimizer
 
+from karen_learner.components.own_weights import own_weights, scale_learn_rate
 from karen_learner.errors import TrainingDiverged
 from karen_learner.records import Task
 from karen_learner.settings import TrainingSettings
@@ -122,6 +123,7 @@ class PipeTrainer:
             return self._update_one_by_one(batch, optimizer, error)
 
     def _step(self, batch: list[Example], optimizer: Optimizer) -> float:
+        scale_learn_rate(self._pipe.model, optimizer.learn_rate / self._settings.learn_rate)
         losses = self._nlp.update(
             batch, sgd=optimizer, drop=self._settings.dropout, losses={}, exclude=self._others
         )
@@ -195,6 +197,8 @@ def _falling(learn_rate: float, iteration: int, total: int, updates: int) -> Ite
 
 def discard_gradients(model: Model[Any, Any]) -> None:
     """Forget what a step that failed half-way has accumulated."""
+    for own in own_weights(model):
+        own.discard_gradients()
     for node in model.walk():
         for name in node.grad_names:
             if node.has_grad(name):
@@ -204,7 +208,7 @@ def discard_gradients(model: Model[Any, Any]) -> None:
 
 def all_finite(model: Model[Any, Any]) -> bool:
     """Whether no weight is NaN or infinite."""
-    return all(
+    return all(own.all_finite() for own in own_weights(model)) and all(
         bool(np.isfinite(np.asarray(node.get_param(name))).all())
         for node in model.walk()
         for name in node.param_names

@@ -7,6 +7,8 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Adam
 
+from tests.components.text_corpora import SPARSE
+
 SMALL = {
     "@architectures": "spacy.TextCatReduce.v1",
     "exclusive_classes": True,
@@ -38,7 +40,7 @@ def example(nlp: Language, text: str, *categories: str) -> Example:
     return Example.from_dict(nlp.make_doc(text), {"cats": dict.fromkeys(categories, 1.0)})
 
 
-@pytest.fixture(params=[SMALL, BOW], ids=["reduce", "bow"])
+@pytest.fixture(params=[SMALL, BOW, SPARSE], ids=["reduce", "bow", "sparse"])
 def nlp(request: pytest.FixtureRequest) -> Language:
     """A pipeline with an intent and a sentiment pipe that share a corpus."""
     spacy.util.fix_random_seed(0)

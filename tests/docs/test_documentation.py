@@ -158,7 +158,15 @@ def test_registered_names_are_frozen() -> None:
         if entry.value.startswith("karen_learner")
     }
     assert ours == {
-        ("spacy_factories", "karen_textcat"): "karen_learner.components.textcat:make_karen_textcat"
+        (
+            "spacy_architectures",
+            "karen_learner.SparseNgrams.v1",
+        ): "karen_learner.components.sparse_ngrams:sparse_ngrams",
+        ("spacy_factories", "karen_textcat"): "karen_learner.components.textcat:make_karen_textcat",
+        (
+            "spacy_factories",
+            "karen_textcat_multilabel",
+        ): "karen_learner.components.textcat_multilabel:make_karen_textcat_multilabel",
     }
 
 

@@ -1,0 +1,283 @@
+"""The part of `accuracy.py` about text categorizers: intents of clinc150, sentiments of meld."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import spacy
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.svm import LinearSVC
+from spacy.language import Language
+from spacy.training import Example
+
+from karen_learner.components.calibration import expected_calibration_error, refusal_threshold
+from karen_learner.components.own_labels import is_out_of_scope
+from karen_learner.components.own_weights import scale_learn_rate
+
+Texts = Sequence[tuple[str, str]]
+Figures = dict[str, float]
+Rows = Iterator[tuple[str, Figures]]
+
+OURS = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
+PASSES, FEW_SHOT_PASSES, BATCH = 5, 20, 32
+FALSE_ALARM_RATES = (0.05, 0.02)
+OUT = "oos"
+SHOTS = 10
+RESAMPLES = 2000
+STOCK = {
+    "spaCy BOW": ({"@architectures": "spacy.TextCatBOW.v3", "exclusive_classes": True, "ngram_size": 1}, 4),
+    "spaCy CNN": (
+        {
+            "@architectures": "spacy.TextCatReduce.v1",
+            "exclusive_classes": True,
+            "use_reduce_first": False,
+            "use_reduce_last": False,
+            "use_reduce_max": True,
+            "use_reduce_mean": True,
+            "tok2vec": {
+                "@architectures": "spacy.HashEmbedCNN.v2",
+                "pretrained_vectors": None,
+                "width": 96,
+                "depth": 1,
+                "embed_size": 4000,
+                "window_size": 1,
+                "maxout_pieces": 3,
+                "subword_features": True,
+            },
+        },
+        6,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Texts with labels; `weighted` says whether the score is weighted F1 rather than accuracy."""
+
+    train: Texts
+    val: Texts
+    test: Texts
+    weighted: bool
+    out_train: Texts = ()
+    out_test: Texts = ()
+
+    def score(self, predicted: Sequence[str]) -> float:
+        gold = [label for _, label in self.test]
+        if self.weighted:
+            return float(f1_score(gold, predicted, average="weighted"))
+        return float(np.mean([one == other for one, other in zip(gold, predicted, strict=True)]))
+
+    @property
+    def measure(self) -> str:
+        return "weighted F1" if self.weighted else "accuracy"
+
+
+def clinc150(folder: Path, options: argparse.Namespace) -> Rows:
+    """Intents in scope; out-of-scope texts refused at a threshold fitted on `val`; ten examples a label."""
+    data = DataSet(
+        *(read(folder / f"{name}.jsonl", "intent") for name in ("train", "val", "test")),
+        weighted=False,
+        out_train=read(folder / "oos_train.jsonl", "intent"),
+        out_test=read(folder / "oos_test.jsonl", "intent"),
+    )
+    yield from compare(data, options)
+    with_out = DataSet([*data.train, *data.out_train], data.val, data.test, False, (), data.out_test)
+    for seed in range(options.seeds):
+        yield "ours, oos_train as a label", ours(with_out, seed=seed)[0]
+    for seed in range(options.seeds):
+        few = DataSet(few_shot(data.train, seed), data.val, data.test, False, (), data.out_test)
+        yield f"ours, {SHOTS} examples a label", ours(few, seed=seed, passes=FEW_SHOT_PASSES)[0]
+        yield f"LinearSVC, {SHOTS} examples a label", linear_svc(few)[0]
+
+
+def meld(folder: Path, options: argparse.Namespace) -> Rows:
+    """Sentiments of the turns of dialogues."""
+    files = (read(folder / f"{name}.jsonl", "sentiment") for name in ("train", "val", "test"))
+    yield from compare(DataSet(*files, weighted=True), options)
+
+
+def compare(data: DataSet, options: argparse.Namespace) -> Rows:
+    """Ours with each seed, the peers, and whether the lead over LinearSVC could be chance."""
+    predictions = []
+    for seed in range(options.seeds):
+        figures, predicted = ours(data, seed=seed)
+        predictions.append(predicted)
+        yield "ours", figures
+    figures, peer = linear_svc(data)
+    yield "LinearSVC", figures
+    low, high = lead(data, predictions[0], peer)
+    yield "ours - LinearSVC, 95 % (low)", {data.measure: low}
+    yield "ours - LinearSVC, 95 % (high)", {data.measure: high}
+    for name, (model, passes) in STOCK.items() if options.stock else ():
+        yield name, stock(data, model, passes=passes)
+
+
+def read(path: Path, key: str) -> list[tuple[str, str]]:
+    with path.open(encoding="utf-8") as lines:
+        return [(record["text"], record[key]) for record in map(json.loads, lines)]
+
+
+def few_shot(texts: Texts, seed: int) -> Texts:
+    """SHOTS examples of each label."""
+    by_label: dict[str, list[tuple[str, str]]] = {}
+    for text, label in texts:
+        by_label.setdefault(label, []).append((text, label))
+    rng = random.Random(seed)
+    return [row for label in sorted(by_label) for row in rng.sample(by_label[label], SHOTS)]
+
+
+def ours(data: DataSet, *, seed: int, passes: int = PASSES) -> tuple[Figures, list[str]]:
+    """Train through `nlp.update`, calibrate on `val`, save, load, and measure what was loaded."""
+    nlp, figures = trained(data, OURS, passes=passes, seed=seed)
+    pipe: Any = nlp.get_pipe("textcat")
+    out = OUT if OUT in pipe.labels else None
+    before = ece(nlp, data)
+    for rate in reversed(FALSE_ALARM_RATES):
+        val = [example(nlp, text, label) for text, label in data.val]
+        pipe.calibrate(val, false_alarm_rate=rate, out_of_scope_label=out)
+        figures |= refusals(loaded(nlp)[0], data, rate)
+    nlp, figures["MB"] = loaded(nlp)
+    predicted, figures["ms/text"] = predict(nlp, data.test)
+    figures |= {data.measure: data.score(predicted), "ECE before": before, "ECE after": ece(nlp, data)}
+    return dict(sorted(figures.items(), key=lambda item: item[0] != data.measure)), predicted
+
+
+def trained(data: DataSet, model: dict[str, Any], *, passes: int, seed: int) -> tuple[Language, Figures]:
+    spacy.util.fix_random_seed(seed)
+    nlp = spacy.blank("en")
+    pipe: Any = nlp.add_pipe("karen_textcat", name="textcat", config={"model": model})
+    examples = [example(nlp, text, label) for text, label in data.train]
+    pipe.initialize(lambda: examples, nlp=nlp)
+    words = passes * sum(len(one.reference) for one in examples)
+    started = time.perf_counter()
+    learn(nlp, examples, passes=passes, rng=random.Random(seed))
+    seconds = time.perf_counter() - started
+    return nlp, {"train s": seconds, "words/s": words / seconds}
+
+
+def learn(nlp: Language, examples: list[Example], *, passes: int, rng: random.Random) -> None:
+    """Through `nlp.update`, at a learn rate that falls in a line."""
+    optimizer = nlp.create_optimizer()
+    model: Any = nlp.get_pipe("textcat").model
+    steps, done = passes * -(-len(examples) // BATCH), 0
+    for _ in range(passes):
+        rng.shuffle(examples)
+        for start in range(0, len(examples), BATCH):
+            scale_learn_rate(model, max(0.05, 1.0 - done / steps))
+            nlp.update(examples[start : start + BATCH], sgd=optimizer)
+            done += 1
+
+
+def example(nlp: Language, text: str, label: str) -> Example:
+    return Example.from_dict(nlp.make_doc(text), {"cats": {label: 1.0}})
+
+
+def loaded(nlp: Language) -> tuple[Language, float]:
+    """The pipeline as it serves, and the megabytes of its weights on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        nlp.to_disk(folder)
+        return spacy.load(folder), (Path(folder) / "textcat" / "model").stat().st_size / 1e6
+
+
+def predict(nlp: Language, texts: Texts) -> tuple[list[str], float]:
+    """The best label of each text, and the milliseconds a text took."""
+    started = time.perf_counter()
+    docs = list(nlp.pipe([text for text, _ in texts]))
+    took = (time.perf_counter() - started) / len(texts) * 1e3
+    return [max(doc.cats, key=lambda label: doc.cats[label]) for doc in docs], took
+
+
+def refusals(nlp: Language, data: DataSet, rate: float) -> Figures:
+    """How many texts of `test` are refused, rightly and wrongly."""
+    if not data.out_test:
+        return {}
+    shares = [
+        float(np.mean([is_out_of_scope(doc, "textcat") for doc in nlp.pipe(text for text, _ in texts)]))
+        for texts in (data.out_test, data.test)
+    ]
+    return {f"oos recall {rate:.0%}": shares[0], f"false alarms {rate:.0%}": shares[1]}
+
+
+def ece(nlp: Language, data: DataSet) -> float:
+    """Expected calibration error on `test`."""
+    docs = list(nlp.pipe(text for text, _ in data.test))
+    best = [max(doc.cats, key=lambda label: doc.cats[label]) for doc in docs]
+    sure = np.array([doc.cats[label] for doc, label in zip(docs, best, strict=True)])
+    right = np.array([label == gold for label, (_, gold) in zip(best, data.test, strict=True)])
+    return expected_calibration_error(sure, right)
+
+
+def linear_svc(data: DataSet) -> tuple[Figures, list[str]]:
+    """TF-IDF of words and characters with LinearSVC, fitted from scratch."""
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+    model = make_pipeline(make_union(words, characters), LinearSVC())
+    started = time.perf_counter()
+    model.fit([text for text, _ in data.train], [label for _, label in data.train])
+    figures = {"train s": time.perf_counter() - started}
+    started = time.perf_counter()
+    predicted = model.predict([text for text, _ in data.test]).tolist()
+    figures["ms/text"] = (time.perf_counter() - started) / len(data.test) * 1e3
+    figures["MB"] = model[-1].coef_.nbytes / 1e6
+    return {data.measure: data.score(predicted), **figures, **svc_refusals(model, data)}, predicted
+
+
+def svc_refusals(model: Any, data: DataSet) -> Figures:
+    """By the largest decision value, with the threshold from `val`."""
+    if not data.out_test:
+        return {}
+    val, test, out = (
+        model.decision_function([text for text, _ in texts]).max(axis=1)
+        for texts in (data.val, data.test, data.out_test)
+    )
+    figures = {}
+    for rate in FALSE_ALARM_RATES:
+        threshold = refusal_threshold(val, false_alarm_rate=rate)
+        figures[f"oos recall {rate:.0%}"] = float((out < threshold).mean())
+        figures[f"false alarms {rate:.0%}"] = float((test < threshold).mean())
+    return figures
+
+
+def stock(data: DataSet, model: dict[str, Any], *, passes: int) -> Figures:
+    """One of spaCy's own architectures, with Adam at its default rate."""
+    nlp, figures = trained(data, model, passes=passes, seed=0)
+    predicted, figures["ms/text"] = predict(nlp, data.test)
+    figures["MB"] = loaded(nlp)[1]
+    return {data.measure: data.score(predicted), **figures}
+
+
+def lead(data: DataSet, one: Sequence[str], other: Sequence[str]) -> tuple[float, float]:
+    """The 95 % interval of the difference of scores, by paired bootstrap over the texts of `test`."""
+    rng = np.random.default_rng(0)
+    gold = np.array([label for _, label in data.test])
+    ours_, theirs = np.array(one), np.array(other)
+    labels = sorted(set(gold))
+    differences = [
+        resampled(gold[rows], ours_[rows], labels, data.weighted)
+        - resampled(gold[rows], theirs[rows], labels, data.weighted)
+        for rows in (rng.integers(0, len(gold), len(gold)) for _ in range(RESAMPLES))
+    ]
+    return float(np.quantile(differences, 0.025)), float(np.quantile(differences, 0.975))
+
+
+def resampled(gold: Any, predicted: Any, labels: Sequence[str], weighted: bool) -> float:
+    """Accuracy or weighted F1, without scikit-learn's checks: it is called thousands of times."""
+    if not weighted:
+        return float((gold == predicted).mean())
+    total = 0.0
+    for label in labels:
+        true, told = gold == label, predicted == label
+        found = 2 * (true & told).sum() / max(1, true.sum() + told.sum())
+        total += found * true.mean()
+    return float(total)

@@ -1,0 +1,155 @@
+"""From margins to probabilities that can be believed, and to a decision what is out of scope.
+
+    Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017 (temperature scaling,
+    expected calibration error).
+
+Pure functions over arrays. What they are fitted on must be data that the weights have not seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[Any]
+
+ECE_BINS = 15
+_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+_SCALES = (1e-2, 1e2)
+_TOLERANCE = 1e-3
+_SMALLEST = 1e-12
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted, for one version of the weights.
+
+    Margins times `scale` go through softmax (or the logistic function). A text is out of scope if its
+    score (see `in_scope_scores`) is below `threshold`; None: nothing ever is.
+    """
+
+    scale: float
+    threshold: float | None = None
+    false_alarm_rate: float | None = None
+    out_of_scope_label: str | None = None
+
+    def as_record(self) -> dict[str, str | None]:
+        """For JSON. Numbers are strings: spaCy's JSON rounds them, and a threshold must stay what it is."""
+        return {
+            "scale": repr(self.scale),
+            "threshold": None if self.threshold is None else repr(self.threshold),
+            "false_alarm_rate": None if self.false_alarm_rate is None else repr(self.false_alarm_rate),
+            "out_of_scope_label": self.out_of_scope_label,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, str | None]) -> "Calibration":
+        """What `as_record` has made."""
+        numbers = {name: record[name] for name in ("threshold", "false_alarm_rate")}
+        return cls(
+            scale=float(record["scale"] or 1.0),
+            out_of_scope_label=record["out_of_scope_label"],
+            **{name: None if number is None else float(number) for name, number in numbers.items()},
+        )
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What a calibration did, on the examples it was fitted on.
+
+    `ece_*`, expected calibration errors, and `log_loss_*` are before and after. `false_alarms` is the
+    share of in-scope examples that are refused; `out_of_scope_recall` that of the out-of-scope ones, None
+    if there were none.
+    """
+
+    calibration: Calibration
+    examples: int
+    ece_before: float
+    ece_after: float
+    log_loss_before: float
+    log_loss_after: float
+    false_alarms: float | None
+    out_of_scope_recall: float | None
+
+
+def softmax(margins: Floats) -> Floats:
+    """Probabilities of exclusive labels; shape (texts, labels)."""
+    powers = np.exp(margins - margins.max(axis=1, keepdims=True, initial=-np.inf))
+    result: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def logistic(margins: Floats) -> Floats:
+    """The probability of each label by itself; shape (texts, labels)."""
+    result: Floats = 1.0 / (1.0 + np.exp(-np.clip(margins, -60.0, 60.0)))
+    return result
+
+
+def log_loss(probabilities: Floats, truths: Floats, *, exclusive: bool) -> float:
+    """Mean negative log-likelihood of a text. `truths` of 1.0 and 0.0, NaN where nothing is known."""
+    likelihood = np.log(np.maximum(np.where(truths == 1.0, probabilities, 1.0), _SMALLEST))
+    if not exclusive:
+        likelihood = likelihood + np.log(
+            np.maximum(np.where(truths == 0.0, 1.0 - probabilities, 1.0), _SMALLEST)
+        )
+    return float(-likelihood.sum(axis=1).mean())
+
+
+def fit_scale(margins: Floats, truths: Floats, *, exclusive: bool) -> float:
+    """The scale of the margins (one over the temperature) with the least log loss."""
+    squash = softmax if exclusive else logistic
+
+    def loss(log_scale: float) -> float:
+        return log_loss(squash(margins * np.exp(log_scale)), truths, exclusive=exclusive)
+
+    return float(np.exp(_minimum(loss, *np.log(_SCALES))))
+
+
+def _minimum(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function with one valley is least: golden section search (Kiefer 1953)."""
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > _TOLERANCE:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = function(right)
+    return (low + high) / 2.0
+
+
+def expected_calibration_error(
+    confidences: Floats, right: NDArray[np.bool_], *, bins: int = ECE_BINS
+) -> float:
+    """Mean distance between confidence and accuracy over bins of equal width, weighted by their texts."""
+    if not len(confidences):
+        return 0.0
+    which = np.minimum((confidences * bins).astype(int), bins - 1)
+    differences = np.bincount(which, confidences - right, minlength=bins)
+    return float(np.abs(differences).sum() / len(confidences))
+
+
+def in_scope_scores(margins: Floats, familiarity: Floats, *, out_of_scope: int | None = None) -> Floats:
+    """How far each text belongs to what was learned; shape (texts,).
+
+    The largest margin, plus the share of the text that is made of known words and word pairs, minus the
+    margin of the column `out_of_scope` if a label stands for texts that belong nowhere.
+    """
+    if out_of_scope is None:
+        best: Floats = margins.max(axis=1, initial=-np.inf) + familiarity
+        return best
+    inside = np.delete(margins, out_of_scope, axis=1).max(axis=1, initial=-np.inf)
+    result: Floats = inside + familiarity - margins[:, out_of_scope]
+    return result
+
+
+def refusal_threshold(in_scope: Floats, *, false_alarm_rate: float) -> float:
+    """The threshold below which at most this share of in-scope scores falls."""
+    if not 0.0 <= false_alarm_rate < 1.0:
+        raise ValueError(f"false_alarm_rate is {false_alarm_rate}: it must be at least 0 and below 1")
+    return float(np.sort(in_scope)[int(false_alarm_rate * len(in_scope))])

@@ -1,0 +1,141 @@
+"""The features of texts: words and pairs of neighbours, character n-grams, pairs of words anywhere in a text.
+
+All of it works on a whole batch at a time. A *view* is one of these kinds; each view of a text is
+normalized by itself, so that none drowns the others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from spacy.attrs import LOWER
+from spacy.tokens import Doc
+
+from karen_learner.components.lexical_features import (
+    Hashes,
+    LexemeCache,
+    character_ngrams,
+    combine,
+    combine_unordered,
+    salted,
+)
+
+WORDS, CHARACTERS, PAIRS = 0, 1, 2
+VIEWS = 3
+_WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
+_TEXT_START, _TEXT_END = np.uint64(1), np.uint64(2)
+MAX_WORD_CHARS = 40
+CACHED_WORDS = 50_000
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """The feature hashes of a batch, a feature as often as it occurs; all arrays have shape (features,).
+
+    `texts` says which text of the batch a feature belongs to, `views` which view. `fingerprints` (shape
+    (texts,)) tell texts apart.
+    """
+
+    hashes: Hashes
+    texts: Ints
+    views: Ints
+    fingerprints: Hashes
+
+
+class TextNgrams:
+    """Makes the features of texts.
+
+    Of a text longer than `max_words` only the beginning counts; pairs are made of its first `pair_words`
+    different words. So the features of a text are bounded, whatever its length.
+    """
+
+    def __init__(self, *, char_sizes: Sequence[int], max_words: int, pair_words: int) -> None:
+        self._max_words = max_words
+        self._pair_words = pair_words
+        self._char_sizes = tuple(char_sizes)
+        self._lexemes = LexemeCache(self._ngrams_of, capacity=CACHED_WORDS)
+
+    def __call__(self, docs: Sequence[Doc]) -> TextFeatures:
+        """The features of a batch. An empty document has none."""
+        words = [doc.to_array(LOWER)[: self._max_words] for doc in docs]
+        lengths = np.array([len(array) for array in words], dtype=np.int64)
+        flat = np.concatenate([*words, np.zeros(0, dtype=np.uint64)])
+        texts = np.repeat(np.arange(len(docs)), lengths)
+        word_of: Callable[[int], str] = docs[0].vocab.strings.__getitem__ if docs else str
+        parts = [
+            (WORDS, salted(flat, salt=_WORD_SALT), texts),
+            (WORDS, *_neighbours(flat, texts, lengths)),
+            (CHARACTERS, *self._characters(flat, texts, word_of)),
+            (PAIRS, *self._pairs(flat, texts, lengths)),
+        ]
+        return TextFeatures(
+            hashes=np.concatenate([hashes for _, hashes, _ in parts]),
+            texts=np.concatenate([owners for _, _, owners in parts]),
+            views=np.repeat([view for view, _, _ in parts], [len(hashes) for _, hashes, _ in parts]),
+            fingerprints=_fingerprints(flat, texts, lengths),
+        )
+
+    def _ngrams_of(self, word: str) -> Hashes:
+        return character_ngrams(word, sizes=self._char_sizes, max_chars=MAX_WORD_CHARS, salt=_CHARACTER_SALT)
+
+    def _characters(self, flat: Hashes, texts: Ints, word_of: Callable[[int], str]) -> tuple[Hashes, Ints]:
+        """The character n-grams of every word, and the text of each."""
+        if not self._char_sizes or not len(flat):
+            return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
+        ngrams = self._lexemes.look_up(flat.tolist(), word_of)
+        return np.concatenate(ngrams), np.repeat(texts, [len(array) for array in ngrams])
+
+    def _pairs(self, flat: Hashes, texts: Ints, lengths: Ints) -> tuple[Hashes, Ints]:
+        """The unordered pairs of the different words of each text, and the text of each."""
+        words, owners, counts = _different_words(flat, texts, lengths, limit=self._pair_words)
+        pairs = [_pair_positions(count) for count in counts.tolist()]
+        starts = np.cumsum(counts) - counts
+        sizes = [len(first) for first, _ in pairs]
+        offsets = np.repeat(starts, sizes)
+        first = np.concatenate([np.zeros(0, dtype=np.int64), *(first for first, _ in pairs)]) + offsets
+        second = np.concatenate([np.zeros(0, dtype=np.int64), *(second for _, second in pairs)]) + offsets
+        return combine_unordered(words[first], words[second], salt=_PAIR_SALT), owners[first]
+
+
+def _neighbours(flat: Hashes, texts: Ints, lengths: Ints) -> tuple[Hashes, Ints]:
+    """Pairs of neighbouring words, with the beginning and the end of each text as words of their own."""
+    there = np.flatnonzero(lengths)
+    ends = np.cumsum(lengths[there])
+    left = np.insert(flat, ends, _TEXT_END)  # w1 w2 END w3 END
+    starts = ends - lengths[there]
+    right = np.insert(flat, starts, _TEXT_START)  # START w1 w2 START w3
+    owners = np.insert(texts, ends, there)
+    return combine(right, left, salt=_BIGRAM_SALT), owners
+
+
+def _different_words(flat: Hashes, texts: Ints, lengths: Ints, *, limit: int) -> tuple[Hashes, Ints, Ints]:
+    """The words of each text in some order, each once; their texts; and how many each text has.
+
+    Of a text that has more than `limit` words, the first `limit` of them (repetitions included) count.
+    """
+    positions = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    near = positions < limit
+    flat, texts = flat[near], texts[near]
+    order = np.lexsort((flat, texts))
+    flat, texts = flat[order], texts[order]
+    new = np.ones(len(flat), dtype=bool)
+    new[1:] = (flat[1:] != flat[:-1]) | (texts[1:] != texts[:-1])
+    flat, texts = flat[new], texts[new]
+    return flat, texts, np.bincount(texts, minlength=len(lengths))
+
+
+@lru_cache(maxsize=256)
+def _pair_positions(count: int) -> tuple[Ints, Ints]:
+    first, second = np.triu_indices(count, 1)
+    return first, second
+
+
+def _fingerprints(flat: Hashes, texts: Ints, lengths: Ints) -> Hashes:
+    """A hash of the bag of words of each text; never 0."""
+    sums = np.zeros(len(lengths), dtype=np.uint64)
+    np.add.at(sums, texts, salted(flat, salt=_TEXT_SALT))
+    return sums | np.uint64(1)

@@ -1,0 +1,98 @@
+"""Tables of rows: buckets, AdaGrad against its definition, growth, eight bits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from karen_learner.components.bucket_rows import NO_ROW, BucketRows
+from karen_learner.components.row_coding import pack, quantize, unpack
+from karen_learner.components.sparse_rows import SparseRows
+
+
+def test_a_bucket_gets_one_row_and_keeps_it() -> None:
+    table = BucketRows(8)
+    buckets = np.array([7, 3, 7, 200])
+    assert table.look_up(buckets).tolist() == [NO_ROW] * 4
+    assert table.allot(buckets, limit=100) == 3
+    assert table.allot(buckets, limit=100) == 0
+    assert table.look_up(buckets).tolist() == [2, 1, 2, 3]
+    assert table.buckets.tolist() == [3, 7, 200]
+    assert len(table) == 4
+
+
+def test_no_more_rows_than_the_limit() -> None:
+    table = BucketRows(8)
+    assert table.allot(np.arange(10), limit=5) == 4
+    assert len(table) == 5
+    assert table.look_up(np.array([4])).tolist() == [NO_ROW]
+
+
+def test_rows_that_are_kept_are_renumbered() -> None:
+    table = BucketRows(8)
+    table.allot(np.array([10, 20, 30, 40]), limit=100)
+    table.keep(np.array([2, 4]))
+    assert table.look_up(np.array([10, 20, 30, 40])).tolist() == [NO_ROW, 1, NO_ROW, 2]
+    copy = BucketRows.from_buckets(8, table.buckets)
+    assert copy.look_up(np.array([10, 20, 30, 40])).tolist() == [NO_ROW, 1, NO_ROW, 2]
+
+
+def test_buckets_of_another_table_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"2\*\*8"):
+        BucketRows.from_buckets(8, np.array([256]))
+
+
+def test_steps_are_those_of_adagrad() -> None:
+    """Against the definition, weight by weight, over several steps on changing rows."""
+    rng = np.random.default_rng(0)
+    table = SparseRows(6, 3, initial_square=0.1)
+    weights, squares = np.zeros((6, 3)), np.full((6, 3), 0.1)
+    for _ in range(5):
+        rows = np.sort(rng.choice(6, size=3, replace=False))
+        gradient = rng.normal(size=(3, 3)).astype(np.float32)
+        table.step(rows, gradient, learn_rate=0.5)
+        squares[rows] += gradient.astype(float) ** 2
+        weights[rows] -= 0.5 * gradient / np.sqrt(squares[rows])
+    np.testing.assert_allclose(table.weights, weights, rtol=1e-5)
+    np.testing.assert_allclose(table.squares, squares - 0.1, rtol=1e-5, atol=1e-6)
+
+
+def test_growing_keeps_what_was_learned() -> None:
+    table = SparseRows(2, 2, initial_square=0.1)
+    table.step(np.array([1]), np.ones((1, 2), dtype=np.float32), learn_rate=1.0)
+    before = table.weights.copy()
+    for size in range(3, 40):
+        table.grow(size, size)
+        assert table.shape == (size, size)
+        np.testing.assert_array_equal(table.weights[:2, :2], before)
+        assert np.count_nonzero(table.weights) == 2
+
+
+@given(arrays(np.float32, array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1e3, 1e3, width=32)))
+def test_eight_bits_are_right_to_half_a_step(rows: np.ndarray) -> None:
+    quantized, scales = quantize(rows)
+    error = np.abs(quantized * scales[:, None] - rows)
+    assert (error <= np.abs(rows).max(axis=1, keepdims=True) / 253 + 1e-30).all()
+
+
+@given(
+    arrays(
+        st.sampled_from([np.float32, np.int8, np.uint32]),
+        array_shapes(min_dims=1, max_dims=2, min_side=0),
+        elements=st.integers(0, 3),
+    )
+)
+def test_packed_arrays_come_back_exactly(array: np.ndarray) -> None:
+    back = unpack(pack({"a": array, "b": array[:0]}))
+    assert back["a"].dtype == array.dtype
+    np.testing.assert_array_equal(back["a"], array)
+    assert back["b"].shape == array[:0].shape
+
+
+@given(st.binary(max_size=200))
+def test_foreign_bytes_are_refused(data: bytes) -> None:
+    if data == b"\x80":  # an empty map is a valid message
+        return
+    with pytest.raises(ValueError, match="weights"):
+        unpack(data)

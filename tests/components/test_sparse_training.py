@@ -1,0 +1,84 @@
+"""The training loops, ours and spaCy's, with a sparse text categorizer in the pipeline."""
+
+import random
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.language import Language
+from spacy.tokens import DocBin
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train as spacy_train
+from spacy.util import load_config
+
+from karen_learner.components.sparse_ngrams import SparseNgramsShim, shim_of
+from karen_learner.settings import load_settings
+from karen_learner.training.trainer import PipeTrainer
+from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline
+
+CONFIG = Path(__file__).parents[2] / "configs" / "text.cfg"
+
+
+def trainer(nlp: Language, rate: float = 1.0) -> PipeTrainer:
+    settings = load_settings().training.model_copy(update={"n_iter": 4, "batch_size": 4})
+    return PipeTrainer(
+        nlp, "intent", "intent", settings=settings, min_updates=0, rng=random.Random(0), rate=rate
+    )
+
+
+def shim(nlp: Language) -> SparseNgramsShim:
+    found = shim_of(nlp.get_pipe("intent").model)
+    assert found is not None
+    return found
+
+
+def test_our_loop_learns_and_leaves_the_best_weights() -> None:
+    nlp = sparse_pipeline()
+    examples = corpus(nlp)
+    reports = list(trainer(nlp).passes(examples, examples))
+    assert max(report.score or 0.0 for report in reports) == 1.0
+    assert nlp.evaluate(corpus(nlp))["intent_acc"] == 1.0
+
+
+def test_our_loop_lets_the_rate_fall_and_begin_lower() -> None:
+    nlp = sparse_pipeline()
+    list(trainer(nlp).passes(corpus(nlp), []))
+    assert shim(nlp).learn_rate_scale == pytest.approx(1 / 12)
+    list(trainer(nlp, rate=0.3).passes(corpus(nlp), []))
+    assert shim(nlp).learn_rate_scale == pytest.approx(0.3 / 12)
+
+
+def test_an_example_that_breaks_a_batch_leaves_no_trace() -> None:
+    nlp, clean = sparse_pipeline(), sparse_pipeline()
+    broken = example(nlp, "hello and goodbye", "greet", "leave")
+    loop = trainer(nlp)
+    loop._update([broken], nlp.create_optimizer())
+    assert len(loop.skipped) == 1
+    assert shim(nlp).to_bytes() == shim(clean).to_bytes()
+
+
+def write_corpus(path: Path) -> None:
+    nlp = spacy.blank("en")
+    stored = DocBin()
+    for text, label in LABELLED:
+        doc = nlp.make_doc(text)
+        doc.cats = {label: 1.0}
+        stored.add(doc)
+    stored.to_disk(path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_spacys_loop_trains_the_shipped_config(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "train.spacy")
+    paths = {f"paths.{name}": str(tmp_path / "train.spacy") for name in ("train", "dev")}
+    config = load_config(CONFIG, overrides={**paths, "training.logger": {"@loggers": "test.Silent.v1"}})
+    spacy.registry.loggers.register("test.Silent.v1", func=silent)
+    nlp, _ = spacy_train(init_nlp(config), tmp_path)
+    loaded = spacy.load(tmp_path / "model-best")
+    for scored in (nlp, loaded):
+        scores = scored.evaluate([example(scored, text, label) for text, label in LABELLED])
+        assert scores["textcat_acc"] == 1.0
+
+
+def silent() -> object:
+    return lambda nlp, stdout, stderr: (lambda info: None, lambda: None)

@@ -1,0 +1,112 @@
+"""Features of texts: which there are, that batches change nothing, hostile texts."""
+
+import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spacy.language import Language
+
+from karen_learner.components.lexical_features import LexemeCache, character_ngrams
+from karen_learner.components.text_ngrams import CHARACTERS, PAIRS, WORDS, TextFeatures, TextNgrams
+
+NLP: Language = spacy.blank("en")
+
+
+def ngrams(char_sizes: tuple[int, ...] = (2, 3), max_words: int = 50, pair_words: int = 8) -> TextNgrams:
+    return TextNgrams(char_sizes=char_sizes, max_words=max_words, pair_words=pair_words)
+
+
+def of_view(features: TextFeatures, view: int, text: int = 0) -> list[int]:
+    return sorted(features.hashes[(features.views == view) & (features.texts == text)].tolist())
+
+
+def test_how_many_features_a_text_has() -> None:
+    features = ngrams()([NLP.make_doc("to be or not to be")])
+    assert len(of_view(features, WORDS)) == 6 + 7
+    assert len(set(of_view(features, WORDS))) == 4 + 6  # "to be" twice
+    assert len(of_view(features, PAIRS)) == 4 * 3 // 2
+    # <to>: 3 of two, 2 of three; <not>: 4 and 3
+    assert len(of_view(features, CHARACTERS)) == 5 * (3 + 2) + (4 + 3)
+
+
+def test_a_batch_gives_each_text_what_it_has_alone() -> None:
+    texts = ["hello there", "", "a b a c", "Hello There", "x"]
+    make = ngrams()
+    together = make([NLP.make_doc(text) for text in texts])
+    for position, text in enumerate(texts):
+        alone = make([NLP.make_doc(text)])
+        for view in (WORDS, CHARACTERS, PAIRS):
+            assert of_view(together, view, position) == of_view(alone, view)
+        assert together.fingerprints[position] == alone.fingerprints[0]
+
+
+def test_case_and_the_order_of_far_words_do_not_matter_to_pairs() -> None:
+    make = ngrams()
+    one, other = make([NLP.make_doc("red green blue")]), make([NLP.make_doc("BLUE red green")])
+    assert of_view(one, PAIRS) == of_view(other, PAIRS)
+    assert of_view(one, WORDS) != of_view(other, WORDS)
+
+
+def test_neighbours_have_an_order_and_borders() -> None:
+    make = ngrams(char_sizes=())
+    one, other = (set(of_view(make([NLP.make_doc(text)]), WORDS)) for text in ("a b", "b a"))
+    assert len(one) == len(other) == 5
+    assert len(one & other) == 2  # the two words, none of the three neighbours each
+
+
+def test_features_are_the_same_in_every_process() -> None:
+    """Saved weights belong to these hashes."""
+    features = ngrams()([NLP.make_doc("hi you")])
+    assert [hex(value) for value in features.hashes[:2].tolist()] == FROZEN_WORDS
+    first = character_ngrams("hi", sizes=(2,), max_chars=9, salt=3)
+    assert [hex(value) for value in first.tolist()] == FROZEN_CHARACTERS
+
+
+FROZEN_WORDS = ["0xf6b03b898689b479", "0xbf13ab9fbeed9c34"]
+FROZEN_CHARACTERS = ["0x14f08b57018b5f49", "0x35dc756c60493428", "0xff2d693b2b58fade"]
+
+
+def test_long_texts_cost_no_more_than_their_beginning() -> None:
+    make = ngrams()
+    long = make([NLP.make_doc("word " * 30_000 + "x" * 100_000)])
+    assert len(of_view(long, WORDS)) == 50 + 51
+    many = make([NLP.make_doc(" ".join(f"w{i}" for i in range(500)))])
+    assert len(of_view(many, PAIRS)) == 8 * 7 // 2
+    one = make([NLP.make_doc("x" * 1_000_000)])
+    assert len(of_view(one, CHARACTERS)) == 41 + 40
+
+
+def test_without_docs_or_words_there_are_no_features() -> None:
+    assert len(ngrams()([]).hashes) == 0
+    assert len(ngrams()([NLP.make_doc(""), NLP.make_doc("")]).hashes) == 0
+    assert len(ngrams(char_sizes=())([NLP.make_doc("a b")]).hashes) == 2 + 3 + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=5))
+def test_any_text_has_features(texts: list[str]) -> None:
+    docs = [NLP.make_doc(text) for text in texts]
+    features = ngrams()(docs)
+    assert len(features.hashes) == len(features.texts) == len(features.views)
+    assert set(features.texts.tolist()) == {i for i, doc in enumerate(docs) if len(doc)}
+
+
+@pytest.mark.parametrize("word", ["\ud800", "a\udfffb", "", "\U0001f600", "语言", "ß" * 90])
+def test_any_word_has_character_ngrams(word: str) -> None:
+    length = min(len(word), 40) + 2
+    assert len(character_ngrams(word, sizes=(2, 5), max_chars=40, salt=1)) == length - 1 + max(0, length - 4)
+
+
+def test_the_cache_of_words_is_bounded_and_right() -> None:
+    calls: list[str] = []
+
+    def compute(word: str) -> object:
+        calls.append(word)
+        return character_ngrams(word, sizes=(2,), max_chars=9, salt=1)
+
+    cache = LexemeCache(compute, capacity=4)  # type: ignore[arg-type]
+    for key in (1, 2, 1, 3, 4, 5, 1):
+        expected = character_ngrams(f"w{key}", sizes=(2,), max_chars=9, salt=1)
+        assert cache.look_up([key], lambda key: f"w{key}")[0].tolist() == expected.tolist()
+        assert len(cache) <= 4
+    assert calls == ["w1", "w2", "w3", "w4", "w5", "w1"]
