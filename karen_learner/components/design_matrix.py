@@ -1,6 +1,5 @@
 """From the features of a batch to the numbers that weights are multiplied with."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,10 +32,8 @@ class DesignMatrix:
     coverage: Floats
 
 
-def design_matrix(
-    features: TextFeatures, table: BucketRows, *, view_weights: Sequence[float], new: Ints = NO_BUCKETS
-) -> DesignMatrix:
-    """Sub-linear term frequencies, `1 + log(count)`, scaled to length `view_weights[view]` in each view.
+def design_matrix(features: TextFeatures, table: BucketRows, *, new: Ints = NO_BUCKETS) -> DesignMatrix:
+    """Sub-linear term frequencies, `1 + log(count)`, scaled to length 1 in each view.
 
     `new` are buckets without a row that get columns too; ascending, each once. Any other feature without
     a row counts for the length, and for nothing else: the more of a text is unknown, the less is said
@@ -50,7 +47,7 @@ def design_matrix(
     known = columns != NO_ROW
     groups, columns, values = groups[known], columns[known], values[known]
     coverage = _squared_lengths(groups, values, count) / np.maximum(lengths, 1e-9)
-    values *= np.asarray(view_weights)[groups // count] / np.sqrt(lengths[groups])
+    values /= np.sqrt(lengths[groups])
     distinct, dense = _dense(columns, groups % count, values, count)
     old = distinct < len(table)
     return DesignMatrix(

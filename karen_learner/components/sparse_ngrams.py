@@ -35,9 +35,8 @@ Step = tuple[NDArray[np.int64], Floats, Floats]
 
 TEXTS_AT_ONCE = 32
 """Larger batches are read in parts: the matrix of a part should stay in the processor's cache."""
-VIEW_WEIGHTS = (1.0, 1.3, 0.7)
-"""Words, characters, pairs."""
-INITIAL_SQUARE = 0.1
+INITIAL_SQUARE = 0.3
+"""What AdaGrad's sums begin with: the first steps of a weight are proportional to its gradient."""
 MARGIN_SCALE = 4.0
 """Margins times this go through softmax or the logistic function, until a pipe is calibrated."""
 _SERVED, _LEARNING = b"S", b"L"
@@ -146,7 +145,7 @@ class SparseNgramsShim(Shim):
 
     def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
         weights = self._weights
-        design = design_matrix(self._features(docs), weights.table, view_weights=VIEW_WEIGHTS)
+        design = design_matrix(self._features(docs), weights.table)
         familiarity = design.coverage[:, [WORDS, PAIRS]].mean(axis=1)
         return Margins(weights.margins(design), familiarity)
 
@@ -168,8 +167,7 @@ class SparseNgramsShim(Shim):
     ) -> tuple[DesignMatrix, Proposal]:
         features = self._features(docs)
         proposal = learning.propose(features)
-        view_weights, new = VIEW_WEIGHTS, proposal.buckets
-        return design_matrix(features, learning.table, view_weights=view_weights, new=new), proposal
+        return design_matrix(features, learning.table, new=proposal.buckets), proposal
 
     def finish_update(self, optimizer: Any) -> None:  # noqa: ARG002 - it is not asked how to step
         """Apply the gradients that wait, at this classifier's own learn rate."""
