@@ -204,3 +204,12 @@ def test_hostile_texts_are_answered_and_learned(trained: Language, text: str) ->
     trained.update([example(trained, text, "greet")])
     assert all(np.isfinite(value) for value in trained(text).cats.values())
     assert shim(trained).all_finite()
+
+
+def test_several_processes_give_the_same(trained: Language) -> None:
+    texts = [text for text, _ in LABELLED] * 2
+    alone = [doc.cats for doc in trained.pipe(texts)]
+    together = [doc.cats for doc in trained.pipe(texts, n_process=2, batch_size=8)]
+    assert [list(cats) for cats in together] == [list(cats) for cats in alone]
+    for one, other in zip(alone, together, strict=True):
+        assert other == pytest.approx(one, abs=1e-5)
