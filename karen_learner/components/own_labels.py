@@ -25,8 +25,9 @@ from karen_learner.components.calibration import (
     refusal_threshold,
     softmax,
 )
+from karen_learner.components.learning_state import StateFile, StoredState
 from karen_learner.components.new_labels import make_new_labels_learnable
-from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, StateFile, StoredState, shim_of
+from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, shim_of
 
 STATE_FILE = Path("state") / "weights"
 """Where, in a pipe's folder, the state for learning on lies."""

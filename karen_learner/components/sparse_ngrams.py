@@ -13,8 +13,7 @@ rule would move every weight of every row. Dropout is not applied: it gained not
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from thinc.types import Floats2d
 
 from karen_learner.components.calibration import logistic, softmax
 from karen_learner.components.design_matrix import DesignMatrix, design_matrix
+from karen_learner.components.learning_state import LearningState
 from karen_learner.components.row_coding import pack, unpack
 from karen_learner.components.text_ngrams import PAIRS, WORDS, TextNgrams
 from karen_learner.components.text_weights import LearningWeights, Proposal, ServedWeights
@@ -43,33 +43,6 @@ MARGIN_SCALE = 4.0
 _SERVED, _LEARNING = b"S", b"L"
 WITH_VECTORS = b"V"
 """What begins so comes from a classifier that is joined with vectors; see `dense_ngrams`."""
-
-
-class LearningState(Protocol):
-    """Where the learning state of a loaded model can be had once it is needed."""
-
-    def read(self) -> bytes | None:
-        """The state; None if there is none any more."""
-
-
-@dataclass(frozen=True)
-class StoredState:
-    """A state that is at hand."""
-
-    data: bytes
-
-    def read(self) -> bytes | None:
-        return self.data
-
-
-@dataclass(frozen=True)
-class StateFile:
-    """A state that stays on the disk until it is needed."""
-
-    path: Path
-
-    def read(self) -> bytes | None:
-        return self.path.read_bytes() if self.path.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,16 @@ def test_a_full_table_makes_room_for_what_is_new() -> None:
     assert accuracy(nlp) == 1.0
 
 
+def test_a_large_batch_may_fill_the_table() -> None:
+    nlp = sparse_pipeline(max_rows=600)
+    texts = [f"word{number} other{number} more" for number in range(100)]
+    for _ in range(3):
+        nlp.update([example(nlp, text, "greet") for text in texts])
+        assert shim(nlp).rows < 600
+    assert all_finite(nlp.get_pipe("intent").model)
+    assert max(nlp("word1 more").cats.values()) == nlp("word1 more").cats["greet"]
+
+
 def test_saved_and_loaded_it_learns_on_as_if_it_had_not_been(trained: Language, tmp_path: Path) -> None:
     trained.to_disk(tmp_path)
     loaded = spacy.load(tmp_path)
