@@ -17,7 +17,10 @@
     │   └── FencedOut                      another process has taken the lease over
     ├── ModelError                         a model cannot be saved, loaded or used
     │   ├── DigestMismatch                 the files are not those of the manifest
-    │   └── PipelineUnsuitable             a spaCy pipeline without a usable pipe
+    │   ├── PipelineUnsuitable             a spaCy pipeline without a usable pipe
+    │   └── EncoderError                   an encoder cannot be opened or used
+    │       ├── EncoderNotInstalled        the packages of the extra `encoder` are absent
+    │       └── EncoderMismatch            a model is loaded beside other vectors than it was trained on
     ├── TrainingError                      the trainer cannot produce a candidate
     │   ├── TrainingDiverged               the loss is NaN, infinite or exploding
     │   ├── WorkerCrashed                  the worker process died
@@ -114,6 +117,18 @@ class DigestMismatch(ModelError):
 
 class PipelineUnsuitable(ModelError):
     """A spaCy pipeline lacks the pipe that a task needs."""
+
+
+class EncoderError(ModelError):
+    """An encoder cannot be opened or used."""
+
+
+class EncoderNotInstalled(EncoderError):
+    """The packages of the extra `encoder` are absent."""
+
+
+class EncoderMismatch(EncoderError):
+    """A model is loaded beside other vectors than those that it was trained on."""
 
 
 class TrainingError(KarenLearnerError):

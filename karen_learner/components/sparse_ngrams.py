@@ -28,6 +28,7 @@ from karen_learner.components.learning_state import LearningState
 from karen_learner.components.row_coding import pack, unpack
 from karen_learner.components.text_ngrams import PAIRS, WORDS, TextNgrams
 from karen_learner.components.text_weights import LearningWeights, Proposal, ServedWeights
+from karen_learner.components.vectors import SentenceVectors
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
@@ -40,6 +41,8 @@ INITIAL_SQUARE = 0.3
 MARGIN_SCALE = 4.0
 """Margins times this go through softmax or the logistic function, until a pipe is calibrated."""
 _SERVED, _LEARNING = b"S", b"L"
+WITH_VECTORS = b"V"
+"""What begins so comes from a classifier that is joined with vectors; see `dense_ngrams`."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,11 @@ class SparseNgramsShim(Shim):
 
     def from_bytes(self, data: bytes) -> "SparseNgramsShim":
         """Take over what `to_bytes` or `served_bytes` has made. Raises ValueError if it is neither."""
+        if data[:1] == WITH_VECTORS:
+            raise ModelError(
+                "the text classifier was trained with vectors, and its config names none. Put its `vectors` "
+                "back into the config of its model, or train it anew"
+            )
         form, arrays = data[:1], unpack(data[1:])
         if form == _LEARNING:
             self._learning, self._served = self._learning_from(arrays), None
@@ -312,6 +320,9 @@ def sparse_ngrams(
     pair_words: int = 32,
     table_bits: int = 20,
     max_rows: int = 262_144,
+    vectors: SentenceVectors | None = None,
+    vectors_weight: float = 4.0,
+    ngrams_weight: float = 0.5,
     nO: int | None = None,
 ) -> Model[list[Doc], Floats2d]:
     """Build the classifier.
@@ -322,6 +333,7 @@ def sparse_ngrams(
     max_words: only so many words of a text are read; pairs are made of the first `pair_words`.
     table_bits: features fall into `2**table_bits` buckets.
     max_rows: features with weights; when there are so many, those with the smallest weights make room.
+    vectors: of the text, beside its n-grams; what the two weigh is heeded only if there are some.
     """
     if not 8 <= table_bits <= 28 or max_rows < 2 or max_words < 1 or pair_words < 0 or learn_rate <= 0:
         raise ValueError(
@@ -333,11 +345,29 @@ def sparse_ngrams(
     config = SparseNgramsConfig(
         exclusive_classes, learn_rate, tuple(char_sizes), max_words, pair_words, table_bits, max_rows
     )
-    shim = SparseNgramsShim(config)
+    shim = _shim(config, vectors, vectors_weight=vectors_weight, ngrams_weight=ngrams_weight)
     shim.add_labels(nO or 0)
     return Model(
         "sparse_ngrams", _forward, init=_initialize, shims=[shim], attrs={"resize_output": _resize_output}
     )
+
+
+def _shim(
+    config: SparseNgramsConfig,
+    vectors: SentenceVectors | None,
+    *,
+    vectors_weight: float,
+    ngrams_weight: float,
+) -> SparseNgramsShim:
+    if vectors is None:
+        return SparseNgramsShim(config)
+    if vectors_weight <= 0 or ngrams_weight < 0:
+        raise ValueError(
+            "karen_learner.SparseNgrams.v1 with vectors needs vectors_weight > 0 and ngrams_weight >= 0"
+        )
+    from karen_learner.components.dense_ngrams import DenseNgramsShim  # it builds on this module
+
+    return DenseNgramsShim(config, vectors, vectors_weight=vectors_weight, ngrams_weight=ngrams_weight)
 
 
 def _forward(

@@ -167,6 +167,11 @@ def test_registered_names_are_frozen() -> None:
             "spacy_factories",
             "karen_textcat_multilabel",
         ): "karen_learner.components.textcat_multilabel:make_karen_textcat_multilabel",
+        (
+            "spacy_misc",
+            "karen_learner.OnnxVectors.v1",
+        ): "karen_learner.components.onnx_vectors:onnx_vectors",
+        ("spacy_misc", "karen_learner.StaticVectors.v1"): "karen_learner.components.vectors:static_vectors",
     }
 
 

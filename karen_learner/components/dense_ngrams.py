@@ -1,0 +1,172 @@
+"""The sparse classifier joined with vectors of the text: n-grams and an encoder weigh in on one margin.
+
+    margin = ngrams_weight * (n-grams @ sparse weights) + vectors_weight * (vector @ dense weights) + bias
+
+Both kinds of weights are trained together, by the same loss and the same AdaGrad. The dense ones (shape
+(width, labels)) and their sums of squares are saved with what serves; the encoder's own are never saved.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from spacy.tokens import Doc
+
+from karen_learner.components.design_matrix import DesignMatrix
+from karen_learner.components.row_coding import pack, unpack
+from karen_learner.components.sparse_ngrams import (
+    INITIAL_SQUARE,
+    WITH_VECTORS,
+    Margins,
+    SparseNgramsConfig,
+    SparseNgramsShim,
+)
+from karen_learner.components.sparse_rows import SparseRows
+from karen_learner.components.text_weights import LearningWeights, Proposal
+from karen_learner.components.vectors import SentenceVectors
+from karen_learner.components.vectors_shim import VectorsShim
+from karen_learner.errors import ModelError
+
+Floats = NDArray[np.float32]
+
+_LENGTH = 8
+"""Bytes that say how long the part that follows is."""
+
+
+class DenseNgramsShim(SparseNgramsShim):
+    """The sparse classifier with a dense view of the text beside its n-grams."""
+
+    def __init__(
+        self,
+        config: SparseNgramsConfig,
+        vectors: SentenceVectors,
+        *,
+        vectors_weight: float,
+        ngrams_weight: float,
+    ) -> None:
+        super().__init__(config)
+        self.vectors = vectors
+        self._vectors_weight = np.float32(vectors_weight)
+        self._ngrams_weight = np.float32(ngrams_weight)
+        self._dense = self._new_dense(0)
+        self._dense_pending: list[Floats] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DenseNgramsShim":
+        copied = DenseNgramsShim(
+            self.config,
+            self.vectors,
+            vectors_weight=float(self._vectors_weight),
+            ngrams_weight=float(self._ngrams_weight),
+        )
+        return copied.from_bytes(self.to_bytes())
+
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + self._dense.nbytes
+
+    @property
+    def dense_weights(self) -> Floats:
+        """The weights of the vectors, shape (width, labels); a view."""
+        return self._dense.weights
+
+    def margins(self, docs: Sequence[Doc]) -> Margins:
+        found = super().margins(docs)
+        return replace(found, margins=found.margins + self._dense_values(docs) @ self._dense.weights)
+
+    def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
+        found, bias = super()._margins_of_part(docs), self._weights.bias
+        return replace(found, margins=self._ngrams_weight * (found.margins - bias) + bias)
+
+    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats], None]]:
+        margins, accumulate = super().begin_learning(docs)
+        values = self._dense_values(docs)
+
+        def backprop(gradient: Floats) -> None:
+            accumulate(gradient)
+            self._dense_pending.append(values.T @ gradient)
+
+        return margins + values @ self._dense.weights, backprop
+
+    def _read_for_learning(
+        self, learning: LearningWeights, docs: Sequence[Doc]
+    ) -> tuple[DesignMatrix, Proposal]:
+        design, proposal = super()._read_for_learning(learning, docs)
+        return replace(design, values=design.values * self._ngrams_weight), proposal
+
+    def _dense_values(self, docs: Sequence[Doc]) -> Floats:
+        return np.asarray(self.vectors(docs) * self._vectors_weight, dtype=np.float32)
+
+    def finish_update(self, optimizer: Any) -> None:
+        super().finish_update(optimizer)
+        pending, self._dense_pending = self._dense_pending, []
+        if pending:
+            rows = np.arange(self.vectors.width, dtype=np.int64)
+            rate = self.config.learn_rate * self.learn_rate_scale
+            self._dense.step(rows, np.sum(pending, axis=0), learn_rate=rate)
+
+    def discard_gradients(self) -> None:
+        super().discard_gradients()
+        self._dense_pending = []
+
+    def all_finite(self) -> bool:
+        return super().all_finite() and bool(np.isfinite(self._dense.weights).all())
+
+    def reset(self, labels: int) -> None:
+        super().reset(labels)
+        self._dense, self._dense_pending = self._new_dense(labels), []
+
+    def add_labels(self, labels: int) -> None:
+        if labels > self.labels:
+            self._dense_pending = []
+            self._dense.grow(self.vectors.width, labels)
+        super().add_labels(labels)
+
+    def served_bytes(self) -> bytes:
+        return self._with_dense(super().served_bytes())
+
+    def to_bytes(self) -> bytes:
+        data = super().to_bytes()
+        return data if data[:1] == WITH_VECTORS else self._with_dense(data)
+
+    def from_bytes(self, data: bytes) -> "DenseNgramsShim":
+        """Take over what `to_bytes` or `served_bytes` has made.
+
+        Raises EncoderMismatch if it was trained on other vectors, ModelError if on none.
+        """
+        if data[:1] != WITH_VECTORS:
+            raise ModelError(
+                "the text classifier was trained without vectors, and its config names some. Take `vectors` "
+                "out of the config of its model, or train it anew"
+            )
+        identity, rest = _split(data[1:])
+        dense, sparse = _split(rest)
+        VectorsShim(self.vectors).from_bytes(identity)
+        self._dense, self._dense_pending = self._dense_from(unpack(dense)), []
+        super().from_bytes(sparse)
+        if self._dense.shape != (self.vectors.width, self.labels):
+            raise ValueError(f"the dense weights have the shape {self._dense.shape}: the file is damaged")
+        return self
+
+    def _with_dense(self, sparse: bytes) -> bytes:
+        identity = VectorsShim(self.vectors).to_bytes()
+        dense = pack({"weights": self._dense.weights, "squares": self._dense.squares})
+        return WITH_VECTORS + _sized(identity) + _sized(dense) + sparse
+
+    def _dense_from(self, arrays: dict[str, NDArray[Any]]) -> SparseRows:
+        if arrays.keys() != {"weights", "squares"}:
+            raise ValueError("the dense weights are missing: the file is damaged")
+        return SparseRows.from_arrays(arrays["weights"], arrays["squares"], initial_square=INITIAL_SQUARE)
+
+    def _new_dense(self, labels: int) -> SparseRows:
+        return SparseRows(self.vectors.width, labels, initial_square=INITIAL_SQUARE)
+
+
+def _sized(data: bytes) -> bytes:
+    return len(data).to_bytes(_LENGTH, "little") + data
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
+    return data[_LENGTH:end], data[end:]
