@@ -48,7 +48,8 @@ class StageStarted(Event):
 
 
 class TrainingProgressed(Event):
-    """One pass over the data of one task. `total` is the number of passes planned."""
+    """One pass over the data of one task. `total` is the number of passes planned, `seconds` what the
+    updates of this one took."""
 
     cycle_id: str
     task: Task
@@ -56,6 +57,7 @@ class TrainingProgressed(Event):
     total: int
     loss: float
     words_per_second: float
+    seconds: float
     score: float | None = None
 
 

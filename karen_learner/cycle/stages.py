@@ -126,6 +126,7 @@ class Stages:
                 total=report.total,
                 loss=report.loss,
                 words_per_second=report.words_per_second,
+                seconds=report.seconds,
                 score=report.score,
             )
             await self._rooms.events.publish(event)

@@ -33,6 +33,7 @@ from karen_learner.training.jobs import (
 )
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
+from karen_learner.training.warm import Warm
 
 OnPass = Callable[[PassReport], None]
 REASONS_TOLD = 20
@@ -40,19 +41,20 @@ LEAST_TO_CALIBRATE = 40
 """Of fewer examples, the rate of false alarms cannot be told to within a few percent."""
 
 
-def perform(job: Job, on_pass: OnPass) -> Report:
+def perform(job: Job, on_pass: OnPass, *, warm: Warm | None = None) -> Report:
     """Do a job of any kind. Raises TrainingError or ModelError."""
     if isinstance(job, TrainJob):
-        return train(job, on_pass)
+        return train(job, on_pass, warm=warm)
     if isinstance(job, PredictJob):
-        return predict(job)
+        return predict(job, warm=warm)
     return cross_validate(job)
 
 
-def train(job: TrainJob, on_pass: OnPass) -> TrainReport:
+def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainReport:
     """Train every task that has examples, and save the candidate to `job.output`."""
+    warm = warm or Warm()
     fix_random_seed(job.settings.seed)  # initial weights and dropout: the same data, the same model
-    pipeline = TrainablePipeline.open(job.pipeline)
+    pipeline = warm.take(job.pipeline)
     skipped: list[str] = []
     docs = convert(pipeline.nlp, job.corpus / "train.jsonl", skipped=skipped)
     dev = convert(pipeline.nlp, job.corpus / "dev.jsonl", skipped=skipped)
@@ -80,6 +82,7 @@ def train(job: TrainJob, on_pass: OnPass) -> TrainReport:
         )
     }
     pipeline.save(job.output)
+    warm.keep(pipeline, job.output)
     return TrainReport(
         tasks=pipeline.tasks,
         by_task=reports,
@@ -144,19 +147,24 @@ def calibrate(pipe: Any, held: Sequence[Example], *, false_alarm_rate: float) ->
     )
 
 
-def predict(job: PredictJob) -> PredictReport:
+def predict(job: PredictJob, *, warm: Warm | None = None) -> PredictReport:
     """What each model says of each text of the holdout."""
-    rows = tuple(_predict_with(spec, job.corpus) for spec in job.models)
-    return PredictReport(rows=rows)
+    warm = warm or Warm()
+    return PredictReport(rows=tuple(_predict_with(spec, job.corpus, warm) for spec in job.models))
 
 
-def _predict_with(spec: PipelineSpec, corpus: Path) -> tuple[PredictionRow, ...]:
+def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> tuple[PredictionRow, ...]:
+    holdout = corpus / "holdout.jsonl"
+    known = warm.recall(spec, holdout)
+    if known is not None:
+        return known
     pipeline = TrainablePipeline.open(spec)
-    nlp = pipeline.nlp
-    lines = read_lines(corpus / "holdout.jsonl")
-    texts = [line.text for line in lines if not isinstance(line, CorruptExample)]
-    convert(nlp, corpus / "holdout.jsonl", skipped=[])  # so that spacy evaluate can read it
-    return tuple(_row(pipeline, doc) for doc in nlp.pipe(texts, batch_size=256))
+    if not holdout.with_suffix(".spacy").exists():
+        convert(pipeline.nlp, holdout, skipped=[])  # so that spacy evaluate can read it
+    texts = [line.text for line in read_lines(holdout) if not isinstance(line, CorruptExample)]
+    rows = tuple(_row(pipeline, doc) for doc in pipeline.nlp.pipe(texts, batch_size=256))
+    warm.remember(spec, holdout, rows)
+    return rows
 
 
 def _row(pipeline: TrainablePipeline, doc: Doc) -> PredictionRow:

@@ -13,10 +13,13 @@ import queue
 import sys
 import threading
 import traceback
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from karen_learner.errors import KarenLearnerError
 from karen_learner.training.jobs import AnyJob, Done, Failed, Message, PassReport, Progress
+
+if TYPE_CHECKING:
+    from karen_learner.training.warm import Warm
 
 NICENESS = 10
 TRACE_CHARS = 4000
@@ -29,6 +32,7 @@ class Worker:
         self._requests = requests
         self._answers = answers
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._warm: Warm | None = None
 
     def serve(self) -> None:
         """Work until the input ends."""
@@ -42,10 +46,12 @@ class Worker:
         os._exit(0)  # the parent is gone: nobody wants the result of a job that is still running
 
     def _answer(self, line: bytes) -> None:
+        from karen_learner.training.warm import Warm
         from karen_learner.training.work import perform  # spaCy loads once the process is reachable
 
+        self._warm = self._warm or Warm()
         try:
-            report = perform(AnyJob.validate_json(line), self._tell_progress)
+            report = perform(AnyJob.validate_json(line), self._tell_progress, warm=self._warm)
         except KarenLearnerError as error:
             self._tell(Failed(error=type(error).__name__, message=str(error)))
         except Exception as error:  # the job's boundary: every cause must reach the parent

@@ -58,7 +58,7 @@ def test_a_cycle_is_seen_stage_by_stage_and_pass_by_pass():
         progress(
             TrainingProgressed(
                 tenant_id="t", cycle_id="c", task="intent", iteration=3, total=10,
-                loss=0.25, words_per_second=2200.0, score=0.875,
+                loss=0.25, words_per_second=2200.0, seconds=0.5, score=0.875,
             )
         )  # fmt: skip
     seen = told.getvalue()

@@ -1,0 +1,118 @@
+"""How soon 100 new events are live: a micro-update of a model with 150 intents.
+
+    python benchmarks/micro.py DATA/clinc150 [--events 100] [--replay 400] [--rounds 5]
+
+The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. Then, round by round,
+users correct `--events` answers, and an incremental cycle makes one pass over these and `--replay` replayed
+examples in the warm worker: curation, replay, training, validation of both models on the holdout, deployment,
+swap. Told are the seconds of training (the updates themselves), and those from the call until the new model
+is live (the compressed backup follows the swap).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from karen_learner import AutonomousLearner, create_autonomous_learner
+from karen_learner.events import Event, ModelDeployed, TrainingProgressed
+from karen_learner.records import LabelledText, LearningCycleResult
+from karen_learner.simulation import read_corpus
+
+TENANT = "bench"
+HOLDOUT = 1000
+AIM_TRAINING_S = 0.2
+AIM_LIVE_S = 2.0
+
+
+class Watch:
+    """What the cycle tells of itself while it runs."""
+
+    def __init__(self) -> None:
+        self.training_s = 0.0
+        self.live_at: float | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TrainingProgressed):
+            self.training_s += event.seconds
+        if isinstance(event, ModelDeployed):
+            self.live_at = time.perf_counter()
+
+
+async def micro_update(
+    learner: AutonomousLearner, events: Sequence[LabelledText], watch: Watch
+) -> tuple[LearningCycleResult, float]:
+    """Correct, call, and the seconds from the call until the swap (or the end, if it was rejected)."""
+    await asyncio.gather(
+        *(
+            learner.collect_conversation_metadata(
+                TENANT, one.text, "Let me see.", f"u{number}", {"corrected_intent": one.intent}
+            )
+            for number, one in enumerate(events)
+        )
+    )
+    begun = time.perf_counter()
+    result = await learner.trigger_learning_cycle(TENANT, mode="incremental", force_training=True)
+    return result, (watch.live_at or time.perf_counter()) - begun
+
+
+async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
+    corpus = read_corpus(data)
+    texts = random.Random(0).sample(corpus.train, len(corpus.train))
+    kept, rest = texts[: -events * rounds], texts[-events * rounds :]
+    settings = {
+        "gate.max_cross_validated": 0,
+        "learning.holdout_cap": HOLDOUT,
+        "learning.replay_examples": replay,
+        "training.continuing_n_iter": 1,
+    }
+    trained, live = [], []
+    with tempfile.TemporaryDirectory() as home:
+        async with create_autonomous_learner(home, overrides=settings) as learner:
+            first = await learner.bootstrap(TENANT, kept)
+            print(f"bootstrap: {len(kept):,} examples, {first.duration_s:.0f} s")
+            columns = ("curating", "training", "validating", "deploying")
+            print(f"{'round':>5}{'training s':>12}{'live after s':>14}  status    {'  '.join(columns)}")
+            for number in range(rounds):
+                watch = Watch()
+                unsubscribe = learner.events.subscribe(watch)
+                part = rest[number * events : (number + 1) * events]
+                result, seconds = await micro_update(learner, part, watch)
+                unsubscribe()
+                trained.append(watch.training_s)
+                live.append(seconds)
+                stages = "  ".join(
+                    f"{result.stage_seconds.get(name, 0.0):{len(name)}.2f}" for name in columns
+                )
+                print(
+                    f"{number:>5}{watch.training_s:12.3f}{seconds:14.2f}  {result.status:9} {stages}",
+                    flush=True,
+                )
+    training_ms = statistics.median(trained) * 1000
+    print(f"{events} events, {replay} replayed, one pass, medians of {rounds} rounds:")
+    print(f"{training_ms:.0f} ms of training; aim: {AIM_TRAINING_S * 1000:.0f}")
+    print(f"live after {statistics.median(live):.2f} s; aim: {AIM_LIVE_S:g}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="a folder with train.jsonl and test.jsonl (clinc150)")
+    parser.add_argument("--events", type=int, default=100)
+    parser.add_argument("--replay", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    if not (options.data / "train.jsonl").is_file():
+        raise SystemExit(f"there is no {options.data / 'train.jsonl'}: see benchmarks/README.md for the sets")
+    asyncio.run(measure(options.data, events=options.events, replay=options.replay, rounds=options.rounds))
+
+
+if __name__ == "__main__":
+    main()
