@@ -1,0 +1,33 @@
+"""What a training loop may ask of a model whose weights are not parameters of thinc's."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from thinc.api import Model
+
+
+@runtime_checkable
+class OwnWeights(Protocol):
+    """A `Shim` that holds weights and steps by a rule of its own, at its own learn rate.
+
+    A loop scales that rate through `learn_rate_scale` (1.0: as configured).
+    """
+
+    learn_rate_scale: float
+
+    def discard_gradients(self) -> None:
+        """Forget the gradients that wait for `finish_update`."""
+
+    def all_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+
+
+def own_weights(model: Model[Any, Any]) -> Iterator[OwnWeights]:
+    """All of them in the model; none in a stock model."""
+    return (shim for node in model.walk() for shim in node.shims if isinstance(shim, OwnWeights))
+
+
+def scale_learn_rate(model: Model[Any, Any], share: float) -> None:
+    """Let the model step at this share of the learn rates in its config. A stock model is left alone."""
+    for own in own_weights(model):
+        own.learn_rate_scale = share

@@ -1,0 +1,104 @@
+"""Weights in rows of features and columns of labels, moved by AdaGrad where a feature is present.
+
+Duchi, Hazan, Singer: Adaptive Subgradient Methods for Online Learning and Stochastic Optimization,
+JMLR 12 (2011). Each weight has its own learn rate, which falls with the squared gradients it has seen.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+COLUMN_STEP = 8
+
+
+class SparseRows:
+    """Float32 weights of shape (rows, columns) and the sum of squared gradients of each.
+
+    Room for rows and columns is made ahead, so that adding one at a time stays cheap. `initial_square`
+    is what every sum of squares begins with: the larger, the gentler the first steps.
+    """
+
+    def __init__(self, rows: int, columns: int, *, initial_square: float) -> None:
+        self._initial_square = np.float32(initial_square)
+        self._shape = (rows, columns)
+        self._weights = np.zeros((rows, _roomy_columns(columns)), dtype=np.float32)
+        self._squares = np.zeros_like(self._weights)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._shape
+
+    @property
+    def weights(self) -> Floats:
+        """The weights; a view, not a copy."""
+        return self._weights[: self._shape[0], : self._shape[1]]
+
+    @property
+    def squares(self) -> Floats:
+        """The sums of squared gradients, without what they began with; a view."""
+        return self._squares[: self._shape[0], : self._shape[1]]
+
+    @property
+    def nbytes(self) -> int:
+        return self._weights.nbytes + self._squares.nbytes
+
+    def grow(self, rows: int, columns: int) -> None:
+        """Make it at least so large. New weights are zero."""
+        rows, columns = max(rows, self._shape[0]), max(columns, self._shape[1])
+        room = self._weights.shape
+        if rows > room[0] or columns > room[1]:
+            wider = columns > room[1]
+            size = (
+                max(rows, room[0] + room[0] // 4) if rows > room[0] else room[0],
+                _roomy_columns(columns) if wider else room[1],
+            )
+            self._weights = _moved(self._weights, size, self._shape)
+            self._squares = _moved(self._squares, size, self._shape)
+        self._shape = (rows, columns)
+
+    def take(self, rows: Ints) -> Floats:
+        """The weights of these rows; a copy of shape (rows, columns)."""
+        return self._weights.take(rows, axis=0)[:, : self._shape[1]]
+
+    def step(self, rows: Ints, gradient: Floats, *, learn_rate: float) -> None:
+        """Move the weights of these rows (each at most once) against their gradient."""
+        columns = gradient.shape[1]
+        squares = self._squares.take(rows, axis=0)
+        used = squares[:, :columns]
+        used += gradient * gradient
+        self._squares[rows] = squares
+        weights = self._weights.take(rows, axis=0)
+        moves = np.sqrt(used + self._initial_square)
+        np.divide(gradient, moves, out=moves)
+        moves *= np.float32(learn_rate)
+        weights[:, :columns] -= moves
+        self._weights[rows] = weights
+
+    def keep(self, rows: Ints) -> None:
+        """Drop all rows but row 0 and these, in this order."""
+        kept = np.concatenate([np.zeros(1, dtype=np.int64), rows])
+        self._weights, self._squares = self._weights[kept], self._squares[kept]
+        self._shape = (len(kept), self._shape[1])
+
+    @classmethod
+    def from_arrays(cls, weights: Floats, squares: Floats, *, initial_square: float) -> "SparseRows":
+        """The table with these weights and squares. Raises ValueError if their shapes differ."""
+        if weights.ndim != 2 or weights.shape != squares.shape:
+            raise ValueError(f"weights of shape {weights.shape} with squares of shape {squares.shape}")
+        table = cls(weights.shape[0], weights.shape[1], initial_square=initial_square)
+        table.weights[:] = weights
+        table.squares[:] = squares
+        return table
+
+
+def _roomy_columns(columns: int) -> int:
+    """Columns with an eighth to spare, as a multiple of COLUMN_STEP."""
+    return -(-(columns + columns // 8) // COLUMN_STEP) * COLUMN_STEP
+
+
+def _moved(array: Floats, room: tuple[int, int], used: tuple[int, int]) -> Floats:
+    larger = np.zeros(room, dtype=np.float32)
+    larger[: used[0], : used[1]] = array[: used[0], : used[1]]
+    return larger

@@ -1,0 +1,176 @@
+"""The features of tokens in their context, as hashes, for a whole batch of texts at a time.
+
+Of a token: its lower form, its shape, prefixes and suffixes, character n-grams, the words, shapes and
+endings around it, pairs of neighbouring words. Of its segment: the words in it, wherever they stand.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from spacy.attrs import LOWER, SHAPE
+from spacy.tokens import Doc
+
+from karen_learner.components.lexical_features import (
+    Hashes,
+    LexemeCache,
+    character_ngrams,
+    combine,
+    mix,
+    salted,
+)
+
+Ints = NDArray[np.int64]
+NO_FEATURE = np.uint64(0)
+BORDER = np.uint64(1)
+"""Stands for the words before the first and after the last one."""
+REACH = 2
+"""So many words on either side have a say."""
+AFFIX_SIZES = (1, 2, 3, 4)
+NGRAM_SIZE = 3
+NGRAMS = 8
+MAX_WORD_CHARS = 40
+CACHED_WORDS = 50_000
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Stretches of texts that are read as chains, in the order of falling length.
+
+    `texts`, `starts` and `lengths` have the shape (segments,): the text of each, its first token there,
+    and its number of tokens, which is never 0.
+    """
+
+    texts: Ints
+    starts: Ints
+    lengths: Ints
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def part(self, start: int, end: int) -> "Segments":
+        """The segments from `start` to before `end`."""
+        return Segments(self.texts[start:end], self.starts[start:end], self.lengths[start:end])
+
+    def slices_of(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Of arrays with a value for each token of each text those of the segments."""
+        places = zip(self.texts.tolist(), self.starts.tolist(), self.lengths.tolist(), strict=True)
+        return [arrays[text][start : start + length] for text, start, length in places]
+
+
+@dataclass(frozen=True)
+class TokenFeatures:
+    """Feature hashes of a batch, NO_FEATURE where a place is not used.
+
+    `tokens` (tokens, places): those of the tokens, segment after segment. `contexts` (segments, words):
+    those of the segments.
+    """
+
+    tokens: Hashes
+    contexts: Hashes
+
+
+def cut_into_segments(lengths: Sequence[int], *, max_tokens: int) -> Segments:
+    """Segments of at most `max_tokens` of texts with these lengths. Empty texts have none."""
+    counts = np.array([-(-length // max_tokens) for length in lengths], dtype=np.int64)
+    texts = np.repeat(np.arange(len(counts)), counts)
+    nth = np.arange(len(texts)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = nth * max_tokens
+    sizes = np.minimum(np.asarray(lengths, dtype=np.int64)[texts] - starts, max_tokens)
+    order = np.argsort(-sizes, kind="stable")
+    return Segments(texts[order], starts[order], sizes[order])
+
+
+class TokenFeaturizer:
+    """Makes the features of tokens. What depends on a word alone is computed once for each word."""
+
+    def __init__(self) -> None:
+        self._lexemes = LexemeCache(_parts_of_word, capacity=CACHED_WORDS)
+
+    def __call__(self, docs: Sequence[Doc], segments: Segments) -> TokenFeatures:
+        """The features of the segments of these documents, which share one vocabulary."""
+        arrays = [doc.to_array([LOWER, SHAPE]).reshape(-1, 2) for doc in docs]
+        flat = np.concatenate([*segments.slices_of(arrays), np.zeros((0, 2), dtype=np.uint64)])
+        word_of: Callable[[int], str] = docs[0].vocab.strings.__getitem__ if docs else str
+        return TokenFeatures(self._of_tokens(flat, segments, word_of), _contexts(flat[:, 0], segments))
+
+    def _of_tokens(self, flat: Hashes, segments: Segments, word_of: Callable[[int], str]) -> Hashes:
+        centres = np.arange(len(flat)) + np.repeat(np.arange(len(segments)) * 2 + 1, segments.lengths) * REACH
+        size = len(flat) + 2 * REACH * len(segments)
+        words, shapes, endings = (np.full(size, BORDER) for _ in range(3))
+        words[centres], shapes[centres] = flat[:, 0], flat[:, 1]
+        parts = np.array(self._lexemes.look_up(flat[:, 0].tolist(), word_of), dtype=np.uint64)
+        parts = parts.reshape(len(flat), PARTS)
+        endings[centres] = parts[:, ENDING]
+        around = _Around(words, shapes, endings, centres)
+        return np.concatenate([parts, np.stack(around.features(), axis=1)], axis=1)
+
+
+PARTS = 2 * len(AFFIX_SIZES) + NGRAMS
+ENDING = len(AFFIX_SIZES) + 2
+"""Where among the parts of a word the ending is that its neighbours look at."""
+_PREFIX, _SUFFIX, _NGRAM, _CONTEXT = 101, 102, 103, 104
+
+
+def _parts_of_word(word: str) -> Hashes:
+    """Prefixes, suffixes and inner character n-grams; shape (PARTS,). Only its beginning and end count."""
+    parts = np.full(PARTS, NO_FEATURE, dtype=np.uint64)
+    start, end = word[:MAX_WORD_CHARS], word[-MAX_WORD_CHARS:]
+    for place, size in enumerate(AFFIX_SIZES):
+        if size <= len(word):
+            parts[place] = _hash_of(start[:size], _PREFIX)
+            parts[len(AFFIX_SIZES) + place] = _hash_of(end[-size:], _SUFFIX)
+    ngrams = character_ngrams(word, sizes=(NGRAM_SIZE,), max_chars=MAX_WORD_CHARS, salt=_NGRAM)[:NGRAMS]
+    parts[2 * len(AFFIX_SIZES) : 2 * len(AFFIX_SIZES) + len(ngrams)] = ngrams
+    return parts
+
+
+def _hash_of(characters: str, salt: int) -> np.uint64:
+    hashes = np.full(1, salt, dtype=np.uint64)
+    for character in characters:
+        hashes = combine(hashes, np.full(1, ord(character), dtype=np.uint64), salt=salt)
+    return np.uint64(hashes[0])
+
+
+@dataclass(frozen=True)
+class _Around:
+    """Words, shapes and endings with room on either side of every segment, and where its tokens are."""
+
+    words: Hashes
+    shapes: Hashes
+    endings: Hashes
+    centres: Ints
+
+    def features(self) -> list[Hashes]:
+        singles = [(self.words, offset) for offset in (-2, -1, 0, 1, 2)]
+        singles += [(self.shapes, offset) for offset in (-1, 0, 1)]
+        singles += [(self.endings, offset) for offset in (-1, 1)]
+        pairs = [
+            (self.words, -2, self.words, -1),
+            (self.words, -1, self.words, 0),
+            (self.words, 0, self.words, 1),
+            (self.words, 1, self.words, 2),
+            (self.words, -1, self.words, 1),
+            (self.shapes, -1, self.shapes, 0),
+            (self.shapes, 0, self.shapes, 1),
+            (self.words, -1, self.shapes, 0),
+            (self.words, 1, self.shapes, 0),
+        ]
+        features = [
+            salted(array[self.centres + offset], salt=place + 1)
+            for place, (array, offset) in enumerate(singles)
+        ]
+        for place, (one, here, other, there) in enumerate(pairs):
+            features.append(combine(one[self.centres + here], other[self.centres + there], salt=50 + place))
+        return features
+
+
+def _contexts(words: Hashes, segments: Segments) -> Hashes:
+    """The words of each segment, each as often as it stands there."""
+    width = int(segments.lengths.max(initial=0))
+    there = np.arange(width)[None, :] < segments.lengths[:, None]
+    contexts = np.full(there.shape, NO_FEATURE, dtype=np.uint64)
+    contexts[there] = mix(salted(words, salt=_CONTEXT))
+    return contexts
