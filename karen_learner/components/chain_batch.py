@@ -20,6 +20,8 @@ Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 
 _OPS: Any = NumpyOps()
+CONTEXT_WORDS = 16
+"""In a longer segment the words of the context count less each."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class ChainBatch:
         chains = np.repeat(np.arange(len(lengths)), lengths)
         return np.arange(len(chains)) - np.repeat(np.cumsum(lengths) - lengths, lengths), chains
 
+    @property
+    def context_weights(self) -> Floats:
+        """What the words of a context count, so that those of a long one do not drown the rest."""
+        return np.minimum(1.0, CONTEXT_WORDS / self.segments.lengths).astype(np.float32)[:, None]
+
     def scores(self, feature_weights: Floats, chain: Floats) -> ChainScores:
         """What the tags of the segments are worth under these weights (see `chain_weights`)."""
         steps, chains = self.steps_and_chains
@@ -61,7 +68,7 @@ class ChainBatch:
             feature_weights = feature_weights * np.float32(self.scale)
         padded = np.concatenate([feature_weights, np.zeros((1, chain.shape[1]), dtype=np.float32)])
         of_tokens = _OPS.gather_add(padded, self.tokens)
-        of_tokens += _OPS.gather_add(padded, self.contexts)[chains]
+        of_tokens += (_OPS.gather_add(padded, self.contexts) * self.context_weights)[chains]
         of_tokens += chain[BIAS]
         shape = (int(self.segments.lengths.max(initial=0)), len(self.segments), chain.shape[1])
         emissions = np.zeros(shape, dtype=np.float32)
@@ -97,7 +104,7 @@ class ChainBatch:
         """
         steps, chains = self.steps_and_chains
         of_tokens = tags[steps, chains].astype(np.float32)
-        of_chains = tags.sum(axis=0).astype(np.float32)
+        of_chains = tags.sum(axis=0).astype(np.float32) * self.context_weights
         total = np.zeros((len(self.buckets) + 1, tags.shape[2]), dtype=np.float32)
         for places, values in ((self.tokens, of_tokens), (self.contexts, of_chains)):
             for column in range(places.shape[1]):
@@ -106,4 +113,4 @@ class ChainBatch:
         chain = np.zeros((FIRST_TRANSITION + tags.shape[2], tags.shape[2]), dtype=np.float32)
         chain[START], chain[END], chain[BIAS] = tags[0].sum(axis=0), last.sum(axis=0), of_tokens.sum(axis=0)
         chain[FIRST_TRANSITION:] = transitions
-        return total[:-1], chain
+        return total[:-1] * np.float32(self.scale), chain

@@ -40,7 +40,7 @@ DEFAULT_MODEL = """
 """
 
 
-class KarenEntityRecognizer(TrainablePipe):
+class KarenEntityRecognizer(TrainablePipe):  # type: ignore[misc]
     """Finds entities with a linear chain (see `sparse_chain`) and writes them into `doc.ents`."""
 
     def __init__(
@@ -108,7 +108,7 @@ class KarenEntityRecognizer(TrainablePipe):
         self,
         examples: Iterable[Example],
         *,
-        drop: float = 0.0,
+        drop: float = 0.0,  # noqa: ARG002 - spaCy's interface
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:

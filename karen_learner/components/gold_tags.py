@@ -55,8 +55,7 @@ def _same_tokens(one: Doc, other: Doc) -> bool:
 
 
 def _words(doc: Doc) -> NDArray[np.uint64]:
-    words: NDArray[np.uint64] = doc.to_array([ORTH, SPACY])
-    return words
+    return np.asarray(doc.to_array([ORTH, SPACY]), dtype=np.uint64)
 
 
 def _as_annotated(doc: Doc, label_index: Mapping[int, int]) -> tuple[Ints, Ints]:

@@ -100,7 +100,7 @@ def _forward(potentials: Doubles, steps: Doubles, start: Doubles, active: Ints) 
 def _backward(
     potentials: Doubles, scales: Doubles, steps: Doubles, ends: Doubles, active: Ints
 ) -> tuple[Doubles, Doubles]:
-    """What follows each tag is worth, scaled like the forward pass; and the same seen from the step before."""
+    """What follows each tag is worth, scaled like the forward pass; and that, seen from the step before."""
     betas, pulls = np.zeros_like(potentials), np.zeros_like(potentials)
     following = 0
     for step in range(len(active) - 1, -1, -1):
