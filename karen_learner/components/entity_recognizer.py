@@ -29,6 +29,7 @@ from karen_learner.components.entity_tags import spans_of
 from karen_learner.components.gold_tags import gold_tags
 from karen_learner.components.learning_state import StateFile, StoredState
 from karen_learner.components.sparse_chain import SparseChainShim, chain_of
+from karen_learner.components.word_clusters import word_clusters
 
 Ints = NDArray[np.int64]
 
@@ -148,7 +149,7 @@ class KarenEntityRecognizer(TrainablePipe):  # type: ignore[misc]
         validate_get_examples(get_examples, "KarenEntityRecognizer.initialize")
         for label in _labels_of(get_examples()) if labels is None else labels:
             self.add_label(label)
-        self._chain.reset(len(self.cfg["labels"]))
+        self._chain.reset(len(self.cfg["labels"]), clusters=word_clusters(self.vocab.lang))
 
     def _label_index(self) -> Mapping[int, int]:
         """The index of each label by its hash."""

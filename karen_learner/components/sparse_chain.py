@@ -27,10 +27,12 @@ from karen_learner.components.learning_state import LearningState
 from karen_learner.components.linear_chain import best_sequences, forward_backward
 from karen_learner.components.row_coding import pack, unpack
 from karen_learner.components.token_features import Segments, TokenFeaturizer, cut_into_segments
+from karen_learner.components.word_clusters import WordClusters
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Arrays = dict[str, NDArray[Any]]
 Step = tuple[Ints, Floats, Floats]
 
 SEGMENT_TOKENS = 128
@@ -51,6 +53,7 @@ class SparseChainConfig:
     learn_rate: float
     initial_square: float
     dropout: float
+    word_clusters: bool
     table_bits: int
     max_rows: int
 
@@ -157,8 +160,9 @@ class SparseChainShim(Shim):
         """Whether no weight that learns is NaN or infinite."""
         return self._learning is None or self._learning.all_finite()
 
-    def reset(self, labels: int) -> None:
-        """Begin from nothing, with so many labels."""
+    def reset(self, labels: int, *, clusters: WordClusters | None = None) -> None:
+        """Begin from nothing, with so many labels; `clusters` are looked at if the config wants them."""
+        self._features = TokenFeaturizer(clusters if self.config.word_clusters else None)
         self._learning, self._served, self._state, self._pending = self._new_weights(labels), None, None, []
 
     def add_labels(self, labels: int) -> None:
@@ -206,7 +210,10 @@ class SparseChainShim(Shim):
 
     def served_bytes(self) -> bytes:
         """The weights that serve. `from_bytes` understands them."""
-        return _SERVED + pack((self._exported or self.served_weights()).arrays())
+        return _SERVED + self._packed((self._exported or self.served_weights()).arrays())
+
+    def _packed(self, arrays: Arrays) -> bytes:
+        return pack({**arrays, **self._features.clusters.arrays()})
 
     def state_bytes(self) -> bytes | None:
         """The learning state to go with `served_bytes`; None if there is none any more."""
@@ -223,7 +230,7 @@ class SparseChainShim(Shim):
         """All of it: in the form that learns if that is in memory, else in the form that serves."""
         if self._learning is None or self._exported is not None:
             return self.served_bytes()
-        return _LEARNING + pack(self._learning.arrays())
+        return _LEARNING + self._packed(self._learning.arrays())
 
     def from_bytes(self, data: bytes) -> "SparseChainShim":
         """Take over what `to_bytes` or `served_bytes` has made. Raises ValueError if it is neither."""
@@ -234,10 +241,11 @@ class SparseChainShim(Shim):
             self._learning, self._served = None, ServedChain.from_arrays(self.config.table_bits, arrays)
         else:
             raise ValueError("these are not the weights of karen_learner.SparseChain")
+        self._features = TokenFeaturizer(WordClusters.from_arrays(arrays))
         self._state, self._pending = None, []
         return self
 
-    def _learning_from(self, arrays: dict[str, NDArray[Any]]) -> LearningChain:
+    def _learning_from(self, arrays: Arrays) -> LearningChain:
         config = self.config
         return LearningChain.from_arrays(
             config.table_bits, arrays, initial_square=config.initial_square, max_rows=config.max_rows
@@ -275,9 +283,10 @@ def chain_of(model: Model[Any, Any]) -> SparseChainShim:
 
 
 def sparse_chain(
-    learn_rate: float = 0.3,
+    learn_rate: float = 0.1,
     initial_square: float = 1.0,
     dropout: float = 0.3,
+    word_clusters: bool = True,
     table_bits: int = 20,
     max_rows: int = 524_288,
 ) -> Model[list[Doc], list[Ints]]:
@@ -286,6 +295,7 @@ def sparse_chain(
     learn_rate: AdaGrad's; spaCy's optimizer has no say in it.
     initial_square: what AdaGrad's sums begin with; the larger, the gentler the first steps.
     dropout: the share of features that each training step goes without.
+    word_clusters: whether the pipe, when it is initialized, takes up the Brown clusters of its language.
     table_bits: features fall into `2**table_bits` buckets.
     max_rows: features with weights; when there are so many, those with the smallest weights make room.
     """
@@ -296,7 +306,7 @@ def sparse_chain(
         )
     if not 0 <= dropout < 1:
         raise ValueError("karen_learner.SparseChain.v1 needs 0 <= dropout < 1")
-    config = SparseChainConfig(learn_rate, initial_square, dropout, table_bits, max_rows)
+    config = SparseChainConfig(learn_rate, initial_square, dropout, word_clusters, table_bits, max_rows)
     return Model("sparse_chain", _forward, shims=[SparseChainShim(config)])
 
 

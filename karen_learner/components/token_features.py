@@ -1,7 +1,7 @@
 """The features of tokens in their context, as hashes, for a whole batch of texts at a time.
 
-Of a token: its lower form, its shape, prefixes and suffixes, character n-grams, the words, shapes and
-endings around it, pairs of neighbouring words. Of its segment: the words in it, wherever they stand.
+Of a token: its lower form, its shape, prefixes and suffixes, character n-grams, its Brown cluster; the
+words, shapes, endings and clusters around it, pairs of neighbours. Of its segment: the words in it, wherever they stand.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ from karen_learner.components.lexical_features import (
     mix,
     salted,
 )
+from karen_learner.components.word_clusters import WordClusters
 
 Ints = NDArray[np.int64]
 NO_FEATURE = np.uint64(0)
@@ -86,7 +87,8 @@ def cut_into_segments(lengths: Sequence[int], *, max_tokens: int) -> Segments:
 class TokenFeaturizer:
     """Makes the features of tokens. What depends on a word alone is computed once for each word."""
 
-    def __init__(self) -> None:
+    def __init__(self, clusters: WordClusters | None = None) -> None:
+        self.clusters = WordClusters() if clusters is None else clusters
         self._lexemes = LexemeCache(_parts_of_word, capacity=CACHED_WORDS)
 
     def __call__(self, docs: Sequence[Doc], segments: Segments) -> TokenFeatures:
@@ -104,13 +106,23 @@ class TokenFeaturizer:
         parts = np.array(self._lexemes.look_up(flat[:, 0].tolist(), word_of), dtype=np.uint64)
         parts = parts.reshape(len(flat), PARTS)
         endings[centres] = parts[:, ENDING]
-        around = _Around(words, shapes, endings, centres)
-        return np.concatenate([parts, np.stack(around.features(), axis=1)], axis=1)
+        features = _Around(words, shapes, endings, centres).features()
+        if len(self.clusters):
+            paths = np.full(size, NO_FEATURE)
+            paths[centres] = self.clusters.look_up(flat[:, 0])
+            features += _cluster_features(paths, centres)
+        return np.concatenate([parts, np.stack(features, axis=1)], axis=1)
 
 
 PARTS = 2 * len(AFFIX_SIZES) + NGRAMS
 ENDING = len(AFFIX_SIZES) + 2
 """Where among the parts of a word the ending is that its neighbours look at."""
+_CLUSTER_PLACES = (
+    *((0, bits) for bits in (4, 6, 10, 32)),
+    *((offset, bits) for offset in (-1, 1) for bits in (6, 32)),
+    *((offset, 32) for offset in (-2, 2)),
+)
+"""Neighbours and how many bits of their path count."""
 _PREFIX, _SUFFIX, _NGRAM, _CONTEXT = 101, 102, 103, 104
 
 
@@ -165,6 +177,20 @@ class _Around:
         for place, (one, here, other, there) in enumerate(pairs):
             features.append(combine(one[self.centres + here], other[self.centres + there], salt=50 + place))
         return features
+
+
+def _cluster_features(paths: Hashes, centres: Ints) -> list[Hashes]:
+    """The beginnings of the paths of the words and of those around them, NO_FEATURE where there is none."""
+    features = []
+    for place, (offset, bits) in enumerate(_CLUSTER_PLACES):
+        near = paths[centres + offset]
+        beginnings = salted(near & np.uint64((1 << bits) - 1), salt=200 + place)
+        features.append(np.where(near == 0, NO_FEATURE, beginnings))
+    for place, offset in enumerate((-1, 1)):
+        here, near = paths[centres], paths[centres + offset]
+        pairs = combine(near, here, salt=300 + place)
+        features.append(np.where((near == 0) | (here == 0), NO_FEATURE, pairs))
+    return features
 
 
 def _contexts(words: Hashes, segments: Segments) -> Hashes:
