@@ -1,6 +1,6 @@
 """How well, how fast and how small entities are learned: `python benchmarks/accuracy_entities.py DATA/snips`.
 
-`DATA/snips` has `train.jsonl` and `test.jsonl`, one `{"text": ..., "entities": [[start, end, label]]}` a line.
+`DATA/snips` has `train.jsonl` and `test.jsonl`, a `{"text": ..., "entities": [[start, end, label]]}` a line.
 A gold span that does not fit the tokens counts as missed. `--dev N` holds N texts of train out and does not
 look at test: for choosing what is chosen by hand.
 """

@@ -1,7 +1,8 @@
 """The features of tokens in their context, as hashes, for a whole batch of texts at a time.
 
 Of a token: its lower form, its shape, prefixes and suffixes, character n-grams, its Brown cluster; the
-words, shapes, endings and clusters around it, pairs of neighbours. Of its segment: the words in it, wherever they stand.
+words, shapes, endings and clusters around it, pairs of neighbours. Of its segment: the words in it,
+wherever they stand.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from spacy.attrs import LOWER, SHAPE
+from spacy.strings import get_string_id
 from spacy.tokens import Doc
 
 from karen_learner.components.lexical_features import (
     Hashes,
     LexemeCache,
-    character_ngrams,
     combine,
     mix,
     salted,
@@ -32,7 +33,6 @@ REACH = 2
 AFFIX_SIZES = (1, 2, 3, 4)
 NGRAM_SIZE = 3
 NGRAMS = 8
-MAX_WORD_CHARS = 40
 CACHED_WORDS = 50_000
 
 
@@ -123,27 +123,23 @@ _CLUSTER_PLACES = (
     *((offset, 32) for offset in (-2, 2)),
 )
 """Neighbours and how many bits of their path count."""
-_PREFIX, _SUFFIX, _NGRAM, _CONTEXT = 101, 102, 103, 104
+_PREFIX, _SUFFIX, _NGRAM = "\x01", "\x02", "\x03"
+_CONTEXT = 104
 
 
 def _parts_of_word(word: str) -> Hashes:
-    """Prefixes, suffixes and inner character n-grams; shape (PARTS,). Only its beginning and end count."""
+    """Prefixes, suffixes and character n-grams; shape (PARTS,). Of a long word the ends alone count."""
+    sizes = [size for size in AFFIX_SIZES if size <= len(word)]
     parts = np.full(PARTS, NO_FEATURE, dtype=np.uint64)
-    start, end = word[:MAX_WORD_CHARS], word[-MAX_WORD_CHARS:]
-    for place, size in enumerate(AFFIX_SIZES):
-        if size <= len(word):
-            parts[place] = _hash_of(start[:size], _PREFIX)
-            parts[len(AFFIX_SIZES) + place] = _hash_of(end[-size:], _SUFFIX)
-    ngrams = character_ngrams(word, sizes=(NGRAM_SIZE,), max_chars=MAX_WORD_CHARS, salt=_NGRAM)[:NGRAMS]
-    parts[2 * len(AFFIX_SIZES) : 2 * len(AFFIX_SIZES) + len(ngrams)] = ngrams
+    parts[: len(sizes)] = [get_string_id(_PREFIX + word[:size]) for size in sizes]
+    suffixes = [get_string_id(_SUFFIX + word[-size:]) for size in sizes]
+    parts[len(AFFIX_SIZES) : len(AFFIX_SIZES) + len(sizes)] = suffixes
+    bordered = f"<{word[: NGRAMS + NGRAM_SIZE]}>"
+    ngrams = [bordered[start : start + NGRAM_SIZE] for start in range(len(bordered) - NGRAM_SIZE + 1)][
+        :NGRAMS
+    ]
+    parts[2 * len(AFFIX_SIZES) :][: len(ngrams)] = [get_string_id(_NGRAM + ngram) for ngram in ngrams]
     return parts
-
-
-def _hash_of(characters: str, salt: int) -> np.uint64:
-    hashes = np.full(1, salt, dtype=np.uint64)
-    for character in characters:
-        hashes = combine(hashes, np.full(1, ord(character), dtype=np.uint64), salt=salt)
-    return np.uint64(hashes[0])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Inference in chains against brute force: every sum and every best sequence, by enumeration."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def chain_scores(seed: int, *, spread: float = 1.0) -> ChainScores:
 def value(scores: ChainScores, chain: int, tags: tuple[int, ...]) -> float:
     total = float(scores.start[tags[0]]) + float(scores.end[tags[-1]])
     total += sum(float(scores.emissions[step, chain, tag]) for step, tag in enumerate(tags))
-    return total + sum(float(scores.transitions[pair]) for pair in zip(tags, tags[1:], strict=False))
+    return total + sum(float(scores.transitions[pair]) for pair in pairwise(tags))
 
 
 def sequences(scores: ChainScores, chain: int, allowed: np.ndarray) -> dict[tuple[int, ...], float]:
