@@ -158,7 +158,11 @@ def test_registered_names_are_frozen() -> None:
         if entry.value.startswith("karen_learner")
     }
     assert ours == {
-        ("spacy_factories", "karen_textcat"): "karen_learner.components.textcat:make_karen_textcat"
+        ("spacy_architectures", "karen_learner.SparseChain.v1"): (
+            "karen_learner.components.sparse_chain:sparse_chain"
+        ),
+        ("spacy_factories", "karen_ner"): "karen_learner.components.entity_recognizer:make_karen_ner",
+        ("spacy_factories", "karen_textcat"): "karen_learner.components.textcat:make_karen_textcat",
     }
 
 
