@@ -59,6 +59,13 @@ def tags_of(iob: Ints, labels: Ints, starts: Mask) -> Ints:
     return np.asarray(tags + goes_on, dtype=np.int64)
 
 
+def begun_anew(tags: Ints) -> Ints:
+    """The tags of a chain that may have been cut inside an entity: its rest begins where the chain does."""
+    if len(tags) and tags[0] > OUTSIDE and tags[0] % TAGS_PER_LABEL == 0:
+        return np.concatenate([tags[:1] - 1, tags[1:]])
+    return tags
+
+
 def spans_of(tags: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """First token, end and label of each entity in a valid sequence of tags."""
     start = -1

@@ -22,7 +22,7 @@ from thinc.shims import Shim
 
 from karen_learner.components.chain_batch import ChainBatch
 from karen_learner.components.chain_weights import LearningChain, ServedChain
-from karen_learner.components.entity_tags import UNKNOWN, tag_count
+from karen_learner.components.entity_tags import UNKNOWN, begun_anew, tag_count
 from karen_learner.components.learning_state import LearningState
 from karen_learner.components.linear_chain import best_sequences, forward_backward
 from karen_learner.components.row_coding import pack, unpack
@@ -128,7 +128,8 @@ class SparseChainShim(Shim):
             batch = batch.dropped(self.config.dropout, np.random.default_rng(seed))
         scores = batch.scores(weights.feature_weights(batch.buckets), weights.chain)
         every = forward_backward(scores)
-        right = forward_backward(scores, allowed=batch.allowed(part.slices_of(gold), weights.tags))
+        pieces = [begun_anew(piece) for piece in part.slices_of(gold)]
+        right = forward_backward(scores, allowed=batch.allowed(pieces, weights.tags))
         tags = every.marginals - right.marginals
         tags[np.abs(tags) < SMALLEST_ERROR] = 0.0
         gradient = batch.gradient(tags, every.transitions - right.transitions)
@@ -283,7 +284,7 @@ def chain_of(model: Model[Any, Any]) -> SparseChainShim:
 
 
 def sparse_chain(
-    learn_rate: float = 0.1,
+    learn_rate: float = 0.2,
     initial_square: float = 1.0,
     dropout: float = 0.3,
     word_clusters: bool = True,

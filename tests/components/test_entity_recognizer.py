@@ -17,7 +17,7 @@ from thinc.api import Adam
 
 from karen_learner.components.entity_recognizer import STATE_FILE, KarenEntityRecognizer
 from karen_learner.components.own_weights import own_weights, scale_learn_rate
-from karen_learner.components.sparse_chain import SparseChainShim, chain_of, sparse_chain
+from karen_learner.components.sparse_chain import SEGMENT_TOKENS, SparseChainShim, chain_of, sparse_chain
 from karen_learner.errors import ModelError
 
 CONFIG = Path(__file__).parents[2] / "configs" / "entities.cfg"
@@ -268,6 +268,18 @@ def test_a_long_text_is_read_to_its_end(trained: Language) -> None:
     before = weights(trained)
     trained.update([Example.from_dict(trained.make_doc(text), {"entities": [(0, 5, "DISH")]})])
     assert not same(before, weights(trained))
+
+
+def test_an_entity_across_a_cut_is_learned_in_two_pieces(nlp: Language) -> None:
+    doc = nlp.make_doc("a " * (SEGMENT_TOKENS - 1) + "New York " + "b " * 10)
+    at = SEGMENT_TOKENS - 1
+    doc.set_ents([Span(doc, at, at + 2, label="CITY")])
+    example = Example(nlp.make_doc(doc.text), doc)
+    loss, _ = recognizer(nlp).get_loss([example], None)
+    assert loss == pytest.approx(len(doc) * np.log(4), rel=0.1)  # untaught, about four tags may follow any
+    train(nlp, [example], passes=30)
+    assert recognizer(nlp).get_loss([example], None)[0] < loss / 20
+    assert [span.text for span in nlp(doc.text).ents] == ["New", "York"]
 
 
 def test_empty_texts_and_no_texts(trained: Language) -> None:
