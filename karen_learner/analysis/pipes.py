@@ -8,7 +8,7 @@ from karen_learner.errors import PipelineUnsuitable
 from karen_learner.records import Task
 
 CATEGORIZERS = frozenset({"textcat", "textcat_multilabel", "karen_textcat", "karen_textcat_multilabel"})
-RECOGNIZERS = ("ner", "beam_ner", "entity_ruler")
+RECOGNIZERS = ("ner", "karen_ner", "beam_ner", "entity_ruler")
 
 
 def find_tasks(nlp: Language) -> dict[Task, str]:

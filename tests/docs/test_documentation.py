@@ -172,6 +172,10 @@ def test_registered_names_are_frozen() -> None:
             "karen_learner.OnnxVectors.v1",
         ): "karen_learner.components.onnx_vectors:onnx_vectors",
         ("spacy_misc", "karen_learner.StaticVectors.v1"): "karen_learner.components.vectors:static_vectors",
+        ("spacy_architectures", "karen_learner.SparseChain.v1"): (
+            "karen_learner.components.sparse_chain:sparse_chain"
+        ),
+        ("spacy_factories", "karen_ner"): "karen_learner.components.entity_recognizer:make_karen_ner",
     }
 
 
