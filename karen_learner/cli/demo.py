@@ -35,20 +35,14 @@ SHOWN_PER_CYCLE = 3
 SEED = 1
 
 DEMO_SETTINGS = """\
-# The settings of the demo: small trainings, so that it fits into three minutes.
-# What is not here has the default that `karen-learner settings` would tell.
+# The settings of the demo. What is not here has the default that `karen-learner settings` would tell.
 
 [learning]
 min_data_threshold = 30
 max_training_examples = 400
-replay_examples = 400
+replay_examples = 800
 
 [training]
-n_iter = 6
-batch_size = 16
-learn_rate = 0.006
-min_updates = 200
-patience = 3
 # with so few gold examples, a larger share of them judges the candidates
 validation_split = 0.3
 
