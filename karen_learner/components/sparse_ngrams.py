@@ -321,7 +321,7 @@ def sparse_ngrams(
     table_bits: int = 20,
     max_rows: int = 262_144,
     vectors: SentenceVectors | None = None,
-    vectors_weight: float = 4.0,
+    vectors_weight: float = 1.0,
     ngrams_weight: float = 0.5,
     nO: int | None = None,
 ) -> Model[list[Doc], Floats2d]:
