@@ -100,9 +100,8 @@ class SparseChainShim(Shim):
         tags = [np.zeros(len(doc), dtype=np.int64) for doc in docs]
         for part in self._parts([len(doc) for doc in docs]):
             best = self._best_of_part(docs, part)
-            places = zip(part.texts.tolist(), part.starts.tolist(), part.lengths.tolist(), strict=True)
-            for chain, (text, start, length) in enumerate(places):
-                tags[text][start : start + length] = best[:length, chain]
+            for chain, (text, start, end) in enumerate(part.places()):
+                tags[text][start:end] = best[: end - start, chain]
         return tags
 
     def _best_of_part(self, docs: Sequence[Doc], part: Segments) -> Ints:

@@ -5,7 +5,7 @@ words, shapes, endings and clusters around it, pairs of neighbours. Of its segme
 wherever they stand.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +57,12 @@ class Segments:
 
     def slices_of(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Of arrays with a value for each token of each text those of the segments."""
-        places = zip(self.texts.tolist(), self.starts.tolist(), self.lengths.tolist(), strict=True)
-        return [arrays[text][start : start + length] for text, start, length in places]
+        return [arrays[text][start:end] for text, start, end in self.places()]
+
+    def places(self) -> Iterator[tuple[int, int, int]]:
+        """Of each segment the text, the first token there, and the end."""
+        ends = self.starts + self.lengths
+        return zip(self.texts.tolist(), self.starts.tolist(), ends.tolist(), strict=True)
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,9 @@ class TokenFeaturizer:
 
     def __call__(self, docs: Sequence[Doc], segments: Segments) -> TokenFeatures:
         """The features of the segments of these documents, which share one vocabulary."""
-        arrays = [doc.to_array([LOWER, SHAPE]).reshape(-1, 2) for doc in docs]
-        flat = np.concatenate([*segments.slices_of(arrays), np.zeros((0, 2), dtype=np.uint64)])
+        spans: Iterator[Any] = (docs[text][start:end] for text, start, end in segments.places())
+        pieces = [span.to_array([LOWER, SHAPE]) for span in spans]
+        flat = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *pieces])
         word_of: Callable[[int], str] = docs[0].vocab.strings.__getitem__ if docs else str
         return TokenFeatures(self._of_tokens(flat, segments, word_of), _contexts(flat[:, 0], segments))
 

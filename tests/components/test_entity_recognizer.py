@@ -1,5 +1,6 @@
 """`karen_ner`: learning, gaps, new labels, what is saved, what is hostile."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from karen_learner.components.entity_recognizer import STATE_FILE, KarenEntityRe
 from karen_learner.components.own_weights import own_weights, scale_learn_rate
 from karen_learner.components.sparse_chain import SEGMENT_TOKENS, SparseChainShim, chain_of, sparse_chain
 from karen_learner.errors import ModelError
+from karen_learner.settings import load_settings
+from karen_learner.training.trainer import PipeTrainer
 
 CONFIG = Path(__file__).parents[2] / "configs" / "entities.cfg"
 CITIES, DISHES = ("New York", "Paris", "San Jose", "Oslo"), ("pizza", "green soup", "noodles")
@@ -322,3 +325,12 @@ def test_spacy_train_learns(tmp_path: Path) -> None:
     made = init_nlp(load_config(CONFIG, overrides=overrides))
     trained, _ = spacy_train(made)
     assert trained.evaluate(corpus(trained))["ents_f"] == 1.0
+
+
+def test_our_loop_learns_and_leaves_the_best_weights(nlp: Language) -> None:
+    training = load_settings().training.model_copy(update={"n_iter": 8, "batch_size": 4})
+    loop = PipeTrainer(nlp, "entities", "ner", settings=training, min_updates=0, rng=random.Random(0))
+    reports = list(loop.passes(corpus(nlp), corpus(nlp)))
+    assert max(report.score or 0.0 for report in reports) == 1.0
+    assert nlp.evaluate(corpus(nlp))["ents_f"] == 1.0
+    assert loop.skipped == []
