@@ -1,13 +1,14 @@
 """How well the components learn, beside what a user would otherwise pick, measured in the same run.
 
-    python benchmarks/accuracy.py --data DIR [--seeds 3] [--only clinc150 meld] [--stock]
+    python benchmarks/accuracy.py --data DIR [--seeds 3] [--only clinc150 meld snips] [--stock]
 
-DIR holds a folder for each data set, with files of JSON lines (`text`, and `intent` or `sentiment`):
-clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval) and
-meld/{train,val,test}.jsonl (https://github.com/declare-lab/MELD). What is not there is left out.
+DIR holds a folder for each data set, with files of JSON lines (`text`, and `intent`, `sentiment` or
+`entities`): clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
+meld/{train,val,test}.jsonl (https://github.com/declare-lab/MELD) and snips/{train,test}.jsonl
+(https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). What is not there is left out.
 
 Thresholds and temperatures are fitted on `val`; `test` is read once, for the table. `--stock` adds spaCy's
-own text categorizers, which takes minutes. Figures of our pipeline are those of the saved and loaded one.
+own pipes, which takes minutes. Figures of our pipeline are those of the saved and loaded one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import accuracy_entities
 import accuracy_text
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[tuple[str, dict[str, float]]]]] = {
     "clinc150": accuracy_text.clinc150,
     "meld": accuracy_text.meld,
+    "snips": accuracy_entities.snips,
 }
 """For each data set what measures it: it yields the name of a system and what one run of it gave."""
 

@@ -1,8 +1,6 @@
-"""How well, how fast and how small entities are learned: `python benchmarks/accuracy_entities.py DATA/snips`.
+"""The entity part of `accuracy.py`: snips, beside spaCy's own `ner`.
 
-`DATA/snips` has `train.jsonl` and `test.jsonl`, a `{"text": ..., "entities": [[start, end, label]]}` a line.
-A gold span that does not fit the tokens counts as missed. `--dev N` holds N texts of train out and does not
-look at test: for choosing what is chosen by hand.
+A gold span that does not fit the tokens counts as missed.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import argparse
 import json
 import random
 import resource
-import statistics
 import tempfile
 import time
 import warnings
@@ -28,42 +25,16 @@ from karen_learner.components.own_weights import scale_learn_rate
 Row = dict[str, Any]
 Figures = dict[str, float]
 LAST_RATE = 0.05
+BATCH = 32
 
 
-def main() -> None:
-    options = arguments()
-    train, test = splits(options)
-    runs = [ours(train, test, options, seed) for seed in range(options.seeds)]
-    for figures in runs:
-        show("karen_ner", figures)
-    for name in runs[0] if len(runs) > 1 else ():
-        values = [figures[name] for figures in runs]
-        print(f"{name}: mean {statistics.mean(values):.4f}, spread {max(values) - min(values):.4f}")
+def snips(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
+    """Our recognizer, a run for each seed; with `--stock` spaCy's, once."""
+    train, test = read(folder / "train.jsonl"), read(folder / "test.jsonl")
+    for seed in range(options.seeds):
+        yield "karen_ner", ours(train, test, seed)
     if options.stock:
-        show("stock ner", stock(train, test, options))
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--passes", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument(
-        "--dev", type=int, default=0, help="hold out so many texts of train, leave test alone"
-    )
-    parser.add_argument("--model", type=json.loads, default={}, help="options of the architecture, as JSON")
-    parser.add_argument("--stock", action="store_true", help="spaCy's own ner, too")
-    parser.add_argument("--stock-passes", type=int, default=10)
-    return parser.parse_args()
-
-
-def splits(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
-    train = read(options.data / "train.jsonl")
-    if not options.dev:
-        return train, read(options.data / "test.jsonl")
-    random.Random(42).shuffle(train)
-    return train[options.dev :], train[: options.dev]
+        yield "spaCy ner (10 passes)", stock(train, test)
 
 
 def read(path: Path) -> list[Row]:
@@ -71,28 +42,25 @@ def read(path: Path) -> list[Row]:
         return [json.loads(line) for line in lines]
 
 
-def ours(train: list[Row], test: list[Row], options: argparse.Namespace, seed: int) -> Figures:
+def ours(train: list[Row], test: list[Row], seed: int) -> Figures:
     """Train through `nlp.update`, save, load, and measure what was loaded."""
-    model = {"@architectures": "karen_learner.SparseChain.v1", **options.model}
     nlp = spacy.blank("en")
-    nlp.add_pipe("karen_ner", name="ner", config={"model": model})
-    return measured(nlp, train, test, passes=options.passes, batch=options.batch, seed=seed)
+    nlp.add_pipe("karen_ner", name="ner")
+    return measured(nlp, train, test, passes=5, seed=seed)
 
 
-def stock(train: list[Row], test: list[Row], options: argparse.Namespace) -> Figures:
+def stock(train: list[Row], test: list[Row]) -> Figures:
     nlp = spacy.blank("en")
     nlp.add_pipe("ner")
-    return measured(nlp, train, test, passes=options.stock_passes, batch=options.batch, seed=0)
+    return measured(nlp, train, test, passes=10, seed=0)
 
 
-def measured(
-    nlp: Language, train: list[Row], test: list[Row], *, passes: int, batch: int, seed: int
-) -> Figures:
+def measured(nlp: Language, train: list[Row], test: list[Row], *, passes: int, seed: int) -> Figures:
     spacy.util.fix_random_seed(seed)
     examples = [example(nlp, row) for row in train]
     started = time.perf_counter(), time.process_time()
     optimizer = nlp.initialize(lambda: examples)
-    learn(nlp, examples, optimizer, passes=passes, batch=batch, rng=random.Random(seed))
+    learn(nlp, examples, optimizer, passes=passes, rng=random.Random(seed))
     seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     words = passes * sum(len(one.reference) for one in examples)
     figures = {"train s": seconds, "train CPU s": cpu, "words/s": words / seconds}
@@ -114,24 +82,22 @@ def example(nlp: Language, row: Row) -> Example:
         )
 
 
-def learn(
-    nlp: Language, examples: list[Example], optimizer: Any, *, passes: int, batch: int, rng: random.Random
-) -> None:
+def learn(nlp: Language, examples: list[Example], optimizer: Any, *, passes: int, rng: random.Random) -> None:
     """Through `nlp.update`, at a learn rate that falls in a line."""
     model: Any = nlp.get_pipe("ner").model
-    for done, total, part in batches(examples, passes=passes, batch=batch, rng=rng):
+    for done, total, part in batches(examples, passes=passes, rng=rng):
         scale_learn_rate(model, max(LAST_RATE, 1.0 - done / total))
         nlp.update(part, sgd=optimizer)
 
 
 def batches(
-    examples: list[Example], *, passes: int, batch: int, rng: random.Random
+    examples: list[Example], *, passes: int, rng: random.Random
 ) -> Iterator[tuple[int, int, Sequence[Example]]]:
-    total, done = passes * -(-len(examples) // batch), 0
+    total, done = passes * -(-len(examples) // BATCH), 0
     for _ in range(passes):
         rng.shuffle(examples)
-        for start in range(0, len(examples), batch):
-            yield done, total, examples[start : start + batch]
+        for start in range(0, len(examples), BATCH):
+            yield done, total, examples[start : start + BATCH]
             done += 1
 
 
@@ -150,11 +116,3 @@ def evaluated(nlp: Language, rows: list[Row]) -> tuple[float, float]:
 
 def size(path: Path) -> float:
     return path.stat().st_size / 1e6 if path.is_file() else 0.0
-
-
-def show(name: str, figures: Figures) -> None:
-    print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 import spacy
-from sklearn.feature_extraction.text import TfidfVectorizer
+from peers import make_linear_svc
 from sklearn.metrics import f1_score
-from sklearn.pipeline import make_pipeline, make_union
-from sklearn.svm import LinearSVC
 from spacy.language import Language
 from spacy.training import Example
 
@@ -220,9 +218,7 @@ def ece(nlp: Language, data: DataSet) -> float:
 
 def linear_svc(data: DataSet) -> tuple[Figures, list[str]]:
     """TF-IDF of words and characters with LinearSVC, fitted from scratch."""
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
-    model = make_pipeline(make_union(words, characters), LinearSVC())
+    model = make_linear_svc()
     started = time.perf_counter()
     model.fit([text for text, _ in data.train], [label for _, label in data.train])
     figures = {"train s": time.perf_counter() - started}

@@ -15,7 +15,7 @@ def make_linear_svc() -> Pipeline:
     """TF-IDF of words (1-2) and of characters within words (2-5), then a linear support vector machine."""
     return make_pipeline(
         make_union(
-            TfidfVectorizer(analyzer="word", ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+"),
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
             TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
         ),
         LinearSVC(),

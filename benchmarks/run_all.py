@@ -9,7 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parent / "corpus" / "telecom"
-SCRIPTS = ("collect.py", "responsiveness.py", "million.py", "crash.py")
+SCRIPTS = ("collect.py", "responsiveness.py", "million.py", "crash.py", "cost.py")
 HABITS = (
     "--shots",
     "10",
@@ -35,11 +35,25 @@ def simulation(data: Path | None) -> list[str]:
     return ["-m", "karen_learner.cli", "simulate", str(corpus), *HABITS]
 
 
+def comparisons(data: Path) -> list[list[str]]:
+    """The commands that need the sets."""
+    clinc = str(data / "clinc150")
+    return [
+        [str(HERE / "accuracy.py"), "--data", str(data)],
+        [str(HERE / "stream.py"), clinc],
+        [str(HERE / "forgetting.py"), clinc],
+        [str(HERE / "forgetting.py"), str(data / "snips"), "--task", "entities"],
+        [str(HERE / "micro.py"), clinc],
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=None)
     options = parser.parse_args()
     commands = [simulation(options.data), *([str(HERE / script)] for script in SCRIPTS)]
+    if options.data is not None:
+        commands += comparisons(options.data)
     failed = 0
     for command in commands:
         print(f"\n== {' '.join(command)}", flush=True)
