@@ -95,6 +95,7 @@ def complete_turn(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Turn
         user_text=None if refused else draft.user_text,
         assistant_response=None if refused else draft.assistant_response,
         entities=() if refused else analysis.entities,
+        out_of_scope=analysis.out_of_scope,
         feedback=_ratings_alone(draft.feedback) if refused else draft.feedback,
     )
 

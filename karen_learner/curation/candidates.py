@@ -39,7 +39,8 @@ def candidate(
     - A corrected turn makes known what was corrected, and nothing else.
     - A rated turn makes known each detected label whose quality reaches the threshold; the entities
       beside them, if there are any and the satisfaction is at least 0.9. Tasks that the schema does
-      not know, and turns that the fallback analysed (`degraded`), make nothing known by rating.
+      not know, intents of texts that are out of scope, and turns that the fallback analysed (`degraded`)
+      make nothing known by rating.
     - A label outside the schema, or entities that do not fit the text, quarantine the example.
 
     `below_quality`: no label is trusted enough. `unlabelled`: the feedback says nothing of any label.
@@ -105,7 +106,7 @@ def _rated(turn: Turn, feedback: UserFeedback, schema: Schema) -> _Beliefs:
 def _detected(turn: Turn, feedback: UserFeedback) -> dict[Task, tuple[Any, float]]:
     found = turn.metadata
     detected: dict[Task, tuple[Any, float]] = {
-        "intent": (found.intent_detected, found.intent_confidence),
+        "intent": (None if turn.out_of_scope else found.intent_detected, found.intent_confidence),
         "sentiment": (found.sentiment_detected, found.sentiment_confidence),
     }
     if turn.entities and (feedback.satisfaction_score or 0.0) >= SATISFIED_WITH_ENTITIES:

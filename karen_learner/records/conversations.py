@@ -108,13 +108,15 @@ class Turn(Record):
 
     `user_text` and `assistant_response` are None where the user did not consent: then nothing that
     could be learned from is kept. `seq` is given by the store, grows with every new turn of any
-    tenant, and is None before the turn is stored. `entities` are those that were detected.
+    tenant, and is None before the turn is stored. `entities` are those that were detected;
+    `out_of_scope`: the model found that the text is none of its intents' business.
     """
 
     metadata: ConversationMetadata
     user_text: str | None
     assistant_response: str | None
     entities: tuple[Entity, ...] = ()
+    out_of_scope: bool = False
     feedback: UserFeedback | None = None
     seq: int | None = None
 

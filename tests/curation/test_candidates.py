@@ -60,6 +60,12 @@ def test_a_label_of_which_the_model_was_unsure_stays_unknown() -> None:
     assert (found.intent, found.sentiment) == ("billing", None)
 
 
+def test_a_rating_does_not_teach_the_intent_of_a_text_that_is_out_of_scope() -> None:
+    strange = turn(feedback={"satisfaction_score": 1.0}).model_copy(update={"out_of_scope": True})
+    found = example(strange)
+    assert (found.intent, found.sentiment) == (None, "neutral")
+
+
 def test_what_the_fallback_detected_is_not_learned() -> None:
     assert read(turn(feedback={"satisfaction_score": 1.0}, degraded=True)) == "unlabelled"
 
