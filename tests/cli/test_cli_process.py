@@ -69,11 +69,20 @@ def test_a_reader_that_goes_away_is_no_catastrophe(cli):
     assert told.stderr == ""
 
 
+def listen_to_ctrl_c():
+    """What a shell starts in the background ignores it, and so would the process of the test."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_ends_a_cycle_and_the_journal_is_right_at_the_next_start(cli):
     words = ("--home", str(cli.home), "learn", TENANT, "--force", "--mode", "full", "--debug", *SLOW)
     with subprocess.Popen(
-        [*COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*COMMAND, *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen_to_ctrl_c,
     ) as process:
         for line in process.stderr:
             if "pass 1 of" in line:
