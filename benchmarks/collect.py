@@ -9,7 +9,8 @@ plain aiosqlite. Rounds of all alternate, so that all meet the same machine. The
 that the collector gives; `--random-ids` measures with those of a host that gives random ones.
 
 `--analysis` measures whole turns: `collect_conversation_metadata` from the same callers (three pipes,
-linguistic features, stored durably), beside bare `nlp.pipe` with the same model on the same texts.
+linguistic features, stored durably), beside bare `nlp.pipe` with the same model on the same texts. With
+`--stock`, the model is made of spaCy's own pipes.
 """
 
 from __future__ import annotations
@@ -244,12 +245,19 @@ def random_id() -> str:
     return uuid.uuid4().hex
 
 
-async def compare_analysis(folder: Path, *, rounds: int, callers: int) -> tuple[Measured, list[float]]:
+async def compare_analysis(
+    folder: Path, *, pipeline: str, rounds: int, callers: int
+) -> tuple[Measured, list[float]]:
     """Turns with analysis, and the rates of bare `nlp.pipe`, in alternating rounds."""
     rows = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
     texts = [row["text"] for row in rows]
     whole, bare = Measured(), []
-    quick = {"training.n_iter": 1, "training.min_updates": 0, "gate.max_cross_validated": 0}
+    quick = {
+        "training.pipeline": pipeline,
+        "training.n_iter": 1,
+        "training.min_updates": 0,
+        "gate.max_cross_validated": 0,
+    }
     async with create_autonomous_learner(folder, overrides=quick) as learner:
         await learner.bootstrap(TENANT, rows)
         nlp = spacy.load((await learner.versions(TENANT))[0].path)
@@ -288,7 +296,12 @@ def run_analysis(options: argparse.Namespace) -> None:
     """`--analysis`: whole turns."""
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         whole, bare = asyncio.run(
-            compare_analysis(Path(folder), rounds=options.rounds, callers=options.callers)
+            compare_analysis(
+                Path(folder),
+                pipeline="stock" if options.stock else "",
+                rounds=options.rounds,
+                callers=options.callers,
+            )
         )
     ratios = [ours / theirs for ours, theirs in zip(whole.rates, bare, strict=True)]
     print(f"{'':24}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}")
@@ -305,6 +318,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--store", action="store_true", help="the memory store alone")
     parser.add_argument("--analysis", action="store_true", help="whole turns, against bare nlp.pipe")
+    parser.add_argument("--stock", action="store_true", help="analysis by spaCy's own pipes")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turns", type=int, default=6_400, help="turns in a round")
     parser.add_argument("--callers", type=int, default=64)

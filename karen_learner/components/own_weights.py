@@ -15,6 +15,9 @@ class OwnWeights(Protocol):
 
     learn_rate_scale: float
 
+    def prepare_to_learn(self) -> None:
+        """Read what only learning needs, if it still lies on the disk. The first update does, otherwise."""
+
     def discard_gradients(self) -> None:
         """Forget the gradients that wait for `finish_update`."""
 
@@ -25,6 +28,12 @@ class OwnWeights(Protocol):
 def own_weights(model: Model[Any, Any]) -> Iterator[OwnWeights]:
     """All of them in the model; none in a stock model."""
     return (shim for node in model.walk() for shim in node.shims if isinstance(shim, OwnWeights))
+
+
+def prepare_to_learn(model: Model[Any, Any]) -> None:
+    """Let the model read its state now rather than in the first update. A stock model is left alone."""
+    for own in own_weights(model):
+        own.prepare_to_learn()
 
 
 def scale_learn_rate(model: Model[Any, Any], share: float) -> None:

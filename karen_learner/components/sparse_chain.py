@@ -171,6 +171,10 @@ class SparseChainShim(Shim):
             self._pending = []
             self.learning_weights().add_labels(labels)
 
+    def prepare_to_learn(self) -> None:
+        """Read the learning state if it was not read before. Raises ModelError as `learning_weights` does."""
+        self.learning_weights()
+
     def learning_weights(self) -> LearningChain:
         """The weights in the form that learns; the state is read now if it has not been before.
 

@@ -21,7 +21,7 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Adam, Model, Optimizer
 
-from karen_learner.components.own_weights import own_weights, scale_learn_rate
+from karen_learner.components.own_weights import own_weights, prepare_to_learn, scale_learn_rate
 from karen_learner.errors import TrainingDiverged
 from karen_learner.records import CycleMode, Task
 from karen_learner.settings import TrainingSettings
@@ -82,6 +82,7 @@ class PipeTrainer:
         `dev` may be empty: then the last weights are kept. Raises TrainingDiverged.
         """
         optimizer = Adam(self._learn_rate)
+        prepare_to_learn(self._pipe.model)
         total = self._planned_passes(len(examples))
         best, first_loss = _Best(self._pipe.model), math.inf
         examples = list(examples)

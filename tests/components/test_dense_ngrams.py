@@ -68,7 +68,7 @@ def test_vectors_alone_learn_exactly_as_adagrad_says(folder: Path) -> None:
     nlp = sparse_pipeline(
         vectors={"@misc": "karen_learner.OnnxVectors.v1", "path": str(folder)}, ngrams_weight=0.0
     )
-    values = 4.0 * onnx_vectors(str(folder))(docs_of(nlp))
+    values = onnx_vectors(str(folder))(docs_of(nlp))
     truths = np.asarray([[label == own for own in ("greet", "order", "leave")] for _, label in LABELLED])
     weights, squares = np.zeros((WIDTH, 3)), np.zeros((WIDTH, 3))
     bias, bias_squares = np.full(3, -1.0), np.zeros(3)

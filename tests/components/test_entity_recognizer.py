@@ -21,7 +21,7 @@ from karen_learner.components.own_weights import own_weights, scale_learn_rate
 from karen_learner.components.sparse_chain import SEGMENT_TOKENS, SparseChainShim, chain_of, sparse_chain
 from karen_learner.errors import ModelError
 from karen_learner.settings import load_settings
-from karen_learner.training.trainer import PipeTrainer
+from karen_learner.training.trainer import PipeTrainer, Plan
 
 CONFIG = Path(__file__).parents[2] / "configs" / "entities.cfg"
 CITIES, DISHES = ("New York", "Paris", "San Jose", "Oslo"), ("pizza", "green soup", "noodles")
@@ -328,8 +328,9 @@ def test_spacy_train_learns(tmp_path: Path) -> None:
 
 
 def test_our_loop_learns_and_leaves_the_best_weights(nlp: Language) -> None:
-    training = load_settings().training.model_copy(update={"n_iter": 8, "batch_size": 4})
-    loop = PipeTrainer(nlp, "entities", "ner", settings=training, min_updates=0, rng=random.Random(0))
+    training = load_settings().training.model_copy(update={"batch_size": 4})
+    plan = Plan(passes=8, min_updates=0, rate=1.0)
+    loop = PipeTrainer(nlp, "entities", "ner", settings=training, plan=plan, rng=random.Random(0))
     reports = list(loop.passes(corpus(nlp), corpus(nlp)))
     assert max(report.score or 0.0 for report in reports) == 1.0
     assert nlp.evaluate(corpus(nlp))["ents_f"] == 1.0
