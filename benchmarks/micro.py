@@ -72,7 +72,7 @@ async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
         "learning.replay_examples": replay,
         "training.continuing_n_iter": 1,
     }
-    trained, live = [], []
+    trained, live, decided = [], [], []
     with tempfile.TemporaryDirectory() as home:
         async with create_autonomous_learner(home, overrides=settings) as learner:
             first = await learner.bootstrap(TENANT, kept)
@@ -86,7 +86,7 @@ async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
                 result, seconds = await micro_update(learner, part, watch)
                 unsubscribe()
                 trained.append(watch.training_s)
-                live.append(seconds)
+                (live if result.status == "deployed" else decided).append(seconds)
                 stages = "  ".join(
                     f"{result.stage_seconds.get(name, 0.0):{len(name)}.2f}" for name in columns
                 )
@@ -97,7 +97,10 @@ async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
     training_ms = statistics.median(trained) * 1000
     print(f"{events} events, {replay} replayed, one pass, medians of {rounds} rounds:")
     print(f"{training_ms:.0f} ms of training; aim: {AIM_TRAINING_S * 1000:.0f}")
-    print(f"live after {statistics.median(live):.2f} s; aim: {AIM_LIVE_S:g}")
+    if live:
+        print(f"live after {statistics.median(live):.2f} s, in {len(live)} rounds; aim: {AIM_LIVE_S:g}")
+    if decided:
+        print(f"rejected after {statistics.median(decided):.2f} s, in {len(decided)} rounds")
 
 
 def main() -> None:
