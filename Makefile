@@ -8,7 +8,7 @@ DATA ?=
 .PHONY: help demo test check bench format clean
 
 help:
-	@echo "make demo             learn from a stream of conversations, before your eyes (about 3 minutes)"
+	@echo "make demo             learn from a stream of conversations, before your eyes (about a minute)"
 	@echo "make test             run the tests, with coverage"
 	@echo "make check            lint, types, layering, documentation"
 	@echo "make bench DATA=DIR   run the benchmarks; DIR holds clinc150/ (train.jsonl, test.jsonl)"

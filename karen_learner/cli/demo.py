@@ -1,4 +1,4 @@
-"""`karen-learner demo`: the main job before one's eyes, on the shipped corpus, in three minutes."""
+"""`karen-learner demo`: the main job before one's eyes, on the shipped corpus, in a minute."""
 
 from __future__ import annotations
 
