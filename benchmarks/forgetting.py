@@ -47,7 +47,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass
 class Outcome:
-    """`matrix[i][j]`: the score on the labels of step j after step i."""
+    """`matrix[i][j]`: the score on the labels of step j after step i; one row for who learned all at once."""
 
     matrix: list[list[float]]
     final: float
@@ -55,13 +55,13 @@ class Outcome:
 
     @property
     def forgetting(self) -> float:
-        last = self.matrix[-1]
+        last = self.matrix[-1] if len(self.matrix) > 1 else []
         falls = [max(row[j] for row in self.matrix[j:]) - last[j] for j in range(len(last) - 1)]
         return statistics.mean(falls) if falls else 0.0
 
     @property
     def backward_transfer(self) -> float:
-        last = self.matrix[-1]
+        last = self.matrix[-1] if len(self.matrix) > 1 else []
         moves = [last[j] - self.matrix[j][j] for j in range(len(last) - 1)]
         return statistics.mean(moves) if moves else 0.0
 
