@@ -111,7 +111,7 @@ class OwnLabels(TextCategorizer):
 
     @property
     def calibration(self) -> Calibration | None:
-        """What `calibrate` has fitted; None if it was not called since the labels were set."""
+        """What `calibrate` has fitted; None if it was not called since the pipe was initialized."""
         stored: Any = self.cfg.get("calibration")
         return Calibration.from_record(stored) if stored else None
 

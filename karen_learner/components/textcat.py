@@ -68,6 +68,7 @@ class KarenTextCategorizer(OwnLabels):
         Give `labels` where the corpus holds the categories of other pipes too.
         """
         validate_get_examples(get_examples, "KarenTextCategorizer.initialize")
+        self.cfg.pop("calibration", None)
         for label in self._categories_of(get_examples()) if labels is None else labels:
             self.add_label(label)
         if len(self.cfg["labels"]) < 2:

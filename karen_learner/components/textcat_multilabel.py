@@ -40,6 +40,7 @@ class KarenMultiLabelTextCategorizer(OwnLabels):
     ) -> None:
         """Set the labels (by default every category of the examples) and make new weights."""
         validate_get_examples(get_examples, "KarenMultiLabelTextCategorizer.initialize")
+        self.cfg.pop("calibration", None)
         for label in self._categories_of(get_examples()) if labels is None else labels:
             self.add_label(label)
         sample = list(islice(filter(self._is_known, get_examples()), 10))

@@ -227,13 +227,15 @@ class Deployer:
     async def clean_up(self, tenant_id: str) -> None:
         """Remove what no version row owns, and what is past its time. Call under the lease.
 
-        A crash may have come between the champion's deployment and its backup: then it is made now.
+        A crash, or a full disk, may have come between a deployment and its backup: then it is made now.
         The champion and its parent are always kept, as folders and as backups.
         """
         champion = await self._registry.champion(tenant_id)
         kept = {champion.version, champion.parent or ""} if champion is not None else set()
-        if champion is not None:
-            await self._back_up(champion)
+        for name in filter(None, sorted(kept)):
+            version = await self._registry.get(tenant_id, name)
+            if version is not None and version.path.is_dir():
+                await self._back_up(version)
         folder = self._layout.models(tenant_id)
         days = self._settings.learning.backup_retention_days
         await call_in_executor(remove_folder, folder / ".staging")

@@ -30,7 +30,7 @@ def make_backup(version_folder: Path, target: Path) -> Path:
     """Write the archive `target` (see `backup_file`). A crash leaves no half archive under that name."""
     backups = target.parent
     backups.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + PARTIAL)
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")  # a cancelled one may still run
     with tarfile.open(partial, "w:gz", compresslevel=COMPRESSION) as archive:
         archive.add(version_folder, arcname=version_folder.name)
     sync_path(partial)

@@ -201,8 +201,7 @@ class _Best:
 def _falling(learn_rate: float, iteration: int, total: int, updates: int) -> Iterator[float]:
     """The learn rates of a pass: over all passes they fall in a line to a twentieth.
 
-    Continuing at a constant rate leaves the weights wherever the last batches pushed them; letting it
-    fall is worth two points of accuracy on a stream of cycles (benchmarks/README.md).
+    Continuing at a constant rate leaves the weights of spaCy's pipes wherever the last batches pushed them.
     """
     done = (iteration - 1) * updates
     while True:

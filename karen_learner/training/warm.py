@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from karen_learner.components.own_weights import prepare_to_learn
 from karen_learner.records import Task
 from karen_learner.training.jobs import PipelineSpec, PredictionRow
 from karen_learner.training.pipelines import TrainablePipeline
@@ -49,8 +50,12 @@ class Warm:
     def keep(self, pipeline: TrainablePipeline, folder: Path) -> None:
         """Keep the pipeline as it was saved to the folder, in the place of the one before.
 
-        Not for ever: it remembers the words of its training texts.
+        Not for ever: it remembers the words of its training texts. What a pipe that was not trained this
+        time needs for learning on still lies in the folder of an older version; it is read now, because that
+        folder may be gone when it is needed.
         """
+        for task in pipeline.trainable_tasks:
+            prepare_to_learn(pipeline.pipe(task).model)
         identity = identity_of(folder)
         known = len(pipeline.nlp.vocab.strings) - len(pipeline.kept_strings)
         self._pipeline = None if identity is None or known > MOST_WORDS else (identity, pipeline)

@@ -41,10 +41,12 @@ async def test_a_promoted_candidate_is_sealed_saved_recorded_and_live(site: Any)
     ]
 
 
-async def test_a_backup_that_a_crash_prevented_is_made_when_the_next_cycle_tidies(site: Any) -> None:
-    version = await site.promote()
-    version.backup_path.unlink()
+async def test_backups_that_a_crash_prevented_are_made_when_the_next_cycle_tidies(site: Any) -> None:
+    parent, version = await site.champion(), await site.promote()
+    for one in (parent, version):
+        one.backup_path.unlink()
     await site.deployer.clean_up(ACME)
+    assert parent.backup_path.is_file()
     assert version.backup_path.is_file()
 
 

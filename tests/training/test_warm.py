@@ -53,6 +53,20 @@ def test_another_pipeline_is_read_from_the_disk(tmp_path: Path) -> None:
         assert warm.take(job(folder, tmp_path / "x", parent=tmp_path / other).pipeline) is not first
 
 
+def test_what_a_pipe_needs_for_learning_on_outlives_the_folder_it_was_read_from(tmp_path: Path) -> None:
+    folder, warm = corpus(tmp_path / "corpus"), Warm()
+    train(job(folder, tmp_path / "v1"), lambda _: None)
+    pipeline = warm.take(job(folder, tmp_path / "x", parent=tmp_path / "v1").pipeline)  # from the disk
+    pipeline.save(tmp_path / "v2")  # a cycle that teaches this task nothing
+    warm.keep(pipeline, tmp_path / "v2")
+    shutil.rmtree(tmp_path / "v1")
+    again = warm.take(job(folder, tmp_path / "x", parent=tmp_path / "v2").pipeline)
+    assert again is pipeline
+    again.save(tmp_path / "v3")
+    state = "intent/state/weights"
+    assert (tmp_path / "v3" / state).read_bytes() == (tmp_path / "v2" / state).read_bytes()
+
+
 def test_predictions_are_remembered_for_the_same_holdout_only(tmp_path: Path) -> None:
     folder, warm = corpus(tmp_path / "corpus"), Warm()
     report = train(job(folder, tmp_path / "v1"), lambda _: None, warm=warm)
