@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import uuid
 import zlib
@@ -17,6 +18,7 @@ SUFFIX = ".tar.gz"
 PARTIAL = ".partial"
 UNREADABLE = (tarfile.TarError, OSError, EOFError, KeyError, ValueError, zlib.error)
 """What a damaged archive makes `tarfile` and the manifest's reader raise."""
+CHUNK_BYTES = 1 << 20
 COMPRESSION = 3
 """Weights compress badly: higher levels cost seconds and save nothing."""
 
@@ -79,12 +81,21 @@ def restore_backup(backup: Path, target: Path) -> Manifest:
 
 def _unpack(backup: Path, folder: Path) -> Path:
     """Nothing outside `folder` can be written, and nothing but plain files and folders."""
+    _check(backup)
     with tarfile.open(backup, "r:gz") as archive:
         for member in archive:
             if not (member.isfile() or member.isdir()):
                 raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
         archive.extractall(folder, filter="data")
         return folder / _top(archive)
+
+
+def _check(backup: Path) -> None:
+    """Compare the archive with its checksum, which stands at its end: `tarfile` does not read so far, and the
+    digest of a version does not cover its manifest."""
+    with gzip.open(backup) as archive:
+        while archive.read(CHUNK_BYTES):
+            pass
 
 
 def _top(archive: tarfile.TarFile) -> str:
