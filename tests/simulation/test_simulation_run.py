@@ -73,7 +73,7 @@ def _the_steps_tell_what_users_did(steps: list[Step], exchanges: list[Exchange])
 async def test_poison_is_refused_and_the_live_model_left_alone(
     make_corpus: MakeCorpus, tmp_path: Path
 ) -> None:
-    corpus = intents_alone(make_corpus(160, 30))
+    corpus = intents_alone(make_corpus(400, 30))
     gold, texts = corpus.train[:100], corpus.train[100:]
     more = TINY | {"training.n_iter": 8, "training.min_updates": 100}
     async with create_autonomous_learner(tmp_path, overrides=more) as learner:
@@ -86,7 +86,7 @@ async def test_poison_is_refused_and_the_live_model_left_alone(
     assert champion is not None
     assert champion.digest == found.digest_before == found.digest_after
     assert found.scores_after == found.scores_before
-    assert (found.turns, found.users) == (60, 6)
+    assert (found.turns, found.users) == (300, 6)
     assert found.result.verdict is not None
     assert found.result.verdict.harmful
 
