@@ -113,7 +113,6 @@ async def test_without_labels_there_is_nothing_to_train(
         train(only, lambda _: None)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 async def test_divergence_is_an_error(
     corpus: Path, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
