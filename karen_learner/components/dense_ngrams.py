@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
+from typing_extensions import Self
 
 from karen_learner.components.design_matrix import DesignMatrix
 from karen_learner.components.row_coding import pack, unpack
@@ -103,8 +104,7 @@ class DenseNgramsShim(SparseNgramsShim):
         pending, self._dense_pending = self._dense_pending, []
         if pending:
             rows = np.arange(self.vectors.width, dtype=np.int64)
-            rate = self.config.learn_rate * self.learn_rate_scale
-            self._dense.step(rows, np.sum(pending, axis=0), learn_rate=rate)
+            self._dense.step(rows, np.sum(pending, axis=0), learn_rate=self.learn_rate)
 
     def discard_gradients(self) -> None:
         super().discard_gradients()
@@ -130,7 +130,7 @@ class DenseNgramsShim(SparseNgramsShim):
         data = super().to_bytes()
         return data if data[:1] == WITH_VECTORS else self._with_dense(data)
 
-    def from_bytes(self, data: bytes) -> "DenseNgramsShim":
+    def from_bytes(self, data: bytes) -> Self:
         """Take over what `to_bytes` or `served_bytes` has made.
 
         Raises EncoderMismatch if it was trained on other vectors, ModelError if on none.

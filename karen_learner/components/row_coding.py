@@ -40,6 +40,19 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
         ) from error
 
 
+def require_names(arrays: dict[str, NDArray[Any]], *names: str) -> None:
+    """Raises ValueError if an array is missing."""
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(f"the weights lack {', '.join(missing)}: the file is damaged, or of something else")
+
+
+def require_shape(array: NDArray[Any], shape: tuple[int, ...], what: str) -> None:
+    """Raises ValueError if the array has another shape."""
+    if array.shape != shape:
+        raise ValueError(f"the {what} have the shape {array.shape}, not {shape}: the file is damaged")
+
+
 def _encode(array: NDArray[Any]) -> dict[str, Any]:
     flat = np.ascontiguousarray(array).reshape(-1)
     there = flat != 0

@@ -5,13 +5,12 @@ words (see `text_ngrams`). Each label has a separating plane of its own, trained
 
     Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
 
-The weights are no parameters of thinc's: they live in a `Shim`, which applies AdaGrad to the rows of the
-features present (see `sparse_rows`). The optimizer that spaCy hands over only says *when* to step: its own
-rule would move every weight of every row. Dropout is not applied: it gained nothing.
+The weights live in a `LearningShim`, which applies AdaGrad to the rows of the features present (see
+`sparse_rows`). The optimizer that spaCy hands over only says *when* to step: its own rule would move every
+weight of every row. Dropout is not applied: it gained nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 from thinc.api import Model
-from thinc.shims import Shim
 from thinc.types import Floats2d
+from typing_extensions import Self
 
 from karen_learner.components.calibration import logistic, softmax
 from karen_learner.components.design_matrix import DesignMatrix, design_matrix
-from karen_learner.components.learning_state import LearningState
-from karen_learner.components.row_coding import pack, unpack
+from karen_learner.components.feature_rows import RowOptions
+from karen_learner.components.learning_shim import LearningShim, first_shim
 from karen_learner.components.text_ngrams import PAIRS, WORDS, TextNgrams
 from karen_learner.components.text_weights import LearningWeights, Proposal, ServedWeights
 from karen_learner.components.vectors import SentenceVectors
+from karen_learner.components.weight_forms import Step
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
-Step = tuple[NDArray[np.int64], Floats, Floats]
+Waiting = tuple[DesignMatrix, Proposal, Floats]
+"""A batch whose gradient waits: what was read, what it would add, and the gradient of its margins."""
 
 TEXTS_AT_ONCE = 32
 """Larger batches are read in parts: the matrix of a part should stay in the processor's cache."""
@@ -40,7 +41,6 @@ INITIAL_SQUARE = 0.3
 """What AdaGrad's sums begin with: the first steps of a weight are proportional to its gradient."""
 MARGIN_SCALE = 4.0
 """Margins times this go through softmax or the logistic function, until a pipe is calibrated."""
-_SERVED, _LEARNING = b"S", b"L"
 WITH_VECTORS = b"V"
 """What begins so comes from a classifier that is joined with vectors; see `dense_ngrams`."""
 
@@ -70,21 +70,18 @@ class SparseNgramsConfig:
     max_rows: int
 
 
-class SparseNgramsShim(Shim):
+class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
     """The classifier: its features, its weights, and the gradients that wait for `finish_update`."""
 
+    architecture = "karen_learner.SparseNgrams"
+
     def __init__(self, config: SparseNgramsConfig) -> None:
-        super().__init__(None)
+        options = RowOptions(config.table_bits, config.max_rows, INITIAL_SQUARE)
+        super().__init__(LearningWeights, ServedWeights, options, learn_rate=config.learn_rate)
         self.config = config
-        self.learn_rate_scale = 1.0
         self._features = TextNgrams(
             char_sizes=config.char_sizes, max_words=config.max_words, pair_words=config.pair_words
         )
-        self._learning: LearningWeights | None = self._new_weights(0)
-        self._served: ServedWeights | None = None
-        self._exported: ServedWeights | None = None
-        self._state: LearningState | None = None
-        self._pending: list[tuple[DesignMatrix, Proposal, Floats]] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SparseNgramsShim":
         return SparseNgramsShim(self.config).from_bytes(self.to_bytes())
@@ -93,21 +90,6 @@ class SparseNgramsShim(Shim):
     def labels(self) -> int:
         """How many labels there are."""
         return len(self._weights.bias)
-
-    @property
-    def rows(self) -> int:
-        """How many features have weights."""
-        return len(self._weights.table) - 1
-
-    @property
-    def is_learning(self) -> bool:
-        """Whether the state for learning is in memory; a model loaded for serving leaves it on the disk."""
-        return self._learning is not None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of weights in memory, of whatever form they are in."""
-        return self._weights.nbytes
 
     def margins(self, docs: Sequence[Doc]) -> Margins:
         """What the classifier makes of the documents. Changes nothing."""
@@ -121,7 +103,7 @@ class SparseNgramsShim(Shim):
 
     def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
         weights = self._weights
-        design = design_matrix(self._features(docs), weights.table)
+        design = design_matrix(self._features(docs), weights.rows.table)
         familiarity = design.coverage[:, [WORDS, PAIRS]].mean(axis=1)
         return Margins(weights.margins(design), familiarity)
 
@@ -143,30 +125,15 @@ class SparseNgramsShim(Shim):
     ) -> tuple[DesignMatrix, Proposal]:
         features = self._features(docs)
         proposal = learning.propose(features)
-        return design_matrix(features, learning.table, new=proposal.buckets), proposal
+        return design_matrix(features, learning.rows.table, new=proposal.buckets), proposal
 
     def finish_update(self, optimizer: Any) -> None:  # noqa: ARG002 - it is not asked how to step
         """Apply the gradients that wait, at this classifier's own learn rate."""
         pending, self._pending = self._pending, []
         for _, proposal, _ in pending:
             self.learning_weights().note(proposal)
-        steps = [step for design, _, gradient in pending if (step := _weight_gradient(design, gradient))]
-        if steps:
-            buckets, gradient, bias = _summed(steps)
-            rate = self.config.learn_rate * self.learn_rate_scale
-            self.learning_weights().step(buckets, gradient, bias, learn_rate=rate)
-
-    def discard_gradients(self) -> None:
-        """Forget what waits for `finish_update`."""
-        self._pending = []
-
-    def all_finite(self) -> bool:
-        """Whether no weight that learns is NaN or infinite."""
-        return self._learning is None or self._learning.all_finite()
-
-    def reset(self, labels: int) -> None:
-        """Begin from nothing, with so many labels."""
-        self._learning, self._served, self._state, self._pending = self._new_weights(labels), None, None, []
+        steps = [_weight_gradient(design, gradient) for design, _, gradient in pending]
+        self._step([step for step in steps if step])
 
     def add_labels(self, labels: int) -> None:
         """Make it so many labels. What was learned stays."""
@@ -174,109 +141,21 @@ class SparseNgramsShim(Shim):
             self._pending = []
             self.learning_weights().add_labels(labels)
 
-    def prepare_to_learn(self) -> None:
-        """Read the learning state if it was not read before. Raises ModelError as `learning_weights` does."""
-        self.learning_weights()
-
-    def learning_weights(self) -> LearningWeights:
-        """The weights in the form that learns; the state is read now if it has not been before.
-
-        Raises ModelError if the state is not that of the weights that serve.
-        """
-        if self._learning is None:
-            self._learning = self._read_state()
-            self._served = self._state = None
-        return self._learning
-
-    def served_weights(self) -> ServedWeights:
-        """The weights in the form that serves."""
-        return self._served if self._served is not None else self.learning_weights().served()
-
-    def _read_state(self) -> LearningWeights:
-        served, data = self.served_weights(), None if self._state is None else self._state.read()
-        if data is None:
-            return LearningWeights.from_served(
-                served, initial_square=INITIAL_SQUARE, max_rows=self.config.max_rows
-            )
-        digest = served.digest().encode("ascii")
-        if data[: len(digest)] != digest:
-            raise ModelError(
-                "the learning state belongs to other weights than those that were loaded: was the folder "
-                "of the model overwritten? Load it again before it learns on"
-            )
-        return self._learning_from(unpack(data[len(digest) :]))
-
-    @contextmanager
-    def serving_form(self) -> Iterator[None]:
-        """While it lasts, `to_bytes` gives what serves and nothing else."""
-        self._exported = self.served_weights()
-        try:
-            yield
-        finally:
-            self._exported = None
-
-    def served_bytes(self) -> bytes:
-        """The weights that serve. `from_bytes` understands them."""
-        return _SERVED + pack((self._exported or self.served_weights()).arrays())
-
-    def state_bytes(self) -> bytes | None:
-        """The learning state to go with `served_bytes`; None if there is none any more."""
-        if self._learning is None:
-            return None if self._state is None else self._state.read()
-        served = self._exported or self._learning.served()
-        return served.digest().encode("ascii") + pack(self._learning.arrays())
-
-    def attach_state(self, state: LearningState | None) -> None:
-        """Say where the learning state of the weights that serve can be had."""
-        self._state = state
-
-    def to_bytes(self) -> bytes:
-        """All of it: in the form that learns if that is in memory, else in the form that serves."""
-        if self._learning is None or self._exported is not None:
-            return self.served_bytes()
-        return _LEARNING + pack(self._learning.arrays())
-
-    def from_bytes(self, data: bytes) -> "SparseNgramsShim":
+    def from_bytes(self, data: bytes) -> Self:
         """Take over what `to_bytes` or `served_bytes` has made. Raises ValueError if it is neither."""
         if data[:1] == WITH_VECTORS:
             raise ModelError(
                 "the text classifier was trained with vectors, and its config names none. Put its `vectors` "
                 "back into the config of its model, or train it anew"
             )
-        form, arrays = data[:1], unpack(data[1:])
-        if form == _LEARNING:
-            self._learning, self._served = self._learning_from(arrays), None
-        elif form == _SERVED:
-            self._learning, self._served = None, ServedWeights.from_arrays(self.config.table_bits, arrays)
-        else:
-            raise ValueError("these are not the weights of karen_learner.SparseNgrams")
-        self._state, self._pending = None, []
-        return self
-
-    def _learning_from(self, arrays: dict[str, NDArray[Any]]) -> LearningWeights:
-        return LearningWeights.from_arrays(
-            self.config.table_bits, arrays, initial_square=INITIAL_SQUARE, max_rows=self.config.max_rows
-        )
-
-    def _new_weights(self, labels: int) -> LearningWeights:
-        return LearningWeights.new(
-            self.config.table_bits, labels, initial_square=INITIAL_SQUARE, max_rows=self.config.max_rows
-        )
-
-    @property
-    def _weights(self) -> LearningWeights | ServedWeights:
-        if self._learning is not None:
-            return self._learning
-        return self.served_weights()
+        return super().from_bytes(data)
 
 
 def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
     return [docs[start : start + TEXTS_AT_ONCE] for start in range(0, len(docs), TEXTS_AT_ONCE)]
 
 
-def _weight_gradient(
-    design: DesignMatrix, gradient: Floats
-) -> tuple[NDArray[np.int64], Floats, Floats] | None:
+def _weight_gradient(design: DesignMatrix, gradient: Floats) -> Step | None:
     """Buckets, their gradient, and that of the biases. Texts that are right with a margin have none."""
     active = gradient.any(axis=1)
     if not active.any():
@@ -284,19 +163,6 @@ def _weight_gradient(
     values, gradient = design.values[active], gradient[active]
     needed = np.flatnonzero(values.any(axis=0))
     return design.buckets[needed], values[:, needed].T @ gradient, gradient.sum(axis=0)
-
-
-def _summed(
-    steps: list[Step],
-) -> Step:
-    """One step out of several: gradients of the same bucket add up."""
-    if len(steps) == 1:
-        return steps[0]
-    buckets = np.unique(np.concatenate([buckets for buckets, _, _ in steps]))
-    total = np.zeros((len(buckets), len(steps[0][2])), dtype=np.float32)
-    for part, gradient, _ in steps:
-        total[np.searchsorted(buckets, part)] += gradient
-    return buckets, total, np.sum([bias for _, _, bias in steps], axis=0)
 
 
 def squared_hinge_gradient(margins: Floats, truths: Floats) -> Floats:
@@ -312,8 +178,7 @@ def squared_hinge_gradient(margins: Floats, truths: Floats) -> Floats:
 
 def shim_of(model: Model[Any, Any]) -> SparseNgramsShim | None:
     """The classifier inside a model, if it is one of these."""
-    found = (shim for node in model.walk() for shim in node.shims if isinstance(shim, SparseNgramsShim))
-    return next(found, None)
+    return first_shim(model, SparseNgramsShim)
 
 
 def sparse_ngrams(

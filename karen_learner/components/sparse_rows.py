@@ -92,6 +92,11 @@ class SparseRows:
         table.squares[:] = squares
         return table
 
+    @classmethod
+    def fresh(cls, weights: Floats, *, initial_square: float) -> "SparseRows":
+        """The table with these weights, as if it had seen no gradient yet."""
+        return cls.from_arrays(weights, np.zeros_like(weights), initial_square=initial_square)
+
 
 def _roomy_columns(columns: int) -> int:
     """Columns with an eighth to spare, as a multiple of COLUMN_STEP."""

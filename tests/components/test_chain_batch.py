@@ -7,6 +7,7 @@ import spacy
 from karen_learner.components.chain_batch import ChainBatch
 from karen_learner.components.chain_weights import BIAS, FIRST_TRANSITION, LearningChain
 from karen_learner.components.entity_tags import UNKNOWN
+from karen_learner.components.feature_rows import RowOptions
 from karen_learner.components.linear_chain import forward_backward
 from karen_learner.components.token_features import (
     NO_FEATURE,
@@ -21,11 +22,15 @@ GOLD = [np.array([0, 0, 1, 2]), np.array([UNKNOWN, 3]), np.array([0])]
 NLP = spacy.blank("en")
 
 
+def options(max_rows: int) -> RowOptions:
+    return RowOptions(bits=12, max_rows=max_rows, initial_square=1.0)
+
+
 def read(texts: list[str] = TEXTS, max_tokens: int = 128) -> tuple[ChainBatch, LearningChain]:
     docs = [NLP.make_doc(text) for text in texts]
     segments = cut_into_segments([len(doc) for doc in docs], max_tokens=max_tokens)
-    weights = LearningChain.new(12, LABELS, initial_square=1.0, max_rows=10_000)
-    return ChainBatch.of(TokenFeaturizer()(docs, segments), segments, weights.table), weights
+    weights = LearningChain.new(options(max_rows=10_000), LABELS)
+    return ChainBatch.of(TokenFeaturizer()(docs, segments), segments, weights.rows.table), weights
 
 
 def loss(batch: ChainBatch, features: np.ndarray, chain: np.ndarray) -> float:
@@ -94,18 +99,18 @@ def test_short_words_leave_places_empty() -> None:
 
 
 def test_a_full_table_drops_the_smallest_weights() -> None:
-    weights = LearningChain.new(12, LABELS, initial_square=1.0, max_rows=10)
+    weights = LearningChain.new(options(max_rows=10), LABELS)
     chain = np.zeros((FIRST_TRANSITION + TAGS, TAGS), dtype=np.float32)
     sizes = np.arange(1, 9, dtype=np.float32)
     weights.step(np.arange(8), -np.tile(sizes[:, None], (1, TAGS)), chain, learn_rate=1.0)
     weights.step(np.arange(100, 104), -np.ones((4, TAGS), dtype=np.float32), chain, learn_rate=1.0)
-    assert len(weights.table) == 10
+    assert len(weights.rows.table) == 10
     assert not weights.feature_weights(np.arange(2)).any()
     assert weights.feature_weights(np.array([7, 100, 102])).all()
 
 
 def test_new_labels_keep_what_was_learned() -> None:
-    weights = LearningChain.new(12, LABELS, initial_square=1.0, max_rows=100)
+    weights = LearningChain.new(options(max_rows=100), LABELS)
     chain = np.ones((FIRST_TRANSITION + TAGS, TAGS), dtype=np.float32)
     weights.step(np.arange(3), np.ones((3, TAGS), dtype=np.float32), chain, learn_rate=1.0)
     before = weights.feature_weights(np.arange(3))

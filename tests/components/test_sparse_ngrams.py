@@ -155,12 +155,12 @@ def test_pairs_get_a_row_when_a_second_text_has_them(nlp: Language) -> None:
     texts = ["alpha beta"] * 3
     for text in texts:
         nlp.update([example(nlp, text, "greet")])
-    first = len(learning.table)
+    first = len(learning.rows.table)
     nlp.update([example(nlp, "beta gamma alpha", "greet")])
     nlp.update([example(nlp, "gamma beta gamma", "greet")])
-    before = len(learning.table)
+    before = len(learning.rows.table)
     nlp.update([example(nlp, "gamma beta gamma", "greet")])
-    assert first < before == len(learning.table)
+    assert first < before == len(learning.rows.table)
 
 
 @pytest.mark.parametrize("passes", [0, 8])
