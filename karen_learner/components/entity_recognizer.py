@@ -9,39 +9,33 @@ What it does otherwise than `ner`:
 - What only learning needs lies apart, in `state/`, and is read when the pipe first learns.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.errors import Errors
 from spacy.language import Language
-from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer
-from typing_extensions import Self
 
 from karen_learner.components.entity_tags import spans_of
 from karen_learner.components.gold_tags import gold_tags
-from karen_learner.components.learning_state import StateFile, StoredState
 from karen_learner.components.sparse_chain import SparseChainShim, chain_of
+from karen_learner.components.state_keeping import KeepsState
 from karen_learner.components.word_clusters import word_clusters
 
 Ints = NDArray[np.int64]
 
-STATE_FILE = Path("state") / "weights"
-"""Where, in a pipe's folder, the state for learning on lies."""
 DEFAULT_MODEL = """
 [model]
 @architectures = "karen_learner.SparseChain.v1"
 """
 
 
-class KarenEntityRecognizer(TrainablePipe):  # type: ignore[misc]
+class KarenEntityRecognizer(KeepsState):
     """Finds entities with a linear chain (see `sparse_chain`) and writes them into `doc.ents`."""
 
     def __init__(
@@ -154,44 +148,6 @@ class KarenEntityRecognizer(TrainablePipe):  # type: ignore[misc]
     def _label_index(self) -> Mapping[int, int]:
         """The index of each label by its hash."""
         return {self.vocab.strings.add(label): index for index, label in enumerate(self.cfg["labels"])}
-
-    def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
-        """All of the pipe, with the state for learning on unless `exclude` has "state"."""
-        with self._serving_form() as state:
-            data: bytes = super().to_bytes(exclude=exclude)
-        kept = state if "state" not in exclude else b""
-        return len(data).to_bytes(8, "little") + data + kept
-
-    def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> Self:
-        """Take over what `to_bytes` has made."""
-        end = 8 + int.from_bytes(bytes_data[:8], "little")
-        super().from_bytes(bytes_data[8:end], exclude=exclude)
-        if bytes_data[end:] and "state" not in exclude:
-            self._chain.attach_state(StoredState(bytes_data[end:]))
-        return self
-
-    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
-        """Write the pipe. What only learning needs goes to `state/`, unless `exclude` has "state"."""
-        with self._serving_form() as state:
-            super().to_disk(path, exclude=exclude)
-        file = Path(path) / STATE_FILE
-        if state and "state" not in exclude:
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(state)
-
-    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
-        """Read the pipe. The state for learning on stays on the disk until the first update."""
-        super().from_disk(path, exclude=exclude)
-        if "state" not in exclude:
-            self._chain.attach_state(StateFile(Path(path) / STATE_FILE))
-        return self
-
-    @contextmanager
-    def _serving_form(self) -> Iterator[bytes]:
-        """While it lasts, the model is written as it serves. Gives the state for learning on."""
-        chain = self._chain
-        with chain.serving_form():
-            yield chain.state_bytes() or b""
 
 
 def _apart_from(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:

@@ -1,8 +1,7 @@
 """What our text categorizers do otherwise than spaCy's, whether their labels exclude each other or not."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from thinc.api import Optimizer, set_dropout_rate
 from thinc.types import Floats2d
-from typing_extensions import Self
 
 from karen_learner.components.calibration import (
     Calibration,
@@ -25,12 +23,10 @@ from karen_learner.components.calibration import (
     refusal_threshold,
     softmax,
 )
-from karen_learner.components.learning_state import StateFile, StoredState
 from karen_learner.components.new_labels import make_new_labels_learnable
 from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, shim_of
+from karen_learner.components.state_keeping import KeepsState
 
-STATE_FILE = Path("state") / "weights"
-"""Where, in a pipe's folder, the state for learning on lies."""
 _SMALLEST = 1e-9
 
 
@@ -39,7 +35,7 @@ def is_out_of_scope(doc: Doc, pipe_name: str) -> bool:
     return bool(doc.user_data.get(f"{pipe_name}.out_of_scope", False))
 
 
-class OwnLabels(TextCategorizer):
+class OwnLabels(KeepsState, TextCategorizer, ABC):
     """A text categorizer that knows which labels are its own, can be calibrated, and keeps its state apart.
 
     Subclasses say which examples are known (`_is_known`) and whether labels exclude each other.
@@ -211,51 +207,9 @@ class OwnLabels(TextCategorizer):
         column = None if label is None else self._column(label)
         return in_scope_scores(margins.margins, margins.familiarity, out_of_scope=column)
 
-    def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
-        """All of the pipe, with the state for learning on unless `exclude` has "state"."""
-        with self._serving_form() as state:
-            data: bytes = super().to_bytes(exclude=exclude)
-        kept = state if "state" not in exclude else b""
-        return len(data).to_bytes(8, "little") + data + kept
-
-    def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> Self:
-        """Take over what `to_bytes` has made."""
-        end = 8 + int.from_bytes(bytes_data[:8], "little")
-        super().from_bytes(bytes_data[8:end], exclude=exclude)
-        shim = shim_of(self.model)
-        if shim is not None and bytes_data[end:] and "state" not in exclude:
-            shim.attach_state(StoredState(bytes_data[end:]))
-        return self
-
-    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
-        """Write the pipe. What only learning needs goes to `state/`, unless `exclude` has "state"."""
-        with self._serving_form() as state:
-            super().to_disk(path, exclude=exclude)
-        file = Path(path) / STATE_FILE
-        if state and "state" not in exclude:
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(state)
-
-    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
-        """Read the pipe. The state for learning on stays on the disk until the first update."""
-        super().from_disk(path, exclude=exclude)
-        shim = shim_of(self.model)
-        if shim is not None and "state" not in exclude:
-            shim.attach_state(StateFile(Path(path) / STATE_FILE))
-        return self
-
-    @contextmanager
-    def _serving_form(self) -> Iterator[bytes]:
-        """While it lasts, a model of ours is written as it serves. Gives the state for learning on."""
-        shim = shim_of(self.model)
-        if shim is None:
-            yield b""
-            return
-        with shim.serving_form():
-            yield shim.state_bytes() or b""
-
+    @abstractmethod
     def _is_known(self, example: Example) -> bool:
-        raise NotImplementedError
+        """Whether the example says anything of this pipe's labels."""
 
     def _label_index(self) -> dict[str, int]:
         """Position of each label, remade only when labels have been added."""

@@ -16,9 +16,10 @@ from spacy.training.loop import train as spacy_train
 from spacy.util import load_config
 from thinc.api import Adam
 
-from karen_learner.components.entity_recognizer import STATE_FILE, KarenEntityRecognizer
+from karen_learner.components.entity_recognizer import KarenEntityRecognizer
 from karen_learner.components.own_weights import own_weights, scale_learn_rate
 from karen_learner.components.sparse_chain import SEGMENT_TOKENS, SparseChainShim, chain_of, sparse_chain
+from karen_learner.components.state_keeping import STATE_FILE
 from karen_learner.errors import ModelError
 from karen_learner.settings import load_settings
 from karen_learner.training.trainer import PipeTrainer, Plan

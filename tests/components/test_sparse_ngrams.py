@@ -11,7 +11,6 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Adam
 
-from karen_learner.components.own_labels import STATE_FILE
 from karen_learner.components.own_weights import own_weights, scale_learn_rate
 from karen_learner.components.sparse_ngrams import (
     SparseNgramsShim,
@@ -19,6 +18,7 @@ from karen_learner.components.sparse_ngrams import (
     sparse_ngrams,
     squared_hinge_gradient,
 )
+from karen_learner.components.state_keeping import STATE_FILE
 from karen_learner.errors import ModelError
 from karen_learner.training.trainer import all_finite, discard_gradients
 from tests.components.text_corpora import LABELLED, SPARSE, corpus, example, sparse_pipeline, train
