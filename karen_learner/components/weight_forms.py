@@ -9,70 +9,47 @@ from typing_extensions import Self
 from karen_learner.components.feature_rows import FeatureRows, RowOptions, ServedRows
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
-Step = tuple[NDArray[np.int64], Floats, Floats]
+Step = tuple[Ints, Floats, Floats]
 """Buckets (each once), the gradient of their rows, and that of the weights that belong to no feature."""
 
 
-class ServedForm(Protocol):
-    """Weights of features and some others, in eight bits."""
+class WeightForm(Protocol):
+    """Weights of features, and some others; `from_arrays` takes what `arrays` gives, or raises ValueError."""
 
     @property
-    def rows(self) -> ServedRows:
-        """The weights of the features."""
+    def nbytes(self) -> int: ...
+    def arrays(self) -> Arrays: ...
+
+
+class ServedForm(WeightForm, Protocol):
+    """In eight bits. The `digest` tells these weights from all others."""
 
     @property
-    def nbytes(self) -> int:
-        """Bytes in memory."""
-
-    def digest(self) -> str:
-        """Tells these weights from all others."""
-
-    def arrays(self) -> Arrays:
-        """What `from_arrays` takes."""
-
+    def rows(self) -> ServedRows: ...
+    def digest(self) -> str: ...
     @classmethod
-    def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
-        """Raises ValueError if the arrays do not belong together."""
+    def from_arrays(cls, bits: int, arrays: Arrays) -> Self: ...
 
 
 ServedT = TypeVar("ServedT", bound=ServedForm)
 
 
-class LearningForm(Protocol[ServedT]):
-    """The same, with all that learning on needs."""
-
-    rows: FeatureRows
+class LearningForm(WeightForm, Protocol[ServedT]):
+    """With all that learning needs. `new` ones know nothing; those `from_served` know what served."""
 
     @property
-    def nbytes(self) -> int:
-        """Bytes in memory."""
-
-    def step(
-        self, buckets: NDArray[np.int64], gradient: Floats, other: Floats, /, *, learn_rate: float
-    ) -> None:
-        """Move the weights against the gradients."""
-
-    def all_finite(self) -> bool:
-        """Whether no weight is NaN or infinite."""
-
-    def served(self) -> ServedT:
-        """The same in the form that serves."""
-
-    def arrays(self) -> Arrays:
-        """What `from_arrays` takes."""
-
+    def rows(self) -> FeatureRows: ...
+    def step(self, buckets: Ints, gradient: Floats, other: Floats, /, *, learn_rate: float) -> None: ...
+    def all_finite(self) -> bool: ...
+    def served(self) -> ServedT: ...
     @classmethod
-    def new(cls, options: RowOptions, labels: int) -> Self:
-        """Weights that know nothing."""
-
+    def new(cls, options: RowOptions, labels: int) -> Self: ...
     @classmethod
-    def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self:
-        """Raises ValueError if the arrays do not belong together."""
-
+    def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self: ...
     @classmethod
-    def from_served(cls, options: RowOptions, served: ServedT) -> Self:
-        """Where nothing but the served weights is left: they go on from there."""
+    def from_served(cls, options: RowOptions, served: ServedT) -> Self: ...
 
 
 LearningT = TypeVar("LearningT", bound=LearningForm[Any])
