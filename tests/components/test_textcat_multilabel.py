@@ -73,6 +73,13 @@ def test_it_can_be_calibrated(trained: Language) -> None:
     assert all(0.0 <= score <= 1.0 for score in trained("hello").cats.values())
 
 
+def test_several_processes_give_the_same(trained: Language) -> None:
+    alone = [doc.cats for doc in trained.pipe(TEXTS)]
+    together = [doc.cats for doc in trained.pipe(TEXTS, n_process=2, batch_size=2)]
+    for one, other in zip(alone, together, strict=True):
+        assert other == pytest.approx(one, abs=1e-6)
+
+
 def test_without_examples_there_is_no_pipe() -> None:
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("karen_textcat_multilabel")
