@@ -22,6 +22,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer
 
 from karen_learner.components.entity_tags import spans_of
+from karen_learner.components.example_weights import weights_of
 from karen_learner.components.gold_tags import gold_tags
 from karen_learner.components.sparse_chain import SparseChainShim, chain_of
 from karen_learner.components.state_keeping import KeepsState
@@ -109,7 +110,8 @@ class KarenEntityRecognizer(KeepsState):
     ) -> dict[str, float]:
         """Accumulate gradients for the tokens whose annotation is known.
 
-        The weights move only if `sgd` is given. `drop` is not used: the model has a dropout of its own.
+        The weights move only if `sgd` is given. `drop` is not used: the model has a dropout of its own. What
+        an example counts is heeded (see `example_weights`).
         Returns `losses` with the negative log-likelihood of the batch added under the pipe's name.
         """
         losses = {} if losses is None else losses
@@ -124,7 +126,8 @@ class KarenEntityRecognizer(KeepsState):
         validate_examples(examples, caller)
         index = self._label_index()
         tags = [gold_tags(example, index) for example in examples]
-        return self._chain.teach([example.predicted for example in examples], tags, drop=drop)
+        docs, counts = [example.predicted for example in examples], weights_of(examples)
+        return self._chain.teach(docs, tags, drop=drop, counts=counts)
 
     def get_loss(self, examples: Iterable[Example], scores: Any) -> tuple[float, Any]:  # noqa: ARG002
         """The negative log-likelihood of the examples; `scores` are not looked at, and nothing is learned."""

@@ -47,7 +47,7 @@ class ChainSums:
     """Sums over all sequences that are allowed.
 
     `log_partition` (chains,); `marginals` (steps, chains, tags), zero where there is no token;
-    `transitions` (tags, tags): how often each is expected in the batch.
+    `transitions` (tags, tags): how often each is expected in the batch, by what the chains count.
     """
 
     log_partition: Doubles
@@ -55,8 +55,13 @@ class ChainSums:
     transitions: Doubles
 
 
-def forward_backward(scores: ChainScores, *, allowed: Mask | None = None) -> ChainSums:
-    """The sums over all sequences, or over those whose tags are all `allowed` (shape of the emissions)."""
+def forward_backward(
+    scores: ChainScores, *, allowed: Mask | None = None, counts: Floats | None = None
+) -> ChainSums:
+    """The sums over all sequences, or over those whose tags are all `allowed` (shape of the emissions).
+
+    `counts` (chains,): what each chain counts among the expected transitions; 1 if it is not given.
+    """
     active = scores.active
     potentials, peaks = _potentials(scores, allowed)
     steps = np.exp(scores.transitions.astype(np.float64))
@@ -68,7 +73,8 @@ def forward_backward(scores: ChainScores, *, allowed: Mask | None = None) -> Cha
     there = np.arange(len(active))[:, None] < scores.lengths[None, :]
     log_partition = np.log(totals) + (np.where(there, np.log(scales) + peaks, 0.0)).sum(axis=0)
     pairs = there[1:]
-    expected = (alphas[:-1][pairs].T @ pulls[1:][pairs]) * steps
+    counted = alphas if counts is None else alphas * counts[:, None]
+    expected = (counted[:-1][pairs].T @ pulls[1:][pairs]) * steps
     return ChainSums(log_partition, alphas * betas, expected)
 
 

@@ -1,7 +1,8 @@
 """What our text categorizers do otherwise than spaCy's, whether their labels exclude each other or not."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from karen_learner.components.calibration import (
     refusal_threshold,
     softmax,
 )
+from karen_learner.components.example_weights import weights_of
 from karen_learner.components.new_labels import make_new_labels_learnable
-from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, shim_of
+from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, shim_of, squared_hinge
 from karen_learner.components.state_keeping import KeepsState
 
 _SMALLEST = 1e-9
@@ -53,8 +55,8 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
     ) -> dict[str, float]:
         """Accumulate gradients for the examples that carry one of this pipe's labels.
 
-        The weights move only if `sgd` is given. Returns `losses` with the batch's mean squared error
-        added under the pipe's name.
+        The weights move only if `sgd` is given. What an example counts (see `example_weights`) is heeded by
+        a model of ours. Returns `losses` with the batch's mean squared error added under the pipe's name.
         """
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
@@ -66,11 +68,38 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         set_dropout_rate(self.model, drop)
         scores, backprop = self.model.begin_update([example.predicted for example in known])
         loss, gradient = self.get_loss(known, scores)
-        backprop(gradient)
+        with self._weighted(known):
+            backprop(gradient)
         if sgd is not None:
             self.finish_update(sgd)
         losses[self.name] += loss
         return losses
+
+    @contextmanager
+    def _weighted(self, examples: Sequence[Example]) -> Iterator[None]:
+        """While it lasts, a model of ours learns from the batch by what each example counts."""
+        shim = shim_of(self.model)
+        if shim is None:
+            yield
+            return
+        shim.example_weights = weights_of(examples)
+        try:
+            yield
+        finally:
+            shim.example_weights = None
+
+    def losses_of(self, docs: Sequence[Doc]) -> NDArray[np.float32] | None:
+        """How far a model of ours is from each gold document, shape (docs,); None for any other model.
+
+        It is the loss of the true label that is furthest off, and that of the false one. The sum over all
+        labels would say little: most of it is what many labels that nobody confuses lack of a margin.
+        """
+        shim = shim_of(self.model)
+        if shim is None:
+            return None
+        truths = self._truths(docs)
+        loss = squared_hinge(shim.margins(docs).margins, truths)
+        return np.asarray(sum(np.where(truths == side, loss, 0.0).max(axis=1) for side in (0.0, 1.0)))
 
     def add_label(self, label: str) -> int:
         """Add a label at any time: 1 if it is new, 0 if not. It can be learned from the next update on."""
@@ -128,7 +157,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         if not known:
             raise ValueError(f"the pipe {self.name!r} cannot be calibrated: no example has one of its labels")
         margins = self._margins([example.reference for example in known])
-        truths = self._truths(known)
+        truths = self._truths([example.reference for example in known])
         scale = fit_scale(margins.margins, truths, exclusive=self.exclusive)
         calibration = Calibration(scale, None, false_alarm_rate, out_of_scope_label)
         scores = self._in_scope_scores(margins, calibration)
@@ -181,8 +210,14 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
             raise ValueError(f"{label!r} is no label of the pipe {self.name!r}")
         return index[label]
 
-    def _truths(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        truths, known = self._examples_to_truth(examples)
+    def _examples_to_truth(self, examples: Iterable[Example]) -> tuple[Any, Any]:
+        """Arrays of shape (examples, labels): the gold categories, and 1.0 where they are known."""
+        truths, known = self._docs_to_truth([example.reference for example in examples])
+        gold: Any = truths
+        return self.model.ops.asarray(gold), known
+
+    def _truths(self, docs: Sequence[Doc]) -> NDArray[np.float32]:
+        truths, known = self._docs_to_truth(docs)
         return np.where(np.asarray(known) > 0, np.asarray(truths), np.float32(np.nan))
 
     def _margins(self, docs: Sequence[Doc]) -> Margins:
@@ -206,6 +241,10 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         label = calibration.out_of_scope_label
         column = None if label is None else self._column(label)
         return in_scope_scores(margins.margins, margins.familiarity, out_of_scope=column)
+
+    @abstractmethod
+    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Arrays of shape (docs, labels): the categories of gold documents, and 1.0 where they are known."""
 
     @abstractmethod
     def _is_known(self, example: Example) -> bool:

@@ -86,28 +86,46 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         batch = ChainBatch.of(self._features(docs, part), part, weights.rows.table)
         return best_sequences(batch.scores(weights.feature_weights(batch.buckets), weights.chain))
 
-    def teach(self, docs: Sequence[Doc], tags: Sequence[Ints], *, drop: bool = False) -> float:
+    def teach(
+        self,
+        docs: Sequence[Doc],
+        tags: Sequence[Ints],
+        *,
+        drop: bool = False,
+        counts: Floats | None = None,
+    ) -> float:
         """Keep the gradient of `-log p(tags)` until `finish_update`; returns that loss, summed.
 
-        `tags` has an array of shape (tokens,) for each document, UNKNOWN where any tag may stand.
+        `tags` has an array of shape (tokens,) for each document, UNKNOWN where any tag may stand. `counts`
+        (shape (documents,)): what each document counts in the gradient.
         """
-        weights = self.learning_weights()
         known = [min(len(one), TAUGHT_TOKENS) if (one != UNKNOWN).any() else 0 for one in tags]
-        return float(sum(self._teach_part(weights, docs, tags, part, drop) for part in self._parts(known)))
+        parts = self._parts(known)
+        return float(sum(self._teach_part(docs, tags, part, drop=drop, counts=counts) for part in parts))
 
     def _teach_part(
-        self, weights: LearningChain, docs: Sequence[Doc], gold: Sequence[Ints], part: Segments, drop: bool
+        self,
+        docs: Sequence[Doc],
+        gold: Sequence[Ints],
+        part: Segments,
+        *,
+        drop: bool,
+        counts: Floats | None,
     ) -> float:
+        weights = self.learning_weights()
         batch = ChainBatch.of(self._features(docs, part), part, weights.rows.table)
         if drop and self.config.dropout:
             seed = (weights.steps, len(self._pending))
             batch = batch.dropped(self.config.dropout, np.random.default_rng(seed))
         scores = batch.scores(weights.feature_weights(batch.buckets), weights.chain)
-        every = forward_backward(scores)
+        of_chains = None if counts is None else counts[[text for text, _, _ in part.places()]]
+        every = forward_backward(scores, counts=of_chains)
         pieces = [begun_anew(piece) for piece in part.slices_of(gold)]
-        right = forward_backward(scores, allowed=batch.allowed(pieces, weights.tags))
+        right = forward_backward(scores, allowed=batch.allowed(pieces, weights.tags), counts=of_chains)
         tags = every.marginals - right.marginals
         tags[np.abs(tags) < SMALLEST_ERROR] = 0.0
+        if of_chains is not None:
+            tags *= of_chains[:, None]
         gradient = batch.gradient(tags, every.transitions - right.transitions)
         self._pending.append((batch.buckets, *gradient))
         return float((every.log_partition - right.log_partition).sum())

@@ -71,7 +71,11 @@ class SparseNgramsConfig:
 
 
 class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
-    """The classifier: its features, its weights, and the gradients that wait for `finish_update`."""
+    """The classifier: its features, its weights, and the gradients that wait for `finish_update`.
+
+    `example_weights` (shape (texts,)): what the texts of the batch count in the next backward pass, if they
+    do not all count the same.
+    """
 
     architecture = "karen_learner.SparseNgrams"
 
@@ -79,6 +83,7 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         options = RowOptions(config.table_bits, config.max_rows, INITIAL_SQUARE)
         super().__init__(LearningWeights, ServedWeights, options, learn_rate=config.learn_rate)
         self.config = config
+        self.example_weights: Floats | None = None
         self._features = TextNgrams(
             char_sizes=config.char_sizes, max_words=config.max_words, pair_words=config.pair_words
         )
@@ -163,6 +168,11 @@ def _weight_gradient(design: DesignMatrix, gradient: Floats) -> Step | None:
     values, gradient = design.values[active], gradient[active]
     needed = np.flatnonzero(values.any(axis=0))
     return design.buckets[needed], values[:, needed].T @ gradient, gradient.sum(axis=0)
+
+
+def squared_hinge(margins: Floats, truths: Floats) -> Floats:
+    """`max(0, 1 - t * margin) ** 2` where t is 1 for a truth of 1.0 and -1 for 0.0; 0 where it is NaN."""
+    return squared_hinge_gradient(margins, truths) ** 2 / np.float32(4.0)
 
 
 def squared_hinge_gradient(margins: Floats, truths: Floats) -> Floats:
@@ -254,7 +264,10 @@ def _forward(
     def backprop(difference: Any) -> list[Doc]:
         truths = scores - difference
         truths[(difference == 0) & (scores > 0) & (scores < 1)] = np.nan  # masked: nothing is known
-        accumulate(squared_hinge_gradient(margins, truths))
+        gradient = squared_hinge_gradient(margins, truths)
+        if shim.example_weights is not None:
+            gradient *= shim.example_weights[:, None]
+        accumulate(gradient)
         return []
 
     return scores, backprop

@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.scorer import Scorer
@@ -30,6 +31,8 @@ from thinc.api import Config, Model
 from thinc.types import Floats2d
 
 from karen_learner.components.own_labels import OwnLabels
+
+Floats = NDArray[np.float32]
 
 DEFAULT_MODEL = """
 [model]
@@ -102,16 +105,14 @@ class KarenTextCategorizer(OwnLabels):
         own = self._label_index()
         return any(label in own and value == 1.0 for label, value in example.reference.cats.items())
 
-    def _examples_to_truth(self, examples: Iterable[Example]) -> tuple[Any, Any]:
-        """Arrays of shape (examples, labels): the gold category, and 1.0 where it is known."""
-        examples = list(examples)
+    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
         index = self._label_index()
-        truths: Any = np.zeros((len(examples), len(index)), dtype="f")
-        for row, example in enumerate(examples):
-            for label, value in example.reference.cats.items():
+        truths = np.zeros((len(docs), len(index)), dtype=np.float32)
+        for row, doc in enumerate(docs):
+            for label, value in doc.cats.items():
                 if label in index:
                     truths[row, index[label]] = value
-        return self.model.ops.asarray(truths), np.ones_like(truths)
+        return truths, np.ones_like(truths)
 
     def _validate_categories(self, examples: Iterable[Example]) -> None:
         """At most one of this pipe's own labels may be true, and values are 0.0 or 1.0."""

@@ -4,20 +4,24 @@ As with spaCy's `textcat_multilabel`, a category of 1.0 is true, of 0.0 false, a
 unknown. As with `karen_textcat`, the pipe sees only its own labels and names its scores after itself.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.scorer import Scorer
+from spacy.tokens import Doc
 from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 from thinc.types import Floats2d
 
 from karen_learner.components.own_labels import OwnLabels
+
+Floats = NDArray[np.float32]
 
 DEFAULT_MODEL = """
 [model]
@@ -62,16 +66,15 @@ class KarenMultiLabelTextCategorizer(OwnLabels):
         own = self._label_index()
         return any(label in own for label in example.reference.cats)
 
-    def _examples_to_truth(self, examples: Iterable[Example]) -> tuple[Any, Any]:
-        """Arrays of shape (examples, labels): the categories, and 1.0 where they are known."""
-        examples, index = list(examples), self._label_index()
-        truths: Any = np.zeros((len(examples), len(index)), dtype="f")
+    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
+        index = self._label_index()
+        truths = np.zeros((len(docs), len(index)), dtype=np.float32)
         known = np.zeros_like(truths)
-        for row, example in enumerate(examples):
-            for label, value in example.reference.cats.items():
+        for row, doc in enumerate(docs):
+            for label, value in doc.cats.items():
                 if label in index:
                     truths[row, index[label]], known[row, index[label]] = value, 1.0
-        return self.model.ops.asarray(truths), known
+        return truths, known
 
     def _validate_categories(self, examples: Iterable[Example]) -> None:
         """Values of this pipe's own labels are 0.0 or 1.0."""

@@ -39,11 +39,21 @@ PREVIEW_MEMORY = 50_000
 """Changed texts that a preview remembers: beyond that, its counts of duplicates are estimates."""
 
 
+REPLAY_POOL = 3
+"""Of so many times the examples that may be replayed each pipe chooses its own: to look at one costs a tenth
+of training on it again."""
+
+
 class Selection(Record):
-    """What a cycle trains on: examples that are new to the model, and learned ones to replay."""
+    """What a cycle trains on: examples that are new to the model, and learned ones to replay.
+
+    Where `stands_for` is given (as long as `replay`), those to replay are a pool to choose from, and each
+    stands for so many learned ones. Without it they are all trained on.
+    """
 
     new: tuple[Example, ...]
     replay: tuple[Example, ...]
+    stands_for: tuple[float, ...] | None = None
 
 
 class Curator:
@@ -194,21 +204,27 @@ class Curator:
     async def select(self, tenant_id: str, *, mode: CycleMode, rng: random.Random | None = None) -> Selection:
         """What a cycle trains on; examples of other splits than `train` never.
 
-        incremental: up to `max_training_examples` pending examples, balanced, and up to
-        `replay_examples` learned ones. full: all of both, balanced above `max_full_examples`; `new` are
-        the pending ones. `rng` (default: fresh) draws the replay.
+        incremental: up to `max_training_examples` pending examples, balanced, and a pool of learned ones,
+        REPLAY_POOL times the `replay_examples`. full: all of both, balanced above `max_full_examples`;
+        `new` are the pending ones. `rng` (default: fresh) draws the pool.
         """
         if mode == "full":
             return await self._select_all(tenant_id)
         learning = self._settings.learning
         pending = self._store.examples(tenant_id, state="pending", split="train", newest_first=True)
         new = await balanced(pending, learning.max_training_examples)
-        replay = await sample_replay(
-            self._store, tenant_id, limit=learning.replay_examples, rng=rng or random.SystemRandom()
+        drawn = await sample_replay(
+            self._store,
+            tenant_id,
+            limit=REPLAY_POOL * learning.replay_examples,
+            rng=rng or random.SystemRandom(),
         )
         ids = {example.example_id for example in new}
+        pool = [one for one in drawn if one.example.example_id not in ids]
         return Selection(
-            new=tuple(new), replay=tuple(example for example in replay if example.example_id not in ids)
+            new=tuple(new),
+            replay=tuple(one.example for one in pool),
+            stands_for=tuple(one.stands_for for one in pool),
         )
 
     async def _select_all(self, tenant_id: str) -> Selection:

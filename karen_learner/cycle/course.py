@@ -13,6 +13,7 @@ from karen_learner.records import (
     CycleMode,
     CycleRow,
     CycleStatus,
+    Example,
     LearningCycleResult,
     Lease,
     ModelVersion,
@@ -40,6 +41,7 @@ class Course:
     seconds: dict[str, float] = field(default_factory=dict)
     curation: CurationCounts | None = None
     selection: Selection | None = None
+    replayed: tuple[Example, ...] = ()
     skipped_examples: int = 0
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
@@ -58,7 +60,7 @@ class Course:
             status=status,
             model_improved=status == "deployed" and bool(self.verdict and self.verdict.improved),
             training_examples=len(selection.new) if selection else 0,
-            replay_examples=len(selection.replay) if selection else 0,
+            replay_examples=len(self.replayed),
             baseline=self.baseline,
             validation=self.validation,
             verdict=self.verdict,

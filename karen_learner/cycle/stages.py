@@ -72,7 +72,10 @@ class Stages:
     async def train(self, course: Course, selection: Selection) -> TrainReport:
         rooms, tenant_id = self._rooms, course.tenant_id
         folder = rooms.layout.corpus(tenant_id, course.cycle_id)
-        await write_lines(folder / "train.jsonl", [*selection.new, *selection.replay])
+        pool = selection.replay if selection.stands_for is not None else ()
+        whole = selection.new if pool else (*selection.new, *selection.replay)
+        await write_lines(folder / "train.jsonl", whole)
+        await write_lines(folder / "replay.jsonl", pool, stands_for=selection.stands_for or ())
         await write_lines(folder / "dev.jsonl", rooms.curator.dev(tenant_id))
         labels = await rooms.store.labels(tenant_id)
         job = TrainJob(
@@ -81,10 +84,12 @@ class Stages:
             corpus=folder,
             labels={task: tuple(sorted(found)) for task, found in labels.items()},
             settings=rooms.settings.training,
+            replay=rooms.settings.learning.replay_examples,
             output=rooms.layout.staging(tenant_id, course.cycle_id),
         )
         async with self._told(course) as on_progress:
             report = await rooms.worker.train(job, on_progress)
+        course.replayed = tuple(pool[line] for line in report.replayed) if pool else selection.replay
         course.skipped_examples = report.skipped
         if report.skipped:
             logger.warning(
@@ -198,7 +203,7 @@ class Stages:
             tasks=report.tasks,
             counts={
                 "new": len(selection.new),
-                "replay": len(selection.replay),
+                "replay": len(course.replayed),
                 **{f"holdout_{task}": n for task, n in scored.result.counts.items()},
             },
             scores=headline_scores(scored.result),
@@ -207,7 +212,7 @@ class Stages:
         return await self._rooms.deployer.promote(
             candidate,
             learned=selection.new,
-            replayed=[example.example_id for example in selection.replay],
+            replayed=[example.example_id for example in course.replayed],
             token=course.lease.token,
         )
 

@@ -11,18 +11,27 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 from asyncio_extras import call_in_executor
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
+from karen_learner.components.example_weights import set_weight
 from karen_learner.records import EntitySpan, LabelledText
 
 PAGE = 500
 
 
-def to_line(example: LabelledText) -> str:
+class CorpusLine(LabelledText):
+    """An example on its way to the worker. `stands_for`: how many it was drawn to stand for."""
+
+    stands_for: float = Field(default=1.0, gt=0.0)
+
+
+def to_line(example: LabelledText, stands_for: float = 1.0) -> str:
     """An example as a line of a corpus; unknown labels are left out."""
     line: dict[str, object] = {"text": example.text}
+    if stands_for != 1.0:
+        line["stands_for"] = stands_for
     if example.intent is not None:
         line["intent"] = example.intent
     if example.sentiment is not None:
@@ -32,13 +41,21 @@ def to_line(example: LabelledText) -> str:
     return json.dumps(line, ensure_ascii=False)
 
 
-async def write_lines(path: Path, examples: AsyncIterator[LabelledText] | Iterable[LabelledText]) -> int:
-    """Stream examples into a file of JSON lines; returns how many there were."""
-    count = 0
+async def write_lines(
+    path: Path,
+    examples: AsyncIterator[LabelledText] | Iterable[LabelledText],
+    *,
+    stands_for: Iterable[float] = (),
+) -> int:
+    """Stream examples into a file of JSON lines; returns how many there were.
+
+    `stands_for`, in the order of the examples; those beyond its end stand for themselves.
+    """
+    count, counts = 0, iter(stands_for)
     page: list[str] = []
     await call_in_executor(_start_file, path)
     async for example in _each(examples):
-        page.append(to_line(example))
+        page.append(to_line(example, next(counts, 1.0)))
         count += 1
         if len(page) == PAGE:
             await call_in_executor(_append, path, page)
@@ -75,6 +92,8 @@ class CorruptExample(ValueError):
 def to_doc(nlp: Language, example: LabelledText) -> Doc:
     """A gold document. Raises CorruptExample where a span is not made of whole tokens."""
     doc = nlp.make_doc(example.text)
+    if isinstance(example, CorpusLine) and example.stands_for != 1.0:
+        set_weight(doc, example.stands_for)
     doc.cats = {label: 1.0 for label in (example.intent, example.sentiment) if label is not None}
     if example.entities is not None:
         _set_entities(doc, example.entities)
@@ -92,14 +111,14 @@ def _set_entities(doc: Doc, entities: tuple[EntitySpan, ...]) -> None:
         raise CorruptExample(f"entities cannot be set: {error}") from error
 
 
-def read_lines(path: Path) -> Iterator[LabelledText | CorruptExample]:
+def read_lines(path: Path) -> Iterator[CorpusLine | CorruptExample]:
     """The examples of a file of JSON lines; a line that is none comes out as CorruptExample."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield LabelledText.model_validate_json(line)
+                yield CorpusLine.model_validate_json(line)
             except ValidationError as error:
                 yield CorruptExample(f"{path.name} line {number}: {error.errors()[0]['msg']}")
 
@@ -109,15 +128,24 @@ def convert(nlp: Language, path: Path, *, skipped: list[str]) -> list[Doc]:
 
     What cannot be used is left out and told in `skipped`.
     """
-    docs: list[Doc] = []
-    for number, example in enumerate(read_lines(path), start=1):
+    docs = list(read_docs(nlp, path, skipped=skipped).values())
+    write_docs(path.with_suffix(".spacy"), docs)
+    return docs
+
+
+def read_docs(nlp: Language, path: Path, *, skipped: list[str]) -> dict[int, Doc]:
+    """The documents of a file of JSON lines by the number of their line, from 0; none if there is no file.
+
+    What cannot be used is left out and told in `skipped`.
+    """
+    docs: dict[int, Doc] = {}
+    for number, example in enumerate(read_lines(path)):
         try:
             if isinstance(example, CorruptExample):
                 raise example
-            docs.append(to_doc(nlp, example))
+            docs[number] = to_doc(nlp, example)
         except CorruptExample as error:
-            skipped.append(f"{path.name} line {number}: {error}")
-    write_docs(path.with_suffix(".spacy"), docs)
+            skipped.append(f"{path.name} line {number + 1}: {error}")
     return docs
 
 

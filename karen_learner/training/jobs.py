@@ -33,7 +33,10 @@ class PipelineSpec(Record):
 
 
 class TrainJob(Record):
-    """Train `pipeline` on `corpus`/train.jsonl, choose by dev.jsonl, save it to `output`."""
+    """Train `pipeline` on `corpus`/train.jsonl, choose by dev.jsonl, save it to `output`.
+
+    Of what lies in replay.jsonl each pipe trains on up to `replay` examples again.
+    """
 
     kind: Literal["train"] = "train"
     mode: CycleMode
@@ -41,6 +44,7 @@ class TrainJob(Record):
     corpus: Path
     labels: LabelSchema
     settings: TrainingSettings
+    replay: int = 0
     output: Path
 
 
@@ -111,10 +115,14 @@ class TaskReport(Record):
 
 
 class TrainReport(Record):
-    """A candidate on disk at `TrainJob.output`."""
+    """A candidate on disk at `TrainJob.output`.
+
+    `replayed` are the lines of replay.jsonl, from 0, that at least one pipe trained on again.
+    """
 
     tasks: Mapping[Task, str]
     by_task: Mapping[Task, TaskReport]
+    replayed: tuple[int, ...] = ()
     skipped: int
     skipped_reasons: tuple[str, ...] = ()
 

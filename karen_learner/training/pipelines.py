@@ -110,14 +110,18 @@ class TrainablePipeline:
         sample = self.examples(task, docs)
         pipe.initialize(lambda: sample, nlp=self.nlp)
 
+    def labelled(self, task: Task, docs: Iterable[Doc]) -> list[Doc]:
+        """The documents that say something of the task."""
+        labels = self.pipe(task).labels
+        return [doc for doc in docs if is_labelled(task, doc, labels)]
+
     def examples(self, task: Task, docs: Iterable[Doc]) -> list[Example]:
         """What the documents teach the pipe of the task; those that say nothing of it are left out."""
         pipe = self.pipe(task)
         negatives = not isinstance(pipe, KarenTextCategorizer)
         return [
             example_for(self.nlp, task, doc, pipe.labels, negatives=negatives)
-            for doc in docs
-            if is_labelled(task, doc, pipe.labels)
+            for doc in self.labelled(task, docs)
         ]
 
     def save(self, folder: Path) -> None:

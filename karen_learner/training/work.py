@@ -11,11 +11,12 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import fix_random_seed
 
+from karen_learner.components.example_weights import set_weight
 from karen_learner.components.own_labels import OwnLabels
 from karen_learner.errors import TrainingError
 from karen_learner.records import TASKS, Task
 from karen_learner.settings import TrainingSettings
-from karen_learner.training.corpora import CorruptExample, convert, read_lines
+from karen_learner.training.corpora import CorruptExample, convert, read_docs, read_lines, write_docs
 from karen_learner.training.jobs import (
     CalibrationSummary,
     CrossValidateJob,
@@ -32,6 +33,7 @@ from karen_learner.training.jobs import (
     TrainReport,
 )
 from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.rehearsal import rehearse
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
 from karen_learner.training.warm import Warm
 
@@ -56,15 +58,20 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
     fix_random_seed(job.settings.seed)  # initial weights and dropout: the same data, the same model
     pipeline = warm.take(job.pipeline)
     skipped: list[str] = []
-    docs = convert(pipeline.nlp, job.corpus / "train.jsonl", skipped=skipped)
+    new = list(read_docs(pipeline.nlp, job.corpus / "train.jsonl", skipped=skipped).values())
+    pool = read_docs(pipeline.nlp, job.corpus / "replay.jsonl", skipped=skipped)
     dev = convert(pipeline.nlp, job.corpus / "dev.jsonl", skipped=skipped)
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
-    pipeline.prepare(job.labels, docs)
+    pipeline.prepare(job.labels, [*new, *pool.values()])
     if not pipeline.trainable_tasks:
         raise TrainingError(
             "there is nothing to train: no task has labels enough (two intents, two sentiments, or an "
             "entity label) among the examples"
         )
+    again = _rehearsed(pipeline, list(pool.values()), job)
+    chosen = {doc for docs in again.values() for doc, _ in docs}
+    replayed = {line: doc for line, doc in pool.items() if doc in chosen}
+    write_docs(job.corpus / "train.spacy", [*new, *replayed.values()])
     reports = {
         task: report
         for task in pipeline.trainable_tasks
@@ -72,7 +79,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
             report := _train_task(
                 pipeline,
                 task,
-                docs,
+                _examples(pipeline, task, new, again[task]),
                 dev,
                 job.settings,
                 on_pass,
@@ -86,15 +93,37 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
     return TrainReport(
         tasks=pipeline.tasks,
         by_task=reports,
+        replayed=tuple(replayed),
         skipped=len(skipped),
         skipped_reasons=tuple(skipped[:REASONS_TOLD]),
     )
 
 
+def _rehearsed(
+    pipeline: TrainablePipeline, pool: Sequence[Doc], job: TrainJob
+) -> dict[Task, list[tuple[Doc, float]]]:
+    """What each pipe trains on again, by task; chosen before the first of them has learned anything."""
+    rng = random.Random(job.settings.seed)  # noqa: S311 - a seeded draw, no secret
+    return {
+        task: rehearse(pipeline.pipe(task), pipeline.labelled(task, pool), budget=job.replay, rng=rng)
+        for task in pipeline.trainable_tasks
+    }
+
+
+def _examples(
+    pipeline: TrainablePipeline, task: Task, new: Sequence[Doc], again: Sequence[tuple[Doc, float]]
+) -> list[Example]:
+    """Everything that the pipe of a task trains on; what is trained on again by what it counts."""
+    replayed = pipeline.examples(task, [doc for doc, _ in again])
+    for example, (_, weight) in zip(replayed, again, strict=True):
+        set_weight(example.reference, weight)
+    return [*pipeline.examples(task, new), *replayed]
+
+
 def _train_task(
     pipeline: TrainablePipeline,
     task: Task,
-    docs: Sequence[Doc],
+    examples: Sequence[Example],
     dev: Sequence[Doc],
     settings: TrainingSettings,
     on_pass: OnPass,
@@ -102,7 +131,6 @@ def _train_task(
     *,
     plan: Plan,
 ) -> TaskReport | None:
-    examples = pipeline.examples(task, docs)
     if not examples:
         return None
     held = pipeline.examples(task, dev)
@@ -214,6 +242,7 @@ def _score_task(
     settings: TrainingSettings,
 ) -> float | None:
     plan = plan_of(settings, mode="full", continues=False)
-    _train_task(pipeline, task, train_docs, (), settings, lambda _: None, [], plan=plan)
+    examples = pipeline.examples(task, train_docs)
+    _train_task(pipeline, task, examples, (), settings, lambda _: None, [], plan=plan)
     held = pipeline.examples(task, held_docs)
     return score_pipe(task, pipeline.pipe(task), held) if held else None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from karen_learner.curation import Curator
+from karen_learner.curation.curator import REPLAY_POOL
 from karen_learner.errors import FencedOut
 from karen_learner.memory import MemoryStore, Promotion
 from karen_learner.records import (
@@ -272,7 +273,7 @@ class TestSelect:
     async def test_incremental_takes_pending_and_replays_learned(
         self, store: MemoryStore, settings: Settings
     ) -> None:
-        settings.learning.update({"replay_examples": 4, "max_training_examples": 3})
+        settings.learning.update({"replay_examples": 2, "max_training_examples": 3})
         curator = Curator(store, settings)
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
         await promote(store, (await curator.select(TENANT, mode="full")).new)
@@ -282,7 +283,10 @@ class TestSelect:
         selection = await curator.select(TENANT, mode="incremental", rng=random.Random(0))
         assert len(selection.new) == 3
         assert {example.state for example in selection.new} == {"pending"}
-        assert len(selection.replay) == 4
+        learned = sum((await store.strata(TENANT, state="learned", split="train")).values())
+        assert len(selection.replay) == 2 * REPLAY_POOL < learned
+        assert selection.stands_for is not None
+        assert sum(selection.stands_for) == pytest.approx(learned)
         assert {(example.state, example.split) for example in selection.replay} == {("learned", "train")}
 
     async def test_full_takes_everything_for_training(self, store: MemoryStore, curator: Curator) -> None:

@@ -31,9 +31,19 @@ async def history(store: MemoryStore) -> MemoryStore:
 async def test_replay_is_balanced_over_labels(history: MemoryStore) -> None:
     sampled = await sample_replay(history, TENANT, limit=30, rng=random.Random(0))
 
-    assert Counter(example.intent for example in sampled) == {"billing": 14, "refund": 14, "cancel": 2}
-    assert len({example.example_id for example in sampled}) == 30
-    assert {(example.state, example.split) for example in sampled} == {("learned", "train")}
+    examples = [drawn.example for drawn in sampled]
+    assert Counter(example.intent for example in examples) == {"billing": 14, "refund": 14, "cancel": 2}
+    assert len({example.example_id for example in examples}) == 30
+    assert {(example.state, example.split) for example in examples} == {("learned", "train")}
+
+
+async def test_what_is_drawn_stands_for_all_that_was_learned(history: MemoryStore) -> None:
+    sampled = await sample_replay(history, TENANT, limit=30, rng=random.Random(0))
+
+    stands_for: Counter[str | None] = Counter()
+    for drawn in sampled:
+        stands_for[drawn.example.intent] += drawn.stands_for
+    assert stands_for == pytest.approx({"billing": 60, "refund": 20, "cancel": 2})
 
 
 async def test_with_room_for_all_everything_is_replayed(history: MemoryStore) -> None:
@@ -51,8 +61,8 @@ async def test_the_sample_is_that_of_its_generator(history: MemoryStore) -> None
 async def test_with_fewer_places_than_labels_chance_decides(history: MemoryStore) -> None:
     drawn = Counter()
     for seed in range(20):
-        (example,) = await sample_replay(history, TENANT, limit=1, rng=random.Random(seed))
-        drawn[example.intent] += 1
+        (one,) = await sample_replay(history, TENANT, limit=1, rng=random.Random(seed))
+        drawn[one.example.intent] += 1
 
     assert set(drawn) == {"billing", "refund", "cancel"}
 

@@ -61,7 +61,7 @@ def test_lines_that_are_none_are_told_with_their_number(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(b'{"text": "fine"}\nnot json\n{"text": "x", "unknown": 1}\n\xff\xfe\n')
     kinds = [type(item).__name__ for item in read_lines(path)]
-    assert kinds == ["LabelledText", "CorruptExample", "CorruptExample", "CorruptExample"]
+    assert kinds == ["CorpusLine", "CorruptExample", "CorruptExample", "CorruptExample"]
     skipped: list[str] = []
     assert len(convert(spacy.blank("en"), path, skipped=skipped)) == 1
     assert skipped[0].startswith("train.jsonl line 2")
