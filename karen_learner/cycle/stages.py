@@ -37,6 +37,7 @@ from karen_learner.training import (
     PipelineSpec,
     PredictionRow,
     PredictJob,
+    RightRow,
     TrainingWorker,
     TrainJob,
     TrainReport,
@@ -147,7 +148,12 @@ class Stages:
         if course.champion is not None:
             specs.append(await self._spec(course.champion, base))
         predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
-        scored = await asyncio.gather(*(self._score(holdout, rows) for rows in predicted.rows))
+        scored = await asyncio.gather(
+            *(
+                self._score(holdout, rows, right)
+                for rows, right in zip(predicted.rows, predicted.right, strict=True)
+            )
+        )
         candidate, champion = scored[0], scored[1] if len(scored) > 1 else None
         course.verdict = await rooms.validator.judge(
             candidate, champion, taught=taught_tasks(course.selection)
@@ -156,8 +162,10 @@ class Stages:
         course.validation = await self._with_estimates(course, candidate.result)
         return candidate
 
-    async def _score(self, holdout: Sequence[Example], rows: Sequence[PredictionRow]) -> ScoredHoldout:
-        predictions = [Prediction.from_row(row) for row in rows]
+    async def _score(
+        self, holdout: Sequence[Example], rows: Sequence[PredictionRow], right: Sequence[RightRow]
+    ) -> ScoredHoldout:
+        predictions = [Prediction.from_row(*both) for both in zip(rows, right, strict=True)]
         return await self._rooms.validator.score(holdout, predictions)
 
     async def _with_estimates(self, course: Course, result: ValidationResult) -> ValidationResult:

@@ -8,6 +8,7 @@ from karen_learner.training.jobs import (
     PipelineSpec,
     PredictionRow,
     PredictJob,
+    RightRow,
     TrainJob,
     TrainReport,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "PipelineSpec",
     "PredictJob",
     "PredictionRow",
+    "RightRow",
     "TrainJob",
     "TrainReport",
     "TrainingWorker",

@@ -18,6 +18,8 @@ from karen_learner.settings import TrainingSettings
 LabelSchema = Mapping[Task, tuple[str, ...]]
 PredictionRow = tuple[str | None, str | None, tuple[tuple[int, int, str], ...] | None]
 """Intent, sentiment, entities; None where the model has no pipe for the task."""
+RightRow = tuple[float | None, float | None]
+"""The probability given to the right intent and to the right sentiment; None where either is not known."""
 
 
 class PipelineSpec(Record):
@@ -128,9 +130,10 @@ class TrainReport(Record):
 
 
 class PredictReport(Record):
-    """One list of rows for each model, in the order of the holdout's lines."""
+    """One list of rows for each model, in the order of the holdout's lines; `right` goes with `rows`."""
 
     rows: tuple[tuple[PredictionRow, ...], ...]
+    right: tuple[tuple[RightRow, ...], ...]
 
 
 class CrossValidateReport(Record):

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from karen_learner.components.own_weights import prepare_to_learn
 from karen_learner.records import Task
-from karen_learner.training.jobs import PipelineSpec, PredictionRow
+from karen_learner.training.jobs import PipelineSpec, PredictionRow, RightRow
 from karen_learner.training.pipelines import TrainablePipeline
 
 Identity = tuple[int, int, int]
+Predicted = list[tuple[PredictionRow, RightRow]]
 PREDICTIONS_KEPT = 4
 MOST_WORDS = 100_000
 
@@ -39,7 +40,7 @@ class Warm:
 
     def __init__(self) -> None:
         self._pipeline: tuple[Identity, TrainablePipeline] | None = None
-        self._predictions: OrderedDict[tuple[Identity, str], tuple[PredictionRow, ...]] = OrderedDict()
+        self._predictions: OrderedDict[tuple[Identity, str], Predicted] = OrderedDict()
 
     def take(self, spec: PipelineSpec) -> TrainablePipeline:
         """The pipeline of `spec`, to be changed at will: it is no longer kept. Raises ModelError."""
@@ -67,16 +68,16 @@ class Warm:
         same = identity == identity_of(Path(spec.path)) and dict(spec.tasks) == pipeline.tasks
         return pipeline if same else None
 
-    def recall(self, spec: PipelineSpec, holdout: Path) -> tuple[PredictionRow, ...] | None:
+    def recall(self, spec: PipelineSpec, holdout: Path) -> Predicted | None:
         """What the pipeline predicted of the same holdout before."""
         key = _prediction_key(spec, holdout)
         return None if key is None else self._predictions.get(key)
 
-    def remember(self, spec: PipelineSpec, holdout: Path, rows: tuple[PredictionRow, ...]) -> None:
+    def remember(self, spec: PipelineSpec, holdout: Path, predicted: Predicted) -> None:
         """Keep predictions; the oldest give way."""
         key = _prediction_key(spec, holdout)
         if key is not None:
-            self._predictions[key] = rows
+            self._predictions[key] = predicted
             while len(self._predictions) > PREDICTIONS_KEPT:
                 self._predictions.popitem(last=False)
 

@@ -14,7 +14,7 @@ from thinc.api import fix_random_seed
 from karen_learner.components.example_weights import set_weight
 from karen_learner.components.own_labels import OwnLabels
 from karen_learner.errors import TrainingError
-from karen_learner.records import TASKS, Task
+from karen_learner.records import TASKS, LabelledText, Task
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.corpora import CorruptExample, convert, read_docs, read_lines, write_docs
 from karen_learner.training.jobs import (
@@ -28,6 +28,7 @@ from karen_learner.training.jobs import (
     PredictJob,
     PredictReport,
     Report,
+    RightRow,
     TaskReport,
     TrainJob,
     TrainReport,
@@ -35,7 +36,7 @@ from karen_learner.training.jobs import (
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.rehearsal import rehearse
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
-from karen_learner.training.warm import Warm
+from karen_learner.training.warm import Predicted, Warm
 
 OnPass = Callable[[PassReport], None]
 REASONS_TOLD = 20
@@ -178,10 +179,14 @@ def calibrate(pipe: Any, held: Sequence[Example], *, false_alarm_rate: float) ->
 def predict(job: PredictJob, *, warm: Warm | None = None) -> PredictReport:
     """What each model says of each text of the holdout."""
     warm = warm or Warm()
-    return PredictReport(rows=tuple(_predict_with(spec, job.corpus, warm) for spec in job.models))
+    predicted = [_predict_with(spec, job.corpus, warm) for spec in job.models]
+    return PredictReport(
+        rows=tuple(tuple(row for row, _ in one) for one in predicted),
+        right=tuple(tuple(right for _, right in one) for one in predicted),
+    )
 
 
-def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> tuple[PredictionRow, ...]:
+def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> Predicted:
     holdout = corpus / "holdout.jsonl"
     known = warm.recall(spec, holdout)
     if known is not None:
@@ -189,10 +194,13 @@ def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> tuple[Predict
     pipeline = TrainablePipeline.open(spec)
     if not holdout.with_suffix(".spacy").exists():
         convert(pipeline.nlp, holdout, skipped=[])  # so that spacy evaluate can read it
-    texts = [line.text for line in read_lines(holdout) if not isinstance(line, CorruptExample)]
-    rows = tuple(_row(pipeline, doc) for doc in pipeline.nlp.pipe(texts, batch_size=256))
-    warm.remember(spec, holdout, rows)
-    return rows
+    lines = [line for line in read_lines(holdout) if not isinstance(line, CorruptExample)]
+    docs = pipeline.nlp.pipe((line.text for line in lines), batch_size=256)
+    predicted = [
+        (_row(pipeline, doc), _right(pipeline, doc, line)) for doc, line in zip(docs, lines, strict=True)
+    ]
+    warm.remember(spec, holdout, predicted)
+    return predicted
 
 
 def _row(pipeline: TrainablePipeline, doc: Doc) -> PredictionRow:
@@ -200,6 +208,16 @@ def _row(pipeline: TrainablePipeline, doc: Doc) -> PredictionRow:
     if "entities" in pipeline.tasks:
         entities = tuple((span.start_char, span.end_char, span.label_) for span in doc.ents)
     return _best(pipeline, "intent", doc), _best(pipeline, "sentiment", doc), entities
+
+
+def _right(pipeline: TrainablePipeline, doc: Doc, gold: LabelledText) -> RightRow:
+    """What the model gives the right labels; 0 for one that it has never heard of."""
+    asked: tuple[tuple[Task, str | None], ...] = (("intent", gold.intent), ("sentiment", gold.sentiment))
+    intent, sentiment = (
+        None if label is None or task not in pipeline.tasks else doc.cats.get(label, 0.0)
+        for task, label in asked
+    )
+    return intent, sentiment
 
 
 def _best(pipeline: TrainablePipeline, task: Task, doc: Doc) -> str | None:

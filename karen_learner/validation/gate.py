@@ -4,7 +4,9 @@ A candidate is accepted when
 
 1. no task is worse than the champion's beyond a margin: `margin_standard_errors` times the standard
    error of the paired difference, text by text, and never outside `min_margin` .. `max_margin`;
-2. at least one task is better of which the new examples say something;
+2. at least one task is better of which the new examples say something: its score is higher, or the model
+   gives the right labels more weight (a higher mean log-likelihood). A score moves by whole texts, and on a
+   small holdout most improvements are less than that;
 3. the thresholds hold. By `ratchet`, a threshold that the champion meets must be met; one that it does
    not meet yet must be met or come no further off than the margin. By `strict`, all must be met.
 
@@ -24,7 +26,7 @@ import numpy as np
 from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS, GateCheck, Task, Verdict
 from karen_learner.settings import GateSettings, ThresholdSettings
-from karen_learner.validation.outcomes import Matrix
+from karen_learner.validation.outcomes import Matrix, TaskOutcome
 from karen_learner.validation.scoring import SCORE_NAMES, ScoredHoldout
 
 FIRST_MODEL = "first model: deployed with its scores told, not gated"
@@ -45,6 +47,7 @@ class Comparison:
     after: float
     texts: int
     margin: float
+    is_surer: bool = False
 
     @property
     def is_worse(self) -> bool:
@@ -56,7 +59,7 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        return self.after > self.before + ROUNDING
+        return self.after > self.before + ROUNDING or (self.is_surer and not self.is_worse)
 
     @property
     def told(self) -> str:
@@ -120,7 +123,16 @@ def compare_task(
 ) -> Comparison:
     after, before = candidate.outcomes[task], champion.outcomes[task]
     error = _standard_error(after.influence() - before.influence())
-    return Comparison(task, before.score, after.score, after.texts, _margin(error, gate))
+    return Comparison(
+        task, before.score, after.score, after.texts, _margin(error, gate), _is_surer(after, before)
+    )
+
+
+def _is_surer(after: TaskOutcome, before: TaskOutcome) -> bool:
+    """Whether the candidate gives the right labels more weight."""
+    if after.log_likelihoods is None or before.log_likelihoods is None:
+        return False
+    return bool((after.log_likelihoods - before.log_likelihoods).mean() > ROUNDING)
 
 
 def compare_overall(candidate: ScoredHoldout, champion: ScoredHoldout, gate: GateSettings) -> Comparison:

@@ -14,6 +14,9 @@ from karen_learner.validation.predictions import Prediction, Triple
 
 Matrix = NDArray[np.float64]
 
+LEAST_PROBABILITY = 0.001
+"""What is less counts as this, so that no single text decides by how sure a model is of the wrong label."""
+
 
 @dataclass(frozen=True)
 class TaskOutcome:
@@ -21,11 +24,14 @@ class TaskOutcome:
 
     `rows` (texts,) are their places in the holdout. `values` is (texts,) of 0 and 1 for intent and
     sentiment; for entities (texts, 3) with the counts of true positives, false positives and misses.
+    `log_likelihoods` (texts,): the logarithm of what the model gave to the right label, if it told that of
+    every text.
     """
 
     task: Task
     rows: NDArray[np.int64]
     values: Matrix
+    log_likelihoods: Matrix | None = None
 
     @property
     def texts(self) -> int:
@@ -85,20 +91,31 @@ def category_outcome(
 ) -> tuple[TaskOutcome, Mapping[str, Tally]]:
     """The outcome of intent or sentiment, and the cases of each label that is gold or was predicted."""
     tallies: dict[str, Tally] = {}
-    rows, right = [], []
+    rows, right, given = [], [], []
     for row, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
         gold, said = getattr(example, task), getattr(prediction, task)
         if gold is None:
             continue
         rows.append(row)
         right.append(gold == said)
+        given.append(prediction.right.get(task))
         if gold == said:
             tallies.setdefault(gold, Tally()).hits += 1
             continue
         tallies.setdefault(gold, Tally()).missed += 1
         if said is not None:
             tallies.setdefault(said, Tally()).spurious += 1
-    return TaskOutcome(task, np.array(rows, dtype=np.int64), np.array(right, dtype=np.float64)), tallies
+    outcome = TaskOutcome(
+        task, np.array(rows, dtype=np.int64), np.array(right, dtype=np.float64), _logarithms(given)
+    )
+    return outcome, tallies
+
+
+def _logarithms(probabilities: Sequence[float | None]) -> Matrix | None:
+    known = [value for value in probabilities if value is not None]
+    if len(known) < len(probabilities):
+        return None
+    return np.log(np.clip(np.array(known, dtype=np.float64), LEAST_PROBABILITY, 1.0))
 
 
 def entity_outcome(

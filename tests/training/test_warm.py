@@ -73,7 +73,9 @@ def test_predictions_are_remembered_for_the_same_holdout_only(tmp_path: Path) ->
     model = PipelineSpec(path=str(tmp_path / "v1"), tasks=report.tasks, template=SHIPPED)
     asked = PredictJob(models=(model,), corpus=folder)
     rows = predict(asked, warm=warm).rows
-    assert warm.recall(model, folder / "holdout.jsonl") == rows[0]
+    recalled = warm.recall(model, folder / "holdout.jsonl")
+    assert recalled is not None
+    assert [row for row, _ in recalled] == list(rows[0])
     assert predict(asked, warm=warm).rows == rows == predict(asked).rows
     with (folder / "holdout.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"text": "hello", "intent": "greet"}\n')

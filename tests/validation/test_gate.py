@@ -244,3 +244,38 @@ def test_the_overall_margin_takes_a_text_with_all_its_tasks(settings: Settings, 
     ]
     comparison = compare_overall(scored(texts, sides[0]), scored(texts, sides[1]), settings.gate)
     assert comparison.margin == pytest.approx(stats.sem(by_text), abs=1e-12)
+
+
+def weighing(right: int, probability: float) -> list[Prediction]:
+    """As `intents`, from a model that gives every right label this probability."""
+    return [Prediction(one.intent, right={"intent": probability}) for one in intents(right)]
+
+
+def test_a_candidate_that_gives_the_right_labels_more_weight_is_better(
+    judged: Callable[..., Verdict],
+) -> None:
+    verdict = judged(weighing(270, 0.7), weighing(270, 0.6))
+
+    assert (verdict.accepted, verdict.improved) == (True, ("intent",))
+    assert not judged(weighing(270, 0.6), weighing(270, 0.7)).accepted
+    assert not judged(weighing(270, 0.6), weighing(270, 0.6)).accepted
+
+
+def test_more_weight_does_not_outweigh_a_loss_beyond_the_margin(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(weighing(250, 0.9), weighing(280, 0.5))
+
+    assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, True, ())
+
+
+def test_one_text_does_not_decide_by_how_sure_a_model_is_of_the_wrong(judged: Callable[..., Verdict]) -> None:
+    unsure, hopeless = weighing(270, 0.6), weighing(270, 0.6)
+    hopeless[299] = Prediction("refund", right={"intent": 1e-30})
+    surer = [Prediction(one.intent, right={"intent": 0.62}) for one in hopeless[:299]] + [hopeless[299]]
+
+    assert judged(surer, unsure).accepted
+
+
+def test_without_every_probability_the_score_alone_decides(judged: Callable[..., Verdict]) -> None:
+    partly = [Prediction("billing"), *weighing(270, 0.9)[1:]]
+
+    assert not judged(partly, weighing(270, 0.5)).accepted
