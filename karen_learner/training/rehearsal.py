@@ -6,6 +6,8 @@ of `p` counts `1 / p`, and what the pool was drawn from counts too, so that on a
 everything that was learned before, at the cost of a part:
 
     Zhao, Zhang: Stochastic Optimization with Importance Sampling, ICML 2015.
+
+Of a very long history they count less than that: see LARGEST_MEAN.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ BY_LOSS = 0.5
 """The share of the places that goes by loss. Evenly drawn examples keep what is well known well known."""
 SMALLEST_LOSS = 1e-9
 """What is known well can still be drawn."""
+LARGEST_MEAN = 10.0
+"""What the drawn ones count on average, at most. If they counted ever more as the history grows, a new label
+would learn ever less from its few examples, and what is known would not be known better."""
 
 
 def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random) -> list[tuple[Doc, float]]:
@@ -40,9 +45,10 @@ def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random)
     spaCy's own for instance, draws evenly over labels.
     """
     if len(pool) <= budget:
-        return [(doc, weight_of(doc)) for doc in pool]
+        return _bounded([(doc, weight_of(doc)) for doc in pool])
     chances = _chances(pipe, pool, budget)
-    return [(pool[at], weight_of(pool[at]) / float(chances[at])) for at in drawn_by(chances, rng)]
+    drawn = drawn_by(chances, rng)
+    return _bounded([(pool[at], weight_of(pool[at]) / float(chances[at])) for at in drawn])
 
 
 def training_examples(
@@ -79,6 +85,13 @@ def drawn_by(chances: Floats, rng: random.Random) -> list[int]:
     order = np.array(rng.sample(range(len(chances)), len(chances)), dtype=np.int64)
     reached = np.floor(np.cumsum(chances[order]) + rng.random())
     return sorted(order[np.diff(reached, prepend=0.0) > 0].tolist())
+
+
+def _bounded(drawn: list[tuple[Doc, float]]) -> list[tuple[Doc, float]]:
+    """The same in proportion, LARGEST_MEAN on average if it was more."""
+    total = sum(weight for _, weight in drawn)
+    scale = min(1.0, LARGEST_MEAN * len(drawn) / total) if drawn else 1.0
+    return [(doc, weight * scale) for doc, weight in drawn]
 
 
 def _chances(pipe: Any, pool: Sequence[Doc], budget: int) -> Floats:

@@ -18,7 +18,13 @@ from karen_learner.records import Task
 from karen_learner.settings import shipped_configs
 from karen_learner.training import PipelineSpec
 from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.rehearsal import chances_for, drawn_by, rehearse, training_examples
+from karen_learner.training.rehearsal import (
+    LARGEST_MEAN,
+    chances_for,
+    drawn_by,
+    rehearse,
+    training_examples,
+)
 from tests.components.text_corpora import LABELLED, sparse_pipeline, train
 
 SIZES = st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=40)
@@ -144,6 +150,23 @@ def test_what_the_pipe_gets_wrong_is_drawn_more_often_and_counts_less(trained: L
             weights[id(doc) in ids].append(weight)
     assert drawn[True] / len(wrong) > 2 * drawn[False] / (len(pool) - len(wrong))
     assert np.mean(weights[True]) < np.mean(weights[False]) / 2
+
+
+@pytest.mark.parametrize("budget", [6, 100])
+def test_of_a_very_long_history_each_counts_no_more_than_is_good_for_what_is_new(
+    trained: Language, budget: int
+) -> None:
+    pool, pipe = pool_of(trained), trained.get_pipe("intent")
+    for doc in pool:
+        set_weight(doc, 0.25)
+    little = rehearse(pipe, pool, budget=budget, rng=random.Random(0))
+    for doc in pool:
+        set_weight(doc, 1000.0)
+    much = rehearse(pipe, pool, budget=budget, rng=random.Random(0))
+    assert [doc for doc, _ in much] == [doc for doc, _ in little]
+    weights = np.array([weight for _, weight in much])
+    assert weights.mean() == pytest.approx(LARGEST_MEAN)
+    assert weights == pytest.approx(np.array([weight for _, weight in little]) * weights[0] / little[0][1])
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
