@@ -7,18 +7,23 @@ For intents, each step brings an equal part of the labels (10 steps of 15 for cl
 step brings the texts of one intent, and with them the entity types that only it has. Every step continues
 through the training loop of the package, with `--replay` stored examples of the steps before.
 
+What is trained on again is chosen as the package does it (`package`): out of a pool that is class-balanced
+and several times as large, the pipe draws, half evenly over labels and half by its loss, and each counts for
+those that it was drawn from. `--keep` compares this with other ways of spending the same budget, which leave
+the examples unweighted.
+
 - final: the score on the whole test file after the last step;
 - forgetting: how far each step's labels have fallen from their best, on average (Chaudhry et al., 2018);
 - backward transfer: the last score of each step's labels minus the one right after that step (Lopez-Paz and
   Ranzato, 2017).
 
-Controls: `naive` replays nothing, `joint` learns everything at once. `--keep` compares what is kept for
-replay under the same budget; the package draws class-balanced from all that it has stored (`balanced`).
+Controls: `naive` replays nothing, `joint` learns everything at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import statistics
 import time
@@ -28,17 +33,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import spacy
 from sklearn.feature_extraction.text import TfidfVectorizer
 from spacy.language import Language
+from spacy.tokens import Doc
 
 from karen_learner.curation.balance import water_fill
+from karen_learner.curation.curator import REPLAY_POOL
 from karen_learner.records import LabelledText, Task
 from karen_learner.settings import Settings, load_settings
 from karen_learner.simulation import read_corpus
-from karen_learner.training.corpora import CorruptExample, to_doc
+from karen_learner.training.corpora import CorpusLine, CorruptExample, to_doc
 from karen_learner.training.jobs import PipelineSpec
 from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.rehearsal import rehearse, training_examples
 from karen_learner.training.trainer import PipeTrainer, plan_of
 
 Keep = Callable[["Learner", Sequence[LabelledText], int, random.Random], list[LabelledText]]
@@ -85,18 +92,21 @@ class Learner:
     def _continues(self) -> bool:
         return self._task in self._pipeline.tasks
 
-    def learn(self, new: Sequence[LabelledText], replay: Sequence[LabelledText] = ()) -> None:
-        """Continue with the new examples and those replayed."""
+    def learn(
+        self, new: Sequence[LabelledText], replay: Sequence[LabelledText] = (), *, budget: int = 0
+    ) -> None:
+        """Continue with the new examples and up to `budget` of those to replay, as the worker does."""
         plan = plan_of(self._settings, mode="full", continues=self._continues)
         self._labels.update(dict.fromkeys(label for one in new for label in labels_of(self._task, one)))
-        docs = [doc for one in (*new, *replay) if (doc := self._doc(one)) is not None]
-        self._pipeline.prepare({self._task: tuple(self._labels)}, docs)
-        pipe_name = self._pipeline.tasks[self._task]
+        docs, pool = self._docs(new), self._docs(replay)
+        self._pipeline.prepare({self._task: tuple(self._labels)}, [*docs, *pool])
         begun = time.perf_counter()
+        pipe, known = self._pipeline.pipe(self._task), self._pipeline.labelled(self._task, pool)
+        again = rehearse(pipe, known, budget=budget, rng=self._rng)
         trainer = PipeTrainer(
-            self.nlp, self._task, pipe_name, settings=self._settings, plan=plan, rng=self._rng
+            self.nlp, self._task, pipe.name, settings=self._settings, plan=plan, rng=self._rng
         )
-        for _ in trainer.passes(self._pipeline.examples(self._task, docs), ()):
+        for _ in trainer.passes(training_examples(self._pipeline, self._task, docs, again), ()):
             pass
         self.seconds += time.perf_counter() - begun
 
@@ -121,11 +131,12 @@ class Learner:
             rows.append(doc.cats.get(one.intent or "", 0.0) - others)
         return np.asarray(rows)
 
-    def _doc(self, one: LabelledText) -> spacy.tokens.Doc | None:
-        try:
-            return to_doc(self.nlp, one)
-        except CorruptExample:
-            return None
+    def _docs(self, texts: Sequence[LabelledText]) -> list[Doc]:
+        docs = []
+        for one in texts:
+            with contextlib.suppress(CorruptExample):
+                docs.append(to_doc(self.nlp, one))
+        return docs
 
     def _span_f1(self, texts: Sequence[LabelledText]) -> float:
         hits = found = gold = 0
@@ -142,8 +153,18 @@ def labels_of(task: Task, one: LabelledText) -> list[str]:
     return [one.intent] if one.intent is not None else []
 
 
+def package(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random) -> list[LabelledText]:
+    """A class-balanced pool for the pipe to draw from, each for as many as the pool was drawn from."""
+    pool: list[LabelledText] = []
+    groups = _classes(seen)
+    for name, share in water_fill(_sizes(groups), REPLAY_POOL * budget).items():
+        drawn = rng.sample(groups[name], share)
+        pool += [CorpusLine(**dict(one), stands_for=len(groups[name]) / share) for one in drawn]
+    return pool
+
+
 def balanced(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random) -> list[LabelledText]:
-    """Class-balanced at random, from all that was seen: what the package does."""
+    """Class-balanced at random, from all that was seen."""
     return _by_class(seen, budget, lambda group: rng.sample(group, len(group)))
 
 
@@ -180,6 +201,7 @@ def by_loss(
 
 
 KEEPS: Mapping[str, Keep] = {
+    "package": package,
     "balanced": balanced,
     "reservoir": reservoir,
     "herding": herding,
@@ -193,11 +215,20 @@ def _by_class(
     budget: int,
     ranked: Callable[[list[LabelledText]], Sequence[LabelledText]],
 ) -> list[LabelledText]:
+    groups = _classes(seen)
+    shares = water_fill(_sizes(groups), budget)
+    return [one for name, group in groups.items() for one in ranked(group)[: shares[name]]]
+
+
+def _classes(seen: Sequence[LabelledText]) -> dict[str, list[LabelledText]]:
     groups: dict[str, list[LabelledText]] = defaultdict(list)
     for one in seen:
         groups[one.intent or "none"].append(one)
-    shares = water_fill({name: len(group) for name, group in groups.items()}, budget)
-    return [one for name, group in groups.items() for one in ranked(group)[: shares[name]]]
+    return groups
+
+
+def _sizes(groups: Mapping[str, list[LabelledText]]) -> dict[str, int]:
+    return {name: len(group) for name, group in groups.items()}
 
 
 def _herded(vectorizer: TfidfVectorizer, group: list[LabelledText], budget: int) -> list[LabelledText]:
@@ -234,7 +265,7 @@ def run(
     learner, seen, matrix = make(), [], []
     for part in parts:
         replay = keep(learner, seen, budget, rng) if keep is not None and seen else []
-        learner.learn(part, replay)
+        learner.learn(part, replay, budget=budget)
         seen += part
         matrix.append([learner.score(test) for test in tests])
     return Outcome(matrix, learner.score([one for test in tests for one in test]), learner.seconds)
@@ -261,7 +292,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--replay", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--keep", nargs="+", choices=[*KEEPS, "all"], default=["balanced"])
+    parser.add_argument("--keep", nargs="+", choices=[*KEEPS, "all"], default=["package"])
     parser.add_argument("--judge", help="another file of the folder to judge by, e.g. val.jsonl")
     parser.add_argument("--pipeline", type=Path, default=ROOT / "configs" / "pipeline.cfg")
     options = parser.parse_args()

@@ -18,6 +18,7 @@ import pytest
 import spacy
 from spacy.tokens import DocBin
 
+from karen_learner.curation.curator import REPLAY_POOL
 from karen_learner.errors import FencedOut, InvalidInput, UnknownTenant
 from karen_learner.events import (
     CycleFinished,
@@ -28,7 +29,7 @@ from karen_learner.events import (
 )
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest
-from karen_learner.models.versions import verify
+from karen_learner.models.versions import read_manifest, verify
 from karen_learner.records import ModelVersion
 
 ACME = "acme"
@@ -219,6 +220,24 @@ async def test_the_corpora_of_a_cycle_can_be_read(acme: AutonomousLearner, tmp_p
     assert not any(doc.user_data for doc in docs["train"])
 
 
+async def test_what_was_trained_on_again_is_told_and_not_what_it_was_chosen_from(
+    make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    async with make_learner(learning__replay_examples=8, training__continuing_n_iter=30) as learner:
+        learned = sum((await learner.store.strata(ACME, state="learned", split="train")).values())
+        await teach_songs(learner, tmp_path)
+        plan = await learner.plan_learning_cycle(ACME)
+        assert plan.replay_examples == 8 * REPLAY_POOL < learned
+        result = await learner.trigger_learning_cycle(ACME)
+        assert result.status == "deployed", result.error_message
+        assert 8 <= result.replay_examples <= 2 * 8 < plan.replay_examples  # intent and sentiment
+        version = await champion_of(learner)
+        ids = [one async for one in learner.store.lineage(ACME, version.version)]
+        assert len(ids) == result.training_examples + result.replay_examples
+        counts = read_manifest(version.path).counts
+        assert (counts["new"], counts["replay"]) == (result.training_examples, result.replay_examples)
+
+
 async def test_harm_is_rejected_and_the_second_time_quarantined(make_learner: MakeLearner) -> None:
     async with make_learner(learning__replay_examples=0, training__learn_rate=0.1) as learner:
         before = await champion_of(learner)
@@ -346,6 +365,7 @@ async def test_a_killed_worker_fails_the_cycle_and_harms_nothing(
     assert failed.status == "failed"
     assert failed.error_message is not None
     assert "worker ended with code -9" in failed.error_message
+    assert failed.replay_examples == 0  # of nothing can be said that it was trained on again
     assert await champion_of(acme) == before
     assert verify(before.path, digest=before.digest)
     assert rubbish(acme) == []

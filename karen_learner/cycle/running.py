@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import perf_counter
 
+from karen_learner.curation.curator import REPLAY_POOL
 from karen_learner.cycle.course import CANCELLED, PROCESS_ENDED, Course, busy, cut_off, new_cycle_id
 from karen_learner.cycle.leasing import kept, leased
 from karen_learner.cycle.policy import (
@@ -177,7 +178,9 @@ class LearningCycle:
             training_examples=min(
                 available, limits.max_full_examples if full else limits.max_training_examples
             ),
-            replay_examples=min(learned, limits.max_full_examples if full else limits.replay_examples),
+            replay_examples=min(
+                learned, limits.max_full_examples if full else REPLAY_POOL * limits.replay_examples
+            ),
             holdout_examples=counts.holdout,
         )
 

@@ -24,7 +24,7 @@ PAGE = 500
 class CorpusLine(LabelledText):
     """An example on its way to the worker. `stands_for`: how many it was drawn to stand for."""
 
-    stands_for: float = Field(default=1.0, gt=0.0)
+    stands_for: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
 
 
 def to_line(example: LabelledText, stands_for: float = 1.0) -> str:
@@ -116,11 +116,11 @@ def read_lines(path: Path) -> Iterator[CorpusLine | CorruptExample]:
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
+        for line in file:
             try:
                 yield CorpusLine.model_validate_json(line)
             except ValidationError as error:
-                yield CorruptExample(f"{path.name} line {number}: {error.errors()[0]['msg']}")
+                yield CorruptExample(error.errors()[0]["msg"])
 
 
 def convert(nlp: Language, path: Path, *, skipped: list[str]) -> list[Doc]:

@@ -14,6 +14,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config
 
+from karen_learner.components.example_weights import set_weight, weight_of
 from karen_learner.components.new_labels import make_new_labels_learnable
 from karen_learner.components.textcat import KarenTextCategorizer
 from karen_learner.errors import ModelError, PipelineUnsuitable
@@ -143,12 +144,13 @@ def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
 def example_for(
     nlp: Language, task: Task, doc: Doc, labels: Iterable[str], *, negatives: bool = True
 ) -> Example:
-    """An example that carries the annotation of one task and nothing of the others.
+    """An example that carries the annotation of one task and nothing of the others, and what it counts.
 
     Stock text categorizers need every other label as a negative. Ours does not, and writing 150 of them
     would take as long as learning the example.
     """
     reference = Doc(nlp.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
+    set_weight(reference, weight_of(doc))
     if task == "entities":
         reference.set_ents(list(doc.ents), default="outside")
     else:

@@ -6,6 +6,8 @@ of `p` counts `1 / p`, and what the pool was drawn from counts too, so that on a
 everything that was learned before, at the cost of a part:
 
     Zhao, Zhang: Stochastic Optimization with Importance Sampling, ICML 2015.
+
+Of a very long history they count less than that: see LARGEST_MEAN.
 """
 
 from __future__ import annotations
@@ -18,15 +20,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
+from spacy.training import Example
 
-from karen_learner.components.example_weights import weight_of
+from karen_learner.components.example_weights import set_weight, weight_of
 from karen_learner.components.own_labels import OwnLabels
+from karen_learner.records import Task
+from karen_learner.training.pipelines import TrainablePipeline
 
 Floats = NDArray[np.float64]
 
 BY_LOSS = 0.5
 """The share of the places that goes by loss. Evenly drawn examples keep what is well known well known."""
 SMALLEST_LOSS = 1e-9
+"""What is known well can still be drawn."""
+LARGEST_MEAN = 10.0
+"""What the drawn ones count on average, at most. If they counted ever more as the history grows, a new label
+would learn ever less from its few examples, and what is known would not be known better."""
 
 
 def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random) -> list[tuple[Doc, float]]:
@@ -36,18 +45,29 @@ def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random)
     spaCy's own for instance, draws evenly over labels.
     """
     if len(pool) <= budget:
-        return [(doc, weight_of(doc)) for doc in pool]
-    losses = pipe.losses_of(pool) if isinstance(pipe, OwnLabels) else None
-    if losses is None:
-        chances = chances_for(_rarity(pipe, pool), budget)
-    else:
-        by_loss = chances_for(np.maximum(losses, SMALLEST_LOSS), BY_LOSS * budget)
-        chances = np.minimum(1.0, by_loss + chances_for(_rarity(pipe, pool), (1.0 - BY_LOSS) * budget))
-    return [(pool[at], weight_of(pool[at]) / chances[at]) for at in drawn_by(chances, rng)]
+        return _bounded([(doc, weight_of(doc)) for doc in pool])
+    chances = _chances(pipe, pool, budget)
+    drawn = drawn_by(chances, rng)
+    return _bounded([(pool[at], weight_of(pool[at]) / float(chances[at])) for at in drawn])
+
+
+def training_examples(
+    pipeline: TrainablePipeline, task: Task, new: Sequence[Doc], again: Sequence[tuple[Doc, float]]
+) -> list[Example]:
+    """Everything that the pipe of a task trains on; what is trained on `again` by what it counts."""
+    replayed = pipeline.examples(task, [doc for doc, _ in again])
+    for example, (_, weight) in zip(replayed, again, strict=True):
+        set_weight(example.reference, weight)
+    return [*pipeline.examples(task, new), *replayed]
 
 
 def chances_for(sizes: Floats, places: float) -> Floats:
-    """Chances in proportion to `sizes` (all above 0), none above 1, that add up to `places`."""
+    """Chances in proportion to `sizes` (all above 0), none above 1, that add up to `places`.
+
+    All are 1 if there are as many places as sizes, or more; all are 0 if there is no place.
+    """
+    if places <= 0.0:
+        return np.zeros(len(sizes))
     chances = np.ones(len(sizes))
     free = np.ones(len(sizes), dtype=bool)
     while free.any():
@@ -62,9 +82,27 @@ def chances_for(sizes: Floats, places: float) -> Floats:
 
 def drawn_by(chances: Floats, rng: random.Random) -> list[int]:
     """Positions, each drawn by its chance; their number is the sum of the chances to within one."""
-    order = np.array(rng.sample(range(len(chances)), len(chances)))
+    order = np.array(rng.sample(range(len(chances)), len(chances)), dtype=np.int64)
     reached = np.floor(np.cumsum(chances[order]) + rng.random())
     return sorted(order[np.diff(reached, prepend=0.0) > 0].tolist())
+
+
+def _bounded(drawn: list[tuple[Doc, float]]) -> list[tuple[Doc, float]]:
+    """The same in proportion, LARGEST_MEAN on average if it was more."""
+    total = sum(weight for _, weight in drawn)
+    scale = min(1.0, LARGEST_MEAN * len(drawn) / total) if drawn else 1.0
+    return [(doc, weight * scale) for doc, weight in drawn]
+
+
+def _chances(pipe: Any, pool: Sequence[Doc], budget: int) -> Floats:
+    """Of each document of the pool the chance to be drawn."""
+    losses = pipe.losses_of(pool) if isinstance(pipe, OwnLabels) else None
+    if losses is None:
+        return chances_for(_rarity(pipe, pool), budget)
+    sizes = np.maximum(np.nan_to_num(losses).astype(np.float64), SMALLEST_LOSS)
+    by_loss = chances_for(sizes, BY_LOSS * budget)
+    evenly = chances_for(_rarity(pipe, pool), (1.0 - BY_LOSS) * budget)
+    return chances_for(by_loss + evenly, budget)
 
 
 def _rarity(pipe: Any, pool: Sequence[Doc]) -> Floats:

@@ -11,7 +11,6 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import fix_random_seed
 
-from karen_learner.components.example_weights import set_weight
 from karen_learner.components.own_labels import OwnLabels
 from karen_learner.errors import TrainingError
 from karen_learner.records import TASKS, LabelledText, Task
@@ -34,7 +33,7 @@ from karen_learner.training.jobs import (
     TrainReport,
 )
 from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.rehearsal import rehearse
+from karen_learner.training.rehearsal import rehearse, training_examples
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
 from karen_learner.training.warm import Predicted, Warm
 
@@ -80,7 +79,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
             report := _train_task(
                 pipeline,
                 task,
-                _examples(pipeline, task, new, again[task]),
+                training_examples(pipeline, task, new, again[task]),
                 dev,
                 job.settings,
                 on_pass,
@@ -109,16 +108,6 @@ def _rehearsed(
         task: rehearse(pipeline.pipe(task), pipeline.labelled(task, pool), budget=job.replay, rng=rng)
         for task in pipeline.trainable_tasks
     }
-
-
-def _examples(
-    pipeline: TrainablePipeline, task: Task, new: Sequence[Doc], again: Sequence[tuple[Doc, float]]
-) -> list[Example]:
-    """Everything that the pipe of a task trains on; what is trained on again by what it counts."""
-    replayed = pipeline.examples(task, [doc for doc, _ in again])
-    for example, (_, weight) in zip(replayed, again, strict=True):
-        set_weight(example.reference, weight)
-    return [*pipeline.examples(task, new), *replayed]
 
 
 def _train_task(

@@ -8,9 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
+from karen_learner.components.example_weights import weight_of
 from karen_learner.records import LabelledText
 from karen_learner.training.convert import convert_corpus
-from karen_learner.training.corpora import CorruptExample, convert, read_lines, to_doc, to_line, write_lines
+from karen_learner.training.corpora import (
+    CorruptExample,
+    convert,
+    read_docs,
+    read_lines,
+    to_doc,
+    to_line,
+    write_lines,
+)
 
 
 def labelled(text: str, **labels: object) -> LabelledText:
@@ -64,7 +73,9 @@ def test_lines_that_are_none_are_told_with_their_number(tmp_path: Path) -> None:
     assert kinds == ["CorpusLine", "CorruptExample", "CorruptExample", "CorruptExample"]
     skipped: list[str] = []
     assert len(convert(spacy.blank("en"), path, skipped=skipped)) == 1
-    assert skipped[0].startswith("train.jsonl line 2")
+    assert skipped[0].startswith("train.jsonl line 2: Invalid JSON")
+    assert skipped[2].startswith("train.jsonl line 4: ")
+    assert list(read_docs(spacy.blank("en"), path, skipped=[])) == [0]
 
 
 def test_a_corpus_is_converted_for_spacy_train(tmp_path: Path) -> None:
@@ -78,3 +89,21 @@ def test_a_corpus_is_converted_for_spacy_train(tmp_path: Path) -> None:
     assert len(list(DocBin().from_disk(tmp_path / "train.spacy").get_docs(vocab))) == 18
     assert len(list(DocBin().from_disk(tmp_path / "dev.spacy").get_docs(vocab))) == 2
     assert (tmp_path / "labels" / "intent.json").read_text().split() == ["[", '"i0",', '"i1"', "]"]
+
+
+async def test_what_a_line_stands_for_is_written_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "replay.jsonl"
+    texts = [labelled(f"text {n}", intent="i") for n in range(4)]
+    assert await write_lines(path, texts, stands_for=[1.0, 2.5, 1 / 3]) == 4
+    assert [line.stands_for for line in read_lines(path)] == [1.0, 2.5, 1 / 3, 1.0]  # type: ignore[union-attr]
+    docs = read_docs(spacy.blank("en"), path, skipped=[])
+    assert [weight_of(doc) for doc in docs.values()] == [1.0, 2.5, 1 / 3, 1.0]
+    assert [doc.text for doc in docs.values()] == [text.text for text in texts]
+    assert read_docs(spacy.blank("en"), tmp_path / "none.jsonl", skipped=[]) == {}
+
+
+@pytest.mark.parametrize("stands_for", ["0", "-1", "NaN", "Infinity", '"many"'])
+def test_a_line_stands_for_a_number_above_nothing(stands_for: str, tmp_path: Path) -> None:
+    path = tmp_path / "replay.jsonl"
+    path.write_text(f'{{"text": "x", "stands_for": {stands_for}}}\n')
+    assert [type(line) for line in read_lines(path)] == [CorruptExample]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import spacy
 from spacy.language import Language
+from spacy.tokens import DocBin
 
 from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
 from karen_learner.records import LabelledText
@@ -19,6 +20,7 @@ from karen_learner.training import (
     TrainReport,
     write_lines,
 )
+from karen_learner.training.corpora import to_line
 from karen_learner.training.trainer import PipeTrainer, plan_of
 from karen_learner.training.work import cross_validate, perform, predict, train
 from tests.training.conftest import LABELS
@@ -102,6 +104,78 @@ async def test_corrupt_lines_are_skipped_and_counted(
     report = train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None)
     assert report.skipped == 2
     assert "line 13" in report.skipped_reasons[0]
+
+
+@pytest.fixture
+def parent(trained: tuple[TrainReport, Path, list[PassReport]], spec: PipelineSpec) -> PipelineSpec:
+    """What an incremental job goes on from."""
+    report, output, _ = trained
+    return spec.model_copy(update={"path": str(output), "tasks": report.tasks})
+
+
+async def test_of_the_pool_each_pipe_trains_on_so_many_again(
+    corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    new = [LabelledText(text="my balance once more", intent="balance")]
+    only_intent = [LabelledText(text=f"fly to town {n}", intent="travel") for n in range(30)]
+    pool = [*examples, *only_intent]
+    await write_lines(corpus / "train.jsonl", new)
+    await write_lines(corpus / "replay.jsonl", pool, stands_for=[2.0] * len(pool))
+    again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=5)
+    report = train(again, lambda _: None)
+    assert {task: made.examples for task, made in report.by_task.items()} == {
+        "intent": 1 + 5, "sentiment": 5, "entities": 5,
+    }  # fmt: skip
+    assert 5 <= len(report.replayed) <= 15
+    assert list(report.replayed) == sorted(set(report.replayed))
+    docs = list(DocBin().from_disk(corpus / "train.spacy").get_docs(spacy.blank("en").vocab))
+    assert [doc.text for doc in docs] == [one.text for one in (*new, *(pool[n] for n in report.replayed))]
+    assert not any(doc.user_data for doc in docs)
+    assert train(again, lambda _: None).replayed == report.replayed
+
+
+async def test_lines_of_the_pool_that_are_corrupt_are_no_others_lines(
+    corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples[:1])
+    corrupt = '{"text": "cut o\n{"text": "to paris", "entities": [[3, 6, "place"]]}\n'
+    (corpus / "replay.jsonl").write_text(
+        f"{to_line(examples[1])}\n{corrupt}{to_line(examples[7])}\n{corrupt}{to_line(examples[8], 3.0)}\n"
+    )
+    again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=100)
+    report = train(again, lambda _: None)
+    assert report.replayed == (0, 3, 6)
+    assert [reason.partition(":")[0] for reason in report.skipped_reasons] == [
+        f"replay.jsonl line {number}" for number in (2, 3, 5, 6)
+    ]
+
+
+@pytest.mark.parametrize(("budget", "pool"), [(0, 12), (5, 0)])
+async def test_nothing_is_replayed_without_a_budget_or_a_pool(
+    corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path,
+    budget: int, pool: int,
+) -> None:  # fmt: skip
+    await write_lines(corpus / "train.jsonl", examples[:3])
+    await write_lines(corpus / "replay.jsonl", examples[:pool])
+    again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=budget)
+    report = train(again, lambda _: None)
+    assert report.replayed == ()
+    assert {made.examples for made in report.by_task.values()} == {3}
+
+
+@pytest.mark.parametrize("file", ["replay.jsonl", "train.jsonl"])
+@pytest.mark.parametrize(("stands_for", "intent"), [(30.0, "travel"), (1 / 30, "balance")])
+async def test_what_a_line_stands_for_decides_how_much_it_teaches(
+    corpus: Path, parent: PipelineSpec, settings: Settings, tmp_path: Path,
+    file: str, stands_for: float, intent: str,
+) -> None:  # fmt: skip
+    """The same text comes with two labels: that of the line which stands for more is learned."""
+    (corpus / "train.jsonl").write_text(to_line(LabelledText(text="zzz", intent="balance")) + "\n")
+    with (corpus / file).open("a") as lines:
+        lines.write(to_line(LabelledText(text="zzz", intent="travel"), stands_for) + "\n")
+    train(job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=9), lambda _: None)
+    cats = spacy.load(tmp_path / "next")("zzz").cats
+    assert max(("balance", "travel"), key=lambda label: cats[label]) == intent
 
 
 async def test_without_labels_there_is_nothing_to_train(
