@@ -7,7 +7,7 @@ everything that was learned before, at the cost of a part:
 
     Zhao, Zhang: Stochastic Optimization with Importance Sampling, ICML 2015.
 
-Of a very long history they count less than that: see LARGEST_MEAN.
+Of a history that is long beside what is new they count less than that: see MOST_PER_NEW.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ BY_LOSS = 0.5
 """The share of the places that goes by loss. Evenly drawn examples keep what is well known well known."""
 SMALLEST_LOSS = 1e-9
 """What is known well can still be drawn."""
-LARGEST_MEAN = 10.0
-"""What the drawn ones count on average, at most. If they counted ever more as the history grows, a new label
-would learn ever less from its few examples, and what is known would not be known better."""
+MOST_PER_NEW = 10.0
+"""All that is trained on again counts together at most so many times what is new, or as often as it is there.
+A few examples that each counted as a hundred would jolt a model that knows what they stand for already, and a
+new label would learn little from its few examples."""
 
 
 def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random) -> list[tuple[Doc, float]]:
@@ -45,20 +46,21 @@ def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random)
     spaCy's own for instance, draws evenly over labels.
     """
     if len(pool) <= budget:
-        return _bounded([(doc, weight_of(doc)) for doc in pool])
+        return [(doc, weight_of(doc)) for doc in pool]
     chances = _chances(pipe, pool, budget)
-    drawn = drawn_by(chances, rng)
-    return _bounded([(pool[at], weight_of(pool[at]) / float(chances[at])) for at in drawn])
+    return [(pool[at], weight_of(pool[at]) / float(chances[at])) for at in drawn_by(chances, rng)]
 
 
 def training_examples(
     pipeline: TrainablePipeline, task: Task, new: Sequence[Doc], again: Sequence[tuple[Doc, float]]
 ) -> list[Example]:
     """Everything that the pipe of a task trains on; what is trained on `again` by what it counts."""
+    examples = pipeline.examples(task, new)
     replayed = pipeline.examples(task, [doc for doc, _ in again])
-    for example, (_, weight) in zip(replayed, again, strict=True):
+    weights = _bounded(np.array([weight for _, weight in again]), new=len(examples))
+    for example, weight in zip(replayed, weights.tolist(), strict=True):
         set_weight(example.reference, weight)
-    return [*pipeline.examples(task, new), *replayed]
+    return [*examples, *replayed]
 
 
 def chances_for(sizes: Floats, places: float) -> Floats:
@@ -87,11 +89,10 @@ def drawn_by(chances: Floats, rng: random.Random) -> list[int]:
     return sorted(order[np.diff(reached, prepend=0.0) > 0].tolist())
 
 
-def _bounded(drawn: list[tuple[Doc, float]]) -> list[tuple[Doc, float]]:
-    """The same in proportion, LARGEST_MEAN on average if it was more."""
-    total = sum(weight for _, weight in drawn)
-    scale = min(1.0, LARGEST_MEAN * len(drawn) / total) if drawn else 1.0
-    return [(doc, weight * scale) for doc, weight in drawn]
+def _bounded(weights: Floats, *, new: int) -> Floats:
+    """The same in proportion, together no more than they may count beside so many new examples."""
+    most = max(float(len(weights)), MOST_PER_NEW * new)
+    return weights * min(1.0, most / max(float(weights.sum()), 1.0))
 
 
 def _chances(pipe: Any, pool: Sequence[Doc], budget: int) -> Floats:

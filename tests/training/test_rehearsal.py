@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
+from thinc.api import Config
 
 from karen_learner.components.example_weights import set_weight, weight_of
 from karen_learner.records import Task
@@ -19,7 +20,7 @@ from karen_learner.settings import shipped_configs
 from karen_learner.training import PipelineSpec
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.rehearsal import (
-    LARGEST_MEAN,
+    MOST_PER_NEW,
     chances_for,
     drawn_by,
     rehearse,
@@ -152,21 +153,26 @@ def test_what_the_pipe_gets_wrong_is_drawn_more_often_and_counts_less(trained: L
     assert np.mean(weights[True]) < np.mean(weights[False]) / 2
 
 
-@pytest.mark.parametrize("budget", [6, 100])
-def test_of_a_very_long_history_each_counts_no_more_than_is_good_for_what_is_new(
-    trained: Language, budget: int
+@pytest.mark.parametrize(
+    ("new", "stands_for", "together"),
+    [
+        (5, 3.0, 3.0 * 8),  # little enough: as it is
+        (5, 1000.0, MOST_PER_NEW * 5),
+        (0, 1000.0, 8.0),  # as often as it is there, if that is more
+    ],
+)
+def test_what_is_trained_on_again_does_not_drown_what_is_new(
+    trained: Language, new: int, stands_for: float, together: float
 ) -> None:
-    pool, pipe = pool_of(trained), trained.get_pipe("intent")
-    for doc in pool:
-        set_weight(doc, 0.25)
-    little = rehearse(pipe, pool, budget=budget, rng=random.Random(0))
-    for doc in pool:
-        set_weight(doc, 1000.0)
-    much = rehearse(pipe, pool, budget=budget, rng=random.Random(0))
-    assert [doc for doc, _ in much] == [doc for doc, _ in little]
-    weights = np.array([weight for _, weight in much])
-    assert weights.mean() == pytest.approx(LARGEST_MEAN)
-    assert weights == pytest.approx(np.array([weight for _, weight in little]) * weights[0] / little[0][1])
+    pipeline = TrainablePipeline(trained, {"intent": "intent"}, Config())
+    pool = pool_of(trained)
+    again = [(doc, stands_for * share) for doc, share in zip(pool[:8], [0.5, 1.5] * 4, strict=True)]
+    examples = training_examples(pipeline, "intent", pool[8 : 8 + new], again)
+
+    weights = [weight_of(example.reference) for example in examples]
+    assert weights[:new] == [1.0] * new
+    assert sum(weights[new:]) == pytest.approx(together)
+    assert weights[new + 1] == pytest.approx(3 * weights[new])
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
