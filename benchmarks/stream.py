@@ -8,9 +8,9 @@ Each way plays the same story (`karen-learner simulate`: the users, their mistak
 - `naive`: continues with nothing but the new examples (`learning.replay_examples = 0`);
 - `from scratch`: every cycle trains a new model on all that was curated.
 
-Beside the last cycle of `incremental` stand two models fitted at once on the examples that it had curated:
-its own pipeline, and scikit-learn's LinearSVC on TF-IDF of words and characters. The gate is the same for
-all.
+Beside the last cycle of `incremental` stand models fitted at once on the examples that it had curated for
+training: its own pipeline, and scikit-learn's LinearSVC on TF-IDF of words and characters; LinearSVC once
+more on the development and holdout splits too, which ours may not train on. The gate is the same for all.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Played:
     steps: list[Step] = field(default_factory=list)
     refit: Refit | None = None
     svc: float | None = None
+    svc_on_all: float | None = None
 
     @property
     def accuracies(self) -> list[float]:
@@ -72,17 +73,21 @@ async def play(
                 played.steps.append(step)
             if way == "incremental":
                 played.refit = await refit(learner, TENANT, corpus.test, folder=Path(home) / "refit")
-                played.svc = await svc_on_curated(learner, corpus.test)
+                played.svc = await svc_on_curated(learner, corpus.test, everything=False)
+                played.svc_on_all = await svc_on_curated(learner, corpus.test, everything=True)
     return played
 
 
-async def svc_on_curated(learner: AutonomousLearner, test: Sequence[LabelledText]) -> float:
-    """LinearSVC fitted on all that was curated, the development and holdout splits included."""
+async def svc_on_curated(
+    learner: AutonomousLearner, test: Sequence[LabelledText], *, everything: bool
+) -> float:
+    """LinearSVC fitted on the training split; with `everything` on the other two as well."""
     curator = Curator(learner.store, learner.settings)
     selection = await curator.select(TENANT, mode="full")
     curated: list[LabelledText] = [*selection.new, *selection.replay]
-    curated += [example async for example in curator.dev(TENANT)]
-    curated += [example async for example in curator.holdout(TENANT)]
+    if everything:
+        curated += [example async for example in curator.dev(TENANT)]
+        curated += [example async for example in curator.holdout(TENANT)]
     known = [example for example in curated if example.intent is not None]
     return await asyncio.to_thread(linear_svc, known, test)
 
@@ -103,9 +108,11 @@ def print_seed(seed: int, played: Mapping[str, Played]) -> None:
     if ours.refit is not None and ours.svc is not None:
         scratch = ours.refit.scores.intent or 0.0
         print(
-            f"own pipeline fitted at once on the same examples: {scratch:.3f} in {ours.refit.seconds:.1f} s"
+            f"own pipeline fitted at once on the same examples:       {scratch:.3f} "
+            f"in {ours.refit.seconds:.1f} s"
         )
-        print(f"LinearSVC fitted on all that was curated:         {ours.svc:.3f}", flush=True)
+        print(f"LinearSVC fitted on the same examples:                  {ours.svc:.3f}")
+        print(f"LinearSVC, development and holdout splits included:     {ours.svc_on_all:.3f}", flush=True)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -123,7 +130,9 @@ def print_summary(stories: Sequence[Mapping[str, Played]]) -> None:
         print(f"  {way:14} {spread([story[way].accuracies[-1] for story in stories])}")
     print(f"  first          {spread([one.accuracies[0] for one in ours])}; last {spread(last)}")
     print(f"incremental minus its refit: {spread(gap)}; aim: at least -0.005")
-    print(f"incremental minus LinearSVC: {spread(lead)}; aim: above 0")
+    print(f"incremental minus LinearSVC on the same examples: {spread(lead)}; aim: above 0")
+    wider = [one.accuracies[-1] - one.svc_on_all for one in ours if one.svc_on_all is not None]
+    print(f"incremental minus LinearSVC on all splits: {spread(wider)}")
     if "from scratch" in stories[0]:
         shares = [story["incremental"].training_s / story["from scratch"].training_s for story in stories]
         print(f"training seconds, share of refitting every time: {spread(shares)}; aim: at most 0.33")
