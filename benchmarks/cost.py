@@ -1,12 +1,13 @@
 """What a learning cycle costs as the history grows: 1,000, 10,000, 100,000, a million learned examples.
 
-    python benchmarks/cost.py [--sizes 1000 10000 100000 1000000] [--events 1000] [--cycles 3]
+    python benchmarks/cost.py [--sizes 1000 10000 100000 1000000] [--events 1000] [--cycles 3] [--refit 0]
 
 One tenant with 150 intents and a live model. Between the measurements the history is filled up with
 examples as earlier cycles would have left them (learned, with their counters and their places in the
 indexes); then users correct `--events` answers and an incremental cycle runs, all of it real: curation,
 replay, the worker process, validation, deployment. Told is the median of each stage over `--cycles` cycles,
-and their sum. A rejected cycle is not deployed: the median of that stage is over those that were.
+and their sum. A rejected cycle is not deployed: the median of that stage is over those that were. At the size
+`--refit` a model is also trained from scratch on the whole history, for comparison.
 """
 
 from __future__ import annotations
@@ -104,7 +105,15 @@ def median_of(results: Sequence[LearningCycleResult], stage: str) -> float:
     return statistics.median(seconds)
 
 
-async def measure(sizes: Sequence[int], *, events: int, cycles: int) -> None:
+async def refitted(learner: AutonomousLearner) -> float:
+    """Seconds of training from scratch on everything that was learned."""
+    result = await learner.trigger_learning_cycle(TENANT, mode="full", force_training=True)
+    if "training" not in result.stage_seconds or result.status == "failed":
+        raise RuntimeError(f"the refit ended as {result.status}: {result.error_message}")
+    return result.stage_seconds["training"]
+
+
+async def measure(sizes: Sequence[int], *, events: int, cycles: int, refit: int) -> None:
     talk = Talk()
     print(
         f"{'history':>10}{'cycle s':>9}"
@@ -112,8 +121,9 @@ async def measure(sizes: Sequence[int], *, events: int, cycles: int) -> None:
         + f"{'ratio':>8}  deployed"
     )
     reference: float | None = None
+    settings = {"gate.max_cross_validated": 0, "learning.max_full_examples": max(2 * refit, 1)}
     with tempfile.TemporaryDirectory() as home:
-        async with create_autonomous_learner(home, overrides={"gate.max_cross_validated": 0}) as learner:
+        async with create_autonomous_learner(home, overrides=settings) as learner:
             await learner.bootstrap(TENANT, list(talk.shots(SHOTS)))
             for size in sizes:
                 begun = time.perf_counter()
@@ -130,6 +140,13 @@ async def measure(sizes: Sequence[int], *, events: int, cycles: int) -> None:
                     f"   (filled in {filled:.0f} s)",
                     flush=True,
                 )
+                if size == refit:
+                    scratch = await refitted(learner)
+                    print(
+                        f"{'':10}training from scratch on all of it: {scratch:.1f} s; "
+                        f"an incremental one takes {medians['training'] / scratch:.3f} of that; aim: 0.1",
+                        flush=True,
+                    )
     print(f"ratio: to 10,000; aim: a million within {AIM}")
 
 
@@ -140,8 +157,11 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--events", type=int, default=1_000, help="corrections before each cycle")
     parser.add_argument("--cycles", type=int, default=3, help="cycles at each size")
+    parser.add_argument(
+        "--refit", type=int, default=100_000, help="the size at which to train anew; 0: never"
+    )
     options = parser.parse_args()
-    asyncio.run(measure(options.sizes, events=options.events, cycles=options.cycles))
+    asyncio.run(measure(options.sizes, events=options.events, cycles=options.cycles, refit=options.refit))
 
 
 if __name__ == "__main__":
