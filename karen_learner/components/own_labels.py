@@ -101,6 +101,22 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         loss = squared_hinge(shim.margins(docs).margins, truths)
         return np.asarray(sum(np.where(truths == side, loss, 0.0).max(axis=1) for side in (0.0, 1.0)))
 
+    def sure_labels(self, docs: Sequence[Doc], *, least: float) -> list[str | None]:
+        """The label of each document of whose probability a calibrated model of ours is sure.
+
+        None below `least`, where the text is out of scope or empty, and everywhere if the pipe is not
+        calibrated, its model is none of ours, or its labels do not exclude each other.
+        """
+        if shim_of(self.model) is None or self.calibration is None or not self.exclusive or not docs:
+            return [None] * len(docs)
+        scores = self.predict(docs)
+        names, own = self.labels, scores[:, : len(self.labels)]
+        sure = own.max(axis=1) >= least
+        if scores.shape[1] > len(names):
+            sure &= scores[:, -1] >= 0.0
+        best = own.argmax(axis=1)
+        return [names[label] if known else None for label, known in zip(best, sure, strict=True)]
+
     def add_label(self, label: str) -> int:
         """Add a label at any time: 1 if it is new, 0 if not. It can be learned from the next update on."""
         added = super().add_label(label)

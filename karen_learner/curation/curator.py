@@ -14,7 +14,7 @@ from karen_learner.curation.balance import BalancedSelection, balanced
 from karen_learner.curation.batches import batches
 from karen_learner.curation.candidates import UNKNOWN_LABEL, Schema, Unusable, candidate, problem
 from karen_learner.curation.gold import GoldIntake, GoldReport
-from karen_learner.curation.keys import example_id, text_key
+from karen_learner.curation.keys import example_id, group_key, text_key
 from karen_learner.curation.merge import Fate, Ledger
 from karen_learner.curation.pages import USABLE, settle, split_rules, usable_strata
 from karen_learner.curation.replay import sample_replay
@@ -45,7 +45,8 @@ of training on it again."""
 
 
 class Selection(Record):
-    """What a cycle trains on: examples that are new to the model, and learned ones to replay.
+    """What a cycle trains on: examples that are new to the model, learned ones to replay, and turns that
+    nobody labelled.
 
     Where `stands_for` is given (as long as `replay`), those to replay are a pool to choose from, and each
     stands for so many learned ones. Without it they are all trained on.
@@ -54,6 +55,7 @@ class Selection(Record):
     new: tuple[Example, ...]
     replay: tuple[Example, ...]
     stands_for: tuple[float, ...] | None = None
+    unlabelled: tuple[Turn, ...] = ()
 
 
 class Curator:
@@ -205,8 +207,8 @@ class Curator:
         """What a cycle trains on; examples of other splits than `train` never.
 
         incremental: up to `max_training_examples` pending examples, balanced, and a pool of learned ones,
-        REPLAY_POOL times the `replay_examples`. full: all of both, balanced above `max_full_examples`;
-        `new` are the pending ones. `rng` (default: fresh) draws the pool.
+        REPLAY_POOL times the `replay_examples`, and turns without feedback. full: all examples, balanced
+        above `max_full_examples`; `new` are the pending ones. `rng` (default: fresh) draws the pool.
         """
         if mode == "full":
             return await self._select_all(tenant_id)
@@ -225,7 +227,18 @@ class Curator:
             new=tuple(new),
             replay=tuple(one.example for one in pool),
             stands_for=tuple(one.stands_for for one in pool),
+            unlabelled=await self._unlabelled(tenant_id),
         )
+
+    async def _unlabelled(self, tenant_id: str) -> tuple[Turn, ...]:
+        """The newest turns without feedback, a text once; none that is an example, or near one that is held
+        back for choosing and judging models."""
+        turns = await self._store.unlabelled_turns(tenant_id, limit=self._settings.learning.unlabelled_turns)
+        by_key = {text_key(turn.user_text): turn for turn in turns if turn.user_text}
+        known = await self._store.examples_by_key(tenant_id, list(by_key))
+        groups = {key: group_key(turn.user_text or "") for key, turn in by_key.items() if key not in known}
+        splits = await self._store.splits_by_group(tenant_id, sorted(set(groups.values())))
+        return tuple(by_key[key] for key, group in groups.items() if splits.get(group, "train") == "train")
 
     async def _select_all(self, tenant_id: str) -> Selection:
         selection = BalancedSelection(self._settings.learning.max_full_examples)

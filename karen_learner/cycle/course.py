@@ -17,6 +17,7 @@ from karen_learner.records import (
     LearningCycleResult,
     Lease,
     ModelVersion,
+    Turn,
     ValidationResult,
     Verdict,
     utc_now,
@@ -42,6 +43,7 @@ class Course:
     curation: CurationCounts | None = None
     selection: Selection | None = None
     replayed: tuple[Example, ...] = ()
+    self_labelled: tuple[Turn, ...] = ()
     skipped_examples: int = 0
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
@@ -61,6 +63,7 @@ class Course:
             model_improved=status == "deployed" and bool(self.verdict and self.verdict.improved),
             training_examples=len(selection.new) if selection else 0,
             replay_examples=len(self.replayed),
+            self_labelled_turns=len(self.self_labelled),
             baseline=self.baseline,
             validation=self.validation,
             verdict=self.verdict,

@@ -23,6 +23,7 @@ from karen_learner.models.registry import ModelRegistry
 from karen_learner.records import (
     TASKS,
     Example,
+    LabelledText,
     LearningCycleResult,
     ModelVersion,
     Task,
@@ -77,6 +78,10 @@ class Stages:
         whole = selection.new if pool else (*selection.new, *selection.replay)
         await write_lines(folder / "train.jsonl", whole)
         await write_lines(folder / "replay.jsonl", pool, stands_for=selection.stands_for or ())
+        await write_lines(
+            folder / "unlabelled.jsonl",
+            [LabelledText(text=turn.user_text or "") for turn in selection.unlabelled],
+        )
         await write_lines(folder / "dev.jsonl", rooms.curator.dev(tenant_id))
         labels = await rooms.store.labels(tenant_id)
         job = TrainJob(
@@ -91,6 +96,7 @@ class Stages:
         async with self._told(course) as on_progress:
             report = await rooms.worker.train(job, on_progress)
         course.replayed = tuple(pool[line] for line in report.replayed) if pool else selection.replay
+        course.self_labelled = tuple(selection.unlabelled[line] for line in report.guessed)
         course.skipped_examples = report.skipped
         if report.skipped:
             logger.warning(
@@ -212,6 +218,7 @@ class Stages:
             counts={
                 "new": len(selection.new),
                 "replay": len(course.replayed),
+                "self_labelled": len(course.self_labelled),
                 **{f"holdout_{task}": n for task, n in scored.result.counts.items()},
             },
             scores=headline_scores(scored.result),
@@ -221,6 +228,7 @@ class Stages:
             candidate,
             learned=selection.new,
             replayed=[example.example_id for example in course.replayed],
+            heard=[turn.seq for turn in course.self_labelled if turn.seq is not None],
             token=course.lease.token,
         )
 

@@ -74,17 +74,26 @@ class Deployer:
         self._events = events
 
     async def promote(
-        self, candidate: Candidate, *, learned: Sequence[Example], replayed: Sequence[str], token: int
+        self,
+        candidate: Candidate,
+        *,
+        learned: Sequence[Example],
+        replayed: Sequence[str],
+        heard: Sequence[int] = (),
+        token: int,
     ) -> ModelVersion:
         """Seal, load, and only then switch the row and swap the live model; the backup follows.
 
-        `learned` are examples as they were trained on, `replayed` the ids of those known before.
+        `learned` are examples as they were trained on, `replayed` the ids of those known before, `heard` the
+        numbers of turns that the model labelled itself.
         Whatever fails before the row is switched leaves the champion as it was. Raises
         DeploymentError (the champion was changed meanwhile), FencedOut or ModelError.
         """
         version = await self._seal(candidate)
         model = await self._serving.load(version)
-        promotion = Promotion(version=version, expected=candidate.parent, learned=learned, replayed=replayed)
+        promotion = Promotion(
+            version=version, expected=candidate.parent, learned=learned, replayed=replayed, heard=heard
+        )
         switched = False
         try:
             switched = await self._store.promote(candidate.tenant_id, promotion, token=token)

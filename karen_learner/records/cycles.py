@@ -62,6 +62,7 @@ class LearningCycleResult(Record):
     model_improved: bool = False
     training_examples: int = 0
     replay_examples: int = 0
+    self_labelled_turns: int = 0
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
     verdict: Verdict | None = None

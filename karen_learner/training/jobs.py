@@ -37,7 +37,8 @@ class PipelineSpec(Record):
 class TrainJob(Record):
     """Train `pipeline` on `corpus`/train.jsonl, choose by dev.jsonl, save it to `output`.
 
-    Of what lies in replay.jsonl each pipe trains on up to `replay` examples again.
+    Of what lies in replay.jsonl each pipe trains on up to `replay` examples again; of the texts in
+    unlabelled.jsonl on those whose label it is sure of.
     """
 
     kind: Literal["train"] = "train"
@@ -119,12 +120,14 @@ class TaskReport(Record):
 class TrainReport(Record):
     """A candidate on disk at `TrainJob.output`.
 
-    `replayed` are the lines of replay.jsonl, from 0, that at least one pipe trained on again.
+    `replayed` are the lines of replay.jsonl, from 0, that at least one pipe trained on again; `guessed`
+    those of unlabelled.jsonl that at least one pipe gave a label and trained on.
     """
 
     tasks: Mapping[Task, str]
     by_task: Mapping[Task, TaskReport]
     replayed: tuple[int, ...] = ()
+    guessed: tuple[int, ...] = ()
     skipped: int
     skipped_reasons: tuple[str, ...] = ()
 

@@ -34,6 +34,7 @@ from karen_learner.training.jobs import (
 )
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.rehearsal import rehearse, training_examples
+from karen_learner.training.self_training import guess
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
 from karen_learner.training.warm import Predicted, Warm
 
@@ -60,6 +61,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
     skipped: list[str] = []
     new = list(read_docs(pipeline.nlp, job.corpus / "train.jsonl", skipped=skipped).values())
     pool = read_docs(pipeline.nlp, job.corpus / "replay.jsonl", skipped=skipped)
+    unlabelled = read_docs(pipeline.nlp, job.corpus / "unlabelled.jsonl", skipped=skipped)
     dev = convert(pipeline.nlp, job.corpus / "dev.jsonl", skipped=skipped)
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
     pipeline.prepare(job.labels, [*new, *pool.values()])
@@ -69,6 +71,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
             "entity label) among the examples"
         )
     again = _rehearsed(pipeline, list(pool.values()), job)
+    guessed = {task: guess(pipeline.pipe(task), unlabelled) for task in pipeline.trainable_tasks}
     chosen = {doc for docs in again.values() for doc, _ in docs}
     replayed = {line: doc for line, doc in pool.items() if doc in chosen}
     write_docs(job.corpus / "train.spacy", [*new, *replayed.values()])
@@ -79,7 +82,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
             report := _train_task(
                 pipeline,
                 task,
-                training_examples(pipeline, task, new, again[task]),
+                training_examples(pipeline, task, [*new, *guessed[task].values()], again[task]),
                 dev,
                 job.settings,
                 on_pass,
@@ -94,6 +97,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
         tasks=pipeline.tasks,
         by_task=reports,
         replayed=tuple(replayed),
+        guessed=tuple(sorted({line for lines in guessed.values() for line in lines})),
         skipped=len(skipped),
         skipped_reasons=tuple(skipped[:REASONS_TOLD]),
     )

@@ -11,6 +11,7 @@ import pytest
 
 from karen_learner.curation import Curator
 from karen_learner.curation.curator import REPLAY_POOL
+from karen_learner.curation.keys import group_key
 from karen_learner.errors import FencedOut
 from karen_learner.memory import MemoryStore, Promotion
 from karen_learner.records import (
@@ -288,6 +289,40 @@ class TestSelect:
         assert selection.stands_for is not None
         assert sum(selection.stands_for) == pytest.approx(learned)
         assert {(example.state, example.split) for example in selection.replay} == {("learned", "train")}
+
+    async def test_incremental_takes_turns_that_nobody_labelled(
+        self, taught: MemoryStore, settings: Settings
+    ) -> None:
+        settings.learning.update({"unlabelled_turns": 6})
+        curator = Curator(taught, settings)
+        await collect(taught, [turn("too old", turn_id="t0")])
+        await collect(taught, [said("apple pie"), turn("Apple pie", turn_id="t1")])
+        await collect(taught, [turn("new words", turn_id="t2"), turn("NEW  words", turn_id="t3")])
+        await collect(
+            taught, [turn(None, turn_id="t4"), turn("rated", feedback={"comment": "hm"}, turn_id="t5")]
+        )
+        await curator.curate(TENANT)
+
+        selection = await curator.select(TENANT, mode="incremental")
+        assert [one.user_text for one in selection.unlabelled] == ["new words"]
+        assert (await curator.select(TENANT, mode="full")).unlabelled == ()
+        settings.learning.update({"unlabelled_turns": 0})
+        assert (await curator.select(TENANT, mode="incremental")).unlabelled == ()
+
+    async def test_nothing_that_is_held_back_is_taken_as_unlabelled(
+        self, store: MemoryStore, settings: Settings
+    ) -> None:
+        curator = Curator(store, settings)
+        await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
+        held = [example async for example in curator.holdout(TENANT)]
+        held += [example async for example in curator.dev(TENANT)]
+        assert held
+        near = [turn(f"{one.text}!!", turn_id=one.example_id) for one in held]
+        assert {group_key(f"{one.text}!!") for one in held} == {one.group_key for one in held}
+        await collect(store, [*near, turn("quite something else", turn_id="other")])
+
+        selection = await curator.select(TENANT, mode="incremental")
+        assert [one.user_text for one in selection.unlabelled] == ["quite something else"]
 
     async def test_full_takes_everything_for_training(self, store: MemoryStore, curator: Curator) -> None:
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
