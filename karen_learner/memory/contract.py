@@ -64,12 +64,15 @@ class Promotion:
     `learned` are examples as the version was trained on them: those that are pending and still say the
     same become `learned`. They and the ids in `replayed` enter the lineage. When the version is no
     child of the champion, versions are undone by it: what was learned in them is `pending` again.
+    `heard` are the `seq` of the turns that the version learned from without feedback; those of them
+    that are the tenant's are kept, for `heard_turns` to tell.
     """
 
     version: ModelVersion
     expected: str | None
     learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
+    heard: Sequence[int] = ()
 
 
 class MemoryStore(Protocol):
@@ -123,6 +126,10 @@ class MemoryStore(Protocol):
 
         `save_curation` marks a turn only in the revision that was handed out here; with `peek` it is
         looked at without being handed out (a dry run beside a cycle must not change what that marks)."""
+
+    async def unlabelled_turns(self, tenant_id: TenantId, *, limit: int) -> Sequence[Turn]:
+        """Of the newest `limit` turns, those that have words and no feedback at all, newest first. An
+        index read: its cost depends on `limit` alone."""
 
     # Examples --------------------------------------------------------------------------------
 
@@ -231,6 +238,10 @@ class MemoryStore(Protocol):
     def lineage(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
         """The ids of the examples on which the version was trained in its own cycle (those of its
         ancestors are in theirs)."""
+
+    def heard_turns(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
+        """The ids of the turns without feedback from which the version learned in its own cycle, in
+        order of `seq`. A turn stays among them whatever is said about it later."""
 
     # Overview --------------------------------------------------------------------------------
 

@@ -119,6 +119,9 @@ class SqlMemoryStore:
             yield [stored.turn for stored in page]
             after_seq = page[-1].turn.seq or 0
 
+    async def unlabelled_turns(self, tenant_id: str, *, limit: int) -> Sequence[Turn]:
+        return await self._database.read(turns.unlabelled, tenant_id, limit=limit)
+
     async def save_curation(
         self, tenant_id: str, outcome: CurationOutcome, *, token: int | None = None
     ) -> bool:
@@ -219,6 +222,13 @@ class SqlMemoryStore:
         while page := await read(versions.lineage_page, tenant_id, version, after=after, size=size):
             for _, example_id in page:
                 yield example_id
+            after = page[-1][0]
+
+    async def heard_turns(self, tenant_id: str, version: str) -> AsyncIterator[str]:
+        read, size, after = self._database.read, self._page_size, 0
+        while page := await read(versions.heard_page, tenant_id, version, after=after, size=size):
+            for _, turn_id in page:
+                yield turn_id
             after = page[-1][0]
 
     async def tenants(self) -> Sequence[str]:

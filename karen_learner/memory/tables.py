@@ -179,3 +179,13 @@ lineage = Table(
     Index("lineage_by_example", "example", "version"),
     sqlite_with_rowid=False,
 )
+
+heard_turns = Table(
+    "heard_turns",
+    metadata,
+    Column("version", BigKey, ForeignKey("versions.seq"), primary_key=True, autoincrement=False),
+    Column("turn", BigKey, ForeignKey("turns.seq"), primary_key=True, autoincrement=False),
+    Index("heard_turns_by_turn", "turn", "version"),
+    sqlite_with_rowid=False,
+)
+"""The turns without feedback that a version learned from: the lineage of what became no example."""

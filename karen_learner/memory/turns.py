@@ -112,6 +112,13 @@ def awaiting_page(connection: Connection, tenant_id: str, *, after: int, size: i
     return _page(connection, tenant_id, after, size, IS_AWAITING)
 
 
+def unlabelled(connection: Connection, tenant_id: str, *, limit: int) -> Sequence[Turn]:
+    """Of the newest `limit` turns those with words and without feedback, newest first."""
+    newest = _rows(turns.c.tenant == tenants.number_of(tenant_id)).order_by(turns.c.seq.desc()).limit(limit)
+    worded = [_turn(row.body, row.seq) for row in connection.execute(newest) if row.has_words]
+    return [turn for turn in worded if turn.feedback is None]
+
+
 def mark_curated(connection: Connection, tenant: int, seen: Mapping[int, int | None]) -> None:
     """These turns (by `seq`) await no more, unless they changed since the revision that was seen."""
     by_revision: dict[int | None, list[int]] = {}

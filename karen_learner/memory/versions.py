@@ -11,8 +11,9 @@ from karen_learner.memory import examples, leases, tenants
 from karen_learner.memory.contract import Promotion
 from karen_learner.memory.dialects import chunks, insert
 from karen_learner.memory.tables import examples as example_rows
-from karen_learner.memory.tables import lineage, versions
+from karen_learner.memory.tables import heard_turns, lineage, versions
 from karen_learner.memory.tables import tenants as tenant_rows
+from karen_learner.memory.tables import turns as turn_rows
 from karen_learner.records import ModelVersion
 
 
@@ -42,6 +43,7 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, token:
     examples.learn(connection, tenant, promotion.learned, version.version)
     learned = (example.example_id for example in promotion.learned)
     _write_lineage(connection, tenant, number, [*learned, *promotion.replayed])
+    _write_heard(connection, tenant, number, promotion.heard)
     return True
 
 
@@ -82,6 +84,25 @@ def lineage_page(
         .limit(size)
     )
     return [(number, example_id) for number, example_id in connection.execute(statement)]
+
+
+def heard_page(
+    connection: Connection, tenant_id: str, version: str, *, after: int, size: int
+) -> Sequence[tuple[int, str]]:
+    """The next turns that a version heard after the number `after`, as numbers and ids."""
+    statement = (
+        select(heard_turns.c.turn, turn_rows.c.turn_id)
+        .join(versions, versions.c.seq == heard_turns.c.version)
+        .join(turn_rows, turn_rows.c.seq == heard_turns.c.turn)
+        .where(
+            versions.c.tenant == tenants.number_of(tenant_id),
+            versions.c.version == version,
+            heard_turns.c.turn > after,
+        )
+        .order_by(heard_turns.c.turn)
+        .limit(size)
+    )
+    return [(number, turn_id) for number, turn_id in connection.execute(statement)]
 
 
 def _set_champion(connection: Connection, tenant: int, expected: str | None, version: str) -> bool:
@@ -128,6 +149,15 @@ def _write_lineage(connection: Connection, tenant: int, number: int, example_ids
             example_rows.c.tenant == tenant, example_rows.c.example_id.in_(piece)
         )
         statement = insert(connection, lineage).from_select(["version", "example"], known)
+        connection.execute(statement.on_conflict_do_nothing())
+
+
+def _write_heard(connection: Connection, tenant: int, number: int, seqs: Sequence[int]) -> None:
+    for piece in chunks(list(dict.fromkeys(seqs))):
+        known = select(literal(number), turn_rows.c.seq).where(
+            turn_rows.c.tenant == tenant, turn_rows.c.seq.in_(piece)
+        )
+        statement = insert(connection, heard_turns).from_select(["version", "turn"], known)
         connection.execute(statement.on_conflict_do_nothing())
 
 

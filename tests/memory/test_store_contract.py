@@ -239,6 +239,60 @@ class TestAwaitingCuration:
         assert (await store.counts("other")).awaiting_curation == 0
 
 
+async def unlabelled(store: MemoryStore, limit: int = 99, tenant: str = "acme") -> list[str]:
+    return [turn.turn_id for turn in await store.unlabelled_turns(tenant, limit=limit)]
+
+
+class TestUnlabelledTurns:
+    async def test_come_back_as_they_were_stored_newest_first(self, store: MemoryStore) -> None:
+        stored = [await store.add_turn(make_turn(f"t{n}")) for n in range(8)]
+        assert await store.unlabelled_turns("acme", limit=99) == stored[::-1]
+
+    async def test_have_words_and_no_feedback_at_all(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn("silent"))
+        await store.add_turn(make_turn("rated", feedback=LIKED))
+        await store.add_turn(make_turn("commented", feedback=UserFeedback(comment="well")))
+        await store.add_turn(make_turn("allowed", feedback=UserFeedback(consent=True)))
+        await store.add_turn(make_turn("refused", feedback=UserFeedback(consent=False)))
+        await store.add_turn(make_turn("wordless", text=None))
+        await store.add_turn(make_turn("empty", text=""))
+        assert await unlabelled(store) == ["empty", "silent"]
+
+    @pytest.mark.parametrize("said", [CORRECTED, UserFeedback(consent=False)], ids=["label", "refusal"])
+    async def test_are_so_no_longer_once_something_is_said(
+        self, store: MemoryStore, said: UserFeedback
+    ) -> None:
+        for name in ("a", "b", "c"):
+            await store.add_turn(make_turn(name))
+        await store.add_feedback("acme", "b", said)
+        assert await unlabelled(store) == ["c", "a"]
+
+    async def test_stay_so_when_they_were_repeated(self, store: MemoryStore) -> None:
+        for _ in range(2):
+            await store.add_turn(make_turn())
+        assert await unlabelled(store) == ["t1"]
+
+    async def test_are_looked_for_among_the_newest_only(self, store: MemoryStore) -> None:
+        for n in range(6):
+            await store.add_turn(make_turn(f"t{n}", feedback=LIKED if n in (3, 4) else None))
+            await store.add_turn(make_turn(f"other{n}", tenant="other"))
+        found = {limit: await unlabelled(store, limit) for limit in (0, 1, 3, 4, 6)}
+        assert found == {
+            0: [],
+            1: ["t5"],
+            3: ["t5"],
+            4: ["t5", "t2"],
+            6: ["t5", "t2", "t1", "t0"],
+        }
+
+    async def test_are_never_those_of_other_tenants(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn("mine"))
+        await store.add_turn(make_turn("theirs", tenant="other"))
+        assert await unlabelled(store) == ["mine"]
+        assert await unlabelled(store, tenant="other") == ["theirs"]
+        assert await unlabelled(store, tenant="nobody") == []
+
+
 class TestConsent:
     async def test_refused_at_once_leaves_no_words(self, store: MemoryStore) -> None:
         refusal = UserFeedback(

@@ -400,6 +400,79 @@ class TestVersions:
         assert (await store.counts("acme")).examples == {"learned": 1203}
 
 
+async def hear(store: MemoryStore, *names: str, tenant: str = "acme") -> list[int]:
+    """The numbers of new turns."""
+    return [(await store.add_turn(make_turn(name, tenant=tenant))).seq or 0 for name in names]
+
+
+class TestHeardTurns:
+    async def test_are_told_by_the_version_that_learned_from_them(self, store: MemoryStore) -> None:
+        numbers = await hear(store, "a", "b", "c", "d", "e")
+        first = Promotion(version=make_version(), expected=None, heard=[*numbers[3::-1], numbers[0]])
+        assert await store.promote("acme", first, token=None)
+        second = Promotion(version=make_version("v2", parent="v1"), expected="v1", heard=numbers[3:])
+        assert await store.promote("acme", second, token=None)
+        assert await gathered(store.heard_turns("acme", "v1")) == ["a", "b", "c", "d"]
+        assert await gathered(store.heard_turns("acme", "v2")) == ["d", "e"]
+        assert await gathered(store.lineage("acme", "v1")) == []
+
+    async def test_are_none_of_a_version_that_heard_none(self, store: MemoryStore) -> None:
+        await hear(store, "a")
+        await learn_in(store, "v1", None, ["e1"])
+        assert await gathered(store.heard_turns("acme", "v1")) == []
+        assert await gathered(store.heard_turns("acme", "v9")) == []
+
+    async def test_are_not_written_for_the_wrong_champion(self, store: MemoryStore) -> None:
+        numbers = await hear(store, "a", "b")
+        first = Promotion(version=make_version(), expected=None, heard=numbers[:1])
+        assert await store.promote("acme", first, token=None)
+        for version in ("v1", "v2"):
+            late = Promotion(version=make_version(version), expected="v0", heard=numbers)
+            assert not await store.promote("acme", late, token=None)
+        assert await gathered(store.heard_turns("acme", "v1")) == ["a"]
+        assert await gathered(store.heard_turns("acme", "v2")) == []
+
+    async def test_are_not_written_without_the_lease(self, store: MemoryStore) -> None:
+        promotion = Promotion(version=make_version(), expected=None, heard=await hear(store, "a"))
+        with pytest.raises(FencedOut):
+            await store.promote("acme", promotion, token=1)
+        assert await gathered(store.heard_turns("acme", "v1")) == []
+
+    async def test_are_those_of_the_tenant(self, store: MemoryStore) -> None:
+        theirs = await hear(store, "theirs", tenant="other")
+        mine = await hear(store, "mine")
+        promotion = Promotion(version=make_version(), expected=None, heard=[*theirs, *mine, 999])
+        assert await store.promote("acme", promotion, token=None)
+        assert await gathered(store.heard_turns("acme", "v1")) == ["mine"]
+        assert await gathered(store.heard_turns("other", "v1")) == []
+
+    async def test_stay_when_the_version_is_undone_and_restored(self, store: MemoryStore) -> None:
+        await learn_in(store, "v1", None, [])
+        second = Promotion(
+            version=make_version("v2", parent="v1"), expected="v1", heard=await hear(store, "a")
+        )
+        assert await store.promote("acme", second, token=None)
+        await switch(store, "v1", "v2")
+        assert await gathered(store.heard_turns("acme", "v2")) == ["a"]
+        await switch(store, "v2", "v1")
+        assert await gathered(store.heard_turns("acme", "v2")) == ["a"]
+
+    @pytest.mark.parametrize(
+        "said", [UserFeedback(consent=False), UserFeedback(corrected_intent="x")], ids=["refusal", "label"]
+    )
+    async def test_stay_whatever_is_said_of_them_later(self, store: MemoryStore, said: UserFeedback) -> None:
+        promotion = Promotion(version=make_version(), expected=None, heard=await hear(store, "a"))
+        await store.add_feedback("acme", "a", said)  # during training
+        assert await store.promote("acme", promotion, token=None)
+        assert await gathered(store.heard_turns("acme", "v1")) == ["a"]
+
+    async def test_may_be_many(self, store: MemoryStore) -> None:
+        names = [f"t{n}" for n in range(1203)]
+        promotion = Promotion(version=make_version(), expected=None, heard=await hear(store, *names))
+        assert await store.promote("acme", promotion, token=None)
+        assert await gathered(store.heard_turns("acme", "v1")) == names
+
+
 class TestOverview:
     async def test_counts(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn("a", degraded=True))

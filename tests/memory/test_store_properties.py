@@ -84,7 +84,11 @@ def rejecting(trained: list[Example], harmful: bool) -> Operation:
 def promoting(version: str, expected: str | None, learned: list[Example]) -> Operation:
     def operation(store: MemoryStore, tenant: str) -> Awaitable[object]:
         promotion = Promotion(
-            version=make_version(version, tenant=tenant), expected=expected, learned=learned, replayed=["e1"]
+            version=make_version(version, tenant=tenant),
+            expected=expected,
+            learned=learned,
+            replayed=["e1"],
+            heard=[1, 2],
         )
         return store.promote(tenant, promotion, token=None)
 
@@ -178,6 +182,7 @@ async def view(store: MemoryStore, tenant: str) -> list[Any]:
     return [
         await gathered(store.turns(tenant)),
         await gathered(store.turns_awaiting_curation(tenant)),
+        await store.unlabelled_turns(tenant, limit=4),
         *[await gathered(store.examples(tenant, state=state)) for state in get_args(ExampleState)],
         await store.examples_by_key(tenant, [f"key-e{n}" for n in range(5)]),
         await store.splits_by_group(tenant, ["g1", "g2"]),
@@ -187,6 +192,7 @@ async def view(store: MemoryStore, tenant: str) -> list[Any]:
         await store.champion(tenant),
         await store.versions(tenant),
         *[await gathered(store.lineage(tenant, version)) for version in ("v1", "v2")],
+        *[await gathered(store.heard_turns(tenant, version)) for version in ("v1", "v2")],
         await counted(store, tenant),
     ]
 

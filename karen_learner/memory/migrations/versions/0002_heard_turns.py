@@ -1,0 +1,28 @@
+"""Versions may learn from turns that nobody gave feedback on: which did from which."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision: str | None = "0001"
+branch_labels = None
+depends_on = None
+
+BIG_KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "heard_turns",
+        sa.Column("version", BIG_KEY, sa.ForeignKey("versions.seq"), nullable=False),
+        sa.Column("turn", BIG_KEY, sa.ForeignKey("turns.seq"), nullable=False),
+        sa.PrimaryKeyConstraint("version", "turn"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("heard_turns_by_turn", "heard_turns", ["turn", "version"])
+
+
+def downgrade() -> None:
+    op.drop_table("heard_turns")
