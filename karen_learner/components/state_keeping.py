@@ -35,9 +35,10 @@ class KeepsState(TrainablePipe):  # type: ignore[misc]
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
         """Write the pipe. What only learning needs goes to `state/`, unless `exclude` has "state"."""
-        with self._serving_form() as state:
-            super().to_disk(path, exclude=exclude)
         file = Path(path) / STATE_FILE
+        with self._serving_form() as state:
+            self._take_away(file, state)
+            super().to_disk(path, exclude=exclude)
         if state and "state" not in exclude:
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(state)
@@ -48,6 +49,15 @@ class KeepsState(TrainablePipe):  # type: ignore[misc]
         if "state" not in exclude:
             self._attach(StateFile(Path(path) / STATE_FILE))
         return self
+
+    def _take_away(self, file: Path, state: bytes) -> None:
+        """A state of other weights must not stay beside these. It may be our own, still to be read."""
+        if not file.is_file():
+            return
+        shim = self._learning_shim()
+        if shim is not None and not shim.is_learning:
+            shim.attach_state(StoredState(state))
+        file.unlink()
 
     def _attach(self, state: LearningState) -> None:
         shim = self._learning_shim()

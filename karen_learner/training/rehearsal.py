@@ -52,15 +52,23 @@ def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random)
 
 
 def training_examples(
-    pipeline: TrainablePipeline, task: Task, new: Sequence[Doc], again: Sequence[tuple[Doc, float]]
+    pipeline: TrainablePipeline,
+    task: Task,
+    new: Sequence[Doc],
+    again: Sequence[tuple[Doc, float]],
+    *,
+    guessed: Sequence[Doc] = (),
 ) -> list[Example]:
-    """Everything that the pipe of a task trains on; what is trained on `again` by what it counts."""
+    """Everything that the pipe of a task trains on; what is trained on `again` by what it counts.
+
+    Those that the pipe has `guessed` itself are not what is new, beside which the others are bounded.
+    """
     examples = pipeline.examples(task, new)
     replayed = pipeline.examples(task, [doc for doc, _ in again])
     weights = _bounded(np.array([weight for _, weight in again]), new=len(examples))
     for example, weight in zip(replayed, weights.tolist(), strict=True):
         set_weight(example.reference, weight)
-    return [*examples, *replayed]
+    return [*examples, *replayed, *pipeline.examples(task, guessed)]
 
 
 def chances_for(sizes: Floats, places: float) -> Floats:

@@ -64,6 +64,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
     unlabelled = read_docs(pipeline.nlp, job.corpus / "unlabelled.jsonl", skipped=skipped)
     dev = convert(pipeline.nlp, job.corpus / "dev.jsonl", skipped=skipped)
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
+    known = {task: pipeline.pipe(task).labels for task in continued & set(pipeline.trainable_tasks)}
     pipeline.prepare(job.labels, [*new, *pool.values()])
     if not pipeline.trainable_tasks:
         raise TrainingError(
@@ -71,7 +72,10 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
             "entity label) among the examples"
         )
     again = _rehearsed(pipeline, list(pool.values()), job)
-    guessed = {task: guess(pipeline.pipe(task), unlabelled) for task in pipeline.trainable_tasks}
+    guessed = {
+        task: guess(pipeline.pipe(task), unlabelled, known=known.get(task, ()))
+        for task in pipeline.trainable_tasks
+    }
     chosen = {doc for docs in again.values() for doc, _ in docs}
     replayed = {line: doc for line, doc in pool.items() if doc in chosen}
     write_docs(job.corpus / "train.spacy", [*new, *replayed.values()])
@@ -82,7 +86,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
             report := _train_task(
                 pipeline,
                 task,
-                training_examples(pipeline, task, [*new, *guessed[task].values()], again[task]),
+                training_examples(pipeline, task, new, again[task], guessed=list(guessed[task].values())),
                 dev,
                 job.settings,
                 on_pass,
@@ -204,13 +208,18 @@ def _row(pipeline: TrainablePipeline, doc: Doc) -> PredictionRow:
 
 
 def _right(pipeline: TrainablePipeline, doc: Doc, gold: LabelledText) -> RightRow:
-    """What the model gives the right labels; 0 for one that it has never heard of."""
-    asked: tuple[tuple[Task, str | None], ...] = (("intent", gold.intent), ("sentiment", gold.sentiment))
-    intent, sentiment = (
-        None if label is None or task not in pipeline.tasks else doc.cats.get(label, 0.0)
-        for task, label in asked
+    return _weight_of(pipeline, "intent", doc, gold.intent), _weight_of(
+        pipeline, "sentiment", doc, gold.sentiment
     )
-    return intent, sentiment
+
+
+def _weight_of(pipeline: TrainablePipeline, task: Task, doc: Doc, label: str | None) -> float | None:
+    """The share of a label in what the model gives all labels of the task; None if it does not know it."""
+    if label is None or task not in pipeline.tasks:
+        return None
+    labels: Sequence[str] = pipeline.pipe(task).labels
+    total = sum(doc.cats.get(other, 0.0) for other in labels)
+    return doc.cats.get(label, 0.0) / total if label in labels and total > 0.0 else None
 
 
 def _best(pipeline: TrainablePipeline, task: Task, doc: Doc) -> str | None:

@@ -4,9 +4,10 @@ A candidate is accepted when
 
 1. no task is worse than the champion's beyond a margin: `margin_standard_errors` times the standard
    error of the paired difference, text by text, and never outside `min_margin` .. `max_margin`;
-2. at least one task is better of which the new examples say something: its score is higher, or the model
-   gives the right labels more weight (a higher mean log-likelihood). A score moves by whole texts, and on a
-   small holdout most improvements are less than that;
+2. at least one task is better of which the new examples say something: its score is higher, or as high and
+   the model is surer of the right labels (their mean log-likelihood is higher by more than
+   `margin_standard_errors` standard errors of the paired difference). A score moves by whole texts, and on a
+   small holdout many improvements are less than that;
 3. the thresholds hold. By `ratchet`, a threshold that the champion meets must be met; one that it does
    not meet yet must be met or come no further off than the margin. By `strict`, all must be met.
 
@@ -47,6 +48,7 @@ class Comparison:
     after: float
     texts: int
     margin: float
+    likelihoods: tuple[float, float] | None = None
     is_surer: bool = False
 
     @property
@@ -59,13 +61,17 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        return self.after > self.before + ROUNDING or (self.is_surer and not self.is_worse)
+        return self.after > self.before + ROUNDING or (self.is_surer and self.after >= self.before - ROUNDING)
 
     @property
     def told(self) -> str:
+        likelihoods = ""
+        if self.likelihoods is not None:
+            before, after = self.likelihoods
+            likelihoods = f", log-likelihood {before:.3f} -> {after:.3f}"
         return (
             f"{self.name} {self.before:.3f} -> {self.after:.3f} "
-            f"on {self.texts} texts (margin {self.margin:.3f})"
+            f"on {self.texts} texts (margin {self.margin:.3f}){likelihoods}"
         )
 
 
@@ -123,16 +129,29 @@ def compare_task(
 ) -> Comparison:
     after, before = candidate.outcomes[task], champion.outcomes[task]
     error = _standard_error(after.influence() - before.influence())
+    margin = _margin(error, gate)
+    told = _likelihoods(after, before)
+    if told is None:
+        return Comparison(task, before.score, after.score, after.texts, margin)
+    now, then = told
+    gain = float((now - then).mean())
     return Comparison(
-        task, before.score, after.score, after.texts, _margin(error, gate), _is_surer(after, before)
+        task,
+        before.score,
+        after.score,
+        after.texts,
+        margin,
+        likelihoods=(float(then.mean()), float(now.mean())),
+        is_surer=gain > gate.margin_standard_errors * _standard_error(now - then) + ROUNDING,
     )
 
 
-def _is_surer(after: TaskOutcome, before: TaskOutcome) -> bool:
-    """Whether the candidate gives the right labels more weight."""
+def _likelihoods(after: TaskOutcome, before: TaskOutcome) -> tuple[Matrix, Matrix] | None:
+    """The log-likelihoods of the texts whose right label both models know; None if there is no such text."""
     if after.log_likelihoods is None or before.log_likelihoods is None:
-        return False
-    return bool((after.log_likelihoods - before.log_likelihoods).mean() > ROUNDING)
+        return None
+    both = np.isfinite(after.log_likelihoods) & np.isfinite(before.log_likelihoods)
+    return (after.log_likelihoods[both], before.log_likelihoods[both]) if both.any() else None
 
 
 def compare_overall(candidate: ScoredHoldout, champion: ScoredHoldout, gate: GateSettings) -> Comparison:

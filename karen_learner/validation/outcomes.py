@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ class TaskOutcome:
 
     `rows` (texts,) are their places in the holdout. `values` is (texts,) of 0 and 1 for intent and
     sentiment; for entities (texts, 3) with the counts of true positives, false positives and misses.
-    `log_likelihoods` (texts,): the logarithm of what the model gave to the right label, if it told that of
-    every text.
+    `log_likelihoods` (texts,): the logarithm of what the model gave to the right label; NaN where that is
+    not known.
     """
 
     task: Task
@@ -91,13 +92,13 @@ def category_outcome(
 ) -> tuple[TaskOutcome, Mapping[str, Tally]]:
     """The outcome of intent or sentiment, and the cases of each label that is gold or was predicted."""
     tallies: dict[str, Tally] = {}
-    rows, right, given = [], [], []
+    rows, hits, given = [], [], []
     for row, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
         gold, said = getattr(example, task), getattr(prediction, task)
         if gold is None:
             continue
         rows.append(row)
-        right.append(gold == said)
+        hits.append(gold == said)
         given.append(prediction.right.get(task))
         if gold == said:
             tallies.setdefault(gold, Tally()).hits += 1
@@ -106,16 +107,14 @@ def category_outcome(
         if said is not None:
             tallies.setdefault(said, Tally()).spurious += 1
     outcome = TaskOutcome(
-        task, np.array(rows, dtype=np.int64), np.array(right, dtype=np.float64), _logarithms(given)
+        task, np.array(rows, dtype=np.int64), np.array(hits, dtype=np.float64), _logarithms(given)
     )
     return outcome, tallies
 
 
-def _logarithms(probabilities: Sequence[float | None]) -> Matrix | None:
-    known = [value for value in probabilities if value is not None]
-    if len(known) < len(probabilities):
-        return None
-    return np.log(np.clip(np.array(known, dtype=np.float64), LEAST_PROBABILITY, 1.0))
+def _logarithms(probabilities: Sequence[float | None]) -> Matrix:
+    known = np.array([math.nan if value is None else value for value in probabilities], dtype=np.float64)
+    return np.asarray(np.log(np.clip(known, LEAST_PROBABILITY, 1.0)))
 
 
 def entity_outcome(

@@ -357,3 +357,23 @@ def test_anything_can_be_learned_and_the_weights_stay_finite(batch: list[tuple[s
     assert all_finite(SHARED.get_pipe("intent").model)
     for doc in SHARED.pipe([text for text, _ in batch]):
         assert sum(doc.cats.values()) == pytest.approx(1.0 if len(doc) else 0.0, abs=1e-5)
+
+
+def test_a_state_of_other_weights_does_not_stay_beside_new_ones(tmp_path: Path) -> None:
+    nlp = train(sparse_pipeline())
+    nlp.to_disk(tmp_path)
+    nlp.update(corpus(nlp))
+    nlp.get_pipe("intent").to_disk(tmp_path / "intent", exclude=["state"])
+    assert not (tmp_path / "intent" / STATE_FILE).exists()
+    again = spacy.load(tmp_path)
+    again.update(corpus(again))
+
+
+def test_a_pipe_saved_over_its_own_folder_without_its_state_still_learns_on_from_it(tmp_path: Path) -> None:
+    train(sparse_pipeline()).to_disk(tmp_path)
+    whole, saved = spacy.load(tmp_path), spacy.load(tmp_path)
+    whole.update(corpus(whole))
+    saved.get_pipe("intent").to_disk(tmp_path / "intent", exclude=["state"])
+    saved.update(corpus(saved))
+    texts = ["hello there", "two pizzas"]
+    assert [doc.cats for doc in saved.pipe(texts)] == [doc.cats for doc in whole.pipe(texts)]

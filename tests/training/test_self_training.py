@@ -9,6 +9,7 @@ from karen_learner.components.calibration import Calibration
 from karen_learner.training.self_training import SURE, guess
 from tests.components.text_corpora import corpus, sparse_pipeline, train
 
+LABELS = ("greet", "leave", "order")
 KNOWN, STRANGE, EMPTY = "one large pizza please", "quantum entanglement", ""
 
 
@@ -25,7 +26,7 @@ def texts(nlp: Language, *said: str) -> dict[int, spacy.tokens.Doc]:
 
 def test_a_calibrated_pipe_labels_what_it_is_sure_of(calibrated: Language) -> None:
     docs = texts(calibrated, KNOWN, STRANGE, EMPTY)
-    guessed = guess(calibrated.get_pipe("intent"), docs)
+    guessed = guess(calibrated.get_pipe("intent"), docs, known=LABELS)
     assert {line: doc.cats for line, doc in guessed.items()} == {0: {"order": 1.0}}
     assert guessed[0].text == KNOWN
     assert not any(doc.cats for doc in docs.values())
@@ -36,31 +37,37 @@ def test_what_is_out_of_scope_is_not_labelled_however_sure_the_pipe_is(calibrate
     pipe.cfg["calibration"] = Calibration(1000.0, 99.0, 0.0, None).as_record()
     scores = pipe.predict([calibrated.make_doc(KNOWN)])
     assert scores[0, :3].max() >= SURE
-    assert guess(pipe, texts(calibrated, KNOWN)) == {}
+    assert guess(pipe, texts(calibrated, KNOWN), known=LABELS) == {}
 
 
 def test_less_than_sure_is_not_enough(calibrated: Language) -> None:
     pipe = calibrated.get_pipe("intent")
     pipe.cfg["calibration"] = Calibration(1e-6, None, None, None).as_record()
     assert np.allclose(pipe.predict([calibrated.make_doc(KNOWN)]), 1 / 3, atol=1e-3)
-    assert guess(pipe, texts(calibrated, KNOWN)) == {}
+    assert guess(pipe, texts(calibrated, KNOWN), known=LABELS) == {}
 
 
 def test_a_pipe_that_is_not_calibrated_guesses_nothing() -> None:
     nlp = train(sparse_pipeline())
-    assert guess(nlp.get_pipe("intent"), texts(nlp, KNOWN)) == {}
+    assert guess(nlp.get_pipe("intent"), texts(nlp, KNOWN), known=LABELS) == {}
 
 
 def test_labels_that_do_not_exclude_each_other_are_not_guessed() -> None:
     nlp = train(sparse_pipeline("karen_textcat_multilabel"))
     nlp.get_pipe("intent").calibrate(corpus(nlp), false_alarm_rate=None)
-    assert guess(nlp.get_pipe("intent"), texts(nlp, KNOWN)) == {}
+    assert guess(nlp.get_pipe("intent"), texts(nlp, KNOWN), known=LABELS) == {}
 
 
 def test_other_pipes_guess_nothing() -> None:
     nlp = spacy.blank("en")
-    assert guess(nlp.add_pipe("sentencizer"), texts(nlp, KNOWN)) == {}
+    assert guess(nlp.add_pipe("sentencizer"), texts(nlp, KNOWN), known=LABELS) == {}
 
 
 def test_of_no_texts_nothing_is_guessed(calibrated: Language) -> None:
-    assert guess(calibrated.get_pipe("intent"), {}) == {}
+    assert guess(calibrated.get_pipe("intent"), {}, known=LABELS) == {}
+
+
+def test_a_pipe_with_a_new_label_guesses_nothing(calibrated: Language) -> None:
+    pipe = calibrated.get_pipe("intent")
+    pipe.add_label("complain")
+    assert guess(pipe, texts(calibrated, KNOWN), known=LABELS) == {}

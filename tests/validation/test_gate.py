@@ -268,14 +268,32 @@ def test_more_weight_does_not_outweigh_a_loss_beyond_the_margin(judged: Callable
 
 
 def test_one_text_does_not_decide_by_how_sure_a_model_is_of_the_wrong(judged: Callable[..., Verdict]) -> None:
-    unsure, hopeless = weighing(270, 0.6), weighing(270, 0.6)
-    hopeless[299] = Prediction("refund", right={"intent": 1e-30})
-    surer = [Prediction(one.intent, right={"intent": 0.62}) for one in hopeless[:299]] + [hopeless[299]]
+    unsure, surer = weighing(270, 0.5), weighing(270, 0.6)
+    surer[299] = Prediction("refund", right={"intent": 1e-30})
 
     assert judged(surer, unsure).accepted
 
 
-def test_without_every_probability_the_score_alone_decides(judged: Callable[..., Verdict]) -> None:
-    partly = [Prediction("billing"), *weighing(270, 0.9)[1:]]
+def test_only_texts_whose_label_both_models_know_tell_how_sure_they_are(
+    judged: Callable[..., Verdict],
+) -> None:
+    """A label that was but declared gets some weight, where the champion could give it none."""
+    unknown = [Prediction("refund")] * 30
+    champion = [*weighing(270, 0.6)[:270], *unknown]
+    candidate = [*weighing(270, 0.59)[:270], *[Prediction("refund", right={"intent": 0.3})] * 30]
 
-    assert not judged(partly, weighing(270, 0.5)).accepted
+    assert not judged(candidate, champion).accepted
+    assert not judged([Prediction("billing")] * 300, [Prediction("billing")] * 300).accepted
+
+
+def test_surer_but_a_little_worse_is_not_better(judged: Callable[..., Verdict]) -> None:
+    """Or ten such steps in a row would lead far down, each within its margin."""
+    verdict = judged(weighing(269, 0.9), weighing(270, 0.5))
+
+    assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, False, ())
+
+
+def test_the_verdict_tells_how_sure_both_models_are(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(weighing(270, 0.7), weighing(270, 0.6))
+
+    assert detail(verdict, "intent_not_worse").endswith("log-likelihood -0.511 -> -0.357")
