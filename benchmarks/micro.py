@@ -1,6 +1,6 @@
 """How soon 100 new events are live: a micro-update of a model with 150 intents.
 
-    python benchmarks/micro.py DATA/clinc150 [--events 100] [--replay 400] [--rounds 5]
+    python benchmarks/micro.py DATA/clinc150 [--events 100] [--replay 300] [--rounds 5]
 
 The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. Then, round by round,
 users correct `--events` answers, and an incremental cycle makes one pass over these and `--replay` replayed
@@ -109,7 +109,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, help="a folder with train.jsonl and test.jsonl (clinc150)")
     parser.add_argument("--events", type=int, default=100)
-    parser.add_argument("--replay", type=int, default=400)
+    parser.add_argument("--replay", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     if not (options.data / "train.jsonl").is_file():
