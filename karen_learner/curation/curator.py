@@ -234,9 +234,9 @@ class Curator:
         """The newest turns without feedback, a text once; none that is an example, or near one that is held
         back for choosing and judging models."""
         turns = await self._store.unlabelled_turns(tenant_id, limit=self._settings.learning.unlabelled_turns)
-        by_key = {text_key(turn.user_text): turn for turn in turns if turn.user_text}
+        by_key, groups = await asyncio.to_thread(_keyed, turns)
         known = await self._store.examples_by_key(tenant_id, list(by_key))
-        groups = {key: group_key(turn.user_text or "") for key, turn in by_key.items() if key not in known}
+        groups = {key: group for key, group in groups.items() if key not in known}
         splits = await self._store.splits_by_group(tenant_id, sorted(set(groups.values())))
         return tuple(by_key[key] for key, group in groups.items() if splits.get(group, "train") == "train")
 
@@ -268,6 +268,12 @@ class Curator:
         for state in USABLE:
             async for example in self._store.examples(tenant_id, state=state, split=split):
                 yield example
+
+
+def _keyed(turns: Sequence[Turn]) -> tuple[dict[str, Turn], dict[str, str]]:
+    """The turns by the keys of their texts, and the near-duplicate group of each key."""
+    by_key = {text_key(turn.user_text): turn for turn in turns if turn.user_text}
+    return by_key, {key: group_key(turn.user_text or "") for key, turn in by_key.items()}
 
 
 def _heard(ledger: Ledger, readings: Iterable[tuple[str, str, Reading]]) -> CurationCounts:
