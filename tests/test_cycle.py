@@ -36,6 +36,13 @@ ACME = "acme"
 MakeLearner = Callable[..., AutonomousLearner]
 SONGS = ("jazz", "rock", "folk", "punk", "soul", "blues", "disco", "opera", "techno", "swing", "metal", "ska",
          "waltz", "tango", "samba", "polka")  # fmt: skip
+ANY_LOSS_IS_FINE = {
+    "gate__min_margin": 1.0,
+    "gate__max_margin": 1.0,
+    "thresholds__accuracy": 0.0,
+    "thresholds__sentiment_accuracy": 0.0,
+}
+"""For what is not about the gate: with eight replayed examples a task of four texts may well get worse."""
 
 
 async def teach_songs(learner: AutonomousLearner, tmp_path: Path) -> None:
@@ -223,7 +230,8 @@ async def test_the_corpora_of_a_cycle_can_be_read(acme: AutonomousLearner, tmp_p
 async def test_what_was_trained_on_again_is_told_and_not_what_it_was_chosen_from(
     make_learner: MakeLearner, tmp_path: Path
 ) -> None:
-    async with make_learner(learning__replay_examples=8, training__continuing_n_iter=30) as learner:
+    overrides: dict[str, float] = {"learning__replay_examples": 8, "training__continuing_n_iter": 30}
+    async with make_learner(**overrides, **ANY_LOSS_IS_FINE) as learner:
         learned = sum((await learner.store.strata(ACME, state="learned", split="train")).values())
         await teach_songs(learner, tmp_path)
         plan = await learner.plan_learning_cycle(ACME)
