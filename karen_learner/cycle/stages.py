@@ -204,6 +204,8 @@ class Stages:
             harmful=verdict.harmful,
             token=course.lease.token,
         )
+        if course.champion is not None:  # what the worker has in memory is the candidate
+            self._rooms.worker.read_ahead(await self._spec(course.champion, await self._rooms.base()))
         return course.result("rejected", error=verdict.summary)
 
     async def deploy(self, course: Course, report: TrainReport, scored: ScoredHoldout) -> ModelVersion:

@@ -1,7 +1,7 @@
 """What the worker process is asked and what it answers: plain JSON lines, one message each.
 
-A request is a `TrainJob`, a `PredictJob` or a `CrossValidateJob`; the answer to it is any number of
-`Progress` messages and then one `Done` or `Failed`.
+A request is a `TrainJob`, a `PredictJob`, a `CrossValidateJob` or a `ReadJob`; the answer to it is any number
+of `Progress` messages and then one `Done` or `Failed`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,14 @@ class CrossValidateJob(Record):
     folds: int = Field(default=3, ge=2)
 
 
-Job = TrainJob | PredictJob | CrossValidateJob
+class ReadJob(Record):
+    """Read `pipeline` into memory, so that a training that continues from it need not."""
+
+    kind: Literal["read"] = "read"
+    pipeline: PipelineSpec
+
+
+Job = TrainJob | PredictJob | CrossValidateJob | ReadJob
 AnyJob: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 
 
@@ -145,7 +152,11 @@ class CrossValidateReport(Record):
     scores: Mapping[Task, float]
 
 
-Report = TrainReport | PredictReport | CrossValidateReport
+class ReadReport(Record):
+    """The pipeline is in memory."""
+
+
+Report = TrainReport | PredictReport | CrossValidateReport | ReadReport
 
 
 class Progress(Record):

@@ -15,7 +15,13 @@ from pydantic import ValidationError
 from typing_extensions import Self
 
 from karen_learner import errors
-from karen_learner.errors import LearnerClosed, TrainingError, WorkerCrashed, WorkerTimedOut
+from karen_learner.errors import (
+    KarenLearnerError,
+    LearnerClosed,
+    TrainingError,
+    WorkerCrashed,
+    WorkerTimedOut,
+)
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.jobs import (
     AnyMessage,
@@ -25,9 +31,12 @@ from karen_learner.training.jobs import (
     Failed,
     Job,
     PassReport,
+    PipelineSpec,
     PredictJob,
     PredictReport,
     Progress,
+    ReadJob,
+    ReadReport,
     TrainJob,
     TrainReport,
 )
@@ -35,7 +44,7 @@ from karen_learner.training.jobs import (
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[PassReport], None]
-ReportT = TypeVar("ReportT", TrainReport, PredictReport, CrossValidateReport)
+ReportT = TypeVar("ReportT", TrainReport, PredictReport, CrossValidateReport, ReadReport)
 
 NUMERIC_THREADS = (
     "OMP_NUM_THREADS",
@@ -65,6 +74,7 @@ class TrainingWorker:
         self._closed = False
         self._complaints: deque[str] = deque(maxlen=ERROR_LINES)
         self._listener: asyncio.Task[None] | None = None
+        self._reading: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -93,6 +103,7 @@ class TrainingWorker:
         """End the process; a job under way raises WorkerCrashed. Idempotent."""
         self._closed = True
         await self._stop()
+        await asyncio.gather(*self._reading)
 
     async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
         """Train a candidate. Raises TrainingError (TrainingDiverged, WorkerCrashed, WorkerTimedOut) or
@@ -106,6 +117,23 @@ class TrainingWorker:
     async def cross_validate(self, job: CrossValidateJob) -> CrossValidateReport:
         """Estimate the scores of a small data set."""
         return await self._ask(job, CrossValidateReport, None)
+
+    def read_ahead(self, pipeline: PipelineSpec) -> None:
+        """Have the worker read what is likely to be trained next, while nobody waits for it.
+
+        Does nothing while the worker has a job. Should it fail, the training reads the pipeline itself.
+        """
+        if self._closed or self._lock.locked():
+            return
+        task = asyncio.create_task(self._read_ahead(pipeline))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _read_ahead(self, pipeline: PipelineSpec) -> None:
+        try:
+            await self._ask(ReadJob(pipeline=pipeline), ReadReport, None)
+        except KarenLearnerError as error:
+            logger.debug("%s was not read ahead: %s", pipeline.path, error)
 
     async def _ask(self, job: Job, report_type: type[ReportT], on_progress: OnProgress | None) -> ReportT:
         async with self._lock:

@@ -26,6 +26,8 @@ from karen_learner.training.jobs import (
     PredictionRow,
     PredictJob,
     PredictReport,
+    ReadJob,
+    ReadReport,
     Report,
     RightRow,
     TaskReport,
@@ -50,6 +52,8 @@ def perform(job: Job, on_pass: OnPass, *, warm: Warm | None = None) -> Report:
         return train(job, on_pass, warm=warm)
     if isinstance(job, PredictJob):
         return predict(job, warm=warm)
+    if isinstance(job, ReadJob):
+        return read(job, warm=warm)
     return cross_validate(job)
 
 
@@ -227,6 +231,13 @@ def _best(pipeline: TrainablePipeline, task: Task, doc: Doc) -> str | None:
         return None
     labels: Sequence[str] = pipeline.pipe(task).labels
     return max(labels, key=lambda label: doc.cats.get(label, 0.0), default=None)
+
+
+def read(job: ReadJob, *, warm: Warm | None = None) -> ReadReport:
+    """Keep the pipeline of a folder in memory, in the place of another one."""
+    if warm is not None and job.pipeline.path is not None:
+        warm.keep(warm.take(job.pipeline), Path(job.pipeline.path))
+    return ReadReport()
 
 
 def cross_validate(job: CrossValidateJob) -> CrossValidateReport:

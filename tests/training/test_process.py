@@ -46,6 +46,25 @@ async def test_one_process_stays_warm_for_all_jobs(ready: TrainJob, tmp_path: Pa
     assert worker.pid is None
 
 
+async def test_what_is_read_ahead_is_there_for_the_next_job(ready: TrainJob, tmp_path: Path) -> None:
+    async with TrainingWorker() as worker:
+        tasks = (await worker.train(ready)).tasks
+        champion = ready.pipeline.model_copy(update={"path": str(ready.output), "tasks": tasks})
+        onward = ready.model_copy(
+            update={"mode": "incremental", "pipeline": champion, "output": tmp_path / "second"}
+        )
+        worker.read_ahead(champion)
+        worker.read_ahead(champion)  # it is busy: nothing is queued behind what somebody may wait for
+        await asyncio.sleep(0)
+        assert (await worker.train(onward)).tasks == tasks
+        worker.read_ahead(champion.model_copy(update={"path": str(tmp_path / "nowhere")}))
+        await asyncio.sleep(0)
+        await worker.train(onward)  # what cannot be read ahead does no harm
+        worker.read_ahead(champion)
+    worker.read_ahead(champion)
+    assert worker.pid is None
+
+
 async def test_a_killed_worker_fails_the_job_and_the_next_one_gets_a_new_process(ready: TrainJob) -> None:
     endless = ready.model_copy(
         update={"settings": ready.settings.model_copy(update={"n_iter": 100_000, "patience": 100_000})}

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 from karen_learner.settings import load_settings
-from karen_learner.training.jobs import PipelineSpec, PredictJob, TrainJob
+from karen_learner.training.jobs import PipelineSpec, PredictJob, ReadJob, TrainJob
 from karen_learner.training.warm import Warm, identity_of
-from karen_learner.training.work import predict, train
+from karen_learner.training.work import predict, read, train
 from tests.components.text_corpora import LABELLED
 
 SETTINGS = load_settings(overrides={"training.n_iter": 2, "training.min_updates": 0}).training
@@ -51,6 +51,16 @@ def test_another_pipeline_is_read_from_the_disk(tmp_path: Path) -> None:
     assert identity_of(tmp_path / "copy") != identity_of(tmp_path / "v1")
     for other in ("copy", "v1"):  # of the second one it was let go with the first
         assert warm.take(job(folder, tmp_path / "x", parent=tmp_path / other).pipeline) is not first
+
+
+def test_what_was_read_ahead_need_not_be_read_again(tmp_path: Path) -> None:
+    folder, warm = corpus(tmp_path / "corpus"), Warm()
+    train(job(folder, tmp_path / "v1"), lambda _: None)
+    onward = job(folder, tmp_path / "ahead", parent=tmp_path / "v1")
+    read(ReadJob(pipeline=onward.pipeline), warm=warm)
+    shutil.rmtree(tmp_path / "v1" / "intent")
+    train(onward, lambda _: None, warm=warm)
+    assert (tmp_path / "ahead" / "intent/state/weights").is_file()
 
 
 def test_what_a_pipe_needs_for_learning_on_outlives_the_folder_it_was_read_from(tmp_path: Path) -> None:
