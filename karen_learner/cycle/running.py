@@ -211,6 +211,8 @@ class LearningCycle:
         except Exception as error:  # the cycle's boundary: a bad cycle is a result, with its cause
             logger.exception("cycle %s failed", course.cycle_id)
             result = course.result("failed", error=f"{type(error).__name__}: {error}")
+        finally:
+            self._stages.let_go(course)
         await store.finish_cycle(course.tenant_id, course.cycle_id, result)
         await store.renew_lease(course.lease, ttl=self._ttl)  # whoever lost it must not tidy for another
         await self._stages.tidy(course.tenant_id, keep=course.cycle_id)

@@ -14,7 +14,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.curation import Curator, Selection
 from karen_learner.cycle.course import Course
-from karen_learner.deployment import Candidate, Deployer, headline_scores, intact_manifest
+from karen_learner.deployment import Candidate, Deployer, LoadedCandidate, headline_scores, intact_manifest
 from karen_learner.events import EventBus, TrainingProgressed
 from karen_learner.memory import MemoryStore
 from karen_learner.models.files import remove_folder
@@ -151,6 +151,7 @@ class Stages:
         base = await rooms.base()
         staging = rooms.layout.staging(tenant_id, course.cycle_id)
         specs = [base.model_copy(update={"path": str(staging), "tasks": report.tasks})]
+        course.loading = asyncio.create_task(rooms.deployer.load(staging, report.tasks))
         if course.champion is not None:
             specs.append(await self._spec(course.champion, base))
         predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
@@ -210,6 +211,7 @@ class Stages:
 
     async def deploy(self, course: Course, report: TrainReport, scored: ScoredHoldout) -> ModelVersion:
         assert course.selection is not None  # noqa: S101 - a verdict needs a selection
+        assert course.loading is not None  # noqa: S101 - it began before the verdict
         selection = course.selection
         candidate = Candidate(
             tenant_id=course.tenant_id,
@@ -226,13 +228,21 @@ class Stages:
             scores=headline_scores(scored.result),
             parent=course.champion.version if course.champion else None,
         )
+        loaded = await course.loading
+        course.loading = None
         return await self._rooms.deployer.promote(
             candidate,
+            loaded,
             learned=selection.new,
             replayed=[example.example_id for example in course.replayed],
             heard=[turn.seq for turn in course.self_labelled if turn.seq is not None],
             token=course.lease.token,
         )
+
+    def let_go(self, course: Course) -> None:
+        """Close a candidate that was loaded while it was judged, and is not deployed."""
+        if course.loading is not None:
+            course.loading.add_done_callback(_close)
 
     async def tidy(self, tenant_id: str, *, keep: str | None = None) -> None:
         """Leave nothing behind that nobody needs: candidates, raw lines, what is past its time.
@@ -246,6 +256,11 @@ class Stages:
             await self._rooms.deployer.clean_up(tenant_id)
         except OSError:
             logger.exception("what the cycles of %r left behind cannot be removed", tenant_id)
+
+
+def _close(loading: asyncio.Task[LoadedCandidate]) -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().model.close()
 
 
 def taught_tasks(selection: Selection | None) -> frozenset[Task]:

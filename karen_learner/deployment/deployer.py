@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asyncio_extras import call_in_executor
 
+from karen_learner.analysis import common_words
 from karen_learner.deployment.serving import Serving
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError, UnknownVersion
 from karen_learner.events import EventBus, ModelDeployed, ModelRolledBack
@@ -22,6 +23,7 @@ from karen_learner.models.backups import (
 )
 from karen_learner.models.files import remove_folder
 from karen_learner.models.layout import HomeLayout
+from karen_learner.models.live import LiveModel
 from karen_learner.models.registry import ModelRegistry
 from karen_learner.models.versions import (
     Manifest,
@@ -53,6 +55,14 @@ class Candidate:
     parent: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadedCandidate:
+    """What will serve if the candidate is deployed, and the digest of the files that it was loaded from."""
+
+    model: LiveModel
+    digest: str
+
+
 class Deployer:
     """Promotion and rollback. The champion is a row; this changes it, and the live model with it."""
 
@@ -73,29 +83,34 @@ class Deployer:
         self._settings = settings
         self._events = events
 
+    async def load(self, folder: Path, tasks: Mapping[Task, str]) -> LoadedCandidate:
+        """Load and warm what lies in a staging folder. Raises ModelError."""
+        loaded: LoadedCandidate = await call_in_executor(_load_candidate, folder, tasks)
+        return loaded
+
     async def promote(
         self,
         candidate: Candidate,
+        loaded: LoadedCandidate,
         *,
         learned: Sequence[Example],
         replayed: Sequence[str],
         heard: Sequence[int] = (),
         token: int,
     ) -> ModelVersion:
-        """Seal, load, and only then switch the row and swap the live model; the backup follows.
+        """Seal the files, switch the row and swap the live model; the backup follows.
 
-        `learned` are examples as they were trained on, `replayed` the ids of those known before, `heard` the
-        numbers of turns that the model labelled itself.
-        Whatever fails before the row is switched leaves the champion as it was. Raises
-        DeploymentError (the champion was changed meanwhile), FencedOut or ModelError.
+        `loaded` is the candidate in memory; it is closed if it is not deployed. `learned` are examples as
+        they were trained on, `replayed` the ids of those known before, `heard` the numbers of turns that
+        the model labelled itself. Whatever fails before the row is switched leaves the champion as it was.
+        Raises DeploymentError (the champion was changed meanwhile), FencedOut, DigestMismatch or ModelError.
         """
-        version = await self._seal(candidate)
-        model = await self._serving.load(version)
-        promotion = Promotion(
-            version=version, expected=candidate.parent, learned=learned, replayed=replayed, heard=heard
-        )
-        switched = False
+        model, switched = loaded.model, False
         try:
+            version = await self._seal(candidate, loaded.digest)
+            promotion = Promotion(
+                version=version, expected=candidate.parent, learned=learned, replayed=replayed, heard=heard
+            )
             switched = await self._store.promote(candidate.tenant_id, promotion, token=token)
         finally:
             if not switched:
@@ -105,6 +120,7 @@ class Deployer:
                 f"the champion of {candidate.tenant_id!r} was changed while the candidate was trained on "
                 f"{candidate.parent}: nothing was deployed, its examples stay pending"
             )
+        model.version = version.version
         self._serving.install(candidate.tenant_id, model)
         await self._announce(version, candidate.parent)
         await self._back_up(version)
@@ -121,8 +137,9 @@ class Deployer:
                 "%s serves, but its backup cannot be written: the next cycle tries again", version.version
             )
 
-    async def _seal(self, candidate: Candidate) -> ModelVersion:
-        digest = await call_in_executor(candidate_digest, candidate.folder)
+    async def _seal(self, candidate: Candidate, digest: str) -> ModelVersion:
+        if await call_in_executor(candidate_digest, candidate.folder) != digest:
+            raise DigestMismatch(f"{candidate.folder} was changed after it was loaded: it is not deployed")
         number = await self._store.next_version_number(candidate.tenant_id)
         name = version_name(number, digest)
         target = self._layout.version(candidate.tenant_id, name)
@@ -255,6 +272,12 @@ class Deployer:
                 await call_in_executor(remove_folder, path)
         backups = self._layout.backups(tenant_id)
         await call_in_executor(lambda: prune_backups(backups, keep=kept, retention_days=days))
+
+
+def _load_candidate(folder: Path, tasks: Mapping[Task, str]) -> LoadedCandidate:
+    digest = candidate_digest(folder)
+    model = LiveModel.load(folder, tasks=tasks, version=None, familiar_words=common_words)
+    return LoadedCandidate(model=model, digest=digest)
 
 
 def _restore_if_damaged(version: ModelVersion, backup: Path) -> None:

@@ -32,7 +32,8 @@ WARM_UP_TEXT = "Hello, how are you today?"
 class LiveModel:
     """A loaded pipeline that serves, on its own thread.
 
-    `tasks` names the pipe of each task. Raises PipelineUnsuitable if the pipeline lacks one of them.
+    `tasks` names the pipe of each task. A candidate gets its `version` when it is deployed.
+    Raises PipelineUnsuitable if the pipeline lacks one of the pipes.
     """
 
     def __init__(self, nlp: Language, *, tasks: Mapping[Task, str], version: str | None = None) -> None:

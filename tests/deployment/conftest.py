@@ -81,9 +81,14 @@ class Site:
         lease = await self.store.acquire_lease(ACME, "host/1/test", ttl=timedelta(seconds=60))
         assert lease is not None
         try:
-            return await self.deployer.promote(chosen, learned=(), replayed=(), token=lease.token)
+            return await self.promote_as(chosen, token=lease.token)
         finally:
             await self.store.release_lease(lease)
+
+    async def promote_as(self, candidate: Candidate, *, token: int) -> ModelVersion:
+        """As the holder of a lease does it, whoever holds it."""
+        loaded = await self.deployer.load(candidate.folder, candidate.tasks)
+        return await self.deployer.promote(candidate, loaded, learned=(), replayed=(), token=token)
 
 
 @asynccontextmanager

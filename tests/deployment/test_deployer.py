@@ -82,7 +82,7 @@ async def test_nothing_is_deployed_under_a_lost_lease(site: Any) -> None:
     first = await site.champion()
     await site.analyze()
     with pytest.raises(FencedOut):
-        await site.deployer.promote(await site.candidate(), learned=(), replayed=(), token=999)
+        await site.promote_as(await site.candidate(), token=999)
     assert (await site.champion()).version == first.version
     assert (await site.analyze()).model_version == first.version
 
@@ -95,6 +95,16 @@ async def test_a_candidate_that_cannot_be_loaded_is_not_deployed(site: Any) -> N
         await site.promote(broken)
     assert (await site.champion()).version == first.version
     assert not (await site.analyze()).degraded
+
+
+async def test_a_candidate_that_was_changed_after_it_was_loaded_is_not_deployed(site: Any) -> None:
+    first, candidate = await site.champion(), await site.candidate()
+    loaded = await site.deployer.load(candidate.folder, candidate.tasks)
+    (candidate.folder / "meta.json").write_text("{}")
+    with pytest.raises(DigestMismatch, match="changed after it was loaded"):
+        await site.deployer.promote(candidate, loaded, learned=(), replayed=(), token=1)
+    assert loaded.model.closed
+    assert (await site.champion()).version == first.version
 
 
 async def test_an_analyzer_that_fails_on_a_deployment_does_not_undo_it(
@@ -264,14 +274,14 @@ async def test_a_request_is_answered_while_a_version_loads(site: Any) -> None:
     """Loading is off the path: a deployment that never ends holds no request up."""
     await site.analyze()
     first, second = await site.champion(), await site.candidate()
-    load, loading = site.serving.load, asyncio.Event()
+    load, loading = site.deployer.load, asyncio.Event()
 
-    async def endless(version: ModelVersion) -> Any:
-        await load(version)
+    async def endless(*candidate: Any) -> Any:
+        await load(*candidate)
         loading.set()
         await asyncio.Event().wait()
 
-    site.serving.load = endless
+    site.deployer.load = endless
     deployment = asyncio.create_task(site.promote(second))
     await loading.wait()
     assert (await site.analyze()).model_version == first.version
