@@ -17,7 +17,7 @@ from karen_learner.curation.gold import GoldIntake, GoldReport
 from karen_learner.curation.keys import example_id, group_key, text_key
 from karen_learner.curation.merge import Fate, Ledger
 from karen_learner.curation.pages import USABLE, settle, split_rules, usable_strata
-from karen_learner.curation.replay import sample_replay
+from karen_learner.curation.replay import REPLAY_POOL, sample_replay
 from karen_learner.curation.spans import TokenAligner
 from karen_learner.curation.splits import spread_shares
 from karen_learner.memory.contract import MemoryStore
@@ -37,11 +37,6 @@ OnPage = Callable[[CurationCounts], Awaitable[None] | None]
 
 PREVIEW_MEMORY = 50_000
 """Changed texts that a preview remembers: beyond that, its counts of duplicates are estimates."""
-
-
-REPLAY_POOL = 3
-"""Of so many times the examples that may be replayed each pipe chooses its own: to look at one costs a tenth
-of training on it again."""
 
 
 class Selection(Record):

@@ -14,6 +14,10 @@ from karen_learner.curation.balance import water_fill
 from karen_learner.memory.contract import MemoryStore
 from karen_learner.records import Example
 
+REPLAY_POOL = 3
+"""Of so many times the examples that may be replayed each pipe chooses its own: to look at one costs a tenth
+of training on it again."""
+
 
 @dataclass(frozen=True)
 class Drawn:

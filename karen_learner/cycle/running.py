@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import perf_counter
 
-from karen_learner.curation.curator import REPLAY_POOL
+from karen_learner.curation.replay import REPLAY_POOL
 from karen_learner.cycle.course import CANCELLED, PROCESS_ENDED, Course, busy, cut_off, new_cycle_id
 from karen_learner.cycle.leasing import kept, leased
 from karen_learner.cycle.policy import (

@@ -218,17 +218,23 @@ class SqlMemoryStore:
         return await self._database.read(versions.find, tenant_id, version)
 
     async def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
-        read, size, after = self._database.read, self._page_size, 0
-        while page := await read(versions.lineage_page, tenant_id, version, after=after, size=size):
-            for _, example_id in page:
-                yield example_id
-            after = page[-1][0]
+        async for example_id in self._linked(versions.lineage_page, tenant_id, version):
+            yield example_id
 
     async def heard_turns(self, tenant_id: str, version: str) -> AsyncIterator[str]:
-        read, size, after = self._database.read, self._page_size, 0
-        while page := await read(versions.heard_page, tenant_id, version, after=after, size=size):
-            for _, turn_id in page:
-                yield turn_id
+        async for turn_id in self._linked(versions.heard_page, tenant_id, version):
+            yield turn_id
+
+    async def _linked(
+        self, page_of: Callable[..., Sequence[tuple[int, str]]], tenant_id: str, version: str
+    ) -> AsyncIterator[str]:
+        """The ids of what a version is linked with, a page at a time."""
+        after = 0
+        while page := await self._database.read(
+            page_of, tenant_id, version, after=after, size=self._page_size
+        ):
+            for _, other_id in page:
+                yield other_id
             after = page[-1][0]
 
     async def tenants(self) -> Sequence[str]:

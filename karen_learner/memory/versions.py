@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Select, literal, select, update
+from sqlalchemy import Connection, Select, Table, literal, select, update
 
 from karen_learner.memory import examples, leases, tenants
 from karen_learner.memory.contract import Promotion
@@ -71,38 +72,45 @@ def lineage_page(
     connection: Connection, tenant_id: str, version: str, *, after: int, size: int
 ) -> Sequence[tuple[int, str]]:
     """The next examples of a version's lineage after the number `after`, as numbers and ids."""
-    statement = (
-        select(lineage.c.example, example_rows.c.example_id)
-        .join(versions, versions.c.seq == lineage.c.version)
-        .join(example_rows, example_rows.c.seq == lineage.c.example)
-        .where(
-            versions.c.tenant == tenants.number_of(tenant_id),
-            versions.c.version == version,
-            lineage.c.example > after,
-        )
-        .order_by(lineage.c.example)
-        .limit(size)
+    ids = select(lineage.c.example, example_rows.c.example_id).join(
+        example_rows, example_rows.c.seq == lineage.c.example
     )
-    return [(number, example_id) for number, example_id in connection.execute(statement)]
+    return _page(connection, ids, lineage, tenant_id, version, after=after, size=size)
 
 
 def heard_page(
     connection: Connection, tenant_id: str, version: str, *, after: int, size: int
 ) -> Sequence[tuple[int, str]]:
     """The next turns that a version heard after the number `after`, as numbers and ids."""
+    ids = select(heard_turns.c.turn, turn_rows.c.turn_id).join(
+        turn_rows, turn_rows.c.seq == heard_turns.c.turn
+    )
+    return _page(connection, ids, heard_turns, tenant_id, version, after=after, size=size)
+
+
+def _page(
+    connection: Connection,
+    ids: Select[Any],
+    links: Table,
+    tenant_id: str,
+    version: str,
+    *,
+    after: int,
+    size: int,
+) -> Sequence[tuple[int, str]]:
+    """`ids` selects, out of the `links` of versions to other things, their numbers and their ids."""
+    number = ids.selected_columns[0]
     statement = (
-        select(heard_turns.c.turn, turn_rows.c.turn_id)
-        .join(versions, versions.c.seq == heard_turns.c.version)
-        .join(turn_rows, turn_rows.c.seq == heard_turns.c.turn)
+        ids.join(versions, versions.c.seq == links.c.version)
         .where(
             versions.c.tenant == tenants.number_of(tenant_id),
             versions.c.version == version,
-            heard_turns.c.turn > after,
+            number > after,
         )
-        .order_by(heard_turns.c.turn)
+        .order_by(number)
         .limit(size)
     )
-    return [(number, turn_id) for number, turn_id in connection.execute(statement)]
+    return [(row[0], row[1]) for row in connection.execute(statement)]
 
 
 def _set_champion(connection: Connection, tenant: int, expected: str | None, version: str) -> bool:

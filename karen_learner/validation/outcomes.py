@@ -99,7 +99,7 @@ def category_outcome(
             continue
         rows.append(row)
         hits.append(gold == said)
-        given.append(prediction.right.get(task))
+        given.append(prediction.of_gold.get(task))
         if gold == said:
             tallies.setdefault(gold, Tally()).hits += 1
             continue

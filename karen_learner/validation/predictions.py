@@ -15,14 +15,14 @@ Triple = tuple[int, int, str]
 class Prediction:
     """The intent, the sentiment and the entities (start, end, label) found in a text.
 
-    None: the model has no pipe for the task. That scores as nothing found. `right` is the probability that
+    None: the model has no pipe for the task. That scores as nothing found. `of_gold` is the probability that
     the model gave to the right label of a task, where that is known.
     """
 
     intent: str | None = None
     sentiment: str | None = None
     entities: tuple[Triple, ...] | None = None
-    right: Mapping[Task, float] = field(default_factory=dict)
+    of_gold: Mapping[Task, float] = field(default_factory=dict)
 
     def to_row(self) -> list[Any]:
         """`[intent, sentiment, [[start, end, label], ...] or None]`."""
@@ -31,12 +31,12 @@ class Prediction:
 
     @classmethod
     def from_row(
-        cls, row: Sequence[Any], right: tuple[float | None, float | None] = (None, None)
+        cls, row: Sequence[Any], of_gold: tuple[float | None, float | None] = (None, None)
     ) -> Prediction:
-        """The prediction of a row that `to_row` made; `right` are the probabilities of the right intent and
+        """The prediction of a row that `to_row` made; `of_gold` are the probabilities of the right intent and
         the right sentiment."""
         intent, sentiment, spans = row
         entities = None if spans is None else tuple((int(s), int(e), str(label)) for s, e, label in spans)
         tasks: tuple[Task, ...] = ("intent", "sentiment")
-        known = {task: value for task, value in zip(tasks, right, strict=True) if value is not None}
+        known = {task: value for task, value in zip(tasks, of_gold, strict=True) if value is not None}
         return cls(intent, sentiment, entities, known)

@@ -248,7 +248,7 @@ def test_the_overall_margin_takes_a_text_with_all_its_tasks(settings: Settings, 
 
 def weighing(right: int, probability: float) -> list[Prediction]:
     """As `intents`, from a model that gives every right label this probability."""
-    return [Prediction(one.intent, right={"intent": probability}) for one in intents(right)]
+    return [Prediction(one.intent, of_gold={"intent": probability}) for one in intents(right)]
 
 
 def test_a_candidate_that_gives_the_right_labels_more_weight_is_better(
@@ -269,7 +269,7 @@ def test_more_weight_does_not_outweigh_a_loss_beyond_the_margin(judged: Callable
 
 def test_one_text_does_not_decide_by_how_sure_a_model_is_of_the_wrong(judged: Callable[..., Verdict]) -> None:
     unsure, surer = weighing(270, 0.5), weighing(270, 0.6)
-    surer[299] = Prediction("refund", right={"intent": 1e-30})
+    surer[299] = Prediction("refund", of_gold={"intent": 1e-30})
 
     assert judged(surer, unsure).accepted
 
@@ -280,7 +280,7 @@ def test_only_texts_whose_label_both_models_know_tell_how_sure_they_are(
     """A label that was but declared gets some weight, where the champion could give it none."""
     unknown = [Prediction("refund")] * 30
     champion = [*weighing(270, 0.6)[:270], *unknown]
-    candidate = [*weighing(270, 0.59)[:270], *[Prediction("refund", right={"intent": 0.3})] * 30]
+    candidate = [*weighing(270, 0.59)[:270], *[Prediction("refund", of_gold={"intent": 0.3})] * 30]
 
     assert not judged(candidate, champion).accepted
     assert not judged([Prediction("billing")] * 300, [Prediction("billing")] * 300).accepted
