@@ -80,12 +80,12 @@ class DenseNgramsShim(SparseNgramsShim):
         found, bias = super()._margins_of_part(docs), self._weights.bias
         return replace(found, margins=self._ngrams_weight * (found.margins - bias) + bias)
 
-    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats], None]]:
+    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats, Floats], None]]:
         margins, accumulate = super().begin_learning(docs)
         values = self._dense_values(docs)
 
-        def backprop(gradient: Floats) -> None:
-            accumulate(gradient)
+        def backprop(gradient: Floats, weights: Floats) -> None:
+            accumulate(gradient, weights)
             self._dense_pending.append(values.T @ gradient)
 
         return margins + values @ self._dense.weights, backprop

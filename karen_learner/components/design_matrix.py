@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karen_learner.components.bucket_rows import NO_ROW, BucketRows
+from karen_learner.components.text_counts import ServedCounts, TextCounts
 from karen_learner.components.text_ngrams import VIEWS, TextFeatures
 
 Floats = NDArray[np.float32]
@@ -21,28 +22,33 @@ NO_BUCKETS: Ints = np.zeros(0, dtype=np.int64)
 class DesignMatrix:
     """The batch as a matrix whose columns are the features that have weights, or are about to get them.
 
+    Text `present_texts[i]` has a feature in the bucket `present[i]`, whether that has weights or not.
     `buckets` and `rows` (shape (features,)) say whose column it is, each once; a feature that is about to
     get a row has NO_ROW. `values` has shape (texts, features). `coverage` (shape (texts, views)) is the
     share of each view's squared length that lies in these features.
     """
 
+    present: Ints
+    present_texts: Ints
     buckets: Ints
     rows: Ints
     values: Floats
     coverage: Floats
 
 
-def design_matrix(features: TextFeatures, table: BucketRows, *, new: Ints = NO_BUCKETS) -> DesignMatrix:
-    """Sub-linear term frequencies, `1 + log(count)`, scaled to length 1 in each view.
+def design_matrix(
+    features: TextFeatures, table: BucketRows, counts: ServedCounts | TextCounts, *, new: Ints = NO_BUCKETS
+) -> DesignMatrix:
+    """Sub-linear term frequencies, `1 + log(count)`, times rarity, scaled to length 1 in each view.
 
     `new` are buckets without a row that get columns too; ascending, each once. Any other feature without
     a row counts for the length, and for nothing else: the more of a text is unknown, the less is said
     about it.
     """
     count = len(features.fingerprints)
-    groups, buckets, counts = _counted(features, table)
-    values = 1.0 + np.log(counts)
-    lengths = _squared_lengths(groups, values, count)
+    groups, buckets, occurrences = _counted(features, table)
+    values = (1.0 + np.log(occurrences)) * counts.rarity(buckets)
+    texts, lengths = groups % count, _squared_lengths(groups, values, count)
     columns = _columns(buckets, table, new)
     known = columns != NO_ROW
     groups, columns, values = groups[known], columns[known], values[known]
@@ -51,6 +57,8 @@ def design_matrix(features: TextFeatures, table: BucketRows, *, new: Ints = NO_B
     distinct, dense = _dense(columns, groups % count, values, count)
     old = distinct < len(table)
     return DesignMatrix(
+        present=buckets,
+        present_texts=texts,
         buckets=np.concatenate([table.buckets[distinct[old] - 1], new[distinct[~old] - len(table)]]),
         rows=np.where(old, distinct, NO_ROW),
         values=dense,

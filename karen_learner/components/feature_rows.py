@@ -49,10 +49,10 @@ class ServedRows:
         """The weights in float32, shape (rows, columns); a copy."""
         return self.quantized.astype(np.float32) * self.scales[:, None]
 
-    def digest_with(self, other: Floats) -> str:
-        """Tells these weights, and the others that go with them, from all others."""
+    def digest_with(self, *others: NDArray[Any]) -> str:
+        """Tells these weights, and what goes with them, from all others."""
         total = hashlib.blake2b(digest_size=16)
-        for array in (self.table.buckets, self.quantized, self.scales, other):
+        for array in (self.table.buckets, self.quantized, self.scales, *others):
             total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()
 

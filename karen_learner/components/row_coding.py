@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_KINDS = {"f4": np.float32, "i1": np.int8, "u4": np.uint32, "i8": np.int64}
+_KINDS = {"f4": np.float32, "f8": np.float64, "i1": np.int8, "u1": np.uint8, "u4": np.uint32, "i8": np.int64}
 STEPS = 127
 """An eight-bit weight is one of this many steps on either side of zero."""
 

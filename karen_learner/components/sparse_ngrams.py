@@ -1,7 +1,8 @@
 """`karen_learner.SparseNgrams.v1`: a linear text classifier over hashed n-grams that learns on the fly.
 
 Features are words and pairs of neighbouring words, character n-grams within words, and unordered pairs of
-words (see `text_ngrams`). Each label has a separating plane of its own, trained with squared hinge loss:
+words (see `text_ngrams`), the rarer the heavier (see `text_counts`). Each label has a separating plane of its
+own, trained with squared hinge loss:
 
     Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
 
@@ -32,8 +33,9 @@ from karen_learner.components.weight_forms import Step
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
-Waiting = tuple[DesignMatrix, Proposal, Floats]
-"""A batch whose gradient waits: what was read, what it would add, and the gradient of its margins."""
+Waiting = tuple[DesignMatrix, Proposal, Floats, Floats]
+"""A batch whose gradient waits: what was read, what it would add, the gradient of its margins, and what each
+of its texts counts."""
 
 TEXTS_AT_ONCE = 32
 """Larger batches are read in parts: the matrix of a part should stay in the processor's cache."""
@@ -108,20 +110,22 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
 
     def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
         weights = self._weights
-        design = design_matrix(self._features(docs), weights.rows.table)
+        design = design_matrix(self._features(docs), weights.rows.table, weights.counts)
         familiarity = design.coverage[:, [WORDS, PAIRS]].mean(axis=1)
         return Margins(weights.margins(design), familiarity)
 
-    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats], None]]:
-        """The margins, and a function that takes their gradient and keeps it until `finish_update`."""
+    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats, Floats], None]]:
+        """The margins, and a function that takes their gradient, and what each text counts (shape (texts,)),
+        and keeps both until `finish_update`."""
         learning, parts = self.learning_weights(), _parts(docs)
         read = [self._read_for_learning(learning, part) for part in parts]
         margins = np.concatenate([learning.margins(design) for design, _ in read])
 
-        def backprop(gradient: Floats) -> None:
+        def backprop(gradient: Floats, weights: Floats) -> None:
             ends = np.cumsum([len(part) for part in parts])
             for (design, proposal), end, part in zip(read, ends, parts, strict=True):
-                self._pending.append((design, proposal, gradient[end - len(part) : end]))
+                own = slice(end - len(part), end)
+                self._pending.append((design, proposal, gradient[own], weights[own]))
 
         return margins, backprop
 
@@ -130,14 +134,14 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
     ) -> tuple[DesignMatrix, Proposal]:
         features = self._features(docs)
         proposal = learning.propose(features)
-        return design_matrix(features, learning.rows.table, new=proposal.buckets), proposal
+        return design_matrix(features, learning.rows.table, learning.counts, new=proposal.buckets), proposal
 
     def finish_update(self, optimizer: Any) -> None:  # noqa: ARG002 - it is not asked how to step
         """Apply the gradients that wait, at this classifier's own learn rate."""
         pending, self._pending = self._pending, []
-        for _, proposal, _ in pending:
-            self.learning_weights().note(proposal)
-        steps = [_weight_gradient(design, gradient) for design, _, gradient in pending]
+        for design, proposal, _, weights in pending:
+            self.learning_weights().note(proposal, design, weights)
+        steps = [_weight_gradient(design, gradient) for design, _, gradient, _ in pending]
         self._step([step for step in steps if step])
 
     def add_labels(self, labels: int) -> None:
@@ -264,10 +268,10 @@ def _forward(
     def backprop(difference: Any) -> list[Doc]:
         truths = scores - difference
         truths[(difference == 0) & (scores > 0) & (scores < 1)] = np.nan  # masked: nothing is known
-        gradient = squared_hinge_gradient(margins, truths)
+        weights = (~np.isnan(truths).all(axis=1)).astype(np.float32)
         if shim.example_weights is not None:
-            gradient *= shim.example_weights[:, None]
-        accumulate(gradient)
+            weights *= shim.example_weights
+        accumulate(squared_hinge_gradient(margins, truths) * weights[:, None], weights)
         return []
 
     return scores, backprop

@@ -11,6 +11,7 @@ from karen_learner.components.bucket_rows import NO_ROW
 from karen_learner.components.design_matrix import DesignMatrix
 from karen_learner.components.feature_rows import FeatureRows, RowOptions, ServedRows
 from karen_learner.components.row_coding import require_names, require_shape
+from karen_learner.components.text_counts import ServedCounts, TextCounts
 from karen_learner.components.text_ngrams import PAIRS, TextFeatures
 
 Floats = NDArray[np.float32]
@@ -33,14 +34,15 @@ class Proposal:
 
 @dataclass(frozen=True)
 class ServedWeights:
-    """What a pipeline needs for answering: weights of features, and `bias` (labels,)."""
+    """What a pipeline needs for answering: weights of features and how rare they are, `bias` (labels,)."""
 
     rows: ServedRows
+    counts: ServedCounts
     bias: Floats
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self.bias.nbytes
+        return self.rows.nbytes + self.counts.nbytes + self.bias.nbytes
 
     def margins(self, design: DesignMatrix) -> Floats:
         """How far each text is on the side of each label; shape (texts, labels)."""
@@ -50,21 +52,23 @@ class ServedWeights:
 
     def digest(self) -> str:
         """Tells these weights from all others."""
-        return self.rows.digest_with(self.bias)
+        return self.rows.digest_with(self.bias, *self.counts.arrays().values())
 
     def arrays(self) -> Arrays:
-        return {**self.rows.arrays(), "bias": self.bias}
+        return {**self.rows.arrays(), **self.counts.arrays(), "bias": self.bias}
 
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
         """Raises ValueError if the arrays do not belong together."""
-        require_names(arrays, *ServedRows.NAMES, "bias")
+        require_names(arrays, *ServedRows.NAMES, *ServedCounts.NAMES, "bias")
         bias = arrays["bias"]
-        return cls(ServedRows.from_arrays(bits, arrays, columns=len(bias)), bias)
+        rows = ServedRows.from_arrays(bits, arrays, columns=len(bias))
+        return cls(rows, ServedCounts.from_arrays(bits, arrays), bias)
 
 
 class LearningWeights:
-    """What learning needs: weights with AdaGrad's sums, and which pairs were seen in one text only.
+    """What learning needs: weights with AdaGrad's sums, in how many texts each feature was, and which pairs
+    were seen in one text only.
 
     A pair of words gets its row when a second text has it, since most pairs never come again.
     """
@@ -72,6 +76,7 @@ class LearningWeights:
     def __init__(
         self,
         rows: FeatureRows,
+        counts: TextCounts,
         *,
         bias: Floats,
         bias_squares: Floats,
@@ -79,6 +84,7 @@ class LearningWeights:
         initial_square: float,
     ) -> None:
         self.rows = rows
+        self.counts = counts
         self.bias = bias
         self._bias_squares = bias_squares
         self._first_texts = first_texts
@@ -88,12 +94,13 @@ class LearningWeights:
     def new(cls, options: RowOptions, labels: int) -> Self:
         """Weights that know nothing."""
         bias = np.full(labels, FIRST_BIAS, dtype=np.float32)
-        return cls._fresh(options, FeatureRows.new(options, labels), bias)
+        return cls._fresh(options, FeatureRows.new(options, labels), TextCounts.new(options.bits), bias)
 
     @classmethod
-    def _fresh(cls, options: RowOptions, rows: FeatureRows, bias: Floats) -> Self:
+    def _fresh(cls, options: RowOptions, rows: FeatureRows, counts: TextCounts, bias: Floats) -> Self:
         return cls(
             rows,
+            counts,
             bias=bias,
             bias_squares=np.zeros_like(bias),
             first_texts=np.zeros(1 << options.bits, dtype=np.uint32),
@@ -102,7 +109,7 @@ class LearningWeights:
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self._first_texts.nbytes
+        return self.rows.nbytes + self.counts.nbytes + self._first_texts.nbytes
 
     def add_labels(self, labels: int) -> None:
         """Make it so many labels. What was learned stays."""
@@ -132,8 +139,10 @@ class LearningWeights:
         met[blank] = first_texts[which]
         return (unmet, first_texts), pairs[met != texts]
 
-    def note(self, proposal: Proposal) -> None:
-        """Remember in which text the pairs were met first."""
+    def note(self, proposal: Proposal, design: DesignMatrix, weights: Floats) -> None:
+        """Remember in which text the pairs were met first, and count the texts of each feature by their
+        weights (texts,)."""
+        self.counts.note(design.present, design.present_texts, weights)
         unmet = self._first_texts[proposal.unmet] == 0
         self._first_texts[proposal.unmet[unmet]] = proposal.first_texts[unmet]
 
@@ -155,11 +164,12 @@ class LearningWeights:
 
     def served(self) -> ServedWeights:
         """The same in the form that serves."""
-        return ServedWeights(self.rows.served(), self.bias.copy())
+        return ServedWeights(self.rows.served(), self.counts.served(), self.bias.copy())
 
     def arrays(self) -> Arrays:
         return {
             **self.rows.arrays(),
+            **self.counts.arrays(),
             "bias": self.bias,
             "bias_squares": self._bias_squares,
             "first_texts": self._first_texts,
@@ -168,13 +178,14 @@ class LearningWeights:
     @classmethod
     def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self:
         """Raises ValueError if the arrays do not belong together."""
-        require_names(arrays, *FeatureRows.NAMES, "bias", "bias_squares", "first_texts")
+        require_names(arrays, *FeatureRows.NAMES, *TextCounts.NAMES, "bias", "bias_squares", "first_texts")
         labels = len(arrays["bias"])
         rows = FeatureRows.from_arrays(options, arrays, columns=labels)
         require_shape(arrays["bias_squares"], (labels,), "sums of squares")
         require_shape(arrays["first_texts"], (1 << options.bits,), "pairs")
         return cls(
             rows,
+            TextCounts.from_arrays(options.bits, arrays),
             bias=arrays["bias"],
             bias_squares=arrays["bias_squares"],
             first_texts=arrays["first_texts"],
@@ -184,4 +195,5 @@ class LearningWeights:
     @classmethod
     def from_served(cls, options: RowOptions, served: ServedWeights) -> Self:
         """Where nothing but the served weights is left: they go on from there, with new sums of squares."""
-        return cls._fresh(options, FeatureRows.from_served(options, served.rows), served.bias.copy())
+        rows = FeatureRows.from_served(options, served.rows)
+        return cls._fresh(options, rows, TextCounts.from_served(served.counts), served.bias.copy())
