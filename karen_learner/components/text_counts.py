@@ -5,7 +5,7 @@
 
 The inverse document frequency of a feature that occurred in `d` of `n` texts is `1 + log((1 + n) / (1 + d))`.
 Its square root is what a feature is worth: on held-out data of several sets better than either none or all
-of it. `log(1 + d)` is rounded to tenths, in the form that learns as in the one that serves: both say the same.
+of it. `log(1 + d)` is rounded to tenths, in the form that learns as in the one that serves: they agree.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ STEPS = 10.0
 
 
 class ServedCounts:
-    """How common features are: `commonness` (shape (buckets,)) is `log(1 + texts with it)`, in tenths; of so many
+    """How common features are: `commonness` (shape (buckets,)) is `log(1 + d)`, in tenths, for `d` of so many
     `texts`."""
 
     NAMES = ("commonness", "texts")
@@ -107,7 +107,5 @@ def _commonness(counts: Floats) -> NDArray[np.uint8]:
 
 def _rarity(commonness: NDArray[np.uint8], texts: float) -> Floats:
     rarest = 1.0 + np.log1p(texts)
-    frequencies = np.maximum(
-        rarest - commonness / STEPS, 1.0
-    )  # the rounding may tell more texts than there are
-    return np.asarray(np.sqrt(frequencies), dtype=np.float32)
+    # What is everywhere may have been rounded to more than everywhere.
+    return np.asarray(np.sqrt(np.maximum(rarest - commonness / STEPS, 1.0)), dtype=np.float32)
