@@ -134,23 +134,17 @@ def expected_calibration_error(
     return float(np.abs(differences).sum() / len(confidences))
 
 
-OUT_OF_SCOPE_WEIGHT = np.float32(1.5)
-"""What the label of texts that belong nowhere weighs against the best of the others. They have little in
-common, so its margins are small; on held-out data anything from 1.25 to 2 was better than 1."""
-
-
 def in_scope_scores(margins: Floats, familiarity: Floats, *, out_of_scope: int | None = None) -> Floats:
     """How far each text belongs to what was learned; shape (texts,).
 
-    The largest margin, plus the share of the text that is made of known words and word pairs, minus
-    OUT_OF_SCOPE_WEIGHT times the margin of the column `out_of_scope`, if a label stands for texts that belong
-    nowhere.
+    The largest margin, plus the share of the text that is made of known words and word pairs, minus the
+    margin of the column `out_of_scope` if a label stands for texts that belong nowhere.
     """
     if out_of_scope is None:
         best: Floats = margins.max(axis=1, initial=-np.inf) + familiarity
         return best
     inside = np.delete(margins, out_of_scope, axis=1).max(axis=1, initial=-np.inf)
-    result: Floats = inside + familiarity - OUT_OF_SCOPE_WEIGHT * margins[:, out_of_scope]
+    result: Floats = inside + familiarity - margins[:, out_of_scope]
     return result
 
 
