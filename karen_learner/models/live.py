@@ -22,6 +22,7 @@ from spacy.language import Language
 from typing_extensions import Self
 
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
+from karen_learner.models.short_turns import short_turns
 from karen_learner.records import Task
 
 T = TypeVar("T")
@@ -62,12 +63,15 @@ class LiveModel:
         `warm_up`). Raises ModelError if the model cannot be loaded or cannot read a text,
         PipelineUnsuitable if a pipe of `tasks` is missing.
         """
-        model = cls(load_pipeline(path_or_package), tasks=tasks, version=version)
-        try:
-            model.warm_up(familiar_words(model.language) if familiar_words else ())
-        except Exception as error:
-            model.close()
-            raise ModelError(f"the model {path_or_package} loads but cannot read a text: {error}") from error
+        with short_turns():
+            model = cls(load_pipeline(path_or_package), tasks=tasks, version=version)
+            try:
+                model.warm_up(familiar_words(model.language) if familiar_words else ())
+            except Exception as error:
+                model.close()
+                raise ModelError(
+                    f"the model {path_or_package} loads but cannot read a text: {error}"
+                ) from error
         return model
 
     @classmethod

@@ -1,0 +1,47 @@
+"""The switch interval is short while anybody wants it so, and then what it was."""
+
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from karen_learner.models.short_turns import SHORT_S, ShortTurns
+
+
+@pytest.fixture
+def usual() -> Iterator[float]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.02)
+    yield sys.getswitchinterval()
+    sys.setswitchinterval(before)
+
+
+def test_the_last_to_leave_restores_what_was(usual: float) -> None:
+    turns, entered, leave = ShortTurns(), threading.Event(), threading.Event()
+
+    def other() -> None:
+        with turns():
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with turns():
+        thread.start()
+        entered.wait()
+    assert sys.getswitchinterval() == pytest.approx(SHORT_S)
+    leave.set()
+    thread.join()
+    assert sys.getswitchinterval() == usual
+
+
+def test_an_error_restores_it_too(usual: float) -> None:
+    with pytest.raises(RuntimeError), ShortTurns()():
+        raise RuntimeError
+    assert sys.getswitchinterval() == usual
+
+
+def test_what_is_shorter_already_stays(usual: float) -> None:
+    sys.setswitchinterval(0.0001)
+    with ShortTurns()():
+        assert sys.getswitchinterval() == pytest.approx(0.0001)
