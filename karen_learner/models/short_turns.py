@@ -1,4 +1,4 @@
-"""Python's threads take turns; here they are made short, so that the event loop waits for none of them long."""
+"""Python's threads take turns; these are made short, so that the event loop waits for none of them long."""
 
 from __future__ import annotations
 
