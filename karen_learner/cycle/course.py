@@ -24,6 +24,7 @@ from karen_learner.records import (
     Verdict,
     utc_now,
 )
+from karen_learner.training import PipelineSpec
 
 PROCESS_ENDED = "the process ended while the cycle was"
 CANCELLED = "it was cancelled while it was"
@@ -50,6 +51,7 @@ class Course:
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
     verdict: Verdict | None = None
+    champion_spec: PipelineSpec | None = None
     loading: asyncio.Task[LoadedCandidate] | None = None
     deployed: ModelVersion | None = None
 

@@ -153,7 +153,8 @@ class Stages:
         specs = [base.model_copy(update={"path": str(staging), "tasks": report.tasks})]
         course.loading = asyncio.create_task(rooms.deployer.load(staging, report.tasks))
         if course.champion is not None:
-            specs.append(await self._spec(course.champion, base))
+            course.champion_spec = await self._spec(course.champion, base)
+            specs.append(course.champion_spec)
         predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
         scored = await asyncio.gather(
             *(
@@ -205,8 +206,8 @@ class Stages:
             harmful=verdict.harmful,
             token=course.lease.token,
         )
-        if course.champion is not None:  # what the worker has in memory is the candidate
-            self._rooms.worker.read_ahead(await self._spec(course.champion, await self._rooms.base()))
+        if course.champion_spec is not None:  # what the worker has in memory is the candidate
+            self._rooms.worker.read_ahead(course.champion_spec)
         return course.result("rejected", error=verdict.summary)
 
     async def deploy(self, course: Course, report: TrainReport, scored: ScoredHoldout) -> ModelVersion:

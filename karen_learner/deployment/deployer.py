@@ -85,7 +85,10 @@ class Deployer:
 
     async def load(self, folder: Path, tasks: Mapping[Task, str]) -> LoadedCandidate:
         """Load and warm what lies in a staging folder. Raises ModelError."""
-        loaded: LoadedCandidate = await call_in_executor(_load_candidate, folder, tasks)
+        try:
+            loaded: LoadedCandidate = await call_in_executor(_load_candidate, folder, tasks)
+        except OSError as error:
+            raise ModelError(f"the files of the candidate {folder} cannot be read: {error}") from error
         return loaded
 
     async def promote(
