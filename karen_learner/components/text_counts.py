@@ -22,6 +22,9 @@ Arrays = dict[str, NDArray[Any]]
 
 STEPS = 10.0
 """Steps of commonness in one unit of the natural logarithm."""
+MOST_TEXTS = 2.0**22
+"""Beyond so many texts all counts are halved, as often as it takes: shares stay what they are, what is new
+counts for more, and float32 goes on telling one more from none."""
 
 
 class ServedCounts:
@@ -48,9 +51,7 @@ class ServedCounts:
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
         """Raises ValueError if the arrays do not belong together."""
-        require_shape(arrays["commonness"], (1 << bits,), "frequencies of features")
-        require_shape(arrays["texts"], (1,), "number of texts")
-        return cls(arrays["commonness"], float(arrays["texts"][0]))
+        return cls(*_read(bits, arrays, "commonness"))
 
 
 class TextCounts:
@@ -75,6 +76,9 @@ class TextCounts:
         """Count more texts, each by its weight (shape (texts,)): text `texts[i]` has `buckets[i]`."""
         np.add.at(self._counts, buckets, weights[texts])
         self._texts += float(weights.sum())
+        while self._texts > MOST_TEXTS:
+            self._counts *= np.float32(0.5)
+            self._texts *= 0.5
 
     def rarity(self, buckets: Ints) -> Floats:
         """What the features in these buckets are worth."""
@@ -90,15 +94,19 @@ class TextCounts:
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
         """Raises ValueError if the arrays do not belong together."""
-        require_shape(arrays["text_counts"], (1 << bits,), "counts of features")
-        require_shape(arrays["texts"], (1,), "number of texts")
-        return cls(arrays["text_counts"], float(arrays["texts"][0]))
+        return cls(*_read(bits, arrays, "text_counts"))
 
     @classmethod
     def from_served(cls, served: ServedCounts) -> Self:
         """The counts that are left when only what serves is left: to within a twentieth."""
         counts = np.rint(np.expm1(served.commonness / STEPS))
         return cls(counts.astype(np.float32), served.texts)
+
+
+def _read(bits: int, arrays: Arrays, name: str) -> tuple[NDArray[Any], float]:
+    require_shape(arrays[name], (1 << bits,), "counts of features")
+    require_shape(arrays["texts"], (1,), "number of texts")
+    return arrays[name], float(arrays["texts"][0])
 
 
 def _commonness(counts: Floats) -> NDArray[np.uint8]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
 
 from karen_learner.curation import Selection
-from karen_learner.deployment import LoadedCandidate
 from karen_learner.records import (
     CurationCounts,
     CycleMode,
@@ -52,7 +50,6 @@ class Course:
     validation: ValidationResult | None = None
     verdict: Verdict | None = None
     champion_spec: PipelineSpec | None = None
-    loading: asyncio.Task[LoadedCandidate] | None = None
     deployed: ModelVersion | None = None
 
     def result(self, status: CycleStatus, *, error: str | None = None) -> LearningCycleResult:

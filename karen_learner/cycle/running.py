@@ -211,8 +211,6 @@ class LearningCycle:
         except Exception as error:  # the cycle's boundary: a bad cycle is a result, with its cause
             logger.exception("cycle %s failed", course.cycle_id)
             result = course.result("failed", error=f"{type(error).__name__}: {error}")
-        finally:
-            self._stages.let_go(course)
         await store.finish_cycle(course.tenant_id, course.cycle_id, result)
         await store.renew_lease(course.lease, ttl=self._ttl)  # whoever lost it must not tidy for another
         await self._stages.tidy(course.tenant_id, keep=course.cycle_id)
@@ -231,13 +229,14 @@ class LearningCycle:
             return course.result("skipped", error=why)
         async with self._stage(course, "training"):
             report = await self._stages.train(course, selection)
-        async with self._stage(course, "validating"):
-            scored = await self._stages.validate(course, report)
-        assert course.verdict is not None  # noqa: S101 - validating sets it
-        if not course.verdict.accepted:
-            return await self._stages.reject(course, course.verdict)
-        async with self._stage(course, "deploying"):
-            course.deployed = await self._stages.deploy(course, report, scored)
+        async with self._stages.loading(course, report) as loading:
+            async with self._stage(course, "validating"):
+                scored = await self._stages.validate(course, report)
+            assert course.verdict is not None  # noqa: S101 - validating sets it
+            if not course.verdict.accepted:
+                return await self._stages.reject(course, course.verdict)
+            async with self._stage(course, "deploying"):
+                course.deployed = await self._stages.deploy(course, report, scored, await loading)
         return course.result("deployed")
 
     @asynccontextmanager

@@ -143,6 +143,18 @@ class Stages:
             )
             await self._rooms.events.publish(event)
 
+    @asynccontextmanager
+    async def loading(
+        self, course: Course, report: TrainReport
+    ) -> AsyncIterator[asyncio.Task[LoadedCandidate]]:
+        """Load the candidate while it is judged. It is closed at the end if it was not deployed."""
+        staging = self._rooms.layout.staging(course.tenant_id, course.cycle_id)
+        task = asyncio.create_task(self._rooms.deployer.load(staging, report.tasks))
+        try:
+            yield task
+        finally:
+            task.add_done_callback(_close_unless_deployed)
+
     async def validate(self, course: Course, report: TrainReport) -> ScoredHoldout:
         rooms, tenant_id = self._rooms, course.tenant_id
         holdout = [example async for example in rooms.curator.holdout(tenant_id)]
@@ -151,7 +163,6 @@ class Stages:
         base = await rooms.base()
         staging = rooms.layout.staging(tenant_id, course.cycle_id)
         specs = [base.model_copy(update={"path": str(staging), "tasks": report.tasks})]
-        course.loading = asyncio.create_task(rooms.deployer.load(staging, report.tasks))
         if course.champion is not None:
             course.champion_spec = await self._spec(course.champion, base)
             specs.append(course.champion_spec)
@@ -210,9 +221,10 @@ class Stages:
             self._rooms.worker.read_ahead(course.champion_spec)
         return course.result("rejected", error=verdict.summary)
 
-    async def deploy(self, course: Course, report: TrainReport, scored: ScoredHoldout) -> ModelVersion:
+    async def deploy(
+        self, course: Course, report: TrainReport, scored: ScoredHoldout, loaded: LoadedCandidate
+    ) -> ModelVersion:
         assert course.selection is not None  # noqa: S101 - a verdict needs a selection
-        assert course.loading is not None  # noqa: S101 - it began before the verdict
         selection = course.selection
         candidate = Candidate(
             tenant_id=course.tenant_id,
@@ -229,8 +241,6 @@ class Stages:
             scores=headline_scores(scored.result),
             parent=course.champion.version if course.champion else None,
         )
-        loaded = await course.loading
-        course.loading = None
         return await self._rooms.deployer.promote(
             candidate,
             loaded,
@@ -239,11 +249,6 @@ class Stages:
             heard=[turn.seq for turn in course.self_labelled if turn.seq is not None],
             token=course.lease.token,
         )
-
-    def let_go(self, course: Course) -> None:
-        """Close a candidate that was loaded while it was judged, and is not deployed."""
-        if course.loading is not None:
-            course.loading.add_done_callback(_close)
 
     async def tidy(self, tenant_id: str, *, keep: str | None = None) -> None:
         """Leave nothing behind that nobody needs: candidates, raw lines, what is past its time.
@@ -259,9 +264,12 @@ class Stages:
             logger.exception("what the cycles of %r left behind cannot be removed", tenant_id)
 
 
-def _close(loading: asyncio.Task[LoadedCandidate]) -> None:
-    if not loading.cancelled() and loading.exception() is None:
-        loading.result().model.close()
+def _close_unless_deployed(loading: asyncio.Task[LoadedCandidate]) -> None:
+    if loading.cancelled() or loading.exception() is not None:
+        return
+    model = loading.result().model
+    if model.version is None:  # it gets one when it is deployed
+        model.close()
 
 
 def taught_tasks(selection: Selection | None) -> frozenset[Task]:

@@ -22,7 +22,7 @@ from spacy.language import Language
 from typing_extensions import Self
 
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
-from karen_learner.models.short_turns import short_turns
+from karen_learner.models.switch_interval import short_switch_interval
 from karen_learner.records import Task
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class LiveModel:
         `warm_up`). Raises ModelError if the model cannot be loaded or cannot read a text,
         PipelineUnsuitable if a pipe of `tasks` is missing.
         """
-        with short_turns():
+        with short_switch_interval():
             model = cls(load_pipeline(path_or_package), tasks=tasks, version=version)
             try:
                 model.warm_up(familiar_words(model.language) if familiar_words else ())

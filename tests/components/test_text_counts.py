@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.components.row_coding import pack, unpack
-from karen_learner.components.text_counts import ServedCounts, TextCounts
+from karen_learner.components.text_counts import MOST_TEXTS, ServedCounts, TextCounts
 
 BITS = 8
 ALL = np.arange(1 << BITS)
@@ -46,6 +46,16 @@ def test_what_serves_says_the_same(texts: int, some: int, others: int) -> None:
         np.testing.assert_allclose(other.rarity(ALL), counts.rarity(ALL), rtol=0.05)
     np.testing.assert_array_equal(served.rarity(ALL), counts.rarity(ALL))
     np.testing.assert_array_equal(again.rarity(ALL), counts.rarity(ALL))
+
+
+def test_counts_stay_within_what_can_be_counted() -> None:
+    counts, bucket = TextCounts.new(BITS), np.array([3])
+    for _ in range(40):
+        counts.note(
+            bucket, np.zeros(1, dtype=np.int64), np.array([MOST_TEXTS / 8, MOST_TEXTS / 8], dtype="f4")
+        )
+        assert counts.arrays()["texts"][0] <= MOST_TEXTS
+    np.testing.assert_allclose(counts.rarity(bucket), np.sqrt(1 + np.log(2)), rtol=0.03)  # in every second
 
 
 def test_counts_of_another_table_are_refused() -> None:

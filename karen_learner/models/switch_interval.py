@@ -12,7 +12,7 @@ SHORT_S = 0.0005
 would cost every request meanwhile."""
 
 
-class ShortTurns:
+class ShortSwitchInterval:
     """Sets the interpreter's switch interval for as long as anybody wants it short; safe in any thread."""
 
     def __init__(self) -> None:
@@ -36,4 +36,4 @@ class ShortTurns:
                     sys.setswitchinterval(self._usual_s)
 
 
-short_turns = ShortTurns()
+short_switch_interval = ShortSwitchInterval()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from karen_learner.models.short_turns import SHORT_S, ShortTurns
+from karen_learner.models.switch_interval import SHORT_S, ShortSwitchInterval
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def usual() -> Iterator[float]:
 
 
 def test_the_last_to_leave_restores_what_was(usual: float) -> None:
-    turns, entered, leave = ShortTurns(), threading.Event(), threading.Event()
+    turns, entered, leave = ShortSwitchInterval(), threading.Event(), threading.Event()
 
     def other() -> None:
         with turns():
@@ -36,12 +36,12 @@ def test_the_last_to_leave_restores_what_was(usual: float) -> None:
 
 
 def test_an_error_restores_it_too(usual: float) -> None:
-    with pytest.raises(RuntimeError), ShortTurns()():
+    with pytest.raises(RuntimeError), ShortSwitchInterval()():
         raise RuntimeError
     assert sys.getswitchinterval() == usual
 
 
 def test_what_is_shorter_already_stays(usual: float) -> None:
     sys.setswitchinterval(0.0001)
-    with ShortTurns()():
+    with ShortSwitchInterval()():
         assert sys.getswitchinterval() == pytest.approx(0.0001, abs=1e-5)
