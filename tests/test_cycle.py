@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import spacy
 from spacy.tokens import DocBin
 
 from karen_learner.curation.replay import REPLAY_POOL
+from karen_learner.deployment import Deployer, LoadedCandidate
 from karen_learner.errors import FencedOut, InvalidInput, UnknownTenant
 from karen_learner.events import (
     CycleFinished,
@@ -29,8 +30,9 @@ from karen_learner.events import (
 )
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest
+from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import read_manifest, verify
-from karen_learner.records import ModelVersion
+from karen_learner.records import ModelVersion, Task
 
 ACME = "acme"
 MakeLearner = Callable[..., AutonomousLearner]
@@ -266,6 +268,41 @@ async def test_harm_is_rejected_and_the_second_time_quarantined(make_learner: Ma
         assert verify(before.path, digest=before.digest)
         assert (await learner.analyze(ACME, "what is my balance red")).model_version == before.version
         assert rubbish(learner) == []
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[LiveModel]:
+    """The candidates that were loaded, in order."""
+    models: list[LiveModel] = []
+    load = Deployer.load
+
+    async def watched(deployer: Deployer, folder: Path, tasks: Mapping[Task, str]) -> LoadedCandidate:
+        result = await load(deployer, folder, tasks)
+        models.append(result.model)
+        return result
+
+    monkeypatch.setattr(Deployer, "load", watched)
+    return models
+
+
+async def test_a_candidate_that_was_loaded_in_vain_is_closed(
+    make_learner: MakeLearner, loaded: list[LiveModel]
+) -> None:
+    async with make_learner(learning__replay_examples=0, training__learn_rate=0.1) as learner:
+        await correct(learner, "what is my balance number {}", 40, corrected_intent="travel")
+        assert (await learner.trigger_learning_cycle(ACME)).status == "rejected"
+        (candidate,) = loaded
+        assert (candidate.closed, candidate.version) == (True, None)
+
+
+async def test_the_candidate_that_was_loaded_goes_live(
+    acme: AutonomousLearner, tmp_path: Path, loaded: list[LiveModel]
+) -> None:
+    await teach_songs(acme, tmp_path)
+    result = await acme.trigger_learning_cycle(ACME, mode="full")
+    assert result.status == "deployed", result.error_message
+    (candidate,) = loaded
+    assert (candidate.closed, candidate.version) == (False, result.model_version)
 
 
 async def test_what_was_relabelled_during_a_cycle_is_not_learned_by_it(
