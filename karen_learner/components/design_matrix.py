@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from karen_learner.components.bucket_rows import NO_ROW, BucketRows
 from karen_learner.components.text_counts import ServedCounts, TextCounts
-from karen_learner.components.text_ngrams import VIEWS, TextFeatures
+from karen_learner.components.text_ngrams import VIEW_LENGTHS, VIEWS, TextFeatures
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 _BUCKET_BITS = 32
-
+_SMALLEST = 1e-9
 
 NO_BUCKETS: Ints = np.zeros(0, dtype=np.int64)
 
@@ -39,7 +39,7 @@ class DesignMatrix:
 def design_matrix(
     features: TextFeatures, table: BucketRows, counts: ServedCounts | TextCounts, *, new: Ints = NO_BUCKETS
 ) -> DesignMatrix:
-    """Sub-linear term frequencies, `1 + log(count)`, times rarity, scaled to length 1 in each view.
+    """Sub-linear term frequencies, `1 + log(count)`, times rarity, scaled to the length of their view.
 
     `new` are buckets without a row that get columns too; ascending, each once. Any other feature without
     a row counts for the length, and for nothing else: the more of a text is unknown, the less is said
@@ -52,8 +52,8 @@ def design_matrix(
     columns = _columns(buckets, table, new)
     known = columns != NO_ROW
     groups, columns, values = groups[known], columns[known], values[known]
-    coverage = _squared_lengths(groups, values, count) / np.maximum(lengths, 1e-9)
-    values /= np.sqrt(lengths[groups])
+    coverage = _squared_lengths(groups, values, count) / np.maximum(lengths, _SMALLEST)
+    values *= (np.repeat(VIEW_LENGTHS, count) / np.sqrt(np.maximum(lengths, _SMALLEST)))[groups]
     distinct, dense = _dense(columns, groups % count, values, count)
     old = distinct < len(table)
     return DesignMatrix(

@@ -1,7 +1,8 @@
 """`karen_learner.SparseNgrams.v1`: a linear text classifier over hashed n-grams that learns on the fly.
 
-Features are words and pairs of neighbouring words, character n-grams within words, and unordered pairs of
-words (see `text_ngrams`), the rarer the heavier (see `text_counts`). Each label has a separating plane of its
+Features are words and pairs of neighbouring words, character n-grams within words, unordered pairs of words,
+and the kinds of words where the language has Brown clusters (see `text_ngrams`), the rarer the heavier (see
+`text_counts`). Each label has a separating plane of its
 own, trained with squared hinge loss:
 
     Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
@@ -29,7 +30,9 @@ from karen_learner.components.learning_shim import LearningShim, first_shim
 from karen_learner.components.text_ngrams import PAIRS, WORDS, TextNgrams
 from karen_learner.components.text_weights import LearningWeights, Proposal, ServedWeights
 from karen_learner.components.vectors import SentenceVectors
-from karen_learner.components.weight_forms import Step
+from karen_learner.components.weight_forms import Arrays, Step
+from karen_learner.components.word_clusters import WordClusters
+from karen_learner.components.word_clusters import word_clusters as clusters_of
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
@@ -68,6 +71,7 @@ class SparseNgramsConfig:
     char_sizes: tuple[int, ...]
     max_words: int
     pair_words: int
+    word_clusters: bool
     table_bits: int
     max_rows: int
 
@@ -86,8 +90,15 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         super().__init__(LearningWeights, ServedWeights, options, learn_rate=config.learn_rate)
         self.config = config
         self.example_weights: Floats | None = None
-        self._features = TextNgrams(
-            char_sizes=config.char_sizes, max_words=config.max_words, pair_words=config.pair_words
+        self._features = self._ngrams(None)
+
+    def _ngrams(self, clusters: WordClusters | None) -> TextNgrams:
+        config = self.config
+        return TextNgrams(
+            char_sizes=config.char_sizes,
+            max_words=config.max_words,
+            pair_words=config.pair_words,
+            clusters=clusters,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SparseNgramsShim":
@@ -144,6 +155,11 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         steps = [_weight_gradient(design, gradient) for design, _, gradient, _ in pending]
         self._step([step for step in steps if step])
 
+    def reset(self, labels: int, *, clusters: WordClusters | None = None) -> None:
+        """Begin from nothing, with so many labels; `clusters` are looked at if the config wants them."""
+        self._features = self._ngrams(clusters if self.config.word_clusters else None)
+        super().reset(labels)
+
     def add_labels(self, labels: int) -> None:
         """Make it so many labels. What was learned stays."""
         if labels > self.labels:
@@ -158,6 +174,13 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
                 "back into the config of its model, or train it anew"
             )
         return super().from_bytes(data)
+
+    def _packed(self, arrays: Arrays) -> bytes:
+        return super()._packed({**arrays, **self._features.clusters.arrays()})
+
+    def _take_over(self, form: bytes, arrays: Arrays) -> None:
+        super()._take_over(form, arrays)
+        self._features = self._ngrams(WordClusters.from_arrays(arrays))
 
 
 def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
@@ -201,6 +224,7 @@ def sparse_ngrams(
     char_sizes: Sequence[int] = (2, 3, 4, 5),
     max_words: int = 500,
     pair_words: int = 32,
+    word_clusters: bool = True,
     table_bits: int = 20,
     max_rows: int = 262_144,
     vectors: SentenceVectors | None = None,
@@ -214,6 +238,7 @@ def sparse_ngrams(
     learn_rate: AdaGrad's; spaCy's optimizer has no say in it.
     char_sizes: lengths of the character n-grams.
     max_words: only so many words of a text are read; pairs are made of the first `pair_words`.
+    word_clusters: whether the pipe, when it is initialized, takes up the Brown clusters of its language.
     table_bits: features fall into `2**table_bits` buckets.
     max_rows: features with weights; when there are so many, those with the smallest weights make room.
     vectors: of the text, beside its n-grams; what the two weigh is heeded only if there are some.
@@ -226,7 +251,14 @@ def sparse_ngrams(
     if any(size < 1 for size in char_sizes):
         raise ValueError("karen_learner.SparseNgrams.v1 needs char_sizes of 1 or more")
     config = SparseNgramsConfig(
-        exclusive_classes, learn_rate, tuple(char_sizes), max_words, pair_words, table_bits, max_rows
+        exclusive_classes,
+        learn_rate,
+        tuple(char_sizes),
+        max_words,
+        pair_words,
+        word_clusters,
+        table_bits,
+        max_rows,
     )
     shim = _shim(config, vectors, vectors_weight=vectors_weight, ngrams_weight=ngrams_weight)
     shim.add_labels(nO or 0)
@@ -277,9 +309,10 @@ def _forward(
     return scores, backprop
 
 
-def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:  # noqa: ARG001 - thinc
+def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:
     shim: Any = model.shims[0]
-    shim.reset(shim.labels if Y is None else Y.shape[1])
+    clusters = clusters_of(X[0].vocab.lang) if X else None
+    shim.reset(shim.labels if Y is None else Y.shape[1], clusters=clusters)
 
 
 def _resize_output(model: Model[Any, Any], labels: int) -> Model[Any, Any]:

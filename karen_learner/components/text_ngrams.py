@@ -1,10 +1,11 @@
-"""The features of texts: words and pairs of neighbours, character n-grams, pairs of words anywhere in a text.
+"""The features of texts: words and pairs of neighbours, character n-grams, pairs of words anywhere in a text,
+and what kinds of words there are, where a language has clusters of words.
 
 All of it works on a whole batch at a time. A *view* is one of these kinds; each view of a text is
 normalized by itself, so that none drowns the others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,10 +22,18 @@ from karen_learner.components.lexical_features import (
     combine_unordered,
     salted,
 )
+from karen_learner.components.word_clusters import WordClusters
 
-WORDS, CHARACTERS, PAIRS = 0, 1, 2
-VIEWS = 3
+WORDS, CHARACTERS, PAIRS, KINDS = 0, 1, 2, 3
+VIEW_LENGTHS = (1.0, 1.0, 1.0, 0.7)
+"""The length of each view of a text. What kind a word is says less than the word."""
+VIEWS = len(VIEW_LENGTHS)
 _WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
+_KIND_SALT, _KIND_BIGRAM_SALT = 64, 128
+_KIND = np.uint64(1 << 32)
+"""Tells kinds from the ends of a text, which are small numbers, too."""
+_KIND_BITS, _KIND_BIGRAM_BITS = (4, 6, 8, 12, 16), (6, 12)
+"""So many bits of the path of its cluster say of what kind a word is: the fewer, the wider the kind."""
 _TEXT_START, _TEXT_END = np.uint64(1), np.uint64(2)
 MAX_WORD_CHARS = 40
 CACHED_WORDS = 6_000
@@ -50,10 +59,19 @@ class TextNgrams:
     """Makes the features of texts.
 
     Of a text longer than `max_words` only the beginning counts; pairs are made of its first `pair_words`
-    different words. So the features of a text are bounded, whatever its length.
+    different words. So the features of a text are bounded, whatever its length. Without `clusters` no word
+    is of any kind.
     """
 
-    def __init__(self, *, char_sizes: Sequence[int], max_words: int, pair_words: int) -> None:
+    def __init__(
+        self,
+        *,
+        char_sizes: Sequence[int],
+        max_words: int,
+        pair_words: int,
+        clusters: WordClusters | None = None,
+    ) -> None:
+        self.clusters = WordClusters() if clusters is None else clusters
         self._max_words = max_words
         self._pair_words = pair_words
         self._char_sizes = tuple(char_sizes)
@@ -68,9 +86,10 @@ class TextNgrams:
         word_of: Callable[[int], str] = docs[0].vocab.strings.__getitem__ if docs else str
         parts = [
             (WORDS, salted(flat, salt=_WORD_SALT), texts),
-            (WORDS, *_neighbours(flat, texts, lengths)),
+            (WORDS, *_neighbours(flat, texts, lengths, salt=_BIGRAM_SALT)),
             (CHARACTERS, *self._characters(flat, texts, word_of)),
             (PAIRS, *self._pairs(flat, texts, lengths)),
+            *((KINDS, *kinds) for kinds in self._kinds(flat, texts, lengths)),
         ]
         return TextFeatures(
             hashes=np.concatenate([hashes for _, hashes, _ in parts]),
@@ -100,8 +119,23 @@ class TextNgrams:
         second = np.concatenate([np.zeros(0, dtype=np.int64), *(second for _, second in pairs)]) + offsets
         return combine_unordered(words[first], words[second], salt=_PAIR_SALT), owners[first]
 
+    def _kinds(self, flat: Hashes, texts: Ints, lengths: Ints) -> Iterator[tuple[Hashes, Ints]]:
+        """The kinds of the words and of neighbours, and the text of each. A word that no cluster has is of a
+        kind of its own."""
+        if not len(self.clusters):
+            return
+        paths = self.clusters.look_up(flat)
 
-def _neighbours(flat: Hashes, texts: Ints, lengths: Ints) -> tuple[Hashes, Ints]:
+        def kinds(bits: int) -> Hashes:
+            return np.where(paths == 0, flat, _KIND | (paths & np.uint64((1 << bits) - 1)))
+
+        for bits in _KIND_BITS:
+            yield salted(kinds(bits), salt=_KIND_SALT + bits), texts
+        for bits in _KIND_BIGRAM_BITS:
+            yield _neighbours(kinds(bits), texts, lengths, salt=_KIND_BIGRAM_SALT + bits)
+
+
+def _neighbours(flat: Hashes, texts: Ints, lengths: Ints, *, salt: int) -> tuple[Hashes, Ints]:
     """Pairs of neighbouring words, with the beginning and the end of each text as words of their own."""
     there = np.flatnonzero(lengths)
     ends = np.cumsum(lengths[there])
@@ -109,7 +143,7 @@ def _neighbours(flat: Hashes, texts: Ints, lengths: Ints) -> tuple[Hashes, Ints]
     starts = ends - lengths[there]
     right = np.insert(flat, starts, _TEXT_START)  # START w1 w2 START w3
     owners = np.insert(texts, ends, there)
-    return combine(right, left, salt=_BIGRAM_SALT), owners
+    return combine(right, left, salt=salt), owners
 
 
 def _different_words(flat: Hashes, texts: Ints, lengths: Ints, *, limit: int) -> tuple[Hashes, Ints, Ints]:

@@ -6,11 +6,13 @@ Of the languages that spaCy knows, English alone has such a table. The path begi
 """
 
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +47,19 @@ class WordClusters:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[np.uint32]]) -> "WordClusters":
-        """Raises ValueError if the arrays do not belong together."""
+        """One table for all models that have the same. Raises ValueError if the arrays do not belong
+        together."""
         if "cluster_words" not in arrays:
             return cls()
         words, paths = arrays["cluster_words"].view(np.uint64), arrays.get("cluster_paths")
         if paths is None or len(words) != len(paths):
             raise ValueError("the weights have word clusters that do not fit: the file is damaged")
-        return cls(words, paths)
+        digest = hashlib.blake2b(words.tobytes() + paths.tobytes(), digest_size=16).digest()
+        return _IN_USE.setdefault(digest, cls(words, paths))
+
+
+_IN_USE: WeakValueDictionary[bytes, WordClusters] = WeakValueDictionary()
+"""Many pipes of many tenants have the same table: it is in memory once."""
 
 
 @lru_cache(maxsize=4)

@@ -56,7 +56,7 @@ class Kind:
     @property
     def language(self) -> str:
         """English where its word clusters are saved too; its tokenizer takes long to load."""
-        return "en" if self.factory == "karen_ner" else "xx"
+        return "xx" if self.factory == "karen_textcat_multilabel" else "en"
 
     def pipeline(self) -> Language:
         nlp = spacy.blank(self.language)

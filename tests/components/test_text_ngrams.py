@@ -7,13 +7,27 @@ from hypothesis import strategies as st
 from spacy.language import Language
 
 from karen_learner.components.lexical_features import LexemeCache, character_ngrams
-from karen_learner.components.text_ngrams import CHARACTERS, PAIRS, WORDS, TextFeatures, TextNgrams
+from karen_learner.components.text_ngrams import (
+    CHARACTERS,
+    KINDS,
+    PAIRS,
+    WORDS,
+    TextFeatures,
+    TextNgrams,
+)
+from karen_learner.components.word_clusters import word_clusters
 
 NLP: Language = spacy.blank("en")
 
 
 def ngrams(char_sizes: tuple[int, ...] = (2, 3), max_words: int = 50, pair_words: int = 8) -> TextNgrams:
     return TextNgrams(char_sizes=char_sizes, max_words=max_words, pair_words=pair_words)
+
+
+def kinds_of(*texts: str) -> list[list[int]]:
+    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("en"))
+    features = make([NLP.make_doc(text) for text in texts])
+    return [of_view(features, KINDS, position) for position in range(len(texts))]
 
 
 def of_view(features: TextFeatures, view: int, text: int = 0) -> list[int]:
@@ -52,6 +66,31 @@ def test_neighbours_have_an_order_and_borders() -> None:
     one, other = (set(of_view(make([NLP.make_doc(text)]), WORDS)) for text in ("a b", "b a"))
     assert len(one) == len(other) == 5
     assert len(one & other) == 2  # the two words, none of the three neighbours each
+
+
+def test_words_used_alike_are_of_one_kind() -> None:
+    seven, eight, london = kinds_of("book seven seats", "BOOK Eight seats", "book london seats")
+    assert len(seven) == 3 * 5 + 4 * 2
+    assert seven == eight  # they are in one cluster
+    assert 0 < len(set(seven) & set(london)) < len(set(seven))
+
+
+def test_a_word_without_a_cluster_is_of_a_kind_of_its_own() -> None:
+    known, one, other = kinds_of("seven", "qwrtzx", "xztrwq")
+    assert len(known) == len(one) == 5 + 2 * 2
+    assert not set(one) & set(other)
+
+
+def test_the_ends_of_a_text_are_of_no_kind_of_words() -> None:
+    cluster = int(word_clusters("en").look_up(NLP.make_doc("the").to_array("LOWER"))[0])
+    assert cluster % 4 in {1, 2, 3}  # whose lowest bits alone could be taken for an end
+    once, twice = kinds_of("the", "the the")
+    assert len(set(twice)) == len(set(once)) + 2
+
+
+def test_other_languages_have_no_kinds() -> None:
+    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("xx"))
+    assert of_view(make([NLP.make_doc("book seven seats")]), KINDS) == []
 
 
 def test_features_are_the_same_in_every_process() -> None:

@@ -1,13 +1,16 @@
 """Brown clusters: read from the lookups, kept in the weights, none for languages without them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import spacy
 from spacy.strings import get_string_id
+from spacy.training import Example
 
-from karen_learner.components.sparse_chain import chain_of
 from karen_learner.components.token_features import NO_FEATURE, TokenFeaturizer, cut_into_segments
 from karen_learner.components.word_clusters import WordClusters, word_clusters
+from tests.components.text_corpora import SPARSE
 
 
 def paths(clusters: WordClusters, *words: str) -> list[int]:
@@ -36,6 +39,14 @@ def test_they_go_through_arrays_and_damage_is_refused() -> None:
         WordClusters.from_arrays({**arrays, "cluster_paths": arrays["cluster_paths"][1:]})
 
 
+def test_models_that_have_the_same_share_them() -> None:
+    arrays = word_clusters("en").arrays()
+    one = WordClusters.from_arrays(arrays)
+    assert WordClusters.from_arrays({name: array.copy() for name, array in arrays.items()}) is one
+    fewer = {"cluster_words": arrays["cluster_words"][:4], "cluster_paths": arrays["cluster_paths"][:2]}
+    assert WordClusters.from_arrays(fewer) is not one
+
+
 def test_features_have_places_for_them_only_where_there_are_some() -> None:
     nlp = spacy.blank("en")
     docs = [nlp.make_doc("seven qwrtzx")]
@@ -48,17 +59,40 @@ def test_features_have_places_for_them_only_where_there_are_some() -> None:
     assert (added[1, :4] == NO_FEATURE).all()
 
 
-def test_a_pipe_can_do_without() -> None:
+@pytest.mark.parametrize("factory", ["karen_ner", "karen_textcat"])
+def test_a_pipe_can_do_without(factory: str) -> None:
+    architecture = {"karen_ner": "SparseChain", "karen_textcat": "SparseNgrams"}[factory]
     sizes = []
     for wanted in (True, False):
         nlp = spacy.blank("en")
         model = {
-            "@architectures": "karen_learner.SparseChain.v1",
+            "@architectures": f"karen_learner.{architecture}.v1",
             "word_clusters": wanted,
             "table_bits": 10,
         }
-        pipe = nlp.add_pipe("karen_ner", config={"model": model})
-        pipe.add_label("CITY")
-        nlp.initialize()
-        sizes.append(len(chain_of(pipe.model).to_bytes()))
-    assert sizes[0] > 1_000_000 > 10_000 > sizes[1]
+        if factory == "karen_textcat":
+            model["exclusive_classes"] = True
+        pipe: Any = nlp.add_pipe(factory, config={"model": model})
+        doc = nlp.make_doc("from london")
+        truth = {"entities": [(5, 11, "CITY")], "cats": {"travel": 1.0, "music": 0.0}}
+        example = Example.from_dict(doc, truth)
+        nlp.initialize(lambda example=example: [example])
+        sizes.append(len(pipe.model.to_bytes()))
+    assert sizes[0] > 1_000_000 > 50_000 > sizes[1]
+
+
+def test_a_text_of_other_words_of_the_same_kind_is_understood() -> None:
+    nlp = spacy.blank("en")
+    pipe: Any = nlp.add_pipe("karen_textcat", config={"model": SPARSE})
+    examples = [
+        Example.from_dict(nlp.make_doc(text), {"cats": {label: 1.0}})
+        for text, label in [("monday", "day"), ("tuesday", "day"), ("london", "town"), ("paris", "town")]
+    ]
+    pipe.initialize(lambda: examples, nlp=nlp)
+    optimizer = nlp.create_optimizer()
+    for _ in range(5):
+        nlp.update(examples, sgd=optimizer)
+    again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    for pipeline in (nlp, again):
+        berlin = pipeline("berlin").cats
+        assert berlin["town"] > berlin["day"]

@@ -7,16 +7,17 @@ from spacy.language import Language
 
 from karen_learner.components.calibration import Calibration
 from karen_learner.training.self_training import SURE, guess
-from tests.components.text_corpora import corpus, sparse_pipeline, train
+from tests.components.text_corpora import corpus, example, sparse_pipeline, train
 
 LABELS = ("greet", "leave", "order")
+UNSEEN = (("hello my friend", "greet"), ("a pizza please", "order"), ("bye and thanks", "leave"))
 KNOWN, STRANGE, EMPTY = "one large pizza please", "quantum entanglement", ""
 
 
 @pytest.fixture
 def calibrated() -> Language:
     nlp = train(sparse_pipeline())
-    nlp.get_pipe("intent").calibrate(corpus(nlp), false_alarm_rate=0.0)
+    nlp.get_pipe("intent").calibrate([example(nlp, *one) for one in UNSEEN], false_alarm_rate=0.0)
     return nlp
 
 
