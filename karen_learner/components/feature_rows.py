@@ -142,10 +142,11 @@ class FeatureRows:
 
     def served(self) -> ServedRows:
         """The same in the form that serves. Rows that have learned nothing are left out."""
-        weights = self.weights[: len(self.table)]
-        kept = np.flatnonzero(weights.any(axis=1))
-        table = BucketRows.from_buckets(self.table.bits, self.table.buckets[kept - 1])
-        return ServedRows(table, *quantize(np.concatenate([np.zeros_like(weights[:1]), weights[kept]])))
+        quantized, scales = quantize(self.weights[: len(self.table)])
+        learned = np.flatnonzero(scales)
+        table = BucketRows.from_buckets(self.table.bits, self.table.buckets[learned - 1])
+        kept = np.concatenate([np.zeros(1, dtype=np.int64), learned])
+        return ServedRows(table, quantized[kept], scales[kept])
 
     def arrays(self) -> Arrays:
         used = len(self.table)

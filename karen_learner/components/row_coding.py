@@ -11,6 +11,8 @@ Floats = NDArray[np.float32]
 _KINDS = {"f4": np.float32, "f8": np.float64, "i1": np.int8, "u1": np.uint8, "u4": np.uint32, "i8": np.int64}
 STEPS = 127
 """An eight-bit weight is one of this many steps on either side of zero."""
+ROWS_AT_ONCE = 512
+"""Small enough for the processor's cache: in one piece it takes twice as long and more."""
 
 
 def quantize(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -18,9 +20,15 @@ def quantize(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
 
     The error is at most half a step: 1/254 of the largest weight in the row.
     """
-    scales = np.abs(rows).max(axis=1, initial=0.0) / np.float32(STEPS)
-    safe = np.where(scales > 0, scales, np.float32(1.0))
-    return np.rint(rows / safe[:, None]).astype(np.int8), scales.astype(np.float32)
+    quantized = np.empty(rows.shape, dtype=np.int8)
+    scales = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        largest = np.abs(rows[part]).max(axis=1, initial=0.0)
+        scales[part] = largest / np.float32(STEPS)
+        safe = np.where(scales[part] > 0, scales[part], np.float32(1.0))
+        quantized[part] = np.rint(rows[part] / safe[:, None])
+    return quantized, scales
 
 
 def pack(arrays: dict[str, NDArray[Any]]) -> bytes:

@@ -28,6 +28,8 @@ WORDS, CHARACTERS, PAIRS, KINDS = 0, 1, 2, 3
 VIEW_LENGTHS = (1.0, 1.0, 1.0, 0.7)
 """The length of each view of a text. What kind a word is says less than the word."""
 VIEWS = len(VIEW_LENGTHS)
+MOSTLY_UNIQUE = (PAIRS, KINDS)
+"""Views of whose features most are in one text only, and are never met again."""
 _WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
 _KIND_SALT, _KIND_BIGRAM_SALT = 64, 128
 _KIND = np.uint64(1 << 32)

@@ -12,7 +12,7 @@ from karen_learner.components.design_matrix import DesignMatrix
 from karen_learner.components.feature_rows import FeatureRows, RowOptions, ServedRows
 from karen_learner.components.row_coding import require_names, require_shape
 from karen_learner.components.text_counts import ServedCounts, TextCounts
-from karen_learner.components.text_ngrams import PAIRS, TextFeatures
+from karen_learner.components.text_ngrams import MOSTLY_UNIQUE, TextFeatures
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -24,8 +24,8 @@ FIRST_BIAS = -1.0
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a batch would add: `buckets` that deserve a row, and the pairs `unmet` before, each with the
-    fingerprint of the text that has it."""
+    """What a batch would add: `buckets` that deserve a row, and those `unmet` before that wait for a second
+    text, each with the fingerprint of the first one."""
 
     buckets: Ints
     unmet: Ints
@@ -67,10 +67,10 @@ class ServedWeights:
 
 
 class LearningWeights:
-    """What learning needs: weights with AdaGrad's sums, in how many texts each feature was, and which pairs
-    were seen in one text only.
+    """What learning needs: weights with AdaGrad's sums, in how many texts each feature was, and which were
+    seen in one text only.
 
-    A pair of words gets its row when a second text has it, since most pairs never come again.
+    A feature of a view that is MOSTLY_UNIQUE gets its row when a second text has it.
     """
 
     def __init__(
@@ -121,26 +121,26 @@ class LearningWeights:
         self.rows.widen(labels)
 
     def propose(self, features: TextFeatures) -> Proposal:
-        """Which features deserve a row and have none, and which pairs are to be noted. Changes nothing."""
+        """Which features deserve a row and have none, and which are to be noted. Changes nothing."""
         buckets = self.rows.table.buckets_of(features.hashes)
-        pairs = features.views == PAIRS
-        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[pairs]]
+        waits = np.isin(features.views, MOSTLY_UNIQUE)
+        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[waits]]
         texts |= np.uint32(1)  # 0 stands for no text
-        notes, again = self._look_at_pairs(buckets[pairs], texts)
-        wanted = np.concatenate([buckets[~pairs], again])
+        notes, again = self._met_again(buckets[waits], texts)
+        wanted = np.concatenate([buckets[~waits], again])
         return Proposal(np.unique(wanted[self.rows.table.look_up(wanted) == NO_ROW]), *notes)
 
-    def _look_at_pairs(self, pairs: Ints, texts: NDArray[np.uint32]) -> tuple[tuple[Ints, Any], Ints]:
-        """The pairs never met before, each with its first text; and those that another text has, too."""
-        met = self._first_texts[pairs]
+    def _met_again(self, buckets: Ints, texts: NDArray[np.uint32]) -> tuple[tuple[Ints, Any], Ints]:
+        """Those never met before, each with its first text; and those that another text has, too."""
+        met = self._first_texts[buckets]
         blank = met == 0
-        unmet, first, which = np.unique(pairs[blank], return_index=True, return_inverse=True)
+        unmet, first, which = np.unique(buckets[blank], return_index=True, return_inverse=True)
         first_texts = texts[blank][first]
         met[blank] = first_texts[which]
-        return (unmet, first_texts), pairs[met != texts]
+        return (unmet, first_texts), buckets[met != texts]
 
     def note(self, proposal: Proposal, design: DesignMatrix, weights: Floats) -> None:
-        """Remember in which text the pairs were met first, and count the texts of each feature by their
+        """Remember in which text what waits was met first, and count the texts of each feature by their
         weights (texts,)."""
         self.counts.note(design.present, design.present_texts, weights)
         unmet = self._first_texts[proposal.unmet] == 0
@@ -182,7 +182,7 @@ class LearningWeights:
         labels = len(arrays["bias"])
         rows = FeatureRows.from_arrays(options, arrays, columns=labels)
         require_shape(arrays["bias_squares"], (labels,), "sums of squares")
-        require_shape(arrays["first_texts"], (1 << options.bits,), "pairs")
+        require_shape(arrays["first_texts"], (1 << options.bits,), "first texts")
         return cls(
             rows,
             TextCounts.from_arrays(options.bits, arrays),

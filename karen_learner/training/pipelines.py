@@ -141,8 +141,14 @@ def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
     return any(doc.cats.get(label) == 1.0 for label in doc.cats.keys() & set(labels))
 
 
+def likeliest(doc: Doc, labels: Sequence[str]) -> str | None:
+    """The label to which a text categorizer has given most; None if there are no labels."""
+    scores = [doc.cats.get(label, 0.0) for label in labels]
+    return labels[scores.index(max(scores))] if scores else None
+
+
 def example_for(
-    nlp: Language, task: Task, doc: Doc, labels: Iterable[str], *, negatives: bool = True
+    nlp: Language, task: Task, doc: Doc, labels: Sequence[str], *, negatives: bool = True
 ) -> Example:
     """An example that carries the annotation of one task and nothing of the others, and what it counts.
 
@@ -153,8 +159,8 @@ def example_for(
     set_weight(reference, weight_of(doc))
     if task == "entities":
         reference.set_ents(list(doc.ents), default="outside")
+    elif negatives:
+        reference.cats = {label: doc.cats.get(label, 0.0) for label in labels}
     else:
-        reference.cats = {
-            label: doc.cats.get(label, 0.0) for label in labels if negatives or label in doc.cats
-        }
+        reference.cats = {label: value for label, value in doc.cats.items() if label in labels}
     return Example(nlp.make_doc(doc.text), reference)

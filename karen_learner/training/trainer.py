@@ -26,6 +26,7 @@ from karen_learner.errors import TrainingDiverged
 from karen_learner.records import CycleMode, Task
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.jobs import PassReport
+from karen_learner.training.pipelines import likeliest
 
 logger = logging.getLogger(__name__)
 
@@ -236,8 +237,9 @@ def score_pipe(task: Task, pipe: Any, examples: Sequence[Example]) -> float:
     predicted = list(pipe.pipe(iter(texts), batch_size=256))
     if task == "entities":
         return _span_f1(predicted, examples)
+    labels = pipe.labels
     right = sum(
-        example.y.cats.get(max(pipe.labels, key=lambda label: doc.cats.get(label, 0.0))) == 1.0
+        example.y.cats.get(likeliest(doc, labels) or "") == 1.0
         for doc, example in zip(predicted, examples, strict=True)
     )
     return right / len(examples)

@@ -34,7 +34,7 @@ from karen_learner.training.jobs import (
     TrainJob,
     TrainReport,
 )
-from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.pipelines import TrainablePipeline, likeliest
 from karen_learner.training.rehearsal import rehearse, training_examples
 from karen_learner.training.self_training import guess
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
@@ -227,10 +227,7 @@ def _weight_of(pipeline: TrainablePipeline, task: Task, doc: Doc, label: str | N
 
 
 def _best(pipeline: TrainablePipeline, task: Task, doc: Doc) -> str | None:
-    if task not in pipeline.tasks:
-        return None
-    labels: Sequence[str] = pipeline.pipe(task).labels
-    return max(labels, key=lambda label: doc.cats.get(label, 0.0), default=None)
+    return likeliest(doc, pipeline.pipe(task).labels) if task in pipeline.tasks else None
 
 
 def read(job: ReadJob, *, warm: Warm | None = None) -> ReadReport:
