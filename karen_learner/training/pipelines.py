@@ -141,12 +141,6 @@ def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
     return any(doc.cats.get(label) == 1.0 for label in doc.cats.keys() & set(labels))
 
 
-def likeliest(doc: Doc, labels: Sequence[str]) -> str | None:
-    """The label to which a text categorizer has given most; None if there are no labels."""
-    scores = [doc.cats.get(label, 0.0) for label in labels]
-    return labels[scores.index(max(scores))] if scores else None
-
-
 def example_for(
     nlp: Language, task: Task, doc: Doc, labels: Sequence[str], *, negatives: bool = True
 ) -> Example:

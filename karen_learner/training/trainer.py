@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from spacy.language import Language
+from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Adam, Model, Optimizer
 
@@ -26,7 +27,6 @@ from karen_learner.errors import TrainingDiverged
 from karen_learner.records import CycleMode, Task
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.jobs import PassReport
-from karen_learner.training.pipelines import likeliest
 
 logger = logging.getLogger(__name__)
 
@@ -239,10 +239,15 @@ def score_pipe(task: Task, pipe: Any, examples: Sequence[Example]) -> float:
         return _span_f1(predicted, examples)
     labels = pipe.labels
     right = sum(
-        example.y.cats.get(likeliest(doc, labels) or "") == 1.0
+        example.y.cats.get(_likeliest(doc, labels)) == 1.0
         for doc, example in zip(predicted, examples, strict=True)
     )
     return right / len(examples)
+
+
+def _likeliest(doc: Doc, labels: Sequence[str]) -> str:
+    scores = [doc.cats.get(label, 0.0) for label in labels]
+    return labels[scores.index(max(scores))]
 
 
 def _span_f1(predicted: Sequence[Any], examples: Sequence[Example]) -> float:

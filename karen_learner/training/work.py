@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,16 @@ from karen_learner.training.jobs import (
     TrainJob,
     TrainReport,
 )
-from karen_learner.training.pipelines import TrainablePipeline, likeliest
+from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.rehearsal import rehearse, training_examples
 from karen_learner.training.self_training import guess
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
 from karen_learner.training.warm import Predicted, Warm
 
 OnPass = Callable[[PassReport], None]
+Given = Mapping[Task, dict[str, float]]
+"""What a document is given by the text categorizers of a pipeline: the score of each label, by task."""
+CATEGORIES: tuple[Task, ...] = ("intent", "sentiment")
 REASONS_TOLD = 20
 LEAST_TO_CALIBRATE = 40
 """Of fewer examples, the rate of false alarms cannot be told to within a few percent."""
@@ -197,37 +200,36 @@ def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> Predicted:
         convert(pipeline.nlp, holdout, skipped=[])  # so that spacy evaluate can read it
     lines = [line for line in read_lines(holdout) if not isinstance(line, CorruptExample)]
     docs = pipeline.nlp.pipe((line.text for line in lines), batch_size=256)
-    predicted = [
-        (_row(pipeline, doc), _right(pipeline, doc, line)) for doc, line in zip(docs, lines, strict=True)
-    ]
+    labels = {task: pipeline.pipe(task).labels for task in CATEGORIES if task in pipeline.tasks}
+    predicted = []
+    for doc, line in zip(docs, lines, strict=True):
+        given = {task: {label: doc.cats.get(label, 0.0) for label in own} for task, own in labels.items()}
+        predicted.append((_row(pipeline, doc, given), _right(given, line)))
     warm.remember(spec, holdout, predicted)
     return predicted
 
 
-def _row(pipeline: TrainablePipeline, doc: Doc) -> PredictionRow:
+def _row(pipeline: TrainablePipeline, doc: Doc, given: Given) -> PredictionRow:
     entities = None
     if "entities" in pipeline.tasks:
         entities = tuple((span.start_char, span.end_char, span.label_) for span in doc.ents)
-    return _best(pipeline, "intent", doc), _best(pipeline, "sentiment", doc), entities
+    return _likeliest(given.get("intent")), _likeliest(given.get("sentiment")), entities
 
 
-def _right(pipeline: TrainablePipeline, doc: Doc, gold: LabelledText) -> RightRow:
-    return _weight_of(pipeline, "intent", doc, gold.intent), _weight_of(
-        pipeline, "sentiment", doc, gold.sentiment
-    )
+def _likeliest(scores: dict[str, float] | None) -> str | None:
+    return max(scores, key=scores.__getitem__) if scores else None
 
 
-def _weight_of(pipeline: TrainablePipeline, task: Task, doc: Doc, label: str | None) -> float | None:
+def _right(given: Given, gold: LabelledText) -> RightRow:
+    return _share(given.get("intent"), gold.intent), _share(given.get("sentiment"), gold.sentiment)
+
+
+def _share(scores: dict[str, float] | None, label: str | None) -> float | None:
     """The share of a label in what the model gives all labels of the task; None if it does not know it."""
-    if label is None or task not in pipeline.tasks:
+    if scores is None or label not in scores:
         return None
-    labels: Sequence[str] = pipeline.pipe(task).labels
-    total = sum(doc.cats.get(other, 0.0) for other in labels)
-    return doc.cats.get(label, 0.0) / total if label in labels and total > 0.0 else None
-
-
-def _best(pipeline: TrainablePipeline, task: Task, doc: Doc) -> str | None:
-    return likeliest(doc, pipeline.pipe(task).labels) if task in pipeline.tasks else None
+    total = sum(scores.values())
+    return scores[label] / total if total > 0.0 else None
 
 
 def read(job: ReadJob, *, warm: Warm | None = None) -> ReadReport:
