@@ -2,11 +2,12 @@
 
     python benchmarks/micro.py DATA/clinc150 [--events 100] [--replay 300] [--rounds 5]
 
-The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. Then, round by round,
-users correct `--events` answers, and an incremental cycle makes one pass over these and `--replay` replayed
-examples in the warm worker: curation, replay, training, validation of both models on the holdout, deployment,
-swap. Told are the seconds of training (the updates themselves), and those from the call until the new model
-is live (the compressed backup follows the swap).
+The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. Then, round by
+round, users correct `--events` answers, and an incremental cycle makes one pass over the newest `--events`
+examples and `--replay` replayed ones in the warm worker: curation, replay, training, validation of both
+models on the holdout, deployment, swap. Told are the seconds of training (the updates themselves), and
+those from the call until the new model is live (the compressed backup follows the swap). What a rejected
+cycle did not learn goes on waiting: it does not make the next one larger.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
     settings = {
         "gate.max_cross_validated": 0,
         "learning.holdout_cap": HOLDOUT,
+        "learning.max_training_examples": events,
         "learning.replay_examples": replay,
         "training.continuing_n_iter": 1,
     }
