@@ -1,6 +1,6 @@
-"""The sparse classifier joined with vectors of the text: n-grams and an encoder weigh in on one margin.
+"""The sparse classifier joined with vectors of the text: its features and an encoder weigh in on one margin.
 
-    margin = ngrams_weight * (n-grams @ sparse weights) + vectors_weight * (vector @ dense weights) + bias
+    margin = ngrams_weight * (features @ sparse weights) + vectors_weight * (vector @ dense weights) + bias
 
 Both kinds of weights are trained together, by the same loss and the same AdaGrad. The dense ones (shape
 (width, labels)) and their sums of squares are saved with what serves; the encoder's own are never saved.

@@ -146,7 +146,8 @@ class KarenEntityRecognizer(KeepsState):
         validate_get_examples(get_examples, "KarenEntityRecognizer.initialize")
         for label in _labels_of(get_examples()) if labels is None else labels:
             self.add_label(label)
-        self._chain.reset(len(self.cfg["labels"]), clusters=word_clusters(self.vocab.lang))
+        clusters = word_clusters(self.vocab.lang) if self._chain.config.word_clusters else None
+        self._chain.reset(len(self.cfg["labels"]), clusters=clusters)
 
     def _label_index(self) -> Mapping[int, int]:
         """The index of each label by its hash."""

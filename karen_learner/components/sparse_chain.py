@@ -146,8 +146,8 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         self._step(pending)
 
     def reset(self, labels: int, *, clusters: WordClusters | None = None) -> None:
-        """Begin from nothing, with so many labels; `clusters` are looked at if the config wants them."""
-        self._features = TokenFeaturizer(clusters if self.config.word_clusters else None)
+        """Begin from nothing, with so many labels; without `clusters` no word has one."""
+        self._features = TokenFeaturizer(clusters)
         super().reset(labels)
 
     def add_labels(self, labels: int) -> None:
@@ -160,8 +160,9 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         return super()._packed({**arrays, **self._features.clusters.arrays()})
 
     def _take_over(self, form: bytes, arrays: Arrays) -> None:
+        features = TokenFeaturizer(WordClusters.from_arrays(arrays))
         super()._take_over(form, arrays)
-        self._features = TokenFeaturizer(WordClusters.from_arrays(arrays))
+        self._features = features
 
 
 def chain_of(model: Model[Any, Any]) -> SparseChainShim:

@@ -2,8 +2,7 @@
 
 Features are words and pairs of neighbouring words, character n-grams within words, unordered pairs of words,
 and the kinds of words where the language has Brown clusters (see `text_ngrams`), the rarer the heavier (see
-`text_counts`). Each label has a separating plane of its
-own, trained with squared hinge loss:
+`text_counts`). Each label has a separating plane of its own, trained with squared hinge loss:
 
     Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
 
@@ -156,8 +155,8 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         self._step([step for step in steps if step])
 
     def reset(self, labels: int, *, clusters: WordClusters | None = None) -> None:
-        """Begin from nothing, with so many labels; `clusters` are looked at if the config wants them."""
-        self._features = self._ngrams(clusters if self.config.word_clusters else None)
+        """Begin from nothing, with so many labels; without `clusters` no word is of any kind."""
+        self._features = self._ngrams(clusters)
         super().reset(labels)
 
     def add_labels(self, labels: int) -> None:
@@ -179,8 +178,9 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         return super()._packed({**arrays, **self._features.clusters.arrays()})
 
     def _take_over(self, form: bytes, arrays: Arrays) -> None:
+        features = self._ngrams(WordClusters.from_arrays(arrays))
         super()._take_over(form, arrays)
-        self._features = self._ngrams(WordClusters.from_arrays(arrays))
+        self._features = features
 
 
 def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
@@ -311,7 +311,7 @@ def _forward(
 
 def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:
     shim: Any = model.shims[0]
-    clusters = clusters_of(X[0].vocab.lang) if X else None
+    clusters = clusters_of(X[0].vocab.lang) if X and shim.config.word_clusters else None
     shim.reset(shim.labels if Y is None else Y.shape[1], clusters=clusters)
 
 

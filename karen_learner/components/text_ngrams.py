@@ -28,13 +28,14 @@ WORDS, CHARACTERS, PAIRS, KINDS = 0, 1, 2, 3
 VIEW_LENGTHS = (1.0, 1.0, 1.0, 0.7)
 """The length of each view of a text. What kind a word is says less than the word."""
 VIEWS = len(VIEW_LENGTHS)
-MOSTLY_UNIQUE = (PAIRS, KINDS)
-"""Views of whose features most are in one text only, and are never met again."""
+WAITING = (PAIRS, KINDS)
+"""Views whose features get weights when a second text has them: the first one says nothing that its words do
+not say, and every row of weights has to be saved, loaded and kept in memory."""
 _WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
 _KIND_SALT, _KIND_BIGRAM_SALT = 64, 128
 _KIND = np.uint64(1 << 32)
 """Tells kinds from the ends of a text, which are small numbers, too."""
-_KIND_BITS, _KIND_BIGRAM_BITS = (4, 6, 8, 12, 16), (6, 12)
+KIND_BITS, KIND_BIGRAM_BITS = (4, 6, 8, 12, 16), (6, 12)
 """So many bits of the path of its cluster say of what kind a word is: the fewer, the wider the kind."""
 _TEXT_START, _TEXT_END = np.uint64(1), np.uint64(2)
 MAX_WORD_CHARS = 40
@@ -131,9 +132,9 @@ class TextNgrams:
         def kinds(bits: int) -> Hashes:
             return np.where(paths == 0, flat, _KIND | (paths & np.uint64((1 << bits) - 1)))
 
-        for bits in _KIND_BITS:
+        for bits in KIND_BITS:
             yield salted(kinds(bits), salt=_KIND_SALT + bits), texts
-        for bits in _KIND_BIGRAM_BITS:
+        for bits in KIND_BIGRAM_BITS:
             yield _neighbours(kinds(bits), texts, lengths, salt=_KIND_BIGRAM_SALT + bits)
 
 

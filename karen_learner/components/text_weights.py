@@ -12,7 +12,7 @@ from karen_learner.components.design_matrix import DesignMatrix
 from karen_learner.components.feature_rows import FeatureRows, RowOptions, ServedRows
 from karen_learner.components.row_coding import require_names, require_shape
 from karen_learner.components.text_counts import ServedCounts, TextCounts
-from karen_learner.components.text_ngrams import MOSTLY_UNIQUE, TextFeatures
+from karen_learner.components.text_ngrams import WAITING, TextFeatures
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -67,10 +67,10 @@ class ServedWeights:
 
 
 class LearningWeights:
-    """What learning needs: weights with AdaGrad's sums, in how many texts each feature was, and which were
-    seen in one text only.
+    """What learning needs: weights with AdaGrad's sums, in how many texts each feature was, and in which
+    text those that wait were met first.
 
-    A feature of a view that is MOSTLY_UNIQUE gets its row when a second text has it.
+    A feature of a view that is WAITING gets its row when a second text has it.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class LearningWeights:
     def propose(self, features: TextFeatures) -> Proposal:
         """Which features deserve a row and have none, and which are to be noted. Changes nothing."""
         buckets = self.rows.table.buckets_of(features.hashes)
-        waits = np.isin(features.views, MOSTLY_UNIQUE)
+        waits = np.isin(features.views, WAITING)
         texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[waits]]
         texts |= np.uint32(1)  # 0 stands for no text
         notes, again = self._met_again(buckets[waits], texts)

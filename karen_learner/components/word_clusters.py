@@ -19,13 +19,20 @@ from numpy.typing import NDArray
 from spacy.strings import get_string_id
 from spacy.util import registry
 
+from karen_learner.components.row_coding import require_names, require_shape
+
 Hashes = NDArray[np.uint64]
 Paths = NDArray[np.uint32]
 _DECODER = json.JSONDecoder()
 
 
 class WordClusters:
-    """The path of each known lower-case word, by spaCy's hash of it; 2 MB for English, none by default."""
+    """The path of each known lower-case word, by spaCy's hash of it; 1.2 MB for English, none by default.
+
+    `words` ascend; `paths` has the same shape.
+    """
+
+    NAMES = ("cluster_words", "cluster_paths")
 
     def __init__(self, words: Hashes | None = None, paths: Paths | None = None) -> None:
         self.words = np.zeros(0, dtype=np.uint64) if words is None else words
@@ -43,23 +50,32 @@ class WordClusters:
 
     def arrays(self) -> dict[str, Paths]:
         """The same as arrays of 32 bits."""
-        return {"cluster_words": self.words.view(np.uint32), "cluster_paths": self.paths}
+        return dict(zip(self.NAMES, (self.words.view(np.uint32), self.paths), strict=True))
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[np.uint32]]) -> "WordClusters":
-        """One table for all models that have the same. Raises ValueError if the arrays do not belong
-        together."""
-        if "cluster_words" not in arrays:
+        """What `arrays` has made; none if there are no such arrays. Raises ValueError if they are damaged."""
+        if arrays.keys().isdisjoint(cls.NAMES):
             return cls()
-        words, paths = arrays["cluster_words"].view(np.uint64), arrays.get("cluster_paths")
-        if paths is None or len(words) != len(paths):
-            raise ValueError("the weights have word clusters that do not fit: the file is damaged")
-        digest = hashlib.blake2b(words.tobytes() + paths.tobytes(), digest_size=16).digest()
-        return _IN_USE.setdefault(digest, cls(words, paths))
+        require_names(arrays, *cls.NAMES)
+        halves, paths = (arrays[name] for name in cls.NAMES)
+        require_shape(halves, (2 * paths.size,), "words of clusters")
+        require_shape(paths, (paths.size,), "paths of clusters")
+        if halves.dtype != np.uint32 or paths.dtype != np.uint32:
+            raise ValueError(f"word clusters are of {halves.dtype} and {paths.dtype}: the file is damaged")
+        words = halves.view(np.uint64)
+        if not (words[1:] > words[:-1]).all():
+            raise ValueError("the words of clusters do not ascend: the file is damaged")
+        return _shared(words, paths)
 
 
 _IN_USE: WeakValueDictionary[bytes, WordClusters] = WeakValueDictionary()
-"""Many pipes of many tenants have the same table: it is in memory once."""
+
+
+def _shared(words: Hashes, paths: Paths) -> WordClusters:
+    """Many pipes of many tenants have the same table: it is in memory once."""
+    digest = hashlib.blake2b(words.tobytes() + paths.tobytes(), digest_size=16).digest()
+    return _IN_USE.setdefault(digest, WordClusters(words, paths))
 
 
 @lru_cache(maxsize=4)
@@ -73,7 +89,7 @@ def word_clusters(language: str) -> WordClusters:
     words = np.fromiter(found.keys(), dtype=np.uint64, count=len(found))
     paths = np.fromiter(found.values(), dtype=np.uint32, count=len(found))
     order = np.argsort(words)
-    return WordClusters(words[order], paths[order])
+    return _shared(words[order], paths[order])
 
 
 def _entries(path: str | Path | None) -> Iterator[tuple[str, int]]:

@@ -5,6 +5,7 @@ Scores and probabilities are in 0..1.
 """
 
 from karen_learner.records.base import (
+    CATEGORY_TASKS,
     GOLD_SOURCES,
     TASKS,
     CycleMode,
@@ -41,6 +42,7 @@ from karen_learner.records.overviews import LearningMetrics, TenantCounts, Tenan
 from karen_learner.records.texts import Entity, EntitySpan, Example, LabelledText, Span
 
 __all__ = [
+    "CATEGORY_TASKS",
     "GOLD_SOURCES",
     "POOR_RATING",
     "TASKS",

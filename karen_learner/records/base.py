@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Task = Literal["intent", "sentiment", "entities"]
 TASKS: tuple[Task, ...] = ("intent", "sentiment", "entities")
+CATEGORY_TASKS: tuple[Task, ...] = ("intent", "sentiment")
+"""Those whose answer is one label for the whole text."""
 
 Source = Literal["seed", "reviewed", "correction", "rating"]
 """Where a label comes from: `seed` and `reviewed` are gold, the other two are a user's word."""

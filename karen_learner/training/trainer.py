@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -239,15 +239,20 @@ def score_pipe(task: Task, pipe: Any, examples: Sequence[Example]) -> float:
         return _span_f1(predicted, examples)
     labels = pipe.labels
     right = sum(
-        example.y.cats.get(_likeliest(doc, labels)) == 1.0
+        example.y.cats.get(likeliest(scores_of(doc, labels)) or "") == 1.0
         for doc, example in zip(predicted, examples, strict=True)
     )
     return right / len(examples)
 
 
-def _likeliest(doc: Doc, labels: Sequence[str]) -> str:
-    scores = [doc.cats.get(label, 0.0) for label in labels]
-    return labels[scores.index(max(scores))]
+def scores_of(doc: Doc, labels: Sequence[str]) -> dict[str, float]:
+    """What a text categorizer with these labels has given the document; 0 where it has given nothing."""
+    return {label: doc.cats.get(label, 0.0) for label in labels}
+
+
+def likeliest(scores: Mapping[str, float] | None) -> str | None:
+    """The label with the highest score, of equal ones the first; None if there is none."""
+    return max(scores, key=scores.__getitem__) if scores else None
 
 
 def _span_f1(predicted: Sequence[Any], examples: Sequence[Example]) -> float:

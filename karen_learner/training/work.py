@@ -13,7 +13,7 @@ from thinc.api import fix_random_seed
 
 from karen_learner.components.own_labels import OwnLabels
 from karen_learner.errors import TrainingError
-from karen_learner.records import TASKS, LabelledText, Task
+from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.corpora import CorruptExample, convert, read_docs, read_lines, write_docs
 from karen_learner.training.jobs import (
@@ -37,13 +37,12 @@ from karen_learner.training.jobs import (
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.rehearsal import rehearse, training_examples
 from karen_learner.training.self_training import guess
-from karen_learner.training.trainer import PipeTrainer, Plan, plan_of, score_pipe
+from karen_learner.training.trainer import PipeTrainer, Plan, likeliest, plan_of, score_pipe, scores_of
 from karen_learner.training.warm import Predicted, Warm
 
 OnPass = Callable[[PassReport], None]
 Given = Mapping[Task, dict[str, float]]
 """What a document is given by the text categorizers of a pipeline: the score of each label, by task."""
-CATEGORIES: tuple[Task, ...] = ("intent", "sentiment")
 REASONS_TOLD = 20
 LEAST_TO_CALIBRATE = 40
 """Of fewer examples, the rate of false alarms cannot be told to within a few percent."""
@@ -200,10 +199,10 @@ def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> Predicted:
         convert(pipeline.nlp, holdout, skipped=[])  # so that spacy evaluate can read it
     lines = [line for line in read_lines(holdout) if not isinstance(line, CorruptExample)]
     docs = pipeline.nlp.pipe((line.text for line in lines), batch_size=256)
-    labels = {task: pipeline.pipe(task).labels for task in CATEGORIES if task in pipeline.tasks}
+    labels = {task: pipeline.pipe(task).labels for task in CATEGORY_TASKS if task in pipeline.tasks}
     predicted = []
     for doc, line in zip(docs, lines, strict=True):
-        given = {task: {label: doc.cats.get(label, 0.0) for label in own} for task, own in labels.items()}
+        given = {task: scores_of(doc, own) for task, own in labels.items()}
         predicted.append((_row(pipeline, doc, given), _right(given, line)))
     warm.remember(spec, holdout, predicted)
     return predicted
@@ -213,11 +212,7 @@ def _row(pipeline: TrainablePipeline, doc: Doc, given: Given) -> PredictionRow:
     entities = None
     if "entities" in pipeline.tasks:
         entities = tuple((span.start_char, span.end_char, span.label_) for span in doc.ents)
-    return _likeliest(given.get("intent")), _likeliest(given.get("sentiment")), entities
-
-
-def _likeliest(scores: dict[str, float] | None) -> str | None:
-    return max(scores, key=scores.__getitem__) if scores else None
+    return likeliest(given.get("intent")), likeliest(given.get("sentiment")), entities
 
 
 def _right(given: Given, gold: LabelledText) -> RightRow:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from karen_learner.records import Task
+from karen_learner.records import CATEGORY_TASKS, Task
 
 Triple = tuple[int, int, str]
 
@@ -37,6 +37,7 @@ class Prediction:
         the right sentiment."""
         intent, sentiment, spans = row
         entities = None if spans is None else tuple((int(s), int(e), str(label)) for s, e, label in spans)
-        tasks: tuple[Task, ...] = ("intent", "sentiment")
-        known = {task: value for task, value in zip(tasks, of_gold, strict=True) if value is not None}
+        known = {
+            task: value for task, value in zip(CATEGORY_TASKS, of_gold, strict=True) if value is not None
+        }
         return cls(intent, sentiment, entities, known)

@@ -55,7 +55,8 @@ class Kind:
 
     @property
     def language(self) -> str:
-        """English where its word clusters are saved too; its tokenizer takes long to load."""
+        """For one kind of pipe a language without word clusters; English, where they are saved too, for the
+        rest."""
         return "xx" if self.factory == "karen_textcat_multilabel" else "en"
 
     def pipeline(self) -> Language:

@@ -11,6 +11,8 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Adam
 
+from karen_learner.components.design_matrix import design_matrix
+from karen_learner.components.feature_rows import RowOptions
 from karen_learner.components.own_weights import own_weights, scale_learn_rate
 from karen_learner.components.sparse_ngrams import (
     SparseNgramsShim,
@@ -19,6 +21,17 @@ from karen_learner.components.sparse_ngrams import (
     squared_hinge_gradient,
 )
 from karen_learner.components.state_keeping import STATE_FILE
+from karen_learner.components.text_ngrams import (
+    CHARACTERS,
+    KIND_BITS,
+    KINDS,
+    PAIRS,
+    VIEWS,
+    WORDS,
+    TextNgrams,
+)
+from karen_learner.components.text_weights import LearningWeights
+from karen_learner.components.word_clusters import word_clusters
 from karen_learner.errors import ModelError
 from karen_learner.training.trainer import all_finite, discard_gradients
 from tests.components.text_corpora import LABELLED, SPARSE, corpus, example, sparse_pipeline, train
@@ -150,17 +163,28 @@ def test_only_rows_of_features_present_move(trained: Language) -> None:
     assert len(learning.rows.weights) > len(before)
 
 
-def test_pairs_get_a_row_when_a_second_text_has_them(nlp: Language) -> None:
-    learning = shim(nlp).learning_weights()
-    texts = ["alpha beta"] * 3
-    for text in texts:
-        nlp.update([example(nlp, text, "greet")])
-    first = len(learning.rows.table)
-    nlp.update([example(nlp, "beta gamma alpha", "greet")])
-    nlp.update([example(nlp, "gamma beta gamma", "greet")])
-    before = len(learning.rows.table)
-    nlp.update([example(nlp, "gamma beta gamma", "greet")])
-    assert first < before == len(learning.rows.table)
+def test_what_waits_gets_a_row_when_a_second_text_has_it() -> None:
+    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("en"))
+    weights = LearningWeights.new(RowOptions(20, 1000, 0.3), labels=2)
+    english = spacy.blank("en")
+
+    def proposed(text: str) -> dict[int, int]:
+        """How many features of each view would get a row; the text is taken note of."""
+        features = make([english.make_doc(text)])
+        proposal = weights.propose(features)
+        design = design_matrix(features, weights.rows.table, weights.counts, new=proposal.buckets)
+        weights.note(proposal, design, np.ones(1, dtype=np.float32))
+        wanted = np.isin(weights.rows.table.buckets_of(features.hashes), proposal.buckets)
+        return {view: len(set(features.hashes[wanted & (features.views == view)])) for view in range(VIEWS)}
+
+    once = proposed("qwrtzx monday")
+    assert once[WORDS] == 2 + 3
+    assert once[CHARACTERS] > 0
+    assert once[PAIRS] == once[KINDS] == 0
+    assert proposed("qwrtzx monday") == once  # the same text says nothing more
+    again = proposed("monday never qwrtzx")
+    assert again[PAIRS] == 1
+    assert again[KINDS] == 2 * len(KIND_BITS)  # both words, in another order
 
 
 @pytest.mark.parametrize("passes", [0, 8])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from karen_learner.components.bucket_rows import NO_ROW, BucketRows
-from karen_learner.components.row_coding import pack, quantize, unpack
+from karen_learner.components.row_coding import ROWS_AT_ONCE, pack, quantize, unpack
 from karen_learner.components.sparse_rows import SparseRows
 
 
@@ -74,6 +74,20 @@ def test_eight_bits_are_right_to_half_a_step(rows: np.ndarray) -> None:
     quantized, scales = quantize(rows)
     error = np.abs(quantized * scales[:, None] - rows)
     assert (error <= np.abs(rows).max(axis=1, keepdims=True) / 253 + 1e-30).all()
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 1]
+)
+def test_parts_make_no_difference_to_eight_bits(size: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(size, 7)).astype(np.float32)
+    rows[size // 2 : size // 2 + 1] = 0.0
+    quantized, scales = quantize(rows)
+    expected = np.abs(rows).max(axis=1, initial=0.0) / np.float32(127)
+    np.testing.assert_array_equal(scales, expected)
+    steps = np.where(expected > 0, expected, np.float32(1.0))[:, None]
+    np.testing.assert_array_equal(quantized, np.rint(rows / steps))
+    assert quantized.dtype == np.int8
 
 
 @given(
