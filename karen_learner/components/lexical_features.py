@@ -62,7 +62,8 @@ def _windows(points: Hashes, size: int, *, salt: int) -> Hashes:
 class LexemeCache:
     """The feature hashes of words, computed once for each and kept for at most `capacity` words.
 
-    When it is full, the older half goes. `compute` gets the word.
+    When it is full, the older half goes. `compute` gets the word. Threads may share it: at worst two of them
+    compute the same.
     """
 
     def __init__(self, compute: Callable[[str], Hashes], *, capacity: int) -> None:
@@ -76,11 +77,19 @@ class LexemeCache:
     def look_up(self, keys: Sequence[int], word_of: Callable[[int], str]) -> list[Hashes]:
         """The features of the words with these keys, in order."""
         known = self._known
-        return [known[key] if key in known else self._add(key, word_of(key)) for key in keys]
+        found = [known.get(key) for key in keys]
+        return [
+            features if features is not None else self._known_or_new(key, word_of)
+            for key, features in zip(keys, found, strict=True)
+        ]
+
+    def _known_or_new(self, key: int, word_of: Callable[[int], str]) -> Hashes:
+        features = self._known.get(key)
+        return self._add(key, word_of(key)) if features is None else features
 
     def _add(self, key: int, word: str) -> Hashes:
         if len(self._known) >= self._capacity:
             for old in list(self._known)[: self._capacity // 2]:
-                del self._known[old]
+                self._known.pop(old, None)
         features = self._known[key] = self._compute(word)
         return features

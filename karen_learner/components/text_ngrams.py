@@ -39,7 +39,7 @@ KIND_BITS, KIND_BIGRAM_BITS = (4, 6, 8, 12, 16), (6, 12)
 """So many bits of the path of its cluster say of what kind a word is: the fewer, the wider the kind."""
 _TEXT_START, _TEXT_END = np.uint64(1), np.uint64(2)
 MAX_WORD_CHARS = 40
-CACHED_WORDS = 6_000
+CACHED_WORDS = 20_000
 
 Ints = NDArray[np.int64]
 
@@ -78,7 +78,7 @@ class TextNgrams:
         self._max_words = max_words
         self._pair_words = pair_words
         self._char_sizes = tuple(char_sizes)
-        self._lexemes = LexemeCache(self._ngrams_of, capacity=CACHED_WORDS)
+        self._lexemes = _character_cache(self._char_sizes)
 
     def __call__(self, docs: Sequence[Doc]) -> TextFeatures:
         """The features of a batch. An empty document has none."""
@@ -100,9 +100,6 @@ class TextNgrams:
             views=np.repeat([view for view, _, _ in parts], [len(hashes) for _, hashes, _ in parts]),
             fingerprints=_fingerprints(flat, texts, lengths),
         )
-
-    def _ngrams_of(self, word: str) -> Hashes:
-        return character_ngrams(word, sizes=self._char_sizes, max_chars=MAX_WORD_CHARS, salt=_CHARACTER_SALT)
 
     def _characters(self, flat: Hashes, texts: Ints, word_of: Callable[[int], str]) -> tuple[Hashes, Ints]:
         """The character n-grams of every word, and the text of each."""
@@ -136,6 +133,16 @@ class TextNgrams:
             yield salted(kinds(bits), salt=_KIND_SALT + bits), texts
         for bits in KIND_BIGRAM_BITS:
             yield _neighbours(kinds(bits), texts, lengths, salt=_KIND_BIGRAM_SALT + bits)
+
+
+@lru_cache(maxsize=8)
+def _character_cache(sizes: tuple[int, ...]) -> LexemeCache:
+    """The n-grams of a word are the same for all models of a process: one that was just loaded knows them."""
+
+    def compute(word: str) -> Hashes:
+        return character_ngrams(word, sizes=sizes, max_chars=MAX_WORD_CHARS, salt=_CHARACTER_SALT)
+
+    return LexemeCache(compute, capacity=CACHED_WORDS)
 
 
 def _neighbours(flat: Hashes, texts: Ints, lengths: Ints, *, salt: int) -> tuple[Hashes, Ints]:

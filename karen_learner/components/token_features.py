@@ -7,6 +7,7 @@ wherever they stand.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ REACH = 2
 AFFIX_SIZES = (1, 2, 3, 4)
 NGRAM_SIZE = 3
 NGRAMS = 8
-CACHED_WORDS = 6_000
+CACHED_WORDS = 20_000
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,18 @@ def cut_into_segments(lengths: Sequence[int], *, max_tokens: int) -> Segments:
     return Segments(texts[order], starts[order], sizes[order])
 
 
+@lru_cache(maxsize=1)
+def _parts_cache() -> LexemeCache:
+    """The parts of a word are the same for all models of a process: one that was just loaded knows them."""
+    return LexemeCache(_parts_of_word, capacity=CACHED_WORDS)
+
+
 class TokenFeaturizer:
     """Makes the features of tokens. What depends on a word alone is computed once for each word."""
 
     def __init__(self, clusters: WordClusters | None = None) -> None:
         self.clusters = WordClusters() if clusters is None else clusters
-        self._lexemes = LexemeCache(_parts_of_word, capacity=CACHED_WORDS)
+        self._lexemes = _parts_cache()
 
     def __call__(self, docs: Sequence[Doc], segments: Segments) -> TokenFeatures:
         """The features of the segments of these documents, which share one vocabulary."""

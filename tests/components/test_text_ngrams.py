@@ -1,5 +1,8 @@
 """Features of texts: which there are, that batches change nothing, hostile texts."""
 
+import random
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import spacy
@@ -7,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
 
-from karen_learner.components.lexical_features import LexemeCache, character_ngrams
+from karen_learner.components.lexical_features import Hashes, LexemeCache, character_ngrams
 from karen_learner.components.text_ngrams import (
     CHARACTERS,
     KINDS,
@@ -17,6 +20,7 @@ from karen_learner.components.text_ngrams import (
     TextNgrams,
 )
 from karen_learner.components.word_clusters import WordClusters, word_clusters
+from karen_learner.models.switch_interval import short_switch_interval
 
 NLP: Language = spacy.blank("en")
 
@@ -179,3 +183,29 @@ def test_the_cache_of_words_is_bounded_and_right() -> None:
         assert cache.look_up([key], lambda key: f"w{key}")[0].tolist() == expected.tolist()
         assert len(cache) <= 4
     assert calls == ["w1", "w2", "w3", "w4", "w5", "w1"]
+
+
+def test_models_share_the_cache_of_words_if_they_read_them_alike() -> None:
+    one, other, different = ngrams((2, 3)), ngrams((2, 3)), ngrams((4,))
+    assert one._lexemes is other._lexemes
+    assert one._lexemes is not different._lexemes
+    assert of_view(different([NLP.make_doc("wordy")]), CHARACTERS) != of_view(one([NLP.make_doc("wordy")]), 1)
+
+
+def test_threads_may_share_a_cache_of_words() -> None:
+    """It is small enough to be emptied all the time."""
+    cache = LexemeCache(lambda word: np.array([int(word)], dtype=np.uint64), capacity=4)
+
+    def ask(seed: int) -> bool:
+        rng = random.Random(seed)
+        keys = [rng.randrange(12) for _ in range(5_000)]
+        found = [
+            int(features[0]) for start in range(0, 5_000, 5) for features in look_up(keys[start : start + 5])
+        ]
+        return found == keys
+
+    def look_up(keys: list[int]) -> list[Hashes]:
+        return cache.look_up(keys, str)
+
+    with short_switch_interval(), ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(ask, range(4)))
