@@ -3,11 +3,13 @@
     python benchmarks/micro.py DATA/clinc150 [--events 100] [--replay 300] [--rounds 5]
 
 The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. Then, round by
-round, users correct `--events` answers, and an incremental cycle makes one pass over the newest `--events`
-examples and `--replay` replayed ones in the warm worker: curation, replay, training, validation of both
-models on the holdout, deployment, swap. Told are the seconds of training (the updates themselves), and
-those from the call until the new model is live (the compressed backup follows the swap). What a rejected
-cycle did not learn goes on waiting: it does not make the next one larger.
+round, users correct `--events` answers, and an incremental cycle makes one pass over up to `--events` of
+the examples that wait, balanced over their labels, and `--replay` replayed ones in the warm worker:
+curation, replay, training, validation of both models on the holdout, deployment, swap. Told are the seconds
+of training (the updates themselves), and those from the call until the new model is live (the compressed
+backup follows the swap). What a rejected cycle did not learn goes on waiting: it does not make the next one
+larger. Between two rounds there is a pause of a second, in which the worker reads the champion again if it
+has trained a candidate in vain.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ TENANT = "bench"
 HOLDOUT = 1000
 AIM_TRAINING_S = 0.2
 AIM_LIVE_S = 2.0
+PAUSE_S = 1.0
 
 
 class Watch:
@@ -82,6 +85,7 @@ async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
             columns = ("curating", "training", "validating", "deploying")
             print(f"{'round':>5}{'training s':>12}{'live after s':>14}  status    {'  '.join(columns)}")
             for number in range(rounds):
+                await asyncio.sleep(PAUSE_S)
                 watch = Watch()
                 unsubscribe = learner.events.subscribe(watch)
                 part = rest[number * events : (number + 1) * events]

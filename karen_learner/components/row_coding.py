@@ -65,7 +65,7 @@ def _encode(array: NDArray[Any]) -> dict[str, Any]:
     flat = np.ascontiguousarray(array).reshape(-1)
     there = flat != 0
     # Where more than nine in ten are there, the mask costs more than it saves.
-    sparse = bool(there.sum() < 0.9 * len(flat))
+    sparse = np.count_nonzero(there) < 0.9 * len(flat)
     return {
         "kind": array.dtype.str[1:],
         "shape": list(array.shape),
