@@ -23,7 +23,7 @@ class SparseRows:
     def __init__(self, rows: int, columns: int, *, initial_square: float) -> None:
         self._initial_square = np.float32(initial_square)
         self._shape = (rows, columns)
-        self._weights = np.zeros((rows, _roomy_columns(columns)), dtype=np.float32)
+        self._weights = np.zeros((_roomy_rows(rows), _roomy_columns(columns)), dtype=np.float32)
         self._squares = np.zeros_like(self._weights)
 
     @property
@@ -51,7 +51,7 @@ class SparseRows:
         if rows > room[0] or columns > room[1]:
             wider = columns > room[1]
             size = (
-                max(rows, room[0] + room[0] // 4) if rows > room[0] else room[0],
+                _roomy_rows(rows) if rows > room[0] else room[0],
                 _roomy_columns(columns) if wider else room[1],
             )
             self._weights = _moved(self._weights, size, self._shape)
@@ -96,6 +96,11 @@ class SparseRows:
     def fresh(cls, weights: Floats, *, initial_square: float) -> "SparseRows":
         """The table with these weights, as if it had seen no gradient yet."""
         return cls.from_arrays(weights, np.zeros_like(weights), initial_square=initial_square)
+
+
+def _roomy_rows(rows: int) -> int:
+    """Rows with a quarter to spare, which costs no memory before it is written to."""
+    return rows + rows // 4
 
 
 def _roomy_columns(columns: int) -> int:
