@@ -11,14 +11,15 @@ from sklearn.svm import LinearSVC
 from karen_learner.records import LabelledText
 
 
-def make_linear_svc() -> Pipeline:
-    """TF-IDF of words (1-2) and of characters within words (2-5), then a linear support vector machine."""
+def make_linear_svc(c: float = 1.0) -> Pipeline:
+    """TF-IDF of words (1-2) and of characters within words (2-5), then a linear support vector machine; the
+    smaller `c`, the simpler it stays."""
     return make_pipeline(
         make_union(
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
             TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
         ),
-        LinearSVC(),
+        LinearSVC(C=c),
     )
 
 
