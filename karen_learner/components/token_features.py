@@ -34,7 +34,7 @@ REACH = 2
 AFFIX_SIZES = (1, 2, 3, 4)
 NGRAM_SIZE = 3
 NGRAMS = 8
-CACHED_WORDS = 20_000
+CACHED_WORDS = 8_000
 
 
 @dataclass(frozen=True)
