@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 
+CACHED_WORDS = 8_000
+"""So many words have their features kept in a process, by each way of reading them."""
 WORD_START, WORD_END = 1, 2
 """Code points that stand for the borders of a word; no text has them as letters."""
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -76,14 +78,9 @@ class LexemeCache:
 
     def look_up(self, keys: Sequence[int], word_of: Callable[[int], str]) -> list[Hashes]:
         """The features of the words with these keys, in order."""
-        known = self._known
-        found = [known.get(key) for key in keys]
-        return [
-            features if features is not None else self._known_or_new(key, word_of)
-            for key, features in zip(keys, found, strict=True)
-        ]
+        return [self._features_of(key, word_of) for key in keys]
 
-    def _known_or_new(self, key: int, word_of: Callable[[int], str]) -> Hashes:
+    def _features_of(self, key: int, word_of: Callable[[int], str]) -> Hashes:
         features = self._known.get(key)
         return self._add(key, word_of(key)) if features is None else features
 

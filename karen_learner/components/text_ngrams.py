@@ -15,6 +15,7 @@ from spacy.attrs import LOWER
 from spacy.tokens import Doc
 
 from karen_learner.components.lexical_features import (
+    CACHED_WORDS,
     Hashes,
     LexemeCache,
     character_ngrams,
@@ -39,7 +40,6 @@ KIND_BITS, KIND_BIGRAM_BITS = (4, 6, 8, 12, 16), (6, 12)
 """So many bits of the path of its cluster say of what kind a word is: the fewer, the wider the kind."""
 _TEXT_START, _TEXT_END = np.uint64(1), np.uint64(2)
 MAX_WORD_CHARS = 40
-CACHED_WORDS = 8_000
 
 Ints = NDArray[np.int64]
 

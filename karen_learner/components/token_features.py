@@ -17,6 +17,7 @@ from spacy.strings import get_string_id
 from spacy.tokens import Doc
 
 from karen_learner.components.lexical_features import (
+    CACHED_WORDS,
     Hashes,
     LexemeCache,
     combine,
@@ -34,7 +35,6 @@ REACH = 2
 AFFIX_SIZES = (1, 2, 3, 4)
 NGRAM_SIZE = 3
 NGRAMS = 8
-CACHED_WORDS = 8_000
 
 
 @dataclass(frozen=True)

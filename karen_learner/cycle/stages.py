@@ -107,18 +107,15 @@ class Stages:
 
     async def _parent(self, course: Course) -> PipelineSpec:
         """The champion for an incremental cycle, what new tenants start from for a full one."""
-        champion = await self._champion(course) if course.mode == "incremental" else None
-        return champion or await self._rooms.base()
+        base = await self._rooms.base()
+        if course.mode == "incremental" and course.champion is not None:
+            return await self._spec(course.champion, base)
+        return base
 
-    async def _champion(self, course: Course) -> PipelineSpec | None:
-        """The champion as it was sealed, seen to once in a course: damage on the disk must neither be learned
-        on from nor be what a candidate is better than."""
-        if course.champion_spec is None and course.champion is not None:
-            manifest = await call_in_executor(intact_manifest, course.champion)
-            base = await self._rooms.base()
-            update = {"path": str(course.champion.path), "tasks": manifest.tasks}
-            course.champion_spec = base.model_copy(update=update)
-        return course.champion_spec
+    async def _spec(self, version: ModelVersion, base: PipelineSpec) -> PipelineSpec:
+        """A version as it was sealed: damage on the disk must not be learned on from."""
+        manifest = await call_in_executor(intact_manifest, version)
+        return base.model_copy(update={"path": str(version.path), "tasks": manifest.tasks})
 
     @asynccontextmanager
     async def _told(self, course: Course) -> AsyncIterator[Callable[[PassReport], None]]:
@@ -166,9 +163,9 @@ class Stages:
         base = await rooms.base()
         staging = rooms.layout.staging(tenant_id, course.cycle_id)
         specs = [base.model_copy(update={"path": str(staging), "tasks": report.tasks})]
-        champion_spec = await self._champion(course)
-        if champion_spec is not None:
-            specs.append(champion_spec)
+        if course.champion is not None:
+            course.champion_spec = await self._spec(course.champion, base)
+            specs.append(course.champion_spec)
         predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
         scored = await asyncio.gather(
             *(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
 
-from karen_learner.components.lexical_features import Hashes, LexemeCache, character_ngrams
+from karen_learner.components.lexical_features import LexemeCache, character_ngrams
 from karen_learner.components.text_ngrams import (
     CHARACTERS,
     KINDS,
@@ -189,7 +189,9 @@ def test_models_share_the_cache_of_words_if_they_read_them_alike() -> None:
     one, other, different = ngrams((2, 3)), ngrams((2, 3)), ngrams((4,))
     assert one._lexemes is other._lexemes
     assert one._lexemes is not different._lexemes
-    assert of_view(different([NLP.make_doc("wordy")]), CHARACTERS) != of_view(one([NLP.make_doc("wordy")]), 1)
+    assert of_view(different([NLP.make_doc("wordy")]), CHARACTERS) != of_view(
+        one([NLP.make_doc("wordy")]), CHARACTERS
+    )
 
 
 def test_threads_may_share_a_cache_of_words() -> None:
@@ -199,13 +201,8 @@ def test_threads_may_share_a_cache_of_words() -> None:
     def ask(seed: int) -> bool:
         rng = random.Random(seed)
         keys = [rng.randrange(12) for _ in range(5_000)]
-        found = [
-            int(features[0]) for start in range(0, 5_000, 5) for features in look_up(keys[start : start + 5])
-        ]
+        found = [int(cache.look_up([key], str)[0][0]) for key in keys]
         return found == keys
-
-    def look_up(keys: list[int]) -> list[Hashes]:
-        return cache.look_up(keys, str)
 
     with short_switch_interval(), ThreadPoolExecutor(4) as threads:
         assert all(threads.map(ask, range(4)))
