@@ -8,7 +8,8 @@ and the kinds of words where the language has Brown clusters (see `text_ngrams`)
 
 The weights live in a `LearningShim`, which applies AdaGrad to the rows of the features present (see
 `sparse_rows`). The optimizer that spaCy hands over only says *when* to step: its own rule would move every
-weight of every row. Dropout is not applied: it gained nothing.
+weight of every row. Weights shrink a little with each text that is learned from (see `text_weights`). Dropout
+is not applied: it gained nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -149,8 +150,15 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
     def finish_update(self, optimizer: Any) -> None:  # noqa: ARG002 - it is not asked how to step
         """Apply the gradients that wait, at this classifier's own learn rate."""
         pending, self._pending = self._pending, []
+        if not pending:
+            return
+        learning = self.learning_weights()
         for design, proposal, _, weights in pending:
-            self.learning_weights().note(proposal, design, weights)
+            learning.note(proposal, design, weights)
+        if self.config.exclusive_classes:
+            # The order of the margins is what counts then; their size would be the decision otherwise.
+            noted = sum(float(weights.sum()) for *_, weights in pending)
+            learning.shrink(noted, learn_rate=self.learn_rate)
         steps = [_weight_gradient(design, gradient) for design, _, gradient, _ in pending]
         self._step([step for step in steps if step])
 

@@ -69,6 +69,11 @@ class TextCounts:
         return cls(np.zeros(1 << bits, dtype=np.float32), 0.0)
 
     @property
+    def texts(self) -> float:
+        """How many texts were counted, by their weights."""
+        return self._texts
+
+    @property
     def nbytes(self) -> int:
         return self._counts.nbytes
 

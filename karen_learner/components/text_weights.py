@@ -1,6 +1,7 @@
 """The weights of a text classifier over sparse features, in two forms: one that learns, one that serves."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ Arrays = dict[str, NDArray[Any]]
 
 FIRST_BIAS = -1.0
 """Where the bias of a label begins: it says no, so that its negatives have nothing to teach it at first."""
+SHRINKAGE = 3.0
+"""How fast weights shrink towards zero; see `LearningWeights.shrink`."""
+SMALLEST_FACTOR = 2.0**-10
+"""A common factor below this is multiplied into the weights."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class LearningWeights:
     """What learning needs: weights with AdaGrad's sums, in how many texts each feature was, and in which
     text those that wait were met first.
 
-    A feature of a view that is WAITING gets its row when a second text has it.
+    A feature of a view that is WAITING gets its row when a second text has it. All weights of features have a
+    common factor, `_factor`, which is kept apart from their rows: so they can shrink together at no cost.
     """
 
     def __init__(
@@ -82,10 +88,12 @@ class LearningWeights:
         bias_squares: Floats,
         first_texts: NDArray[np.uint32],
         initial_square: float,
+        factor: float = 1.0,
     ) -> None:
         self.rows = rows
         self.counts = counts
         self.bias = bias
+        self._factor = factor
         self._bias_squares = bias_squares
         self._first_texts = first_texts
         self._initial_square = np.float32(initial_square)
@@ -149,11 +157,26 @@ class LearningWeights:
     def margins(self, design: DesignMatrix) -> Floats:
         """How far each text is on the side of each label; shape (texts, labels)."""
         product: Floats = design.values @ self.rows.take(design.rows)
-        return product + self.bias
+        return product * np.float32(self._factor) + self.bias
+
+    def shrink(self, texts: float, *, learn_rate: float) -> None:
+        """Let all weights of features shrink, because so many more `texts` were noted.
+
+        That is L2 regularization whose rate falls with the texts that were learned from so far:
+
+            Shalev-Shwartz, Singer, Srebro, Cotter: Pegasos, Mathematical Programming 127 (2011).
+
+        What was learned from much is not forgotten for a little that is new.
+        """
+        if texts > 0.0:
+            self._factor *= math.exp(-SHRINKAGE * learn_rate * texts / self.counts.texts)
+        if self._factor < SMALLEST_FACTOR:
+            self.rows.weights[:] *= np.float32(self._factor)
+            self._factor = 1.0
 
     def step(self, buckets: Ints, gradient: Floats, bias_gradient: Floats, *, learn_rate: float) -> None:
         """Move the weights of these features (each once) and the biases against their gradients."""
-        self.rows.step(buckets, gradient, learn_rate=learn_rate)
+        self.rows.step(buckets, gradient, learn_rate=learn_rate / self._factor)
         self._bias_squares += bias_gradient * bias_gradient
         moves = bias_gradient / np.sqrt(self._bias_squares + self._initial_square)
         self.bias -= np.float32(learn_rate) * moves
@@ -164,7 +187,9 @@ class LearningWeights:
 
     def served(self) -> ServedWeights:
         """The same in the form that serves."""
-        return ServedWeights(self.rows.served(), self.counts.served(), self.bias.copy())
+        rows = self.rows.served()
+        rows = replace(rows, scales=rows.scales * np.float32(self._factor))
+        return ServedWeights(rows, self.counts.served(), self.bias.copy())
 
     def arrays(self) -> Arrays:
         return {
@@ -173,16 +198,22 @@ class LearningWeights:
             "bias": self.bias,
             "bias_squares": self._bias_squares,
             "first_texts": self._first_texts,
+            "factor": np.array([self._factor]),
         }
 
     @classmethod
     def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self:
         """Raises ValueError if the arrays do not belong together."""
-        require_names(arrays, *FeatureRows.NAMES, *TextCounts.NAMES, "bias", "bias_squares", "first_texts")
+        require_names(arrays, *FeatureRows.NAMES, *TextCounts.NAMES)
+        require_names(arrays, "bias", "bias_squares", "first_texts", "factor")
         labels = len(arrays["bias"])
         rows = FeatureRows.from_arrays(options, arrays, columns=labels)
         require_shape(arrays["bias_squares"], (labels,), "sums of squares")
         require_shape(arrays["first_texts"], (1 << options.bits,), "first texts")
+        require_shape(arrays["factor"], (1,), "common factor")
+        factor = float(arrays["factor"][0])
+        if not 0.0 < factor <= 1.0:
+            raise ValueError(f"the common factor of the weights is {factor}: the file is damaged")
         return cls(
             rows,
             TextCounts.from_arrays(options.bits, arrays),
@@ -190,6 +221,7 @@ class LearningWeights:
             bias_squares=arrays["bias_squares"],
             first_texts=arrays["first_texts"],
             initial_square=options.initial_square,
+            factor=factor,
         )
 
     @classmethod
