@@ -1,8 +1,8 @@
 """`karen_learner.SparseNgrams.v1`: a linear text classifier over hashed n-grams that learns on the fly.
 
 Features are words and pairs of neighbouring words, character n-grams within words, unordered pairs of words,
-and the kinds of words where the language has Brown clusters (see `text_ngrams`), the rarer the heavier (see
-`text_counts`). Each label has a separating plane of its own, trained with squared hinge loss:
+and, in English, the kinds of words and how good or bad they sound (see `text_ngrams`), the rarer the heavier
+(see `text_counts`). Each label has a separating plane of its own, trained with squared hinge loss:
 
     Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
 
@@ -33,6 +33,8 @@ from karen_learner.components.vectors import SentenceVectors
 from karen_learner.components.weight_forms import Arrays, Step
 from karen_learner.components.word_clusters import WordClusters
 from karen_learner.components.word_clusters import word_clusters as clusters_of
+from karen_learner.components.word_polarities import WordPolarities
+from karen_learner.components.word_polarities import word_polarities as polarities_of
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
@@ -72,6 +74,7 @@ class SparseNgramsConfig:
     max_words: int
     pair_words: int
     word_clusters: bool
+    word_polarities: bool
     table_bits: int
     max_rows: int
 
@@ -90,15 +93,16 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         super().__init__(LearningWeights, ServedWeights, options, learn_rate=config.learn_rate)
         self.config = config
         self.example_weights: Floats | None = None
-        self._features = self._ngrams(None)
+        self._features = self._ngrams(None, None)
 
-    def _ngrams(self, clusters: WordClusters | None) -> TextNgrams:
+    def _ngrams(self, clusters: WordClusters | None, polarities: WordPolarities | None) -> TextNgrams:
         config = self.config
         return TextNgrams(
             char_sizes=config.char_sizes,
             max_words=config.max_words,
             pair_words=config.pair_words,
             clusters=clusters,
+            polarities=polarities,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SparseNgramsShim":
@@ -162,9 +166,15 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         steps = [_weight_gradient(design, gradient) for design, _, gradient, _ in pending]
         self._step([step for step in steps if step])
 
-    def reset(self, labels: int, *, clusters: WordClusters | None = None) -> None:
-        """Begin from nothing, with so many labels; without `clusters` no word is of any kind."""
-        self._features = self._ngrams(clusters)
+    def reset(
+        self,
+        labels: int,
+        *,
+        clusters: WordClusters | None = None,
+        polarities: WordPolarities | None = None,
+    ) -> None:
+        """Begin from nothing, with so many labels, and what is known of words."""
+        self._features = self._ngrams(clusters, polarities)
         super().reset(labels)
 
     def add_labels(self, labels: int) -> None:
@@ -183,10 +193,11 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         return super().from_bytes(data)
 
     def _packed(self, arrays: Arrays) -> bytes:
-        return super()._packed({**arrays, **self._features.clusters.arrays()})
+        known = {**self._features.clusters.arrays(), **self._features.polarities.arrays()}
+        return super()._packed({**arrays, **known})
 
     def _take_over(self, form: bytes, arrays: Arrays) -> None:
-        features = self._ngrams(WordClusters.from_arrays(arrays))
+        features = self._ngrams(WordClusters.from_arrays(arrays), WordPolarities.from_arrays(arrays))
         super()._take_over(form, arrays)
         self._features = features
 
@@ -233,6 +244,7 @@ def sparse_ngrams(
     max_words: int = 500,
     pair_words: int = 32,
     word_clusters: bool = True,
+    word_polarities: bool = True,
     table_bits: int = 20,
     max_rows: int = 262_144,
     vectors: SentenceVectors | None = None,
@@ -246,7 +258,8 @@ def sparse_ngrams(
     learn_rate: AdaGrad's; spaCy's optimizer has no say in it.
     char_sizes: lengths of the character n-grams.
     max_words: only so many words of a text are read; pairs are made of the first `pair_words`.
-    word_clusters: whether the pipe, when it is initialized, takes up the Brown clusters of its language.
+    word_clusters, word_polarities: whether the pipe, when it is initialized, takes up the Brown clusters of
+        its language, and VADER's lexicon of how good or bad words sound. Both are there for English alone.
     table_bits: features fall into `2**table_bits` buckets.
     max_rows: features with weights; when there are so many, those with the smallest weights make room.
     vectors: of the text, beside its n-grams; what the two weigh is heeded only if there are some.
@@ -265,6 +278,7 @@ def sparse_ngrams(
         max_words,
         pair_words,
         word_clusters,
+        word_polarities,
         table_bits,
         max_rows,
     )
@@ -319,8 +333,12 @@ def _forward(
 
 def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:
     shim: Any = model.shims[0]
-    clusters = clusters_of(X[0].vocab.lang) if X and shim.config.word_clusters else None
-    shim.reset(shim.labels if Y is None else Y.shape[1], clusters=clusters)
+    config, language = shim.config, X[0].vocab.lang if X else ""
+    shim.reset(
+        shim.labels if Y is None else Y.shape[1],
+        clusters=clusters_of(language) if config.word_clusters else None,
+        polarities=polarities_of(language) if config.word_polarities else None,
+    )
 
 
 def _resize_output(model: Model[Any, Any], labels: int) -> Model[Any, Any]:

@@ -1,5 +1,5 @@
 """The features of texts: words and pairs of neighbours, character n-grams, pairs of words anywhere in a text,
-and what kinds of words there are, where a language has clusters of words.
+and what kinds of words there are and how good or bad they sound, where that is known of a language.
 
 All of it works on a whole batch at a time. A *view* is one of these kinds; each view of a text is
 normalized by itself, so that none drowns the others.
@@ -24,20 +24,25 @@ from karen_learner.components.lexical_features import (
     salted,
 )
 from karen_learner.components.word_clusters import WordClusters
+from karen_learner.components.word_polarities import WordPolarities
 
-WORDS, CHARACTERS, PAIRS, KINDS = 0, 1, 2, 3
-VIEW_LENGTHS = (1.0, 1.0, 1.0, 0.7)
-"""The length of each view of a text. What kind a word is says less than the word."""
+WORDS, CHARACTERS, PAIRS, KINDS, POLARITY = 0, 1, 2, 3, 4
+VIEW_LENGTHS = (1.0, 1.0, 1.0, 0.7, 0.4)
+"""The length of each view of a text. What kind a word is says less than the word; how it sounds says much of
+a sentiment, but little of an intent."""
 VIEWS = len(VIEW_LENGTHS)
 WAITING = (PAIRS, KINDS)
 """Views whose features get weights when a second text has them: the first one says nothing that its words do
 not say, and every row of weights has to be saved, loaded and kept in memory."""
 _WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
 _KIND_SALT, _KIND_BIGRAM_SALT = 64, 128
+_GOOD_SALT, _BAD_SALT, _NEUTRAL_SALT = 200, 201, 202
 _KIND = np.uint64(1 << 32)
 """Tells kinds from the ends of a text, which are small numbers, too."""
 KIND_BITS, KIND_BIGRAM_BITS = (4, 6, 8, 12, 16), (6, 12)
 """So many bits of the path of its cluster say of what kind a word is: the fewer, the wider the kind."""
+MOST_DEGREES = 12
+"""No text counts as better or worse than this: three or four of the strongest words."""
 _TEXT_START, _TEXT_END = np.uint64(1), np.uint64(2)
 MAX_WORD_CHARS = 40
 
@@ -63,7 +68,7 @@ class TextNgrams:
 
     Of a text longer than `max_words` only the beginning counts; pairs are made of its first `pair_words`
     different words. So the features of a text are bounded, whatever its length. Without `clusters` no word
-    is of any kind.
+    is of any kind, without `polarities` none sounds good or bad.
     """
 
     def __init__(
@@ -73,8 +78,10 @@ class TextNgrams:
         max_words: int,
         pair_words: int,
         clusters: WordClusters | None = None,
+        polarities: WordPolarities | None = None,
     ) -> None:
         self.clusters = WordClusters() if clusters is None else clusters
+        self.polarities = WordPolarities() if polarities is None else polarities
         self._max_words = max_words
         self._pair_words = pair_words
         self._char_sizes = tuple(char_sizes)
@@ -93,6 +100,7 @@ class TextNgrams:
             (CHARACTERS, *self._characters(flat, texts, word_of)),
             (PAIRS, *self._pairs(flat, texts, lengths)),
             *((KINDS, *kinds) for kinds in self._kinds(flat, texts, lengths)),
+            *((POLARITY, *degrees) for degrees in self._degrees(flat, texts, lengths)),
         ]
         return TextFeatures(
             hashes=np.concatenate([hashes for _, hashes, _ in parts]),
@@ -124,7 +132,7 @@ class TextNgrams:
         kind of its own."""
         if not len(self.clusters):
             return
-        paths = self.clusters.look_up(flat)
+        paths = self.clusters.look_up(flat).astype(np.uint64)
 
         def kinds(bits: int) -> Hashes:
             return np.where(paths == 0, flat, _KIND | (paths & np.uint64((1 << bits) - 1)))
@@ -133,6 +141,21 @@ class TextNgrams:
             yield salted(kinds(bits), salt=_KIND_SALT + bits), texts
         for bits in KIND_BIGRAM_BITS:
             yield _neighbours(kinds(bits), texts, lengths, salt=_KIND_BIGRAM_SALT + bits)
+
+    def _degrees(self, flat: Hashes, texts: Ints, lengths: Ints) -> Iterator[tuple[Hashes, Ints]]:
+        """How good and how bad the words of each text sound together, counted off: a text of three degrees
+        has the first, the second and the third. One without any is neutral."""
+        if not len(self.polarities):
+            return
+        tenths, count = self.polarities.look_up(flat).astype(np.int64), len(lengths)
+        good, bad = (np.bincount(texts, np.maximum(side, 0), minlength=count) for side in (tenths, -tenths))
+        for total, salt in ((good, _GOOD_SALT), (bad, _BAD_SALT)):
+            degrees = np.minimum(np.rint(total / 10.0), MOST_DEGREES).astype(np.int64)
+            owners = np.repeat(np.arange(count), degrees)
+            nth = np.arange(len(owners)) - np.repeat(np.cumsum(degrees) - degrees, degrees)
+            yield salted(nth.astype(np.uint64), salt=salt), owners
+        neutral = np.flatnonzero((good == 0) & (bad == 0) & (lengths > 0))
+        yield salted(np.zeros(len(neutral), dtype=np.uint64), salt=_NEUTRAL_SALT), neutral
 
 
 @lru_cache(maxsize=8)

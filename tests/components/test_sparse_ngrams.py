@@ -11,6 +11,7 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Adam
 
+from karen_learner.components.bucket_rows import NO_ROW
 from karen_learner.components.design_matrix import design_matrix
 from karen_learner.components.feature_rows import RowOptions
 from karen_learner.components.own_weights import own_weights, scale_learn_rate
@@ -32,6 +33,7 @@ from karen_learner.components.text_ngrams import (
 )
 from karen_learner.components.text_weights import LearningWeights
 from karen_learner.components.word_clusters import word_clusters
+from karen_learner.components.word_polarities import word_polarities
 from karen_learner.errors import ModelError
 from karen_learner.training.trainer import all_finite, discard_gradients
 from tests.components.text_corpora import LABELLED, SPARSE, corpus, example, sparse_pipeline, train
@@ -157,9 +159,14 @@ def test_gradients_can_be_discarded_and_weights_checked(trained: Language) -> No
 
 def test_only_rows_of_features_present_move(trained: Language) -> None:
     learning = shim(trained).learning_weights()
-    before = learning.rows.weights.copy()
-    trained.update([example(trained, "zyx", "greet")])
-    np.testing.assert_array_equal(learning.rows.weights[: len(before)], before)
+    before, table = learning.rows.weights.copy(), learning.rows.table
+    text = example(trained, "zyx", "greet")
+    make = TextNgrams(char_sizes=(2, 3, 4, 5), max_words=500, pair_words=32, polarities=word_polarities("en"))
+    present = table.look_up(table.buckets_of(make([text.reference]).hashes))
+    trained.update([text])
+    moved = np.flatnonzero((learning.rows.weights[: len(before)] != before).any(axis=1))
+    assert set(moved) == set(present[present != NO_ROW])  # that the text is neutral, and nothing else
+    assert len(moved) == 1
     assert len(learning.rows.weights) > len(before)
 
 

@@ -34,12 +34,12 @@ def test_they_go_through_arrays() -> None:
     arrays = clusters.arrays()
     again = WordClusters.from_arrays(arrays)
     assert (again.words == clusters.words).all()
-    assert (again.paths == clusters.paths).all()
+    assert (again.numbers == clusters.numbers).all()
 
 
 def damaged(**changes: Any) -> dict[str, Any]:
     words = np.array([1, 2, 3], dtype=np.uint64).view(np.uint32)
-    arrays = {"cluster_words": words, "cluster_paths": np.array([5, 6, 7], dtype=np.uint32), **changes}
+    arrays = {"cluster_words": words, "cluster_numbers": np.array([5, 6, 7], dtype=np.uint32), **changes}
     return {name: array for name, array in arrays.items() if array is not None}
 
 
@@ -52,11 +52,11 @@ def test_arrays_in_order_are_taken() -> None:
     ("arrays", "complaint"),
     [
         (damaged(cluster_words=None), "lack cluster_words"),
-        (damaged(cluster_paths=None), "lack cluster_paths"),
-        (damaged(cluster_paths=np.array([5, 6], dtype=np.uint32)), "shape"),
-        (damaged(cluster_paths=np.array([[5, 6, 7]], dtype=np.uint32)), "shape"),
+        (damaged(cluster_numbers=None), "lack cluster_numbers"),
+        (damaged(cluster_numbers=np.array([5, 6], dtype=np.uint32)), "shape"),
+        (damaged(cluster_numbers=np.array([[5, 6, 7]], dtype=np.uint32)), "shape"),
         (damaged(cluster_words=np.array([1, 0, 2], dtype=np.uint32)), "shape"),
-        (damaged(cluster_paths=np.array([5, 6, 7], dtype=np.float32)), "float32"),
+        (damaged(cluster_numbers=np.array([5, 6, 7], dtype=np.float32)), "float32"),
         (damaged(cluster_words=np.array([3, 2, 1], dtype=np.uint64).view(np.uint32)), "ascend"),
     ],
 )
@@ -70,7 +70,7 @@ def test_models_that_have_the_same_share_them() -> None:
     one = WordClusters.from_arrays(arrays)
     assert WordClusters.from_arrays({name: array.copy() for name, array in arrays.items()}) is one
     assert word_clusters("en") is one
-    fewer = {"cluster_words": arrays["cluster_words"][:4], "cluster_paths": arrays["cluster_paths"][:2]}
+    fewer = {"cluster_words": arrays["cluster_words"][:4], "cluster_numbers": arrays["cluster_numbers"][:2]}
     assert WordClusters.from_arrays(fewer) is not one
 
 
@@ -98,7 +98,7 @@ def test_a_pipe_can_do_without(factory: str) -> None:
             "table_bits": 10,
         }
         if factory == "karen_textcat":
-            model["exclusive_classes"] = True
+            model |= {"exclusive_classes": True, "word_polarities": False}
         word_clusters.cache_clear()
         pipe: Any = nlp.add_pipe(factory, config={"model": model})
         doc = nlp.make_doc("from london")
