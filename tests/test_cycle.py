@@ -362,6 +362,23 @@ async def test_damage_on_the_disk_is_not_learned_on_from(acme: AutonomousLearner
     assert verify(champion.path, digest=champion.digest)
 
 
+async def test_damage_that_comes_while_it_trains_is_not_judged_by(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    champion = await champion_of(acme)
+    weights = champion.path / "intent" / "model"
+    on(
+        acme,
+        StageStarted,
+        lambda: weights.write_bytes(weights.read_bytes()[:-1] + b"!"),
+        stage="validating",
+    )
+    await teach_songs(acme, tmp_path)
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "deployed", result.error_message
+    assert verify(champion.path, digest=champion.digest)
+
+
 # One at a time ----------------------------------------------------------------------------------
 
 

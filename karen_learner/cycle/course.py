@@ -46,6 +46,7 @@ class Course:
     replayed: tuple[Example, ...] = ()
     self_labelled: tuple[Turn, ...] = ()
     skipped_examples: int = 0
+    holdout: tuple[Example, ...] = ()
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
     verdict: Verdict | None = None

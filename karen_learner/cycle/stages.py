@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 from asyncio_extras import call_in_executor
 
@@ -47,6 +48,7 @@ from karen_learner.training import (
 from karen_learner.validation import ModelValidator, Prediction, ScoredHoldout
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,9 @@ class Stages:
             replay=rooms.settings.learning.replay_examples,
             output=rooms.layout.staging(tenant_id, course.cycle_id),
         )
-        async with self._told(course) as on_progress:
+        async with _meanwhile(self._write_holdout(course)) as holdout, self._told(course) as on_progress:
             report = await rooms.worker.train(job, on_progress)
+            course.holdout = await holdout
         course.replayed = tuple(pool[line] for line in report.replayed) if pool else selection.replay
         course.self_labelled = tuple(selection.unlabelled[line] for line in report.guessed)
         course.skipped_examples = report.skipped
@@ -104,6 +107,13 @@ class Stages:
                 course.cycle_id, report.skipped, "; ".join(report.skipped_reasons),
             )  # fmt: skip
         return report
+
+    async def _write_holdout(self, course: Course) -> tuple[Example, ...]:
+        """What the models will be judged by; nothing that a cycle does changes it."""
+        holdout = [example async for example in self._rooms.curator.holdout(course.tenant_id)]
+        folder = self._rooms.layout.corpus(course.tenant_id, course.cycle_id)
+        await write_lines(folder / "holdout.jsonl", holdout)
+        return tuple(holdout)
 
     async def _parent(self, course: Course) -> PipelineSpec:
         """The champion for an incremental cycle, what new tenants start from for a full one."""
@@ -156,30 +166,28 @@ class Stages:
             task.add_done_callback(_close_unless_deployed)
 
     async def validate(self, course: Course, report: TrainReport) -> ScoredHoldout:
-        rooms, tenant_id = self._rooms, course.tenant_id
-        holdout = [example async for example in rooms.curator.holdout(tenant_id)]
-        folder = rooms.layout.corpus(tenant_id, course.cycle_id)
-        await write_lines(folder / "holdout.jsonl", holdout)
+        rooms = self._rooms
         base = await rooms.base()
-        staging = rooms.layout.staging(tenant_id, course.cycle_id)
-        specs = [base.model_copy(update={"path": str(staging), "tasks": report.tasks})]
-        if course.champion is not None:
-            course.champion_spec = await self._spec(course.champion, base)
-            specs.append(course.champion_spec)
-        predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
-        scored = await asyncio.gather(
-            *(
-                self._score(holdout, rows, right)
-                for rows, right in zip(predicted.rows, predicted.right, strict=True)
-            )
-        )
-        candidate, champion = scored[0], scored[1] if len(scored) > 1 else None
+        staging = rooms.layout.staging(course.tenant_id, course.cycle_id)
+        candidate_spec = base.model_copy(update={"path": str(staging), "tasks": report.tasks})
+        async with _meanwhile(self._champion_spec(course, base)) as checked:
+            candidate = await self._scored(course, candidate_spec)
+            course.champion_spec = await checked
+        champion = await self._scored(course, course.champion_spec) if course.champion_spec else None
         course.verdict = await rooms.validator.judge(
             candidate, champion, taught=taught_tasks(course.selection)
         )
         course.baseline = champion.result if champion is not None else None
         course.validation = await self._with_estimates(course, candidate.result)
         return candidate
+
+    async def _champion_spec(self, course: Course, base: PipelineSpec) -> PipelineSpec | None:
+        return None if course.champion is None else await self._spec(course.champion, base)
+
+    async def _scored(self, course: Course, model: PipelineSpec) -> ScoredHoldout:
+        folder = self._rooms.layout.corpus(course.tenant_id, course.cycle_id)
+        predicted = await self._rooms.worker.predict(PredictJob(models=(model,), corpus=folder))
+        return await self._score(course.holdout, predicted.rows[0], predicted.right[0])
 
     async def _score(
         self, holdout: Sequence[Example], rows: Sequence[PredictionRow], right: Sequence[RightRow]
@@ -262,6 +270,17 @@ class Stages:
             await self._rooms.deployer.clean_up(tenant_id)
         except OSError:
             logger.exception("what the cycles of %r left behind cannot be removed", tenant_id)
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """A task that works beside the block, which awaits it; it does not outlive a block that fails."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _close_unless_deployed(loading: asyncio.Task[LoadedCandidate]) -> None:

@@ -80,7 +80,8 @@ class PipeTrainer:
     def passes(self, examples: Sequence[Example], dev: Sequence[Example]) -> Iterator[PassReport]:
         """Train until the passes are done or the development split stops improving.
 
-        `dev` may be empty: then the last weights are kept. Raises TrainingDiverged.
+        `dev` may be empty: then the last weights are kept. It is scored where there are passes to choose
+        from. Raises TrainingDiverged.
         """
         optimizer = Adam(self._learn_rate)
         prepare_to_learn(self._pipe.model)
@@ -93,7 +94,7 @@ class PipeTrainer:
             loss, words, seconds = self._one_pass(examples, optimizer, schedule)
             first_loss = loss if iteration == 1 else first_loss
             self._check(loss, first_loss)
-            score = score_pipe(self._task, self._pipe, dev) if dev else None
+            score = score_pipe(self._task, self._pipe, dev) if dev and total > 1 else None
             yield PassReport(
                 task=self._task, iteration=iteration, total=total, loss=loss, words=words,
                 seconds=seconds, score=score, is_best=best.is_best(score, is_last=iteration == total),

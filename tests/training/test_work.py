@@ -213,6 +213,25 @@ async def test_without_labels_there_is_nothing_to_train(
         train(only, lambda _: None)
 
 
+@pytest.mark.parametrize("passes", [1, 2])
+async def test_dev_is_scored_where_there_are_passes_to_choose_from(
+    passes: int,
+    corpus: Path,
+    spec: PipelineSpec,
+    settings: Settings,
+    examples: list[LabelledText],
+    tmp_path: Path,
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples)
+    await write_lines(corpus / "dev.jsonl", examples[:2])
+    settings.training.update({"n_iter": passes})
+    told: list[PassReport] = []
+    report = train(job(corpus, spec, settings, tmp_path / "out"), told.append)
+    assert {one.score is not None for one in told} == {passes > 1}
+    assert {made.best_score is not None for made in report.by_task.values()} == {passes > 1}
+    assert spacy.load(tmp_path / "out")("i want to fly to paris").cats
+
+
 async def test_divergence_is_an_error(
     corpus: Path, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
