@@ -362,9 +362,7 @@ async def test_damage_on_the_disk_is_not_learned_on_from(acme: AutonomousLearner
     assert verify(champion.path, digest=champion.digest)
 
 
-async def test_damage_that_comes_while_it_trains_is_not_judged_by(
-    acme: AutonomousLearner, tmp_path: Path
-) -> None:
+async def test_damage_that_comes_while_it_trains_is_repaired(acme: AutonomousLearner, tmp_path: Path) -> None:
     champion = await champion_of(acme)
     weights = champion.path / "intent" / "model"
     on(

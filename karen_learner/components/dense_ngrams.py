@@ -2,8 +2,9 @@
 
     margin = ngrams_weight * (features @ sparse weights) + vectors_weight * (vector @ dense weights) + bias
 
-Both kinds of weights are trained together, by the same loss and the same AdaGrad. The dense ones (shape
-(width, labels)) and their sums of squares are saved with what serves; the encoder's own are never saved.
+Both kinds of weights are trained together, by the same loss and the same AdaGrad. Only the sparse ones shrink
+(see `text_weights`): of a vector there is no part that only one text has. The dense ones, of shape (width,
+labels), and their sums of squares are saved with what serves; the encoder's own are never saved.
 """
 
 from collections.abc import Callable, Sequence

@@ -143,8 +143,9 @@ class TextNgrams:
             yield _neighbours(kinds(bits), texts, lengths, salt=_KIND_BIGRAM_SALT + bits)
 
     def _degrees(self, flat: Hashes, texts: Ints, lengths: Ints) -> Iterator[tuple[Hashes, Ints]]:
-        """How good and how bad the words of each text sound together, counted off: a text of three degrees
-        has the first, the second and the third. One without any is neutral."""
+        """How good and how bad the words of each text sound together, in whole degrees, counted off: a text
+        of three degrees has the first, the second and the third. One none of whose words sounds like anything
+        is neutral, which is not the same as sounding like almost nothing."""
         if not len(self.polarities):
             return
         tenths, count = self.polarities.look_up(flat).astype(np.int64), len(lengths)

@@ -15,6 +15,7 @@ import numpy as np
 from spacy.strings import get_string_id
 
 from karen_learner.components.word_table import WordTable
+from karen_learner.errors import ModelError
 
 LANGUAGE = "en"
 _MOST = 127
@@ -29,16 +30,35 @@ class WordPolarities(WordTable):
 
 @lru_cache(maxsize=4)
 def word_polarities(language: str) -> WordPolarities:
-    """The table of a language, empty where there is none; read once for the whole process."""
-    found: dict[str, int] = {}
-    if language == LANGUAGE:
-        for word, mean, *_ in _rows("vader_lexicon.txt"):
-            found.setdefault(word.lower(), round(10 * float(mean)))
-        for emoji, name, *_ in _rows("emoji_utf8_lexicon.txt"):
-            # An emoji is what its name says, as in VADER itself.
-            tenths = sum(found.get(word, 0) for word in name.lower().split())
-            found.setdefault(emoji.lower(), max(-_MOST, min(_MOST, tenths)))
+    """The table of a language, empty where there is none; read once for the whole process.
+
+    Raises ModelError if the lexicon is not there or cannot be read.
+    """
+    if language != LANGUAGE:
+        return WordPolarities()
+    try:
+        found = _read()
+    except (ImportError, OSError, ValueError) as error:
+        raise ModelError(
+            f"the lexicon of vaderSentiment cannot be read ({type(error).__name__}: {error}). Install "
+            "vaderSentiment again, or set word_polarities = false in the config of the model"
+        ) from error
     return WordPolarities.of({get_string_id(word): tenths for word, tenths in found.items() if tenths})
+
+
+def _read() -> dict[str, int]:
+    """Tenths of a degree by lower-case word and by emoji."""
+    found: dict[str, int] = {}
+    for word, mean, *_ in _rows("vader_lexicon.txt"):
+        if word == word.lower():
+            found[word] = round(10 * float(mean))
+        else:  # "SOB" is another word than "sob", which is the one that is meant more often
+            found.setdefault(word.lower(), round(10 * float(mean)))
+    for emoji, name, *_ in _rows("emoji_utf8_lexicon.txt"):
+        # An emoji sounds as the words of its name do together.
+        tenths = sum(found.get(word, 0) for word in name.lower().split())
+        found.setdefault(emoji.lower(), max(-_MOST, min(_MOST, tenths)))
+    return found
 
 
 def _rows(name: str) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ Hashes = NDArray[np.uint64]
 class WordTable:
     """A number for each known lower-case word, by spaCy's hash of it; none by default.
 
-    `words` ascend; `numbers` has the same shape, and no 0 in it. Subclasses say what the numbers mean.
+    `words` ascend; `numbers` has the same shape. Subclasses say what the numbers mean.
     """
 
     NAME: ClassVar[str]
@@ -76,9 +76,9 @@ class WordTable:
     def _shared(cls, words: Hashes, numbers: NDArray[Any]) -> Self:
         """Many pipes of many tenants have the same table: it is in memory once."""
         digest = hashlib.blake2b(words.tobytes() + numbers.tobytes(), digest_size=16).hexdigest()
-        table = _IN_USE.setdefault(f"{cls.NAME} {digest}", cls(words, numbers))
-        assert isinstance(table, cls)  # noqa: S101 - the key begins with the name of the class
+        table: Self = _IN_USE.setdefault(f"{cls.NAME} {digest}", cls(words, numbers))
         return table
 
 
-_IN_USE: WeakValueDictionary[str, WordTable] = WeakValueDictionary()
+_IN_USE: WeakValueDictionary[str, Any] = WeakValueDictionary()
+"""The tables of all classes; a key begins with the name of the class."""

@@ -109,7 +109,8 @@ class Stages:
         return report
 
     async def _write_holdout(self, course: Course) -> tuple[Example, ...]:
-        """What the models will be judged by; nothing that a cycle does changes it."""
+        """What the models will be judged by. Nothing that a cycle does changes it, and what comes in while it
+        trains waits for the next one."""
         holdout = [example async for example in self._rooms.curator.holdout(course.tenant_id)]
         folder = self._rooms.layout.corpus(course.tenant_id, course.cycle_id)
         await write_lines(folder / "holdout.jsonl", holdout)
@@ -169,25 +170,25 @@ class Stages:
         rooms = self._rooms
         base = await rooms.base()
         staging = rooms.layout.staging(course.tenant_id, course.cycle_id)
-        candidate_spec = base.model_copy(update={"path": str(staging), "tasks": report.tasks})
-        async with _meanwhile(self._champion_spec(course, base)) as checked:
-            candidate = await self._scored(course, candidate_spec)
-            course.champion_spec = await checked
-        champion = await self._scored(course, course.champion_spec) if course.champion_spec else None
+        specs = [base.model_copy(update={"path": str(staging), "tasks": report.tasks})]
+        if course.champion is not None:
+            course.champion_spec = await self._spec(course.champion, base)
+            specs.append(course.champion_spec)
+        folder = rooms.layout.corpus(course.tenant_id, course.cycle_id)
+        predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
+        scored = await asyncio.gather(
+            *(
+                self._score(course.holdout, rows, right)
+                for rows, right in zip(predicted.rows, predicted.right, strict=True)
+            )
+        )
+        candidate, champion = scored[0], scored[1] if len(scored) > 1 else None
         course.verdict = await rooms.validator.judge(
             candidate, champion, taught=taught_tasks(course.selection)
         )
         course.baseline = champion.result if champion is not None else None
         course.validation = await self._with_estimates(course, candidate.result)
         return candidate
-
-    async def _champion_spec(self, course: Course, base: PipelineSpec) -> PipelineSpec | None:
-        return None if course.champion is None else await self._spec(course.champion, base)
-
-    async def _scored(self, course: Course, model: PipelineSpec) -> ScoredHoldout:
-        folder = self._rooms.layout.corpus(course.tenant_id, course.cycle_id)
-        predicted = await self._rooms.worker.predict(PredictJob(models=(model,), corpus=folder))
-        return await self._score(course.holdout, predicted.rows[0], predicted.right[0])
 
     async def _score(
         self, holdout: Sequence[Example], rows: Sequence[PredictionRow], right: Sequence[RightRow]
@@ -274,13 +275,15 @@ class Stages:
 
 @asynccontextmanager
 async def _meanwhile(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
-    """A task that works beside the block, which awaits it; it does not outlive a block that fails."""
+    """A task that works beside the block, which awaits it. A block that fails waits for it, too: what the
+    task does in a thread cannot be cancelled, and others tidy up afterwards."""
     task = asyncio.create_task(work)
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("what was done meanwhile failed: %s", error)
 
 
 def _close_unless_deployed(loading: asyncio.Task[LoadedCandidate]) -> None:

@@ -82,7 +82,8 @@ AnyJob: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind"
 
 
 class PassReport(Record):
-    """One pass over the data of one task. `score` is that of the development split."""
+    """One pass over the data of one task. `score` is that of the development split; None without one, and if
+    the pass is the only one."""
 
     task: Task
     iteration: int

@@ -157,7 +157,7 @@ def test_gradients_can_be_discarded_and_weights_checked(trained: Language) -> No
     assert len(list(own_weights(model))) == 1
 
 
-def test_only_rows_of_features_present_move(trained: Language) -> None:
+def test_only_rows_of_features_present_are_written_to(trained: Language) -> None:
     learning = shim(trained).learning_weights()
     before, table = learning.rows.weights.copy(), learning.rows.table
     text = example(trained, "zyx", "greet")

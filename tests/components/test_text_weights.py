@@ -78,17 +78,25 @@ def test_what_serves_has_shrunk_too() -> None:
     np.testing.assert_allclose(margins(weights.served()), margins(weights), atol=0.01)
 
 
+def test_what_learns_on_from_what_serves_has_shrunk() -> None:
+    weights = learned()
+    weights.shrink(2.0, learn_rate=0.5)
+    again = LearningWeights.from_served(OPTIONS, weights.served())
+    np.testing.assert_allclose(margins(again), margins(weights), atol=0.01)
+    assert again.arrays()["factor"][0] == 1.0
+
+
 def test_a_small_factor_goes_into_the_weights_and_changes_no_margin() -> None:
     weights, factor = learned(), 1.0
     first = without_bias(weights)
-    for _ in range(10):
+    for _ in range(6):
         weights.shrink(2.0, learn_rate=0.5)
         factor *= math.exp(-SHRINKAGE * 0.5)
-        np.testing.assert_allclose(without_bias(weights), first * factor, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(without_bias(weights) / factor, first, rtol=0.02)
     assert factor < SMALLEST_FACTOR < float(weights.arrays()["factor"][0])
 
 
-@pytest.mark.parametrize("factor", [0.0, -1.0, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("factor", [0.0, -1.0, 1e-300, 1.5, float("nan"), float("inf")])
 def test_a_damaged_factor_is_refused(factor: float) -> None:
     arrays = {**learned().arrays(), "factor": np.array([factor])}
     with pytest.raises(ValueError, match="damaged"):

@@ -12,6 +12,7 @@ from spacy.training import Example
 from karen_learner.components.text_ngrams import MOST_DEGREES, POLARITY, TextFeatures, TextNgrams
 from karen_learner.components.word_clusters import WordClusters
 from karen_learner.components.word_polarities import WordPolarities, word_polarities
+from karen_learner.errors import ModelError
 from tests.components.text_corpora import SPARSE
 
 NLP = spacy.blank("en")
@@ -62,6 +63,32 @@ def test_what_is_stronger_has_all_that_is_weaker() -> None:
     assert len(none) == 1
     assert not none & (strong | bad)
     assert not strong & bad
+
+
+def test_what_sounds_like_almost_nothing_is_not_neutral() -> None:
+    table = WordPolarities.of({get_string_id("want"): 3, get_string_id("need"): -2})
+    weak, neutral = degrees("want need", "so", polarities=table)
+    assert weak == set()
+    assert len(neutral) == 1
+
+
+def test_a_word_counts_as_it_is_written_most_often() -> None:
+    """Beside "sob" the lexicon has "SOB", which is worse."""
+    assert tenths("sob") == [-10]
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("no such package"), FileNotFoundError("no such file")])
+def test_a_missing_lexicon_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str) -> None:
+        raise error
+
+    word_polarities.cache_clear()
+    monkeypatch.setattr("karen_learner.components.word_polarities.files", missing)
+    with pytest.raises(ModelError, match=r"no such .*word_polarities = false"):
+        word_polarities("en")
+    assert len(word_polarities("de")) == 0
+    monkeypatch.undo()
+    assert len(word_polarities("en")) > 7000
 
 
 def test_good_and_bad_do_not_cancel_out() -> None:
