@@ -29,8 +29,6 @@ from karen_learner.components.sparse_rows import SparseRows
 from karen_learner.components.text_weights import LearningWeights, Proposal
 from karen_learner.components.vectors import SentenceVectors
 from karen_learner.components.vectors_shim import VectorsShim
-from karen_learner.components.word_clusters import WordClusters
-from karen_learner.components.word_polarities import WordPolarities
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
@@ -116,14 +114,8 @@ class DenseNgramsShim(SparseNgramsShim):
     def all_finite(self) -> bool:
         return super().all_finite() and bool(np.isfinite(self._dense.weights).all())
 
-    def reset(
-        self,
-        labels: int,
-        *,
-        clusters: WordClusters | None = None,
-        polarities: WordPolarities | None = None,
-    ) -> None:
-        super().reset(labels, clusters=clusters, polarities=polarities)
+    def reset(self, labels: int) -> None:
+        super().reset(labels)
         self._dense, self._dense_pending = self._new_dense(labels), []
 
     def add_labels(self, labels: int) -> None:

@@ -166,16 +166,12 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         steps = [_weight_gradient(design, gradient) for design, _, gradient, _ in pending]
         self._step([step for step in steps if step])
 
-    def reset(
-        self,
-        labels: int,
-        *,
-        clusters: WordClusters | None = None,
-        polarities: WordPolarities | None = None,
+    def begin_anew(
+        self, labels: int, *, clusters: WordClusters | None, polarities: WordPolarities | None
     ) -> None:
-        """Begin from nothing, with so many labels, and what is known of words."""
+        """Begin from nothing, with so many labels, and with what is known of words."""
         self._features = self._ngrams(clusters, polarities)
-        super().reset(labels)
+        self.reset(labels)
 
     def add_labels(self, labels: int) -> None:
         """Make it so many labels. What was learned stays."""
@@ -334,7 +330,7 @@ def _forward(
 def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:
     shim: Any = model.shims[0]
     config, language = shim.config, X[0].vocab.lang if X else ""
-    shim.reset(
+    shim.begin_anew(
         shim.labels if Y is None else Y.shape[1],
         clusters=clusters_of(language) if config.word_clusters else None,
         polarities=polarities_of(language) if config.word_polarities else None,
