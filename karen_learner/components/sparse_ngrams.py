@@ -27,7 +27,7 @@ from karen_learner.components.calibration import logistic, softmax
 from karen_learner.components.design_matrix import DesignMatrix, design_matrix
 from karen_learner.components.feature_rows import RowOptions
 from karen_learner.components.learning_shim import LearningShim, first_shim
-from karen_learner.components.text_ngrams import PAIRS, WORDS, TextNgrams
+from karen_learner.components.text_ngrams import CHARACTERS, WORDS, TextNgrams
 from karen_learner.components.text_weights import LearningWeights, Proposal, ServedWeights
 from karen_learner.components.vectors import SentenceVectors
 from karen_learner.components.weight_forms import Arrays, Step
@@ -57,7 +57,8 @@ class Margins:
     """What the classifier makes of a batch.
 
     `margins` (shape (texts, labels)): above 0 the text is on the side of the label. `familiarity` (shape
-    (texts,)): how far a text consists of words and pairs that were learned from, from 0 to 1.
+    (texts,)): how far a text consists of character n-grams (of words, where there are none) that were learned
+    from, from 0 to 1.
     """
 
     margins: Floats
@@ -126,8 +127,8 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
     def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
         weights = self._weights
         design = design_matrix(self._features(docs), weights.rows.table, weights.counts)
-        familiarity = design.coverage[:, [WORDS, PAIRS]].mean(axis=1)
-        return Margins(weights.margins(design), familiarity)
+        familiar = CHARACTERS if self.config.char_sizes else WORDS
+        return Margins(weights.margins(design), design.coverage[:, familiar])
 
     def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats, Floats], None]]:
         """The margins, and a function that takes their gradient, and what each text counts (shape (texts,)),

@@ -83,8 +83,8 @@ def test_impossible_rates_are_refused(rate: float) -> None:
 def test_in_scope_scores_by_hand() -> None:
     margins = np.array([[0.5, -1.0, -0.25], [-1.0, -1.0, 0.75]])
     familiarity = np.array([1.0, 0.25])
-    assert in_scope_scores(margins, familiarity).tolist() == [1.5, 1.0]
-    assert in_scope_scores(margins, familiarity, out_of_scope=2).tolist() == [1.75, -1.5]
+    assert in_scope_scores(margins, familiarity).tolist() == [1.25, 0.9375]
+    assert in_scope_scores(margins, familiarity, out_of_scope=2).tolist() == [1.4375, -1.375]
 
 
 @pytest.fixture

@@ -70,6 +70,17 @@ def test_it_learns_and_says_how_sure_it_is(nlp: Language) -> None:
     assert sum(nlp("hello pizza").cats.values()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("options", [{}, {"char_sizes": []}])
+def test_what_is_made_of_learned_features_is_familiar(options: dict[str, object]) -> None:
+    nlp = train(sparse_pipeline(**options))
+    texts = ("one pizza please", "one pizza xylograph", "xylograph", "")
+    familiarity = shim(nlp).margins([nlp.make_doc(text) for text in texts]).familiarity
+    known, half, strange, empty = familiarity.tolist()
+    assert known == pytest.approx(1.0)
+    assert known > half > strange < 0.5
+    assert empty == 0.0
+
+
 def test_the_gradient_is_that_of_the_squared_hinge() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(4, 3)).astype(np.float32)
