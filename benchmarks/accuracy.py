@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import accuracy_conversations
 import accuracy_entities
 import accuracy_text
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[tuple[str, dict[str, float]]]]] = {
     "clinc150": accuracy_text.clinc150,
-    "meld": accuracy_text.meld,
+    "meld": accuracy_conversations.meld,
     "snips": accuracy_entities.snips,
 }
 """For each data set what measures it: it yields the name of a system and what one run of it gave."""

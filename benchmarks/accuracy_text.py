@@ -1,4 +1,4 @@
-"""The part of `accuracy.py` about text categorizers: intents of clinc150, sentiments of meld."""
+"""The part of `accuracy.py` about text categorizers: intents of clinc150, and what is true of any texts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from karen_learner.components.own_weights import scale_learn_rate
 Texts = Sequence[tuple[str, str]]
 Figures = dict[str, float]
 Rows = Iterator[tuple[str, Figures]]
+System = Callable[..., tuple[Figures, list[str]]]
+"""Given a `seed`, what it measured and what it predicted for the texts of `test`."""
 
 OURS = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
 PASSES, FEW_SHOT_PASSES, BATCH = 5, 20, 32
@@ -100,24 +103,24 @@ def clinc150(folder: Path, options: argparse.Namespace) -> Rows:
         yield f"LinearSVC, {SHOTS} examples a label", linear_svc(few)[0]
 
 
-def meld(folder: Path, options: argparse.Namespace) -> Rows:
-    """Sentiments of the turns of dialogues."""
-    files = (read(folder / f"{name}.jsonl", "sentiment") for name in ("train", "val", "test"))
-    yield from compare(DataSet(*files, weighted=True), options)
+def compare(data: DataSet, options: argparse.Namespace, **more: System) -> Rows:
+    """Ours with each seed, the peers, and whether the lead over LinearSVC could be chance.
 
-
-def compare(data: DataSet, options: argparse.Namespace) -> Rows:
-    """Ours with each seed, the peers, and whether the lead over LinearSVC could be chance."""
-    predictions = []
-    for seed in range(options.seeds):
-        figures, predicted = ours(data, seed=seed)
-        predictions.append(predicted)
-        yield "ours", figures
+    `more` systems of ours, by name, are run like the first one.
+    """
+    systems: dict[str, System] = {"ours": partial(ours, data), **more}
+    first: dict[str, list[str]] = {}
+    for name, system in systems.items():
+        for seed in range(options.seeds):
+            figures, predicted = system(seed=seed)
+            first.setdefault(name, predicted)
+            yield name, figures
     figures, peer = linear_svc(data)
     yield "LinearSVC", figures
-    low, high = lead(data, predictions[0], peer)
-    yield "ours - LinearSVC, 95 % (low)", {data.measure: low}
-    yield "ours - LinearSVC, 95 % (high)", {data.measure: high}
+    for name, predicted in first.items():
+        low, high = lead(data, predicted, peer)
+        yield f"{name} - LinearSVC, 95 % (low)", {data.measure: low}
+        yield f"{name} - LinearSVC, 95 % (high)", {data.measure: high}
     for name, (model, passes) in STOCK.items() if options.stock else ():
         yield name, stock(data, model, passes=passes)
 

@@ -198,10 +198,17 @@ class AutonomousLearner:
         await self._host.tell(tenant_id, turn_id)
         return metadata
 
-    async def analyze(self, tenant_id: str, text: str) -> Analysis:
-        """What the tenant's live model says of a text; nothing is stored. Raises InvalidInput."""
+    async def analyze(self, tenant_id: str, text: str, *, conversation_id: str | None = None) -> Analysis:
+        """What the tenant's live model says of a text; nothing is stored. Raises InvalidInput.
+
+        With its `conversation_id` it is heard as the next turn of that conversation, as far as that was
+        collected.
+        """
         await self._serve(tenant_id)
-        return await self.analyzer.analyze(text, tenant_id=tenant_id)
+        if not isinstance(self.analyzer, SpacyAnalyzer):
+            return await self.analyzer.analyze(text, tenant_id=tenant_id)
+        mood = self._rooms.collector.mood(tenant_id, conversation_id)
+        return await self.analyzer.analyze(text, tenant_id=tenant_id, mood=mood)
 
     async def analyze_many(self, tenant_id: str, texts: Sequence[str]) -> list[Analysis]:
         """The same for many texts at once."""

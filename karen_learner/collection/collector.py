@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from karen_learner.analysis import Analyzer, PersonaRules, RuleBasedFallback
+from karen_learner.analysis import Analyzer, PersonaRules, RuleBasedFallback, SpacyAnalyzer
 from karen_learner.collection.imported import TurnInput
+from karen_learner.collection.moods import Conversations
+from karen_learner.collection.recent import Recent
 from karen_learner.collection.turns import (
     FeedbackInput,
     TurnDraft,
@@ -21,30 +23,13 @@ from karen_learner.collection.turns import (
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
 from karen_learner.memory import MemoryStore
-from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback
+from karen_learner.records import NO_MOOD, Analysis, ConversationMetadata, Mood, Turn, UserFeedback
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 RECENT_TURNS = 4_096
 """So many of the latest turns are recognised without asking the store when they are sent again."""
-
-
-class RecentKeys:
-    """The latest keys, at most `limit` of them."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._keys: dict[tuple[str, str], None] = {}
-
-    def __contains__(self, key: tuple[str, str]) -> bool:
-        return key in self._keys
-
-    def add(self, key: tuple[str, str]) -> None:
-        self._keys.pop(key, None)
-        self._keys[key] = None
-        if len(self._keys) > self._limit:
-            del self._keys[next(iter(self._keys))]
 
 
 class ConversationMetadataCollector:
@@ -65,7 +50,8 @@ class ConversationMetadataCollector:
         self._personas = PersonaRules(settings.personas)
         self._fallback = RuleBasedFallback()
         self._failing = False
-        self._recent = RecentKeys(RECENT_TURNS)
+        self._recent: Recent[tuple[str, str], None] = Recent(RECENT_TURNS)
+        self._conversations = Conversations()
 
     async def collect(
         self,
@@ -127,6 +113,10 @@ class ConversationMetadataCollector:
             await self._check_against_stored(tenant_id, turn_id, parsed)
         return await self._merge(tenant_id, turn_id, parsed)
 
+    def mood(self, tenant_id: str, conversation_id: str | None) -> Mood:
+        """How a conversation has sounded so far; empty if nothing of it was collected lately."""
+        return self._conversations.mood(tenant_id, conversation_id)
+
     async def _check_against_stored(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
         turn = await self._store.get_turn(tenant_id, turn_id)
         if turn is None:
@@ -157,11 +147,11 @@ class ConversationMetadataCollector:
         return turn.metadata
 
     async def _store_new(self, draft: TurnDraft) -> ConversationMetadata:
-        analysis = await self._analyze(draft.user_text, draft.tenant_id)
+        analysis, mood = await self._analyze_in_conversation(draft)
         persona = self._personas.select(analysis.intent, analysis.sentiment)
-        turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona))
+        turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona, mood=mood))
         if draft.turn_id_given:
-            self._recent.add(draft.key)
+            self._recent.put(draft.key, None)
         await self._events.publish(
             TurnCollected(tenant_id=turn.tenant_id, turn_id=turn.turn_id, degraded=turn.metadata.degraded)
         )
@@ -174,19 +164,41 @@ class ConversationMetadataCollector:
             FeedbackAdded(tenant_id=tenant_id, turn_id=turn_id, is_correction=feedback.is_correction)
         )
 
-    async def _analyze(self, text: str, tenant_id: str) -> Analysis:
+    async def _analyze_in_conversation(self, draft: TurnDraft) -> tuple[Analysis, Mood]:
+        """What is said of the turn, and the mood in which it was heard.
+
+        The turns of a conversation wait for each other. One that must not be learned from leaves no trace in
+        the mood of the next, which may be learned from.
+        """
+        if not draft.conversation_id_given or not isinstance(self._analyzer, SpacyAnalyzer):
+            return await self._analyze(draft, NO_MOOD), NO_MOOD
+        conversation = self._conversations.of(draft)
+        async with conversation.turn:
+            mood = conversation.mood
+            analysis = await self._analyze(draft, mood)
+            if not draft.consent_refused:
+                conversation.hear(analysis)
+        return analysis, mood
+
+    async def _analyze(self, draft: TurnDraft, mood: Mood) -> Analysis:
         """The analyzer's answer, or the rules' where it fails: a host's analyzer is foreign code."""
         try:
-            analysis = await self._analyzer.analyze(text, tenant_id=tenant_id)
+            analysis = await self._answer(draft, mood)
             if not isinstance(analysis, Analysis):
                 raise TypeError(f"it returned {type(analysis).__name__}, not an Analysis")
         except LearnerClosed:
             raise
         except Exception as error:
             self._note_failure(error)
-            return await self._fallback.answer(text)
+            return await self._fallback.answer(draft.user_text)
         self._note_success()
         return analysis
+
+    async def _answer(self, draft: TurnDraft, mood: Mood) -> Analysis:
+        """A host's analyzer is not told of moods."""
+        if isinstance(self._analyzer, SpacyAnalyzer):
+            return await self._analyzer.analyze(draft.user_text, tenant_id=draft.tenant_id, mood=mood)
+        return await self._analyzer.analyze(draft.user_text, tenant_id=draft.tenant_id)
 
     def _note_failure(self, error: Exception) -> None:
         if not self._failing:

@@ -55,7 +55,7 @@ def candidate(
     if not trusted or (set(trusted) == {"entities"} and not corrected):
         return "below_quality"
     labels = {str(task): belief.label for task, belief in trusted.items()}
-    labelled = LabelledText(text=turn.user_text, **labels)
+    labelled = LabelledText(text=turn.user_text, mood=turn.mood, **labels)
     return new_example(
         labelled,
         source="correction" if corrected else "rating",
@@ -169,6 +169,7 @@ def new_example(
         intent=labelled.intent,
         sentiment=labelled.sentiment,
         entities=labelled.entities,
+        mood=labelled.mood,
         example_id=name,
         source=source,
         quality=quality,

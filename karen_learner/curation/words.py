@@ -18,6 +18,7 @@ WORD = (
     "intent",
     "sentiment",
     "entities",
+    "mood",
     "source",
     "quality",
     "stratum",
@@ -121,7 +122,7 @@ def overlaid(word: Example, newcomer: Example, **changes: Any) -> Example:
     """
     keeps_text = newcomer.entities is None and word.entities is not None
     home = word if keeps_text else newcomer
-    fields = {name: getattr(home, name) for name in ("text", "entities", "turn_id", "user_id")}
+    fields = {name: getattr(home, name) for name in ("text", "entities", "mood", "turn_id", "user_id")}
     fields["intent"] = newcomer.intent if newcomer.intent is not None else word.intent
     fields["sentiment"] = newcomer.sentiment if newcomer.sentiment is not None else word.sentiment
     united = word.model_copy(update=fields | changes)

@@ -31,6 +31,7 @@ def without_words(turn: Turn) -> Turn:
             "user_text": None,
             "assistant_response": None,
             "entities": (),
+            "mood": {},
             "feedback": turn.feedback and _ratings(turn.feedback),
         }
     )
@@ -53,6 +54,7 @@ def withdrawn(example: Example) -> Example:
         update={
             "text": "",
             "entities": None,
+            "mood": {},
             "key": nowhere,
             "group": nowhere,
             "state": "quarantined",

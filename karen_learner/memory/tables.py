@@ -88,6 +88,7 @@ examples = Table(
     Column("intent", Text),
     Column("sentiment", Text),
     Column("entities", Text),
+    Column("mood", Text),
     Column("source", Text, nullable=False),
     Column("quality", Float, nullable=False),
     Column("key", Text, nullable=False),

@@ -26,6 +26,9 @@ Stage = Literal["curating", "training", "validating", "deploying", "finished", "
 Score = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Features = Mapping[str, int | float | bool | str]
 Label = Annotated[str, Field(min_length=1, max_length=200)]
+Mood = Mapping[Label, Score]
+"""How the turns of a conversation before a text sounded: a share for each sentiment. Empty: unknown."""
+NO_MOOD: Mood = {}
 
 
 def utc_now() -> datetime:

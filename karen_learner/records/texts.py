@@ -12,6 +12,7 @@ from karen_learner.records.base import (
     TASKS,
     ExampleState,
     Label,
+    Mood,
     Record,
     Score,
     Source,
@@ -55,12 +56,16 @@ Span = Annotated[EntitySpan, BeforeValidator(_span_from_triple)]
 
 
 class LabelledText(Record):
-    """A line of a corpus. A label that is None, or entities that are None, are unknown."""
+    """A line of a corpus. A label that is None, or entities that are None, are unknown.
+
+    `mood`: how the turns before the text sounded, if it was said in a conversation.
+    """
 
     text: str
     intent: Label | None = None
     sentiment: Label | None = None
     entities: tuple[Span, ...] | None = None
+    mood: Mood = Field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[Task, ...]:

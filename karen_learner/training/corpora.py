@@ -16,6 +16,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
 from karen_learner.components.example_weights import set_weight
+from karen_learner.components.moods import set_mood
 from karen_learner.records import EntitySpan, LabelledText
 
 PAGE = 500
@@ -36,6 +37,8 @@ def to_line(example: LabelledText, stands_for: float = 1.0) -> str:
         line["intent"] = example.intent
     if example.sentiment is not None:
         line["sentiment"] = example.sentiment
+    if example.mood:
+        line["mood"] = dict(example.mood)
     if example.entities is not None:
         line["entities"] = [[span.start, span.end, span.label] for span in example.entities]
     return json.dumps(line, ensure_ascii=False)
@@ -94,6 +97,7 @@ def to_doc(nlp: Language, example: LabelledText) -> Doc:
     doc = nlp.make_doc(example.text)
     if isinstance(example, CorpusLine) and example.stands_for != 1.0:
         set_weight(doc, example.stands_for)
+    set_mood(doc, example.mood)
     doc.cats = {label: 1.0 for label in (example.intent, example.sentiment) if label is not None}
     if example.entities is not None:
         _set_entities(doc, example.entities)

@@ -20,11 +20,11 @@ from karen_learner.errors import (
     StoreNotOurs,
     StoreReadOnly,
 )
-from karen_learner.memory import Promotion, open_store
+from karen_learner.memory import CurationOutcome, Promotion, open_store
 from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
 from karen_learner.memory.tables import metadata
 from karen_learner.settings import StoreSettings
-from tests.memory.memory_specimens import make_turn, make_version
+from tests.memory.memory_specimens import make_example, make_turn, make_version
 
 
 async def filled(file: Path, settings: StoreSettings) -> None:
@@ -63,13 +63,17 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date(
 ) -> None:
     await filled(file, store_settings)
     meant = execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name")
-    execute(file, "DROP TABLE heard_turns", f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+    execute(file, "DROP TABLE heard_turns", "ALTER TABLE examples DROP COLUMN mood")
+    execute(file, f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
     async with open_store(file, store_settings) as store:
         turn = await store.get_turn("acme", "t1")
         assert turn is not None
         promotion = Promotion(version=make_version(), expected=None, heard=[turn.seq or 0])
         assert await store.promote("acme", promotion, token=None)
         assert [heard async for heard in store.heard_turns("acme", "v1")] == ["t1"]
+        sad = make_example(mood={"negative": 0.5})
+        assert await store.save_curation("acme", CurationOutcome(upserts=[sad]))
+        assert (await store.examples_by_key("acme", [sad.key]))[sad.key].mood == {"negative": 0.5}
     assert execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name") == meant
 
 
