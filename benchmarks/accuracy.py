@@ -4,8 +4,9 @@
 
 DIR holds a folder for each data set, with files of JSON lines (`text`, and `intent`, `sentiment` or
 `entities`): clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
-meld/{train,val,test}.jsonl (https://github.com/declare-lab/MELD) and snips/{train,test}.jsonl
-(https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). What is not there is left out.
+meld/{train,val,test}.jsonl (with `dialogue` and `turn`, too; https://github.com/declare-lab/MELD) and
+snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). What is
+not there is left out.
 
 Thresholds and temperatures are fitted on `val`; `test` is read once, for the table. `--stock` adds spaCy's
 own pipes, which takes minutes. Figures of our pipeline are those of the saved and loaded one.
