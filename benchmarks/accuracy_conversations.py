@@ -1,9 +1,11 @@
 """The part of `accuracy.py` about sentiments in conversations: the turns of the dialogues of meld.
 
 Ours is measured twice: with the texts alone, and in conversation, where a text is heard in the mood of what
-the model itself said of the turns before it. Gold labels of other turns are never looked at. What is learned
-from has its moods from models that did not learn its dialogue, as it is where turns are collected before they
-are learned from: the dialogues of `train` are divided into parts, and a model of the others hears each.
+the model itself has said of the turns before it. The gold labels of other turns are never looked at. What is
+learned from has its moods from models that did not learn its dialogue, as it is where turns are collected
+before they are learned from: the dialogues of `train` are divided into parts, and a model of the others hears
+each. The turns of meld are those of all speakers of a scene. Intervals are of dialogues drawn anew, since the
+turns of one depend on each other.
 """
 
 from __future__ import annotations
@@ -18,15 +20,14 @@ from typing import Any, NamedTuple
 
 import accuracy_text
 import spacy
-from accuracy_text import OURS, DataSet, Figures, Rows
+from accuracy_text import OURS, PASSES, DataSet, Figures, Rows
 from spacy.language import Language
-from spacy.tokens import Doc
 from spacy.training import Example
 
-from karen_learner.components.moods import Mood, mood_after, set_mood
+from karen_learner.components.moods import NO_MOOD, Mood, doc_in_mood, mood_after, set_mood
 
+IN_CONVERSATION = "ours, in conversation"
 PARTS = 4
-NO_MOOD: Mood = {}
 
 
 class Turn(NamedTuple):
@@ -49,13 +50,19 @@ class Heard:
 def meld(folder: Path, options: argparse.Namespace) -> Rows:
     """Sentiments of the turns of dialogues, without and with the turns before them."""
     train, val, test = (read_turns(folder / f"{name}.jsonl") for name in ("train", "val", "test"))
-    data = DataSet(*([turn[:2] for turn in turns] for turns in (train, val, test)), weighted=True)
+    data = DataSet(
+        *([turn[:2] for turn in turns] for turns in (train, val, test)),
+        weighted=True,
+        test_groups=[turn.dialogue for turn in test],
+    )
 
     def in_conversation(seed: int) -> tuple[Figures, list[str]]:
-        said = [heard.sentiment for heard in hear(conversant(train, val, seed=seed), test)]
+        of_train, of_val = collected(train, val, seed=seed)
+        nlp = trained(in_moods(train, of_train), in_moods(val, of_val), seed=seed)
+        said = [heard.sentiment for heard in hear(accuracy_text.loaded(nlp)[0], test)]
         return {data.measure: data.score(said)}, said
 
-    yield from accuracy_text.compare(data, options, **{"ours, in conversation": in_conversation})
+    yield from accuracy_text.compare(data, options, **{IN_CONVERSATION: in_conversation})
 
 
 def read_turns(path: Path) -> list[Turn]:
@@ -63,46 +70,45 @@ def read_turns(path: Path) -> list[Turn]:
         return [Turn(*(record[key] for key in Turn._fields)) for record in map(json.loads, lines)]
 
 
-def conversant(train: Sequence[Turn], val: Sequence[Turn], *, seed: int) -> Language:
-    """A model that has learned from the turns in their moods, calibrated on `val`, saved and loaded."""
-    moods: dict[int, Mood] = {}
+def collected(train: Sequence[Turn], val: Sequence[Turn], *, seed: int) -> tuple[list[Mood], list[Mood]]:
+    """The moods in which models that have not learned their dialogues hear the turns of `train` and `val`."""
     dialogues = sorted({turn.dialogue for turn in train})
     random.Random(seed).shuffle(dialogues)
+    of_train: dict[int, Mood] = {}
+    of_val: list[Mood] = []
     for part in range(PARTS):
         held = set(dialogues[part::PARTS])
         learned = [turn for turn in train if turn.dialogue not in held]
-        model = calibrated(trained(learned, [NO_MOOD] * len(learned), seed=seed), val)
+        nlp = trained(in_moods(learned), in_moods(val), seed=seed)
         there = [position for position, turn in enumerate(train) if turn.dialogue in held]
-        heard = hear(model, [train[position] for position in there])
-        moods.update((position, one.mood) for position, one in zip(there, heard, strict=True))
-    model = trained(train, [moods[position] for position in range(len(train))], seed=seed)
-    return accuracy_text.loaded(calibrated(model, val))[0]
+        heard = hear(nlp, [train[position] for position in there])
+        of_train.update((position, one.mood) for position, one in zip(there, heard, strict=True))
+        of_val = [one.mood for one in hear(nlp, val)]
+    return [of_train[position] for position in range(len(train))], of_val
 
 
-def trained(turns: Sequence[Turn], moods: Sequence[Mood], *, seed: int) -> Language:
+def in_moods(turns: Sequence[Turn], moods: Sequence[Mood] | None = None) -> list[tuple[Turn, Mood]]:
+    """Each turn in its mood; in none if none are given."""
+    return list(zip(turns, moods or [NO_MOOD] * len(turns), strict=True))
+
+
+def trained(train: Sequence[tuple[Turn, Mood]], val: Sequence[tuple[Turn, Mood]], *, seed: int) -> Language:
+    """A model that learned from the turns of `train`, calibrated on those of `val`."""
     spacy.util.fix_random_seed(seed)
     nlp = spacy.blank("en")
     pipe: Any = nlp.add_pipe("karen_textcat", name="textcat", config={"model": OURS})
-    examples = gold(nlp, turns, moods)
+    examples = [gold(nlp, *row) for row in train]
     pipe.initialize(lambda: examples, nlp=nlp)
-    accuracy_text.learn(nlp, examples, passes=accuracy_text.PASSES, rng=random.Random(seed))
+    accuracy_text.learn(nlp, examples, passes=PASSES, rng=random.Random(seed))
+    pipe.calibrate([gold(nlp, *row) for row in val])
     return nlp
 
 
-def calibrated(nlp: Language, val: Sequence[Turn]) -> Language:
-    """Calibrated on the turns alone, so that moods can be told, and then on the turns in their moods."""
-    pipe: Any = nlp.get_pipe("textcat")
-    pipe.calibrate(gold(nlp, val, [NO_MOOD] * len(val)))
-    pipe.calibrate(gold(nlp, val, [heard.mood for heard in hear(nlp, val)]))
-    return nlp
-
-
-def gold(nlp: Language, turns: Sequence[Turn], moods: Sequence[Mood]) -> list[Example]:
-    examples = [accuracy_text.example(nlp, turn.text, turn.sentiment) for turn in turns]
-    for example, mood in zip(examples, moods, strict=True):
-        set_mood(example.predicted, mood)
-        set_mood(example.reference, mood)
-    return examples
+def gold(nlp: Language, turn: Turn, mood: Mood) -> Example:
+    example = accuracy_text.example(nlp, turn.text, turn.sentiment)
+    for doc in (example.predicted, example.reference):
+        set_mood(doc, mood)
+    return example
 
 
 def hear(nlp: Language, turns: Sequence[Turn]) -> list[Heard]:
@@ -112,15 +118,9 @@ def hear(nlp: Language, turns: Sequence[Turn]) -> list[Heard]:
     for number in sorted({turn.turn for turn in turns}):
         now = [position for position, turn in enumerate(turns) if turn.turn == number]
         before = [moods.get(turns[position].dialogue, NO_MOOD) for position in now]
-        docs = [said(nlp, turns[position].text, mood) for position, mood in zip(now, before, strict=True)]
+        docs = (doc_in_mood(nlp, turns[at].text, mood) for at, mood in zip(now, before, strict=True))
         for position, mood, doc in zip(now, before, nlp.pipe(docs), strict=True):
             best = max(doc.cats, key=lambda label: doc.cats[label])
             heard[position] = Heard(best, mood)
             moods[turns[position].dialogue] = mood_after(mood, best, doc.cats[best])
     return [heard[position] for position in range(len(turns))]
-
-
-def said(nlp: Language, text: str, mood: Mood) -> Doc:
-    doc = nlp.make_doc(text)
-    set_mood(doc, mood)
-    return doc

@@ -65,7 +65,10 @@ STOCK = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """Texts with labels; `weighted` says whether the score is weighted F1 rather than accuracy."""
+    """Texts with labels; `weighted` says whether the score is weighted F1 rather than accuracy.
+
+    `test_groups`: texts of `test` with the same number depend on each other; empty if none do.
+    """
 
     train: Texts
     val: Texts
@@ -73,6 +76,7 @@ class DataSet:
     weighted: bool
     out_train: Texts = ()
     out_test: Texts = ()
+    test_groups: Sequence[int] = ()
 
     def score(self, predicted: Sequence[str]) -> float:
         gold = [label for _, label in self.test]
@@ -104,9 +108,9 @@ def clinc150(folder: Path, options: argparse.Namespace) -> Rows:
 
 
 def compare(data: DataSet, options: argparse.Namespace, **more: System) -> Rows:
-    """Ours with each seed, the peers, and whether the lead over LinearSVC could be chance.
+    """Ours with each seed, the peers, and whether a lead could be chance.
 
-    `more` systems of ours, by name, are run like the first one.
+    `more` systems of ours, by name, are run like the first one, and compared with it, too.
     """
     systems: dict[str, System] = {"ours": partial(ours, data), **more}
     first: dict[str, list[str]] = {}
@@ -117,10 +121,11 @@ def compare(data: DataSet, options: argparse.Namespace, **more: System) -> Rows:
             yield name, figures
     figures, peer = linear_svc(data)
     yield "LinearSVC", figures
-    for name, predicted in first.items():
-        low, high = lead(data, predicted, peer)
-        yield f"{name} - LinearSVC, 95 % (low)", {data.measure: low}
-        yield f"{name} - LinearSVC, 95 % (high)", {data.measure: high}
+    pairs = [(name, "LinearSVC", peer) for name in systems] + [(name, "ours", first["ours"]) for name in more]
+    for name, other, predicted in pairs:
+        low, high = lead(data, first[name], predicted)
+        yield f"{name} - {other}, 95 % (low)", {data.measure: low}
+        yield f"{name} - {other}, 95 % (high)", {data.measure: high}
     for name, (model, passes) in STOCK.items() if options.stock else ():
         yield name, stock(data, model, passes=passes)
 
@@ -272,17 +277,25 @@ def stock(data: DataSet, model: dict[str, Any], *, passes: int) -> Figures:
 
 
 def lead(data: DataSet, one: Sequence[str], other: Sequence[str]) -> tuple[float, float]:
-    """The 95 % interval of the difference of scores, by paired bootstrap over the texts of `test`."""
+    """The 95 % interval of the difference of scores, by paired bootstrap over the texts of `test`, or over
+    the groups of those that depend on each other."""
     rng = np.random.default_rng(0)
     gold = np.array([label for _, label in data.test])
     ours_, theirs = np.array(one), np.array(other)
     labels = sorted(set(gold))
+    numbers = np.array(data.test_groups or range(len(gold)))
+    groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     differences = [
         resampled(gold[rows], ours_[rows], labels, data.weighted)
         - resampled(gold[rows], theirs[rows], labels, data.weighted)
-        for rows in (rng.integers(0, len(gold), len(gold)) for _ in range(RESAMPLES))
+        for rows in (drawn(groups, rng) for _ in range(RESAMPLES))
     ]
     return float(np.quantile(differences, 0.025)), float(np.quantile(differences, 0.975))
+
+
+def drawn(groups: Sequence[Any], rng: np.random.Generator) -> Any:
+    """As many groups as there are, drawn with replacement: the rows of all of them."""
+    return np.concatenate([groups[at] for at in rng.integers(0, len(groups), len(groups))])
 
 
 def resampled(gold: Any, predicted: Any, labels: Sequence[str], weighted: bool) -> float:

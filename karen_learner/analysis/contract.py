@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from karen_learner.records import Analysis
+from karen_learner.records import NO_MOOD, Analysis, Mood
 
 
 @runtime_checkable
@@ -17,3 +17,20 @@ class Analyzer(Protocol):
 
     async def on_deployed(self, version: str, path: Path) -> None:
         """A new version lies at `path` and is champion now: load it if you serve from a copy."""
+
+
+@runtime_checkable
+class HearsMoods(Protocol):
+    """An analyzer that wants to be told how the turns before a text sounded."""
+
+    hears_moods: bool
+
+    async def analyze(self, text: str, *, tenant_id: str | None = None, mood: Mood = NO_MOOD) -> Analysis:
+        """Analyse a text that was said in this mood."""
+
+
+async def analyze_in_mood(analyzer: Analyzer, text: str, *, tenant_id: str, mood: Mood) -> Analysis:
+    """What the analyzer says of a text; the mood is passed over if it does not hear any."""
+    if isinstance(analyzer, HearsMoods):
+        return await analyzer.analyze(text, tenant_id=tenant_id, mood=mood)
+    return await analyzer.analyze(text, tenant_id=tenant_id)

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.features import linguistic_features
-from karen_learner.components.moods import set_mood
+from karen_learner.components.moods import doc_in_mood
 from karen_learner.components.own_labels import is_out_of_scope
 from karen_learner.models.live import LiveModel, forget_frames
 from karen_learner.records import Analysis, Mood
@@ -23,12 +23,6 @@ class Said(NamedTuple):
 
     text: str
     mood: Mood
-
-    def doc(self, nlp: Language) -> Doc:
-        """The document that a pipeline is to read."""
-        doc = nlp.make_doc(self.text)
-        set_mood(doc, self.mood)
-        return doc
 
 
 @dataclass(frozen=True)
@@ -73,15 +67,14 @@ class Reader:
             return Reading([self._read_alone(nlp, one) for one in said], error)
 
     def _read_together(self, nlp: Language, said: Sequence[Said]) -> Iterator[Analysis]:
-        docs = nlp.pipe((one.doc(nlp) for one in said), batch_size=len(said))
+        docs = nlp.pipe((doc_in_mood(nlp, *one) for one in said), batch_size=len(said))
         return (self._analysis(doc, one.text) for doc, one in zip(docs, said, strict=True))
 
     def _read_alone(self, nlp: Language, one: Said) -> Analysis:
-        text = one.text
         try:
-            return self._analysis(nlp(one.doc(nlp)), text)
+            return self._analysis(nlp(doc_in_mood(nlp, *one)), one.text)
         except Exception:
-            return self._degraded(nlp, text)
+            return self._degraded(nlp, one.text)
 
     def _analysis(self, doc: Doc, text: str) -> Analysis:
         if not (self.intents or self.sentiments or self.entities):

@@ -85,6 +85,8 @@ class SpacyAnalyzer:
     may be a function that loads the model: it is called in a thread when it is first needed.
     """
 
+    hears_moods = True
+
     def __init__(
         self,
         *,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from karen_learner.analysis import Analyzer, PersonaRules, RuleBasedFallback, SpacyAnalyzer
+from karen_learner.analysis import Analyzer, HearsMoods, PersonaRules, RuleBasedFallback, analyze_in_mood
 from karen_learner.collection.imported import TurnInput
 from karen_learner.collection.moods import Conversations
 from karen_learner.collection.recent import Recent
@@ -82,10 +82,20 @@ class ConversationMetadataCollector:
             turn_id=turn_id,
             occurred_at=occurred_at,
         )
-        known = await self._known(draft)
+        async with self._conversations.turn_of(draft) as conversation:
+            known = await self._known(draft)
+            if known is None:
+                mood = conversation.mood if isinstance(self._analyzer, HearsMoods) else NO_MOOD
+                analysis = await self._analyze(draft, mood)
+                if not draft.consent_refused:
+                    conversation.hear(draft.turn_id, analysis)
         if known is not None:
             return await self._repeat(known, draft.feedback)
-        return await self._store_new(draft)
+        try:
+            return await self._store_new(draft, analysis, mood)
+        except BaseException:
+            conversation.forget(draft.turn_id)
+            raise
 
     async def collect_input(self, tenant_id: str, turn: TurnInput) -> ConversationMetadata:
         """The same for a turn read from a file. Raises InvalidInput if it names another tenant."""
@@ -115,7 +125,8 @@ class ConversationMetadataCollector:
 
     def mood(self, tenant_id: str, conversation_id: str | None) -> Mood:
         """How a conversation has sounded so far; empty if nothing of it was collected lately."""
-        return self._conversations.mood(tenant_id, conversation_id)
+        conversation = conversation_id and self._conversations.find(tenant_id, conversation_id)
+        return conversation.mood if conversation else NO_MOOD
 
     async def _check_against_stored(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
         turn = await self._store.get_turn(tenant_id, turn_id)
@@ -143,11 +154,14 @@ class ConversationMetadataCollector:
 
     async def _merge(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> ConversationMetadata:
         turn = await self._store.add_feedback(tenant_id, turn_id, feedback)
+        if feedback.consent is False:
+            conversation = self._conversations.find(tenant_id, turn.metadata.conversation_id)
+            if conversation is not None:
+                conversation.forget(turn_id)
         await self._tell_of_feedback(tenant_id, turn_id, feedback)
         return turn.metadata
 
-    async def _store_new(self, draft: TurnDraft) -> ConversationMetadata:
-        analysis, mood = await self._analyze_in_conversation(draft)
+    async def _store_new(self, draft: TurnDraft, analysis: Analysis, mood: Mood) -> ConversationMetadata:
         persona = self._personas.select(analysis.intent, analysis.sentiment)
         turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona, mood=mood))
         if draft.turn_id_given:
@@ -164,26 +178,12 @@ class ConversationMetadataCollector:
             FeedbackAdded(tenant_id=tenant_id, turn_id=turn_id, is_correction=feedback.is_correction)
         )
 
-    async def _analyze_in_conversation(self, draft: TurnDraft) -> tuple[Analysis, Mood]:
-        """What is said of the turn, and the mood in which it was heard.
-
-        The turns of a conversation wait for each other. One that must not be learned from leaves no trace in
-        the mood of the next, which may be learned from.
-        """
-        if not draft.conversation_id_given or not isinstance(self._analyzer, SpacyAnalyzer):
-            return await self._analyze(draft, NO_MOOD), NO_MOOD
-        conversation = self._conversations.of(draft)
-        async with conversation.turn:
-            mood = conversation.mood
-            analysis = await self._analyze(draft, mood)
-            if not draft.consent_refused:
-                conversation.hear(analysis)
-        return analysis, mood
-
     async def _analyze(self, draft: TurnDraft, mood: Mood) -> Analysis:
         """The analyzer's answer, or the rules' where it fails: a host's analyzer is foreign code."""
         try:
-            analysis = await self._answer(draft, mood)
+            analysis = await analyze_in_mood(
+                self._analyzer, draft.user_text, tenant_id=draft.tenant_id, mood=mood
+            )
             if not isinstance(analysis, Analysis):
                 raise TypeError(f"it returned {type(analysis).__name__}, not an Analysis")
         except LearnerClosed:
@@ -193,12 +193,6 @@ class ConversationMetadataCollector:
             return await self._fallback.answer(draft.user_text)
         self._note_success()
         return analysis
-
-    async def _answer(self, draft: TurnDraft, mood: Mood) -> Analysis:
-        """A host's analyzer is not told of moods."""
-        if isinstance(self._analyzer, SpacyAnalyzer):
-            return await self._analyzer.analyze(draft.user_text, tenant_id=draft.tenant_id, mood=mood)
-        return await self._analyzer.analyze(draft.user_text, tenant_id=draft.tenant_id)
 
     def _note_failure(self, error: Exception) -> None:
         if not self._failing:

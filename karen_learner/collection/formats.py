@@ -24,7 +24,7 @@ SENTIMENTS = frozenset({"negative", "neutral", "positive"})
 """A DocBin does not say to which task a category belongs: these are sentiments, all others intents."""
 
 _BOM = b"\xef\xbb\xbf"
-_JSON_COLUMNS = ("entities", "user_feedback")
+_JSON_COLUMNS = ("entities", "mood", "user_feedback")
 _COLUMNS = {*LabelledText.model_fields, *TurnInput.model_fields} | IGNORED_KEYS
 
 

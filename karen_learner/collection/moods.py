@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from karen_learner.collection.recent import Recent
 from karen_learner.collection.turns import TurnDraft
 from karen_learner.components.moods import mood_after
-from karen_learner.records import Analysis, Mood
+from karen_learner.records import NO_MOOD, Analysis, Mood
 
 RECENT_CONVERSATIONS = 4_096
 """So many conversations are followed at a time. One that goes on later, or after a restart, begins anew."""
+RECENT_TURNS = 16
+"""So many turns make a mood: what one before them would add is below a hundredth."""
 
 
-@dataclass
 class Conversation:
-    """Its mood so far. `turn` is held while a turn is analysed: the next one must hear how that sounded."""
+    """What was said of its latest turns. `turn` is held until a turn was analysed: the next one must hear how
+    that sounded."""
 
-    mood: Mood = field(default_factory=dict)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self._heard: Recent[str, tuple[str | None, float]] = Recent(RECENT_TURNS)
 
-    def hear(self, analysis: Analysis) -> None:
-        """Let one more turn count. What rules said instead of the model does not."""
-        if not analysis.degraded:
-            self.mood = mood_after(self.mood, analysis.sentiment, analysis.sentiment_confidence)
+    @property
+    def mood(self) -> Mood:
+        """The mood so far."""
+        mood = NO_MOOD
+        for sentiment, confidence in self._heard:
+            mood = mood_after(mood, sentiment, confidence)
+        return mood
+
+    def hear(self, turn_id: str, analysis: Analysis) -> None:
+        """Let a turn count, once. What rules said instead of the model does not."""
+        if not analysis.degraded and turn_id not in self._heard:
+            self._heard.put(turn_id, (analysis.sentiment, analysis.sentiment_confidence))
+
+    def forget(self, turn_id: str) -> None:
+        """Let a turn count no more: it was not stored, or must not be learned from."""
+        self._heard.drop(turn_id)
 
 
 class Conversations:
@@ -33,14 +49,17 @@ class Conversations:
     def __init__(self, limit: int = RECENT_CONVERSATIONS) -> None:
         self._recent: Recent[tuple[str, str], Conversation] = Recent(limit)
 
-    def mood(self, tenant_id: str, conversation_id: str | None) -> Mood:
-        """The mood of a conversation; empty if it is none of the latest."""
-        known = None if conversation_id is None else self._recent.get((tenant_id, conversation_id))
-        return {} if known is None else known.mood
+    def find(self, tenant_id: str, conversation_id: str) -> Conversation | None:
+        """A conversation, if it is one of the latest."""
+        return self._recent.get((tenant_id, conversation_id))
 
-    def of(self, draft: TurnDraft) -> Conversation:
-        """The conversation of a turn, from now on the latest."""
+    @asynccontextmanager
+    async def turn_of(self, draft: TurnDraft) -> AsyncIterator[Conversation]:
+        """The conversation of a turn, from now on the latest; its other turns wait. A turn that names no
+        conversation has one of its own, which is not remembered."""
         key = draft.tenant_id, draft.conversation_id
         conversation = self._recent.get(key) or Conversation()
-        self._recent.put(key, conversation)
-        return conversation
+        if draft.conversation_id_given:
+            self._recent.put(key, conversation)
+        async with conversation.turn:
+            yield conversation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -22,6 +22,9 @@ class Recent(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __iter__(self) -> Iterator[V]:
+        return iter(self._values.values())
+
     def get(self, key: K) -> V | None:
         """The value of a key; None if it is not known, or not any more."""
         return self._values.get(key)
@@ -32,3 +35,7 @@ class Recent(Generic[K, V]):
         self._values[key] = value
         if len(self._values) > self._limit:
             del self._values[next(iter(self._values))]
+
+    def drop(self, key: K) -> None:
+        """Forget a key, if it is known."""
+        self._values.pop(key, None)

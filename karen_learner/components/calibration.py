@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from karen_learner.components.moods import MoodEffect
+
 Floats = NDArray[Any]
 
 ECE_BINS = 15
 DOUBT_WEIGHT = 0.75
-"""What it counts, beside the largest margin, how strange a text looks. The more, the better is found what is
-far from all that was learned, and the worse what is near to some of it: chosen on held-out texts of both."""
+"""What it counts, beside the largest margin, how strange a text looks, and how far it is on the side of the
+label for texts that belong nowhere. The more, the better is found what is far from all that was learned, and
+the worse what is near to some of it: chosen on held-out texts of both."""
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 _SCALES = (1e-2, 1e2)
 _TOLERANCE = 1e-3
@@ -29,32 +32,39 @@ _SMALLEST = 1e-12
 class Calibration:
     """What was fitted, for one version of the weights.
 
-    Margins times `scale` go through softmax (or the logistic function). A text is out of scope if its
-    score (see `in_scope_scores`) is below `threshold`; None: nothing ever is.
+    Margins times `scale`, and what `moods` add to them, go through softmax (or the logistic function). A text
+    is out of scope if its score (see `in_scope_scores`) is below `threshold`; None: nothing ever is.
     """
 
     scale: float
     threshold: float | None = None
     false_alarm_rate: float | None = None
     out_of_scope_label: str | None = None
+    moods: MoodEffect | None = None
 
-    def as_record(self) -> dict[str, str | None]:
+    def as_record(self) -> dict[str, Any]:
         """For JSON. Numbers are strings: spaCy's JSON rounds them, and a threshold must stay what it is."""
         return {
             "scale": repr(self.scale),
             "threshold": None if self.threshold is None else repr(self.threshold),
+            "doubt_weight": repr(DOUBT_WEIGHT),
             "false_alarm_rate": None if self.false_alarm_rate is None else repr(self.false_alarm_rate),
             "out_of_scope_label": self.out_of_scope_label,
+            "moods": None if self.moods is None else self.moods.as_record(),
         }
 
     @classmethod
-    def from_record(cls, record: dict[str, str | None]) -> "Calibration":
-        """What `as_record` has made."""
-        numbers = {name: record[name] for name in ("threshold", "false_alarm_rate")}
+    def from_record(cls, record: dict[str, Any]) -> "Calibration":
+        """What `as_record` has made. A threshold for scores of another kind is none."""
+        same = record.get("doubt_weight") == repr(DOUBT_WEIGHT)
+        threshold, rate = (record["threshold"], record["false_alarm_rate"]) if same else (None, None)
+        moods = record.get("moods")
         return cls(
-            scale=float(record["scale"] or 1.0),
+            scale=float(record["scale"]),
+            threshold=None if threshold is None else float(threshold),
+            false_alarm_rate=None if rate is None else float(rate),
             out_of_scope_label=record["out_of_scope_label"],
-            **{name: None if number is None else float(number) for name, number in numbers.items()},
+            moods=None if moods is None else MoodEffect.from_record(moods),
         )
 
 
@@ -140,14 +150,14 @@ def expected_calibration_error(
 def in_scope_scores(margins: Floats, familiarity: Floats, *, out_of_scope: int | None = None) -> Floats:
     """How far each text belongs to what was learned; shape (texts,).
 
-    The largest margin; to a lesser degree how familiar the text looks (see `Margins`), and against it the
+    The largest margin, plus a part of how familiar the text looks (see `Margins`), minus the same part of the
     margin of the column `out_of_scope`, if a label stands for texts that belong nowhere.
     """
-    doubt = -familiarity
+    trust = familiarity
     if out_of_scope is not None:
-        doubt = doubt + margins[:, out_of_scope]
+        trust = trust - margins[:, out_of_scope]
         margins = np.delete(margins, out_of_scope, axis=1)
-    result: Floats = margins.max(axis=1, initial=-np.inf) - np.float32(DOUBT_WEIGHT) * doubt
+    result: Floats = margins.max(axis=1, initial=-np.inf) + np.float32(DOUBT_WEIGHT) * trust
     return result
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from karen_learner.components.calibration import (
     softmax,
 )
 from karen_learner.components.example_weights import weights_of
+from karen_learner.components.moods import Judged, MoodEffect, Notes, fit_effect, mood_of
 from karen_learner.components.new_labels import make_new_labels_learnable
 from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, shim_of, squared_hinge
 from karen_learner.components.state_keeping import KeepsState
@@ -44,6 +46,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
     """
 
     exclusive = True
+    _notes: Notes | None = None
 
     def update(
         self,
@@ -67,6 +70,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
             return losses
         set_dropout_rate(self.model, drop)
         scores, backprop = self.model.begin_update([example.predicted for example in known])
+        self._note_moods(known, scores)
         loss, gradient = self.get_loss(known, scores)
         with self._weighted(known):
             backprop(gradient)
@@ -125,14 +129,14 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         return added
 
     def predict(self, docs: Iterable[Doc]) -> Any:
-        """Probabilities, calibrated if the pipe is; zeros for empty documents.
+        """Probabilities, calibrated if the pipe is, in the documents' moods; zeros for empty documents.
 
         Shape (texts, labels); with one more column, what the text's score lies above the threshold for
         being in scope, if the pipe was calibrated for that.
         """
         docs = list(docs)
         calibration, margins = self.calibration, self._margins(docs)
-        scores = self._probabilities(margins, calibration)
+        scores = self._probabilities(docs, margins, calibration)
         if calibration is not None and calibration.threshold is not None:
             above = self._in_scope_scores(margins, calibration) - calibration.threshold
             scores = np.concatenate([scores, above[:, None]], axis=1)
@@ -163,7 +167,11 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         false_alarm_rate: float | None = 0.05,
         out_of_scope_label: str | None = None,
     ) -> CalibrationReport:
-        """Fit probabilities, and the threshold below which a text is out of scope, for the present weights.
+        """Fit probabilities, what moods say, and the threshold below which a text is out of scope, for the
+        present weights.
+
+        What moods say is told by the examples and by what was trained on since the last calibration (see
+        `moods.Notes`). If too few of these are in a mood, what was fitted before goes on.
 
         `examples` must be such as the weights have not seen. At most `false_alarm_rate` of those in scope
         will be refused; with None there is no such threshold. `out_of_scope_label` is the label, if there
@@ -172,29 +180,52 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         known = [example for example in examples if self._is_known(example) and len(example.reference)]
         if not known:
             raise ValueError(f"the pipe {self.name!r} cannot be calibrated: no example has one of its labels")
-        margins = self._margins([example.reference for example in known])
-        truths = self._truths([example.reference for example in known])
+        docs = [example.reference for example in known]
+        margins, truths = self._margins(docs), self._truths(docs)
         scale = fit_scale(margins.margins, truths, exclusive=self.exclusive)
-        calibration = Calibration(scale, None, false_alarm_rate, out_of_scope_label)
+        moods = self._mood_effect(Judged(margins.margins * scale, truths, [mood_of(doc) for doc in docs]))
+        calibration = Calibration(scale, None, false_alarm_rate, out_of_scope_label, moods)
         scores = self._in_scope_scores(margins, calibration)
         inside = self._are_in_scope(truths, out_of_scope_label)
         if false_alarm_rate is not None and inside.any():
             threshold = refusal_threshold(scores[inside], false_alarm_rate=false_alarm_rate)
-            calibration = Calibration(scale, threshold, false_alarm_rate, out_of_scope_label)
-        report = self._report(margins, truths, scores, inside, calibration)
+            calibration = replace(calibration, threshold=threshold)
+        report = self._report(docs, margins, truths, scores, inside, calibration)
         self.cfg["calibration"] = calibration.as_record()
         return report
 
+    def _note_moods(self, examples: Sequence[Example], scores: Any) -> None:
+        """Note what is said of texts in moods before they are learned from."""
+        docs = [example.predicted for example in examples]
+        if self.exclusive and any(mood_of(doc) for doc in docs):
+            if self._notes is None or self._notes.labels != len(self.labels):
+                self._notes = Notes(len(self.labels))
+            self._notes.take(docs, np.asarray(scores), self._examples_to_truth(examples)[0])
+
+    def _mood_effect(self, held_out: Judged) -> MoodEffect | None:
+        """What moods say of labels that exclude each other."""
+        if not self.exclusive:
+            return None
+        judged = [held_out]
+        if self._notes is not None and self._notes.labels == len(self.labels):
+            noted = self._notes.judged()
+            scale = fit_scale(noted.logits, noted.truths, exclusive=True)
+            judged.append(replace(noted, logits=noted.logits * scale))
+        self._notes = None
+        fitted = fit_effect(judged, self.labels)
+        return fitted or (self.calibration.moods if self.calibration is not None else None)
+
     def _report(
         self,
+        docs: Sequence[Doc],
         margins: Margins,
         truths: NDArray[np.float32],
         scores: NDArray[np.float32],
         inside: NDArray[np.bool_],
         calibration: Calibration,
     ) -> CalibrationReport:
-        before = self._probabilities(margins, None)
-        after = self._probabilities(margins, calibration)
+        before = self._probabilities(docs, margins, None)
+        after = self._probabilities(docs, margins, calibration)
         refused = None if calibration.threshold is None else scores < calibration.threshold
         return CalibrationReport(
             calibration=calibration,
@@ -247,10 +278,15 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
             return Margins(np.log(scores) - np.log(np.maximum(1.0 - scores, _SMALLEST)), unknown)
         return Margins(np.log(scores), unknown)
 
-    def _probabilities(self, margins: Margins, calibration: Calibration | None) -> NDArray[np.float32]:
+    def _probabilities(
+        self, docs: Sequence[Doc], margins: Margins, calibration: Calibration | None
+    ) -> NDArray[np.float32]:
         uncalibrated = MARGIN_SCALE if shim_of(self.model) is not None else 1.0
         scale = uncalibrated if calibration is None else calibration.scale
-        squashed = (softmax if self.exclusive else logistic)(margins.margins * np.float32(scale))
+        logits = margins.margins * np.float32(scale)
+        if calibration is not None and calibration.moods is not None:
+            logits += calibration.moods.of([mood_of(doc) for doc in docs], self.labels)
+        squashed = (softmax if self.exclusive else logistic)(logits)
         return squashed.astype(np.float32, copy=False)
 
     def _in_scope_scores(self, margins: Margins, calibration: Calibration) -> NDArray[np.float32]:

@@ -1,6 +1,5 @@
 """The features of texts: words and pairs of neighbours, character n-grams, pairs of words anywhere in a text,
-what kinds of words there are and how good or bad they sound, where that is known of a language, and how the
-turns before a text sounded, where that is known of it.
+and what kinds of words there are and how good or bad they sound, where that is known of a language.
 
 All of it works on a whole batch at a time. A *view* is one of these kinds; each view of a text is
 normalized by itself, so that none drowns the others.
@@ -13,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from spacy.attrs import LOWER
-from spacy.strings import get_string_id
 from spacy.tokens import Doc
 
 from karen_learner.components.lexical_features import (
@@ -25,29 +23,26 @@ from karen_learner.components.lexical_features import (
     combine_unordered,
     salted,
 )
-from karen_learner.components.moods import mood_of
 from karen_learner.components.word_clusters import WordClusters
 from karen_learner.components.word_polarities import WordPolarities
 
-WORDS, CHARACTERS, PAIRS, KINDS, POLARITY, MOOD = 0, 1, 2, 3, 4, 5
-VIEW_LENGTHS = (1.0, 1.0, 1.0, 0.7, 0.4, 0.5)
-"""The length of each view of a text. What kind a word is says less than the word; how it sounds, and how the
-turns before sounded, says much of a sentiment, but little of an intent."""
+WORDS, CHARACTERS, PAIRS, KINDS, POLARITY = 0, 1, 2, 3, 4
+VIEW_LENGTHS = (1.0, 1.0, 1.0, 0.7, 0.4)
+"""The length of each view of a text. What kind a word is says less than the word; how it sounds says much of
+a sentiment, but little of an intent."""
 VIEWS = len(VIEW_LENGTHS)
 WAITING = (PAIRS, KINDS)
 """Views whose features get weights when a second text has them: the first one says nothing that its words do
 not say, and every row of weights has to be saved, loaded and kept in memory."""
 _WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
 _KIND_SALT, _KIND_BIGRAM_SALT = 64, 128
-_GOOD_SALT, _BAD_SALT, _NEUTRAL_SALT, _MOOD_SALT = 200, 201, 202, 203
+_GOOD_SALT, _BAD_SALT, _NEUTRAL_SALT = 200, 201, 202
 _KIND = np.uint64(1 << 32)
 """Tells kinds from the ends of a text, which are small numbers, too."""
 KIND_BITS, KIND_BIGRAM_BITS = (4, 6, 8, 12, 16), (6, 12)
 """So many bits of the path of its cluster say of what kind a word is: the fewer, the wider the kind."""
 MOST_DEGREES = 12
 """No text counts as better or worse than this: three or four of the strongest words."""
-MOOD_STEPS = 20
-"""A mood's shares are counted off in so many steps."""
 _TEXT_START, _TEXT_END = np.uint64(1), np.uint64(2)
 MAX_WORD_CHARS = 40
 
@@ -106,7 +101,6 @@ class TextNgrams:
             (PAIRS, *self._pairs(flat, texts, lengths)),
             *((KINDS, *kinds) for kinds in self._kinds(flat, texts, lengths)),
             *((POLARITY, *degrees) for degrees in self._degrees(flat, texts, lengths)),
-            (MOOD, *_moods(docs)),
         ]
         return TextFeatures(
             hashes=np.concatenate([hashes for _, hashes, _ in parts]),
@@ -158,27 +152,11 @@ class TextNgrams:
         good, bad = (np.bincount(texts, np.maximum(side, 0), minlength=count) for side in (tenths, -tenths))
         for total, salt in ((good, _GOOD_SALT), (bad, _BAD_SALT)):
             degrees = np.minimum(np.rint(total / 10.0), MOST_DEGREES).astype(np.int64)
-            nth = _counted_off(degrees)
-            yield salted(nth.astype(np.uint64), salt=salt), np.repeat(np.arange(count), degrees)
+            owners = np.repeat(np.arange(count), degrees)
+            nth = np.arange(len(owners)) - np.repeat(np.cumsum(degrees) - degrees, degrees)
+            yield salted(nth.astype(np.uint64), salt=salt), owners
         neutral = np.flatnonzero((good == 0) & (bad == 0) & (lengths > 0))
         yield salted(np.zeros(len(neutral), dtype=np.uint64), salt=_NEUTRAL_SALT), neutral
-
-
-def _moods(docs: Sequence[Doc]) -> tuple[Hashes, Ints]:
-    """The shares of the mood in which each text was said, counted off: of an empty text, too."""
-    moods = [(text, *share) for text, doc in enumerate(docs) for share in mood_of(doc).items()]
-    if not moods:
-        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-    steps = np.rint(np.array([share for _, _, share in moods]) * MOOD_STEPS).astype(np.int64)
-    labels = np.array([get_string_id(label) for _, label, _ in moods], dtype=np.uint64)
-    nth = _counted_off(steps).astype(np.uint64)
-    owners = np.array([text for text, _, _ in moods], dtype=np.int64)
-    return combine(np.repeat(labels, steps), nth, salt=_MOOD_SALT), np.repeat(owners, steps)
-
-
-def _counted_off(counts: Ints) -> Ints:
-    """0 to n - 1 for each count n, one after the other."""
-    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 @lru_cache(maxsize=8)

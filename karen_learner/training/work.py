@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import fix_random_seed
 
-from karen_learner.components.moods import set_mood
+from karen_learner.components.moods import doc_in_mood
 from karen_learner.components.own_labels import OwnLabels
 from karen_learner.errors import TrainingError
 from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
@@ -200,7 +199,9 @@ def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> Predicted:
     if not holdout.with_suffix(".spacy").exists():
         convert(pipeline.nlp, holdout, skipped=[])  # so that spacy evaluate can read it
     lines = [line for line in read_lines(holdout) if not isinstance(line, CorruptExample)]
-    docs = pipeline.nlp.pipe((_heard(pipeline.nlp, line) for line in lines), batch_size=256)
+    docs = pipeline.nlp.pipe(
+        (doc_in_mood(pipeline.nlp, line.text, line.mood) for line in lines), batch_size=256
+    )
     labels = {task: pipeline.pipe(task).labels for task in CATEGORY_TASKS if task in pipeline.tasks}
     predicted = []
     for doc, line in zip(docs, lines, strict=True):
@@ -208,13 +209,6 @@ def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> Predicted:
         predicted.append((_row(pipeline, doc, given), _right(given, line)))
     warm.remember(spec, holdout, predicted)
     return predicted
-
-
-def _heard(nlp: Language, line: LabelledText) -> Doc:
-    """The document as it would be if it were said now: without its labels, in its mood."""
-    doc = nlp.make_doc(line.text)
-    set_mood(doc, line.mood)
-    return doc
 
 
 def _row(pipeline: TrainablePipeline, doc: Doc, given: Given) -> PredictionRow:

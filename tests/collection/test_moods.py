@@ -5,16 +5,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from spacy.language import Language
-from spacy.training import Example
 
 from karen_learner import create_autonomous_learner, create_spacy_analyzer
 from karen_learner.analysis import RuleBasedFallback, SpacyAnalyzer
 from karen_learner.collection import ConversationMetadataCollector
-from karen_learner.collection.moods import Conversations
+from karen_learner.collection.moods import Conversation, Conversations
 from karen_learner.collection.turns import draft_turn
 from karen_learner.components.moods import mood_after
-from karen_learner.errors import ModelError
+from karen_learner.errors import InvalidInput, ModelError, StoreLocked
 from karen_learner.memory import MemoryStore
 from karen_learner.records import Analysis, ConversationMetadata, Mood
 from karen_learner.settings import Settings
@@ -26,17 +24,8 @@ SAYS = Analysis(intent=None, intent_confidence=0.0, sentiment="negative", sentim
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("moody")
-    nlp = trained_on_moods()
-    nlp.get_pipe("sentiment").calibrate(
-        [example for example in _gold(nlp) for _ in range(3)], false_alarm_rate=None
-    )
-    nlp.to_disk(folder)
+    trained_on_moods().to_disk(folder)
     return folder
-
-
-def _gold(nlp: Language) -> list[Example]:
-    rows = (("that is terrible", "negative"), ("that is wonderful", "positive"), ("okay", "positive"))
-    return [Example.from_dict(nlp.make_doc(text), {"cats": {label: 1.0}}) for text, label in rows]
 
 
 @pytest.fixture
@@ -116,6 +105,46 @@ async def test_consent_withdrawn_later_takes_the_mood(collector, store) -> None:
     assert await mood_of(store, turn) == {}
 
 
+async def test_consent_withdrawn_later_leaves_no_trace_in_what_follows(collector) -> None:
+    turn = await collect(collector, "that is terrible", conversation_id="c")
+    await collect(collector, "that is wonderful", conversation_id="c", turn_id="x")
+    assert set(collector.mood("t", "c")) == {"negative", "positive"}
+    await collector.add_feedback("t", turn.turn_id, {"consent": False})
+    assert set(collector.mood("t", "c")) == {"positive"}
+    await collect(
+        collector, "that is wonderful", conversation_id="c", turn_id="x", user_feedback={"consent": False}
+    )
+    assert collector.mood("t", "c") == {}
+
+
+async def test_a_turn_that_was_not_stored_is_no_part_of_the_mood(collector, store, monkeypatch) -> None:
+    async def fail(turn: object) -> None:
+        raise StoreLocked("another process writes")
+
+    monkeypatch.setattr(store, "add_turn", fail)
+    for _ in range(2):
+        with pytest.raises(StoreLocked):
+            await collect(collector, "that is terrible", conversation_id="c", turn_id="x")
+    assert collector.mood("t", "c") == {}
+
+
+async def test_one_turn_of_many_callers_at_once_counts_once(collector) -> None:
+    turns = await asyncio.gather(
+        *(collect(collector, "that is terrible", conversation_id="c", turn_id="x") for _ in range(5))
+    )
+    assert collector.mood("t", "c") == mood_after({}, "negative", turns[0].sentiment_confidence)
+
+
+async def test_turns_with_spans_keep_their_place(collector, store) -> None:
+    spans = {"corrected_entities": [{"start": 0, "end": 4, "label": "X"}]}
+    first, second = await asyncio.gather(
+        collect(collector, "that is terrible", conversation_id="c", turn_id="x", user_feedback=spans),
+        collect(collector, "that is terrible", conversation_id="c"),
+    )
+    assert await mood_of(store, first) == {}
+    assert await mood_of(store, second)
+
+
 class Failing(SpacyAnalyzer):
     async def analyze(self, text: str, **_: object) -> Analysis:
         raise ModelError(f"cannot read {text}")
@@ -160,13 +189,35 @@ async def test_the_learner_analyzes_what_comes_next_in_a_conversation(model_fold
         assert found == ["negative", "positive", "negative"]
         alone = await learner.analyze("t", "okay")
         assert alone == await learner.analyze("t", "okay", conversation_id="never heard of")
+        with pytest.raises(InvalidInput, match="conversation_id"):
+            await learner.analyze("t", "okay", conversation_id="")
 
 
-def test_conversations_that_rest_are_forgotten(settings: Settings) -> None:
+async def test_conversations_that_rest_are_forgotten(settings: Settings) -> None:
     conversations = Conversations(limit=2)
-    for name in ("a", "b", "a", "c"):
+
+    async def hear(name: str | None, turn_id: str) -> None:
         draft = draft_turn("t", "hi", "", "u", limits=settings.analysis, conversation_id=name)
-        conversations.of(draft).hear(SAYS)
-    assert [bool(conversations.mood("t", name)) for name in "abc"] == [True, False, True]
-    assert conversations.mood("t", "a") == mood_after(mood_after({}, "negative", 0.5), "negative", 0.5)
-    assert conversations.mood("t", None) == {}
+        async with conversations.turn_of(draft) as conversation:
+            conversation.hear(turn_id, SAYS)
+
+    for number, name in enumerate(("a", "b", "a", "c", None)):
+        await hear(name, f"t{number}")
+    found = {name: conversations.find("t", name) for name in "abc"}
+    assert found["b"] is None
+    assert found["a"] is not None
+    assert found["a"].mood == mood_after(mood_after({}, "negative", 0.5), "negative", 0.5)
+
+
+def test_a_turn_counts_once_until_it_is_forgotten() -> None:
+    conversation = Conversation()
+    for _ in range(3):
+        conversation.hear("x", SAYS)
+    assert conversation.mood == mood_after({}, "negative", 0.5)
+    conversation.hear("y", SAYS.model_copy(update={"sentiment": "positive"}))
+    conversation.forget("x")
+    assert conversation.mood == mood_after({}, "positive", 0.5)
+    conversation.forget("never heard")
+    for number in range(100):
+        conversation.hear(str(number), SAYS)
+    assert conversation.mood == pytest.approx({"negative": 0.5}, abs=0.01)

@@ -1,35 +1,43 @@
-"""A sentiment classifier that has learned little else than moods."""
+"""A sentiment classifier to which most words say nothing, and the mood says much."""
+
+from __future__ import annotations
 
 import spacy
 from spacy.language import Language
-from spacy.tokens import Doc
 from spacy.training import Example
 
-from karen_learner.components.moods import Mood, set_mood
+from karen_learner.components.moods import LEAST_IN_MOODS, NO_MOOD, Mood, doc_in_mood
 from tests.components.text_corpora import SPARSE
 
 WORDS = ("well", "okay", "so what", "and now", "what did you say", "this is it")
+LOUD = (("that is terrible", "negative"), ("that is wonderful", "positive"))
+SENTIMENTS = ("negative", "positive")
 
 
-def said(nlp: Language, text: str, mood: Mood) -> Doc:
-    doc = nlp.make_doc(text)
-    set_mood(doc, mood)
-    return doc
+def gold(nlp: Language, text: str, label: str, mood: Mood = NO_MOOD) -> Example:
+    example = Example(doc_in_mood(nlp, text, mood), doc_in_mood(nlp, text, mood))
+    example.reference.cats = {label: 1.0}
+    return example
+
+
+def in_moods(nlp: Language, count: int = LEAST_IN_MOODS) -> list[Example]:
+    """Who was negative stays so, who was positive stays so."""
+    return [
+        gold(nlp, WORDS[number % len(WORDS)], label, {label: 0.1 + number / (2.0 * count)})
+        for number in range(count // 2)
+        for label in SENTIMENTS
+    ]
 
 
 def trained_on_moods() -> Language:
-    """Who was negative stays so, who was positive stays so; a loud word begins a mood."""
+    """It learned from words without a mood, and was calibrated on texts in moods."""
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("karen_textcat", name="sentiment", config={"model": SPARSE})
-    rows = [
-        *((text, {label: 0.3}, label) for text in WORDS for label in ("negative", "positive")),
-        *((text, {label: 0.8}, label) for text in WORDS for label in ("negative", "positive")),
-        *(("that is terrible", {}, "negative"), ("that is wonderful", {}, "positive")) * 4,
-    ]
-    examples = [Example(said(nlp, text, mood), said(nlp, text, mood)) for text, mood, _ in rows]
-    for example, (_, _, label) in zip(examples, rows, strict=True):
-        example.reference.cats = {label: 1.0}
+    examples = [gold(nlp, text, label) for text, label in LOUD for _ in range(4)]
+    examples += [gold(nlp, text, label) for text in WORDS for label in SENTIMENTS]
     pipe.initialize(lambda: examples, nlp=nlp)
     for _ in range(20):
         nlp.update(examples)
+    loud = [gold(nlp, text, label) for text, label in LOUD for _ in range(20)]
+    pipe.calibrate([*in_moods(nlp), *loud], false_alarm_rate=None)
     return nlp

@@ -218,7 +218,7 @@ def test_the_id_of_feedback_follows_from_its_turn_and_not_from_its_words() -> No
     assert example(turn(feedback=feedback, turn_id="t2")).example_id != one.example_id
 
 
-def test_the_mood_in_which_a_turn_was_said_goes_with_its_words() -> None:
+def test_no_mood_goes_with_the_word_of_a_user() -> None:
     said = turn(feedback={"corrected_intent": "billing"}).model_copy(update={"mood": {"negative": 0.25}})
 
-    assert example(said).mood == {"negative": 0.25}
+    assert example(said).mood == {}

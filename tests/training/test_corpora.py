@@ -125,7 +125,9 @@ async def test_the_mood_of_a_text_comes_through(tmp_path: Path) -> None:
     assert mood_of(example.predicted) == mood_of(example.reference) == {"negative": 0.25}
 
 
-@pytest.mark.parametrize("mood", [{"negative": 1.5}, {"negative": "much"}, {"": 0.5}, ["negative"]])
+@pytest.mark.parametrize(
+    "mood", [{"negative": 1.5}, {"negative": "much"}, {"negative": 0.6, "positive": 0.6}, ["negative"]]
+)
 def test_a_mood_that_is_none_is_refused(tmp_path: Path, mood: object) -> None:
     (tmp_path / "train.jsonl").write_text(json.dumps({"text": "well", "mood": mood}) + "\n")
     (found,) = read_lines(tmp_path / "train.jsonl")
