@@ -152,6 +152,13 @@ def test_csv(write):
     assert sorted(found) == [2, 3, 5, 6, 7, 9]
 
 
+def test_csv_with_moods(write):
+    path = write(
+        "gold.csv", "text,sentiment,mood", 'so what,negative,"{""negative"": 0.5}"', "fine,positive,{}"
+    )
+    assert [line.value.mood for line in lines_of(path).values()] == [{"negative": 0.5}, {}]
+
+
 def test_csv_of_turns(write):
     path = write(
         "turns.csv",
