@@ -122,9 +122,11 @@ class Notes:
     Nothing of the texts is kept.
     """
 
-    def __init__(self, labels: int) -> None:
-        self.labels = labels
+    def __init__(self) -> None:
         self._rows: dict[int, tuple[Floats, Floats, Mood]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def take(self, docs: Sequence[Doc], probabilities: Floats, truths: Floats) -> None:
         """Note those of the documents that are in a mood and were not met before.
@@ -138,10 +140,9 @@ class Notes:
                 self._rows.setdefault(met, (np.log(np.maximum(said, _SMALLEST)), true, mood))
 
     def judged(self) -> Judged:
-        """All that was noted."""
+        """All that was noted; something must have been."""
         rows = list(self._rows.values())
-        shape = (len(rows), self.labels)
-        logits, truths = (np.array([row[part] for row in rows]).reshape(shape) for part in (0, 1))
+        logits, truths = (np.array([row[part] for row in rows]) for part in (0, 1))
         return Judged(logits, truths, [mood for _, _, mood in rows])
 
 

@@ -126,6 +126,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         added = super().add_label(label)
         if added:
             make_new_labels_learnable(self.model)
+            self._notes = None
         return added
 
     def predict(self, docs: Iterable[Doc]) -> Any:
@@ -170,7 +171,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         """Fit probabilities, what moods say, and the threshold below which a text is out of scope, for the
         present weights.
 
-        What moods say is told by the examples and by what was trained on since the last calibration (see
+        What moods say is told by the examples and, the first time, by what was said of those trained on (see
         `moods.Notes`). If too few of these are in a mood, what was fitted before goes on.
 
         `examples` must be such as the weights have not seen. At most `false_alarm_rate` of those in scope
@@ -195,19 +196,19 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         return report
 
     def _note_moods(self, examples: Sequence[Example], scores: Any) -> None:
-        """Note what is said of texts in moods before they are learned from."""
+        """Note what is said of texts in moods before they are learned from, as long as nothing can have been
+        learned from them before: from the beginning to the first calibration."""
         docs = [example.predicted for example in examples]
-        if self.exclusive and any(mood_of(doc) for doc in docs):
-            if self._notes is None or self._notes.labels != len(self.labels):
-                self._notes = Notes(len(self.labels))
-            self._notes.take(docs, np.asarray(scores), self._examples_to_truth(examples)[0])
+        if self._notes is not None and any(mood_of(doc) for doc in docs):
+            truths, _ = self._examples_to_truth(examples)
+            self._notes.take(docs, np.asarray(scores), np.asarray(truths))
 
     def _mood_effect(self, held_out: Judged) -> MoodEffect | None:
         """What moods say of labels that exclude each other."""
         if not self.exclusive:
             return None
         judged = [held_out]
-        if self._notes is not None and self._notes.labels == len(self.labels):
+        if self._notes:
             noted = self._notes.judged()
             scale = fit_scale(noted.logits, noted.truths, exclusive=True)
             judged.append(replace(noted, logits=noted.logits * scale))

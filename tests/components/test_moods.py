@@ -192,7 +192,7 @@ def test_what_is_said_before_learning_tells_of_moods_too() -> None:
 
 
 def test_a_text_is_noted_once_and_before_it_is_learned_from(nlp: Language) -> None:
-    notes = Notes(labels=2)
+    notes = Notes()
     docs = [doc_in_mood(nlp, text, ANNOYED) for text in WORDS]
     first, later = np.full((len(docs), 2), 0.5), np.full((len(docs), 2), 0.9)
     truths = np.eye(2)[[0] * len(docs)]
@@ -207,12 +207,26 @@ def test_a_text_is_noted_once_and_before_it_is_learned_from(nlp: Language) -> No
     assert len(notes.judged().moods) == MOST_NOTED
 
 
-def test_a_new_label_begins_the_notes_anew() -> None:
+def test_what_may_have_been_learned_before_is_not_noted() -> None:
     nlp = trained_on_moods()
     pipe = nlp.get_pipe("sentiment")
-    nlp.update(in_moods(nlp))
+    before = pipe.calibration.moods
+    contrary = [gold(nlp, text, "positive", {"negative": 0.3}) for text in WORDS for _ in range(40)]
+    nlp.update(contrary)
+    pipe.calibrate([gold(nlp, text, label) for text, label in LOUD for _ in range(20)])
+    assert pipe.calibration.moods == before
+
+
+def test_a_new_label_ends_the_notes() -> None:
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("karen_textcat", name="sentiment", config={"model": SPARSE})
+    examples = in_moods(nlp)
+    pipe.initialize(lambda: examples, nlp=nlp)
+    nlp.update(examples)
     pipe.add_label("neutral")
     nlp.update([gold(nlp, "as you like", "neutral", {"neutral": 0.4})])
+    pipe.calibrate([gold(nlp, text, label) for text, label in LOUD for _ in range(20)])
+    assert pipe.calibration.moods is None
     pipe.calibrate(in_moods(nlp))
     assert len(pipe.calibration.moods.usual) == 3
 
