@@ -19,6 +19,8 @@ import spacy
 from spacy.tokens import DocBin
 
 from karen_learner.curation.replay import REPLAY_POOL
+from karen_learner.cycle.course import Course
+from karen_learner.cycle.stages import Stages
 from karen_learner.deployment import Deployer, LoadedCandidate
 from karen_learner.errors import FencedOut, InvalidInput, UnknownTenant
 from karen_learner.events import (
@@ -32,7 +34,7 @@ from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest
 from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import read_manifest, verify
-from karen_learner.records import ModelVersion, Task
+from karen_learner.records import LearningCycleResult, ModelVersion, Task, Verdict
 
 ACME = "acme"
 MakeLearner = Callable[..., AutonomousLearner]
@@ -285,18 +287,25 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[LiveModel]:
     return models
 
 
-async def closed(models: list[LiveModel]) -> None:
-    while not models or not all(model.closed for model in models):
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():
         await asyncio.sleep(0.01)
 
 
 async def test_a_candidate_that_was_loaded_in_vain_is_closed(
-    make_learner: MakeLearner, loaded: list[LiveModel]
+    make_learner: MakeLearner, loaded: list[LiveModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reject = Stages.reject
+
+    async def reject_when_loaded(stages: Stages, course: Course, verdict: Verdict) -> LearningCycleResult:
+        await until(lambda: bool(loaded))  # or its folder may be gone before it is read
+        return await reject(stages, course, verdict)
+
+    monkeypatch.setattr(Stages, "reject", reject_when_loaded)
     async with make_learner(learning__replay_examples=0, training__learn_rate=0.1) as learner:
         await correct(learner, "what is my balance number {}", 40, corrected_intent="travel")
         assert (await learner.trigger_learning_cycle(ACME)).status == "rejected"
-        await asyncio.wait_for(closed(loaded), timeout=60)  # the verdict may come before it is loaded
+        await asyncio.wait_for(until(lambda: all(model.closed for model in loaded)), timeout=60)
         assert [candidate.version for candidate in loaded] == [None]
 
 
