@@ -1,6 +1,6 @@
 """What the models say of a text."""
 
-from karen_learner.analysis.contract import Analyzer, HearsMoods, analyze_in_mood
+from karen_learner.analysis.contract import Analyzer, HearsMoods, analyze_in_mood, hears_moods
 from karen_learner.analysis.create import create_spacy_analyzer
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.features import linguistic_features
@@ -17,5 +17,6 @@ __all__ = [
     "analyze_in_mood",
     "common_words",
     "create_spacy_analyzer",
+    "hears_moods",
     "linguistic_features",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from karen_learner.records import NO_MOOD, Analysis, Mood
 
@@ -21,7 +21,7 @@ class Analyzer(Protocol):
 
 @runtime_checkable
 class HearsMoods(Protocol):
-    """An analyzer that wants to be told how the turns before a text sounded."""
+    """An analyzer that wants to be told how the turns before a text sounded: its `hears_moods` is True."""
 
     hears_moods: bool
 
@@ -29,8 +29,13 @@ class HearsMoods(Protocol):
         """Analyse a text that was said in this mood."""
 
 
+def hears_moods(analyzer: Analyzer) -> TypeGuard[HearsMoods]:
+    """Whether the analyzer wants to be told of moods."""
+    return getattr(analyzer, "hears_moods", False) is True
+
+
 async def analyze_in_mood(analyzer: Analyzer, text: str, *, tenant_id: str, mood: Mood) -> Analysis:
     """What the analyzer says of a text; the mood is passed over if it does not hear any."""
-    if isinstance(analyzer, HearsMoods):
+    if hears_moods(analyzer):
         return await analyzer.analyze(text, tenant_id=tenant_id, mood=mood)
     return await analyzer.analyze(text, tenant_id=tenant_id)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from karen_learner.analysis import Analyzer, HearsMoods, PersonaRules, RuleBasedFallback, analyze_in_mood
+from karen_learner.analysis import Analyzer, PersonaRules, RuleBasedFallback, analyze_in_mood, hears_moods
 from karen_learner.collection.imported import TurnInput
 from karen_learner.collection.moods import Conversations
 from karen_learner.collection.recent import Recent
@@ -85,16 +85,17 @@ class ConversationMetadataCollector:
         async with self._conversations.turn_of(draft) as conversation:
             known = await self._known(draft)
             if known is None:
-                mood = conversation.mood if isinstance(self._analyzer, HearsMoods) else NO_MOOD
+                hears = hears_moods(self._analyzer)
+                mood = conversation.mood(without=draft.turn_id) if hears else NO_MOOD
                 analysis = await self._analyze(draft, mood)
-                if not draft.consent_refused:
-                    conversation.hear(draft.turn_id, analysis)
+                counts = not draft.consent_refused and conversation.hear(draft.turn_id, analysis)
         if known is not None:
             return await self._repeat(known, draft.feedback)
         try:
             return await self._store_new(draft, analysis, mood)
         except BaseException:
-            conversation.forget(draft.turn_id)
+            if counts:
+                conversation.forget(draft.turn_id)
             raise
 
     async def collect_input(self, tenant_id: str, turn: TurnInput) -> ConversationMetadata:
@@ -126,7 +127,7 @@ class ConversationMetadataCollector:
     def mood(self, tenant_id: str, conversation_id: str | None) -> Mood:
         """How a conversation has sounded so far; empty if nothing of it was collected lately."""
         conversation = conversation_id and self._conversations.find(tenant_id, conversation_id)
-        return conversation.mood if conversation else NO_MOOD
+        return conversation.mood() if conversation else NO_MOOD
 
     async def _check_against_stored(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
         turn = await self._store.get_turn(tenant_id, turn_id)
@@ -154,16 +155,14 @@ class ConversationMetadataCollector:
 
     async def _merge(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> ConversationMetadata:
         turn = await self._store.add_feedback(tenant_id, turn_id, feedback)
-        if feedback.consent is False:
-            conversation = self._conversations.find(tenant_id, turn.metadata.conversation_id)
-            if conversation is not None:
-                conversation.forget(turn_id)
+        self._forget_if_refused(turn)
         await self._tell_of_feedback(tenant_id, turn_id, feedback)
         return turn.metadata
 
     async def _store_new(self, draft: TurnDraft, analysis: Analysis, mood: Mood) -> ConversationMetadata:
         persona = self._personas.select(analysis.intent, analysis.sentiment)
         turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona, mood=mood))
+        self._forget_if_refused(turn)
         if draft.turn_id_given:
             self._recent.put(draft.key, None)
         await self._events.publish(
@@ -172,6 +171,12 @@ class ConversationMetadataCollector:
         if draft.feedback is not None:
             await self._tell_of_feedback(turn.tenant_id, turn.turn_id, draft.feedback)
         return turn.metadata
+
+    def _forget_if_refused(self, turn: Turn) -> None:
+        """Who does not want to be learned from is no part of a mood any more, however that was said."""
+        conversation = self._conversations.find(turn.tenant_id, turn.metadata.conversation_id)
+        if conversation is not None and turn.user_text is None:
+            conversation.forget(turn.turn_id)
 
     async def _tell_of_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
         await self._events.publish(

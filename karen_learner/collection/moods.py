@@ -13,7 +13,7 @@ from karen_learner.records import NO_MOOD, Analysis, Mood
 
 RECENT_CONVERSATIONS = 4_096
 """So many conversations are followed at a time. One that goes on later, or after a restart, begins anew."""
-RECENT_TURNS = 16
+TURNS_IN_MOOD = 16
 """So many turns make a mood: what one before them would add is below a hundredth."""
 
 
@@ -23,20 +23,22 @@ class Conversation:
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
-        self._heard: Recent[str, tuple[str | None, float]] = Recent(RECENT_TURNS)
+        self._heard: Recent[str, tuple[str | None, float]] = Recent(TURNS_IN_MOOD)
 
-    @property
-    def mood(self) -> Mood:
-        """The mood so far."""
+    def mood(self, *, without: str | None = None) -> Mood:
+        """The mood so far, `without` a turn that is heard anew."""
         mood = NO_MOOD
-        for sentiment, confidence in self._heard:
-            mood = mood_after(mood, sentiment, confidence)
+        for turn_id, (sentiment, confidence) in self._heard.items():
+            if turn_id != without:
+                mood = mood_after(mood, sentiment, confidence)
         return mood
 
-    def hear(self, turn_id: str, analysis: Analysis) -> None:
-        """Let a turn count, once. What rules said instead of the model does not."""
-        if not analysis.degraded and turn_id not in self._heard:
-            self._heard.put(turn_id, (analysis.sentiment, analysis.sentiment_confidence))
+    def hear(self, turn_id: str, analysis: Analysis) -> bool:
+        """Let a turn count, once; whether it does now. What rules said instead of the model does not."""
+        if analysis.degraded or turn_id in self._heard:
+            return False
+        self._heard.put(turn_id, (analysis.sentiment, analysis.sentiment_confidence))
+        return True
 
     def forget(self, turn_id: str) -> None:
         """Let a turn count no more: it was not stored, or must not be learned from."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, ItemsView
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -22,8 +22,9 @@ class Recent(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def __iter__(self) -> Iterator[V]:
-        return iter(self._values.values())
+    def items(self) -> ItemsView[K, V]:
+        """Keys and values, the oldest first."""
+        return self._values.items()
 
     def get(self, key: K) -> V | None:
         """The value of a key; None if it is not known, or not any more."""

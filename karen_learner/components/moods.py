@@ -73,10 +73,12 @@ def mood_of(doc: Doc) -> Mood:
 class MoodEffect:
     """What a mood says of a text, for the first labels of a pipe; it may have got others since.
 
-    `usual` (labels,) is the share of each in a mood as usual. `weights` (labels, labels) is what a larger
-    share of the label of the row adds to the logarithm of the probability of that of the column.
+    It was fitted on so many `texts`. `usual` (labels,) is the share of each in a mood as usual. `weights`
+    (labels, labels) is what a larger share of the label of the row adds to the logarithm of the probability
+    of that of the column.
     """
 
+    texts: int
     usual: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
 
@@ -92,13 +94,13 @@ class MoodEffect:
     def as_record(self) -> dict[str, Any]:
         """For JSON. Numbers are strings: spaCy's JSON rounds them."""
         rows = [[repr(weight) for weight in row] for row in self.weights]
-        return {"usual": [repr(share) for share in self.usual], "weights": rows}
+        return {"texts": self.texts, "usual": [repr(share) for share in self.usual], "weights": rows}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> MoodEffect:
         """What `as_record` has made."""
         rows = tuple(tuple(float(weight) for weight in row) for row in record["weights"])
-        return cls(tuple(float(share) for share in record["usual"]), rows)
+        return cls(int(record["texts"]), tuple(float(share) for share in record["usual"]), rows)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Notes:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[int, tuple[Floats, Floats, Mood]] = {}
+        self._rows: dict[int, tuple[Floats, int, Mood]] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -137,13 +139,13 @@ class Notes:
             mood = mood_of(doc)
             if mood and len(self._rows) < MOST_NOTED:
                 met = hash((doc.text, *mood.items()))
-                self._rows.setdefault(met, (np.log(np.maximum(said, _SMALLEST)), true, mood))
+                said = np.log(np.maximum(said, _SMALLEST))
+                self._rows.setdefault(met, (said, int(true.argmax()), mood))
 
     def judged(self) -> Judged:
         """All that was noted; something must have been."""
-        rows = list(self._rows.values())
-        logits, truths = (np.array([row[part] for row in rows]) for part in (0, 1))
-        return Judged(logits, truths, [mood for _, _, mood in rows])
+        logits, labels, moods = zip(*self._rows.values(), strict=True)
+        return Judged(np.array(logits), np.eye(len(logits[0]))[list(labels)], moods)
 
 
 def fit_effect(judged: Sequence[Judged], labels: Sequence[str]) -> MoodEffect | None:
@@ -161,7 +163,7 @@ def fit_effect(judged: Sequence[Judged], labels: Sequence[str]) -> MoodEffect | 
     usual = shares[heard].sum(axis=0) / shares[heard].sum()
     deviations = _deviations(shares[heard], usual)
     weights = _fit(deviations, logits, truths)
-    return MoodEffect(tuple(usual.tolist()), tuple(map(tuple, weights.tolist())))
+    return MoodEffect(int(heard.sum()), tuple(usual.tolist()), tuple(map(tuple, weights.tolist())))
 
 
 def _shares(moods: Sequence[Mood], labels: Sequence[str]) -> Floats:

@@ -172,7 +172,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         present weights.
 
         What moods say is told by the examples and, the first time, by what was said of those trained on (see
-        `moods.Notes`). If too few of these are in a mood, what was fitted before goes on.
+        `moods.Notes`). What was fitted before, on more texts in moods, goes on.
 
         `examples` must be such as the weights have not seen. At most `false_alarm_rate` of those in scope
         will be refused; with None there is no such threshold. `out_of_scope_label` is the label, if there
@@ -198,10 +198,14 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
     def _note_moods(self, examples: Sequence[Example], scores: Any) -> None:
         """Note what is said of texts in moods before they are learned from, as long as nothing can have been
         learned from them before: from the beginning to the first calibration."""
-        docs = [example.predicted for example in examples]
-        if self._notes is not None and any(mood_of(doc) for doc in docs):
+        docs, own = [example.predicted for example in examples], self._label_index()
+        if self._notes is not None and any(not own.keys().isdisjoint(mood_of(doc)) for doc in docs):
             truths, _ = self._examples_to_truth(examples)
             self._notes.take(docs, np.asarray(scores), np.asarray(truths))
+
+    def forget_notes(self) -> None:
+        """Tell no more of moods by what was trained on so far; see `calibrate`."""
+        self._notes = None
 
     def _mood_effect(self, held_out: Judged) -> MoodEffect | None:
         """What moods say of labels that exclude each other."""
@@ -212,9 +216,12 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
             noted = self._notes.judged()
             scale = fit_scale(noted.logits, noted.truths, exclusive=True)
             judged.append(replace(noted, logits=noted.logits * scale))
-        self._notes = None
+        self.forget_notes()
         fitted = fit_effect(judged, self.labels)
-        return fitted or (self.calibration.moods if self.calibration is not None else None)
+        before = None if self.calibration is None else self.calibration.moods
+        if fitted is None or (before is not None and before.texts > fitted.texts):
+            return before
+        return fitted
 
     def _report(
         self,

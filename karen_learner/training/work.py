@@ -152,6 +152,7 @@ def _train_task(
         passes.append(report)
         on_pass(report)
     skipped.extend(trainer.skipped)
+    calibration = calibrate(pipeline.pipe(task), held, false_alarm_rate=settings.false_alarm_rate)
     return TaskReport(
         pipe=pipeline.tasks[task],
         examples=len(examples),
@@ -160,7 +161,7 @@ def _train_task(
         seconds=sum(report.seconds for report in passes),
         best_score=max((report.score for report in passes if report.score is not None), default=None),
         last_loss=passes[-1].loss,
-        calibration=calibrate(pipeline.pipe(task), held, false_alarm_rate=settings.false_alarm_rate),
+        calibration=calibration,
     )
 
 
@@ -169,7 +170,10 @@ def calibrate(pipe: Any, held: Sequence[Example], *, false_alarm_rate: float) ->
 
     With too few examples held back, the calibration that the pipe came with is the better one.
     """
-    if not isinstance(pipe, OwnLabels) or len(held) < LEAST_TO_CALIBRATE:
+    if not isinstance(pipe, OwnLabels):
+        return None
+    if len(held) < LEAST_TO_CALIBRATE:
+        pipe.forget_notes()  # a later training must not hear of this one, whether it is in memory or not
         return None
     report = pipe.calibrate(held, false_alarm_rate=false_alarm_rate)
     return CalibrationSummary(

@@ -135,6 +135,44 @@ async def test_one_turn_of_many_callers_at_once_counts_once(collector) -> None:
     assert collector.mood("t", "c") == mood_after({}, "negative", turns[0].sentiment_confidence)
 
 
+async def test_a_turn_sent_again_without_consent_counts_no_more(collector, store) -> None:
+    again = {"conversation_id": "c", "turn_id": "x"}
+    await asyncio.gather(
+        collect(collector, "that is terrible", **again),
+        collect(collector, "that is terrible", user_feedback={"consent": False}, **again),
+    )
+    assert collector.mood("t", "c") == {}
+    turn = await store.get_turn("t", "x")
+    assert turn is not None
+    assert (turn.user_text, turn.mood) == (None, {})
+
+
+async def test_a_turn_is_no_part_of_the_mood_in_which_it_is_heard(collector, store, monkeypatch) -> None:
+    heard = []
+    analyze = SpacyAnalyzer.analyze
+
+    async def listen(analyzer: SpacyAnalyzer, text: str, **context) -> Analysis:
+        heard.append(context["mood"])
+        return await analyze(analyzer, text, **context)
+
+    monkeypatch.setattr(SpacyAnalyzer, "analyze", listen)
+    again = {"conversation_id": "c", "turn_id": "x"}
+    await asyncio.gather(*(collect(collector, "that is terrible", **again) for _ in range(2)))
+    assert heard == [{}, {}]
+
+
+class Deaf(SpacyAnalyzer):
+    hears_moods = False
+
+
+async def test_an_analyzer_may_choose_not_to_hear_moods(store, settings, analyzer, model_folder) -> None:
+    deaf = Deaf(settings=settings, models=analyzer.models, base=await analyzer.base_model())
+    collector = ConversationMetadataCollector(store, deaf, settings)
+    for _ in range(2):
+        turn = await collect(collector, "that is terrible", conversation_id="c")
+        assert (turn.degraded, await mood_of(store, turn)) == (False, {})
+
+
 async def test_turns_with_spans_keep_their_place(collector, store) -> None:
     spans = {"corrected_entities": [{"start": 0, "end": 4, "label": "X"}]}
     first, second = await asyncio.gather(
@@ -206,18 +244,18 @@ async def test_conversations_that_rest_are_forgotten(settings: Settings) -> None
     found = {name: conversations.find("t", name) for name in "abc"}
     assert found["b"] is None
     assert found["a"] is not None
-    assert found["a"].mood == mood_after(mood_after({}, "negative", 0.5), "negative", 0.5)
+    assert found["a"].mood() == mood_after(mood_after({}, "negative", 0.5), "negative", 0.5)
 
 
 def test_a_turn_counts_once_until_it_is_forgotten() -> None:
     conversation = Conversation()
     for _ in range(3):
         conversation.hear("x", SAYS)
-    assert conversation.mood == mood_after({}, "negative", 0.5)
+    assert conversation.mood() == mood_after({}, "negative", 0.5)
     conversation.hear("y", SAYS.model_copy(update={"sentiment": "positive"}))
     conversation.forget("x")
-    assert conversation.mood == mood_after({}, "positive", 0.5)
+    assert conversation.mood() == mood_after({}, "positive", 0.5)
     conversation.forget("never heard")
     for number in range(100):
         conversation.hear(str(number), SAYS)
-    assert conversation.mood == pytest.approx({"negative": 0.5}, abs=0.01)
+    assert conversation.mood() == pytest.approx({"negative": 0.5}, abs=0.01)

@@ -126,6 +126,12 @@ class TestMoods:
             main = hear(*words)[0].main
             assert (main.sentiment, main.intent, main.mood) == ("negative", "billing", self.ANNOYED)
 
+    def test_gold_may_bring_its_mood_later(self) -> None:
+        plain, felt = gold(sentiment="negative"), gold(sentiment="negative", mood=self.ANNOYED)
+        for words in ((plain, felt), (felt, plain)):
+            standing, fates = hear(*words)
+            assert (standing.main.mood, fates[-1]) == (self.ANNOYED, "merged")
+
     def test_another_sentiment_brings_its_own(self) -> None:
         first, second = gold(sentiment="negative", mood=self.ANNOYED), gold(sentiment="positive")
         assert hear(first, second)[0].main.mood == {}
