@@ -74,3 +74,13 @@ class BucketRows:
         table._rows[buckets] = np.arange(1, len(buckets) + 1)
         table._count = len(buckets) + 1
         return table
+
+
+def each_once(numbers: Ints, count: int) -> tuple[Ints, NDArray[np.int32]]:
+    """The different ones of numbers below `count`, and where among them each is (`np.unique`, unsorted)."""
+    there = np.zeros(count, dtype=bool)
+    there[numbers] = True
+    different = np.flatnonzero(there)
+    places = np.empty(count, dtype=np.int32)
+    places[different] = np.arange(len(different), dtype=np.int32)
+    return different, places[numbers]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from thinc.api import NumpyOps
 
-from karen_learner.components.bucket_rows import BucketRows
+from karen_learner.components.bucket_rows import BucketRows, each_once
 from karen_learner.components.chain_weights import BIAS, END, FIRST_TRANSITION, START, chain_scores_of
 from karen_learner.components.entity_tags import UNKNOWN
 from karen_learner.components.linear_chain import ChainScores
@@ -42,7 +42,7 @@ class ChainBatch:
     def of(cls, features: TokenFeatures, segments: Segments, table: BucketRows) -> "ChainBatch":
         """Look up the buckets of the features."""
         hashes = np.concatenate([features.tokens.ravel(), features.contexts.ravel()])
-        buckets, places = _each_once(table.buckets_of(hashes), 1 << table.bits)
+        buckets, places = each_once(table.buckets_of(hashes), 1 << table.bits)
         places[hashes == NO_FEATURE] = len(buckets)
         size = features.tokens.size
         tokens = places[:size].reshape(features.tokens.shape)
@@ -113,13 +113,3 @@ class ChainBatch:
         chain[START], chain[END], chain[BIAS] = tags[0].sum(axis=0), last.sum(axis=0), of_tokens.sum(axis=0)
         chain[FIRST_TRANSITION:] = transitions
         return total[:-1] * np.float32(self.scale), chain
-
-
-def _each_once(buckets: Ints, count: int) -> tuple[Ints, Places]:
-    """The different ones of buckets below `count`, and where among them each is (`np.unique`, unsorted)."""
-    there = np.zeros(count, dtype=bool)
-    there[buckets] = True
-    different = np.flatnonzero(there)
-    places = np.empty(count, dtype=np.int32)
-    places[different] = np.arange(len(different), dtype=np.int32)
-    return different, places[buckets]

@@ -11,6 +11,7 @@ from karen_learner.components.entity_tags import forbidden_starts, forbidden_tra
 from karen_learner.components.feature_rows import FeatureRows, RowOptions, ServedRows
 from karen_learner.components.row_coding import require_names, require_shape
 from karen_learner.components.sparse_rows import SparseRows
+from karen_learner.components.weight_forms import Step
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -94,10 +95,11 @@ class LearningChain:
         """The weights of the features in these buckets; shape (features, tags), zero where there are none."""
         return np.ascontiguousarray(self.rows.take(self.rows.table.look_up(buckets)))
 
-    def step(self, buckets: Ints, gradient: Floats, chain_gradient: Floats, *, learn_rate: float) -> None:
-        """Move the weights of these features (each once) and of the chain against their gradients."""
-        self.rows.step(buckets, gradient, learn_rate=learn_rate)
-        self._chain.step(np.arange(len(chain_gradient)), chain_gradient, learn_rate=learn_rate)
+    def step(self, step: Step, *, learn_rate: float) -> None:
+        """Move weights of features, and those of the chain (the others), against their gradients."""
+        self.rows.step(step.buckets, step.columns, step.gradient, learn_rate=learn_rate)
+        rows, tags = (np.arange(size) for size in step.other.shape)
+        self._chain.step(rows, tags, step.other, learn_rate=learn_rate)
         self.steps += 1
 
     def all_finite(self) -> bool:

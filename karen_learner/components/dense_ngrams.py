@@ -104,8 +104,8 @@ class DenseNgramsShim(SparseNgramsShim):
         super().finish_update(optimizer)
         pending, self._dense_pending = self._dense_pending, []
         if pending:
-            rows = np.arange(self.vectors.width, dtype=np.int64)
-            self._dense.step(rows, np.sum(pending, axis=0), learn_rate=self.learn_rate)
+            rows, labels = (np.arange(size) for size in self._dense.shape)
+            self._dense.step(rows, labels, np.sum(pending, axis=0), learn_rate=self.learn_rate)
 
     def discard_gradients(self) -> None:
         super().discard_gradients()

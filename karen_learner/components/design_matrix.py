@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from karen_learner.components.bucket_rows import NO_ROW, BucketRows
+from karen_learner.components.bucket_rows import NO_ROW, BucketRows, each_once
 from karen_learner.components.text_counts import ServedCounts, TextCounts
 from karen_learner.components.text_ngrams import VIEW_LENGTHS, VIEWS, TextFeatures
 
@@ -92,10 +92,7 @@ def _squared_lengths(groups: Ints, values: NDArray[np.float64], count: int) -> N
 
 def _dense(columns: Ints, texts: Ints, values: NDArray[np.float64], count: int) -> tuple[Ints, Floats]:
     """The different columns, ascending, and the matrix of shape (texts, columns) with `values` in it."""
-    marks = np.zeros(int(columns.max(initial=0)) + 1, dtype=np.int32)
-    marks[columns] = 1
-    distinct = np.flatnonzero(marks)
-    marks[distinct] = np.arange(len(distinct), dtype=np.int32)
-    cells = texts * len(distinct) + marks[columns]
-    dense = np.bincount(cells, values, minlength=count * len(distinct))
-    return distinct, dense.reshape(count, len(distinct)).astype(np.float32)
+    distinct, places = each_once(columns, int(columns.max(initial=0)) + 1)
+    dense = np.zeros(count * len(distinct), dtype=np.float32)
+    np.add.at(dense, texts * len(distinct) + places, values.astype(np.float32))
+    return distinct, dense.reshape(count, len(distinct))

@@ -111,8 +111,8 @@ class FeatureRows:
         """The weights of these rows; a copy of shape (rows, columns)."""
         return self._rows.take(rows)
 
-    def step(self, buckets: Ints, gradient: Floats, *, learn_rate: float) -> None:
-        """Move the weights of these features (each once) against their gradient.
+    def step(self, buckets: Ints, columns: Ints, gradient: Floats, *, learn_rate: float) -> None:
+        """Move the weights of these features and columns (each once) against their gradient.
 
         Features that have no row get one.
         """
@@ -124,7 +124,7 @@ class FeatureRows:
         there = rows != NO_ROW
         if not there.all():
             rows, gradient = rows[there], gradient[there]
-        self._rows.step(rows, gradient, learn_rate=learn_rate)
+        self._rows.step(rows, columns, gradient, learn_rate=learn_rate)
 
     def _make_room(self) -> None:
         """Drop the rows with the smallest weights, unless that has been done recently."""

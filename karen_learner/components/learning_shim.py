@@ -70,7 +70,7 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
     def _step(self, steps: Sequence[Step]) -> None:
         """Move the weights against the sum of these gradients, at this model's own learn rate."""
         if steps:
-            self.learning_weights().step(*_summed(steps), learn_rate=self.learn_rate)
+            self.learning_weights().step(_summed(steps), learn_rate=self.learn_rate)
 
     def discard_gradients(self) -> None:
         """Forget what waits for `finish_update`."""
@@ -178,11 +178,13 @@ def first_shim(model: Model[Any, Any], kind: type[ShimT]) -> ShimT | None:
 
 
 def _summed(steps: Sequence[Step]) -> Step:
-    """One step out of several: gradients of the same bucket add up."""
+    """One step out of several: gradients of the same weight add up."""
     if len(steps) == 1:
         return steps[0]
-    buckets = np.unique(np.concatenate([buckets for buckets, _, _ in steps]))
-    total = np.zeros((len(buckets), steps[0][1].shape[1]), dtype=np.float32)
-    for part, gradient, _ in steps:
-        total[np.searchsorted(buckets, part)] += gradient
-    return buckets, total, np.sum([other for _, _, other in steps], axis=0)
+    buckets = np.unique(np.concatenate([step.buckets for step in steps]))
+    columns = np.unique(np.concatenate([step.columns for step in steps]))
+    total = np.zeros((len(buckets), len(columns)), dtype=np.float32)
+    for step in steps:
+        places = np.searchsorted(buckets, step.buckets), np.searchsorted(columns, step.columns)
+        total[np.ix_(*places)] += step.gradient
+    return Step(buckets, columns, total, np.sum([step.other for step in steps], axis=0))

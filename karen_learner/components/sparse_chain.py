@@ -127,7 +127,7 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         if of_chains is not None:
             tags *= of_chains[:, None]
         gradient = batch.gradient(tags, every.transitions - right.transitions)
-        self._pending.append((batch.buckets, *gradient))
+        self._pending.append(Step(batch.buckets, np.arange(weights.tags), *gradient))
         return float((every.log_partition - right.log_partition).sum())
 
     def _parts(self, lengths: Sequence[int]) -> Iterator[Segments]:

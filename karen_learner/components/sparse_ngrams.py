@@ -204,13 +204,15 @@ def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
 
 
 def _weight_gradient(design: DesignMatrix, gradient: Floats) -> Step | None:
-    """Buckets, their gradient, and that of the biases. Texts that are right with a margin have none."""
+    """The gradient of the weights and, as the other one, that of the biases. Texts and labels that are right
+    with a margin have none."""
     active = gradient.any(axis=1)
     if not active.any():
         return None
     values, gradient = design.values[active], gradient[active]
-    needed = np.flatnonzero(values.any(axis=0))
-    return design.buckets[needed], values[:, needed].T @ gradient, gradient.sum(axis=0)
+    needed, wrong = np.flatnonzero(values.any(axis=0)), np.flatnonzero(gradient.any(axis=0))
+    of_features = values[:, needed].T @ gradient[:, wrong]
+    return Step(design.buckets[needed], wrong, of_features, gradient.sum(axis=0))
 
 
 def squared_hinge(margins: Floats, truths: Floats) -> Floats:

@@ -62,19 +62,26 @@ class SparseRows:
         """The weights of these rows; a copy of shape (rows, columns)."""
         return self._weights.take(rows, axis=0)[:, : self._shape[1]]
 
-    def step(self, rows: Ints, gradient: Floats, *, learn_rate: float) -> None:
-        """Move the weights of these rows (each at most once) against their gradient."""
-        columns = gradient.shape[1]
-        squares = self._squares.take(rows, axis=0)
-        used = squares[:, :columns]
-        used += gradient * gradient
-        self._squares[rows] = squares
-        weights = self._weights.take(rows, axis=0)
-        moves = np.sqrt(used + self._initial_square)
-        np.divide(gradient, moves, out=moves)
-        moves *= np.float32(learn_rate)
-        weights[:, :columns] -= moves
-        self._weights[rows] = weights
+    def step(self, rows: Ints, columns: Ints, gradient: Floats, *, learn_rate: float) -> None:
+        """Move the weights of these rows and columns (each at most once) against their gradient.
+
+        Where the gradient, shape (rows, columns), is 0, nothing is read or written: most labels of a text are
+        right with a margin.
+        """
+        places, slopes = self._steep(rows, columns, gradient)
+        weights, squares = self._weights.reshape(-1), self._squares.reshape(-1)
+        sums = squares.take(places) + slopes * slopes
+        squares[places] = sums
+        moves = np.float32(learn_rate) * slopes / np.sqrt(sums + self._initial_square)
+        weights[places] = weights.take(places) - moves
+
+    def _steep(self, rows: Ints, columns: Ints, gradient: Floats) -> tuple[Ints, Floats]:
+        """Where in the flat table the gradient is not 0, and what it is there."""
+        cells = np.flatnonzero(gradient != 0.0)
+        lines = cells // max(1, len(columns))
+        starts = rows * self._weights.shape[1]
+        places = starts.take(lines) + columns.take(cells - lines * len(columns))
+        return places, gradient.reshape(-1).take(cells)
 
     def keep(self, rows: Ints) -> None:
         """Drop all rows but row 0 and these, in this order."""
@@ -99,8 +106,8 @@ class SparseRows:
 
 
 def _roomy_rows(rows: int) -> int:
-    """Rows with a quarter to spare, which costs no memory before it is written to."""
-    return rows + rows // 4
+    """As many rows to spare again, which cost no memory before they are written to."""
+    return 2 * rows
 
 
 def _roomy_columns(columns: int) -> int:

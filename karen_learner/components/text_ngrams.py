@@ -35,11 +35,12 @@ WAITING = (PAIRS, KINDS)
 """Views whose features get weights when a second text has them: the first one says nothing that its words do
 not say, and every row of weights has to be saved, loaded and kept in memory."""
 _WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
-_KIND_SALT, _KIND_BIGRAM_SALT = 64, 128
+_KIND_SALT, _KIND_BIGRAM_SALT = np.uint64(64), np.uint64(128)
 _GOOD_SALT, _BAD_SALT, _NEUTRAL_SALT = 200, 201, 202
 _KIND = np.uint64(1 << 32)
 """Tells kinds from the ends of a text, which are small numbers, too."""
-KIND_BITS, KIND_BIGRAM_BITS = (4, 6, 8, 12, 16), (6, 12)
+KIND_BITS = np.array([[4], [6], [8], [12], [16]], dtype=np.uint64)
+KIND_BIGRAM_BITS = np.array([[6], [12]], dtype=np.uint64)
 """So many bits of the path of its cluster say of what kind a word is: the fewer, the wider the kind."""
 MOST_DEGREES = 12
 """No text counts as better or worse than this: three or four of the strongest words."""
@@ -92,14 +93,14 @@ class TextNgrams:
         words = [doc.to_array(LOWER)[: self._max_words] for doc in docs]
         lengths = np.array([len(array) for array in words], dtype=np.int64)
         flat = np.concatenate([*words, np.zeros(0, dtype=np.uint64)])
-        texts = np.repeat(np.arange(len(docs)), lengths)
+        texts, frame = np.repeat(np.arange(len(docs)), lengths), _Frame.of(lengths)
         word_of: Callable[[int], str] = docs[0].vocab.strings.__getitem__ if docs else str
         parts = [
             (WORDS, salted(flat, salt=_WORD_SALT), texts),
-            (WORDS, *_neighbours(flat, texts, lengths, salt=_BIGRAM_SALT)),
+            (WORDS, frame.neighbours(flat, salt=_BIGRAM_SALT), frame.owners),
             (CHARACTERS, *self._characters(flat, texts, word_of)),
             (PAIRS, *self._pairs(flat, texts, lengths)),
-            *((KINDS, *kinds) for kinds in self._kinds(flat, texts, lengths)),
+            *((KINDS, *kinds) for kinds in self._kinds(flat, texts, frame)),
             *((POLARITY, *degrees) for degrees in self._degrees(flat, texts, lengths)),
         ]
         return TextFeatures(
@@ -127,20 +128,20 @@ class TextNgrams:
         second = np.concatenate([np.zeros(0, dtype=np.int64), *(second for _, second in pairs)]) + offsets
         return combine_unordered(words[first], words[second], salt=_PAIR_SALT), owners[first]
 
-    def _kinds(self, flat: Hashes, texts: Ints, lengths: Ints) -> Iterator[tuple[Hashes, Ints]]:
+    def _kinds(self, flat: Hashes, texts: Ints, frame: "_Frame") -> Iterator[tuple[Hashes, Ints]]:
         """The kinds of the words and of neighbours, and the text of each. A word that no cluster has is of a
         kind of its own."""
         if not len(self.clusters):
             return
         paths = self.clusters.look_up(flat).astype(np.uint64)
 
-        def kinds(bits: int) -> Hashes:
-            return np.where(paths == 0, flat, _KIND | (paths & np.uint64((1 << bits) - 1)))
+        def kinds(bits: Hashes) -> Hashes:
+            return np.where(paths == 0, flat, _KIND | (paths & ((np.uint64(1) << bits) - np.uint64(1))))
 
-        for bits in KIND_BITS:
-            yield salted(kinds(bits), salt=_KIND_SALT + bits), texts
-        for bits in KIND_BIGRAM_BITS:
-            yield _neighbours(kinds(bits), texts, lengths, salt=_KIND_BIGRAM_SALT + bits)
+        words = salted(kinds(KIND_BITS), salt=KIND_BITS + _KIND_SALT)
+        yield words.ravel(), np.tile(texts, len(words))
+        pairs = frame.neighbours(kinds(KIND_BIGRAM_BITS), salt=KIND_BIGRAM_BITS + _KIND_BIGRAM_SALT)
+        yield pairs.ravel(), np.tile(frame.owners, len(pairs))
 
     def _degrees(self, flat: Hashes, texts: Ints, lengths: Ints) -> Iterator[tuple[Hashes, Ints]]:
         """How good and how bad the words of each text sound together, in whole degrees, counted off: a text
@@ -163,21 +164,48 @@ class TextNgrams:
 def _character_cache(sizes: tuple[int, ...]) -> LexemeCache:
     """The n-grams of a word are the same for all models of a process: one that was just loaded knows them."""
 
-    def compute(word: str) -> Hashes:
-        return character_ngrams(word, sizes=sizes, max_chars=MAX_WORD_CHARS, salt=_CHARACTER_SALT)
+    def compute(words: Sequence[str]) -> list[Hashes]:
+        return character_ngrams(words, sizes=sizes, max_chars=MAX_WORD_CHARS, salt=_CHARACTER_SALT)
 
     return LexemeCache(compute, capacity=CACHED_WORDS)
 
 
-def _neighbours(flat: Hashes, texts: Ints, lengths: Ints, *, salt: int) -> tuple[Hashes, Ints]:
-    """Pairs of neighbouring words, with the beginning and the end of each text as words of their own."""
-    there = np.flatnonzero(lengths)
-    ends = np.cumsum(lengths[there])
-    left = np.insert(flat, ends, _TEXT_END)  # w1 w2 END w3 END
-    starts = ends - lengths[there]
-    right = np.insert(flat, starts, _TEXT_START)  # START w1 w2 START w3
-    owners = np.insert(texts, ends, there)
-    return combine(right, left, salt=salt), owners
+@dataclass(frozen=True)
+class _Frame:
+    """Places for the words of a batch, with one more at either end of each text that has words.
+
+    `words`, `starts` and `ends` say which of the places are what; those at `left` have a neighbour to their
+    right in the text `owners`.
+    """
+
+    words: NDArray[np.bool_]
+    starts: Ints
+    ends: Ints
+    left: Ints
+    owners: Ints
+
+    @classmethod
+    def of(cls, lengths: Ints) -> "_Frame":
+        """The frame of texts with so many words."""
+        there = np.flatnonzero(lengths)
+        ends = np.cumsum(lengths[there] + 2) - 1
+        starts = ends - lengths[there] - 1
+        words = np.ones(len(there) * 2 + int(lengths.sum()), dtype=bool)
+        words[ends] = False
+        left = np.flatnonzero(words)
+        words[starts] = False
+        return cls(words, starts, ends, left, owners=np.repeat(there, lengths[there] + 1))
+
+    def neighbours(self, words: Hashes, *, salt: int | Hashes) -> Hashes:
+        """Pairs of neighbouring words, with the beginning and the end of each text as words of their own.
+
+        `words` may have several families of shape (families, words), each with its salt.
+        """
+        framed = np.empty((*words.shape[:-1], len(self.words)), dtype=np.uint64)
+        framed[..., self.words] = words
+        framed[..., self.starts] = _TEXT_START
+        framed[..., self.ends] = _TEXT_END
+        return combine(framed[..., self.left], framed[..., self.left + 1], salt=salt)
 
 
 def _different_words(flat: Hashes, texts: Ints, lengths: Ints, *, limit: int) -> tuple[Hashes, Ints, Ints]:

@@ -13,7 +13,8 @@ from karen_learner.components.design_matrix import DesignMatrix
 from karen_learner.components.feature_rows import FeatureRows, RowOptions, ServedRows
 from karen_learner.components.row_coding import require_names, require_shape
 from karen_learner.components.text_counts import ServedCounts, TextCounts
-from karen_learner.components.text_ngrams import WAITING, TextFeatures
+from karen_learner.components.text_ngrams import VIEWS, WAITING, TextFeatures
+from karen_learner.components.weight_forms import Step
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -26,6 +27,7 @@ SHRINKAGE = 3.0
 from that are new. At the usual learn rate that is 0.3 of the share."""
 SMALLEST_FACTOR = 2.0**-10
 """A common factor below this is multiplied into the weights."""
+_WAITS = np.isin(np.arange(VIEWS), WAITING)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class LearningWeights:
     def propose(self, features: TextFeatures) -> Proposal:
         """Which features deserve a row and have none, and which are to be noted. Changes nothing."""
         buckets = self.rows.table.buckets_of(features.hashes)
-        waits = np.isin(features.views, WAITING)
+        waits = _WAITS[features.views]
         texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[waits]]
         texts |= np.uint32(1)  # 0 stands for no text
         notes, again = self._met_again(buckets[waits], texts)
@@ -175,11 +177,11 @@ class LearningWeights:
             self.rows.weights[:] *= np.float32(self._factor)
             self._factor = 1.0
 
-    def step(self, buckets: Ints, gradient: Floats, bias_gradient: Floats, *, learn_rate: float) -> None:
-        """Move the weights of these features (each once) and the biases against their gradients."""
-        self.rows.step(buckets, gradient, learn_rate=learn_rate / self._factor)
-        self._bias_squares += bias_gradient * bias_gradient
-        moves = bias_gradient / np.sqrt(self._bias_squares + self._initial_square)
+    def step(self, step: Step, *, learn_rate: float) -> None:
+        """Move weights of features, and the biases (the others), against their gradients."""
+        self.rows.step(step.buckets, step.columns, step.gradient, learn_rate=learn_rate / self._factor)
+        self._bias_squares += step.other * step.other
+        moves = step.other / np.sqrt(self._bias_squares + self._initial_square)
         self.bias -= np.float32(learn_rate) * moves
 
     def all_finite(self) -> bool:

@@ -92,7 +92,7 @@ def cut_into_segments(lengths: Sequence[int], *, max_tokens: int) -> Segments:
 @lru_cache(maxsize=1)
 def _parts_cache() -> LexemeCache:
     """The parts of a word are the same for all models of a process: one that was just loaded knows them."""
-    return LexemeCache(_parts_of_word, capacity=CACHED_WORDS)
+    return LexemeCache(lambda words: list(map(_parts_of_word, words)), capacity=CACHED_WORDS)
 
 
 class TokenFeaturizer:

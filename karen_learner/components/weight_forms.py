@@ -1,5 +1,6 @@
 """What a `LearningShim` asks of its weights, in the form that learns and in the one that serves."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -11,8 +12,20 @@ from karen_learner.components.feature_rows import FeatureRows, RowOptions, Serve
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
-Step = tuple[Ints, Floats, Floats]
-"""Buckets (each once), the gradient of their rows, and that of the weights that belong to no feature."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A gradient to move against.
+
+    `gradient` (features, columns): of the weights of `buckets` (features,) in these `columns` (columns,),
+    each once; in all other columns it is 0. `other`: of the weights that belong to no feature.
+    """
+
+    buckets: Ints
+    columns: Ints
+    gradient: Floats
+    other: Floats
 
 
 class WeightForm(Protocol):
@@ -41,7 +54,7 @@ class LearningForm(WeightForm, Protocol[ServedT]):
 
     @property
     def rows(self) -> FeatureRows: ...
-    def step(self, buckets: Ints, gradient: Floats, other: Floats, /, *, learn_rate: float) -> None: ...
+    def step(self, step: Step, *, learn_rate: float) -> None: ...
     def all_finite(self) -> bool: ...
     def served(self) -> ServedT: ...
     @classmethod

@@ -15,6 +15,7 @@ from karen_learner.components.token_features import (
     TokenFeaturizer,
     cut_into_segments,
 )
+from karen_learner.components.weight_forms import Step
 
 LABELS, TAGS = 2, 5
 TEXTS = ["fly to New York", "eat pizza", "now"]
@@ -102,8 +103,10 @@ def test_a_full_table_drops_the_smallest_weights() -> None:
     weights = LearningChain.new(options(max_rows=10), LABELS)
     chain = np.zeros((FIRST_TRANSITION + TAGS, TAGS), dtype=np.float32)
     sizes = np.arange(1, 9, dtype=np.float32)
-    weights.step(np.arange(8), -np.tile(sizes[:, None], (1, TAGS)), chain, learn_rate=1.0)
-    weights.step(np.arange(100, 104), -np.ones((4, TAGS), dtype=np.float32), chain, learn_rate=1.0)
+    tags = np.arange(TAGS)
+    weights.step(Step(np.arange(8), tags, -np.tile(sizes[:, None], (1, TAGS)), chain), learn_rate=1.0)
+    ones = np.ones((4, TAGS), dtype=np.float32)
+    weights.step(Step(np.arange(100, 104), tags, -ones, chain), learn_rate=1.0)
     assert len(weights.rows.table) == 10
     assert not weights.feature_weights(np.arange(2)).any()
     assert weights.feature_weights(np.array([7, 100, 102])).all()
@@ -112,7 +115,8 @@ def test_a_full_table_drops_the_smallest_weights() -> None:
 def test_new_labels_keep_what_was_learned() -> None:
     weights = LearningChain.new(options(max_rows=100), LABELS)
     chain = np.ones((FIRST_TRANSITION + TAGS, TAGS), dtype=np.float32)
-    weights.step(np.arange(3), np.ones((3, TAGS), dtype=np.float32), chain, learn_rate=1.0)
+    ones = np.ones((3, TAGS), dtype=np.float32)
+    weights.step(Step(np.arange(3), np.arange(TAGS), ones, chain), learn_rate=1.0)
     before = weights.feature_weights(np.arange(3))
     weights.add_labels(LABELS + 1)
     after = weights.feature_weights(np.arange(3))

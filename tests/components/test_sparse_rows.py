@@ -44,23 +44,25 @@ def test_buckets_of_another_table_are_refused() -> None:
 
 
 def test_steps_are_those_of_adagrad() -> None:
-    """Against the definition, weight by weight, over several steps on changing rows."""
+    """Against the definition, weight by weight, over several steps on changing rows and columns."""
     rng = np.random.default_rng(0)
     table = SparseRows(6, 3, initial_square=0.1)
     weights, squares = np.zeros((6, 3)), np.full((6, 3), 0.1)
-    for _ in range(5):
-        rows = np.sort(rng.choice(6, size=3, replace=False))
-        gradient = rng.normal(size=(3, 3)).astype(np.float32)
-        table.step(rows, gradient, learn_rate=0.5)
-        squares[rows] += gradient.astype(float) ** 2
-        weights[rows] -= 0.5 * gradient / np.sqrt(squares[rows])
+    for _ in range(20):
+        rows, columns = (np.sort(rng.choice(size, size=2, replace=False)) for size in (6, 3))
+        gradient = rng.normal(size=(2, 2)).astype(np.float32)
+        gradient[rng.random((2, 2)) < 0.3] = 0.0
+        table.step(rows, columns, gradient, learn_rate=0.5)
+        moved = np.ix_(rows, columns)
+        squares[moved] += gradient.astype(float) ** 2
+        weights[moved] -= 0.5 * gradient / np.sqrt(squares[moved])
     np.testing.assert_allclose(table.weights, weights, rtol=1e-5)
     np.testing.assert_allclose(table.squares, squares - 0.1, rtol=1e-5, atol=1e-6)
 
 
 def test_growing_keeps_what_was_learned() -> None:
     table = SparseRows(2, 2, initial_square=0.1)
-    table.step(np.array([1]), np.ones((1, 2), dtype=np.float32), learn_rate=1.0)
+    table.step(np.array([1]), np.arange(2), np.ones((1, 2), dtype=np.float32), learn_rate=1.0)
     before = table.weights.copy()
     for size in range(3, 40):
         table.grow(size, size)

@@ -1,6 +1,7 @@
 """Features of texts: which there are, that batches change nothing, hostile texts."""
 
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_features_are_the_same_in_every_process() -> None:
     """Saved weights belong to these hashes."""
     features = ngrams()([NLP.make_doc("hi you")])
     assert [hex(value) for value in features.hashes[:2].tolist()] == FROZEN_WORDS
-    first = character_ngrams("hi", sizes=(2,), max_chars=9, salt=3)
+    [first] = character_ngrams(["hi"], sizes=(2,), max_chars=9, salt=3)
     assert [hex(value) for value in first.tolist()] == FROZEN_CHARACTERS
 
 
@@ -167,19 +168,29 @@ def test_any_text_has_features(texts: list[str]) -> None:
 @pytest.mark.parametrize("word", ["\ud800", "a\udfffb", "", "\U0001f600", "语言", "ß" * 90])
 def test_any_word_has_character_ngrams(word: str) -> None:
     length = min(len(word), 40) + 2
-    assert len(character_ngrams(word, sizes=(2, 5), max_chars=40, salt=1)) == length - 1 + max(0, length - 4)
+    [hashes] = character_ngrams([word], sizes=(2, 5), max_chars=40, salt=1)
+    assert len(hashes) == length - 1 + max(0, length - 4)
+
+
+@given(st.lists(st.text(st.characters(), max_size=50), max_size=6))
+def test_words_have_the_ngrams_together_that_they_have_alone(words: list[str]) -> None:
+    together = character_ngrams(words, sizes=(2, 3, 9), max_chars=40, salt=1)
+    assert len(together) == len(words)
+    for word, hashes in zip(words, together, strict=True):
+        [alone] = character_ngrams([word], sizes=(2, 3, 9), max_chars=40, salt=1)
+        np.testing.assert_array_equal(hashes, alone)
 
 
 def test_the_cache_of_words_is_bounded_and_right() -> None:
     calls: list[str] = []
 
-    def compute(word: str) -> object:
-        calls.append(word)
-        return character_ngrams(word, sizes=(2,), max_chars=9, salt=1)
+    def compute(words: Sequence[str]) -> list[np.ndarray]:
+        calls.extend(words)
+        return character_ngrams(words, sizes=(2,), max_chars=9, salt=1)
 
-    cache = LexemeCache(compute, capacity=4)  # type: ignore[arg-type]
+    cache = LexemeCache(compute, capacity=4)
     for key in (1, 2, 1, 3, 4, 5, 1):
-        expected = character_ngrams(f"w{key}", sizes=(2,), max_chars=9, salt=1)
+        [expected] = character_ngrams([f"w{key}"], sizes=(2,), max_chars=9, salt=1)
         assert cache.look_up([key], lambda key: f"w{key}")[0].tolist() == expected.tolist()
         assert len(cache) <= 4
     assert calls == ["w1", "w2", "w3", "w4", "w5", "w1"]
@@ -196,7 +207,7 @@ def test_models_share_the_cache_of_words_if_they_read_them_alike() -> None:
 
 def test_threads_may_share_a_cache_of_words() -> None:
     """It is small enough to be emptied all the time."""
-    cache = LexemeCache(lambda word: np.array([int(word)], dtype=np.uint64), capacity=4)
+    cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
 
     def ask(seed: int) -> bool:
         rng = random.Random(seed)
@@ -206,3 +217,10 @@ def test_threads_may_share_a_cache_of_words() -> None:
 
     with short_switch_interval(), ThreadPoolExecutor(4) as threads:
         assert all(threads.map(ask, range(4)))
+
+
+def test_more_words_at_once_than_the_cache_keeps() -> None:
+    cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
+    keys = [1, 2, 1, 9, 8, 7, 6, 5]
+    assert [int(features[0]) for features in cache.look_up(keys, str)] == keys
+    assert len(cache) == 4

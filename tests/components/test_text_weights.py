@@ -13,6 +13,7 @@ from karen_learner.components.feature_rows import RowOptions
 from karen_learner.components.sparse_ngrams import INITIAL_SQUARE, shim_of
 from karen_learner.components.text_ngrams import TextNgrams
 from karen_learner.components.text_weights import SHRINKAGE, SMALLEST_FACTOR, LearningWeights
+from karen_learner.components.weight_forms import Step
 
 NLP = spacy.blank("en")
 OPTIONS = RowOptions(12, 1000, INITIAL_SQUARE)
@@ -28,8 +29,13 @@ def learned() -> LearningWeights:
     design = design_matrix(features, weights.rows.table, weights.counts, new=proposal.buckets)
     weights.note(proposal, design, np.ones(2, dtype=np.float32))
     gradient = design.values.T @ np.array([[-1.0, 1.0], [1.0, -1.0]], dtype=np.float32)
-    weights.step(design.buckets, gradient, np.zeros(2, dtype=np.float32), learn_rate=0.1)
+    weights.step(step_of(design.buckets, gradient), learn_rate=0.1)
     return weights
+
+
+def step_of(buckets: np.ndarray, gradient: np.ndarray) -> Step:
+    """A step of both labels that leaves the biases alone."""
+    return Step(buckets, np.arange(2), gradient, np.zeros(2, dtype=np.float32))
 
 
 def margins(weights: Any) -> np.ndarray:
@@ -67,7 +73,7 @@ def test_a_step_moves_what_has_shrunk_as_far_as_anything() -> None:
         before = without_bias(weights)
         buckets = weights.rows.table.buckets
         gradient = np.full((len(buckets), 2), 0.25, dtype=np.float32)
-        weights.step(buckets, gradient, np.zeros(2, dtype=np.float32), learn_rate=0.1)
+        weights.step(step_of(buckets, gradient), learn_rate=0.1)
         gaps.append(without_bias(weights) - before)
     np.testing.assert_allclose(gaps[1], gaps[0], rtol=1e-4)
 
