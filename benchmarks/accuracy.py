@@ -1,6 +1,7 @@
 """How well the components learn, beside what a user would otherwise pick, measured in the same run.
 
-    python benchmarks/accuracy.py --data DIR [--seeds 3] [--only clinc150 meld snips] [--stock]
+    python benchmarks/accuracy.py --data DIR [--seeds 3] [--only clinc150 meld snips]
+                                  [--encoder FOLDER] [--stock]
 
 DIR holds a folder for each data set, with files of JSON lines (`text`, and `intent`, `sentiment` or
 `entities`): clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
@@ -8,8 +9,10 @@ meld/{train,val,test}.jsonl (with `dialogue` and `turn`, too; https://github.com
 snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). What is
 not there is left out.
 
-Thresholds and temperatures are fitted on `val`; `test` is read once, for the table. `--stock` adds spaCy's
-own pipes, which takes minutes. Figures of our pipeline are those of the saved and loaded one.
+Thresholds and temperatures are fitted on `val`; `test` is read once, for the table. `--encoder` adds ours
+with the vectors of an encoder (docs/encoder.md tells what its folder holds), and a peer that has them, too;
+`--stock` adds spaCy's own pipes, which takes minutes. Figures of our pipeline are those of the saved and
+loaded one.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import accuracy_conversations
+import accuracy_encoder
 import accuracy_entities
 import accuracy_text
+from accuracy_text import Contest
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[tuple[str, dict[str, float]]]]] = {
+PARTS: dict[str, Callable[[Path, argparse.Namespace, Contest], Iterator[tuple[str, dict[str, float]]]]] = {
     "clinc150": accuracy_text.clinc150,
     "meld": accuracy_conversations.meld,
     "snips": accuracy_entities.snips,
@@ -68,14 +73,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--encoder", type=Path, default=None)
     parser.add_argument("--stock", action="store_true")
     options = parser.parse_args()
+    contest = accuracy_text.TEXTS_ALONE
+    if options.encoder is not None:
+        contest = contest.joined_by(accuracy_encoder.with_encoder(options.encoder))
     for name in options.only:
         if not (options.data / name).is_dir():
             print(f"{name}: not below {options.data}; see --help for where to get it")
             continue
         table = Table()
-        for system, figures in PARTS[name](options.data / name, options):
+        for system, figures in PARTS[name](options.data / name, options, contest):
             table.add(system, figures)
         print(f"\n{name}", *table.lines(), sep="\n", flush=True)
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import accuracy_text
 import spacy
-from accuracy_text import OURS, PASSES, DataSet, Figures, Rows
+from accuracy_text import OURS, PASSES, Contest, DataSet, Figures, Rows
 from spacy.language import Language
 from spacy.training import Example
 
@@ -47,7 +47,7 @@ class Heard:
     mood: Mood
 
 
-def meld(folder: Path, options: argparse.Namespace) -> Rows:
+def meld(folder: Path, options: argparse.Namespace, contest: Contest) -> Rows:
     """Sentiments of the turns of dialogues, without and with the turns before them."""
     train, val, test = (read_turns(folder / f"{name}.jsonl") for name in ("train", "val", "test"))
     data = DataSet(
@@ -56,13 +56,14 @@ def meld(folder: Path, options: argparse.Namespace) -> Rows:
         test_groups=[turn.dialogue for turn in test],
     )
 
-    def in_conversation(seed: int) -> tuple[Figures, list[str]]:
+    def in_conversation(data: DataSet, *, seed: int) -> tuple[Figures, list[str]]:
         of_train, of_val = collected(train, val, seed=seed)
         nlp = trained(in_moods(train, of_train), in_moods(val, of_val), seed=seed)
         said = [heard.sentiment for heard in hear(accuracy_text.loaded(nlp)[0], test)]
         return {data.measure: data.score(said)}, said
 
-    yield from accuracy_text.compare(data, options, **{IN_CONVERSATION: in_conversation})
+    contest = contest.joined_by(Contest(ours={IN_CONVERSATION: in_conversation}, peers={}))
+    yield from accuracy_text.compare(data, options, contest)
 
 
 def read_turns(path: Path) -> list[Turn]:

@@ -28,7 +28,7 @@ LAST_RATE = 0.05
 BATCH = 32
 
 
-def snips(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
+def snips(folder: Path, options: argparse.Namespace, _: object) -> Iterator[tuple[str, Figures]]:
     """Our recognizer, a run for each seed; with `--stock` spaCy's, once."""
     train, test = read(folder / "train.jsonl"), read(folder / "test.jsonl")
     for seed in range(options.seeds):

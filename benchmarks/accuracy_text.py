@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,8 @@ Texts = Sequence[tuple[str, str]]
 Figures = dict[str, float]
 Rows = Iterator[tuple[str, Figures]]
 System = Callable[..., tuple[Figures, list[str]]]
-"""Given a `seed`, what it measured and what it predicted for the texts of `test`."""
+"""Given a data set (and one of ours a `seed` and the number of `passes`), what it measured, and what it
+predicted for the texts of `test`."""
 
 OURS = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
 PASSES, FEW_SHOT_PASSES, BATCH = 5, 20, 32
@@ -89,7 +91,20 @@ class DataSet:
         return "weighted F1" if self.weighted else "accuracy"
 
 
-def clinc150(folder: Path, options: argparse.Namespace) -> Rows:
+@dataclass(frozen=True)
+class Contest:
+    """Who is compared, by name: `ours` are run with each seed, and the first of them is the one to beat;
+    `peers` are fitted once."""
+
+    ours: Mapping[str, System]
+    peers: Mapping[str, System]
+
+    def joined_by(self, other: Contest) -> Contest:
+        """All of both."""
+        return Contest({**self.ours, **other.ours}, {**self.peers, **other.peers})
+
+
+def clinc150(folder: Path, options: argparse.Namespace, contest: Contest) -> Rows:
     """Intents in scope; out-of-scope texts refused at a threshold fitted on `val`; ten examples a label."""
     data = DataSet(
         *(read(folder / f"{name}.jsonl", "intent") for name in ("train", "val", "test")),
@@ -97,33 +112,34 @@ def clinc150(folder: Path, options: argparse.Namespace) -> Rows:
         out_train=read(folder / "oos_train.jsonl", "intent"),
         out_test=read(folder / "oos_test.jsonl", "intent"),
     )
-    yield from compare(data, options)
+    yield from compare(data, options, contest)
     with_out = DataSet([*data.train, *data.out_train], data.val, data.test, False, (), data.out_test)
     for seed in range(options.seeds):
         yield "ours, oos_train as a label", ours(with_out, seed=seed)[0]
     for seed in range(options.seeds):
         few = DataSet(few_shot(data.train, seed), data.val, data.test, False, (), data.out_test)
-        yield f"ours, {SHOTS} examples a label", ours(few, seed=seed, passes=FEW_SHOT_PASSES)[0]
-        yield f"LinearSVC, {SHOTS} examples a label", linear_svc(few)[0]
+        for name, system in contest.ours.items():
+            yield f"{name}, {SHOTS} examples a label", system(few, seed=seed, passes=FEW_SHOT_PASSES)[0]
+        for name, peer in contest.peers.items():
+            yield f"{name}, {SHOTS} examples a label", peer(few)[0]
 
 
-def compare(data: DataSet, options: argparse.Namespace, **more: System) -> Rows:
-    """Ours with each seed, the peers, and whether a lead could be chance.
-
-    `more` systems of ours, by name, are run like the first one, and compared with it, too.
-    """
-    systems: dict[str, System] = {"ours": partial(ours, data), **more}
-    first: dict[str, list[str]] = {}
-    for name, system in systems.items():
+def compare(data: DataSet, options: argparse.Namespace, contest: Contest) -> Rows:
+    """Ours with each seed, the peers, and whether a lead of ours over a peer, or over the first of ours,
+    could be chance."""
+    predicted: dict[str, list[str]] = {}
+    for name, system in contest.ours.items():
         for seed in range(options.seeds):
-            figures, predicted = system(seed=seed)
-            first.setdefault(name, predicted)
+            figures, said = system(data, seed=seed)
+            predicted.setdefault(name, said)
             yield name, figures
-    figures, peer = linear_svc(data)
-    yield "LinearSVC", figures
-    pairs = [(name, "LinearSVC", peer) for name in systems] + [(name, "ours", first["ours"]) for name in more]
-    for name, other, predicted in pairs:
-        low, high = lead(data, first[name], predicted)
+    for name, peer in contest.peers.items():
+        figures, predicted[name] = peer(data)
+        yield name, figures
+    base, *more = contest.ours
+    pairs = [*itertools.product(contest.ours, contest.peers), *((name, base) for name in more)]
+    for name, other in pairs:
+        low, high = lead(data, predicted[name], predicted[other])
         yield f"{name} - {other}, 95 % (low)", {data.measure: low}
         yield f"{name} - {other}, 95 % (high)", {data.measure: high}
     for name, (model, passes) in STOCK.items() if options.stock else ():
@@ -144,9 +160,11 @@ def few_shot(texts: Texts, seed: int) -> Texts:
     return [row for label in sorted(by_label) for row in rng.sample(by_label[label], SHOTS)]
 
 
-def ours(data: DataSet, *, seed: int, passes: int = PASSES) -> tuple[Figures, list[str]]:
+def ours(
+    data: DataSet, *, seed: int, passes: int = PASSES, model: Mapping[str, Any] = OURS
+) -> tuple[Figures, list[str]]:
     """Train through `nlp.update`, calibrate on `val`, save, load, and measure what was loaded."""
-    nlp, figures = trained(data, OURS, passes=passes, seed=seed)
+    nlp, figures = trained(data, dict(model), passes=passes, seed=seed)
     pipe: Any = nlp.get_pipe("textcat")
     out = OUT if OUT in pipe.labels else None
     before = ece(nlp, data)
@@ -225,11 +243,13 @@ def ece(nlp: Language, data: DataSet) -> float:
     return expected_calibration_error(sure, right)
 
 
-def linear_svc(data: DataSet) -> tuple[Figures, list[str]]:
-    """TF-IDF of words and characters with LinearSVC, fitted from scratch; its `C` is chosen on `val`."""
+def scikit_learn(
+    data: DataSet, *, make: Callable[[float], Any], penalties: Sequence[float]
+) -> tuple[Figures, list[str]]:
+    """A linear model of scikit-learn's, fitted from scratch; its `C` is chosen on `val`."""
     judge = replace(data, test=data.val)
     model, seconds = max(
-        (fitted_linear_svc(data, c) for c in PENALTIES),
+        (fitted(make(c), data) for c in penalties),
         key=lambda fitted: judge.score(predict_all(fitted[0], data.val)),
     )
     figures = {"train s": seconds, "C": model[-1].C}
@@ -237,13 +257,13 @@ def linear_svc(data: DataSet) -> tuple[Figures, list[str]]:
     predicted = predict_all(model, data.test)
     figures["ms/text"] = (time.perf_counter() - started) / len(data.test) * 1e3
     figures["MB"] = model[-1].coef_.nbytes / 1e6
-    return {data.measure: data.score(predicted), **figures, **svc_refusals(model, data)}, predicted
+    return {data.measure: data.score(predicted), **figures, **peer_refusals(model, data)}, predicted
 
 
-def fitted_linear_svc(data: DataSet, c: float) -> tuple[Any, float]:
+def fitted(model: Any, data: DataSet) -> tuple[Any, float]:
     """The model, and the seconds of fitting it."""
     started = time.perf_counter()
-    model = make_linear_svc(c).fit([text for text, _ in data.train], [label for _, label in data.train])
+    model.fit([text for text, _ in data.train], [label for _, label in data.train])
     return model, time.perf_counter() - started
 
 
@@ -252,7 +272,7 @@ def predict_all(model: Any, texts: Texts) -> list[str]:
     return labels
 
 
-def svc_refusals(model: Any, data: DataSet) -> Figures:
+def peer_refusals(model: Any, data: DataSet) -> Figures:
     """By the largest decision value, with the threshold from `val`."""
     if not data.out_test:
         return {}
@@ -308,3 +328,9 @@ def resampled(gold: Any, predicted: Any, labels: Sequence[str], weighted: bool) 
         found = 2 * (true & told).sum() / max(1, true.sum() + told.sum())
         total += found * true.mean()
     return float(total)
+
+
+TEXTS_ALONE = Contest(
+    ours={"ours": ours},
+    peers={"LinearSVC": partial(scikit_learn, make=make_linear_svc, penalties=PENALTIES)},
+)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
 from karen_learner.records import LabelledText
@@ -21,6 +25,11 @@ def make_linear_svc(c: float = 1.0) -> Pipeline:
         ),
         LinearSVC(C=c),
     )
+
+
+def make_logistic_regression(c: float, *, encode: Callable[[Sequence[str]], NDArray[Any]]) -> Pipeline:
+    """A logistic regression on the vectors that `encode` makes; the smaller `c`, the simpler it stays."""
+    return make_pipeline(FunctionTransformer(encode), LogisticRegression(C=c, max_iter=2000))
 
 
 def linear_svc(train: Sequence[LabelledText], test: Sequence[LabelledText]) -> float:

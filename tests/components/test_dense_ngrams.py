@@ -12,9 +12,9 @@ from karen_learner.components.dense_ngrams import DenseNgramsShim
 from karen_learner.components.onnx_vectors import onnx_vectors
 from karen_learner.components.sparse_ngrams import (
     INITIAL_SQUARE,
+    robust_hinge_gradient,
     shim_of,
     sparse_ngrams,
-    squared_hinge_gradient,
 )
 from karen_learner.errors import EncoderError, EncoderMismatch, ModelError
 from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline, train
@@ -74,7 +74,7 @@ def test_vectors_alone_learn_exactly_as_adagrad_says(folder: Path) -> None:
     bias, bias_squares = np.full(3, -1.0), np.zeros(3)
     for _ in range(5):
         nlp.update(corpus(nlp))
-        gradient = squared_hinge_gradient((values @ weights + bias).astype("f"), truths.astype("f"))
+        gradient = robust_hinge_gradient((values @ weights + bias).astype("f"), truths.astype("f"))
         squares += (step := values.T @ gradient) ** 2
         weights -= 0.1 * step / np.sqrt(squares + INITIAL_SQUARE)
         bias_squares += gradient.sum(axis=0) ** 2

@@ -1,0 +1,38 @@
+"""The part of `accuracy.py` about an encoder: ours with its vectors, beside what these give by themselves.
+
+The peer is what is often built: a logistic regression on the frozen vectors, fitted from scratch. A text is
+encoded once in a run, for whoever asks first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import spacy
+from accuracy_text import OURS, Contest, ours, scikit_learn
+from numpy.typing import NDArray
+from peers import make_logistic_regression
+
+from karen_learner.components.onnx_vectors import onnx_vectors
+
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
+CACHED_TEXTS = 50_000
+
+
+def with_encoder(folder: Path) -> Contest:
+    """Those who need the encoder of a folder."""
+    vectors = {"@misc": "karen_learner.OnnxVectors.v1", "path": str(folder), "cache_size": CACHED_TEXTS}
+    make = partial(make_logistic_regression, encode=encoder_of(folder))
+    return Contest(
+        ours={"ours, with the encoder": partial(ours, model={**OURS, "vectors": vectors})},
+        peers={"encoder, logistic regression": partial(scikit_learn, make=make, penalties=PENALTIES)},
+    )
+
+
+def encoder_of(folder: Path) -> Callable[[Sequence[str]], NDArray[Any]]:
+    """From texts to their vectors, shape (texts, width)."""
+    nlp, vectors = spacy.blank("en"), onnx_vectors(str(folder), CACHED_TEXTS)
+    return lambda texts: vectors([nlp.make_doc(text) for text in texts])
