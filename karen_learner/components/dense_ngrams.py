@@ -3,8 +3,15 @@
     margin = ngrams_weight * (features @ sparse weights) + vectors_weight * (vector @ dense weights) + bias
 
 Both kinds of weights are trained together, by the same loss and the same AdaGrad. Only the sparse ones shrink
-(see `text_weights`): of a vector there is no part that only one text has. The dense ones, of shape (width,
-labels), and their sums of squares are saved with what serves; the encoder's own are never saved.
+(see `text_weights`): of a vector there is no part that only one text has.
+
+A text is the more familiar the nearer its vector is to the centre of a label, the mean of the vectors of its
+texts:
+
+    Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017.
+
+The dense weights, their sums of squares and the centres, each of shape (width, labels), are saved with what
+serves; the encoder's own weights are never saved.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +24,11 @@ from spacy.tokens import Doc
 from typing_extensions import Self
 
 from karen_learner.components.design_matrix import DesignMatrix
-from karen_learner.components.row_coding import pack, unpack
+from karen_learner.components.row_coding import pack, require_names, require_shape, unpack
 from karen_learner.components.sparse_ngrams import (
     INITIAL_SQUARE,
     WITH_VECTORS,
+    Lesson,
     Margins,
     SparseNgramsConfig,
     SparseNgramsShim,
@@ -33,6 +41,9 @@ from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
 
+NEARNESS_WEIGHT = 2.0
+"""What it counts, beside known n-grams, that a text is near to a centre: chosen on held-out texts."""
+_SMALLEST = 1e-9
 _LENGTH = 8
 """Bytes that say how long the part that follows is."""
 
@@ -52,8 +63,8 @@ class DenseNgramsShim(SparseNgramsShim):
         self.vectors = vectors
         self._vectors_weight = np.float32(vectors_weight)
         self._ngrams_weight = np.float32(ngrams_weight)
-        self._dense = self._new_dense(0)
-        self._dense_pending: list[Floats] = []
+        self._dense, self._centres = self._new_dense(0)
+        self._dense_pending: list[tuple[Floats, Floats]] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DenseNgramsShim":
         copied = DenseNgramsShim(
@@ -66,7 +77,7 @@ class DenseNgramsShim(SparseNgramsShim):
 
     @property
     def nbytes(self) -> int:
-        return super().nbytes + self._dense.nbytes
+        return super().nbytes + self._dense.nbytes + self._centres.nbytes
 
     @property
     def dense_weights(self) -> Floats:
@@ -74,20 +85,30 @@ class DenseNgramsShim(SparseNgramsShim):
         return self._dense.weights
 
     def margins(self, docs: Sequence[Doc]) -> Margins:
-        found = super().margins(docs)
-        return replace(found, margins=found.margins + self._dense_values(docs) @ self._dense.weights)
+        found, values = super().margins(docs), self._dense_values(docs)
+        nearness = np.float32(NEARNESS_WEIGHT) * self._nearness(values)
+        return Margins(found.margins + values @ self._dense.weights, found.familiarity + nearness)
+
+    def _nearness(self, values: Floats) -> Floats:
+        """The cosine of each text's vector and the nearest centre, shape (texts,); 0 without a vector."""
+        if not self.labels:
+            return np.zeros(len(values), dtype=np.float32)
+        lengths = np.linalg.norm(self._centres, axis=0)
+        cosines = values @ (self._centres / np.maximum(lengths, _SMALLEST))
+        return np.asarray(cosines.max(axis=1) / self._vectors_weight, dtype=np.float32)
 
     def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
         found, bias = super()._margins_of_part(docs), self._weights.bias
         return replace(found, margins=self._ngrams_weight * (found.margins - bias) + bias)
 
-    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats, Floats], None]]:
+    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Lesson], None]]:
         margins, accumulate = super().begin_learning(docs)
         values = self._dense_values(docs)
 
-        def backprop(gradient: Floats, weights: Floats) -> None:
-            accumulate(gradient, weights)
-            self._dense_pending.append(values.T @ gradient)
+        def backprop(lesson: Lesson) -> None:
+            accumulate(lesson)
+            true = (lesson.truths == 1.0) * lesson.weights[:, None]
+            self._dense_pending.append((values.T @ lesson.gradient, values.T @ true))
 
         return margins + values @ self._dense.weights, backprop
 
@@ -105,23 +126,28 @@ class DenseNgramsShim(SparseNgramsShim):
         pending, self._dense_pending = self._dense_pending, []
         if pending:
             rows, labels = (np.arange(size) for size in self._dense.shape)
-            self._dense.step(rows, labels, np.sum(pending, axis=0), learn_rate=self.learn_rate)
+            gradient, met = np.sum(pending, axis=0)
+            self._dense.step(rows, labels, gradient, learn_rate=self.learn_rate)
+            self._centres += met
 
     def discard_gradients(self) -> None:
         super().discard_gradients()
         self._dense_pending = []
 
     def all_finite(self) -> bool:
-        return super().all_finite() and bool(np.isfinite(self._dense.weights).all())
+        own = (self._dense.weights, self._centres)
+        return super().all_finite() and all(bool(np.isfinite(array).all()) for array in own)
 
     def reset(self, labels: int) -> None:
         super().reset(labels)
-        self._dense, self._dense_pending = self._new_dense(labels), []
+        self._dense, self._centres = self._new_dense(labels)
+        self._dense_pending = []
 
     def add_labels(self, labels: int) -> None:
         if labels > self.labels:
             self._dense_pending = []
             self._dense.grow(self.vectors.width, labels)
+            self._centres = np.pad(self._centres, ((0, 0), (0, labels - self.labels)))
         super().add_labels(labels)
 
     def served_bytes(self) -> bytes:
@@ -144,24 +170,30 @@ class DenseNgramsShim(SparseNgramsShim):
         identity, rest = _split(data[1:])
         dense, sparse = _split(rest)
         VectorsShim(self.vectors).from_bytes(identity)
-        self._dense, self._dense_pending = self._dense_from(unpack(dense)), []
+        self._dense, self._centres = self._dense_from(unpack(dense))
+        self._dense_pending = []
         super().from_bytes(sparse)
-        if self._dense.shape != (self.vectors.width, self.labels):
-            raise ValueError(f"the dense weights have the shape {self._dense.shape}: the file is damaged")
+        shape = (self.vectors.width, self.labels)
+        require_shape(self._dense.weights, shape, "dense weights")
+        require_shape(self._centres, shape, "centres of labels")
         return self
 
     def _with_dense(self, sparse: bytes) -> bytes:
         identity = VectorsShim(self.vectors).to_bytes()
-        dense = pack({"weights": self._dense.weights, "squares": self._dense.squares})
+        own = {"weights": self._dense.weights, "squares": self._dense.squares, "centres": self._centres}
+        dense = pack(own)
         return WITH_VECTORS + _sized(identity) + _sized(dense) + sparse
 
-    def _dense_from(self, arrays: dict[str, NDArray[Any]]) -> SparseRows:
-        if arrays.keys() != {"weights", "squares"}:
-            raise ValueError("the dense weights are missing: the file is damaged")
-        return SparseRows.from_arrays(arrays["weights"], arrays["squares"], initial_square=INITIAL_SQUARE)
+    def _dense_from(self, arrays: dict[str, NDArray[Any]]) -> tuple[SparseRows, Floats]:
+        require_names(arrays, "weights", "squares", "centres")
+        weights, squares = arrays["weights"], arrays["squares"]
+        return SparseRows.from_arrays(weights, squares, initial_square=INITIAL_SQUARE), arrays["centres"]
 
-    def _new_dense(self, labels: int) -> SparseRows:
-        return SparseRows(self.vectors.width, labels, initial_square=INITIAL_SQUARE)
+    def _new_dense(self, labels: int) -> tuple[SparseRows, Floats]:
+        """Weights and centres of labels that nothing was learned of."""
+        width = self.vectors.width
+        weights = SparseRows(width, labels, initial_square=INITIAL_SQUARE)
+        return weights, np.zeros((width, labels), dtype=np.float32)
 
 
 def _sized(data: bytes) -> bytes:

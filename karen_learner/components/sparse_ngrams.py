@@ -65,11 +65,24 @@ class Margins:
 
     `margins` (shape (texts, labels)): above 0 the text is on the side of the label. `familiarity` (shape
     (texts,)): how far a text consists of character n-grams (of words, where there are none) that were learned
-    from, from 0 to 1.
+    from, from 0 to 1; where there are vectors, how near they are to those learned from, too.
     """
 
     margins: Floats
     familiarity: Floats
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a backward pass brings.
+
+    The `gradient` of the margins and the `truths` (NaN where nothing is known) have the shape (texts,
+    labels); `weights` (texts,) is what each text counts.
+    """
+
+    gradient: Floats
+    truths: Floats
+    weights: Floats
 
 
 @dataclass(frozen=True)
@@ -137,18 +150,17 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         familiar = CHARACTERS if self.config.char_sizes else WORDS
         return Margins(weights.margins(design), design.coverage[:, familiar])
 
-    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Floats, Floats], None]]:
-        """The margins, and a function that takes their gradient, and what each text counts (shape (texts,)),
-        and keeps both until `finish_update`."""
+    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[Lesson], None]]:
+        """The margins, and a function that takes the lesson and keeps it until `finish_update`."""
         learning, parts = self.learning_weights(), _parts(docs)
         read = [self._read_for_learning(learning, part) for part in parts]
         margins = np.concatenate([learning.margins(design) for design, _ in read])
 
-        def backprop(gradient: Floats, weights: Floats) -> None:
+        def backprop(lesson: Lesson) -> None:
             ends = np.cumsum([len(part) for part in parts])
             for (design, proposal), end, part in zip(read, ends, parts, strict=True):
                 own = slice(end - len(part), end)
-                self._pending.append((design, proposal, gradient[own], weights[own]))
+                self._pending.append((design, proposal, lesson.gradient[own], lesson.weights[own]))
 
         return margins, backprop
 
@@ -343,7 +355,7 @@ def _forward(
         weights = (~np.isnan(truths).all(axis=1)).astype(np.float32)
         if shim.example_weights is not None:
             weights *= shim.example_weights
-        accumulate(robust_hinge_gradient(margins, truths) * weights[:, None], weights)
+        accumulate(Lesson(robust_hinge_gradient(margins, truths) * weights[:, None], truths, weights))
         return []
 
     return scores, backprop

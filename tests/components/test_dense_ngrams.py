@@ -8,10 +8,12 @@ import spacy
 from spacy.language import Language
 from thinc.api import Config
 
-from karen_learner.components.dense_ngrams import DenseNgramsShim
+from karen_learner.components.dense_ngrams import NEARNESS_WEIGHT, DenseNgramsShim
+from karen_learner.components.example_weights import set_weight
 from karen_learner.components.onnx_vectors import onnx_vectors
 from karen_learner.components.sparse_ngrams import (
     INITIAL_SQUARE,
+    SparseNgramsShim,
     robust_hinge_gradient,
     shim_of,
     sparse_ngrams,
@@ -81,6 +83,49 @@ def test_vectors_alone_learn_exactly_as_adagrad_says(folder: Path) -> None:
         bias -= 0.1 * gradient.sum(axis=0) / np.sqrt(bias_squares + INITIAL_SQUARE)
     np.testing.assert_allclose(shim(nlp).dense_weights, weights, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(margins(nlp), values @ weights + bias, rtol=1e-3, atol=1e-4)
+
+
+def nearness(nlp: Language, *texts: str) -> np.ndarray:
+    """What the vectors add to how familiar texts look."""
+    docs = [nlp.make_doc(text) for text in texts]
+    return shim(nlp).margins(docs).familiarity - SparseNgramsShim.margins(shim(nlp), docs).familiarity
+
+
+def test_a_text_is_familiar_if_it_is_near_to_the_centre_of_a_label(folder: Path, nlp: Language) -> None:
+    """The centre of a label is the mean of the vectors of its texts, each as often as it was learned from."""
+    assert not nearness(nlp, "one pizza please").any()
+    nlp.update(corpus(nlp))
+    weighted = example(nlp, "hello there", "greet")
+    set_weight(weighted.reference, 2.0)
+    nlp.update([weighted, *corpus(nlp)])
+    vectors = onnx_vectors(str(folder))
+    learned = [*LABELLED, *LABELLED, *[("hello there", "greet")] * 2]
+    values = vectors([nlp.make_doc(text) for text, _ in learned])
+    labels = ("greet", "order", "leave")
+    centres = np.stack([values[[own == label for _, own in learned]].sum(axis=0) for label in labels])
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    texts = ("one pizza please", "playing dons", "bye")
+    cosines = (vectors([nlp.make_doc(text) for text in texts]) @ centres.T).max(axis=1)
+    np.testing.assert_allclose(nearness(nlp, *texts), NEARNESS_WEIGHT * cosines, rtol=1e-4)
+    assert not nearness(nlp, " ", "").any()
+
+
+def test_centres_are_saved_and_a_label_without_texts_is_near_to_nothing(
+    trained: Language, tmp_path: Path
+) -> None:
+    before = nearness(trained, "one pizza please", "playing dons")
+    trained.get_pipe("intent").add_label("thank")
+    np.testing.assert_array_equal(nearness(trained, "one pizza please", "playing dons"), before)
+    trained.to_disk(tmp_path / "model")
+    loaded = spacy.load(tmp_path / "model")
+    np.testing.assert_allclose(nearness(loaded, "one pizza please", "playing dons"), before, atol=1e-5)
+
+
+def test_what_is_unknown_of_a_text_moves_no_centre(vectors: dict[str, object]) -> None:
+    nlp = sparse_pipeline("karen_textcat_multilabel", vectors=vectors)
+    nlp.update([example(nlp, "hello there", "greet")])  # nothing is said of the others
+    [near] = nearness(nlp, "hello there")
+    assert near == pytest.approx(NEARNESS_WEIGHT)
 
 
 def test_the_margins_learned_from_are_those_that_are_served(trained: Language) -> None:
