@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 DATA ?=
+ENCODER ?=
 
 .PHONY: help demo test check bench format clean
 
@@ -11,7 +12,8 @@ help:
 	@echo "make demo             learn from a stream of conversations, before your eyes (about a minute)"
 	@echo "make test             run the tests, with coverage"
 	@echo "make check            lint, types, layering, documentation"
-	@echo "make bench DATA=DIR   run the benchmarks; DIR holds clinc150/ (train.jsonl, test.jsonl)"
+	@echo "make bench DATA=DIR   run the benchmarks; DIR holds clinc150/ (train.jsonl, test.jsonl);"
+	@echo "                      ENCODER=FOLDER adds an encoder's vectors (docs/encoder.md)"
 	@echo "make format           format the code"
 	@echo "make clean            remove what the other targets made"
 
@@ -29,7 +31,7 @@ check: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q tests/docs tests/cli/test_cli_docs.py -k "not examples_run"
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA),)
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA),) $(if $(ENCODER),--encoder $(ENCODER),)
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -35,11 +35,12 @@ def simulation(data: Path | None) -> list[str]:
     return ["-m", "karen_learner.cli", "simulate", str(corpus), *HABITS]
 
 
-def comparisons(data: Path) -> list[list[str]]:
+def comparisons(data: Path, encoder: Path | None) -> list[list[str]]:
     """The commands that need the sets."""
     clinc = str(data / "clinc150")
+    vectors = [] if encoder is None else ["--encoder", str(encoder)]
     return [
-        [str(HERE / "accuracy.py"), "--data", str(data)],
+        [str(HERE / "accuracy.py"), "--data", str(data), *vectors],
         [str(HERE / "stream.py"), clinc],
         [str(HERE / "forgetting.py"), clinc],
         [str(HERE / "forgetting.py"), str(data / "snips"), "--task", "entities"],
@@ -50,10 +51,11 @@ def comparisons(data: Path) -> list[list[str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--encoder", type=Path, default=None)
     options = parser.parse_args()
     commands = [simulation(options.data), *([str(HERE / script)] for script in SCRIPTS)]
     if options.data is not None:
-        commands += comparisons(options.data)
+        commands += comparisons(options.data, options.encoder)
     failed = 0
     for command in commands:
         print(f"\n== {' '.join(command)}", flush=True)

@@ -50,7 +50,7 @@ TEXTS_AT_ONCE = 32
 """Larger batches are read in parts: the matrix of a part should stay in the processor's cache."""
 INITIAL_SQUARE = 0.3
 """What AdaGrad's sums begin with: the first steps of a weight are proportional to its gradient."""
-HARDEST_TRUE, HARDEST_FALSE = 1.25, 0.6
+HARDEST_TRUE, HARDEST_FALSE = 1.0, 0.4
 """From where the loss goes on in a line: so much a margin lacks of what it should be, where a label is true
 of a text, and where it is not. The first is larger: labels begin by saying no (`text_weights.FIRST_BIAS`)."""
 MARGIN_SCALE = 4.0
@@ -269,7 +269,7 @@ def shim_of(model: Model[Any, Any]) -> SparseNgramsShim | None:
 
 def sparse_ngrams(
     exclusive_classes: bool,
-    learn_rate: float = 0.1,
+    learn_rate: float = 0.15,
     char_sizes: Sequence[int] = (2, 3, 4, 5),
     max_words: int = 500,
     pair_words: int = 32,
