@@ -77,7 +77,8 @@ class BucketRows:
 
 
 def each_once(numbers: Ints, count: int) -> tuple[Ints, NDArray[np.int32]]:
-    """The different ones of numbers below `count`, and where among them each is (`np.unique`, unsorted)."""
+    """The different ones of numbers below `count`, ascending, and where each is among them; unlike
+    `np.unique`, nothing is sorted."""
     there = np.zeros(count, dtype=bool)
     there[numbers] = True
     different = np.flatnonzero(there)

@@ -22,6 +22,10 @@ DOUBT_WEIGHT = 0.75
 """What it counts, beside the largest margin, how strange a text looks, and how far it is on the side of the
 label for texts that belong nowhere. The more, the better is found what is far from all that was learned, and
 the worse what is near to some of it: chosen on held-out texts of both."""
+NEARNESS_WEIGHT = 1.5
+"""What it counts how near a text's vector is to those of a label, where there are vectors: chosen alike."""
+_FLOAT_NOISE = 1e-4
+"""A text gets slightly different scores in different batches."""
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 _SCALES = (1e-2, 1e2)
 _TOLERANCE = 1e-3
@@ -48,6 +52,7 @@ class Calibration:
             "scale": repr(self.scale),
             "threshold": None if self.threshold is None else repr(self.threshold),
             "doubt_weight": repr(DOUBT_WEIGHT),
+            "nearness_weight": repr(NEARNESS_WEIGHT),
             "false_alarm_rate": None if self.false_alarm_rate is None else repr(self.false_alarm_rate),
             "out_of_scope_label": self.out_of_scope_label,
             "moods": None if self.moods is None else self.moods.as_record(),
@@ -56,7 +61,8 @@ class Calibration:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Calibration":
         """What `as_record` has made. A threshold for scores of another kind is none."""
-        same = record.get("doubt_weight") == repr(DOUBT_WEIGHT)
+        weights = {"doubt_weight": DOUBT_WEIGHT, "nearness_weight": NEARNESS_WEIGHT}
+        same = all(record.get(name) == repr(weight) for name, weight in weights.items())
         threshold, rate = (record["threshold"], record["false_alarm_rate"]) if same else (None, None)
         moods = record.get("moods")
         return cls(
@@ -147,22 +153,32 @@ def expected_calibration_error(
     return float(np.abs(differences).sum() / len(confidences))
 
 
-def in_scope_scores(margins: Floats, familiarity: Floats, *, out_of_scope: int | None = None) -> Floats:
+def in_scope_scores(
+    margins: Floats,
+    familiarity: Floats,
+    nearness: Floats | None = None,
+    *,
+    out_of_scope: int | None = None,
+) -> Floats:
     """How far each text belongs to what was learned; shape (texts,).
 
-    The largest margin, plus a part of how familiar the text looks (see `Margins`), minus the same part of the
-    margin of the column `out_of_scope`, if a label stands for texts that belong nowhere.
+    The largest margin, plus a part of how familiar the text looks, minus the same part of the margin of the
+    column `out_of_scope`, if a label stands for texts that belong nowhere; and where there are vectors, a
+    part of how near the text is to any other label. `Margins` says what each of these is.
     """
     trust = familiarity
     if out_of_scope is not None:
         trust = trust - margins[:, out_of_scope]
         margins = np.delete(margins, out_of_scope, axis=1)
-    result: Floats = margins.max(axis=1, initial=-np.inf) + np.float32(DOUBT_WEIGHT) * trust
-    return result
+        nearness = None if nearness is None else np.delete(nearness, out_of_scope, axis=1)
+    scores: Floats = margins.max(axis=1, initial=-np.inf) + np.float32(DOUBT_WEIGHT) * trust
+    if nearness is not None:
+        scores += np.float32(NEARNESS_WEIGHT) * nearness.max(axis=1, initial=-1.0)
+    return scores
 
 
 def refusal_threshold(in_scope: Floats, *, false_alarm_rate: float) -> float:
-    """The threshold below which at most this share of in-scope scores falls."""
+    """The threshold below which at most this share of in-scope scores falls, by more than float noise."""
     if not 0.0 <= false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate is {false_alarm_rate}: it must be at least 0 and below 1")
-    return float(np.sort(in_scope)[int(false_alarm_rate * len(in_scope))])
+    return float(np.sort(in_scope)[int(false_alarm_rate * len(in_scope))]) - _FLOAT_NOISE

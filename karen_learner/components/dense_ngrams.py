@@ -10,7 +10,8 @@ texts:
 
     Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017.
 
-The dense weights, their sums of squares and the centres, each of shape (width, labels), are saved with what
+A centre counts each text as often as it was learned from, the first ones as much as the last. The dense
+weights, their sums of squares and the centres, each of shape (width, labels), are saved with what
 serves; the encoder's own weights are never saved.
 """
 
@@ -40,9 +41,8 @@ from karen_learner.components.vectors_shim import VectorsShim
 from karen_learner.errors import ModelError
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
-NEARNESS_WEIGHT = 2.0
-"""What it counts, beside known n-grams, that a text is near to a centre: chosen on held-out texts."""
 _SMALLEST = 1e-9
 _LENGTH = 8
 """Bytes that say how long the part that follows is."""
@@ -86,16 +86,13 @@ class DenseNgramsShim(SparseNgramsShim):
 
     def margins(self, docs: Sequence[Doc]) -> Margins:
         found, values = super().margins(docs), self._dense_values(docs)
-        nearness = np.float32(NEARNESS_WEIGHT) * self._nearness(values)
-        return Margins(found.margins + values @ self._dense.weights, found.familiarity + nearness)
+        margins = found.margins + values @ self._dense.weights
+        return replace(found, margins=margins, nearness=self._nearness(values))
 
     def _nearness(self, values: Floats) -> Floats:
-        """The cosine of each text's vector and the nearest centre, shape (texts,); 0 without a vector."""
-        if not self.labels:
-            return np.zeros(len(values), dtype=np.float32)
-        lengths = np.linalg.norm(self._centres, axis=0)
-        cosines = values @ (self._centres / np.maximum(lengths, _SMALLEST))
-        return np.asarray(cosines.max(axis=1) / self._vectors_weight, dtype=np.float32)
+        """Cosines of vectors and centres, shape (texts, labels); 0 where there is no vector or no centre."""
+        lengths = np.maximum(np.linalg.norm(self._centres, axis=0), _SMALLEST) * self._vectors_weight
+        return np.asarray(values @ self._centres / lengths, dtype=np.float32)
 
     def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
         found, bias = super()._margins_of_part(docs), self._weights.bias
@@ -107,8 +104,8 @@ class DenseNgramsShim(SparseNgramsShim):
 
         def backprop(lesson: Lesson) -> None:
             accumulate(lesson)
-            true = (lesson.truths == 1.0) * lesson.weights[:, None]
-            self._dense_pending.append((values.T @ lesson.gradient, values.T @ true))
+            met = values.T @ (lesson.true * lesson.weights[:, None]).astype(np.float32)
+            self._dense_pending.append((values.T @ lesson.gradient, met))
 
         return margins + values @ self._dense.weights, backprop
 
@@ -170,30 +167,31 @@ class DenseNgramsShim(SparseNgramsShim):
         identity, rest = _split(data[1:])
         dense, sparse = _split(rest)
         VectorsShim(self.vectors).from_bytes(identity)
-        self._dense, self._centres = self._dense_from(unpack(dense))
-        self._dense_pending = []
+        weights, centres = self._dense_from(unpack(dense))
         super().from_bytes(sparse)
         shape = (self.vectors.width, self.labels)
-        require_shape(self._dense.weights, shape, "dense weights")
-        require_shape(self._centres, shape, "centres of labels")
+        require_shape(weights.weights, shape, "dense weights")
+        require_shape(centres, shape, "centres of labels")
+        self._dense, self._centres, self._dense_pending = weights, centres, []
         return self
 
     def _with_dense(self, sparse: bytes) -> bytes:
         identity = VectorsShim(self.vectors).to_bytes()
-        own = {"weights": self._dense.weights, "squares": self._dense.squares, "centres": self._centres}
-        dense = pack(own)
+        weights, squares = self._dense.weights, self._dense.squares
+        dense = pack({"weights": weights, "squares": squares, "centres": self._centres})
         return WITH_VECTORS + _sized(identity) + _sized(dense) + sparse
 
-    def _dense_from(self, arrays: dict[str, NDArray[Any]]) -> tuple[SparseRows, Floats]:
+    def _dense_from(self, arrays: dict[str, NDArray[Any]]) -> tuple[SparseRows, Doubles]:
         require_names(arrays, "weights", "squares", "centres")
         weights, squares = arrays["weights"], arrays["squares"]
-        return SparseRows.from_arrays(weights, squares, initial_square=INITIAL_SQUARE), arrays["centres"]
+        centres = arrays["centres"].astype(np.float64)
+        return SparseRows.from_arrays(weights, squares, initial_square=INITIAL_SQUARE), centres
 
-    def _new_dense(self, labels: int) -> tuple[SparseRows, Floats]:
+    def _new_dense(self, labels: int) -> tuple[SparseRows, Doubles]:
         """Weights and centres of labels that nothing was learned of."""
         width = self.vectors.width
         weights = SparseRows(width, labels, initial_square=INITIAL_SQUARE)
-        return weights, np.zeros((width, labels), dtype=np.float32)
+        return weights, np.zeros((width, labels))
 
 
 def _sized(data: bytes) -> bytes:

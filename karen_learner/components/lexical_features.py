@@ -51,8 +51,8 @@ def character_ngrams(
 ) -> list[Hashes]:
     """Hashes of the character n-grams of each `<word>`, its borders included; shape (n-grams,) each.
 
-    Short ones come first. Of a word longer than `max_chars` only the beginning counts. Lone surrogates are
-    code points like others.
+    They are in the order of `sizes`. Of a word longer than `max_chars` only the beginning counts. Lone
+    surrogates are code points like others.
     """
     bordered = [f"{WORD_START}{word[:max_chars]}{WORD_END}" for word in words]
     lengths = np.array([len(word) for word in bordered], dtype=np.int64)

@@ -300,7 +300,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
     def _in_scope_scores(self, margins: Margins, calibration: Calibration) -> NDArray[np.float32]:
         label = calibration.out_of_scope_label
         column = None if label is None else self._column(label)
-        return in_scope_scores(margins.margins, margins.familiarity, out_of_scope=column)
+        return in_scope_scores(margins.margins, margins.familiarity, margins.nearness, out_of_scope=column)
 
     @abstractmethod
     def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -2,11 +2,12 @@
 
 Features are words and pairs of neighbouring words, character n-grams within words, unordered pairs of words,
 and, in English, the kinds of words and how good or bad they sound (see `text_ngrams`), the rarer the heavier
-(see `text_counts`). Each label has a separating plane of its own, trained with squared hinge loss:
+(see `text_counts`). Each label has a separating plane of its own:
 
     Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
 
-What is far on the wrong side pulls no harder than what is somewhat wrong, since its label may be a mistake:
+The loss is a squared hinge near the plane. What is far on the wrong side pulls no harder than what is
+somewhat wrong, since its label may be a mistake:
 
     Huber: Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 35 (1964).
 
@@ -65,23 +66,25 @@ class Margins:
 
     `margins` (shape (texts, labels)): above 0 the text is on the side of the label. `familiarity` (shape
     (texts,)): how far a text consists of character n-grams (of words, where there are none) that were learned
-    from, from 0 to 1; where there are vectors, how near they are to those learned from, too.
+    from, from 0 to 1. `nearness` (shape (texts, labels)): the cosine of the text's vector and the centre of
+    each label's; None where there are no vectors.
     """
 
     margins: Floats
     familiarity: Floats
+    nearness: Floats | None = None
 
 
 @dataclass(frozen=True)
 class Lesson:
     """What a backward pass brings.
 
-    The `gradient` of the margins and the `truths` (NaN where nothing is known) have the shape (texts,
-    labels); `weights` (texts,) is what each text counts.
+    The `gradient` of the margins, and which labels are `true` of a text and not yet certain, have the shape
+    (texts, labels); `weights` (texts,) is what each text counts.
     """
 
     gradient: Floats
-    truths: Floats
+    true: NDArray[np.bool_]
     weights: Floats
 
 
@@ -355,7 +358,8 @@ def _forward(
         weights = (~np.isnan(truths).all(axis=1)).astype(np.float32)
         if shim.example_weights is not None:
             weights *= shim.example_weights
-        accumulate(Lesson(robust_hinge_gradient(margins, truths) * weights[:, None], truths, weights))
+        true = (truths == 1.0) & (difference != 0)  # a score of 1 may be masked
+        accumulate(Lesson(robust_hinge_gradient(margins, truths) * weights[:, None], true, weights))
         return []
 
     return scores, backprop

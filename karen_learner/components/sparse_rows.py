@@ -24,7 +24,7 @@ class SparseRows:
         self._initial_square = np.float32(initial_square)
         self._shape = (rows, columns)
         self._weights = np.zeros((_roomy_rows(rows), _roomy_columns(columns)), dtype=np.float32)
-        self._squares = np.zeros_like(self._weights)
+        self._squares = np.zeros(self._weights.shape, dtype=np.float32)  # zeros_like would write them all
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,7 +42,8 @@ class SparseRows:
 
     @property
     def nbytes(self) -> int:
-        return self._weights.nbytes + self._squares.nbytes
+        """Those in use, without what is kept ready for more."""
+        return self.weights.nbytes + self.squares.nbytes
 
     def grow(self, rows: int, columns: int) -> None:
         """Make it at least so large. New weights are zero."""
@@ -66,8 +67,10 @@ class SparseRows:
         """Move the weights of these rows and columns (each at most once) against their gradient.
 
         Where the gradient, shape (rows, columns), is 0, nothing is read or written: most labels of a text are
-        right with a margin.
+        right with a margin. Raises ValueError for a gradient of another shape.
         """
+        if gradient.shape != (len(rows), len(columns)):
+            raise ValueError(f"a gradient of shape {gradient.shape} for {len(rows)} x {len(columns)} weights")
         places, slopes = self._steep(rows, columns, gradient)
         weights, squares = self._weights.reshape(-1), self._squares.reshape(-1)
         sums = squares.take(places) + slopes * slopes

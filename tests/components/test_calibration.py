@@ -105,7 +105,7 @@ def test_a_calibrated_pipe_tells_what_is_out_of_scope(nlp: Language, tmp_path: P
     for same in (nlp, spacy.load(tmp_path), copy):
         assert same.get_pipe("intent").calibration == report.calibration
         assert is_out_of_scope(same("quantum entanglement"), "intent")
-        assert not is_out_of_scope(same("one pizza please"), "intent")
+        assert not is_out_of_scope(same("hello there my friend"), "intent")
         assert is_out_of_scope(same(""), "intent")
         assert set(same("hello").cats) == {"greet", "order", "leave"}
     assert not is_out_of_scope(nlp("quantum entanglement"), "sentiment")
@@ -113,7 +113,7 @@ def test_a_calibrated_pipe_tells_what_is_out_of_scope(nlp: Language, tmp_path: P
 
 def test_the_decision_survives_other_processes(nlp: Language) -> None:
     nlp.get_pipe("intent").calibrate(corpus(nlp), false_alarm_rate=0.0)
-    docs = nlp.pipe(["one pizza please", "quantum entanglement"], n_process=2, batch_size=1)
+    docs = nlp.pipe(["hello there my friend", "quantum entanglement"], n_process=2, batch_size=1)
     assert [is_out_of_scope(doc, "intent") for doc in docs] == [False, True]
 
 

@@ -8,12 +8,12 @@ import spacy
 from spacy.language import Language
 from thinc.api import Config
 
-from karen_learner.components.dense_ngrams import NEARNESS_WEIGHT, DenseNgramsShim
+from karen_learner.components.dense_ngrams import DenseNgramsShim
 from karen_learner.components.example_weights import set_weight
 from karen_learner.components.onnx_vectors import onnx_vectors
+from karen_learner.components.own_labels import is_out_of_scope
 from karen_learner.components.sparse_ngrams import (
     INITIAL_SQUARE,
-    SparseNgramsShim,
     robust_hinge_gradient,
     shim_of,
     sparse_ngrams,
@@ -73,25 +73,25 @@ def test_vectors_alone_learn_exactly_as_adagrad_says(folder: Path) -> None:
     values = onnx_vectors(str(folder))(docs_of(nlp))
     truths = np.asarray([[label == own for own in ("greet", "order", "leave")] for _, label in LABELLED])
     weights, squares = np.zeros((WIDTH, 3)), np.zeros((WIDTH, 3))
-    bias, bias_squares = np.full(3, -1.0), np.zeros(3)
+    bias, bias_squares, rate = np.full(3, -1.0), np.zeros(3), shim(nlp).learn_rate
     for _ in range(5):
         nlp.update(corpus(nlp))
         gradient = robust_hinge_gradient((values @ weights + bias).astype("f"), truths.astype("f"))
         squares += (step := values.T @ gradient) ** 2
-        weights -= 0.15 * step / np.sqrt(squares + INITIAL_SQUARE)
+        weights -= rate * step / np.sqrt(squares + INITIAL_SQUARE)
         bias_squares += gradient.sum(axis=0) ** 2
-        bias -= 0.15 * gradient.sum(axis=0) / np.sqrt(bias_squares + INITIAL_SQUARE)
+        bias -= rate * gradient.sum(axis=0) / np.sqrt(bias_squares + INITIAL_SQUARE)
     np.testing.assert_allclose(shim(nlp).dense_weights, weights, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(margins(nlp), values @ weights + bias, rtol=1e-3, atol=1e-4)
 
 
 def nearness(nlp: Language, *texts: str) -> np.ndarray:
-    """What the vectors add to how familiar texts look."""
-    docs = [nlp.make_doc(text) for text in texts]
-    return shim(nlp).margins(docs).familiarity - SparseNgramsShim.margins(shim(nlp), docs).familiarity
+    found = shim(nlp).margins([nlp.make_doc(text) for text in texts]).nearness
+    assert found is not None
+    return found
 
 
-def test_a_text_is_familiar_if_it_is_near_to_the_centre_of_a_label(folder: Path, nlp: Language) -> None:
+def test_how_near_a_text_is_to_the_centre_of_each_label(folder: Path, nlp: Language) -> None:
     """The centre of a label is the mean of the vectors of its texts, each as often as it was learned from."""
     assert not nearness(nlp, "one pizza please").any()
     nlp.update(corpus(nlp))
@@ -105,8 +105,8 @@ def test_a_text_is_familiar_if_it_is_near_to_the_centre_of_a_label(folder: Path,
     centres = np.stack([values[[own == label for _, own in learned]].sum(axis=0) for label in labels])
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     texts = ("one pizza please", "playing dons", "bye")
-    cosines = (vectors([nlp.make_doc(text) for text in texts]) @ centres.T).max(axis=1)
-    np.testing.assert_allclose(nearness(nlp, *texts), NEARNESS_WEIGHT * cosines, rtol=1e-4)
+    cosines = vectors([nlp.make_doc(text) for text in texts]) @ centres.T
+    np.testing.assert_allclose(nearness(nlp, *texts), cosines, rtol=1e-4, atol=1e-5)
     assert not nearness(nlp, " ", "").any()
 
 
@@ -115,17 +115,41 @@ def test_centres_are_saved_and_a_label_without_texts_is_near_to_nothing(
 ) -> None:
     before = nearness(trained, "one pizza please", "playing dons")
     trained.get_pipe("intent").add_label("thank")
-    np.testing.assert_array_equal(nearness(trained, "one pizza please", "playing dons"), before)
+    after = nearness(trained, "one pizza please", "playing dons")
+    np.testing.assert_array_equal(after[:, :3], before)
+    assert not after[:, 3].any()
     trained.to_disk(tmp_path / "model")
     loaded = spacy.load(tmp_path / "model")
-    np.testing.assert_allclose(nearness(loaded, "one pizza please", "playing dons"), before, atol=1e-5)
+    np.testing.assert_array_equal(nearness(loaded, "one pizza please", "playing dons"), after)
 
 
-def test_what_is_unknown_of_a_text_moves_no_centre(vectors: dict[str, object]) -> None:
+@pytest.mark.parametrize("certain", [False, True])
+def test_what_is_unknown_of_a_text_moves_no_centre(vectors: dict[str, object], certain: bool) -> None:
     nlp = sparse_pipeline("karen_textcat_multilabel", vectors=vectors)
+    if certain:  # scores of 1 look the same whether they are right or nobody knows
+        shim(nlp).learning_weights().bias[1:] = 9.0
     nlp.update([example(nlp, "hello there", "greet")])  # nothing is said of the others
     [near] = nearness(nlp, "hello there")
-    assert near == pytest.approx(NEARNESS_WEIGHT)
+    assert near.tolist() == pytest.approx([1.0, 0.0, 0.0])
+
+
+def test_the_centre_of_what_belongs_nowhere_makes_nothing_familiar(nlp: Language) -> None:
+    pipe = nlp.get_pipe("intent")
+    pipe.add_label("oos")
+    strange = [example(nlp, text, "oos") for text in ("playing dons", "plays don't")]
+    for _ in range(8):
+        nlp.update([*corpus(nlp), *strange])
+    pipe.calibrate([*corpus(nlp), *strange], false_alarm_rate=0.0, out_of_scope_label="oos")
+    near = nearness(nlp, "playing dons")[0]
+    assert near.argmax() == pipe.labels.index("oos")
+    assert is_out_of_scope(nlp("playing dons"), "intent")
+
+
+def test_bytes_that_are_refused_change_nothing(trained: Language) -> None:
+    before, data = margins(trained), shim(trained).to_bytes()
+    with pytest.raises(ValueError, match=r"weights|damaged"):
+        shim(trained).from_bytes(data[:-200])
+    np.testing.assert_array_equal(margins(trained), before)
 
 
 def test_the_margins_learned_from_are_those_that_are_served(trained: Language) -> None:

@@ -60,6 +60,12 @@ def test_steps_are_those_of_adagrad() -> None:
     np.testing.assert_allclose(table.squares, squares - 0.1, rtol=1e-5, atol=1e-6)
 
 
+def test_a_gradient_of_another_shape_is_refused() -> None:
+    table = SparseRows(3, 3, initial_square=0.1)
+    with pytest.raises(ValueError, match=r"shape \(2, 2\) for 1 x 3"):
+        table.step(np.array([1]), np.arange(3), np.ones((2, 2), dtype=np.float32), learn_rate=1.0)
+
+
 def test_growing_keeps_what_was_learned() -> None:
     table = SparseRows(2, 2, initial_square=0.1)
     table.step(np.array([1]), np.arange(2), np.ones((1, 2), dtype=np.float32), learn_rate=1.0)
