@@ -94,7 +94,7 @@ class DataSet:
 @dataclass(frozen=True)
 class Contest:
     """Who is compared, by name: `ours` are run with each seed, and the first of them is the one to beat;
-    `peers` are fitted once."""
+    `peers` know no seed."""
 
     ours: Mapping[str, System]
     peers: Mapping[str, System]
@@ -243,7 +243,7 @@ def ece(nlp: Language, data: DataSet) -> float:
     return expected_calibration_error(sure, right)
 
 
-def scikit_learn(
+def linear_peer(
     data: DataSet, *, make: Callable[[float], Any], penalties: Sequence[float]
 ) -> tuple[Figures, list[str]]:
     """A linear model of scikit-learn's, fitted from scratch; its `C` is chosen on `val`."""
@@ -332,5 +332,5 @@ def resampled(gold: Any, predicted: Any, labels: Sequence[str], weighted: bool) 
 
 TEXTS_ALONE = Contest(
     ours={"ours": ours},
-    peers={"LinearSVC": partial(scikit_learn, make=make_linear_svc, penalties=PENALTIES)},
+    peers={"LinearSVC": partial(linear_peer, make=make_linear_svc, penalties=PENALTIES)},
 )
