@@ -28,7 +28,7 @@ from karen_learner.components.calibration import (
 from karen_learner.components.example_weights import weights_of
 from karen_learner.components.moods import Judged, MoodEffect, Notes, fit_effect, mood_of
 from karen_learner.components.new_labels import make_new_labels_learnable
-from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, robust_hinge, shim_of
+from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, shim_of, squared_hinge
 from karen_learner.components.state_keeping import KeepsState
 
 _SMALLEST = 1e-9
@@ -102,7 +102,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         if shim is None:
             return None
         truths = self._truths(docs)
-        loss = robust_hinge(shim.margins(docs).margins, truths)
+        loss = squared_hinge(shim.margins(docs).margins, truths)
         return np.asarray(sum(np.where(truths == side, loss, 0.0).max(axis=1) for side in (0.0, 1.0)))
 
     def sure_labels(self, docs: Sequence[Doc], *, least: float) -> list[str | None]:

@@ -2,14 +2,9 @@
 
 Features are words and pairs of neighbouring words, character n-grams within words, unordered pairs of words,
 and, in English, the kinds of words and how good or bad they sound (see `text_ngrams`), the rarer the heavier
-(see `text_counts`). Each label has a separating plane of its own:
+(see `text_counts`). Each label has a separating plane of its own, trained with squared hinge loss:
 
     Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
-
-The loss is a squared hinge near the plane. What is far on the wrong side pulls no harder than what is
-somewhat wrong, since its label may be a mistake:
-
-    Huber: Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 35 (1964).
 
 The weights live in a `LearningShim`, which applies AdaGrad to the rows of the features present (see
 `sparse_rows`). The optimizer that spaCy hands over only says *when* to step: its own rule would move every
@@ -51,9 +46,6 @@ TEXTS_AT_ONCE = 32
 """Larger batches are read in parts: the matrix of a part should stay in the processor's cache."""
 INITIAL_SQUARE = 0.3
 """What AdaGrad's sums begin with: the first steps of a weight are proportional to its gradient."""
-HARDEST_TRUE, HARDEST_FALSE = 1.0, 0.4
-"""From where the loss goes on in a line: so much a margin lacks of what it should be, where a label is true
-of a text, and where it is not. The first is larger: labels begin by saying no (`text_weights.FIRST_BIAS`)."""
 MARGIN_SCALE = 4.0
 """Margins times this go through softmax or the logistic function, until a pipe is calibrated."""
 WITH_VECTORS = b"V"
@@ -237,32 +229,20 @@ def _weight_gradient(design: DesignMatrix, gradient: Floats) -> Step | None:
     return Step(design.buckets[needed], wrong, of_features, gradient.sum(axis=0))
 
 
-def robust_hinge(margins: Floats, truths: Floats) -> Floats:
-    """The loss of each label: the square of what its margin lacks, which goes on in a line beyond a bound.
+def squared_hinge(margins: Floats, truths: Floats) -> Floats:
+    """`max(0, 1 - t * margin) ** 2` where t is 1 for a truth of 1.0 and -1 for 0.0; 0 where it is NaN."""
+    return squared_hinge_gradient(margins, truths) ** 2 / np.float32(4.0)
 
-    A margin lacks `max(0, 1 - t * margin)`, where t is 1 for a truth of 1.0 and -1 for 0.0; nothing where the
-    truth is NaN. All shapes are (texts, labels).
+
+def squared_hinge_gradient(margins: Floats, truths: Floats) -> Floats:
+    """Gradient of `max(0, 1 - t * margin) ** 2` where t is 1 for a truth of 1.0 and -1 for 0.0.
+
+    Where the truth is NaN nothing is known, and the gradient is 0. All shapes are (texts, labels).
     """
-    lack, most = _lack(margins, truths), _hardest(truths)
-    near = np.minimum(lack, most)
-    return np.asarray(near * (2.0 * lack - near), dtype=np.float32)
-
-
-def robust_hinge_gradient(margins: Floats, truths: Floats) -> Floats:
-    """The gradient of `robust_hinge` with regard to the margins."""
     signs = np.where(truths > 0.5, np.float32(1.0), np.float32(-1.0))
-    steepness = np.minimum(_lack(margins, truths), _hardest(truths))
-    return np.asarray(-2.0 * signs * steepness, dtype=np.float32)
-
-
-def _lack(margins: Floats, truths: Floats) -> Floats:
-    signs = np.where(truths > 0.5, np.float32(1.0), np.float32(-1.0))
-    lack = np.maximum(np.float32(0.0), np.float32(1.0) - signs * margins)
-    return np.where(np.isnan(truths), np.float32(0.0), lack)
-
-
-def _hardest(truths: Floats) -> Floats:
-    return np.where(truths > 0.5, np.float32(HARDEST_TRUE), np.float32(HARDEST_FALSE))
+    gradient = -2.0 * signs * np.maximum(np.float32(0.0), 1.0 - signs * margins)
+    gradient[np.isnan(truths)] = 0.0
+    return np.asarray(gradient, dtype=np.float32)
 
 
 def shim_of(model: Model[Any, Any]) -> SparseNgramsShim | None:
@@ -272,7 +252,7 @@ def shim_of(model: Model[Any, Any]) -> SparseNgramsShim | None:
 
 def sparse_ngrams(
     exclusive_classes: bool,
-    learn_rate: float = 0.15,
+    learn_rate: float = 0.1,
     char_sizes: Sequence[int] = (2, 3, 4, 5),
     max_words: int = 500,
     pair_words: int = 32,
@@ -344,7 +324,7 @@ def _forward(
     model: Model[list[Doc], Floats2d], docs: list[Doc], is_train: bool
 ) -> tuple[Floats2d, Callable[[Floats2d], list[Doc]]]:
     """Probabilities. Backprop takes what spaCy's text categorizers give it, `probabilities - truths`, and
-    reads the truths out of it: the loss that is minimized is the `robust_hinge` of the margins."""
+    reads the truths out of it: the loss that is minimized is the squared hinge of the margins."""
     shim: Any = model.shims[0]
     squash: Any = softmax if shim.config.exclusive_classes else logistic
     if not is_train:
@@ -359,7 +339,7 @@ def _forward(
         if shim.example_weights is not None:
             weights *= shim.example_weights
         true = (truths == 1.0) & (difference != 0)  # a score of 1 may be masked
-        accumulate(Lesson(robust_hinge_gradient(margins, truths) * weights[:, None], true, weights))
+        accumulate(Lesson(squared_hinge_gradient(margins, truths) * weights[:, None], true, weights))
         return []
 
     return scores, backprop

@@ -14,9 +14,9 @@ from karen_learner.components.onnx_vectors import onnx_vectors
 from karen_learner.components.own_labels import is_out_of_scope
 from karen_learner.components.sparse_ngrams import (
     INITIAL_SQUARE,
-    robust_hinge_gradient,
     shim_of,
     sparse_ngrams,
+    squared_hinge_gradient,
 )
 from karen_learner.errors import EncoderError, EncoderMismatch, ModelError
 from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline, train
@@ -76,7 +76,7 @@ def test_vectors_alone_learn_exactly_as_adagrad_says(folder: Path) -> None:
     bias, bias_squares, rate = np.full(3, -1.0), np.zeros(3), shim(nlp).learn_rate
     for _ in range(5):
         nlp.update(corpus(nlp))
-        gradient = robust_hinge_gradient((values @ weights + bias).astype("f"), truths.astype("f"))
+        gradient = squared_hinge_gradient((values @ weights + bias).astype("f"), truths.astype("f"))
         squares += (step := values.T @ gradient) ** 2
         weights -= rate * step / np.sqrt(squares + INITIAL_SQUARE)
         bias_squares += gradient.sum(axis=0) ** 2

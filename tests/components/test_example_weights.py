@@ -15,7 +15,7 @@ from karen_learner.components.example_weights import set_weight, weight_of, weig
 from karen_learner.components.own_labels import OwnLabels
 from karen_learner.components.own_weights import own_weights
 from karen_learner.components.sparse_chain import SEGMENT_TOKENS
-from karen_learner.components.sparse_ngrams import HARDEST_FALSE, HARDEST_TRUE, SparseNgramsShim, shim_of
+from karen_learner.components.sparse_ngrams import SparseNgramsShim, shim_of, squared_hinge
 from tests.components.text_corpora import LABELLED, example, sparse_pipeline, train
 from tests.components.tiny_encoder import make_encoder
 
@@ -196,12 +196,6 @@ def categorizer(nlp: Language) -> OwnLabels:
     return pipe
 
 
-def loss_of(lack: float, hardest: float) -> float:
-    """Of a margin that lacks so much of 1."""
-    lack = max(0.0, lack)
-    return lack**2 if lack <= hardest else hardest * (2.0 * lack - hardest)
-
-
 def test_the_loss_is_that_of_the_right_label_and_of_the_worst_wrong_one(textcat: Language) -> None:
     pipe = categorizer(textcat)
     docs = [gold(textcat, text, greet=0.0, order=0.0, leave=0.0) for text, _ in LABELLED]
@@ -212,7 +206,7 @@ def test_the_loss_is_that_of_the_right_label_and_of_the_worst_wrong_one(textcat:
     for row, (_, label) in zip(margins, LABELLED, strict=True):
         right = pipe.labels.index(label)
         wrong = max(float(value) for at, value in enumerate(row) if at != right)
-        expected.append(loss_of(1.0 - float(row[right]), HARDEST_TRUE) + loss_of(1.0 + wrong, HARDEST_FALSE))
+        expected.append(max(0.0, 1.0 - float(row[right])) ** 2 + max(0.0, 1.0 + wrong) ** 2)
     assert pipe.losses_of(docs) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
@@ -222,7 +216,7 @@ def test_of_labels_that_are_unknown_there_is_no_loss() -> None:
     two = gold(nlp, "one pizza please", order=1.0, greet=1.0)
     (margins, _) = shim(nlp).margins([only, two]).margins
     hinges = {
-        label: loss_of(1.0 - float(margins[nlp.get_pipe("intent").labels.index(label)]), HARDEST_TRUE)
+        label: max(0.0, 1.0 - float(margins[nlp.get_pipe("intent").labels.index(label)])) ** 2
         for label in ("order", "greet")
     }
     expected = [hinges["order"], max(hinges.values())]
@@ -235,3 +229,9 @@ def test_losses_of_nothing_and_of_other_models() -> None:
     found = categorizer(sparse_pipeline()).losses_of([])
     assert found is not None
     assert found.shape == (0,)
+
+
+def test_the_squared_hinge() -> None:
+    margins = np.array([[2.0, 0.5, -1.0, 0.3]], dtype=np.float32)
+    truths = np.array([[1.0, 0.0, 1.0, np.nan]], dtype=np.float32)
+    assert squared_hinge(margins, truths) == pytest.approx(np.array([[0.0, 2.25, 4.0, 0.0]]))
