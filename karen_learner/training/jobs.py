@@ -83,7 +83,7 @@ AnyJob: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind"
 
 class PassReport(Record):
     """One pass over the data of one task. `score` is that of the development split; None without one, and if
-    the pass is the only one."""
+    the passes are too few to choose from."""
 
     task: Task
     iteration: int

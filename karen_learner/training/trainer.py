@@ -53,7 +53,7 @@ def plan_of(settings: TrainingSettings, *, mode: CycleMode, continues: bool) -> 
 
 
 class PipeTrainer:
-    """Trains one pipe of a pipeline in place and leaves it with the best weights seen."""
+    """Trains one pipe of a pipeline in place, and leaves it with the best weights where it can choose."""
 
     def __init__(
         self,
@@ -80,21 +80,23 @@ class PipeTrainer:
     def passes(self, examples: Sequence[Example], dev: Sequence[Example]) -> Iterator[PassReport]:
         """Train until the passes are done or the development split stops improving.
 
-        `dev` may be empty: then the last weights are kept. It is scored where there are passes to choose
-        from. Raises TrainingDiverged.
+        The last weights are kept if `dev` is empty, or if the passes are too few to stop before their end:
+        as the learn rate falls, the last of a few is hardly ever worse by more than chance, and to choose
+        would cost as much as a pass. Raises TrainingDiverged.
         """
         optimizer = Adam(self._learn_rate)
         prepare_to_learn(self._pipe.model)
         total = self._planned_passes(len(examples))
         best, first_loss = _Best(self._pipe.model), math.inf
         examples = list(examples)
+        chooses = bool(dev) and total > self._settings.patience
         for iteration in range(1, total + 1):
             self._rng.shuffle(examples)
             schedule = _falling(self._learn_rate, iteration, total, self._updates(len(examples)))
             loss, words, seconds = self._one_pass(examples, optimizer, schedule)
             first_loss = loss if iteration == 1 else first_loss
             self._check(loss, first_loss)
-            score = score_pipe(self._task, self._pipe, dev) if dev and total > 1 else None
+            score = score_pipe(self._task, self._pipe, dev) if chooses else None
             yield PassReport(
                 task=self._task, iteration=iteration, total=total, loss=loss, words=words,
                 seconds=seconds, score=score, is_best=best.is_best(score, is_last=iteration == total),

@@ -7,6 +7,7 @@ its parent is gone (end of input), whatever it is doing: a parent killed with -9
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
@@ -82,6 +83,8 @@ def main() -> None:
 
 def _warm_up() -> None:
     import karen_learner.training.work  # noqa: F401 - importing spaCy is what takes the time
+
+    gc.freeze()  # what is loaded now stays: to look through it for garbage takes as long as reading a corpus
 
 
 if __name__ == "__main__":

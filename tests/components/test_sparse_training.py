@@ -20,7 +20,7 @@ CONFIG = Path(__file__).parents[2] / "configs" / "text.cfg"
 
 
 def trainer(nlp: Language, rate: float = 1.0) -> PipeTrainer:
-    settings = load_settings().training.model_copy(update={"batch_size": 4})
+    settings = load_settings().training.model_copy(update={"batch_size": 4, "patience": 3})
     plan = Plan(passes=4, min_updates=0, rate=rate)
     return PipeTrainer(nlp, "intent", "intent", settings=settings, plan=plan, rng=random.Random(0))
 
