@@ -10,7 +10,7 @@ from spacy.tokens import Doc
 
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import Record, Task
-from karen_learner.training.corpora import CorruptExample, read_lines, to_doc, write_docs
+from karen_learner.training.corpora import read_usable, write_docs
 from karen_learner.training.pipelines import TEMPLATE_PIPES
 
 DEV_EVERY = 10
@@ -43,14 +43,8 @@ def convert_corpus(
     docs: list[Doc] = []
     skipped: list[str] = []
     found: dict[Task, set[str]] = {"intent": set(), "sentiment": set()}
-    for number, example in enumerate(read_lines(source), start=1):
-        try:
-            if isinstance(example, CorruptExample):
-                raise example
-            docs.append(to_doc(nlp, example))
-        except CorruptExample as error:
-            skipped.append(f"{source.name} line {number}: {error}")
-            continue
+    for _, example, doc in read_usable(nlp, source, skipped=skipped):
+        docs.append(doc)
         found["intent"] |= {example.intent} if example.intent else set()
         found["sentiment"] |= {example.sentiment} if example.sentiment else set()
     write_docs(target, (doc for position, doc in enumerate(docs) if dev is None or position % DEV_EVERY))

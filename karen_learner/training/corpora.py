@@ -7,7 +7,7 @@ A category that is unknown is absent from `doc.cats`; entities that are unknown 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from asyncio_extras import call_in_executor
@@ -17,7 +17,7 @@ from spacy.tokens import Doc, DocBin
 
 from karen_learner.components.example_weights import set_weight
 from karen_learner.components.moods import set_mood
-from karen_learner.records import EntitySpan, LabelledText
+from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
 PAGE = 500
 
@@ -142,15 +142,31 @@ def read_docs(nlp: Language, path: Path, *, skipped: list[str]) -> dict[int, Doc
 
     What cannot be used is left out and told in `skipped`.
     """
-    docs: dict[int, Doc] = {}
-    for number, example in enumerate(read_lines(path)):
+    return {number: doc for number, _, doc in read_usable(nlp, path, skipped=skipped)}
+
+
+def read_usable(
+    nlp: Language,
+    path: Path,
+    *,
+    skipped: list[str],
+    tasks: Sequence[Task] = TASKS,
+) -> Iterator[tuple[int, CorpusLine, Doc]]:
+    """The lines that can be used, each with its number, from 0, and its gold document; see `read_docs`.
+
+    What lines say of other tasks than these is not read.
+    """
+    unread: dict[str, None] = dict.fromkeys(set(TASKS) - set(tasks))
+    for number, line in enumerate(read_lines(path)):
         try:
-            if isinstance(example, CorruptExample):
-                raise example
-            docs[number] = to_doc(nlp, example)
+            if isinstance(line, CorruptExample):
+                raise line
+            wanted = line.model_copy(update=unread)
+            doc = to_doc(nlp, wanted)
         except CorruptExample as error:
             skipped.append(f"{path.name} line {number + 1}: {error}")
-    return docs
+        else:
+            yield number, wanted, doc
 
 
 def write_docs(path: Path, docs: Iterable[Doc]) -> None:

@@ -62,14 +62,17 @@ def run(folder: Path, *words: object) -> str:
     return done.stdout
 
 
-def trained_by_spacy(folder: Path, config: str, row_of: Callable[[Row], Row] = dict) -> Path:
-    """A folder with `train.spacy`, `test.spacy`, and what `spacy train` has made of them."""
+def trained_by_spacy(
+    folder: Path, config: str, row_of: Callable[[Row], Row] = dict, *, suffix: str = "spacy"
+) -> Path:
+    """A folder with `train` and `test` as JSON lines and DocBin files, and what `spacy train` makes of those
+    with the suffix."""
     for name, places in {"train": PLACES[:6], "test": PLACES[6:]}.items():
         lines = "".join(json.dumps(row_of(row)) + "\n" for row in rows(places))
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
         labels = folder / "labels" if name == "train" else None
         convert_corpus(folder / f"{name}.jsonl", folder / f"{name}.spacy", language="en", labels=labels)
-    paths = ["--paths.train", "train.spacy", "--paths.dev", "test.spacy"]
+    paths = ["--paths.train", f"train.{suffix}", "--paths.dev", f"test.{suffix}"]
     if config == "train.cfg":
         paths += ["--paths.labels", "labels"]
     often = ["--training.eval_frequency", 2]  # a run on so few texts ends before it is evaluated otherwise
@@ -125,6 +128,21 @@ def test_train_and_evaluate_a_single_pipe(
     config: str, row_of: Callable[[Row], Row], score: str, tmp_path: Path
 ) -> None:
     assert evaluated_by_spacy(trained_by_spacy(tmp_path, config, row_of))[score] >= 0.8
+
+
+def test_json_lines_of_all_tasks_need_no_conversion(tmp_path: Path) -> None:
+    trained_by_spacy(tmp_path, "text.cfg", suffix="jsonl")
+    nlp = spacy.load(tmp_path / "out" / "model-best")
+    assert set(nlp.get_pipe("textcat").labels) == INTENTS.keys()
+    assert nlp("fly me to lisbon tomorrow").cats["travel"] > 0.5
+
+
+def test_the_training_of_the_shipped_pipeline_is_logged(workplace: Path) -> None:
+    lines = (workplace / "metrics" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    last = json.loads(lines[-1])
+    assert last["losses"].keys() == {"intent", "sentiment", "ner"}
+    assert last["words"] > 0
+    assert max(json.loads(line)["score"] for line in lines) > 0.9
 
 
 def test_several_processes_find_what_one_finds(nlp: Language) -> None:

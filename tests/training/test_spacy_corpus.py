@@ -1,0 +1,100 @@
+"""The reader and the logger that `spacy train` finds by their names."""
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.tokens import DocBin
+from spacy.training import Corpus
+from spacy.util import registry
+
+from karen_learner.components.moods import mood_of
+from karen_learner.errors import ImportFormatError
+from karen_learner.training.spacy_corpus import JsonlCorpus, corpus_reader
+from karen_learner.training.spacy_logger import jsonl_logger
+
+ROWS = [
+    {"text": "fly to rome", "intent": "travel", "sentiment": "positive", "entities": [[7, 11, "place"]]},
+    {"text": "my balance", "intent": "balance", "mood": {"negative": 1.0}},
+    {"text": "awful", "sentiment": "negative"},
+    {"text": "nothing here", "entities": []},
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    return path
+
+
+def test_installing_is_enough_to_name_them() -> None:
+    assert registry.readers.get("karen_learner.Corpus.v1") is corpus_reader
+    assert registry.loggers.get("karen_learner.JsonlLogger.v1") is jsonl_logger
+
+
+def test_lines_become_examples_that_know_what_is_unknown(path: Path) -> None:
+    reader = corpus_reader(path)
+    first, second, third, last = reader(spacy.blank("en"))
+    assert (first.reference.cats, first.reference.ents[0].text) == ({"travel": 1.0, "positive": 1.0}, "rome")
+    assert (first.predicted.cats, first.predicted.ents) == ({}, ())
+    assert (second.reference.cats, mood_of(second.predicted)) == ({"balance": 1.0}, {"negative": 1.0})
+    assert mood_of(second.reference) == {"negative": 1.0}
+    assert [one.reference.has_annotation("ENT_IOB") for one in (first, second, third, last)] == [1, 0, 0, 1]
+    assert len(list(reader(spacy.blank("en")))) == len(ROWS)
+
+
+def test_only_what_is_wanted_is_read(path: Path) -> None:
+    nlp = spacy.blank("en")
+    assert [one.reference.cats for one in JsonlCorpus(path, ["intent"])(nlp)] == [
+        {"travel": 1},
+        {"balance": 1},
+    ]
+    entities = list(JsonlCorpus(path, ["entities"])(nlp))
+    assert [(one.text, one.reference.cats) for one in entities] == [("fly to rome", {}), ("nothing here", {})]
+
+
+def test_what_cannot_be_used_is_left_out_and_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"text": "halfway", "intent": "travel", "entities": [[0, 4, "place"]]}\n{"intent"\n')
+    nlp = spacy.blank("en")
+    with caplog.at_level(logging.WARNING):
+        assert len(list(JsonlCorpus(path)(nlp))) == len(ROWS)
+    assert ["line 5" in caplog.messages[0], "line 6" in caplog.messages[1]] == [True, True]
+    assert "halfway" not in caplog.text
+    assert len(list(JsonlCorpus(path, ["intent"])(nlp))) == 3, "its entities are not asked for"
+
+
+def test_a_corpus_that_teaches_nothing_is_an_error(path: Path, tmp_path: Path) -> None:
+    path.write_text('{"text": "a"}\n', encoding="utf-8")
+    with pytest.raises(ImportFormatError, match=r"corpus\.jsonl.*intent"):
+        list(JsonlCorpus(path, ["intent"])(spacy.blank("en")))
+    with pytest.raises(ImportFormatError, match=r"no corpus at .*absent\.jsonl"):
+        list(JsonlCorpus(tmp_path / "absent.jsonl")(spacy.blank("en")))
+
+
+def test_a_docbin_is_read_as_spacy_reads_it(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    DocBin(docs=[nlp("fly to rome")]).to_disk(tmp_path / "corpus.spacy")
+    reader = corpus_reader(tmp_path / "corpus.spacy")
+    assert isinstance(reader, Corpus)
+    assert [one.text for one in reader(nlp)] == ["fly to rome"]
+
+
+def test_the_log_has_a_line_for_each_row_of_the_table(tmp_path: Path) -> None:
+    nlp, out = spacy.blank("en"), io.StringIO()
+    nlp.add_pipe("karen_textcat", name="intent")
+    path = tmp_path / "new" / "log.jsonl"
+    nlp.config["training"]["score_weights"] = {"intent_acc": 1.0}
+    log_step, finish = jsonl_logger(path)(nlp, out, out)
+    log_step(None)
+    row = {"epoch": 1, "step": 2, "words": 30, "losses": {"intent": 0.5}, "score": 0.75}
+    log_step({**row, "other_scores": {"intent_acc": 0.75}, "checkpoints": [], "seconds": 0})
+    written = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    finish()
+    assert "0.75" in out.getvalue()
+    assert written[0].pop("seconds") >= 0
+    assert written == [{**row, "scores": {"intent_acc": 0.75}}]
