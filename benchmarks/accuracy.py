@@ -6,13 +6,14 @@
 DIR holds a folder for each data set, with files of JSON lines (`text`, and `intent`, `sentiment` or
 `entities`): clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
 meld/{train,val,test}.jsonl (with `dialogue` and `turn`, too; https://github.com/declare-lab/MELD) and
-snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). What is
-not there is left out.
+snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). A set of
+which a file is not there is left out.
 
 Thresholds and temperatures are fitted on `val`; `test` is read once, for the table. `--encoder` adds ours
 with the vectors of an encoder (docs/encoder.md tells what its folder holds), and a peer that has them, too;
 `--stock` adds spaCy's own pipes, which takes minutes. Figures of our pipeline are those of the saved and
-loaded one.
+loaded one, but for the calibration error before calibration. "MB" is what answering needs: of ours the
+weights in eight bits (their state for learning lies apart), of LinearSVC its coefficients.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace, Contest], Iterator[tuple[st
     "snips": accuracy_entities.snips,
 }
 """For each data set what measures it: it yields the name of a system and what one run of it gave."""
+
+
+FILES = {
+    "clinc150": ("train", "val", "test", "oos_train", "oos_test"),
+    "meld": ("train", "val", "test"),
+    "snips": ("train", "test"),
+}
 
 
 @dataclass
@@ -80,8 +88,9 @@ def main() -> None:
     if options.encoder is not None:
         contest = contest.joined_by(accuracy_encoder.with_encoder(options.encoder))
     for name in options.only:
-        if not (options.data / name).is_dir():
-            print(f"{name}: not below {options.data}; see --help for where to get it")
+        absent = [file for file in FILES[name] if not (options.data / name / f"{file}.jsonl").is_file()]
+        if absent:
+            print(f"{name}: no {', '.join(absent)} in {options.data / name}; see --help for where to get it")
             continue
         table = Table()
         for system, figures in PARTS[name](options.data / name, options, contest):

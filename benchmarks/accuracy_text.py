@@ -37,7 +37,7 @@ PASSES, FEW_SHOT_PASSES, BATCH = 5, 20, 32
 FALSE_ALARM_RATES = (0.05, 0.02)
 OUT = "oos"
 SHOTS = 10
-PENALTIES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+PENALTIES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 RESAMPLES = 2000
 STOCK = {
     "spaCy BOW": ({"@architectures": "spacy.TextCatBOW.v3", "exclusive_classes": True, "ngram_size": 1}, 4),

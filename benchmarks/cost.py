@@ -147,7 +147,7 @@ async def measure(sizes: Sequence[int], *, events: int, cycles: int, refit: int)
                         f"an incremental one takes {medians['training'] / scratch:.3f} of that; aim: 0.1",
                         flush=True,
                     )
-    print(f"ratio: to 10,000; aim: a million within {AIM}")
+    print(f"ratio: to 10,000, or else to the smallest size; aim: a million within {AIM} of 10,000")
 
 
 def main() -> None:

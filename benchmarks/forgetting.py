@@ -273,8 +273,9 @@ def run(
 
 def report(name: str, outcomes: Sequence[Outcome], joint: float) -> None:
     finals = [one.final for one in outcomes]
+    spread = statistics.stdev(finals) if len(finals) > 1 else 0.0
     print(
-        f"{name:12}{statistics.mean(finals):8.4f}{max(finals) - min(finals):8.4f}"
+        f"{name:12}{statistics.mean(finals):8.4f}{spread:8.4f}"
         f"{statistics.mean(finals) / joint:9.1%}"
         f"{statistics.mean(one.forgetting for one in outcomes):12.3f}"
         f"{statistics.mean(one.backward_transfer for one in outcomes):11.3f}"

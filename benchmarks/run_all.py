@@ -39,13 +39,15 @@ def comparisons(data: Path, encoder: Path | None) -> list[list[str]]:
     """The commands that need the sets."""
     clinc = str(data / "clinc150")
     vectors = [] if encoder is None else ["--encoder", str(encoder)]
-    return [
-        [str(HERE / "accuracy.py"), "--data", str(data), *vectors],
+    commands = [
+        [str(HERE / "accuracy.py"), "--data", str(data), "--stock", *vectors],
         [str(HERE / "stream.py"), clinc],
         [str(HERE / "forgetting.py"), clinc],
-        [str(HERE / "forgetting.py"), str(data / "snips"), "--task", "entities"],
         [str(HERE / "micro.py"), clinc],
     ]
+    if (data / "snips" / "train.jsonl").is_file():
+        commands.append([str(HERE / "forgetting.py"), str(data / "snips"), "--task", "entities"])
+    return commands
 
 
 def main() -> int:

@@ -5,12 +5,12 @@
 Each way plays the same story (`karen-learner simulate`: the users, their mistakes and the order are seeded):
 
 - `incremental`: as shipped; continues from the live model, with replay;
-- `naive`: continues with nothing but the new examples (`learning.replay_examples = 0`);
+- `naive`: continues with nothing but the new examples: no replay, no self-training;
 - `from scratch`: every cycle trains a new model on all that was curated.
 
 Beside the last cycle of `incremental` stand models fitted at once on the examples that it had curated for
-training: its own pipeline, and scikit-learn's LinearSVC on TF-IDF of words and characters; LinearSVC once
-more on the development and holdout splits too, which ours may not train on. The gate is the same for all.
+training: its own pipeline, and scikit-learn's LinearSVC (as it comes) on TF-IDF of words and characters; that
+once more on the development and holdout splits, which ours may not train on. The gate is the same for all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TENANT = "bench"
 HABITS = Habits(correction_rate=0.3, rating_rate=0.3, noise=0.05)
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "incremental": {},
-    "naive": {"learning.replay_examples": 0, "learning.full_growth": 0.0},
+    "naive": {"learning.replay_examples": 0, "learning.unlabelled_turns": 0},
     "from scratch": {},
 }
 

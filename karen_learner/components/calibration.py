@@ -162,9 +162,9 @@ def in_scope_scores(
 ) -> Floats:
     """How far each text belongs to what was learned; shape (texts,).
 
-    The largest margin, plus a part of how familiar the text looks, minus the same part of the margin of the
-    column `out_of_scope`, if a label stands for texts that belong nowhere; and where there are vectors, a
-    part of how near the text is to any other label. `Margins` says what each of these is.
+    The largest margin, plus DOUBT_WEIGHT times how familiar the text looks, minus as many times the margin of
+    the column `out_of_scope`, if a label stands for texts that belong nowhere; and where there are vectors,
+    NEARNESS_WEIGHT times how near the text is to any other label. `Margins` says what each of these is.
     """
     trust = familiarity
     if out_of_scope is not None:

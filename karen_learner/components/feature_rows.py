@@ -127,7 +127,7 @@ class FeatureRows:
         self._rows.step(rows, columns, gradient, learn_rate=learn_rate)
 
     def _make_room(self) -> None:
-        """Drop the rows with the smallest weights, unless that has been done recently."""
+        """Drop the rows with the smallest weights, unless as many are free already."""
         fullness = len(self.table) - 1
         if fullness <= (1.0 - EVICTED_SHARE) * self._max_rows:
             return

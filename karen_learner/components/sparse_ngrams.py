@@ -195,7 +195,10 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
             self.learning_weights().add_labels(labels)
 
     def from_bytes(self, data: bytes) -> Self:
-        """Take over what `to_bytes` or `served_bytes` has made. Raises ValueError if it is neither."""
+        """Take over what `to_bytes` or `served_bytes` has made.
+
+        Raises ValueError if it is neither, ModelError if it was trained with vectors.
+        """
         if data[:1] == WITH_VECTORS:
             raise ModelError(
                 "the text classifier was trained with vectors, and its config names none. Put its `vectors` "

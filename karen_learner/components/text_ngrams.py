@@ -67,9 +67,9 @@ class TextFeatures:
 class TextNgrams:
     """Makes the features of texts.
 
-    Of a text longer than `max_words` only the beginning counts; pairs are made of its first `pair_words`
-    different words. So the features of a text are bounded, whatever its length. Without `clusters` no word
-    is of any kind, without `polarities` none sounds good or bad.
+    Of a text longer than `max_words` only the beginning counts; pairs are made of the different ones among
+    its first `pair_words` words. So the features of a text are bounded, whatever its length. Without
+    `clusters` no word is of any kind, without `polarities` none sounds good or bad.
     """
 
     def __init__(

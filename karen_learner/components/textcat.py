@@ -37,22 +37,8 @@ Floats = NDArray[np.float32]
 
 DEFAULT_MODEL = """
 [model]
-@architectures = "spacy.TextCatReduce.v1"
+@architectures = "karen_learner.SparseNgrams.v1"
 exclusive_classes = true
-use_reduce_first = false
-use_reduce_last = false
-use_reduce_max = true
-use_reduce_mean = true
-
-[model.tok2vec]
-@architectures = "spacy.HashEmbedCNN.v2"
-pretrained_vectors = null
-width = 96
-depth = 1
-embed_size = 4000
-window_size = 1
-maxout_pieces = 3
-subword_features = true
 """
 
 
@@ -69,7 +55,8 @@ class KarenTextCategorizer(OwnLabels):
     ) -> None:
         """Set the labels (by default every category of the examples) and make new weights.
 
-        Give `labels` where the corpus holds the categories of other pipes too.
+        Give `labels` where the corpus holds the categories of other pipes too. `positive_label` is taken, as
+        spaCy's text categorizer does, and heeded by nothing.
         """
         validate_get_examples(get_examples, "KarenTextCategorizer.initialize")
         self.cfg.pop("calibration", None)

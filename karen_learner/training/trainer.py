@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 LAST_RATE = 0.05
 """Where the learn rate ends, as a share of where it begins."""
 EXPLODED = 1000.0
-"""A mean loss this many times that of the first pass is no learning any more."""
+"""A loss this many times that of the first pass is no learning any more."""
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,16 @@ class PipeTrainer:
         if not math.isfinite(loss) or loss > EXPLODED * max(first_loss, 1.0):
             raise TrainingDiverged(
                 f"the loss of {self._task} went to {loss} (first pass: {first_loss:.3g}): "
-                "lower training.learn_rate, or look at the newest examples"
+                f"lower {self._rate_setting}, or look at the newest examples"
             )
         if not all_finite(self._pipe.model):
-            raise TrainingDiverged(f"the weights of {self._task} are not finite: lower training.learn_rate")
+            raise TrainingDiverged(f"the weights of {self._task} are not finite: lower {self._rate_setting}")
+
+    @property
+    def _rate_setting(self) -> str:
+        """Where the rate is set at which this pipe learns."""
+        own = any(True for _ in own_weights(self._pipe.model))
+        return f"learn_rate of {self._pipe.name}'s model in its config" if own else "training.learn_rate"
 
 
 class _Best:

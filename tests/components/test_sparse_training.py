@@ -19,9 +19,9 @@ from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipe
 CONFIG = Path(__file__).parents[2] / "configs" / "text.cfg"
 
 
-def trainer(nlp: Language, rate: float = 1.0) -> PipeTrainer:
+def trainer(nlp: Language, rate: float = 1.0, passes: int = 4) -> PipeTrainer:
     settings = load_settings().training.model_copy(update={"batch_size": 4, "patience": 3})
-    plan = Plan(passes=4, min_updates=0, rate=rate)
+    plan = Plan(passes=passes, min_updates=0, rate=rate)
     return PipeTrainer(nlp, "intent", "intent", settings=settings, plan=plan, rng=random.Random(0))
 
 
@@ -37,6 +37,16 @@ def test_our_loop_learns_and_leaves_the_best_weights() -> None:
     reports = list(trainer(nlp).passes(examples, examples))
     assert max(report.score or 0.0 for report in reports) == 1.0
     assert nlp.evaluate(corpus(nlp))["intent_acc"] == 1.0
+
+
+def test_our_loop_stops_early_and_goes_back_to_the_best_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    nlp, scores = sparse_pipeline(), iter([0.5, 0.9, 0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    monkeypatch.setattr("karen_learner.training.trainer.score_pipe", lambda *_: next(scores))
+    examples, after = corpus(nlp), []
+    for report in trainer(nlp, passes=10).passes(examples, examples):
+        after.append((report.is_best, shim(nlp).to_bytes()))
+    assert [is_best for is_best, _ in after] == [True, True, False, True, False]
+    assert shim(nlp).to_bytes() == after[3][1] != after[4][1], "of equal scores the later one"
 
 
 def test_our_loop_lets_the_rate_fall_and_begin_lower() -> None:

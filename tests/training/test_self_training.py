@@ -1,11 +1,13 @@
 """What a pipe learns from texts that nobody labelled."""
 
-import numpy as np
+from typing import Any
+
 import pytest
 import spacy
+from scipy.optimize import brentq
 from spacy.language import Language
 
-from karen_learner.components.calibration import Calibration
+from karen_learner.components.calibration import Calibration, softmax
 from karen_learner.training.self_training import SURE, guess
 from tests.components.text_corpora import corpus, example, sparse_pipeline, train
 
@@ -41,11 +43,14 @@ def test_what_is_out_of_scope_is_not_labelled_however_sure_the_pipe_is(calibrate
     assert guess(pipe, texts(calibrated, KNOWN), known=LABELS) == {}
 
 
-def test_less_than_sure_is_not_enough(calibrated: Language) -> None:
-    pipe = calibrated.get_pipe("intent")
-    pipe.cfg["calibration"] = Calibration(1e-6, None, None, None).as_record()
-    assert np.allclose(pipe.predict([calibrated.make_doc(KNOWN)]), 1 / 3, atol=1e-3)
-    assert guess(pipe, texts(calibrated, KNOWN), known=LABELS) == {}
+@pytest.mark.parametrize(("probability", "guessed"), [(0.78, False), (0.82, True)])
+def test_less_than_sure_is_not_enough(calibrated: Language, probability: float, guessed: bool) -> None:
+    pipe: Any = calibrated.get_pipe("intent")
+    margins = pipe._margins([calibrated.make_doc(KNOWN)]).margins
+    scale = brentq(lambda scale: float(softmax(margins * scale).max()) - probability, 1e-6, 100.0)
+    pipe.cfg["calibration"] = Calibration(scale, None, None, None).as_record()
+    assert pipe.predict([calibrated.make_doc(KNOWN)]).max() == pytest.approx(probability, abs=1e-3)
+    assert bool(guess(pipe, texts(calibrated, KNOWN), known=LABELS)) is guessed
 
 
 def test_a_pipe_that_is_not_calibrated_guesses_nothing() -> None:

@@ -23,7 +23,7 @@ from karen_learner.training import (
 )
 from karen_learner.training.corpora import to_line
 from karen_learner.training.trainer import PipeTrainer, plan_of
-from karen_learner.training.work import cross_validate, perform, predict, train
+from karen_learner.training.work import LEAST_TO_CALIBRATE, cross_validate, perform, predict, train
 from tests.training.conftest import LABELS
 
 
@@ -230,6 +230,17 @@ async def test_dev_is_scored_where_there_are_passes_to_choose_from(
     assert {one.score is not None for one in told} == {passes > 2}
     assert {made.best_score is not None for made in report.by_task.values()} == {passes > 2}
     assert spacy.load(tmp_path / "out")("i want to fly to paris").cats
+
+
+async def test_scores_are_calibrated_on_what_was_held_back(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    held = [example for example in examples * 5 if example.intent is not None][:LEAST_TO_CALIBRATE]
+    await write_lines(corpus / "train.jsonl", examples)
+    await write_lines(corpus / "dev.jsonl", held)
+    made = train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None).by_task["intent"]
+    assert made.calibration is not None
+    assert made.calibration.examples == len(held) != made.examples
 
 
 async def test_divergence_is_an_error(
