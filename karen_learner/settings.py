@@ -145,7 +145,7 @@ class GateSettings(Section):
 
 
 class AnalysisSettings(Section):
-    max_text_chars: Count
+    max_text_chars: Annotated[int, Field(ge=1, le=1_000_000)]  # of more, spaCy makes no document
     max_response_chars: Count
     max_batch: Count
     queue_size: Count

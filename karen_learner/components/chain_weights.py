@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from karen_learner.components.entity_tags import forbidden_starts, forbidden_transitions, tag_count
+from karen_learner.components.entity_tags import (
+    forbidden_starts,
+    forbidden_transitions,
+    label_count,
+    tag_count,
+)
 from karen_learner.components.feature_rows import FeatureRows, RowOptions, ServedRows
 from karen_learner.components.row_coding import require_names, require_shape
 from karen_learner.components.sparse_rows import SparseRows
@@ -29,6 +34,10 @@ class ServedChain:
 
     rows: ServedRows
     chain: Floats
+
+    @property
+    def labels(self) -> int:
+        return label_count(self.chain.shape[1])
 
     @property
     def nbytes(self) -> int:
@@ -71,6 +80,10 @@ class LearningChain:
     @property
     def tags(self) -> int:
         return self.rows.columns
+
+    @property
+    def labels(self) -> int:
+        return label_count(self.tags)
 
     @property
     def nbytes(self) -> int:

@@ -73,7 +73,7 @@ class DenseNgramsShim(SparseNgramsShim):
             vectors_weight=float(self._vectors_weight),
             ngrams_weight=float(self._ngrams_weight),
         )
-        return copied.from_bytes(self.to_bytes())
+        return self._copied_to(copied)
 
     @property
     def nbytes(self) -> int:

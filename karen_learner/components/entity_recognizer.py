@@ -78,8 +78,8 @@ class KarenEntityRecognizer(KeepsState):
             raise ValueError(Errors.E187)
         if label in self.cfg["labels"]:
             return 0
-        self.cfg["labels"].append(label)
         self.vocab.strings.add(label)
+        self.cfg["labels"].append(label)
         self._chain.add_labels(len(self.cfg["labels"]))
         return 1
 
@@ -131,9 +131,8 @@ class KarenEntityRecognizer(KeepsState):
 
     def get_loss(self, examples: Iterable[Example], scores: Any) -> tuple[float, Any]:  # noqa: ARG002
         """The negative log-likelihood of the examples; `scores` are not looked at, and nothing is learned."""
-        loss = self._teach(examples, "KarenEntityRecognizer.get_loss", drop=False)
-        self._chain.discard_gradients()
-        return loss, None
+        with self._chain.nothing_learned():
+            return self._teach(examples, "KarenEntityRecognizer.get_loss", drop=False), None
 
     def initialize(
         self,

@@ -26,6 +26,11 @@ def tag_count(labels: int) -> int:
     return 1 + TAGS_PER_LABEL * labels
 
 
+def label_count(tags: int) -> int:
+    """How many labels have so many tags."""
+    return (tags - 1) // TAGS_PER_LABEL
+
+
 def forbidden_transitions(tags: int) -> Mask:
     """Which tag (column) may not follow which (row): an I- wants its own B- or I- before it."""
     inside = np.arange(2, tags, TAGS_PER_LABEL)

@@ -13,6 +13,8 @@ from spacy.training import Example
 
 Floats = NDArray[np.float32]
 
+MOST = 1e6
+"""No example counts more than this."""
 _KEY = "karen_learner.weight"
 
 
@@ -27,6 +29,12 @@ def weight_of(doc: Doc) -> float:
 
 
 def weights_of(examples: Sequence[Example]) -> Floats | None:
-    """The weights, shape (examples,); None if all of them are 1."""
-    weights = np.array([weight_of(example.reference) for example in examples], dtype=np.float32)
+    """The weights, shape (examples,); None if all of them are 1.
+
+    Raises ValueError if one is below 0, above MOST or not a number.
+    """
+    weights = np.array([weight_of(example.reference) for example in examples])
+    if not ((weights >= 0.0) & (weights <= MOST)).all():
+        raise ValueError(f"what an example counts must be between 0 and {MOST:g}")
+    weights = weights.astype(np.float32)
     return None if (weights == 1.0).all() else weights

@@ -23,6 +23,7 @@ PendingT = TypeVar("PendingT")
 ShimT = TypeVar("ShimT", bound=Shim)
 
 _SERVED, _LEARNING = b"S", b"L"
+_WITHOUT_STATE = "Else restore the file; or delete it and load the model, to learn on from what serves"
 
 
 class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
@@ -46,6 +47,11 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
         self._exported: ServedT | None = None
         self._state: LearningState | None = None
         self._pending: list[PendingT] = []
+
+    @property
+    def labels(self) -> int:
+        """How many labels there are."""
+        return self._weights.labels
 
     @property
     def rows(self) -> int:
@@ -107,16 +113,30 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
         return served
 
     def _read_state(self) -> LearningT:
-        served, data = self.served_weights(), None if self._state is None else self._state.read()
-        if data is None:
-            return self._learning_form.from_served(self._options, served)
-        digest = served.digest().encode("ascii")
+        state = self._checked_state()
+        if state is None:
+            return self._learning_form.from_served(self._options, self.served_weights())
+        data, where = state
+        try:
+            return self._learning_form.from_arrays(self._options, unpack(data))
+        except ValueError as error:
+            raise ModelError(f"the learning state {where} is damaged: {error}. {_WITHOUT_STATE}") from error
+
+    def _checked_state(self) -> tuple[bytes, str] | None:
+        """The state of the weights that serve, and where it lies; None if there is none."""
+        if self._state is None:
+            return None
+        data, where = self._state.read(), self._state.where
+        digest = self._digest()
         if data[: len(digest)] != digest:
             raise ModelError(
-                "the learning state belongs to other weights than those that were loaded: was the folder "
-                "of the model overwritten? Load it again before it learns on"
+                f"the learning state {where} belongs to other weights than those that were loaded. If the "
+                f"folder was overwritten, load the model again before it learns on. {_WITHOUT_STATE}"
             )
-        return self._learning_form.from_arrays(self._options, unpack(data[len(digest) :]))
+        return data[len(digest) :], where
+
+    def _digest(self) -> bytes:
+        return self.served_weights().digest().encode("ascii")
 
     @contextmanager
     def serving_form(self) -> Iterator[None]:
@@ -134,13 +154,30 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
     def state_bytes(self) -> bytes | None:
         """The learning state to go with `served_bytes`; None if there is none any more."""
         if self._learning is None:
-            return None if self._state is None else self._state.read()
+            state = self._checked_state()
+            return None if state is None else self._digest() + state[0]
         served = self._exported or self._learning.served()
         return served.digest().encode("ascii") + pack(self._learning.arrays())
 
     def attach_state(self, state: LearningState | None) -> None:
         """Say where the learning state of the weights that serve can be had."""
         self._state = state
+
+    def _copied_to(self, other: ShimT) -> ShimT:
+        """Give another shim, as new, these weights and their state for learning on."""
+        assert isinstance(other, LearningShim)  # noqa: S101 - a copy is of the same kind
+        other.from_bytes(self.to_bytes())
+        other.attach_state(self._state)
+        return other
+
+    @contextmanager
+    def nothing_learned(self) -> Iterator[None]:
+        """While it lasts, gradients that come in are dropped; those that wait already go on waiting."""
+        waiting, self._pending = self._pending, []
+        try:
+            yield
+        finally:
+            self._pending = waiting
 
     def to_bytes(self) -> bytes:
         """All of it: in the form that learns if that is in memory, else in the form that serves."""

@@ -4,12 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from karen_learner.errors import ModelError
+
 
 class LearningState(Protocol):
     """Where the learning state of a loaded model can be had once it is needed."""
 
-    def read(self) -> bytes | None:
-        """The state; None if there is none any more."""
+    @property
+    def where(self) -> str:
+        """The place, for messages."""
+
+    def read(self) -> bytes:
+        """The state. Raises ModelError if it is gone."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,11 @@ class StoredState:
 
     data: bytes
 
-    def read(self) -> bytes | None:
+    @property
+    def where(self) -> str:
+        return "in memory"
+
+    def read(self) -> bytes:
         return self.data
 
 
@@ -28,5 +38,15 @@ class StateFile:
 
     path: Path
 
-    def read(self) -> bytes | None:
-        return self.path.read_bytes() if self.path.is_file() else None
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    def read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"the learning state {self.path} was there when the model was loaded, and cannot be read now "
+                f"({error.strerror}). Load the model again from where it is"
+            ) from error

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from thinc.api import Optimizer, set_dropout_rate
 from thinc.types import Floats2d
+from typing_extensions import Self
 
 from karen_learner.components.calibration import (
     Calibration,
@@ -47,6 +49,8 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
 
     exclusive = True
     _notes: Notes | None = None
+    _indexed: tuple[Any, dict[str, int]] = (None, {})
+    """The list of labels that was indexed last, and the position of each."""
 
     def update(
         self,
@@ -91,6 +95,16 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
             yield
         finally:
             shim.example_weights = None
+
+    def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> Self:
+        """Take over what `to_bytes` has made; what was noted of another model is forgotten."""
+        self._notes = None
+        return super().from_bytes(bytes_data, exclude=exclude)
+
+    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
+        """Read the pipe; what was noted of another model is forgotten."""
+        self._notes = None
+        return super().from_disk(path, exclude=exclude)
 
     def losses_of(self, docs: Sequence[Doc]) -> NDArray[np.float32] | None:
         """How far a model of ours is from each gold document, shape (docs,); None for any other model.
@@ -311,11 +325,12 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         """Whether the example says anything of this pipe's labels."""
 
     def _label_index(self) -> dict[str, int]:
-        """Position of each label, remade only when labels have been added."""
-        index: dict[str, int] | None = getattr(self, "_index", None)
-        if index is None or len(index) != len(self.cfg["labels"]):
-            index = {label: position for position, label in enumerate(self.cfg["labels"])}
-            self._index = index
+        """Position of each label, remade only when labels have been added or others were loaded."""
+        names: Any = self.cfg["labels"]
+        known, index = self._indexed
+        if known is not names or len(index) != len(names):
+            index = {label: position for position, label in enumerate(names)}
+            self._indexed = (names, index)
         return index
 
     @staticmethod

@@ -65,7 +65,7 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         self._features = TokenFeaturizer()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SparseChainShim":
-        return SparseChainShim(self.config).from_bytes(self.to_bytes())
+        return self._copied_to(SparseChainShim(self.config))
 
     @property
     def tags(self) -> int:

@@ -122,12 +122,7 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, Waiting]):
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SparseNgramsShim":
-        return SparseNgramsShim(self.config).from_bytes(self.to_bytes())
-
-    @property
-    def labels(self) -> int:
-        """How many labels there are."""
-        return len(self._weights.bias)
+        return self._copied_to(SparseNgramsShim(self.config))
 
     def margins(self, docs: Sequence[Doc]) -> Margins:
         """What the classifier makes of the documents. Changes nothing."""

@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from karen_learner.components.learning_shim import LearningShim, first_shim
 from karen_learner.components.learning_state import LearningState, StateFile, StoredState
+from karen_learner.errors import ModelError
 
 STATE_FILE = Path("state") / "weights"
 """Where, in a pipe's folder, the state for learning on lies."""
@@ -29,6 +30,7 @@ class KeepsState(TrainablePipe):  # type: ignore[misc]
         """Take over what `to_bytes` has made."""
         end = 8 + int.from_bytes(bytes_data[:8], "little")
         super().from_bytes(bytes_data[8:end], exclude=exclude)
+        self._require_one_model("these bytes")
         if bytes_data[end:] and "state" not in exclude:
             self._attach(StoredState(bytes_data[end:]))
         return self
@@ -44,10 +46,15 @@ class KeepsState(TrainablePipe):  # type: ignore[misc]
             file.write_bytes(state)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
-        """Read the pipe. The state for learning on stays on the disk until the first update."""
+        """Read the pipe. The state for learning on stays on the disk until the first update.
+
+        Raises ModelError if the weights are of another model than the names of the labels.
+        """
         super().from_disk(path, exclude=exclude)
+        self._require_one_model(str(path))
         if "state" not in exclude:
-            self._attach(StateFile(Path(path) / STATE_FILE))
+            file = Path(path).absolute() / STATE_FILE
+            self._attach(StateFile(file) if file.is_file() else None)
         return self
 
     def _take_away(self, file: Path, state: bytes) -> None:
@@ -59,7 +66,16 @@ class KeepsState(TrainablePipe):  # type: ignore[misc]
             shim.attach_state(StoredState(state))
         file.unlink()
 
-    def _attach(self, state: LearningState) -> None:
+    def _require_one_model(self, where: str) -> None:
+        """Weights and names of labels must belong together."""
+        shim, named = self._learning_shim(), len(self.cfg["labels"])
+        if shim is not None and shim.labels not in (0, named):
+            raise ModelError(
+                f"{where}: the weights of the pipe {self.name!r} know {shim.labels} labels, its cfg names "
+                f"{named}. The files are of different models: restore the folder as it was saved"
+            )
+
+    def _attach(self, state: LearningState | None) -> None:
         shim = self._learning_shim()
         if shim is not None:
             shim.attach_state(state)

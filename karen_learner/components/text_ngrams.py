@@ -8,6 +8,7 @@ normalized by itself, so that none drowns the others.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,14 @@ class TextNgrams:
         self._max_words = max_words
         self._pair_words = pair_words
         self._char_sizes = tuple(char_sizes)
+        self._lexemes = _character_cache(self._char_sizes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what the whole process has once."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lexemes"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._lexemes = _character_cache(self._char_sizes)
 
     def __call__(self, docs: Sequence[Doc]) -> TextFeatures:

@@ -49,6 +49,10 @@ class ServedWeights:
     bias: Floats
 
     @property
+    def labels(self) -> int:
+        return len(self.bias)
+
+    @property
     def nbytes(self) -> int:
         return self.rows.nbytes + self.counts.nbytes + self.bias.nbytes
 
@@ -117,6 +121,10 @@ class LearningWeights:
             first_texts=np.zeros(1 << options.bits, dtype=np.uint32),
             initial_square=options.initial_square,
         )
+
+    @property
+    def labels(self) -> int:
+        return len(self.bias)
 
     @property
     def nbytes(self) -> int:

@@ -102,6 +102,9 @@ class TokenFeaturizer:
         self.clusters = WordClusters() if clusters is None else clusters
         self._lexemes = _parts_cache()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenFeaturizer, (self.clusters,)
+
     def __call__(self, docs: Sequence[Doc], segments: Segments) -> TokenFeatures:
         """The features of the segments of these documents, which share one vocabulary."""
         spans: Iterator[Any] = (docs[text][start:end] for text, start, end in segments.places())

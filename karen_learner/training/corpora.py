@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
-from karen_learner.components.example_weights import set_weight
+from karen_learner.components.example_weights import MOST, set_weight
 from karen_learner.components.moods import set_mood
 from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
@@ -25,7 +25,7 @@ PAGE = 500
 class CorpusLine(LabelledText):
     """An example on its way to the worker. `stands_for`: how many it was drawn to stand for."""
 
-    stands_for: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    stands_for: float = Field(default=1.0, gt=0.0, le=MOST)
 
 
 def to_line(example: LabelledText, stands_for: float = 1.0) -> str:
@@ -93,8 +93,12 @@ class CorruptExample(ValueError):
 
 
 def to_doc(nlp: Language, example: LabelledText) -> Doc:
-    """A gold document. Raises CorruptExample where a span is not made of whole tokens."""
-    doc = nlp.make_doc(example.text)
+    """A gold document. Raises CorruptExample if spaCy does not take the text, or where a span is not made of
+    whole tokens."""
+    try:
+        doc = nlp.make_doc(example.text)
+    except ValueError as error:
+        raise CorruptExample(f"spaCy does not take the text: {str(error)[:200]}") from error
     if isinstance(example, CorpusLine) and example.stands_for != 1.0:
         set_weight(doc, example.stands_for)
     set_mood(doc, example.mood)

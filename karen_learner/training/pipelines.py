@@ -59,10 +59,10 @@ class TrainablePipeline:
 
     def _check_tasks(self) -> None:
         for task, name in self.tasks.items():
-            if name not in self.nlp.component_names:
+            if name not in self.nlp.pipe_names:
                 raise PipelineUnsuitable(
                     f"the task {task!r} is mapped to a pipe {name!r}, but the pipeline has "
-                    f"{', '.join(self.nlp.component_names) or 'no pipes'}"
+                    f"{', '.join(self.nlp.pipe_names) or 'no pipes'} (those that are disabled do not count)"
                 )
 
     def _give_own_embeddings(self) -> None:

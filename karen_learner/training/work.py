@@ -64,6 +64,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
     """Train every task that has examples, and save the candidate to `job.output`."""
     warm = warm or Warm()
     fix_random_seed(job.settings.seed)  # initial weights and dropout: the same data, the same model
+    _require_corpus(job.corpus)
     pipeline = warm.take(job.pipeline)
     skipped: list[str] = []
     new = list(read_docs(pipeline.nlp, job.corpus / "train.jsonl", skipped=skipped).values())
@@ -112,6 +113,11 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
         skipped=len(skipped),
         skipped_reasons=tuple(skipped[:REASONS_TOLD]),
     )
+
+
+def _require_corpus(corpus: Path) -> None:
+    if not (corpus / "train.jsonl").is_file():
+        raise TrainingError(f"there is nothing to train on: {corpus / 'train.jsonl'} is not there")
 
 
 def _rehearsed(
@@ -243,6 +249,7 @@ def read(job: ReadJob, *, warm: Warm | None = None) -> ReadReport:
 
 def cross_validate(job: CrossValidateJob) -> CrossValidateReport:
     """The mean held-out score of each task over `job.folds` models trained from the start."""
+    _require_corpus(job.corpus)
     by_task: dict[Task, list[float]] = {}
     for fold in range(job.folds):
         for task, score in _score_fold(job, fold).items():

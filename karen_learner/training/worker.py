@@ -66,8 +66,11 @@ class Worker:
         self._tell(Progress(report=report))
 
     def _tell(self, message: Message) -> None:
-        self._answers.write(message.model_dump_json().encode() + b"\n")
-        self._answers.flush()
+        try:
+            self._answers.write(message.model_dump_json().encode() + b"\n")
+            self._answers.flush()
+        except BrokenPipeError:
+            os._exit(0)  # the parent is gone
 
 
 def main() -> None:

@@ -132,3 +132,14 @@ def test_a_mood_that_is_none_is_refused(tmp_path: Path, mood: object) -> None:
     (tmp_path / "train.jsonl").write_text(json.dumps({"text": "well", "mood": mood}) + "\n")
     (found,) = read_lines(tmp_path / "train.jsonl")
     assert isinstance(found, CorruptExample)
+
+
+def test_a_text_that_spacy_does_not_take_is_left_out_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    rows = [{"text": "a" * 1_000_001, "intent": "travel"}, {"text": "fly to rome", "intent": "travel"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    skipped: list[str] = []
+    assert list(read_docs(spacy.blank("en"), path, skipped=skipped)) == [1]
+    assert len(skipped) == 1
+    assert skipped[0].startswith("train.jsonl line 1: spaCy does not take the text")
+    assert len(skipped[0]) < 400

@@ -232,6 +232,15 @@ async def test_dev_is_scored_where_there_are_passes_to_choose_from(
     assert spacy.load(tmp_path / "out")("i want to fly to paris").cats
 
 
+async def test_a_corpus_that_is_not_there_is_an_error(
+    spec: PipelineSpec, settings: Settings, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(TrainingError, match=r"nowhere.train\.jsonl is not there"):
+        train(job(nowhere, spec, settings, tmp_path / "out"), lambda _: None)
+    assert not nowhere.exists()
+
+
 async def test_scores_are_calibrated_on_what_was_held_back(
     corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
