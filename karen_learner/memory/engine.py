@@ -32,7 +32,9 @@ READER_PRAGMAS = ("PRAGMA query_only = ON",)
 
 _TAKE_TURNS = {
     "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": "SELECT pg_advisory_xact_lock(5498114)",
+    "postgresql": (
+        "SELECT pg_advisory_xact_lock(5498114) FROM set_config('lock_timeout', '{busy_timeout_ms}', true)"
+    ),
 }
 """How a transaction becomes the only one that writes, whatever other processes do."""
 
@@ -81,17 +83,17 @@ def database_file(url: URL) -> Path | None:
 def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
     """Engines that have not connected yet."""
     if url.get_backend_name() != "sqlite":
-        return Engines(_writer(create_async_engine(url, pool_size=1, max_overflow=0)), _pool(url))
+        return _create_on_server(url, busy_timeout_s)
     connect = {"isolation_level": None, "timeout": busy_timeout_s}
     if is_in_memory(url):
         only = create_async_engine(url, poolclass=StaticPool, connect_args=connect)
         _on_connect(only, WRITER_PRAGMAS)
-        return Engines(_writer(only), only)
+        return Engines(_writer(only, busy_timeout_s), only)
     writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=connect)
     _on_connect(writer, WRITER_PRAGMAS)
     readers = _pool(url, connect_args=connect)
     _on_connect(readers, READER_PRAGMAS)
-    return Engines(_writer(writer), readers)
+    return Engines(_writer(writer, busy_timeout_s), readers)
 
 
 def probe(url: URL) -> None:
@@ -107,12 +109,21 @@ def probe(url: URL) -> None:
         engine.dispose()
 
 
+def _create_on_server(url: URL, busy_timeout_s: float) -> Engines:
+    # The writer must see what was committed while it waited for its turn, whatever the server's default is.
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
+    # As on SQLite, each statement of a reader sees what is committed by then, and needs no BEGIN.
+    readers = _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+    return Engines(_writer(writer, busy_timeout_s), readers)
+
+
 def _pool(url: URL, **options: Any) -> AsyncEngine:
     return create_async_engine(url, pool_size=READERS, max_overflow=0, pool_timeout=3600, **options)
 
 
-def _writer(engine: AsyncEngine) -> AsyncEngine:
-    statement = _TAKE_TURNS[engine.dialect.name]
+def _writer(engine: AsyncEngine, busy_timeout_s: float) -> AsyncEngine:
+    busy_timeout_ms = max(1, round(busy_timeout_s * 1000))  # PostgreSQL takes 0 for no limit at all
+    statement = _TAKE_TURNS[engine.dialect.name].format(busy_timeout_ms=busy_timeout_ms)
 
     @event.listens_for(engine.sync_engine, "begin")
     def take_turns(connection: Connection) -> None:
