@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,20 @@ def parse_url(url_or_path: str | Path) -> URL:
     backend = url.drivername.partition("+")[0]
     if backend not in _DRIVERS:
         raise SettingsError(f"store.url: {backend!r} is not supported; use sqlite or postgresql")
-    return url.set(drivername=_DRIVERS[backend])
+    url = url.set(drivername=_DRIVERS[backend])
+    return url if backend == "sqlite" else _for_asyncpg(url)
+
+
+def _for_asyncpg(url: URL) -> URL:
+    """With the option of libpq that URLs of servers mostly carry, `sslmode`, as asyncpg names it."""
+    if find_spec("asyncpg") is None:
+        raise SettingsError(
+            "store.url: PostgreSQL needs a package that is an extra: pip install 'karen-learner[postgres]'"
+        )
+    options = dict(url.query)
+    if "sslmode" in options:
+        options["ssl"] = options.pop("sslmode")
+    return url.set(query=options)
 
 
 def is_in_memory(url: URL) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, create_engine, inspect, make_url
 
 from karen_learner.errors import (
     SchemaTooNew,
@@ -21,6 +22,7 @@ from karen_learner.errors import (
     StoreReadOnly,
 )
 from karen_learner.memory import CurationOutcome, Promotion, open_store
+from karen_learner.memory.engine import parse_url
 from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
 from karen_learner.memory.tables import metadata
 from karen_learner.settings import StoreSettings
@@ -203,6 +205,20 @@ def test_postgresql_is_reached_by_its_url_without_telling_the_password(
     pytest.importorskip("asyncpg")
     store = open_store("postgresql://me:secret@host/db", store_settings)
     assert "secret" not in repr(store)
+
+
+def test_without_its_driver_postgresql_is_refused(
+    store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(SettingsError, match=r"karen-learner\[postgres\]"):
+        open_store("postgresql://host/db", store_settings)
+
+
+def test_options_of_libpq_are_named_as_the_driver_does() -> None:
+    pytest.importorskip("asyncpg")
+    url = parse_url("postgres://me@host/db?sslmode=require&prepared_statement_cache_size=0")
+    assert url == make_url("postgresql+asyncpg://me@host/db?ssl=require&prepared_statement_cache_size=0")
 
 
 async def test_many_stores_open_one_new_file_at_once(file: Path, store_settings: StoreSettings) -> None:
