@@ -29,8 +29,8 @@ from karen_learner.settings import StoreSettings
 from tests.memory.memory_specimens import make_example, make_turn, make_version
 
 
-async def filled(file: Path, settings: StoreSettings) -> None:
-    async with open_store(file, settings) as store:
+async def filled(place: Path | str, settings: StoreSettings) -> None:
+    async with open_store(place, settings) as store:
         await store.add_turn(make_turn())
 
 
@@ -221,8 +221,10 @@ def test_options_of_libpq_are_named_as_the_driver_does() -> None:
     assert url == make_url("postgresql+asyncpg://me@host/db?ssl=require&prepared_statement_cache_size=0")
 
 
-async def test_many_stores_open_one_new_file_at_once(file: Path, store_settings: StoreSettings) -> None:
-    stores = [open_store(file, store_settings) for _ in range(5)]
+async def test_many_stores_open_one_new_database_at_once(
+    shared: Path | str, store_settings: StoreSettings
+) -> None:
+    stores = [open_store(shared, store_settings) for _ in range(5)]
     await asyncio.gather(*(store.start() for store in stores))
     await asyncio.gather(*(store.add_turn(make_turn(f"t{n}")) for n, store in enumerate(stores)))
     assert (await stores[0].counts("acme")).turns == 5
@@ -230,14 +232,14 @@ async def test_many_stores_open_one_new_file_at_once(file: Path, store_settings:
 
 
 async def test_opening_is_quiet(
-    file: Path,
+    shared: Path | str,
     store_settings: StoreSettings,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     handlers = list(logging.getLogger().handlers)
     with caplog.at_level(logging.WARNING):
-        await filled(file, store_settings)
+        await filled(shared, store_settings)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
     assert logging.getLogger().handlers == handlers
