@@ -14,6 +14,7 @@ from hypothesis import settings
 from karen_learner.factory import create_autonomous_learner
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import LearningCycleResult
+from tests.databases import SHARED, a_database
 
 settings.register_profile("karen", deadline=None)  # no test asserts times: the machine may be busy
 settings.load_profile("karen")
@@ -87,3 +88,10 @@ async def acme(make_learner: MakeLearner) -> AsyncIterator[AutonomousLearner]:
     """A started learner of the taught home."""
     async with make_learner() as learner:
         yield learner
+
+
+@pytest.fixture(params=SHARED)
+async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Path | str]:
+    """A new database that several stores, and several processes, may open."""
+    async with a_database(request.param, tmp_path) as place:
+        yield place

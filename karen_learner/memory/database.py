@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, RootTransaction
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from karen_learner.errors import LearnerClosed, StoreError, StoreLocked, StoreReadOnly
@@ -90,8 +91,7 @@ class Database:
     async def _write(self, writer: AsyncConnection, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._writing:
             with translated(self.place):
-                async with writer.begin():
-                    answer = await writer.run_sync(work, *args, **kwargs)
+                answer = await writer.run_sync(_in_turn, work, *args, **kwargs)
         self._committed()
         return answer
 
@@ -178,6 +178,21 @@ class Database:
             await writer.close()
         if engines is not None:
             await engines.dispose()
+
+
+def _in_turn(connection: Connection, work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    with _begun(connection):
+        return work(connection, *args, **kwargs)
+
+
+def _begun(connection: Connection) -> RootTransaction:
+    """A transaction, on a new connection if the server has closed the old one since it was last used."""
+    try:
+        return connection.begin()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    return connection.begin()
 
 
 async def _in_transaction(

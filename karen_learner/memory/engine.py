@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ READER_PRAGMAS = ("PRAGMA query_only = ON",)
 
 _TAKE_TURNS = {
     "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": "SELECT pg_advisory_xact_lock(5498114)",
+    "postgresql": (
+        "SELECT pg_advisory_xact_lock(5498114) FROM set_config('lock_timeout', '{busy_timeout_ms}', true)"
+    ),
 }
 """How a transaction becomes the only one that writes, whatever other processes do."""
 
@@ -64,7 +67,20 @@ def parse_url(url_or_path: str | Path) -> URL:
     backend = url.drivername.partition("+")[0]
     if backend not in _DRIVERS:
         raise SettingsError(f"store.url: {backend!r} is not supported; use sqlite or postgresql")
-    return url.set(drivername=_DRIVERS[backend])
+    url = url.set(drivername=_DRIVERS[backend])
+    return url if backend == "sqlite" else _for_asyncpg(url)
+
+
+def _for_asyncpg(url: URL) -> URL:
+    """With the option of libpq that URLs of servers mostly carry, `sslmode`, as asyncpg names it."""
+    if find_spec("asyncpg") is None:
+        raise SettingsError(
+            "store.url: PostgreSQL needs a package that is an extra: pip install 'karen-learner[postgres]'"
+        )
+    options = dict(url.query)
+    if "sslmode" in options:
+        options["ssl"] = options.pop("sslmode")
+    return url.set(query=options)
 
 
 def is_in_memory(url: URL) -> bool:
@@ -81,17 +97,17 @@ def database_file(url: URL) -> Path | None:
 def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
     """Engines that have not connected yet."""
     if url.get_backend_name() != "sqlite":
-        return Engines(_writer(create_async_engine(url, pool_size=1, max_overflow=0)), _pool(url))
+        return _create_on_server(url, busy_timeout_s)
     connect = {"isolation_level": None, "timeout": busy_timeout_s}
     if is_in_memory(url):
         only = create_async_engine(url, poolclass=StaticPool, connect_args=connect)
         _on_connect(only, WRITER_PRAGMAS)
-        return Engines(_writer(only), only)
+        return Engines(_writer(only, busy_timeout_s), only)
     writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=connect)
     _on_connect(writer, WRITER_PRAGMAS)
     readers = _pool(url, connect_args=connect)
     _on_connect(readers, READER_PRAGMAS)
-    return Engines(_writer(writer), readers)
+    return Engines(_writer(writer, busy_timeout_s), readers)
 
 
 def probe(url: URL) -> None:
@@ -107,12 +123,21 @@ def probe(url: URL) -> None:
         engine.dispose()
 
 
+def _create_on_server(url: URL, busy_timeout_s: float) -> Engines:
+    # The writer must see what was committed while it waited for its turn, whatever the server's default is.
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
+    # As on SQLite, each statement of a reader sees what is committed by then, and needs no BEGIN.
+    readers = _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+    return Engines(_writer(writer, busy_timeout_s), readers)
+
+
 def _pool(url: URL, **options: Any) -> AsyncEngine:
     return create_async_engine(url, pool_size=READERS, max_overflow=0, pool_timeout=3600, **options)
 
 
-def _writer(engine: AsyncEngine) -> AsyncEngine:
-    statement = _TAKE_TURNS[engine.dialect.name]
+def _writer(engine: AsyncEngine, busy_timeout_s: float) -> AsyncEngine:
+    busy_timeout_ms = max(1, round(busy_timeout_s * 1000))  # PostgreSQL takes 0 for no limit at all
+    statement = _TAKE_TURNS[engine.dialect.name].format(busy_timeout_ms=busy_timeout_ms)
 
     @event.listens_for(engine.sync_engine, "begin")
     def take_turns(connection: Connection) -> None:

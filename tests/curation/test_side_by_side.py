@@ -21,10 +21,9 @@ TENANT = "acme"
 
 
 @pytest.fixture
-async def stores(tmp_path: Path, settings: Settings) -> AsyncIterator[tuple[MemoryStore, MemoryStore]]:
+async def stores(shared: Path | str, settings: Settings) -> AsyncIterator[tuple[MemoryStore, MemoryStore]]:
     """One database, seen by two processes."""
-    path = tmp_path / "karen.db"
-    async with open_store(path, settings.store) as one, open_store(path, settings.store) as other:
+    async with open_store(shared, settings.store) as one, open_store(shared, settings.store) as other:
         await one.declare_labels(TENANT, SCHEMA)  # type: ignore[arg-type]
         yield one, other
 

@@ -9,6 +9,7 @@ import pytest
 
 from karen_learner.memory import SqlMemoryStore, open_store
 from karen_learner.settings import StoreSettings, load_settings
+from tests.databases import SHARED, a_database
 from tests.memory.memory_specimens import MovableClock
 
 
@@ -28,10 +29,12 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "karen.db"
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", *SHARED])
 async def store(
-    request: pytest.FixtureRequest, file: Path, store_settings: StoreSettings, clock: MovableClock
+    request: pytest.FixtureRequest, tmp_path: Path, store_settings: StoreSettings, clock: MovableClock
 ) -> AsyncIterator[SqlMemoryStore]:
-    place = ":memory:" if request.param == "memory" else file
-    async with open_store(place, store_settings, clock=clock) as opened:
+    async with (
+        a_database(request.param, tmp_path) as place,
+        open_store(place, store_settings, clock=clock) as opened,
+    ):
         yield opened

@@ -93,7 +93,9 @@ class TestTurns:
             await store.add_turn(turn)
         assert await store.tenants() == []
 
-    @pytest.mark.parametrize("odd", ["a/b'c\"--;", "🧪" * 1100, "nul\0inside", "", "%_", " "])
+    @pytest.mark.parametrize(
+        "odd", ["a/b'c\"--;", "🧪" * 1100, "nul\0inside", "\0\1\0011\0010", "", "%_", " "]
+    )
     async def test_any_text_is_an_id(self, store: MemoryStore, odd: str) -> None:
         await store.add_turn(make_turn(odd, tenant=odd))
         turn = await store.get_turn(odd, odd)
@@ -375,9 +377,11 @@ class TestExamples:
             quality=1 / 3,
         )
         none = make_example("none", intent=None, entities=())
-        await save(store, rich, none)
-        found = await store.examples_by_key("acme", ["key-rich", "key-none", "key-missing"])
+        odd = make_example("odd", text="nul\0inside\1", intent="\0", turn_id="\1\0", draw=1e-300)
+        await save(store, rich, none, odd)
+        found = await store.examples_by_key("acme", ["key-rich", "key-none", "key-odd", "key-missing"])
         assert found == {
+            "key-odd": odd.model_copy(update={"seq": found["key-odd"].seq}),
             "key-rich": rich.model_copy(update={"seq": found["key-rich"].seq}),
             "key-none": none.model_copy(update={"seq": found["key-none"].seq}),
         }

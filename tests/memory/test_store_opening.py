@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, create_engine, inspect, make_url
 
 from karen_learner.errors import (
     SchemaTooNew,
@@ -21,14 +22,15 @@ from karen_learner.errors import (
     StoreReadOnly,
 )
 from karen_learner.memory import CurationOutcome, Promotion, open_store
+from karen_learner.memory.engine import parse_url
 from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
 from karen_learner.memory.tables import metadata
 from karen_learner.settings import StoreSettings
 from tests.memory.memory_specimens import make_example, make_turn, make_version
 
 
-async def filled(file: Path, settings: StoreSettings) -> None:
-    async with open_store(file, settings) as store:
+async def filled(place: Path | str, settings: StoreSettings) -> None:
+    async with open_store(place, settings) as store:
         await store.add_turn(make_turn())
 
 
@@ -205,8 +207,24 @@ def test_postgresql_is_reached_by_its_url_without_telling_the_password(
     assert "secret" not in repr(store)
 
 
-async def test_many_stores_open_one_new_file_at_once(file: Path, store_settings: StoreSettings) -> None:
-    stores = [open_store(file, store_settings) for _ in range(5)]
+def test_without_its_driver_postgresql_is_refused(
+    store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(SettingsError, match=r"karen-learner\[postgres\]"):
+        open_store("postgresql://host/db", store_settings)
+
+
+def test_options_of_libpq_are_named_as_the_driver_does() -> None:
+    pytest.importorskip("asyncpg")
+    url = parse_url("postgres://me@host/db?sslmode=require&prepared_statement_cache_size=0")
+    assert url == make_url("postgresql+asyncpg://me@host/db?ssl=require&prepared_statement_cache_size=0")
+
+
+async def test_many_stores_open_one_new_database_at_once(
+    shared: Path | str, store_settings: StoreSettings
+) -> None:
+    stores = [open_store(shared, store_settings) for _ in range(5)]
     await asyncio.gather(*(store.start() for store in stores))
     await asyncio.gather(*(store.add_turn(make_turn(f"t{n}")) for n, store in enumerate(stores)))
     assert (await stores[0].counts("acme")).turns == 5
@@ -214,14 +232,14 @@ async def test_many_stores_open_one_new_file_at_once(file: Path, store_settings:
 
 
 async def test_opening_is_quiet(
-    file: Path,
+    shared: Path | str,
     store_settings: StoreSettings,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     handlers = list(logging.getLogger().handlers)
     with caplog.at_level(logging.WARNING):
-        await filled(file, store_settings)
+        await filled(shared, store_settings)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
     assert logging.getLogger().handlers == handlers

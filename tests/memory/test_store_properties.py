@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +25,11 @@ from karen_learner.records import (
     UserFeedback,
 )
 from karen_learner.settings import load_settings
+from tests.databases import SHARED, a_database
 from tests.memory.memory_specimens import make_cycle, make_example, make_result, make_turn, make_version
 
 SETTINGS = load_settings(overrides={"store.page_size": 4}, environment={}).store
+KINDS = ["memory", *(kind for kind in SHARED if kind != "file")]
 TENANTS = ("a/b 🧪", "b")
 
 Operation = Callable[[MemoryStore, str], Awaitable[object]]
@@ -132,12 +135,13 @@ operations = st.one_of(
 some = st.lists(operations, min_size=1, max_size=10)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(some, some)
+@given(first=some, second=some)
 def test_counters_are_what_a_scan_counts_and_tenants_are_apart(
-    first: list[Operation], second: list[Operation]
+    kind: str, first: list[Operation], second: list[Operation]
 ) -> None:
-    seen = asyncio.run(play(first, second))
+    seen = asyncio.run(play(kind, first, second))
     assert seen.after_acts_of_other == seen.before
     assert seen.counted == seen.scanned
 
@@ -152,8 +156,8 @@ class Seen:
     scanned: list[Any]
 
 
-async def play(first: list[Operation], second: list[Operation]) -> Seen:
-    async with open_store(":memory:", SETTINGS) as store:
+async def play(kind: str, first: list[Operation], second: list[Operation]) -> Seen:
+    async with a_database(kind) as place, open_store(place, SETTINGS) as store:
         one, other = TENANTS
         await act(store, one, first)
         before = await view(store, one)

@@ -30,18 +30,18 @@ async def caller(store, name, count):
         turn = await store.add_turn(make_turn(f"{name}-{n}"))
         print(turn.turn_id, turn.seq, flush=True)
 
-async def main(file, prefix, count):
-    async with open_store(file, load_settings(environment={}).store) as store:
+async def main(place, prefix, count):
+    async with open_store(place, load_settings(environment={}).store) as store:
         await asyncio.gather(*(caller(store, f"{prefix}{c}", count) for c in range(8)))
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
-def writing_process(file: Path, prefix: str, count: int) -> subprocess.Popen[str]:
+def writing_process(place: Path | str, prefix: str, count: int) -> subprocess.Popen[str]:
     """A process in which eight callers add `count` turns each and print those acknowledged."""
     return subprocess.Popen(
-        [sys.executable, "-c", WRITING, str(file), prefix, str(count)],
+        [sys.executable, "-c", WRITING, str(place), prefix, str(count)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent,
@@ -100,8 +100,8 @@ async def test_a_failed_transaction_leaves_nothing(file: Path, store_settings: S
         assert (await store.counts("acme")).examples == {"pending": 1}
 
 
-async def test_cancelled_callers_harm_nobody(file: Path, store_settings: StoreSettings) -> None:
-    async with open_store(file, store_settings) as store:
+async def test_cancelled_callers_harm_nobody(shared: Path | str, store_settings: StoreSettings) -> None:
+    async with open_store(shared, store_settings) as store:
         adding = [asyncio.ensure_future(store.add_turn(make_turn(f"t{n}"))) for n in range(30)]
         reading = [asyncio.ensure_future(store.counts("acme")) for _ in range(10)]
         saving = asyncio.ensure_future(store.save_curation("acme", CurationOutcome(upserts=[make_example()])))
@@ -115,8 +115,10 @@ async def test_cancelled_callers_harm_nobody(file: Path, store_settings: StoreSe
         assert (await store.counts("acme")).turns == len([turn async for turn in store.turns("acme")])
 
 
-async def test_cancelled_everywhere_the_store_still_works(file: Path, store_settings: StoreSettings) -> None:
-    async with open_store(file, store_settings) as store:
+async def test_cancelled_everywhere_the_store_still_works(
+    shared: Path | str, store_settings: StoreSettings
+) -> None:
+    async with open_store(shared, store_settings) as store:
         for steps in range(40):
             tasks = [
                 asyncio.ensure_future(store.counts("acme")),
@@ -132,8 +134,10 @@ async def test_cancelled_everywhere_the_store_still_works(file: Path, store_sett
         assert (await store.counts("acme")).turns == len([turn async for turn in store.turns("acme")])
 
 
-async def test_what_was_acknowledged_survives_kill_9(file: Path, store_settings: StoreSettings) -> None:
-    process = writing_process(file, "p", 100_000)
+async def test_what_was_acknowledged_survives_kill_9(
+    shared: Path | str, store_settings: StoreSettings
+) -> None:
+    process = writing_process(shared, "p", 100_000)
     assert process.stdout is not None
     lines = [await asyncio.to_thread(process.stdout.readline) for _ in range(300)]
     process.send_signal(signal.SIGKILL)
@@ -141,26 +145,26 @@ async def test_what_was_acknowledged_survives_kill_9(file: Path, store_settings:
     printed = "".join(lines) + rest
     acknowledged = dict(line.split() for line in printed[: printed.rindex("\n")].splitlines())
     assert len(acknowledged) >= 300
-    async with open_store(file, store_settings) as store:
+    async with open_store(shared, store_settings) as store:
         kept = {turn.turn_id: str(turn.seq) async for turn in store.turns("acme")}
         assert acknowledged.items() <= kept.items()
         assert (await store.counts("acme")).turns == len(kept)
 
 
-async def test_two_processes_write_one_database(file: Path, store_settings: StoreSettings) -> None:
-    processes = [writing_process(file, prefix, 30) for prefix in "ab"]
+async def test_two_processes_write_one_database(shared: Path | str, store_settings: StoreSettings) -> None:
+    processes = [writing_process(shared, prefix, 30) for prefix in "ab"]
     printed = [await asyncio.to_thread(process.communicate) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     acknowledged = [line.split() for output, _ in printed for line in output.splitlines()]
     assert len({seq for _, seq in acknowledged}) == 2 * 8 * 30
-    async with open_store(file, store_settings) as store:
+    async with open_store(shared, store_settings) as store:
         kept = {turn.turn_id: str(turn.seq) async for turn in store.turns("acme")}
         assert kept == dict(acknowledged)
         assert (await store.counts("acme")).turns == 2 * 8 * 30
 
 
-async def test_two_stores_share_turns_and_feedback(file: Path, store_settings: StoreSettings) -> None:
-    async with open_store(file, store_settings) as one, open_store(file, store_settings) as two:
+async def test_two_stores_share_turns_and_feedback(shared: Path | str, store_settings: StoreSettings) -> None:
+    async with open_store(shared, store_settings) as one, open_store(shared, store_settings) as two:
         first = await one.add_turn(make_turn())
         assert await two.add_turn(make_turn(feedback=LIKED)) == first.model_copy(
             update={
@@ -188,8 +192,10 @@ async def test_withdrawn_words_are_nowhere_in_the_files(file: Path, store_settin
     assert secret.encode() not in file.read_bytes()
 
 
-async def test_closing_refuses_callers_that_come_later(file: Path, store_settings: StoreSettings) -> None:
-    store = open_store(file, store_settings)
+async def test_closing_refuses_callers_that_come_later(
+    shared: Path | str, store_settings: StoreSettings
+) -> None:
+    store = open_store(shared, store_settings)
     await store.start()
     closing = asyncio.ensure_future(store.close())
     await asyncio.sleep(0)
