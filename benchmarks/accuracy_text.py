@@ -40,7 +40,15 @@ SHOTS = 10
 PENALTIES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 RESAMPLES = 2000
 STOCK = {
-    "spaCy BOW": ({"@architectures": "spacy.TextCatBOW.v3", "exclusive_classes": True, "ngram_size": 1}, 4),
+    "spaCy BOW": (
+        {
+            "@architectures": "spacy.TextCatBOW.v3",
+            "exclusive_classes": True,
+            "ngram_size": 1,
+            "no_output_layer": False,
+        },
+        4,
+    ),
     "spaCy CNN": (
         {
             "@architectures": "spacy.TextCatReduce.v1",
