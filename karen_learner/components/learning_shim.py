@@ -163,9 +163,8 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
         """Say where the learning state of the weights that serve can be had."""
         self._state = state
 
-    def _copied_to(self, other: ShimT) -> ShimT:
+    def _copied_to(self, other: Self) -> Self:
         """Give another shim, as new, these weights and their state for learning on."""
-        assert isinstance(other, LearningShim)  # noqa: S101 - a copy is of the same kind
         other.from_bytes(self.to_bytes())
         other.attach_state(self._state)
         return other

@@ -165,7 +165,7 @@ def read_usable(
         try:
             if isinstance(line, CorruptExample):
                 raise line
-            wanted = line.model_copy(update=unread)
+            wanted = line.model_copy(update=unread) if unread else line
             doc = to_doc(nlp, wanted)
         except CorruptExample as error:
             skipped.append(f"{path.name} line {number + 1}: {error}")

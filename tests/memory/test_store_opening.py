@@ -202,7 +202,6 @@ def test_other_databases_are_not_for_us(store_settings: StoreSettings, url: str)
 def test_postgresql_is_reached_by_its_url_without_telling_the_password(
     store_settings: StoreSettings,
 ) -> None:
-    pytest.importorskip("asyncpg")
     store = open_store("postgresql://me:secret@host/db", store_settings)
     assert "secret" not in repr(store)
 
@@ -216,7 +215,6 @@ def test_without_its_driver_postgresql_is_refused(
 
 
 def test_options_of_libpq_are_named_as_the_driver_does() -> None:
-    pytest.importorskip("asyncpg")
     url = parse_url("postgres://me@host/db?sslmode=require&prepared_statement_cache_size=0")
     assert url == make_url("postgresql+asyncpg://me@host/db?ssl=require&prepared_statement_cache_size=0")
 
