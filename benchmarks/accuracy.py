@@ -5,7 +5,7 @@
 
 DIR holds a folder for each data set, with files of JSON lines (`text`, and `intent`, `sentiment` or
 `entities`): clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
-meld/{train,val,test}.jsonl (with `dialogue` and `turn`, too; https://github.com/declare-lab/MELD) and
+meld/{train,val,test}.jsonl (with `dialogue`, too; https://github.com/declare-lab/MELD) and
 snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). A set of
 which a file is not there is left out.
 
@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import accuracy_conversations
 import accuracy_encoder
 import accuracy_entities
 import accuracy_text
@@ -32,7 +31,7 @@ from accuracy_text import Contest
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace, Contest], Iterator[tuple[str, dict[str, float]]]]] = {
     "clinc150": accuracy_text.clinc150,
-    "meld": accuracy_conversations.meld,
+    "meld": accuracy_text.meld,
     "snips": accuracy_entities.snips,
 }
 """For each data set what measures it: it yields the name of a system and what one run of it gave."""

@@ -1,4 +1,5 @@
-"""The part of `accuracy.py` about text categorizers: intents of clinc150, and what is true of any texts."""
+"""The part of `accuracy.py` about text categorizers: intents of clinc150, sentiments of meld, and what is
+true of any texts."""
 
 from __future__ import annotations
 
@@ -130,6 +131,17 @@ def clinc150(folder: Path, options: argparse.Namespace, contest: Contest) -> Row
             yield f"{name}, {SHOTS} examples a label", system(few, seed=seed, passes=FEW_SHOT_PASSES)[0]
         for name, peer in contest.peers.items():
             yield f"{name}, {SHOTS} examples a label", peer(few)[0]
+
+
+def meld(folder: Path, options: argparse.Namespace, contest: Contest) -> Rows:
+    """Sentiments of the turns of dialogues. Intervals are of dialogues drawn anew: the turns of one depend on
+    each other."""
+    data = DataSet(
+        *(read(folder / f"{name}.jsonl", "sentiment") for name in ("train", "val", "test")),
+        weighted=True,
+        test_groups=[int(dialogue) for _, dialogue in read(folder / "test.jsonl", "dialogue")],
+    )
+    yield from compare(data, options, contest)
 
 
 def compare(data: DataSet, options: argparse.Namespace, contest: Contest) -> Rows:

@@ -13,7 +13,7 @@ from typing import Any
 from asyncio_extras import call_in_executor
 from typing_extensions import Self
 
-from karen_learner.analysis import Analyzer, SpacyAnalyzer, analyze_in_mood
+from karen_learner.analysis import Analyzer, SpacyAnalyzer
 from karen_learner.assembly import Ground, assemble
 from karen_learner.collection import HostMemory, HostNews, ImportedLine
 from karen_learner.collection.turns import check_id
@@ -198,17 +198,10 @@ class AutonomousLearner:
         await self._host.tell(tenant_id, turn_id)
         return metadata
 
-    async def analyze(self, tenant_id: str, text: str, *, conversation_id: str | None = None) -> Analysis:
-        """What the tenant's live model says of a text; nothing is stored. Raises InvalidInput.
-
-        With its `conversation_id` it is heard as the next turn of that conversation, as far as that was
-        collected.
-        """
-        if conversation_id is not None:
-            check_id(conversation_id, "conversation_id")
+    async def analyze(self, tenant_id: str, text: str) -> Analysis:
+        """What the tenant's live model says of a text; nothing is stored. Raises InvalidInput."""
         await self._serve(tenant_id)
-        mood = self._rooms.collector.mood(tenant_id, conversation_id)
-        return await analyze_in_mood(self.analyzer, text, tenant_id=tenant_id, mood=mood)
+        return await self.analyzer.analyze(text, tenant_id=tenant_id)
 
     async def analyze_many(self, tenant_id: str, texts: Sequence[str]) -> list[Analysis]:
         """The same for many texts at once."""

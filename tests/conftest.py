@@ -43,7 +43,7 @@ MakeLearner = Callable[..., AutonomousLearner]
 
 
 def gold_examples() -> list[dict[str, Any]]:
-    """Three intents of fifteen short texts, and a mood on every second."""
+    """Three intents of fifteen short texts, and a sentiment on every second."""
     return [
         {"text": phrase.format(word), "intent": intent}
         | ({"sentiment": "positive" if number % 4 else "negative"} if number % 2 == 0 else {})

@@ -1,6 +1,6 @@
 """What the models say of a text."""
 
-from karen_learner.analysis.contract import Analyzer, HearsMoods, analyze_in_mood, hears_moods
+from karen_learner.analysis.contract import Analyzer
 from karen_learner.analysis.create import create_spacy_analyzer
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.features import linguistic_features
@@ -10,13 +10,10 @@ from karen_learner.analysis.word_tables import common_words
 
 __all__ = [
     "Analyzer",
-    "HearsMoods",
     "PersonaRules",
     "RuleBasedFallback",
     "SpacyAnalyzer",
-    "analyze_in_mood",
     "common_words",
     "create_spacy_analyzer",
-    "hears_moods",
     "linguistic_features",
 ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from karen_learner.records import NO_MOOD, Analysis, Mood
+from karen_learner.records import Analysis
 
 
 @runtime_checkable
@@ -17,25 +17,3 @@ class Analyzer(Protocol):
 
     async def on_deployed(self, version: str, path: Path) -> None:
         """A new version lies at `path` and is champion now: load it if you serve from a copy."""
-
-
-@runtime_checkable
-class HearsMoods(Protocol):
-    """An analyzer that wants to be told how the turns before a text sounded: its `hears_moods` is True."""
-
-    hears_moods: bool
-
-    async def analyze(self, text: str, *, tenant_id: str | None = None, mood: Mood = NO_MOOD) -> Analysis:
-        """Analyse a text that was said in this mood."""
-
-
-def hears_moods(analyzer: Analyzer) -> TypeGuard[HearsMoods]:
-    """Whether the analyzer wants to be told of moods."""
-    return getattr(analyzer, "hears_moods", False) is True
-
-
-async def analyze_in_mood(analyzer: Analyzer, text: str, *, tenant_id: str, mood: Mood) -> Analysis:
-    """What the analyzer says of a text; the mood is passed over if it does not hear any."""
-    if hears_moods(analyzer):
-        return await analyzer.analyze(text, tenant_id=tenant_id, mood=mood)
-    return await analyzer.analyze(text, tenant_id=tenant_id)

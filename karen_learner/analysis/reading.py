@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -12,17 +11,9 @@ from typing_extensions import Self
 
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.features import linguistic_features
-from karen_learner.components.moods import doc_in_mood
 from karen_learner.components.own_labels import is_out_of_scope
 from karen_learner.models.live import LiveModel, forget_frames
-from karen_learner.records import Analysis, Mood
-
-
-class Said(NamedTuple):
-    """A text, and how the turns before it sounded."""
-
-    text: str
-    mood: Mood
+from karen_learner.records import Analysis
 
 
 @dataclass(frozen=True)
@@ -58,23 +49,23 @@ class Reader:
             fallback=fallback,
         )
 
-    def read(self, nlp: Language, said: Sequence[Said]) -> Reading:
+    def read(self, nlp: Language, texts: Sequence[str]) -> Reading:
         """Analyse the texts; those that the model cannot read get the fallback's answer."""
         try:
-            return Reading(list(self._read_together(nlp, said)))
+            return Reading(list(self._read_together(nlp, texts)))
         except Exception as error:
             forget_frames(error)
-            return Reading([self._read_alone(nlp, one) for one in said], error)
+            return Reading([self._read_alone(nlp, text) for text in texts], error)
 
-    def _read_together(self, nlp: Language, said: Sequence[Said]) -> Iterator[Analysis]:
-        docs = nlp.pipe((doc_in_mood(nlp, *one) for one in said), batch_size=len(said))
-        return (self._analysis(doc, one.text) for doc, one in zip(docs, said, strict=True))
+    def _read_together(self, nlp: Language, texts: Sequence[str]) -> Iterator[Analysis]:
+        docs = nlp.pipe(texts, batch_size=len(texts))
+        return (self._analysis(doc, text) for doc, text in zip(docs, texts, strict=True))
 
-    def _read_alone(self, nlp: Language, one: Said) -> Analysis:
+    def _read_alone(self, nlp: Language, text: str) -> Analysis:
         try:
-            return self._analysis(nlp(doc_in_mood(nlp, *one)), one.text)
+            return self._analysis(nlp(text), text)
         except Exception:
-            return self._degraded(nlp, one.text)
+            return self._degraded(nlp, text)
 
     def _analysis(self, doc: Doc, text: str) -> Analysis:
         if not (self.intents or self.sentiments or self.entities):

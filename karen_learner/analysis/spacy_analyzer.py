@@ -15,11 +15,11 @@ from typing_extensions import Self
 
 from karen_learner.analysis.batching import MicroBatcher, batches
 from karen_learner.analysis.fallback import RuleBasedFallback
-from karen_learner.analysis.reading import Reader, Said
+from karen_learner.analysis.reading import Reader
 from karen_learner.analysis.text import clean_text
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels
-from karen_learner.records import NO_MOOD, Analysis, Entity, Mood
+from karen_learner.records import Analysis, Entity
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class _Job(NamedTuple):
     """A text on its way. It holds the model, so that a model in use outlives its replacement."""
 
     model: LiveModel
-    said: Said
+    text: str
 
 
 class _Lane:
@@ -56,8 +56,8 @@ class _Lane:
 
     async def answer(self, jobs: Sequence[_Job]) -> Sequence[Analysis]:
         """One pass through the pipeline. All jobs are for the model of this lane."""
-        said = [job.said for job in jobs]
-        reading = await jobs[0].model.run(lambda nlp: self._reader.read(nlp, said))
+        texts = [job.text for job in jobs]
+        reading = await jobs[0].model.run(lambda nlp: self._reader.read(nlp, texts))
         self._note(reading.error)
         return reading.analyses
 
@@ -84,8 +84,6 @@ class SpacyAnalyzer:
     the fallback's answer (`degraded`); the cause is logged once until the model has recovered. `base`
     may be a function that loads the model: it is called in a thread when it is first needed.
     """
-
-    hears_moods = True
 
     def __init__(
         self,
@@ -130,16 +128,13 @@ class SpacyAnalyzer:
         if self._base is not None:
             self._base.close()
 
-    async def analyze(self, text: str, *, tenant_id: str | None = None, mood: Mood = NO_MOOD) -> Analysis:
-        """What the text says. Raises InvalidInput for a text that cannot be read, LearnerClosed.
-
-        `mood`: how the turns before it sounded, if it was said in a conversation.
-        """
+    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
+        """What the text says. Raises InvalidInput for a text that cannot be read, LearnerClosed."""
         text = self._clean(text)
         model = await self._model(tenant_id)
         if model is None:
             return (await self._by_rules([text]))[0]
-        return await self._lane(model).submit(_Job(model, Said(text, mood)))
+        return await self._lane(model).submit(_Job(model, text))
 
     async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
         """The analyses of many texts, in order and all by the same model. Other calls get their turn
@@ -216,11 +211,11 @@ class SpacyAnalyzer:
     async def _answer_batch(self, model: LiveModel | None, texts: Sequence[str]) -> Sequence[Analysis]:
         if model is None:
             return await self._by_rules(texts)
-        return await self._lane(model).answer([_Job(model, Said(text, NO_MOOD)) for text in texts])
+        return await self._lane(model).answer([_Job(model, text) for text in texts])
 
     async def _by_rules(self, texts: Sequence[str]) -> list[Analysis]:
         return [await self._fallback.answer(text) for text in texts]
 
 
 def _chars(job: _Job) -> int:
-    return len(job.said.text)
+    return len(job.text)

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from karen_learner.analysis import Analyzer, PersonaRules, RuleBasedFallback, analyze_in_mood, hears_moods
+from karen_learner.analysis import Analyzer, PersonaRules, RuleBasedFallback
 from karen_learner.collection.imported import TurnInput
-from karen_learner.collection.moods import Conversations
-from karen_learner.collection.recent import Recent
 from karen_learner.collection.turns import (
     FeedbackInput,
     TurnDraft,
@@ -23,13 +21,30 @@ from karen_learner.collection.turns import (
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
 from karen_learner.memory import MemoryStore
-from karen_learner.records import NO_MOOD, Analysis, ConversationMetadata, Mood, Turn, UserFeedback
+from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 RECENT_TURNS = 4_096
 """So many of the latest turns are recognised without asking the store when they are sent again."""
+
+
+class RecentKeys:
+    """The latest keys, at most `limit` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._keys: dict[tuple[str, str], None] = {}
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        return key in self._keys
+
+    def add(self, key: tuple[str, str]) -> None:
+        self._keys.pop(key, None)
+        self._keys[key] = None
+        if len(self._keys) > self._limit:
+            del self._keys[next(iter(self._keys))]
 
 
 class ConversationMetadataCollector:
@@ -50,8 +65,7 @@ class ConversationMetadataCollector:
         self._personas = PersonaRules(settings.personas)
         self._fallback = RuleBasedFallback()
         self._failing = False
-        self._recent: Recent[tuple[str, str], None] = Recent(RECENT_TURNS)
-        self._conversations = Conversations()
+        self._recent = RecentKeys(RECENT_TURNS)
 
     async def collect(
         self,
@@ -82,21 +96,10 @@ class ConversationMetadataCollector:
             turn_id=turn_id,
             occurred_at=occurred_at,
         )
-        async with self._conversations.turn_of(draft) as conversation:
-            known = await self._known(draft)
-            if known is None:
-                hears = hears_moods(self._analyzer)
-                mood = conversation.mood(without=draft.turn_id) if hears else NO_MOOD
-                analysis = await self._analyze(draft, mood)
-                counts = not draft.consent_refused and conversation.hear(draft.turn_id, analysis)
+        known = await self._known(draft)
         if known is not None:
             return await self._repeat(known, draft.feedback)
-        try:
-            return await self._store_new(draft, analysis, mood)
-        except BaseException:
-            if counts:
-                conversation.forget(draft.turn_id)
-            raise
+        return await self._store_new(draft)
 
     async def collect_input(self, tenant_id: str, turn: TurnInput) -> ConversationMetadata:
         """The same for a turn read from a file. Raises InvalidInput if it names another tenant."""
@@ -124,11 +127,6 @@ class ConversationMetadataCollector:
             await self._check_against_stored(tenant_id, turn_id, parsed)
         return await self._merge(tenant_id, turn_id, parsed)
 
-    def mood(self, tenant_id: str, conversation_id: str | None) -> Mood:
-        """How a conversation has sounded so far; empty if nothing of it was collected lately."""
-        conversation = conversation_id and self._conversations.find(tenant_id, conversation_id)
-        return conversation.mood() if conversation else NO_MOOD
-
     async def _check_against_stored(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
         turn = await self._store.get_turn(tenant_id, turn_id)
         if turn is None:
@@ -155,16 +153,15 @@ class ConversationMetadataCollector:
 
     async def _merge(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> ConversationMetadata:
         turn = await self._store.add_feedback(tenant_id, turn_id, feedback)
-        self._forget_if_refused(turn)
         await self._tell_of_feedback(tenant_id, turn_id, feedback)
         return turn.metadata
 
-    async def _store_new(self, draft: TurnDraft, analysis: Analysis, mood: Mood) -> ConversationMetadata:
+    async def _store_new(self, draft: TurnDraft) -> ConversationMetadata:
+        analysis = await self._analyze(draft.user_text, draft.tenant_id)
         persona = self._personas.select(analysis.intent, analysis.sentiment)
-        turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona, mood=mood))
-        self._forget_if_refused(turn)
+        turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona))
         if draft.turn_id_given:
-            self._recent.put(draft.key, None)
+            self._recent.add(draft.key)
         await self._events.publish(
             TurnCollected(tenant_id=turn.tenant_id, turn_id=turn.turn_id, degraded=turn.metadata.degraded)
         )
@@ -172,30 +169,22 @@ class ConversationMetadataCollector:
             await self._tell_of_feedback(turn.tenant_id, turn.turn_id, draft.feedback)
         return turn.metadata
 
-    def _forget_if_refused(self, turn: Turn) -> None:
-        """Who does not want to be learned from is no part of a mood any more, however that was said."""
-        conversation = self._conversations.find(turn.tenant_id, turn.metadata.conversation_id)
-        if conversation is not None and turn.user_text is None:
-            conversation.forget(turn.turn_id)
-
     async def _tell_of_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
         await self._events.publish(
             FeedbackAdded(tenant_id=tenant_id, turn_id=turn_id, is_correction=feedback.is_correction)
         )
 
-    async def _analyze(self, draft: TurnDraft, mood: Mood) -> Analysis:
+    async def _analyze(self, text: str, tenant_id: str) -> Analysis:
         """The analyzer's answer, or the rules' where it fails: a host's analyzer is foreign code."""
         try:
-            analysis = await analyze_in_mood(
-                self._analyzer, draft.user_text, tenant_id=draft.tenant_id, mood=mood
-            )
+            analysis = await self._analyzer.analyze(text, tenant_id=tenant_id)
             if not isinstance(analysis, Analysis):
                 raise TypeError(f"it returned {type(analysis).__name__}, not an Analysis")
         except LearnerClosed:
             raise
         except Exception as error:
             self._note_failure(error)
-            return await self._fallback.answer(draft.user_text)
+            return await self._fallback.answer(text)
         self._note_success()
         return analysis
 

@@ -24,7 +24,7 @@ SENTIMENTS = frozenset({"negative", "neutral", "positive"})
 """A DocBin does not say to which task a category belongs: these are sentiments, all others intents."""
 
 _BOM = b"\xef\xbb\xbf"
-_JSON_COLUMNS = ("entities", "mood", "user_feedback")
+_JSON_COLUMNS = ("entities", "user_feedback")
 _COLUMNS = {*LabelledText.model_fields, *TurnInput.model_fields} | IGNORED_KEYS
 
 
@@ -61,8 +61,8 @@ def _from_json(number: int, raw: bytes) -> ImportedLine:
 
 @register_importer(".csv")
 def read_csv(path: Path) -> Iterator[ImportedLine]:
-    """A table in UTF-8 whose first row names the columns. `entities`, `mood` and `user_feedback` hold JSON;
-    an empty cell is an absent one. Raises ImportFormatError for a column that is not known."""
+    """A table in UTF-8 whose first row names the columns. `entities` and `user_feedback` hold JSON; an
+    empty cell is an absent one. Raises ImportFormatError for a column that is not known."""
     # The limit is the process's: raise it, so that long responses fit, but never lower it.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:

@@ -13,7 +13,8 @@ from karen_learner.analysis.text import replace_unfit
 from karen_learner.collection.problems import describe, span_problem
 from karen_learner.records import LabelledText, Record, UserFeedback
 
-IGNORED_KEYS = frozenset({"id", "dialogue", "turn"})
+IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
+"""Keys of other corpora, and the `mood` of earlier exports."""
 TEXT_KEYS = ("text", "user_text", "assistant_response")
 
 

@@ -14,7 +14,7 @@ from karen_learner.analysis.text import clean_text, replace_unfit, within_limit
 from karen_learner.collection.ids import new_id
 from karen_learner.collection.problems import describe, span_problem
 from karen_learner.errors import InvalidInput
-from karen_learner.records import NO_MOOD, Analysis, ConversationMetadata, Mood, Turn, UserFeedback, utc_now
+from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, utc_now
 from karen_learner.settings import AnalysisSettings
 
 MAX_ID_CHARS = 1_000
@@ -35,18 +35,12 @@ class TurnDraft:
     assistant_response: str
     feedback: UserFeedback | None
     occurred_at: datetime
-    conversation_id_given: bool
     turn_id_given: bool
 
     @property
     def key(self) -> tuple[str, str]:
         """What makes it the same turn."""
         return self.tenant_id, self.turn_id
-
-    @property
-    def consent_refused(self) -> bool:
-        """Whether its user does not want to be learned from."""
-        return self.feedback is not None and self.feedback.consent is False
 
     @property
     def has_spans(self) -> bool:
@@ -84,26 +78,24 @@ def draft_turn(
         assistant_response=_clean_response(assistant_response, limits),
         feedback=feedback,
         occurred_at=check_moment(occurred_at),
-        conversation_id_given=conversation_id is not None,
         turn_id_given=turn_id is not None,
     )
 
 
-def complete_turn(draft: TurnDraft, analysis: Analysis, *, persona: str, mood: Mood = NO_MOOD) -> Turn:
-    """The turn as it is to be stored; `mood` is the one in which it was analysed.
+def complete_turn(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Turn:
+    """The turn as it is to be stored.
 
     Where consent is refused nothing is kept of what was said: no texts, no entities, no linguistic
     features (they describe the text), no comment and no corrections. What remains is what the product
     did (intent, sentiment, persona) and the ratings, so that it can be counted.
     """
-    refused = draft.consent_refused
+    refused = draft.feedback is not None and draft.feedback.consent is False
     return Turn(
         metadata=_metadata(draft, analysis, persona=persona, refused=refused),
         user_text=None if refused else draft.user_text,
         assistant_response=None if refused else draft.assistant_response,
         entities=() if refused else analysis.entities,
         out_of_scope=analysis.out_of_scope,
-        mood=NO_MOOD if refused else mood,
         feedback=_ratings_alone(draft.feedback) if refused else draft.feedback,
     )
 

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karen_learner.components.moods import MoodEffect
-
 Floats = NDArray[Any]
 
 ECE_BINS = 15
@@ -36,17 +34,16 @@ _SMALLEST = 1e-12
 class Calibration:
     """What was fitted, for one version of the weights.
 
-    Margins times `scale`, and what `moods` add to them, go through softmax (or the logistic function). A text
-    is out of scope if its score (see `in_scope_scores`) is below `threshold`; None: nothing ever is.
+    Margins times `scale` go through softmax (or the logistic function). A text is out of scope if its
+    score (see `in_scope_scores`) is below `threshold`; None: nothing ever is.
     """
 
     scale: float
     threshold: float | None = None
     false_alarm_rate: float | None = None
     out_of_scope_label: str | None = None
-    moods: MoodEffect | None = None
 
-    def as_record(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, str | None]:
         """For JSON. Numbers are strings: spaCy's JSON rounds them, and a threshold must stay what it is."""
         return {
             "scale": repr(self.scale),
@@ -55,7 +52,6 @@ class Calibration:
             "nearness_weight": repr(NEARNESS_WEIGHT),
             "false_alarm_rate": None if self.false_alarm_rate is None else repr(self.false_alarm_rate),
             "out_of_scope_label": self.out_of_scope_label,
-            "moods": None if self.moods is None else self.moods.as_record(),
         }
 
     @classmethod
@@ -64,13 +60,11 @@ class Calibration:
         weights = {"doubt_weight": DOUBT_WEIGHT, "nearness_weight": NEARNESS_WEIGHT}
         same = all(record.get(name) == repr(weight) for name, weight in weights.items())
         threshold, rate = (record["threshold"], record["false_alarm_rate"]) if same else (None, None)
-        moods = record.get("moods")
         return cls(
             scale=float(record["scale"]),
             threshold=None if threshold is None else float(threshold),
             false_alarm_rate=None if rate is None else float(rate),
             out_of_scope_label=record["out_of_scope_label"],
-            moods=None if moods is None else MoodEffect.from_record(moods),
         )
 
 

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from thinc.api import Optimizer, set_dropout_rate
 from thinc.types import Floats2d
-from typing_extensions import Self
 
 from karen_learner.components.calibration import (
     Calibration,
@@ -28,7 +26,6 @@ from karen_learner.components.calibration import (
     softmax,
 )
 from karen_learner.components.example_weights import weights_of
-from karen_learner.components.moods import Judged, MoodEffect, Notes, fit_effect, mood_of
 from karen_learner.components.new_labels import make_new_labels_learnable
 from karen_learner.components.sparse_ngrams import MARGIN_SCALE, Margins, shim_of, squared_hinge
 from karen_learner.components.state_keeping import KeepsState
@@ -48,7 +45,6 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
     """
 
     exclusive = True
-    _notes: Notes | None = None
     _indexed: tuple[Any, dict[str, int]] = (None, {})
     """The list of labels that was indexed last, and the position of each."""
 
@@ -74,7 +70,6 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
             return losses
         set_dropout_rate(self.model, drop)
         scores, backprop = self.model.begin_update([example.predicted for example in known])
-        self._note_moods(known, scores)
         loss, gradient = self.get_loss(known, scores)
         with self._weighted(known):
             backprop(gradient)
@@ -95,16 +90,6 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
             yield
         finally:
             shim.example_weights = None
-
-    def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> Self:
-        """Take over what `to_bytes` has made; what was noted of another model is forgotten."""
-        self._notes = None
-        return super().from_bytes(bytes_data, exclude=exclude)
-
-    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
-        """Read the pipe; what was noted of another model is forgotten."""
-        self._notes = None
-        return super().from_disk(path, exclude=exclude)
 
     def losses_of(self, docs: Sequence[Doc]) -> NDArray[np.float32] | None:
         """How far a model of ours is from each gold document, shape (docs,); None for any other model.
@@ -140,18 +125,17 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         added = super().add_label(label)
         if added:
             make_new_labels_learnable(self.model)
-            self._notes = None
         return added
 
     def predict(self, docs: Iterable[Doc]) -> Any:
-        """Probabilities, calibrated if the pipe is, in the documents' moods; zeros for empty documents.
+        """Probabilities, calibrated if the pipe is; zeros for empty documents.
 
         Shape (texts, labels); with one more column, what the text's score lies above the threshold for
         being in scope, if the pipe was calibrated for that.
         """
         docs = list(docs)
         calibration, margins = self.calibration, self._margins(docs)
-        scores = self._probabilities(docs, margins, calibration)
+        scores = self._probabilities(margins, calibration)
         if calibration is not None and calibration.threshold is not None:
             above = self._in_scope_scores(margins, calibration) - calibration.threshold
             scores = np.concatenate([scores, above[:, None]], axis=1)
@@ -182,11 +166,7 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         false_alarm_rate: float | None = 0.05,
         out_of_scope_label: str | None = None,
     ) -> CalibrationReport:
-        """Fit probabilities, what moods say, and the threshold below which a text is out of scope, for the
-        present weights.
-
-        What moods say is told by the examples and, the first time, by what was said of those trained on (see
-        `moods.Notes`). What was fitted before, on more texts in moods, goes on.
+        """Fit probabilities, and the threshold below which a text is out of scope, for the present weights.
 
         `examples` must be such as the weights have not seen. At most `false_alarm_rate` of those in scope
         will be refused; with None there is no such threshold. `out_of_scope_label` is the label, if there
@@ -198,56 +178,26 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
         docs = [example.reference for example in known]
         margins, truths = self._margins(docs), self._truths(docs)
         scale = fit_scale(margins.margins, truths, exclusive=self.exclusive)
-        moods = self._mood_effect(Judged(margins.margins * scale, truths, [mood_of(doc) for doc in docs]))
-        calibration = Calibration(scale, None, false_alarm_rate, out_of_scope_label, moods)
+        calibration = Calibration(scale, None, false_alarm_rate, out_of_scope_label)
         scores = self._in_scope_scores(margins, calibration)
         inside = self._are_in_scope(truths, out_of_scope_label)
         if false_alarm_rate is not None and inside.any():
             threshold = refusal_threshold(scores[inside], false_alarm_rate=false_alarm_rate)
             calibration = replace(calibration, threshold=threshold)
-        report = self._report(docs, margins, truths, scores, inside, calibration)
+        report = self._report(margins, truths, scores, inside, calibration)
         self.cfg["calibration"] = calibration.as_record()
         return report
 
-    def _note_moods(self, examples: Sequence[Example], scores: Any) -> None:
-        """Note what is said of texts in moods before they are learned from, as long as nothing can have been
-        learned from them before: from the beginning to the first calibration."""
-        docs, own = [example.predicted for example in examples], self._label_index()
-        if self._notes is not None and any(not own.keys().isdisjoint(mood_of(doc)) for doc in docs):
-            truths, _ = self._examples_to_truth(examples)
-            self._notes.take(docs, np.asarray(scores), np.asarray(truths))
-
-    def forget_notes(self) -> None:
-        """Tell no more of moods by what was trained on so far; see `calibrate`."""
-        self._notes = None
-
-    def _mood_effect(self, held_out: Judged) -> MoodEffect | None:
-        """What moods say of labels that exclude each other."""
-        if not self.exclusive:
-            return None
-        judged = [held_out]
-        if self._notes:
-            noted = self._notes.judged()
-            scale = fit_scale(noted.logits, noted.truths, exclusive=True)
-            judged.append(replace(noted, logits=noted.logits * scale))
-        self.forget_notes()
-        fitted = fit_effect(judged, self.labels)
-        before = None if self.calibration is None else self.calibration.moods
-        if fitted is None or (before is not None and before.texts > fitted.texts):
-            return before
-        return fitted
-
     def _report(
         self,
-        docs: Sequence[Doc],
         margins: Margins,
         truths: NDArray[np.float32],
         scores: NDArray[np.float32],
         inside: NDArray[np.bool_],
         calibration: Calibration,
     ) -> CalibrationReport:
-        before = self._probabilities(docs, margins, None)
-        after = self._probabilities(docs, margins, calibration)
+        before = self._probabilities(margins, None)
+        after = self._probabilities(margins, calibration)
         refused = None if calibration.threshold is None else scores < calibration.threshold
         return CalibrationReport(
             calibration=calibration,
@@ -300,14 +250,10 @@ class OwnLabels(KeepsState, TextCategorizer, ABC):
             return Margins(np.log(scores) - np.log(np.maximum(1.0 - scores, _SMALLEST)), unknown)
         return Margins(np.log(scores), unknown)
 
-    def _probabilities(
-        self, docs: Sequence[Doc], margins: Margins, calibration: Calibration | None
-    ) -> NDArray[np.float32]:
+    def _probabilities(self, margins: Margins, calibration: Calibration | None) -> NDArray[np.float32]:
         uncalibrated = MARGIN_SCALE if shim_of(self.model) is not None else 1.0
         scale = uncalibrated if calibration is None else calibration.scale
         logits = margins.margins * np.float32(scale)
-        if calibration is not None and calibration.moods is not None:
-            logits += calibration.moods.of([mood_of(doc) for doc in docs], self.labels)
         squashed = (softmax if self.exclusive else logistic)(logits)
         return squashed.astype(np.float32, copy=False)
 

@@ -30,7 +30,6 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 from thinc.types import Floats2d
 
-from karen_learner.components.moods import Notes
 from karen_learner.components.own_labels import OwnLabels
 
 Floats = NDArray[np.float32]
@@ -70,7 +69,6 @@ class KarenTextCategorizer(OwnLabels):
             raise ValueError(Errors.E923.format(name=self.name))
         truths, _ = self._examples_to_truth(sample)
         self.model.initialize(X=[example.reference for example in sample], Y=truths)
-        self._notes = Notes()
 
     def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
         """Accuracy, macro and micro scores of the examples with a known label, as `<pipe name>_*`."""

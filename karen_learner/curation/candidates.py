@@ -41,8 +41,6 @@ def candidate(
       beside them, if there are any and the satisfaction is at least 0.9. Tasks that the schema does
       not know, intents of texts that are out of scope, and turns that the fallback analysed (`degraded`)
       make nothing known by rating.
-    - No mood goes with it: users say something mostly where the model was wrong, and what a mood says of
-      their texts is not what it says of others. Gold may bring its mood.
     - A label outside the schema, or entities that do not fit the text, quarantine the example.
 
     `below_quality`: no label is trusted enough. `unlabelled`: the feedback says nothing of any label.
@@ -171,7 +169,6 @@ def new_example(
         intent=labelled.intent,
         sentiment=labelled.sentiment,
         entities=labelled.entities,
-        mood=labelled.mood,
         example_id=name,
         source=source,
         quality=quality,

@@ -27,10 +27,10 @@ from karen_learner.settings import Settings
 
 MOST_REPORTED = 1000
 HELD_IN_MEMORY_BYTES = 8_000_000
-CORPUS_KEYS = {"text", *TASKS, "mood"}
+CORPUS_KEYS = {"text", *TASKS}
 
 GoldRecord = LabelledText | Mapping[str, Any]
-"""A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities, mood."""
+"""A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities."""
 
 
 class GoldReport(Record):

@@ -102,8 +102,7 @@ def _with_gold(standing: Standing, gold: Example) -> tuple[Standing, Fate]:
     elif disputed(main, gold):
         word = overlaid(main, gold, source=gold.source)
     else:
-        brings_mood = gold.sentiment is not None and gold.mood and gold.mood != main.mood
-        word = main if set(gold.tasks) <= set(main.tasks) and not brings_mood else overlaid(main, gold)
+        word = main if set(gold.tasks) <= set(main.tasks) else overlaid(main, gold)
     fate: Fate = "accepted" if disputed(main, gold) else "merged"
     return Standing(_changed(main, word), _dead(rival) if rival else standing.rival), fate
 

@@ -18,7 +18,6 @@ WORD = (
     "intent",
     "sentiment",
     "entities",
-    "mood",
     "source",
     "quality",
     "stratum",
@@ -118,14 +117,12 @@ def overlaid(word: Example, newcomer: Example, **changes: Any) -> Example:
     """The labels of the newcomer over those of the word.
 
     Two texts with one key may differ in spaces and outer punctuation, so entities stay with the text in
-    which their offsets count, and the text with the turn and the user it comes from; a mood stays with the
-    sentiment that was meant in it.
+    which their offsets count, and the text with the turn and the user it comes from.
     """
     keeps_text = newcomer.entities is None and word.entities is not None
     home = word if keeps_text else newcomer
     fields = {name: getattr(home, name) for name in ("text", "entities", "turn_id", "user_id")}
     fields["intent"] = newcomer.intent if newcomer.intent is not None else word.intent
-    feels = word if newcomer.sentiment is None else newcomer
-    fields |= {"sentiment": feels.sentiment, "mood": feels.mood}
+    fields["sentiment"] = newcomer.sentiment if newcomer.sentiment is not None else word.sentiment
     united = word.model_copy(update=fields | changes)
     return united.model_copy(update={"stratum": stratum(united)})

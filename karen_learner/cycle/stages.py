@@ -82,7 +82,7 @@ class Stages:
         await write_lines(folder / "replay.jsonl", pool, stands_for=selection.stands_for or ())
         await write_lines(
             folder / "unlabelled.jsonl",
-            (LabelledText(text=turn.user_text or "", mood=turn.mood) for turn in selection.unlabelled),
+            (LabelledText(text=turn.user_text or "") for turn in selection.unlabelled),
         )
         await write_lines(folder / "dev.jsonl", rooms.curator.dev(tenant_id))
         labels = await rooms.store.labels(tenant_id)

@@ -232,7 +232,6 @@ def _values(example: Example) -> dict[str, Any]:
     return {
         **{name: getattr(example, name) for name in _PLAIN},
         "entities": None if spans is None else json.dumps([[s.start, s.end, s.label] for s in spans]),
-        "mood": json.dumps(dict(example.mood)) if example.mood else None,
         "group_key": example.group,
         "created_at": to_micros(example.created_at),
     }
@@ -243,7 +242,6 @@ def _record(row: Row[Any]) -> Example:
     return Example(
         **{name: values[name] for name in _PLAIN},
         entities=None if row.entities is None else json.loads(row.entities),
-        mood={} if row.mood is None else json.loads(row.mood),
         group=row.group_key,
         created_at=from_micros(row.created_at),
         seq=row.seq,

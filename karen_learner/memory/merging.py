@@ -31,7 +31,6 @@ def without_words(turn: Turn) -> Turn:
             "user_text": None,
             "assistant_response": None,
             "entities": (),
-            "mood": {},
             "feedback": turn.feedback and _ratings(turn.feedback),
         }
     )
@@ -54,7 +53,6 @@ def withdrawn(example: Example) -> Example:
         update={
             "text": "",
             "entities": None,
-            "mood": {},
             "key": nowhere,
             "group": nowhere,
             "state": "quarantined",

@@ -89,7 +89,6 @@ examples = Table(
     Column("intent", AnyText),
     Column("sentiment", AnyText),
     Column("entities", AnyText),
-    Column("mood", AnyText),
     Column("source", AnyText, nullable=False),
     Column("quality", Float, nullable=False),
     Column("key", AnyText, nullable=False),

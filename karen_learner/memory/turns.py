@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from karen_learner.records import Turn
 
 Place = tuple[int, str]
 """Where a turn is: the number of its tenant, and its `turn_id`."""
+
+_MOOD = '"mood":'
 
 COLUMNS = ("tenant", "turn_id", "awaiting_curation", "has_words", "revision", "body")
 
@@ -153,4 +156,8 @@ def _stored(row: Row[Any]) -> StoredTurn:
 
 
 def _turn(body: str, seq: int) -> Turn:
+    if _MOOD in body:  # what earlier releases wrote tells of moods
+        values = json.loads(body)
+        values.pop("mood", None)
+        return numbered(Turn.model_validate(values), seq)
     return numbered(Turn.model_validate_json(body), seq)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Task = Literal["intent", "sentiment", "entities"]
 TASKS: tuple[Task, ...] = ("intent", "sentiment", "entities")
@@ -27,17 +26,6 @@ Stage = Literal["curating", "training", "validating", "deploying", "finished", "
 Score = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Features = Mapping[str, int | float | bool | str]
 Label = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-def _share_out_one(mood: Mapping[str, float]) -> Mapping[str, float]:
-    if sum(mood.values()) > 1.0 + 1e-6:
-        raise ValueError("the shares of a mood add up to more than 1")
-    return mood
-
-
-Mood = Annotated[Mapping[str, Score], AfterValidator(_share_out_one)]
-"""How the turns of a conversation before a text sounded: a share for each sentiment. Empty: unknown."""
-NO_MOOD: Mapping[str, float] = MappingProxyType({})
 
 
 def utc_now() -> datetime:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from karen_learner.records.base import Features, Label, Mood, Record, Score
+from karen_learner.records.base import Features, Label, Record, Score
 from karen_learner.records.texts import Entity, Span
 
 POOR_RATING = 0.5
@@ -109,8 +109,7 @@ class Turn(Record):
     `user_text` and `assistant_response` are None where the user did not consent: then nothing that
     could be learned from is kept. `seq` is given by the store, grows with every new turn of any
     tenant, and is None before the turn is stored. `entities` are those that were detected;
-    `out_of_scope`: the model found that the text is none of its intents' business. `mood`: how the turns
-    before it sounded, as far as the model was told of that.
+    `out_of_scope`: the model found that the text is none of its intents' business.
     """
 
     metadata: ConversationMetadata
@@ -118,7 +117,6 @@ class Turn(Record):
     assistant_response: str | None
     entities: tuple[Entity, ...] = ()
     out_of_scope: bool = False
-    mood: Mood = Field(default_factory=dict)
     feedback: UserFeedback | None = None
     seq: int | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,7 +13,6 @@ from karen_learner.records.base import (
     TASKS,
     ExampleState,
     Label,
-    Mood,
     Record,
     Score,
     Source,
@@ -56,16 +56,20 @@ Span = Annotated[EntitySpan, BeforeValidator(_span_from_triple)]
 
 
 class LabelledText(Record):
-    """A line of a corpus. A label that is None, or entities that are None, are unknown.
-
-    `mood`: how the turns before the text sounded, if it was said in a conversation.
-    """
+    """A line of a corpus. A label that is None, or entities that are None, are unknown."""
 
     text: str
     intent: Label | None = None
     sentiment: Label | None = None
     entities: tuple[Span, ...] | None = None
-    mood: Mood = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_mood(cls, values: Any) -> Any:
+        """Pass over the `mood` that earlier exports gave to a text."""
+        if isinstance(values, Mapping) and "mood" in values:
+            return {key: value for key, value in values.items() if key != "mood"}
+        return values
 
     @property
     def tasks(self) -> tuple[Task, ...]:

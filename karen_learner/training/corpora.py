@@ -16,7 +16,6 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
 from karen_learner.components.example_weights import MOST, set_weight
-from karen_learner.components.moods import set_mood
 from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
 PAGE = 500
@@ -37,8 +36,6 @@ def to_line(example: LabelledText, stands_for: float = 1.0) -> str:
         line["intent"] = example.intent
     if example.sentiment is not None:
         line["sentiment"] = example.sentiment
-    if example.mood:
-        line["mood"] = dict(example.mood)
     if example.entities is not None:
         line["entities"] = [[span.start, span.end, span.label] for span in example.entities]
     return json.dumps(line, ensure_ascii=False)
@@ -101,7 +98,6 @@ def to_doc(nlp: Language, example: LabelledText) -> Doc:
         raise CorruptExample(f"spaCy does not take the text: {str(error)[:200]}") from error
     if isinstance(example, CorpusLine) and example.stands_for != 1.0:
         set_weight(doc, example.stands_for)
-    set_mood(doc, example.mood)
     doc.cats = {label: 1.0 for label in (example.intent, example.sentiment) if label is not None}
     if example.entities is not None:
         _set_entities(doc, example.entities)

@@ -15,7 +15,6 @@ from spacy.training import Example
 from thinc.api import Config
 
 from karen_learner.components.example_weights import set_weight, weight_of
-from karen_learner.components.moods import mood_of, set_mood
 from karen_learner.components.new_labels import make_new_labels_learnable
 from karen_learner.components.textcat import KarenTextCategorizer
 from karen_learner.errors import ModelError, PipelineUnsuitable
@@ -145,21 +144,17 @@ def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
 def example_for(
     nlp: Language, task: Task, doc: Doc, labels: Sequence[str], *, negatives: bool = True
 ) -> Example:
-    """An example that carries the annotation of one task and nothing of the others, what it counts, and the
-    mood in which it was said.
+    """An example that carries the annotation of one task and nothing of the others, and what it counts.
 
     Stock text categorizers need every other label as a negative. Ours does not, and writing 150 of them
     would take as long as learning the example.
     """
     reference = Doc(nlp.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
-    predicted = nlp.make_doc(doc.text)
     set_weight(reference, weight_of(doc))
-    for copy in (predicted, reference):
-        set_mood(copy, mood_of(doc))
     if task == "entities":
         reference.set_ents(list(doc.ents), default="outside")
     elif negatives:
         reference.cats = {label: doc.cats.get(label, 0.0) for label in labels}
     else:
         reference.cats = {label: value for label, value in doc.cats.items() if label in labels}
-    return Example(predicted, reference)
+    return Example(nlp.make_doc(doc.text), reference)

@@ -1,7 +1,7 @@
 """`karen_learner.Corpus.v1`: a corpus for `spacy train` that needs no conversion first.
 
 spaCy's own reader takes DocBin files. This one takes those and JSON lines, the form in which a corpus is
-written by hand and exported, and keeps what a DocBin does not: the mood in which a text was said.
+written by hand and exported.
 """
 
 import logging
@@ -11,7 +11,6 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.training import Corpus, Example
 
-from karen_learner.components.moods import doc_in_mood
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import TASKS, Task
 from karen_learner.training.corpora import read_usable
@@ -49,7 +48,7 @@ class JsonlCorpus:
         for _, line, doc in read_usable(nlp, self._path, skipped=skipped, tasks=self._tasks):
             if line.tasks:
                 count += 1
-                yield Example(doc_in_mood(nlp, line.text, line.mood), doc)
+                yield Example(nlp.make_doc(line.text), doc)
         for reason in skipped:
             logger.warning("left out: %s", reason)
         if not count:

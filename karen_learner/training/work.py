@@ -11,7 +11,6 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import fix_random_seed
 
-from karen_learner.components.moods import doc_in_mood
 from karen_learner.components.own_labels import OwnLabels
 from karen_learner.errors import TrainingError
 from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
@@ -176,10 +175,7 @@ def calibrate(pipe: Any, held: Sequence[Example], *, false_alarm_rate: float) ->
 
     With too few examples held back, the calibration that the pipe came with is the better one.
     """
-    if not isinstance(pipe, OwnLabels):
-        return None
-    if len(held) < LEAST_TO_CALIBRATE:
-        pipe.forget_notes()  # a later training must not hear of this one, whether it is in memory or not
+    if not isinstance(pipe, OwnLabels) or len(held) < LEAST_TO_CALIBRATE:
         return None
     report = pipe.calibrate(held, false_alarm_rate=false_alarm_rate)
     return CalibrationSummary(
@@ -209,9 +205,7 @@ def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> Predicted:
     if not holdout.with_suffix(".spacy").exists():
         convert(pipeline.nlp, holdout, skipped=[])  # so that spacy evaluate can read it
     lines = [line for line in read_lines(holdout) if not isinstance(line, CorruptExample)]
-    docs = pipeline.nlp.pipe(
-        (doc_in_mood(pipeline.nlp, line.text, line.mood) for line in lines), batch_size=256
-    )
+    docs = pipeline.nlp.pipe((line.text for line in lines), batch_size=256)
     labels = {task: pipeline.pipe(task).labels for task in CATEGORY_TASKS if task in pipeline.tasks}
     predicted = []
     for doc, line in zip(docs, lines, strict=True):

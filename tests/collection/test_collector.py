@@ -5,6 +5,7 @@ import pytest
 
 from karen_learner.analysis import RuleBasedFallback
 from karen_learner.collection import ConversationMetadataCollector, TurnInput
+from karen_learner.collection.collector import RecentKeys
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
 from karen_learner.records import Analysis
@@ -101,6 +102,13 @@ async def test_a_repeat_after_a_restart_is_recognised_by_the_store(collector, st
             "t", "a longer text", "hi", "u", {"corrected_entities": [[2, 8, "X"]]}, turn_id="x"
         )
     assert (await store.counts("t")).turns == 1
+
+
+def test_only_the_latest_keys_are_kept():
+    recent = RecentKeys(2)
+    for key in ("a", "b", "a", "c"):
+        recent.add(("t", key))
+    assert [("t", key) in recent for key in "abc"] == [True, False, True]
 
 
 async def test_the_same_turn_of_many_callers_at_once_is_stored_once(collector, store):

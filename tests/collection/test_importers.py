@@ -152,11 +152,25 @@ def test_csv(write):
     assert sorted(found) == [2, 3, 5, 6, 7, 9]
 
 
-def test_csv_with_moods(write):
-    path = write(
+def test_the_moods_of_earlier_exports_are_passed_over(write):
+    table = write(
         "gold.csv", "text,sentiment,mood", 'so what,negative,"{""negative"": 0.5}"', "fine,positive,{}"
     )
-    assert [line.value.mood for line in lines_of(path).values()] == [{"negative": 0.5}, {}]
+    lines = write(
+        "gold.jsonl",
+        '{"text": "so what", "sentiment": "negative", "mood": {"negative": 0.5}}',
+        '{"text": "fine", "sentiment": "positive", "mood": null}',
+        '{"user_text": "well", "assistant_response": "", "user_id": "u", "mood": {}}',
+    )
+    gold = [
+        LabelledText(text="so what", sentiment="negative"),
+        LabelledText(text="fine", sentiment="positive"),
+    ]
+    assert [line.value for line in lines_of(table).values()] == gold
+    assert [line.value for line in lines_of(lines).values()] == [
+        *gold,
+        TurnInput(user_text="well", assistant_response="", user_id="u"),
+    ]
 
 
 def test_csv_of_turns(write):

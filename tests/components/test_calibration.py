@@ -11,6 +11,7 @@ from spacy.language import Language
 from thinc.api import Adam
 
 from karen_learner.components.calibration import (
+    Calibration,
     expected_calibration_error,
     fit_scale,
     in_scope_scores,
@@ -137,6 +138,25 @@ def test_calibration_needs_examples_and_may_do_without_a_threshold(nlp: Language
     report = pipe.calibrate(corpus(nlp), false_alarm_rate=None)
     assert report.calibration.threshold is report.false_alarms is None
     assert not nlp("quantum entanglement").user_data
+
+
+def test_a_threshold_for_scores_of_another_kind_is_none() -> None:
+    record = Calibration(2.5, 0.25, 0.05).as_record()
+    del record["doubt_weight"]
+    assert Calibration.from_record(record) == Calibration(2.5)
+
+
+def test_what_an_earlier_calibration_told_of_moods_is_passed_over(nlp: Language, tmp_path: Path) -> None:
+    pipe = nlp.get_pipe("intent")
+    pipe.calibrate(corpus(nlp))
+    calibration, expected = pipe.calibration, nlp("hello there").cats
+    weights = [["0.5", "-0.25", "0.0"]] * 3
+    moods = {"texts": 200, "usual": ["0.5", "0.25", "0.25"], "weights": weights}
+    pipe.cfg["calibration"] = {**calibration.as_record(), "moods": moods}
+    nlp.to_disk(tmp_path)
+    loaded = spacy.load(tmp_path)
+    assert loaded.get_pipe("intent").calibration == calibration
+    assert loaded("hello there").cats == pytest.approx(expected, abs=0.02)
 
 
 def test_new_labels_keep_a_calibration(nlp: Language) -> None:

@@ -13,7 +13,6 @@ from spacy.training import Example
 
 from karen_learner.components.example_weights import MOST, set_weight
 from karen_learner.components.learning_shim import LearningShim, first_shim
-from karen_learner.components.moods import set_mood
 from karen_learner.errors import ModelError
 
 FACTORIES = ("karen_textcat", "karen_textcat_multilabel", "karen_ner")
@@ -81,19 +80,6 @@ def test_what_is_loaded_over_another_model_learns_by_its_own_order_of_labels(fac
     assert nlp.get_pipe("pipe").labels == ("fish", "tree")
     teach(nlp, "tree", "fish")
     assert [answer(nlp, label) for label in ("tree", "fish")] == ["tree", "fish"]
-
-
-@pytest.mark.parametrize("factory", FACTORIES[:2])
-def test_what_was_noted_of_another_model_is_forgotten(factory: str, tmp_path: Path) -> None:
-    nlp, other = taught(factory, "tree", "fish"), taught(factory, "tree", "fish", "metal")
-    other.to_disk(tmp_path)
-    in_mood = example(nlp, "tree")
-    for doc in (in_mood.predicted, in_mood.reference):
-        set_mood(doc, {"tree": 1.0})
-    nlp.update([in_mood])
-    nlp.from_disk(tmp_path)
-    report = nlp.get_pipe("pipe").calibrate([example(nlp, label) for label in WORDS])
-    assert report.examples == len(WORDS)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda nlp: pickle.loads(pickle.dumps(nlp))])

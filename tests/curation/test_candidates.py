@@ -216,9 +216,3 @@ def test_the_id_of_feedback_follows_from_its_turn_and_not_from_its_words() -> No
 
     assert (one.example_id, one.draw) == (other.example_id, other.draw)
     assert example(turn(feedback=feedback, turn_id="t2")).example_id != one.example_id
-
-
-def test_no_mood_goes_with_the_word_of_a_user() -> None:
-    said = turn(feedback={"corrected_intent": "billing"}).model_copy(update={"mood": {"negative": 0.25}})
-
-    assert example(said).mood == {}

@@ -116,27 +116,6 @@ class TestEntities:
         assert standing.main.reason == "entities [PLAN 7-11] (1 user) against entities [] (1 user)"
 
 
-class TestMoods:
-    ANNOYED, PLEASED = {"negative": 0.5}, {"positive": 0.5}
-
-    def test_a_mood_stays_with_the_sentiment_that_was_meant_in_it(self) -> None:
-        feels = gold(sentiment="negative", mood=self.ANNOYED)
-        wants = gold(intent="billing", mood=self.PLEASED)
-        for words in ((feels, wants), (wants, feels)):
-            main = hear(*words)[0].main
-            assert (main.sentiment, main.intent, main.mood) == ("negative", "billing", self.ANNOYED)
-
-    def test_gold_may_bring_its_mood_later(self) -> None:
-        plain, felt = gold(sentiment="negative"), gold(sentiment="negative", mood=self.ANNOYED)
-        for words in ((plain, felt), (felt, plain)):
-            standing, fates = hear(*words)
-            assert (standing.main.mood, fates[-1]) == (self.ANNOYED, "merged")
-
-    def test_another_sentiment_brings_its_own(self) -> None:
-        first, second = gold(sentiment="negative", mood=self.ANNOYED), gold(sentiment="positive")
-        assert hear(first, second)[0].main.mood == {}
-
-
 class TestOneUser:
     def test_the_newer_word_wins(self) -> None:
         standing, fates = hear(says("ann", "billing"), says("ann", "refund", turn_id="t2", quality=0.9))

@@ -94,12 +94,30 @@ async def test_a_database_of_the_first_schema_is_brought_up_to_date(
         await store.save_curation("acme", CurationOutcome(upserts=[make_example()]))
     for statement in (
         "DROP TABLE heard_turns",
-        "ALTER TABLE examples DROP COLUMN mood",
         f"UPDATE {VERSION_TABLE} SET version_num = '0001'",
     ):
         await other.exec_driver_sql(statement)
     async with open_store(url, store_settings) as store:
         assert await store.examples_by_key("acme", ["key-e1"])
+
+
+async def test_a_database_that_tells_of_moods_serves_without_them(
+    url: str, store_settings: StoreSettings, other: AsyncConnection
+) -> None:
+    async with open_store(url, store_settings) as store:
+        await store.add_turn(make_turn())
+        await store.save_curation("acme", CurationOutcome(upserts=[make_example()]))
+    for statement in (
+        "ALTER TABLE examples ADD COLUMN mood TEXT",
+        """UPDATE examples SET mood = '{"negative": 0.5}'""",
+        """UPDATE turns SET body = replace(body, '"feedback":', '"mood":{"negative":0.5},"feedback":')""",
+        f"UPDATE {VERSION_TABLE} SET version_num = '0003'",
+    ):
+        await other.exec_driver_sql(statement)
+    async with open_store(url, store_settings) as store:
+        assert [turn.turn_id async for turn in store.turns("acme")] == ["t1"]
+        assert await store.examples_by_key("acme", ["key-e1"])
+        assert await store.save_curation("acme", CurationOutcome(upserts=[make_example("new")]))
 
 
 async def test_a_writer_waits_no_longer_than_it_should(

@@ -323,13 +323,12 @@ class TestConsent:
         await store.add_turn(make_turn(feedback=CORRECTED))
         await save(
             store,
-            make_example("mine", turn_id="t1", entities=[[0, 4, "X"]], mood={"negative": 0.5}),
+            make_example("mine", turn_id="t1", entities=[[0, 4, "X"]]),
             make_example("other", turn_id="t2"),
         )
         await store.add_feedback("acme", "t1", UserFeedback(consent=False))
         (mine,) = await gathered(store.examples("acme", state="quarantined"))
         assert (mine.example_id, mine.text, mine.entities, mine.reason) == ("mine", "", None, "consent")
-        assert mine.mood == {}
         assert await store.examples_by_key("acme", ["key-mine"]) == {}
         assert "mine" not in mine.group.partition("/")[0]
         assert await ids(store.examples("acme", state="pending")) == ["other"]

@@ -25,6 +25,7 @@ from karen_learner.memory import CurationOutcome, Promotion, open_store
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
 from karen_learner.memory.tables import metadata
+from karen_learner.records import UserFeedback
 from karen_learner.settings import StoreSettings
 from tests.memory.memory_specimens import make_example, make_turn, make_version
 
@@ -65,7 +66,7 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date(
 ) -> None:
     await filled(file, store_settings)
     meant = execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name")
-    execute(file, "DROP TABLE heard_turns", "ALTER TABLE examples DROP COLUMN mood")
+    execute(file, "DROP TABLE heard_turns")
     execute(file, f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
     async with open_store(file, store_settings) as store:
         turn = await store.get_turn("acme", "t1")
@@ -73,10 +74,35 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date(
         promotion = Promotion(version=make_version(), expected=None, heard=[turn.seq or 0])
         assert await store.promote("acme", promotion, token=None)
         assert [heard async for heard in store.heard_turns("acme", "v1")] == ["t1"]
-        sad = make_example(mood={"negative": 0.5})
-        assert await store.save_curation("acme", CurationOutcome(upserts=[sad]))
-        assert (await store.examples_by_key("acme", [sad.key]))[sad.key].mood == {"negative": 0.5}
     assert execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name") == meant
+
+
+async def test_a_file_that_tells_of_moods_serves_without_them(
+    file: Path, store_settings: StoreSettings
+) -> None:
+    turns = [make_turn(), make_turn("t2", text='in a "mood": none')]
+    async with open_store(file, store_settings) as store:
+        for turn in turns:
+            await store.add_turn(turn)
+        await store.save_curation("acme", CurationOutcome(upserts=[make_example("sad"), make_example()]))
+    meant = execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name")
+    execute(
+        file,
+        "ALTER TABLE examples ADD COLUMN mood TEXT",
+        """UPDATE examples SET mood = '{"negative": 0.5}' WHERE example_id = 'sad'""",
+        """UPDATE turns SET body = replace(body, '"feedback":', '"mood":{"negative":0.5},"feedback":')""",
+        f"UPDATE {VERSION_TABLE} SET version_num = '0003'",
+    )
+    async with open_store(file, store_settings) as store:
+        found = [turn.model_copy(update={"seq": None}) async for turn in store.turns("acme")]
+        assert found == turns
+        await store.add_feedback("acme", "t2", UserFeedback(corrected_intent="travel"))
+        assert [turn.turn_id async for turn in store.turns("acme")] == ["t1", "t2"]
+        stored = await store.examples_by_key("acme", ["key-sad", "key-e1"])
+        assert sorted(example.example_id for example in stored.values()) == ["e1", "sad"]
+        assert await store.save_curation("acme", CurationOutcome(upserts=[make_example("new")]))
+    assert execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name") == meant
+    assert execute(file, "SELECT count(*) FROM turns WHERE body LIKE '%\"mood\":{%'") == [(1,)]
 
 
 async def test_a_url_does_as_well(file: Path, store_settings: StoreSettings) -> None:

@@ -3,9 +3,8 @@
 from spacy.language import Language
 
 from karen_learner.analysis.fallback import RuleBasedFallback
-from karen_learner.analysis.reading import Reader, Said
+from karen_learner.analysis.reading import Reader
 from karen_learner.models.live import LiveModel
-from karen_learner.records import NO_MOOD
 from karen_learner.training.work import LEAST_TO_CALIBRATE, calibrate
 from tests.components.text_corpora import corpus, sparse_pipeline
 
@@ -40,7 +39,7 @@ async def test_what_is_out_of_scope_reaches_the_analysis() -> None:
     assert summary.ece_after <= summary.ece_before
     model = LiveModel(nlp, tasks={"intent": "intent"})
     reader = Reader.of(model, fallback=RuleBasedFallback())
-    known, strange = (Said(text, NO_MOOD) for text in (held[0].text, "zxqv wjkp qqqq"))
-    reading = await model.run(lambda pipeline: reader.read(pipeline, [known, strange]))
+    texts = [held[0].text, "zxqv wjkp qqqq"]
+    reading = await model.run(lambda pipeline: reader.read(pipeline, texts))
     model.close()
     assert [analysis.out_of_scope for analysis in reading.analyses] == [False, True]

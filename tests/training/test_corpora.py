@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
 from karen_learner.components.example_weights import weight_of
-from karen_learner.components.moods import mood_of
 from karen_learner.records import LabelledText
 from karen_learner.training.convert import convert_corpus
 from karen_learner.training.corpora import (
+    CorpusLine,
     CorruptExample,
     convert,
     read_docs,
@@ -22,7 +22,6 @@ from karen_learner.training.corpora import (
     to_line,
     write_lines,
 )
-from karen_learner.training.pipelines import example_for
 
 
 def labelled(text: str, **labels: object) -> LabelledText:
@@ -112,26 +111,9 @@ def test_a_line_stands_for_a_number_above_nothing(stands_for: str, tmp_path: Pat
     assert [type(line) for line in read_lines(path)] == [CorruptExample]
 
 
-async def test_the_mood_of_a_text_comes_through(tmp_path: Path) -> None:
-    nlp = spacy.blank("en")
-    rows = [labelled("so what", sentiment="negative", mood={"negative": 0.25}), labelled("so what now")]
-    await write_lines(tmp_path / "train.jsonl", rows)
-    assert [line.mood for line in read_lines(tmp_path / "train.jsonl")] == [{"negative": 0.25}, {}]
-    assert [dict(mood_of(doc)) for doc in read_docs(nlp, tmp_path / "train.jsonl", skipped=[]).values()] == [
-        {"negative": 0.25},
-        {},
-    ]
-    example = example_for(nlp, "sentiment", to_doc(nlp, rows[0]), ["negative"])
-    assert mood_of(example.predicted) == mood_of(example.reference) == {"negative": 0.25}
-
-
-@pytest.mark.parametrize(
-    "mood", [{"negative": 1.5}, {"negative": "much"}, {"negative": 0.6, "positive": 0.6}, ["negative"]]
-)
-def test_a_mood_that_is_none_is_refused(tmp_path: Path, mood: object) -> None:
-    (tmp_path / "train.jsonl").write_text(json.dumps({"text": "well", "mood": mood}) + "\n")
-    (found,) = read_lines(tmp_path / "train.jsonl")
-    assert isinstance(found, CorruptExample)
+def test_the_moods_of_earlier_exports_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "well", "sentiment": "sad", "mood": {"sad": 0.5}}\n')
+    assert list(read_lines(tmp_path / "train.jsonl")) == [CorpusLine(text="well", sentiment="sad")]
 
 
 def test_a_text_that_spacy_does_not_take_is_left_out_and_told(tmp_path: Path) -> None:
