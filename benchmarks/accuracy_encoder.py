@@ -17,7 +17,7 @@ from accuracy_text import OURS, Contest, DataSet, Figures, System, linear_peer, 
 from numpy.typing import NDArray
 from peers import make_logistic_regression
 
-from karen_learner.components.onnx_vectors import onnx_vectors
+from karen_learner.components.vectors.onnx import onnx_vectors
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
 CACHED_TEXTS = 50_000

@@ -20,7 +20,7 @@ import spacy
 from spacy.language import Language
 from spacy.training import Example
 
-from karen_learner.components.own_weights import scale_learn_rate
+from karen_learner.components.online.trainable import scale_learn_rate
 
 Row = dict[str, Any]
 Figures = dict[str, float]

@@ -22,9 +22,9 @@ from sklearn.metrics import f1_score
 from spacy.language import Language
 from spacy.training import Example
 
-from karen_learner.components.calibration import expected_calibration_error, refusal_threshold
-from karen_learner.components.own_labels import is_out_of_scope
-from karen_learner.components.own_weights import scale_learn_rate
+from karen_learner.components.online.trainable import scale_learn_rate
+from karen_learner.components.textcat.base import is_out_of_scope
+from karen_learner.components.textcat.calibration import expected_calibration_error, refusal_threshold
 
 Texts = Sequence[tuple[str, str]]
 Figures = dict[str, float]

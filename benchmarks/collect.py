@@ -31,10 +31,9 @@ import spacy
 from sqlalchemy import Connection
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.collection.ids import new_id
 from karen_learner.memory import SqlMemoryStore, counters, open_store, turns
 from karen_learner.memory.engine import WRITER_PRAGMAS, Engines, create_engines, parse_url
-from karen_learner.records import ConversationMetadata, Entity, Turn, UserFeedback, utc_now
+from karen_learner.records import ConversationMetadata, Entity, Turn, UserFeedback, new_id, utc_now
 from karen_learner.settings import load_settings
 
 TENANT = "tenant_123"

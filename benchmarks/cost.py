@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.curation.candidates import new_example
-from karen_learner.memory import CurationOutcome, SqlMemoryStore
-from karen_learner.records import Example, LabelledText, LearningCycleResult
+from karen_learner.memory import SqlMemoryStore
+from karen_learner.records import CurationWrite, Example, LabelledText, LearningCycleResult
 
 TENANT = "bench"
 INTENTS = 150
@@ -78,7 +78,7 @@ async def fill(store: SqlMemoryStore, talk: Talk, size: int) -> None:
     missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
     while missing > 0:
         page = [learned(*talk.say()) for _ in range(min(PAGE, missing))]
-        await store.save_curation(TENANT, CurationOutcome(upserts=page))
+        await store.save_curation(TENANT, CurationWrite(upserts=page))
         missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
 
 

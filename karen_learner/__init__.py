@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from karen_learner.analysis import Analyzer, SpacyAnalyzer, create_spacy_analyzer
-    from karen_learner.collection import ConversationMetadataCollector, HostMemory
+    from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
+    from karen_learner.collection import ConversationMetadataCollector
+    from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
     from karen_learner.factory import create_autonomous_learner
     from karen_learner.learner import AutonomousLearner
-    from karen_learner.memory import MemoryStore
     from karen_learner.pipeline import IncrementalTrainingPipeline
     from karen_learner.records import (
         Analysis,
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Analysis": "records",
-    "Analyzer": "analysis",
+    "Analyzer": "contracts",
     "AutonomousLearner": "learner",
     "ConversationMetadata": "records",
     "ConversationMetadataCollector": "collection",
     "Entity": "records",
-    "HostMemory": "collection",
+    "HostMemory": "contracts",
     "IncrementalTrainingPipeline": "pipeline",
     "IngestReport": "records",
     "LabelledText": "records",
     "LearningCycleResult": "records",
     "LearningMetrics": "records",
     "LearningPlan": "records",
-    "MemoryStore": "memory",
+    "MemoryStore": "contracts",
     "ModelValidator": "validation",
     "ModelVersion": "records",
     "Settings": "settings",

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from karen_learner.analysis import Analyzer
 from karen_learner.collection import ConversationMetadataCollector
+from karen_learner.contracts import Analyzer, MemoryStore
+from karen_learner.corpora.transfer import Transfer
 from karen_learner.curation import Curator
 from karen_learner.cycle import LearningCycle, Rooms
 from karen_learner.deployment import Deployer, Serving
 from karen_learner.events import EventBus
-from karen_learner.memory import MemoryStore
 from karen_learner.models.layout import HomeLayout
 from karen_learner.models.live import LiveModels
 from karen_learner.models.registry import ModelRegistry
-from karen_learner.overview import Overview
+from karen_learner.monitoring.status import Overview
 from karen_learner.pipeline import IncrementalTrainingPipeline
 from karen_learner.settings import Settings
 from karen_learner.training import BasePipeline, TrainingWorker
-from karen_learner.transfer import Transfer
 from karen_learner.validation import ModelValidator
 
 
@@ -80,7 +79,9 @@ def assemble(ground: Ground, *, start: Callable[[], Awaitable[None]]) -> Assembl
         serving=serving,
         collector=collector,
         curator=curator,
-        transfer=Transfer(store, collector, curator, language=language),
+        transfer=Transfer(
+            store, add_turn=collector.collect_input, add_gold=curator.add_gold, language=language
+        ),
         overview=Overview(store, registry, settings),
         cycle=cycle,
         pipeline=IncrementalTrainingPipeline(cycle, deployer, store, registry, worker, start=start),

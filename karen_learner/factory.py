@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from karen_learner.analysis import Analyzer, SpacyAnalyzer, create_spacy_analyzer
+from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
+from karen_learner.contracts import Analyzer, MemoryStore
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.learner import AutonomousLearner
-from karen_learner.memory import MemoryStore
 from karen_learner.models.live import LiveModels
 from karen_learner.settings import Settings, load_settings
 

@@ -13,15 +13,16 @@ from typing import Any
 from asyncio_extras import call_in_executor
 from typing_extensions import Self
 
-from karen_learner.analysis import Analyzer, SpacyAnalyzer
+from karen_learner.analysis import SpacyAnalyzer
 from karen_learner.assembly import Ground, assemble
-from karen_learner.collection import HostMemory, HostNews, ImportedLine
-from karen_learner.collection.turns import check_id
+from karen_learner.collection import HostNews, ImportedLine
+from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
+from karen_learner.corpora.transfer import ExportKind, OnLines
 from karen_learner.cycle import RequestedMode, check_mode
+from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import LearnerClosed, StoreReadOnly
 from karen_learner.events import EventBus
-from karen_learner.following import Following
-from karen_learner.memory import MemoryStore, open_store
+from karen_learner.memory import open_store
 from karen_learner.models.layout import HomeLayout
 from karen_learner.models.live import LiveModels
 from karen_learner.records import (
@@ -36,9 +37,9 @@ from karen_learner.records import (
     ModelVersion,
     TenantStatus,
     UserFeedback,
+    check_id,
 )
 from karen_learner.settings import LearningSettings, Settings, ThresholdSettings, TrainingSettings
-from karen_learner.transfer import ExportKind, OnLines
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,9 @@ class AutonomousLearner:
         self._rooms = rooms = assemble(ground, start=self.start)
         self.training_pipeline = rooms.pipeline
         self._host = HostNews(self.store, memory_service)
-        self._following = Following(rooms.serving, rooms.cycle, models, settings.serving)
+        self._champion_sync = ChampionSync(
+            rooms.serving, models, settings.serving, recover=rooms.cycle.recover
+        )
         self._starting = asyncio.Lock()
         self._started = self._closed = False
 
@@ -131,7 +134,7 @@ class AutonomousLearner:
             await self.store.start()
             for tenant_id in await self.store.tenants():
                 await self._rooms.cycle.recover(tenant_id)
-            self._following.start()
+            self._champion_sync.start()
             self._started = True
 
     def _make_home(self) -> None:
@@ -148,7 +151,7 @@ class AutonomousLearner:
         if self._closed:
             return
         self._closed = True
-        await self._following.close()
+        await self._champion_sync.close()
         try:
             await self._rooms.worker.close()
             await self._rooms.cycle.settle()
@@ -216,7 +219,7 @@ class AutonomousLearner:
         check_id(tenant_id, "tenant_id")
         if self._closed or not self._started:
             await self.start()
-        await self._following.serve(tenant_id)
+        await self._champion_sync.serve(tenant_id)
 
     # Learning --------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.cycle import LearningCycle, RequestedMode
 from karen_learner.deployment import Deployer
-from karen_learner.memory import MemoryStore
 from karen_learner.models.registry import ModelRegistry
 from karen_learner.records import CycleRow, LearningCycleResult, ModelVersion, utc_now
 from karen_learner.training import TrainingWorker

@@ -1,6 +1,5 @@
 """What the models say of a text."""
 
-from karen_learner.analysis.contract import Analyzer
 from karen_learner.analysis.create import create_spacy_analyzer
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.features import linguistic_features
@@ -9,7 +8,6 @@ from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer
 from karen_learner.analysis.word_tables import common_words
 
 __all__ = [
-    "Analyzer",
     "PersonaRules",
     "RuleBasedFallback",
     "SpacyAnalyzer",

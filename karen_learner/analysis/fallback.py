@@ -14,8 +14,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.analysis import lexicon
 from karen_learner.analysis.features import surface_features
-from karen_learner.analysis.text import replace_unfit
-from karen_learner.records import Analysis, Entity
+from karen_learner.records import Analysis, Entity, replace_unfit
 
 MAX_CONFIDENCE = 0.5
 NEGATION_REACH = 3

@@ -15,11 +15,10 @@ from typing_extensions import Self
 
 from karen_learner.analysis.batching import MicroBatcher, batches
 from karen_learner.analysis.fallback import RuleBasedFallback
-from karen_learner.analysis.reading import Reader
-from karen_learner.analysis.text import clean_text
+from karen_learner.analysis.reader import Reader
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels
-from karen_learner.records import Analysis, Entity
+from karen_learner.records import Analysis, Entity, clean_text
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)

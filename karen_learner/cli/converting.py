@@ -31,7 +31,7 @@ def convert(
     ] = None,
 ) -> int:
     """Write a corpus as DocBin, for spacy train and spacy evaluate."""
-    from karen_learner.training.convert import convert_corpus
+    from karen_learner.corpora.convert import convert_corpus
 
     conversion = convert_corpus(source, target, language=lang, dev=dev, labels=labels)
     for reason in conversion.skipped:

@@ -7,21 +7,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from karen_learner.analysis import Analyzer, PersonaRules, RuleBasedFallback
-from karen_learner.collection.imported import TurnInput
+from karen_learner.analysis import PersonaRules, RuleBasedFallback
 from karen_learner.collection.turns import (
     FeedbackInput,
     TurnDraft,
-    check_id,
     check_spans,
     complete_turn,
     draft_turn,
     parse_feedback,
 )
+from karen_learner.contracts import Analyzer, MemoryStore
+from karen_learner.corpora.imported import TurnInput
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
-from karen_learner.memory import MemoryStore
-from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback
+from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, check_id
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol, runtime_checkable
 
-from karen_learner.memory import MemoryStore
-from karen_learner.records import Turn
+from karen_learner.contracts import HostMemory, MemoryStore
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class HostMemory(Protocol):
-    """A host's own memory: it receives every stored turn. The store stays the system of record."""
-
-    async def remember(self, turn: Turn) -> None: ...
 
 
 class HostNews:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -10,15 +9,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from karen_learner.analysis.text import clean_text, replace_unfit, within_limit
-from karen_learner.collection.ids import new_id
-from karen_learner.collection.problems import describe, span_problem
+from karen_learner.corpora.problems import describe, span_problem
 from karen_learner.errors import InvalidInput
-from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, utc_now
+from karen_learner.records import (
+    Analysis,
+    ConversationMetadata,
+    Turn,
+    UserFeedback,
+    check_id,
+    clean_text,
+    new_id,
+    replace_unfit,
+    utc_now,
+    within_limit,
+)
 from karen_learner.settings import AnalysisSettings
-
-MAX_ID_CHARS = 1_000
-_UNFIT_IN_ID = re.compile("[\x00\ud800-\udfff]")
 
 FeedbackInput = UserFeedback | Mapping[str, Any] | None
 
@@ -175,17 +180,6 @@ def check_spans(feedback: UserFeedback | None, text: str) -> None:
     problem = span_problem(text, feedback.corrected_entities or ()) if feedback else None
     if problem is not None:
         raise InvalidInput(f"user_feedback: corrected_entities: {problem}")
-
-
-def check_id(value: str, what: str) -> str:
-    """An id as it is: any text of 1 to 1,000 characters that a database can hold."""
-    if not isinstance(value, str):
-        raise InvalidInput(f"{what} must be a text, not {type(value).__name__}")
-    if not value or len(value) > MAX_ID_CHARS:
-        raise InvalidInput(f"{what} must have 1 to {MAX_ID_CHARS:,} characters, not {len(value):,}")
-    if _UNFIT_IN_ID.search(value):
-        raise InvalidInput(f"{what} holds a NUL or half a surrogate pair: {value[:60]!r}")
-    return value
 
 
 def check_moment(value: datetime | None) -> datetime:

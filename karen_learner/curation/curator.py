@@ -10,21 +10,22 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from functools import partial
 from typing import Any, Literal
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.curation.balance import BalancedSelection, balanced
 from karen_learner.curation.batches import batches
 from karen_learner.curation.candidates import UNKNOWN_LABEL, Schema, Unusable, candidate, problem
-from karen_learner.curation.gold import GoldIntake, GoldReport
+from karen_learner.curation.gold import GoldIntake
 from karen_learner.curation.keys import example_id, group_key, text_key
 from karen_learner.curation.merge import Fate, Ledger
 from karen_learner.curation.pages import USABLE, settle, split_rules, usable_strata
 from karen_learner.curation.replay import REPLAY_POOL, sample_replay
 from karen_learner.curation.spans import TokenAligner
 from karen_learner.curation.splits import spread_shares
-from karen_learner.memory.contract import MemoryStore
 from karen_learner.records import (
     CurationCounts,
     CycleMode,
     Example,
+    GoldReport,
     LabelledText,
     Record,
     Split,

@@ -22,7 +22,7 @@ from karen_learner.curation.candidates import Schema, new_example, stratum, task
 from karen_learner.curation.quality import GOLD
 from karen_learner.curation.spans import TokenAligner, span_problem
 from karen_learner.errors import LabelCollision
-from karen_learner.records import TASKS, Example, LabelledText, Record, SkippedLine, Task
+from karen_learner.records import TASKS, Example, GoldReport, LabelledText, SkippedLine, Task
 from karen_learner.settings import Settings
 
 MOST_REPORTED = 1000
@@ -31,21 +31,6 @@ CORPUS_KEYS = {"text", *TASKS}
 
 GoldRecord = LabelledText | Mapping[str, Any]
 """A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities."""
-
-
-class GoldReport(Record):
-    """What became of labelled texts. Positions count from 1; each list holds the first 1,000.
-
-    `added` are new texts and those whose label was changed, `merged` those that were known already.
-    `entities_dropped` were added without their entities, whose spans are not made of whole tokens.
-    """
-
-    added: int = 0
-    merged: int = 0
-    skipped_count: int = 0
-    skipped: tuple[SkippedLine, ...] = ()
-    entities_dropped_count: int = 0
-    entities_dropped: tuple[SkippedLine, ...] = ()
 
 
 class GoldIntake:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from karen_learner.curation.words import (
+from karen_learner.curation.annotations import (
     agreed,
     disputed,
     on_row,

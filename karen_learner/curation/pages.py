@@ -8,10 +8,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.curation.merge import Ledger
 from karen_learner.curation.splits import Shares, SplitRules, Strata, assign_splits, may_be_held_out
-from karen_learner.memory.contract import Basis, CurationOutcome, MemoryStore
-from karen_learner.records import Example, ExampleState, Split
+from karen_learner.records import CurationWrite, Example, ExampleState, ReadSet, Split
 from karen_learner.settings import Settings
 
 T = TypeVar("T")
@@ -43,8 +43,8 @@ async def settle(
         ledger = Ledger(found)
         decided = await asyncio.to_thread(decide, ledger)
         upserts, splits = await placed(store, tenant_id, ledger, settings, shares=shares)
-        basis = Basis(examples={key: found.get(key) for key in wanted}, splits=splits)
-        outcome = CurationOutcome(upserts=upserts, curated_turns=curated_turns, basis=basis)
+        read_set = ReadSet(examples={key: found.get(key) for key in wanted}, splits=splits)
+        outcome = CurationWrite(upserts=upserts, curated_turns=curated_turns, read_set=read_set)
         if await store.save_curation(tenant_id, outcome, token=token):
             return decided
 

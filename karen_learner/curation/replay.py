@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.curation.balance import water_fill
-from karen_learner.memory.contract import MemoryStore
 from karen_learner.records import Example
 
 REPLAY_POOL = 3

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from asyncio_extras import call_in_executor
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator, Selection
-from karen_learner.cycle.course import Course
+from karen_learner.cycle.state import Course
 from karen_learner.deployment import Candidate, Deployer, LoadedCandidate, headline_scores, intact_manifest
 from karen_learner.events import EventBus, TrainingProgressed
-from karen_learner.memory import MemoryStore
 from karen_learner.models.files import remove_folder
 from karen_learner.models.layout import HomeLayout
 from karen_learner.models.registry import ModelRegistry

@@ -10,10 +10,10 @@ from pathlib import Path
 from asyncio_extras import call_in_executor
 
 from karen_learner.analysis import common_words
+from karen_learner.contracts import MemoryStore
 from karen_learner.deployment.serving import Serving
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError, UnknownVersion
 from karen_learner.events import EventBus, ModelDeployed, ModelRolledBack
-from karen_learner.memory import MemoryStore, Promotion
 from karen_learner.models.backups import (
     backup_file,
     make_backup,
@@ -33,7 +33,7 @@ from karen_learner.models.versions import (
     verify,
     version_name,
 )
-from karen_learner.records import CycleMode, Example, ModelVersion, Task, ValidationResult, utc_now
+from karen_learner.records import CycleMode, Example, ModelVersion, Promotion, Task, ValidationResult, utc_now
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)

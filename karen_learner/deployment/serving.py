@@ -9,7 +9,8 @@ from time import monotonic
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.analysis import Analyzer, common_words
+from karen_learner.analysis import common_words
+from karen_learner.contracts import Analyzer
 from karen_learner.errors import KarenLearnerError, ModelError
 from karen_learner.models.backups import restore_backup
 from karen_learner.models.live import LiveModel, LiveModels

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from karen_learner.analysis import Analyzer
+from karen_learner.contracts import Analyzer
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Analysis, Entity
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from karen_learner.collection import HostMemory, ImportedLine, TurnInput
+from karen_learner.collection import ImportedLine, TurnInput
+from karen_learner.contracts import HostMemory
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Turn
 

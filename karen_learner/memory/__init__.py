@@ -1,7 +1,6 @@
 """What is remembered: turns, examples, the journal of cycles, leases, versions. The only room with SQL."""
 
-from karen_learner.memory.contract import Basis, CurationOutcome, MemoryStore, Promotion
 from karen_learner.memory.owners import owner_of
 from karen_learner.memory.store import SqlMemoryStore, open_store
 
-__all__ = ["Basis", "CurationOutcome", "MemoryStore", "Promotion", "SqlMemoryStore", "open_store", "owner_of"]
+__all__ = ["SqlMemoryStore", "open_store", "owner_of"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from karen_learner.memory import examples, groups, leases, tenants, turns
-from karen_learner.memory.contract import Basis, CurationOutcome
 from karen_learner.memory.turns import StoredTurn
+from karen_learner.records import CurationWrite, ReadSet
 
 
 class Seen:
@@ -38,25 +38,25 @@ class Seen:
 def save_curation(
     connection: Connection,
     tenant_id: str,
-    outcome: CurationOutcome,
+    outcome: CurationWrite,
     seen: Mapping[int, int | None],
     token: int | None,
 ) -> bool:
     """Write one page of decisions, unless what they rest on was changed. Raises FencedOut."""
     tenant = tenants.ensure(connection, tenant_id)
     leases.check(connection, tenant, tenant_id, token)
-    if outcome.basis is not None:
+    if outcome.read_set is not None:
         tenants.lock(connection, tenant)
-        if not _holds(connection, tenant_id, outcome.basis):
+        if not _holds(connection, tenant_id, outcome.read_set):
             return False
     examples.save(connection, tenant, outcome.upserts)
     turns.mark_curated(connection, tenant, seen)
     return True
 
 
-def _holds(connection: Connection, tenant_id: str, basis: Basis) -> bool:
-    standing = examples.by_key(connection, tenant_id, list(basis.examples))
-    splits = groups.splits(connection, tenant_id, list(basis.splits))
-    return all(standing.get(key) == read for key, read in basis.examples.items()) and all(
-        splits.get(group) == read for group, read in basis.splits.items()
+def _holds(connection: Connection, tenant_id: str, read_set: ReadSet) -> bool:
+    standing = examples.by_key(connection, tenant_id, list(read_set.examples))
+    splits = groups.splits(connection, tenant_id, list(read_set.splits))
+    return all(standing.get(key) == read for key, read in read_set.examples.items()) and all(
+        splits.get(group) == read for group, read in read_set.splits.items()
     )

@@ -13,19 +13,20 @@ from typing_extensions import Self
 from karen_learner.memory import counters, examples, journal, leases, tenants, turns, versions
 from karen_learner.memory import groups as near_duplicates
 from karen_learner.memory.collector import Collector
-from karen_learner.memory.contract import CurationOutcome, Promotion
 from karen_learner.memory.curating import Seen, save_curation
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.intake import Incoming, LateFeedback, NewTurn
 from karen_learner.memory.writer import GroupCommit
 from karen_learner.records import (
+    CurationWrite,
     CycleRow,
     Example,
     ExampleState,
     LearningCycleResult,
     Lease,
     ModelVersion,
+    Promotion,
     Split,
     Stage,
     Task,
@@ -123,7 +124,7 @@ class SqlMemoryStore:
         return await self._database.read(turns.unlabelled, tenant_id, limit=limit)
 
     async def save_curation(
-        self, tenant_id: str, outcome: CurationOutcome, *, token: int | None = None
+        self, tenant_id: str, outcome: CurationWrite, *, token: int | None = None
     ) -> bool:
         seen = self._seen.of(outcome.curated_turns)
         saved = await self._database.write(save_curation, tenant_id, outcome, seen, token)

@@ -9,13 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, literal, select, update
 
 from karen_learner.memory import examples, leases, tenants
-from karen_learner.memory.contract import Promotion
 from karen_learner.memory.dialects import chunks, insert
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import heard_turns, lineage, versions
 from karen_learner.memory.tables import tenants as tenant_rows
 from karen_learner.memory.tables import turns as turn_rows
-from karen_learner.records import ModelVersion
+from karen_learner.records import ModelVersion, Promotion
 
 
 def next_number(connection: Connection, tenant_id: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.memory import MemoryStore
+from karen_learner.contracts import MemoryStore
 from karen_learner.models.layout import HomeLayout
 from karen_learner.records import ModelVersion
 

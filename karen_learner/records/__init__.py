@@ -19,7 +19,12 @@ from karen_learner.records.base import (
     Split,
     Stage,
     Task,
+    check_id,
+    clean_text,
+    new_id,
+    replace_unfit,
     utc_now,
+    within_limit,
 )
 from karen_learner.records.conversations import (
     POOR_RATING,
@@ -36,10 +41,11 @@ from karen_learner.records.cycles import (
     Lease,
     ModelVersion,
 )
-from karen_learner.records.imports import IngestReport, SkippedLine
+from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
 from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus
 from karen_learner.records.texts import Entity, EntitySpan, Example, LabelledText, Span
+from karen_learner.records.writes import CurationWrite, Promotion, ReadSet
 
 __all__ = [
     "CATEGORY_TASKS",
@@ -50,6 +56,7 @@ __all__ = [
     "Confusion",
     "ConversationMetadata",
     "CurationCounts",
+    "CurationWrite",
     "CycleMode",
     "CycleRow",
     "CycleStatus",
@@ -59,6 +66,7 @@ __all__ = [
     "ExampleState",
     "Features",
     "GateCheck",
+    "GoldReport",
     "IngestReport",
     "Label",
     "LabelScore",
@@ -68,6 +76,8 @@ __all__ = [
     "LearningPlan",
     "Lease",
     "ModelVersion",
+    "Promotion",
+    "ReadSet",
     "Record",
     "Score",
     "SkippedLine",
@@ -82,5 +92,10 @@ __all__ = [
     "UserFeedback",
     "ValidationResult",
     "Verdict",
+    "check_id",
+    "clean_text",
+    "new_id",
+    "replace_unfit",
     "utc_now",
+    "within_limit",
 ]

@@ -1,12 +1,17 @@
-"""What all records share: the names of tasks, sources, splits, states and stages, and the frozen value."""
+"""Base of all records: names of tasks, sources, splits, states and stages, and checks of texts and ids."""
 
 from __future__ import annotations
 
+import re
+import secrets
+import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from karen_learner.errors import InvalidInput
 
 Task = Literal["intent", "sentiment", "entities"]
 TASKS: tuple[Task, ...] = ("intent", "sentiment", "entities")
@@ -41,3 +46,59 @@ class Record(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types: what `--json` and the HTTP service show."""
         return self.model_dump(mode="json")
+
+
+MAX_ID_CHARS = 1_000
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_UNFIT_IN_ID = re.compile("[\x00\ud800-\udfff]")
+
+
+def clean_text(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
+    """The text with what neither spaCy nor a database can hold replaced, one for one.
+
+    Lone surrogates and the C0 controls other than tab, newline and carriage return become U+FFFD, so
+    that character offsets stay right. Raises InvalidInput if it is no text, has nothing in it but
+    white space, or is longer than `limit` characters (naming `setting`, by which that is changed).
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"{what} must be a text, not {type(text).__name__}")
+    if not text or text.isspace():
+        raise InvalidInput(f"{what} is empty")
+    return replace_unfit(within_limit(text, limit=limit, what=what, setting=setting))
+
+
+def within_limit(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
+    """The text itself, or InvalidInput if it is longer than `limit` characters."""
+    if len(text) > limit:
+        remedy = f": shorten it or raise the setting {setting}" if setting else ""
+        raise InvalidInput(f"{what} has {len(text):,} characters, more than the {limit:,} allowed{remedy}")
+    return text
+
+
+def replace_unfit(text: str) -> str:
+    """Replace lone surrogates and control characters, one for one."""
+    return _UNFIT.sub(REPLACEMENT, text)
+
+
+def check_id(value: str, what: str) -> str:
+    """An id as it is: any text of 1 to 1,000 characters that a database can hold."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} must be a text, not {type(value).__name__}")
+    if not value or len(value) > MAX_ID_CHARS:
+        raise InvalidInput(f"{what} must have 1 to {MAX_ID_CHARS:,} characters, not {len(value):,}")
+    if _UNFIT_IN_ID.search(value):
+        raise InvalidInput(f"{what} holds a NUL or half a surrogate pair: {value[:60]!r}")
+    return value
+
+
+def new_id() -> str:
+    """A UUID of version 7, as 32 hexadecimal digits: the time in milliseconds, then 74 random bits.
+
+    Identifiers that are made one after the other lie side by side in the store's index. With random ones
+    each turn writes another page of it, which halves the turns that are stored in a second. See RFC 9562,
+    section 5.7.
+    """
+    version_and_variant = (7 << 76) | (2 << 62)
+    random = (secrets.randbits(12) << 64) | secrets.randbits(62)
+    return f"{(time.time_ns() // 1_000_000 << 80) | version_and_variant | random:032x}"

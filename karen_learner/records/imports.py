@@ -23,3 +23,18 @@ class IngestReport(Record):
     duplicates: int = 0
     skipped_count: int = 0
     skipped: tuple[SkippedLine, ...] = ()
+
+
+class GoldReport(Record):
+    """What became of labelled texts. Positions count from 1; each list holds the first 1,000.
+
+    `added` are new texts and those whose label was changed, `merged` those that were known already.
+    `entities_dropped` were added without their entities, whose spans are not made of whole tokens.
+    """
+
+    added: int = 0
+    merged: int = 0
+    skipped_count: int = 0
+    skipped: tuple[SkippedLine, ...] = ()
+    entities_dropped_count: int = 0
+    entities_dropped: tuple[SkippedLine, ...] = ()

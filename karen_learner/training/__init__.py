@@ -1,8 +1,9 @@
 """A data set becomes a candidate: corpora, the trainer and its worker process."""
 
-from karen_learner.training.base import BasePipeline
-from karen_learner.training.corpora import write_docs, write_lines
-from karen_learner.training.jobs import (
+from karen_learner.corpora.documents import write_docs, write_lines
+from karen_learner.training.base_pipeline import BasePipeline
+from karen_learner.training.local_worker import TrainingWorker
+from karen_learner.training.protocol import (
     CrossValidateJob,
     PassReport,
     PipelineSpec,
@@ -12,7 +13,6 @@ from karen_learner.training.jobs import (
     TrainJob,
     TrainReport,
 )
-from karen_learner.training.process import TrainingWorker
 
 __all__ = [
     "BasePipeline",

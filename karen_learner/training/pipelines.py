@@ -14,12 +14,12 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config
 
-from karen_learner.components.example_weights import set_weight, weight_of
-from karen_learner.components.new_labels import make_new_labels_learnable
-from karen_learner.components.textcat import KarenTextCategorizer
+from karen_learner.components.online.new_labels import make_new_labels_learnable
+from karen_learner.components.online.sample_weights import set_weight, weight_of
+from karen_learner.components.textcat.pipe import KarenTextCategorizer
 from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.records import TASKS, Task
-from karen_learner.training.jobs import LabelSchema, PipelineSpec
+from karen_learner.training.protocol import LabelSchema, PipelineSpec
 
 logger = logging.getLogger(__name__)
 

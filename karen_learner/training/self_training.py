@@ -14,7 +14,7 @@ from typing import Any
 
 from spacy.tokens import Doc
 
-from karen_learner.components.own_labels import OwnLabels
+from karen_learner.components.textcat.base import BaseTextCategorizer
 
 SURE = 0.8
 """The least probability of a label that is believed. On clinc150, 97 of a hundred such labels were right."""
@@ -26,7 +26,7 @@ def guess(pipe: Any, docs: Mapping[int, Doc], *, known: Sequence[str]) -> dict[i
     None if the pipe has got a label beside those `known` to the model that serves: it cannot tell yet which
     of the texts belong there, and would learn them under its old labels.
     """
-    if not isinstance(pipe, OwnLabels) or set(pipe.labels) != set(known):
+    if not isinstance(pipe, BaseTextCategorizer) or set(pipe.labels) != set(known):
         return {}
     labels = pipe.sure_labels(list(docs.values()), least=SURE)
     return {

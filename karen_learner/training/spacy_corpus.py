@@ -11,9 +11,9 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.training import Corpus, Example
 
+from karen_learner.corpora.documents import read_usable
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import TASKS, Task
-from karen_learner.training.corpora import read_usable
 
 logger = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Adam, Model, Optimizer
 
-from karen_learner.components.own_weights import own_weights, prepare_to_learn, scale_learn_rate
+from karen_learner.components.online.trainable import online_trainables, prepare_to_learn, scale_learn_rate
 from karen_learner.errors import TrainingDiverged
 from karen_learner.records import CycleMode, Task
 from karen_learner.settings import TrainingSettings
-from karen_learner.training.jobs import PassReport
+from karen_learner.training.protocol import PassReport
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class PipeTrainer:
     @property
     def _rate_setting(self) -> str:
         """Where the rate is set at which this pipe learns."""
-        own = any(True for _ in own_weights(self._pipe.model))
+        own = any(True for _ in online_trainables(self._pipe.model))
         return f"learn_rate of {self._pipe.name}'s model in its config" if own else "training.learn_rate"
 
 
@@ -221,7 +221,7 @@ def _falling(learn_rate: float, iteration: int, total: int, updates: int) -> Ite
 
 def discard_gradients(model: Model[Any, Any]) -> None:
     """Forget what a step that failed half-way has accumulated."""
-    for own in own_weights(model):
+    for own in online_trainables(model):
         own.discard_gradients()
     for node in model.walk():
         for name in node.grad_names:
@@ -232,7 +232,7 @@ def discard_gradients(model: Model[Any, Any]) -> None:
 
 def all_finite(model: Model[Any, Any]) -> bool:
     """Whether no weight is NaN or infinite."""
-    return all(own.all_finite() for own in own_weights(model)) and all(
+    return all(own.all_finite() for own in online_trainables(model)) and all(
         bool(np.isfinite(np.asarray(node.get_param(name))).all())
         for node in model.walk()
         for name in node.param_names

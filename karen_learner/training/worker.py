@@ -17,10 +17,10 @@ import traceback
 from typing import IO, TYPE_CHECKING
 
 from karen_learner.errors import KarenLearnerError
-from karen_learner.training.jobs import AnyJob, Done, Failed, Message, PassReport, Progress
+from karen_learner.training.protocol import AnyJob, Done, Failed, Message, PassReport, Progress
 
 if TYPE_CHECKING:
-    from karen_learner.training.warm import Warm
+    from karen_learner.training.cache import Warm
 
 NICENESS = 10
 TRACE_CHARS = 4000
@@ -47,8 +47,8 @@ class Worker:
         os._exit(0)  # the parent is gone: nobody wants the result of a job that is still running
 
     def _answer(self, line: bytes) -> None:
-        from karen_learner.training.warm import Warm
-        from karen_learner.training.work import perform  # spaCy loads once the process is reachable
+        from karen_learner.training.cache import Warm
+        from karen_learner.training.handlers import perform  # spaCy loads once the process is reachable
 
         self._warm = self._warm or Warm()
         try:
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _warm_up() -> None:
-    import karen_learner.training.work  # noqa: F401 - importing spaCy is what takes the time
+    import karen_learner.training.handlers  # noqa: F401 - importing spaCy is what takes the time
 
     gc.freeze()  # what is loaded now stays: to look through it for garbage takes as long as reading a corpus
 

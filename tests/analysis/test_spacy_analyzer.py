@@ -7,9 +7,10 @@ import pytest
 import spacy
 from spacy.language import Language
 
-from karen_learner.analysis import Analyzer, SpacyAnalyzer, create_spacy_analyzer
+from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
 from karen_learner.analysis.pipes import find_tasks
-from karen_learner.analysis.reading import best_category
+from karen_learner.analysis.reader import best_category
+from karen_learner.contracts import Analyzer
 from karen_learner.errors import InvalidInput, LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.settings import load_settings

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from karen_learner.memory import MemoryStore, open_store
+from karen_learner.contracts import MemoryStore
+from karen_learner.memory import open_store
 from karen_learner.settings import Settings, load_settings
 
 

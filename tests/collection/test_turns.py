@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.collection.turns import (
-    check_id,
     check_moment,
     complete_turn,
     correction_needed,
@@ -13,7 +12,7 @@ from karen_learner.collection.turns import (
     parse_feedback,
 )
 from karen_learner.errors import InvalidInput
-from karen_learner.records import Analysis, Entity, UserFeedback, utc_now
+from karen_learner.records import Analysis, Entity, UserFeedback, check_id, utc_now
 from karen_learner.settings import load_settings
 
 LIMITS = load_settings(environment={}).analysis

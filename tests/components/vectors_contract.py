@@ -3,7 +3,7 @@
 import numpy as np
 from spacy.language import Language
 
-from karen_learner.components.vectors import SentenceVectors
+from karen_learner.components.vectors.base import SentenceVectors
 
 HOSTILE = (
     "",

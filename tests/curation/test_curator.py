@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
 from karen_learner.curation.replay import REPLAY_POOL
 from karen_learner.errors import FencedOut
-from karen_learner.memory import MemoryStore, Promotion
 from karen_learner.records import (
     CurationCounts,
     Example,
     LabelledText,
     ModelVersion,
+    Promotion,
     Turn,
     UserFeedback,
     utc_now,

@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.curation.replay import sample_replay
-from karen_learner.memory import CurationOutcome, MemoryStore
+from karen_learner.records import CurationWrite
 from tests.curation.specimens import gold
 
 TENANT = "acme"
@@ -24,7 +25,7 @@ async def history(store: MemoryStore) -> MemoryStore:
     examples.append(
         gold("held out", intent="billing").model_copy(update={"split": "holdout", "state": "learned"})
     )
-    await store.save_curation(TENANT, CurationOutcome(upserts=examples))
+    await store.save_curation(TENANT, CurationWrite(upserts=examples))
     return store
 
 

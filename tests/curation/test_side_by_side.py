@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
 from karen_learner.errors import LabelCollision
-from karen_learner.memory import Basis, CurationOutcome, MemoryStore, open_store
-from karen_learner.records import Example, LabelledText, UserFeedback
+from karen_learner.memory import open_store
+from karen_learner.records import CurationWrite, Example, LabelledText, ReadSet, UserFeedback
 from karen_learner.settings import Settings, load_settings
 from tests.curation.specimens import SCHEMA, turn
 
@@ -168,31 +169,31 @@ async def test_decisions_are_written_only_on_the_ground_they_rest_on(store: Memo
         **curator_row.model_dump(), example_id="e", source="rating", quality=1, key="k", group="g",
         stratum="greet", split="train",
     )  # fmt: skip
-    nothing = Basis(examples={"k": None}, splits={"g": None})
-    outcome = CurationOutcome(upserts=[example], basis=nothing)
+    nothing = ReadSet(examples={"k": None}, splits={"g": None})
+    outcome = CurationWrite(upserts=[example], read_set=nothing)
     assert await store.save_curation(TENANT, outcome)
     assert not await store.save_curation(TENANT, outcome)
     stored = (await store.examples_by_key(TENANT, ["k"]))["k"]
     changed = stored.model_copy(update={"intent": "ask"})
     for wrong in (
-        Basis(examples={"k": changed}, splits={}),
-        Basis(examples={"k": stored, "other": stored}, splits={}),
-        Basis(examples={"k": stored}, splits={"g": "dev"}),
-        Basis(examples={"k": stored}, splits={"g": None}),
+        ReadSet(examples={"k": changed}, splits={}),
+        ReadSet(examples={"k": stored, "other": stored}, splits={}),
+        ReadSet(examples={"k": stored}, splits={"g": "dev"}),
+        ReadSet(examples={"k": stored}, splits={"g": None}),
     ):
-        assert not await store.save_curation(TENANT, CurationOutcome(upserts=[changed], basis=wrong))
+        assert not await store.save_curation(TENANT, CurationWrite(upserts=[changed], read_set=wrong))
     assert (await store.examples_by_key(TENANT, ["k"]))["k"] == stored
-    right = Basis(examples={"k": stored, "other": None}, splits={"g": "train", "h": None})
-    assert await store.save_curation(TENANT, CurationOutcome(upserts=[changed], basis=right))
+    right = ReadSet(examples={"k": stored, "other": None}, splits={"g": "train", "h": None})
+    assert await store.save_curation(TENANT, CurationWrite(upserts=[changed], read_set=right))
     assert (await store.examples_by_key(TENANT, ["k"]))["k"].intent == "ask"
 
 
 async def test_turns_that_were_not_saved_still_await_curation(store: MemoryStore) -> None:
     await store.add_turn(turn("hello", feedback={"satisfaction_score": 1.0}))
     ((seen,),) = [page async for page in store.turns_awaiting_curation(TENANT)]
-    wrong = Basis(examples={}, splits={"g": "dev"})
-    outcome = CurationOutcome(curated_turns=[seen.seq or 0], basis=wrong)
+    wrong = ReadSet(examples={}, splits={"g": "dev"})
+    outcome = CurationWrite(curated_turns=[seen.seq or 0], read_set=wrong)
     assert not await store.save_curation(TENANT, outcome)
     await store.add_feedback(TENANT, seen.turn_id, UserFeedback(satisfaction_score=0.9))
-    await store.save_curation(TENANT, CurationOutcome(curated_turns=[seen.seq or 0]))
+    await store.save_curation(TENANT, CurationWrite(curated_turns=[seen.seq or 0]))
     assert (await store.counts(TENANT)).awaiting_curation == 1  # it was handed out in the revision before

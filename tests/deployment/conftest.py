@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
+from karen_learner.contracts import MemoryStore
 from karen_learner.deployment import Candidate, Deployer, Serving
 from karen_learner.events import Event, EventBus
-from karen_learner.memory import MemoryStore, open_store
+from karen_learner.memory import open_store
 from karen_learner.models.layout import HomeLayout
 from karen_learner.models.registry import ModelRegistry
 from karen_learner.models.versions import read_manifest

@@ -171,23 +171,26 @@ def test_registered_names_are_frozen() -> None:
         (
             "spacy_architectures",
             "karen_learner.SparseNgrams.v1",
-        ): "karen_learner.components.sparse_ngrams:sparse_ngrams",
+        ): "karen_learner.components.textcat.architecture:sparse_ngrams",
         ("spacy_readers", "karen_learner.Corpus.v1"): "karen_learner.training.spacy_corpus:corpus_reader",
         ("spacy_loggers", "karen_learner.JsonlLogger.v1"): "karen_learner.training.spacy_logger:jsonl_logger",
-        ("spacy_factories", "karen_textcat"): "karen_learner.components.textcat:make_karen_textcat",
+        ("spacy_factories", "karen_textcat"): "karen_learner.components.textcat.pipe:make_karen_textcat",
         (
             "spacy_factories",
             "karen_textcat_multilabel",
-        ): "karen_learner.components.textcat_multilabel:make_karen_textcat_multilabel",
+        ): "karen_learner.components.textcat.multilabel:make_karen_textcat_multilabel",
         (
             "spacy_misc",
             "karen_learner.OnnxVectors.v1",
-        ): "karen_learner.components.onnx_vectors:onnx_vectors",
-        ("spacy_misc", "karen_learner.StaticVectors.v1"): "karen_learner.components.vectors:static_vectors",
+        ): "karen_learner.components.vectors.onnx:onnx_vectors",
+        (
+            "spacy_misc",
+            "karen_learner.StaticVectors.v1",
+        ): "karen_learner.components.vectors.base:static_vectors",
         ("spacy_architectures", "karen_learner.SparseChain.v1"): (
-            "karen_learner.components.sparse_chain:sparse_chain"
+            "karen_learner.components.ner.architecture:sparse_chain"
         ),
-        ("spacy_factories", "karen_ner"): "karen_learner.components.entity_recognizer:make_karen_ner",
+        ("spacy_factories", "karen_ner"): "karen_learner.components.ner.pipe:make_karen_ner",
     }
 
 

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from karen_learner.errors import InvalidInput, StoreError, StoreLocked, StoreNotOurs, StoreReadOnly
-from karen_learner.memory import CurationOutcome, open_store
+from karen_learner.memory import open_store
 from karen_learner.memory.schema import VERSION_TABLE
 from karen_learner.memory.tables import metadata
+from karen_learner.records import CurationWrite
 from karen_learner.settings import StoreSettings
 from tests.databases import SERVER, a_database
 from tests.memory.memory_specimens import make_example, make_turn
@@ -91,7 +92,7 @@ async def test_a_database_of_the_first_schema_is_brought_up_to_date(
     url: str, store_settings: StoreSettings, other: AsyncConnection
 ) -> None:
     async with open_store(url, store_settings) as store:
-        await store.save_curation("acme", CurationOutcome(upserts=[make_example()]))
+        await store.save_curation("acme", CurationWrite(upserts=[make_example()]))
     for statement in (
         "DROP TABLE heard_turns",
         f"UPDATE {VERSION_TABLE} SET version_num = '0001'",
@@ -106,7 +107,7 @@ async def test_a_database_that_tells_of_moods_serves_without_them(
 ) -> None:
     async with open_store(url, store_settings) as store:
         await store.add_turn(make_turn())
-        await store.save_curation("acme", CurationOutcome(upserts=[make_example()]))
+        await store.save_curation("acme", CurationWrite(upserts=[make_example()]))
     for statement in (
         "ALTER TABLE examples ADD COLUMN mood TEXT",
         """UPDATE examples SET mood = '{"negative": 0.5}'""",
@@ -117,7 +118,7 @@ async def test_a_database_that_tells_of_moods_serves_without_them(
     async with open_store(url, store_settings) as store:
         assert [turn.turn_id async for turn in store.turns("acme")] == ["t1"]
         assert await store.examples_by_key("acme", ["key-e1"])
-        assert await store.save_curation("acme", CurationOutcome(upserts=[make_example("new")]))
+        assert await store.save_curation("acme", CurationWrite(upserts=[make_example("new")]))
 
 
 async def test_a_writer_waits_no_longer_than_it_should(
@@ -163,7 +164,7 @@ async def test_what_is_refused_is_refused_alone(
         assert isinstance(answers[3], InvalidInput)
         assert [turn.turn_id async for turn in store.turns("acme")] == ["a", "b", "c"]
         await other.exec_driver_sql("ALTER TABLE examples ADD CHECK (example_id <> 'bad')")
-        outcome = CurationOutcome(upserts=[make_example("good"), make_example("bad")])
+        outcome = CurationWrite(upserts=[make_example("good"), make_example("bad")])
         with pytest.raises(StoreError, match="refused"):
             await store.save_curation("acme", outcome)
         assert (await store.counts("acme")).examples == {}

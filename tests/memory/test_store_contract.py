@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pytest
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
-from karen_learner.memory import CurationOutcome, MemoryStore
-from karen_learner.records import EntitySpan, Example, Turn, UserFeedback
+from karen_learner.records import CurationWrite, EntitySpan, Example, Turn, UserFeedback
 from tests.memory.memory_specimens import make_example, make_turn
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ async def ids(examples: AsyncIterator[Example]) -> list[str]:
 
 
 async def save(store: MemoryStore, *examples: Example, tenant: str = "acme") -> None:
-    await store.save_curation(tenant, CurationOutcome(upserts=examples))
+    await store.save_curation(tenant, CurationWrite(upserts=examples))
 
 
 class TestTurns:
@@ -200,7 +200,7 @@ class TestAwaitingCuration:
         stored = [await store.add_turn(make_turn(f"t{n}", feedback=LIKED)) for n in range(4)]
         done = [turn.seq or 0 for turn in stored[:2]]
         for _ in range(2):
-            await store.save_curation("acme", CurationOutcome(curated_turns=done))
+            await store.save_curation("acme", CurationWrite(curated_turns=done))
         assert await waiting(store) == ["t2", "t3"]
         assert (await store.counts("acme")).awaiting_curation == 2
 
@@ -211,13 +211,13 @@ class TestAwaitingCuration:
         async for page in store.turns_awaiting_curation("acme"):
             met += len(page)
             seqs = [turn.seq or 0 for turn in page]
-            await store.save_curation("acme", CurationOutcome(curated_turns=seqs))
+            await store.save_curation("acme", CurationWrite(curated_turns=seqs))
         assert met == 8
         assert await waiting(store) == []
 
     async def test_later_feedback_puts_a_turn_back(self, store: MemoryStore) -> None:
         turn = await store.add_turn(make_turn(feedback=LIKED))
-        await store.save_curation("acme", CurationOutcome(curated_turns=[turn.seq or 0]))
+        await store.save_curation("acme", CurationWrite(curated_turns=[turn.seq or 0]))
         await store.add_feedback("acme", "t1", LIKED)
         assert await waiting(store) == []  # nothing new was said
         await store.add_feedback("acme", "t1", CORRECTED)
@@ -227,7 +227,7 @@ class TestAwaitingCuration:
         turn = await store.add_turn(make_turn(feedback=LIKED))
         assert await waiting(store) == ["t1"]
         await store.add_feedback("acme", "t1", CORRECTED)
-        done = CurationOutcome(curated_turns=[turn.seq or 0])
+        done = CurationWrite(curated_turns=[turn.seq or 0])
         await store.save_curation("acme", done)
         assert await waiting(store) == ["t1"]
         await store.save_curation("acme", done)
@@ -235,7 +235,7 @@ class TestAwaitingCuration:
 
     async def test_other_tenants_turns_cannot_be_marked(self, store: MemoryStore) -> None:
         turn = await store.add_turn(make_turn(feedback=LIKED))
-        await store.save_curation("other", CurationOutcome(curated_turns=[turn.seq or 0]))
+        await store.save_curation("other", CurationWrite(curated_turns=[turn.seq or 0]))
         assert await waiting(store) == ["t1"]
         assert (await store.counts("acme")).awaiting_curation == 1
         assert (await store.counts("other")).awaiting_curation == 0

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import pytest
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.errors import FencedOut, InvalidInput, StoreError
-from karen_learner.memory import CurationOutcome, MemoryStore, Promotion, owner_of
-from karen_learner.records import Confusion, Example, UserFeedback, ValidationResult
+from karen_learner.memory import owner_of
+from karen_learner.records import Confusion, CurationWrite, Example, Promotion, UserFeedback, ValidationResult
 from tests.memory.memory_specimens import (
     NOON,
     MovableClock,
@@ -39,7 +40,7 @@ async def ids(examples: AsyncIterator[Example]) -> list[str]:
 
 
 async def save(store: MemoryStore, *examples: Example, tenant: str = "acme") -> None:
-    await store.save_curation(tenant, CurationOutcome(upserts=examples))
+    await store.save_curation(tenant, CurationWrite(upserts=examples))
 
 
 async def take(store: MemoryStore, owner: str = ME, tenant: str = "acme") -> int:
@@ -116,7 +117,7 @@ class TestFencing:
     async def test_a_holder_may_write(self, store: MemoryStore) -> None:
         token = await take(store)
         await store.start_cycle(make_cycle(token=token))
-        outcome = CurationOutcome(upserts=[make_example()])
+        outcome = CurationWrite(upserts=[make_example()])
         await store.save_curation("acme", outcome, token=token)
         await store.advance_cycle("acme", "cycle-1", "training", token=token)
         await store.reject_examples("acme", [make_example()], harmful=False, token=token)
@@ -128,7 +129,7 @@ class TestFencing:
         turn = await store.add_turn(make_turn(feedback=UserFeedback(satisfaction_score=1)))
         clock.move(61)
         await take(store)
-        outcome = CurationOutcome(upserts=[make_example()], curated_turns=[turn.seq or 0])
+        outcome = CurationWrite(upserts=[make_example()], curated_turns=[turn.seq or 0])
         with pytest.raises(FencedOut):
             await store.save_curation("acme", outcome, token=stale)
         with pytest.raises(FencedOut):
@@ -144,7 +145,7 @@ class TestFencing:
 
     async def test_a_token_without_a_lease_is_fenced_out(self, store: MemoryStore) -> None:
         with pytest.raises(FencedOut):
-            await store.save_curation("acme", CurationOutcome(), token=1)
+            await store.save_curation("acme", CurationWrite(), token=1)
 
 
 class TestJournal:

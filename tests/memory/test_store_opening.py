@@ -21,11 +21,11 @@ from karen_learner.errors import (
     StoreNotOurs,
     StoreReadOnly,
 )
-from karen_learner.memory import CurationOutcome, Promotion, open_store
+from karen_learner.memory import open_store
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
 from karen_learner.memory.tables import metadata
-from karen_learner.records import UserFeedback
+from karen_learner.records import CurationWrite, Promotion, UserFeedback
 from karen_learner.settings import StoreSettings
 from tests.memory.memory_specimens import make_example, make_turn, make_version
 
@@ -84,7 +84,7 @@ async def test_a_file_that_tells_of_moods_serves_without_them(
     async with open_store(file, store_settings) as store:
         for turn in turns:
             await store.add_turn(turn)
-        await store.save_curation("acme", CurationOutcome(upserts=[make_example("sad"), make_example()]))
+        await store.save_curation("acme", CurationWrite(upserts=[make_example("sad"), make_example()]))
     meant = execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name")
     execute(
         file,
@@ -100,7 +100,7 @@ async def test_a_file_that_tells_of_moods_serves_without_them(
         assert [turn.turn_id async for turn in store.turns("acme")] == ["t1", "t2"]
         stored = await store.examples_by_key("acme", ["key-sad", "key-e1"])
         assert sorted(example.example_id for example in stored.values()) == ["e1", "sad"]
-        assert await store.save_curation("acme", CurationOutcome(upserts=[make_example("new")]))
+        assert await store.save_curation("acme", CurationWrite(upserts=[make_example("new")]))
     assert execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name") == meant
     assert execute(file, "SELECT count(*) FROM turns WHERE body LIKE '%\"mood\":{%'") == [(1,)]
 

@@ -13,13 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.errors import KarenLearnerError
-from karen_learner.memory import CurationOutcome, MemoryStore, Promotion, open_store
+from karen_learner.memory import open_store
 from karen_learner.records import (
     TASKS,
+    CurationWrite,
     CycleStatus,
     Example,
     ExampleState,
+    Promotion,
     Source,
     Split,
     UserFeedback,
@@ -76,7 +79,7 @@ def saying(turn_id: str, feedback: UserFeedback) -> Operation:
 
 
 def saving(upserts: list[Example], seqs: list[int]) -> Operation:
-    outcome = CurationOutcome(upserts=upserts, curated_turns=seqs)
+    outcome = CurationWrite(upserts=upserts, curated_turns=seqs)
     return lambda store, tenant: store.save_curation(tenant, outcome)
 
 

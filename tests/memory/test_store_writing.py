@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from karen_learner.errors import LearnerClosed, StoreError
-from karen_learner.memory import CurationOutcome, open_store
-from karen_learner.records import UserFeedback
+from karen_learner.memory import open_store
+from karen_learner.records import CurationWrite, UserFeedback
 from karen_learner.settings import StoreSettings
 from tests.memory.memory_specimens import make_example, make_turn
 
@@ -92,11 +92,11 @@ async def test_a_failed_transaction_leaves_nothing(file: Path, store_settings: S
         )
         connection.commit()
         connection.close()
-        outcome = CurationOutcome(upserts=[make_example("good"), make_example("bad")])
+        outcome = CurationWrite(upserts=[make_example("good"), make_example("bad")])
         with pytest.raises(StoreError, match="not this one"):
             await store.save_curation("acme", outcome)
         assert (await store.counts("acme")).examples == {}
-        await store.save_curation("acme", CurationOutcome(upserts=[make_example("good")]))
+        await store.save_curation("acme", CurationWrite(upserts=[make_example("good")]))
         assert (await store.counts("acme")).examples == {"pending": 1}
 
 
@@ -104,7 +104,7 @@ async def test_cancelled_callers_harm_nobody(shared: Path | str, store_settings:
     async with open_store(shared, store_settings) as store:
         adding = [asyncio.ensure_future(store.add_turn(make_turn(f"t{n}"))) for n in range(30)]
         reading = [asyncio.ensure_future(store.counts("acme")) for _ in range(10)]
-        saving = asyncio.ensure_future(store.save_curation("acme", CurationOutcome(upserts=[make_example()])))
+        saving = asyncio.ensure_future(store.save_curation("acme", CurationWrite(upserts=[make_example()])))
         await asyncio.sleep(0)
         for task in (*adding[::3], *reading[::2], saving):
             task.cancel()
@@ -187,7 +187,7 @@ async def test_withdrawn_words_are_nowhere_in_the_files(file: Path, store_settin
     async with open_store(file, store_settings) as store:
         await store.add_turn(make_turn(text=f"{secret} in Rome", feedback=UserFeedback(comment=secret)))
         example = make_example(turn_id="t1", text=secret, key=secret, group=secret)
-        await store.save_curation("acme", CurationOutcome(upserts=[example]))
+        await store.save_curation("acme", CurationWrite(upserts=[example]))
         await store.add_feedback("acme", "t1", UserFeedback(consent=False))
     assert secret.encode() not in file.read_bytes()
 

@@ -3,9 +3,9 @@
 from spacy.language import Language
 
 from karen_learner.analysis.fallback import RuleBasedFallback
-from karen_learner.analysis.reading import Reader
+from karen_learner.analysis.reader import Reader
 from karen_learner.models.live import LiveModel
-from karen_learner.training.work import LEAST_TO_CALIBRATE, calibrate
+from karen_learner.training.handlers import LEAST_TO_CALIBRATE, calibrate
 from tests.components.text_corpora import corpus, sparse_pipeline
 
 

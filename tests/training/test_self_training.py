@@ -7,7 +7,7 @@ import spacy
 from scipy.optimize import brentq
 from spacy.language import Language
 
-from karen_learner.components.calibration import Calibration, softmax
+from karen_learner.components.textcat.calibration import Calibration, softmax
 from karen_learner.training.self_training import SURE, guess
 from tests.components.text_corpora import corpus, example, sparse_pipeline, train
 

@@ -1,0 +1,144 @@
+"""Batching of concurrent calls: callers submit items, one task handles them in batches.
+
+An idle batcher handles a lone item at once. While a batch is handled, new items queue up and form the next
+batch. Group commit (DeWitt et al., SIGMOD 1984, section 5) and micro-batched inference both use this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+from karen_learner.errors import LearnerClosed
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Handler = Callable[[Sequence[Item]], Awaitable[Sequence["Result | Exception"]]]
+"""Handles a batch. Returns for each item its result, or the error of this item alone."""
+
+
+def unit_weight(_item: object) -> int:
+    """Weight 1 for every item: the batch size alone limits a batch."""
+    return 1
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects concurrent calls of `submit` into calls of `handle`, in order and one at a time.
+
+    A batch has at most `max_batch` items with a total weight of at most `max_weight`; a heavier item is a
+    batch by itself. At most `queue_size` items wait; further callers wait for room. A cancelled caller stops
+    waiting; with `skip_cancelled` its item is dropped, otherwise it is still handled. Use one event loop.
+    """
+
+    def __init__(
+        self,
+        handle: Handler[Item, Result],
+        *,
+        max_batch: int,
+        queue_size: int,
+        weigh: Callable[[Item], int] = unit_weight,
+        max_weight: int | None = None,
+        skip_cancelled: bool = False,
+    ) -> None:
+        self._handle = handle
+        self._max_batch = max_batch
+        self._weigh = weigh
+        self._max_weight = max_weight if max_weight is not None else max_batch
+        self._skip_cancelled = skip_cancelled
+        self._room = asyncio.Semaphore(queue_size)
+        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._waiting = 0
+        self._closed = False
+
+    async def submit(self, item: Item) -> Result:
+        """The result of `handle` for this item. Raises its error, or LearnerClosed after `close()`."""
+        if self._closed:
+            raise LearnerClosed("the queue is closed: this object was closed")
+        self._waiting += 1
+        try:
+            await self._room.acquire()
+        finally:
+            self._waiting -= 1
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        return await future
+
+    async def close(self) -> None:
+        """Handle what is queued, then refuse new items. Idempotent."""
+        self._closed = True
+        while self._waiting or (self._task is not None and not self._task.done()):
+            if self._task is not None and not self._task.done():
+                await asyncio.wait([self._task])
+            else:
+                await asyncio.sleep(0)
+
+    async def _run(self) -> None:
+        try:
+            await self._gather()
+            while self._queue:
+                await self._answer(self._next_batch())
+                await self._gather()
+        except BaseException:  # the task was cancelled: its callers must not wait for ever
+            for _, future in self._queue:
+                future.cancel()
+            raise
+
+    async def _gather(self) -> None:
+        """Yield to the loop while new items arrive: answered callers often submit again at once."""
+        seen = -1
+        while seen < len(self._queue) < self._max_batch:
+            seen = len(self._queue)
+            await asyncio.sleep(0)
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        weight = 0
+        while self._queue and len(batch) < self._max_batch:
+            item, future = self._queue[0]
+            if not (self._skip_cancelled and future.done()):
+                weight += self._weigh(item)
+                if batch and weight > self._max_weight:
+                    break
+                batch.append((item, future))
+            self._queue.popleft()
+            self._room.release()
+        return batch
+
+    async def _answer(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        if not batch:
+            return
+        try:
+            results = await self._handle([item for item, _ in batch])
+        except Exception as error:  # every caller of the batch receives it
+            results = [error] * len(batch)
+        except BaseException:
+            for _, future in batch:
+                future.cancel()
+            raise
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+def cut_into_batches(
+    items: Sequence[Item], *, max_batch: int, weigh: Callable[[Item], int], max_weight: int
+) -> Iterator[Sequence[Item]]:
+    """Cut a sequence into batches by the limits of `Batcher`."""
+    start, weight = 0, 0
+    for position, item in enumerate(items):
+        weight += weigh(item)
+        if position > start and (position - start == max_batch or weight > max_weight):
+            yield items[start:position]
+            start, weight = position, weigh(item)
+    if items:
+        yield items[start:]

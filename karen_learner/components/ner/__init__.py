@@ -1,0 +1,1 @@
+"""Entity recognition: `karen_ner`, `karen_learner.SparseChain.v1`."""

@@ -1,0 +1,1 @@
+"""Online learning shared by the pipes: shim, feature rows, AdaGrad, serialization, optimizer state."""

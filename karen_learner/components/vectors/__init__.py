@@ -1,0 +1,1 @@
+"""Sentence and token vectors from static tables or a local ONNX encoder."""

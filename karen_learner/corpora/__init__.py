@@ -1,0 +1,1 @@
+"""Readers and writers of JSON lines, CSV and DocBin files."""

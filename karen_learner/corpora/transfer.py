@@ -1,0 +1,172 @@
+"""Files in and out: imports with a report of what was left out, exports of what was remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import spacy
+from asyncio_extras import call_in_executor
+
+from karen_learner.contracts import MemoryStore
+from karen_learner.corpora.documents import CorruptExample, read_lines, to_doc, write_docs, write_lines
+from karen_learner.corpora.imported import ImportedLine, TurnInput
+from karen_learner.corpora.importers import aiter_records
+from karen_learner.errors import InvalidInput
+from karen_learner.records import ExampleState, GoldReport, IngestReport, LabelledText, SkippedLine
+
+ExportKind = Literal["examples", "turns"]
+OnLines = Callable[[int], None]
+AddTurn = Callable[[str, TurnInput], Awaitable[object]]
+AddGold = Callable[[str, AsyncIterator[LabelledText]], Awaitable[GoldReport]]
+
+TOLD = 1000
+CONCURRENT_TURNS = 256
+EXPORTED_STATES: tuple[ExampleState, ...] = ("learned", "pending")
+
+
+class Transfer:
+    """Imports and exports for one learner."""
+
+    def __init__(self, store: MemoryStore, *, add_turn: AddTurn, add_gold: AddGold, language: str) -> None:
+        self._store = store
+        self._add_turn = add_turn
+        self._add_gold = add_gold
+        self._language = language
+
+    async def ingest(
+        self, tenant_id: str, source: Path | AsyncIterator[ImportedLine], *, on_lines: OnLines | None = None
+    ) -> IngestReport:
+        """Import turns (lines with `user_text`) and gold examples (lines with `text`).
+
+        A bad line is reported with its number and skipped, the rest is kept. `on_lines` is told how
+        many lines have been read. Raises ImportFormatError for a file of no known kind.
+        """
+        lines = aiter_records(source) if isinstance(source, Path) else source
+        ingestion = _Ingestion(tenant_id, self._add_turn, on_lines)
+        gold = await self._add_gold(tenant_id, ingestion.gold(lines))
+        return ingestion.report(source if isinstance(source, Path) else Path("-"), gold)
+
+    async def export(self, tenant_id: str, path: Path, *, kind: ExportKind = "examples") -> int:
+        """Write curated examples (`.jsonl`, `.spacy`) or all turns (`.jsonl`); returns how many.
+
+        The file is written beside `path` and then moved there, so that a crash leaves no half file.
+        Raises InvalidInput for a kind of file that cannot be made, or a place that cannot be written.
+        """
+        writers: dict[tuple[str, str], Callable[[str, Path], Awaitable[int]]] = {
+            ("examples", ".jsonl"): self._examples_as_lines,
+            ("examples", ".spacy"): self._examples_as_docs,
+            ("turns", ".jsonl"): self._turns_as_lines,
+        }
+        writer = writers.get((kind, path.suffix))
+        if writer is None:
+            known = ", ".join(f"{kind} to {suffix}" for kind, suffix in writers)
+            raise InvalidInput(f"cannot export {kind} to {path.suffix or 'a file without suffix'}: {known}")
+        partial = path.with_name(path.name + ".partial")
+        try:
+            await call_in_executor(lambda: path.parent.mkdir(parents=True, exist_ok=True))
+            count = await writer(tenant_id, partial)
+            await call_in_executor(partial.replace, path)
+        except OSError as error:
+            with suppress(OSError):
+                await call_in_executor(partial.unlink)
+            raise InvalidInput(f"{path} cannot be written: {error}") from error
+        return count
+
+    async def _examples_as_lines(self, tenant_id: str, path: Path) -> int:
+        return await write_lines(path, self._examples(tenant_id))
+
+    async def _examples_as_docs(self, tenant_id: str, path: Path) -> int:
+        await write_lines(path, self._examples(tenant_id))
+        count: int = await call_in_executor(lines_to_docs, path, self._language)
+        return count
+
+    async def _turns_as_lines(self, tenant_id: str, path: Path) -> int:
+        count = 0
+        with await call_in_executor(path.open, "w", encoding="utf-8") as file:
+            async for turn in self._store.turns(tenant_id):
+                await call_in_executor(file.write, turn.model_dump_json() + "\n")
+                count += 1
+        return count
+
+    async def _examples(self, tenant_id: str) -> AsyncIterator[LabelledText]:
+        for state in EXPORTED_STATES:
+            async for example in self._store.examples(tenant_id, state=state):
+                yield example
+
+
+def lines_to_docs(path: Path, language: str) -> int:
+    """Turn a file of JSON lines into a DocBin of the same name. Blocking."""
+    nlp = spacy.blank(language)
+    docs = []
+    for example in read_lines(path):
+        if not isinstance(example, CorruptExample):
+            docs.append(to_doc(nlp, example))
+    write_docs(path, docs)
+    return len(docs)
+
+
+class _Ingestion:
+    """One import under way: turns go through the collector many at a time, gold is handed on."""
+
+    def __init__(self, tenant_id: str, add_turn: AddTurn, on_lines: OnLines | None) -> None:
+        self._tenant_id = tenant_id
+        self._add_turn = add_turn
+        self._on_lines = on_lines
+        self._waiting: list[tuple[int, TurnInput]] = []
+        self._gold_lines: list[int] = []
+        self._skipped: list[SkippedLine] = []
+        self._skipped_count = self._turns = 0
+
+    async def gold(self, lines: AsyncIterator[ImportedLine]) -> AsyncIterator[LabelledText]:
+        """The gold examples of the lines; turns are stored on the way."""
+        async for line in lines:
+            if self._on_lines is not None:
+                self._on_lines(line.line)
+            if isinstance(line.value, LabelledText):
+                self._gold_lines.append(line.line)
+                yield line.value
+            elif line.value is not None:
+                await self._take_turn(line.line, line.value)
+            else:
+                self._skip(line.line, line.error or "nothing in it")
+        await self._store_turns()
+
+    def report(self, path: Path, gold: GoldReport) -> IngestReport:
+        """What was kept and what was not; positions among the gold become line numbers."""
+        refused = [
+            SkippedLine(line=self._gold_lines[skipped.line - 1], reason=skipped.reason)
+            for skipped in (*gold.skipped, *gold.entities_dropped)
+        ]
+        return IngestReport(
+            path=path,
+            turns=self._turns,
+            examples=gold.added,
+            duplicates=gold.merged,
+            skipped_count=self._skipped_count + gold.skipped_count,
+            skipped=tuple(sorted((*self._skipped, *refused), key=lambda line: line.line)[:TOLD]),
+        )
+
+    def _skip(self, line: int, reason: str) -> None:
+        self._skipped_count += 1
+        if len(self._skipped) < TOLD:
+            self._skipped.append(SkippedLine(line=line, reason=reason))
+
+    async def _take_turn(self, line: int, turn: TurnInput) -> None:
+        self._waiting.append((line, turn))
+        if len(self._waiting) >= CONCURRENT_TURNS:
+            await self._store_turns()
+
+    async def _store_turns(self) -> None:
+        turns, self._waiting = self._waiting, []
+        await asyncio.gather(*(self._store_turn(line, turn) for line, turn in turns))
+
+    async def _store_turn(self, line: int, turn: TurnInput) -> None:
+        try:
+            await self._add_turn(self._tenant_id, turn)
+            self._turns += 1
+        except InvalidInput as error:
+            self._skip(line, str(error))

@@ -1,0 +1,1 @@
+"""Readings of a learner: status and metrics."""

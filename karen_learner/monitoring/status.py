@@ -1,0 +1,104 @@
+"""What there is to know of a tenant or of all: status and metrics, read from counters and the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from karen_learner.contracts import MemoryStore
+from karen_learner.errors import UnknownTenant
+from karen_learner.models.registry import ModelRegistry
+from karen_learner.records import (
+    CycleRow,
+    LearningCycleResult,
+    LearningMetrics,
+    ModelVersion,
+    TenantCounts,
+    TenantStatus,
+)
+from karen_learner.settings import Settings
+
+RECENT = 20
+
+
+class Overview:
+    """Reads; its cost does not grow with history."""
+
+    def __init__(self, store: MemoryStore, registry: ModelRegistry, settings: Settings) -> None:
+        self._store = store
+        self._registry = registry
+        self._settings = settings
+
+    async def require(self, tenant_id: str) -> None:
+        """Raise UnknownTenant if nothing was ever stored for the tenant."""
+        counts = await self._store.counts(tenant_id)
+        if counts.turns or counts.cycles or sum(counts.examples.values()):
+            return
+        raise UnknownTenant(
+            f"nothing is stored for the tenant {tenant_id!r}: bootstrap it with labelled texts, "
+            "or collect a turn"
+        )
+
+    async def status(self, tenant_id: str) -> TenantStatus:
+        """Champion, counts, labels, what runs, what came last, and what to do now."""
+        await self.require(tenant_id)
+        counts = await self._store.counts(tenant_id)
+        champion = await self._registry.champion(tenant_id)
+        unfinished = await self._store.unfinished_cycles(tenant_id)
+        finished = [row.result for row in await self._store.cycles(tenant_id, limit=RECENT) if row.result]
+        ready, advice = self._advice(counts, champion, unfinished[0] if unfinished else None)
+        return TenantStatus(
+            tenant_id=tenant_id,
+            champion=champion,
+            counts=counts,
+            labels=await self._store.labels(tenant_id),
+            running_cycle=unfinished[0] if unfinished else None,
+            last_cycle=finished[0] if finished else None,
+            ready_to_learn=ready,
+            advice=advice,
+        )
+
+    def _advice(
+        self, counts: TenantCounts, champion: ModelVersion | None, running: CycleRow | None
+    ) -> tuple[bool, str]:
+        minimum = self._settings.learning.min_data_threshold
+        waiting = counts.pending_train + counts.awaiting_curation
+        if running is not None:
+            return False, f"a cycle is {running.stage}"
+        if champion is None:
+            return False, "bootstrap it with labelled texts: there is no model yet, the fallback answers"
+        if waiting >= minimum:
+            return True, f"{waiting} new examples may be ready: run a learning cycle"
+        return False, f"{waiting} of {minimum} new examples collected: keep collecting feedback"
+
+    async def metrics(self, tenant_id: str | None) -> LearningMetrics:
+        """Sums over cycles. Without a tenant: over all of them, and no results, which hold content."""
+        if tenant_id is not None:
+            await self.require(tenant_id)
+        tallies = await self._store.cycle_tallies(tenant_id)
+        recent = await self._recent(tenant_id) if tenant_id is not None else ()
+        tenants = [tenant_id] if tenant_id is not None else await self._store.tenants()
+        trained = tallies.get("trained", 0)
+        return LearningMetrics(
+            tenant_id=tenant_id,
+            total_cycles=int(tallies.get("total", 0)),
+            successful_cycles=int(tallies.get("deployed", 0)),
+            failed_cycles=int(tallies.get("failed", 0)),
+            rejected_cycles=int(tallies.get("rejected", 0)),
+            skipped_cycles=int(tallies.get("skipped", 0)),
+            model_improvements=int(tallies.get("improved", 0)),
+            average_training_time=tallies.get("training_seconds", 0.0) / trained if trained else 0.0,
+            last_cycle=recent[0] if recent else None,
+            recent_cycles=recent,
+            turns=await self._turns(tenants),
+            tenants=len(tenants),
+        )
+
+    async def _recent(self, tenant_id: str) -> tuple[LearningCycleResult, ...]:
+        rows = await self._store.cycles(tenant_id, limit=RECENT)
+        return tuple(row.result for row in rows if row.result is not None)
+
+    async def _turns(self, tenants: Sequence[str]) -> int:
+        total = 0
+        for tenant_id in tenants:
+            total += (await self._store.counts(tenant_id)).turns
+        return total

@@ -1,0 +1,169 @@
+"""How good or bad words sound: what the lexicon says, what a text makes of it, that it stays as it was."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import spacy
+from spacy.language import Language
+from spacy.strings import get_string_id
+from spacy.training import Example
+
+from karen_learner.components.lexical.clusters import WordClusters
+from karen_learner.components.lexical.polarities import WordPolarities, word_polarities
+from karen_learner.components.textcat.features import MOST_DEGREES, POLARITY, TextFeatures, TextNgrams
+from karen_learner.errors import ModelError
+from tests.components.text_corpora import SPARSE
+
+NLP = spacy.blank("en")
+HEARD = {
+    "glad": ("excellent", "lovely", "brilliant", "terrific", "charming", "superb"),
+    "cross": ("horrible", "dreadful", "rude", "disgusting", "miserable", "unfair"),
+}
+
+
+def tenths(*words: str) -> list[int]:
+    hashes = np.array([get_string_id(word) for word in words], dtype=np.uint64)
+    return [int(number) for number in word_polarities("en").look_up(hashes)]
+
+
+def degrees(*texts: str, **options: Any) -> list[set[int]]:
+    """What the view of polarities says of each text."""
+    make = ngrams(**options)
+    features = make([NLP.make_doc(text) for text in texts])
+    return [of_text(features, number) for number in range(len(texts))]
+
+
+def ngrams(max_words: int = 50, polarities: WordPolarities | None = None) -> TextNgrams:
+    table = word_polarities("en") if polarities is None else polarities
+    return TextNgrams(char_sizes=(), max_words=max_words, pair_words=8, polarities=table)
+
+
+def of_text(features: TextFeatures, text: int) -> set[int]:
+    return set(features.hashes[(features.views == POLARITY) & (features.texts == text)].tolist())
+
+
+def test_words_and_emoji_sound_good_or_bad_or_neither() -> None:
+    great, terrible, smile, joy, table = tenths("great", "terrible", ":)", "😂", "table")
+    assert great > 20
+    assert terrible < -20
+    assert smile > 0
+    assert joy > 0
+    assert table == 0
+
+
+def test_other_languages_have_none() -> None:
+    assert len(word_polarities("de")) == 0
+    assert degrees("this is great", polarities=word_polarities("de")) == [set()]
+
+
+def test_what_is_stronger_has_all_that_is_weaker() -> None:
+    weak, strong, none, bad = degrees("okay", "a great love", "a table", "terrible")
+    assert weak < strong
+    assert len(none) == 1
+    assert not none & (strong | bad)
+    assert not strong & bad
+
+
+def test_what_sounds_like_almost_nothing_is_not_neutral() -> None:
+    table = WordPolarities.of({get_string_id("want"): 3, get_string_id("need"): -2})
+    weak, neutral = degrees("want need", "so", polarities=table)
+    assert weak == set()
+    assert len(neutral) == 1
+
+
+def test_a_word_counts_as_it_is_written_most_often() -> None:
+    """Beside "sob" the lexicon has "SOB", which is worse."""
+    assert tenths("sob") == [-10]
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("no such package"), FileNotFoundError("no such file")])
+def test_a_missing_lexicon_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str) -> None:
+        raise error
+
+    word_polarities.cache_clear()
+    monkeypatch.setattr("karen_learner.components.lexical.polarities.files", missing)
+    with pytest.raises(ModelError, match=r"no such .*word_polarities = false"):
+        word_polarities("en")
+    assert len(word_polarities("de")) == 0
+    monkeypatch.undo()
+    assert len(word_polarities("en")) > 7000
+
+
+def test_good_and_bad_do_not_cancel_out() -> None:
+    good, bad, both = degrees("great", "terrible", "great but terrible")
+    assert both == good | bad
+
+
+def test_a_text_is_never_better_than_the_best() -> None:
+    best, better_still = degrees("great " * 9, "great " * 40)
+    assert best == better_still
+    assert len(best) == MOST_DEGREES
+
+
+def test_only_what_is_read_counts() -> None:
+    assert degrees("a b c great", max_words=3) == degrees("a b c", max_words=3)
+
+
+def test_a_batch_gives_each_text_what_it_has_alone() -> None:
+    texts = ("great", "", "a table", "terrible, I hate it", "   ", "😂😂")
+    assert degrees(*texts) == [degrees(text)[0] for text in texts]
+    assert degrees("") == [set()]
+
+
+def test_degrees_are_the_same_in_every_process() -> None:
+    """Saved weights belong to these hashes."""
+    table = WordPolarities.of({get_string_id("good"): 19, get_string_id("bad"): -11})
+    good, bad, neutral = degrees("good", "bad", "so", polarities=table)
+    assert sorted(hex(value) for value in good) == FROZEN_GOOD
+    assert sorted(hex(value) for value in bad) == FROZEN_BAD
+    assert sorted(hex(value) for value in neutral) == FROZEN_NEUTRAL
+
+
+def pipeline(*, lexicon: bool) -> Language:
+    nlp = spacy.blank("en")
+    pipe: Any = nlp.add_pipe(
+        "karen_textcat", config={"model": {**SPARSE, "word_clusters": False, "word_polarities": lexicon}}
+    )
+    examples = [
+        Example.from_dict(nlp.make_doc(f"that was {word}"), {"cats": {label: 1.0}})
+        for label, words in HEARD.items()
+        for word in words
+    ]
+    pipe.initialize(lambda: examples, nlp=nlp)
+    for _ in range(5):
+        nlp.update(examples)
+    return nlp
+
+
+@pytest.mark.parametrize("lexicon", [True, False])
+def test_a_word_never_learned_is_understood_by_how_it_sounds(lexicon: bool) -> None:
+    nlp = pipeline(lexicon=lexicon)
+    again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    for one in (nlp, again):
+        told = [one(text).cats["glad"] for text in ("that was nice", "that was bad")]
+        assert (told[0] > 0.6 > 0.4 > told[1]) == lexicon
+
+
+def test_the_lexicon_is_kept_with_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed when a model is loaded does not matter."""
+    nlp = pipeline(lexicon=True)
+    expected, data = nlp("that was nice").cats, nlp.to_bytes()
+    assert expected["glad"] > expected["cross"]
+    empty = WordPolarities()
+    monkeypatch.setattr("karen_learner.components.textcat.architecture.polarities_of", lambda _: empty)
+    assert spacy.blank("en").from_config(nlp.config).from_bytes(data)("that was nice").cats == pytest.approx(
+        expected, abs=0.01
+    )
+
+
+def test_a_table_of_another_kind_is_not_taken_for_it() -> None:
+    arrays = word_polarities("en").arrays()
+    assert len(WordClusters.from_arrays(arrays)) == 0
+    assert WordPolarities.from_arrays(arrays) is word_polarities("en")
+
+
+FROZEN_GOOD = ["0x81e42839edd4288c", "0x9dd7c5dd6b0b4a2d"]
+FROZEN_BAD = ["0x3102f01f28278bdc"]
+FROZEN_NEUTRAL = ["0x72d25a28d437adea"]

@@ -1,0 +1,158 @@
+"""Pipes that are copied, moved, damaged and mixed up: they learn on as before, or say what is wrong."""
+
+import copy
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+from spacy.language import Language
+from spacy.training import Example
+
+from karen_learner.components.online.sample_weights import MOST, set_weight
+from karen_learner.components.online.shim import LearningShim, first_shim
+from karen_learner.errors import ModelError
+
+FACTORIES = ("karen_textcat", "karen_textcat_multilabel", "karen_ner")
+WORDS = {"tree": "oak", "fish": "trout", "metal": "zinc"}
+
+
+def blank(factory: str) -> Language:
+    nlp = spacy.blank("xx")
+    arch = "SparseChain" if factory == "karen_ner" else "SparseNgrams"
+    model: dict[str, Any] = {"@architectures": f"karen_learner.{arch}.v1", "table_bits": 12}
+    if factory != "karen_ner":
+        model["exclusive_classes"] = factory == "karen_textcat"
+    nlp.add_pipe(factory, name="pipe", config={"model": model})
+    return nlp
+
+
+def example(nlp: Language, label: str) -> Example:
+    word = WORDS[label]
+    cats = {one: float(one == label) for one in nlp.get_pipe("pipe").labels or WORDS}
+    spans = [(6, 6 + len(word), label)]
+    return Example.from_dict(nlp.make_doc(f"see a {word} today"), {"cats": cats, "entities": spans})
+
+
+def teach(nlp: Language, *labels: str) -> Language:
+    for _ in range(6):
+        nlp.update([example(nlp, label) for label in labels])
+    return nlp
+
+
+def taught(factory: str, *labels: str) -> Language:
+    nlp = blank(factory)
+    nlp.get_pipe("pipe").initialize(lambda: [example(nlp, label) for label in labels], nlp=nlp, labels=labels)
+    return teach(nlp, *labels)
+
+
+def shim(nlp: Language) -> LearningShim[Any, Any, Any]:
+    found = first_shim(nlp.get_pipe("pipe").model, LearningShim)
+    assert found is not None
+    return found
+
+
+def weights(nlp: Language) -> bytes:
+    shim(nlp).prepare_to_learn()
+    return shim(nlp).to_bytes()
+
+
+def answer(nlp: Language, label: str) -> str:
+    doc = nlp(f"see a {WORDS[label]} today")
+    return max(doc.cats, key=lambda one: doc.cats[one]) if doc.cats else doc.ents[0].label_
+
+
+@pytest.fixture(params=FACTORIES)
+def factory(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def saved(factory: str, tmp_path: Path) -> Path:
+    taught(factory, "tree", "fish").to_disk(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_what_is_loaded_over_another_model_learns_by_its_own_order_of_labels(factory: str) -> None:
+    nlp = taught(factory, "tree", "fish").from_bytes(taught(factory, "fish", "tree").to_bytes())
+    assert nlp.get_pipe("pipe").labels == ("fish", "tree")
+    teach(nlp, "tree", "fish")
+    assert [answer(nlp, label) for label in ("tree", "fish")] == ["tree", "fish"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda nlp: pickle.loads(pickle.dumps(nlp))])
+def test_a_copy_of_a_loaded_pipeline_learns_on_as_the_original(saved: Path, copied: Any) -> None:
+    nlp = spacy.load(saved)
+    other = copied(nlp)
+    assert weights(teach(nlp, "fish")) == weights(teach(other, "fish"))
+
+
+def test_a_pipeline_loaded_by_a_relative_path_learns_on_wherever_the_process_goes(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved.parent)
+    nlp = spacy.load(saved.name)
+    monkeypatch.chdir("/")
+    assert weights(teach(nlp, "fish")) == weights(teach(spacy.load(saved), "fish"))
+
+
+def test_a_state_that_has_gone_is_missed(saved: Path) -> None:
+    nlp = spacy.load(saved)
+    moved = saved.rename(saved.with_name("moved"))
+    with pytest.raises(ModelError, match=rf"{saved}.*Load the model again"):
+        teach(nlp, "fish")
+    assert weights(teach(spacy.load(moved), "fish"))
+
+
+def test_a_damaged_state_is_named_and_can_be_done_without(saved: Path) -> None:
+    state = saved / "pipe" / "state" / "weights"
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=rf"{state} is damaged.*delete it"):
+        teach(spacy.load(saved), "fish")
+    state.unlink()
+    assert answer(teach(spacy.load(saved), "fish"), "fish") == "fish"
+
+
+def test_the_state_of_another_version_is_not_saved_beside_these_weights(saved: Path, factory: str) -> None:
+    nlp = spacy.load(saved)
+    taught(factory, "tree", "fish", "metal").to_disk(saved)
+    with pytest.raises(ModelError, match=rf"{saved}.*overwritten"):
+        nlp.to_disk(saved.with_name("copy"))
+
+
+def test_files_of_two_models_are_told_apart(saved: Path, factory: str, tmp_path: Path) -> None:
+    taught(factory, "tree", "fish", "metal").to_disk(tmp_path / "other")
+    for file in ("model", "state/weights"):
+        shutil.copy(tmp_path / "other" / "pipe" / file, saved / "pipe" / file)
+    with pytest.raises(ModelError, match=rf"{saved}.*know 3 labels, its cfg names 2"):
+        spacy.load(saved)
+
+
+@pytest.mark.parametrize("weight", [float("inf"), float("nan"), -1.0, 1e39, 10 * MOST])
+def test_what_no_example_can_count_is_refused(factory: str, weight: float) -> None:
+    nlp = taught(factory, "tree", "fish")
+    before, one = weights(nlp), example(nlp, "fish")
+    set_weight(one.reference, weight)
+    with pytest.raises(ValueError, match="must be between 0 and"):
+        nlp.update([one])
+    assert weights(nlp) == before
+
+
+def test_an_entity_recognizers_loss_leaves_waiting_gradients_alone() -> None:
+    nlp, other = taught("karen_ner", "tree", "fish"), taught("karen_ner", "tree", "fish")
+    for one in (nlp, other):
+        one.get_pipe("pipe").update([example(one, "fish")], sgd=None)
+    nlp.get_pipe("pipe").get_loss([example(nlp, "tree")], None)
+    for one in (nlp, other):
+        one.get_pipe("pipe").finish_update(one.create_optimizer())
+    assert weights(nlp) == weights(other)
+
+
+def test_a_label_that_cannot_be_written_is_not_taken() -> None:
+    nlp = taught("karen_ner", "tree", "fish")
+    with pytest.raises(UnicodeEncodeError):
+        nlp.get_pipe("pipe").add_label("\ud800")
+    assert set(nlp.get_pipe("pipe").labels) == {"tree", "fish"}
+    assert answer(blank("karen_ner").from_bytes(nlp.to_bytes()), "fish") == "fish"

@@ -1,0 +1,184 @@
+"""Calibration against scikit-learn, SciPy and by hand; and as a pipe does it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import log_loss as reference_log_loss
+from spacy.language import Language
+from thinc.api import Adam
+
+from karen_learner.components.textcat.base import is_out_of_scope
+from karen_learner.components.textcat.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_scale,
+    in_scope_scores,
+    log_loss,
+    logistic,
+    refusal_threshold,
+    softmax,
+)
+from tests.components.text_corpora import corpus, example, sparse_pipeline, train
+from tests.components.textcat.test_pipe import SMALL
+
+
+def seeded(texts: int = 400, labels: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Margins whose true scale is 3, and truths drawn from it."""
+    rng = np.random.default_rng(0)
+    margins = rng.normal(size=(texts, labels))
+    drawn = (softmax(3.0 * margins).cumsum(axis=1) > rng.random((texts, 1))).argmax(axis=1)
+    return margins, np.eye(labels)[drawn]
+
+
+def test_the_scale_is_the_one_of_least_log_loss() -> None:
+    margins, truths = seeded()
+    expected = minimize_scalar(
+        lambda scale: reference_log_loss(truths.argmax(axis=1), softmax(margins * scale)),
+        bounds=(0.01, 100),
+        method="bounded",
+    )
+    assert fit_scale(margins, truths, exclusive=True) == pytest.approx(expected.x, rel=2e-3)
+    assert expected.x == pytest.approx(3.0, rel=0.1)
+
+
+def test_log_loss_is_that_of_scikit_learn() -> None:
+    margins, truths = seeded()
+    ours = log_loss(softmax(margins), truths, exclusive=True)
+    assert ours == pytest.approx(reference_log_loss(truths.argmax(axis=1), softmax(margins)))
+    column = log_loss(logistic(margins[:, :1]), truths[:, :1], exclusive=False)
+    assert column == pytest.approx(reference_log_loss(truths[:, 0], logistic(margins[:, 0])))
+
+
+def test_unknown_truths_cost_nothing() -> None:
+    margins, truths = seeded()
+    half = truths.copy()
+    half[200:] = np.nan
+    expected = log_loss(logistic(margins[:200]), truths[:200], exclusive=False) / 2
+    assert log_loss(logistic(margins), half, exclusive=False) == pytest.approx(expected)
+
+
+def test_the_calibration_error_by_hand() -> None:
+    confidences = np.array([0.95, 0.95, 0.55, 0.55])
+    right = np.array([True, True, True, False])
+    # two bins of ten: |0.95 - 1| and |0.55 - 0.5|, half of the texts each
+    assert expected_calibration_error(confidences, right, bins=10) == pytest.approx(0.05)
+    assert expected_calibration_error(np.array([1.0]), np.array([True])) == 0.0
+    assert expected_calibration_error(np.zeros(0), np.zeros(0, dtype=bool)) == 0.0
+
+
+@pytest.mark.parametrize(("rate", "refused"), [(0.0, 0), (0.05, 5), (0.02, 2), (0.999, 99)])
+def test_the_threshold_keeps_to_the_rate(rate: float, refused: int) -> None:
+    scores = np.random.default_rng(0).normal(size=100)
+    assert (scores < refusal_threshold(scores, false_alarm_rate=rate)).sum() == refused
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_impossible_rates_are_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="false_alarm_rate"):
+        refusal_threshold(np.zeros(3), false_alarm_rate=rate)
+
+
+def test_in_scope_scores_by_hand() -> None:
+    margins = np.array([[0.5, -1.0, -0.25], [-1.0, -1.0, 0.75]])
+    familiarity = np.array([1.0, 0.25])
+    assert in_scope_scores(margins, familiarity).tolist() == [1.25, 0.9375]
+    assert in_scope_scores(margins, familiarity, out_of_scope=2).tolist() == [1.4375, -1.375]
+
+
+@pytest.fixture
+def nlp() -> Language:
+    return train(sparse_pipeline())
+
+
+def test_a_calibrated_pipe_tells_what_is_out_of_scope(nlp: Language, tmp_path: Path) -> None:
+    pipe = nlp.get_pipe("intent")
+    assert pipe.calibration is None
+    assert not nlp("quantum entanglement").user_data
+    report = pipe.calibrate(corpus(nlp), false_alarm_rate=0.0)
+    assert (report.examples, report.false_alarms, report.out_of_scope_recall) == (12, 0.0, None)
+    assert report.log_loss_after <= report.log_loss_before
+    assert report.calibration == pipe.calibration
+    copy = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    nlp.to_disk(tmp_path)
+    for same in (nlp, spacy.load(tmp_path), copy):
+        assert same.get_pipe("intent").calibration == report.calibration
+        assert is_out_of_scope(same("quantum entanglement"), "intent")
+        assert not is_out_of_scope(same("hello there my friend"), "intent")
+        assert is_out_of_scope(same(""), "intent")
+        assert set(same("hello").cats) == {"greet", "order", "leave"}
+    assert not is_out_of_scope(nlp("quantum entanglement"), "sentiment")
+
+
+def test_the_decision_survives_other_processes(nlp: Language) -> None:
+    nlp.get_pipe("intent").calibrate(corpus(nlp), false_alarm_rate=0.0)
+    docs = nlp.pipe(["hello there my friend", "quantum entanglement"], n_process=2, batch_size=1)
+    assert [is_out_of_scope(doc, "intent") for doc in docs] == [False, True]
+
+
+def test_a_label_may_stand_for_what_belongs_nowhere(nlp: Language) -> None:
+    pipe = nlp.get_pipe("intent")
+    examples = [*corpus(nlp), example(nlp, "quantum entanglement", "oos"), example(nlp, "a hat trick", "oos")]
+    pipe.add_label("oos")
+    for _ in range(8):
+        nlp.update(examples)
+    report = pipe.calibrate(examples, false_alarm_rate=0.0, out_of_scope_label="oos")
+    assert (report.false_alarms, report.out_of_scope_recall) == (0.0, 1.0)
+    assert is_out_of_scope(nlp("quantum hat"), "intent")
+    with pytest.raises(ValueError, match="no label"):
+        pipe.calibrate(examples, out_of_scope_label="nonsense")
+
+
+def test_calibration_needs_examples_and_may_do_without_a_threshold(nlp: Language) -> None:
+    pipe = nlp.get_pipe("intent")
+    with pytest.raises(ValueError, match="no example"):
+        pipe.calibrate([example(nlp, "hello", "somebody else's")])
+    report = pipe.calibrate(corpus(nlp), false_alarm_rate=None)
+    assert report.calibration.threshold is report.false_alarms is None
+    assert not nlp("quantum entanglement").user_data
+
+
+def test_a_threshold_for_scores_of_another_kind_is_none() -> None:
+    record = Calibration(2.5, 0.25, 0.05).as_record()
+    del record["doubt_weight"]
+    assert Calibration.from_record(record) == Calibration(2.5)
+
+
+def test_what_an_earlier_calibration_told_of_moods_is_passed_over(nlp: Language, tmp_path: Path) -> None:
+    pipe = nlp.get_pipe("intent")
+    pipe.calibrate(corpus(nlp))
+    calibration, expected = pipe.calibration, nlp("hello there").cats
+    weights = [["0.5", "-0.25", "0.0"]] * 3
+    moods = {"texts": 200, "usual": ["0.5", "0.25", "0.25"], "weights": weights}
+    pipe.cfg["calibration"] = {**calibration.as_record(), "moods": moods}
+    nlp.to_disk(tmp_path)
+    loaded = spacy.load(tmp_path)
+    assert loaded.get_pipe("intent").calibration == calibration
+    assert loaded("hello there").cats == pytest.approx(expected, abs=0.02)
+
+
+def test_new_labels_keep_a_calibration(nlp: Language) -> None:
+    pipe = nlp.get_pipe("intent")
+    pipe.calibrate(corpus(nlp))
+    pipe.add_label("joke")
+    assert set(nlp("hello").cats) == {"greet", "order", "leave", "joke"}
+
+
+def test_stock_architectures_can_be_calibrated_too() -> None:
+    spacy.util.fix_random_seed(0)
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("karen_textcat", name="intent", config={"model": SMALL})
+    pipe.initialize(lambda: corpus(nlp), nlp=nlp)
+    optimizer = Adam(0.01)
+    for _ in range(5):
+        nlp.update(corpus(nlp), sgd=optimizer)
+    before = nlp("hello there my friend").cats
+    report = pipe.calibrate(corpus(nlp), false_alarm_rate=0.25)
+    assert report.false_alarms == 0.25
+    after = nlp("hello there my friend").cats
+    scale = report.calibration.scale
+    powers = {label: score**scale for label, score in before.items()}
+    expected = {label: power / sum(powers.values()) for label, power in powers.items()}
+    assert after == pytest.approx(expected, rel=1e-3)

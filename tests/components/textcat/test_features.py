@@ -1,0 +1,226 @@
+"""Features of texts: which there are, that batches change nothing, hostile texts."""
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spacy.language import Language
+
+from karen_learner.components.lexical.clusters import WordClusters, word_clusters
+from karen_learner.components.lexical.hashing import LexemeCache, character_ngrams
+from karen_learner.components.textcat.features import (
+    CHARACTERS,
+    KINDS,
+    PAIRS,
+    WORDS,
+    TextFeatures,
+    TextNgrams,
+)
+from karen_learner.models.switch_interval import short_switch_interval
+
+NLP: Language = spacy.blank("en")
+
+
+def ngrams(char_sizes: tuple[int, ...] = (2, 3), max_words: int = 50, pair_words: int = 8) -> TextNgrams:
+    return TextNgrams(char_sizes=char_sizes, max_words=max_words, pair_words=pair_words)
+
+
+def kinds_of(*texts: str) -> list[list[int]]:
+    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("en"))
+    features = make([NLP.make_doc(text) for text in texts])
+    return [of_view(features, KINDS, position) for position in range(len(texts))]
+
+
+def of_view(features: TextFeatures, view: int, text: int = 0) -> list[int]:
+    return sorted(features.hashes[(features.views == view) & (features.texts == text)].tolist())
+
+
+def test_how_many_features_a_text_has() -> None:
+    features = ngrams()([NLP.make_doc("to be or not to be")])
+    assert len(of_view(features, WORDS)) == 6 + 7
+    assert len(set(of_view(features, WORDS))) == 4 + 6  # "to be" twice
+    assert len(of_view(features, PAIRS)) == 4 * 3 // 2
+    # <to>: 3 of two, 2 of three; <not>: 4 and 3
+    assert len(of_view(features, CHARACTERS)) == 5 * (3 + 2) + (4 + 3)
+
+
+def test_a_batch_gives_each_text_what_it_has_alone() -> None:
+    texts = ["hello there", "", "a b a c", "Hello There", "x"]
+    make = ngrams()
+    together = make([NLP.make_doc(text) for text in texts])
+    for position, text in enumerate(texts):
+        alone = make([NLP.make_doc(text)])
+        for view in (WORDS, CHARACTERS, PAIRS):
+            assert of_view(together, view, position) == of_view(alone, view)
+        assert together.fingerprints[position] == alone.fingerprints[0]
+
+
+def test_case_and_the_order_of_far_words_do_not_matter_to_pairs() -> None:
+    make = ngrams()
+    one, other = make([NLP.make_doc("red green blue")]), make([NLP.make_doc("BLUE red green")])
+    assert of_view(one, PAIRS) == of_view(other, PAIRS)
+    assert of_view(one, WORDS) != of_view(other, WORDS)
+
+
+def test_neighbours_have_an_order_and_borders() -> None:
+    make = ngrams(char_sizes=())
+    one, other = (set(of_view(make([NLP.make_doc(text)]), WORDS)) for text in ("a b", "b a"))
+    assert len(one) == len(other) == 5
+    assert len(one & other) == 2  # the two words, none of the three neighbours each
+
+
+def test_words_used_alike_are_of_one_kind() -> None:
+    seven, eight, london = kinds_of("book seven seats", "BOOK Eight seats", "book london seats")
+    assert len(seven) == 3 * 5 + 4 * 2
+    assert seven == eight  # they are in one cluster
+    assert 0 < len(set(seven) & set(london)) < len(set(seven))
+
+
+def test_a_word_without_a_cluster_is_of_a_kind_of_its_own() -> None:
+    known, one, other = kinds_of("seven", "qwrtzx", "xztrwq")
+    assert len(known) == len(one) == 5 + 2 * 2
+    assert not set(one) & set(other)
+
+
+def test_the_ends_of_a_text_are_of_no_kind_of_words() -> None:
+    for word, end in ("vice", 1), ("a.m.", 2):
+        cluster = int(word_clusters("en").look_up(NLP.make_doc(word).to_array("LOWER"))[0])
+        assert cluster & 63 == end  # whose lowest bits alone could be taken for an end
+        once, twice = kinds_of(word, f"{word} {word}")
+        assert len(set(twice)) == len(set(once)) + 2
+
+
+def test_other_languages_have_no_kinds() -> None:
+    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("xx"))
+    assert of_view(make([NLP.make_doc("book seven seats")]), KINDS) == []
+
+
+def test_features_are_the_same_in_every_process() -> None:
+    """Saved weights belong to these hashes."""
+    features = ngrams()([NLP.make_doc("hi you")])
+    assert [hex(value) for value in features.hashes[:2].tolist()] == FROZEN_WORDS
+    [first] = character_ngrams(["hi"], sizes=(2,), max_chars=9, salt=3)
+    assert [hex(value) for value in first.tolist()] == FROZEN_CHARACTERS
+
+
+def test_kinds_are_the_same_in_every_process() -> None:
+    """Saved weights belong to these hashes, too."""
+    known = NLP.make_doc("hi").to_array("LOWER")
+    clusters = WordClusters(known, np.array([0b1011_0110_1101], dtype=np.uint32))
+    make = TextNgrams(char_sizes=(), max_words=9, pair_words=9, clusters=clusters)
+    features = make([NLP.make_doc("hi you")])
+    kinds = features.hashes[features.views == KINDS].tolist()
+    assert [hex(value) for value in kinds] == FROZEN_KINDS
+
+
+FROZEN_KINDS = [
+    "0x5d07c010503b5995",
+    "0x3862b7209a8a02aa",
+    "0x19d9906d81d29bab",
+    "0xdeaf7ee876409a26",
+    "0xd29e43b6b47f174c",
+    "0x31f65030cdce73bc",
+    "0x2e6aacb92d67751c",
+    "0x2d66956a63489192",
+    "0x8af8cb5e41f70831",
+    "0xc69b21d5d45d3727",
+    "0x33f7b3343548904d",
+    "0x302edc2bf64206c1",
+    "0x6b6d22756d610099",
+    "0x129ca4e9ee314014",
+    "0xb2242de1cf299942",
+    "0x1ef3f77ce847664a",
+]
+FROZEN_WORDS = ["0xf6b03b898689b479", "0xbf13ab9fbeed9c34"]
+FROZEN_CHARACTERS = ["0x14f08b57018b5f49", "0x35dc756c60493428", "0xff2d693b2b58fade"]
+
+
+def test_long_texts_cost_no_more_than_their_beginning() -> None:
+    make = ngrams()
+    long = make([NLP.make_doc("word " * 30_000 + "x" * 100_000)])
+    assert len(of_view(long, WORDS)) == 50 + 51
+    many = make([NLP.make_doc(" ".join(f"w{i}" for i in range(500)))])
+    assert len(of_view(many, PAIRS)) == 8 * 7 // 2
+    one = make([NLP.make_doc("x" * 1_000_000)])
+    assert len(of_view(one, CHARACTERS)) == 41 + 40
+
+
+def test_without_docs_or_words_there_are_no_features() -> None:
+    assert len(ngrams()([]).hashes) == 0
+    assert len(ngrams()([NLP.make_doc(""), NLP.make_doc("")]).hashes) == 0
+    assert len(ngrams(char_sizes=())([NLP.make_doc("a b")]).hashes) == 2 + 3 + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=5))
+def test_any_text_has_features(texts: list[str]) -> None:
+    docs = [NLP.make_doc(text) for text in texts]
+    features = ngrams()(docs)
+    assert len(features.hashes) == len(features.texts) == len(features.views)
+    assert set(features.texts.tolist()) == {i for i, doc in enumerate(docs) if len(doc)}
+
+
+@pytest.mark.parametrize("word", ["\ud800", "a\udfffb", "", "\U0001f600", "语言", "ß" * 90])
+def test_any_word_has_character_ngrams(word: str) -> None:
+    length = min(len(word), 40) + 2
+    [hashes] = character_ngrams([word], sizes=(2, 5), max_chars=40, salt=1)
+    assert len(hashes) == length - 1 + max(0, length - 4)
+
+
+@given(st.lists(st.text(st.characters(), max_size=50), max_size=6))
+def test_words_have_the_ngrams_together_that_they_have_alone(words: list[str]) -> None:
+    together = character_ngrams(words, sizes=(2, 3, 9), max_chars=40, salt=1)
+    assert len(together) == len(words)
+    for word, hashes in zip(words, together, strict=True):
+        [alone] = character_ngrams([word], sizes=(2, 3, 9), max_chars=40, salt=1)
+        np.testing.assert_array_equal(hashes, alone)
+
+
+def test_the_cache_of_words_is_bounded_and_right() -> None:
+    calls: list[str] = []
+
+    def compute(words: Sequence[str]) -> list[np.ndarray]:
+        calls.extend(words)
+        return character_ngrams(words, sizes=(2,), max_chars=9, salt=1)
+
+    cache = LexemeCache(compute, capacity=4)
+    for key in (1, 2, 1, 3, 4, 5, 1):
+        [expected] = character_ngrams([f"w{key}"], sizes=(2,), max_chars=9, salt=1)
+        assert cache.look_up([key], lambda key: f"w{key}")[0].tolist() == expected.tolist()
+        assert len(cache) <= 4
+    assert calls == ["w1", "w2", "w3", "w4", "w5", "w1"]
+
+
+def test_models_share_the_cache_of_words_if_they_read_them_alike() -> None:
+    one, other, different = ngrams((2, 3)), ngrams((2, 3)), ngrams((4,))
+    assert one._lexemes is other._lexemes
+    assert one._lexemes is not different._lexemes
+    assert of_view(different([NLP.make_doc("wordy")]), CHARACTERS) != of_view(
+        one([NLP.make_doc("wordy")]), CHARACTERS
+    )
+
+
+def test_threads_may_share_a_cache_of_words() -> None:
+    """It is small enough to be emptied all the time."""
+    cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
+
+    def ask(seed: int) -> bool:
+        rng = random.Random(seed)
+        keys = [rng.randrange(12) for _ in range(5_000)]
+        found = [int(cache.look_up([key], str)[0][0]) for key in keys]
+        return found == keys
+
+    with short_switch_interval(), ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(ask, range(4)))
+
+
+def test_more_words_at_once_than_the_cache_keeps() -> None:
+    cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
+    keys = [1, 2, 1, 9, 8, 7, 6, 5]
+    assert [int(features[0]) for features in cache.look_up(keys, str)] == keys
+    assert len(cache) == 4

@@ -1,0 +1,632 @@
+"""One learning cycle: what it decides, what it leaves behind, and what it survives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+from spacy.tokens import DocBin
+
+from karen_learner.curation.replay import REPLAY_POOL
+from karen_learner.cycle.stages import Stages
+from karen_learner.cycle.state import Course
+from karen_learner.deployment import Deployer, LoadedCandidate
+from karen_learner.errors import FencedOut, InvalidInput, UnknownTenant
+from karen_learner.events import (
+    CycleFinished,
+    CycleStarted,
+    Event,
+    StageStarted,
+    TrainingProgressed,
+)
+from karen_learner.learner import AutonomousLearner
+from karen_learner.models.files import folder_digest
+from karen_learner.models.live import LiveModel
+from karen_learner.models.versions import read_manifest, verify
+from karen_learner.records import LearningCycleResult, ModelVersion, Task, Verdict
+
+ACME = "acme"
+MakeLearner = Callable[..., AutonomousLearner]
+SONGS = ("jazz", "rock", "folk", "punk", "soul", "blues", "disco", "opera", "techno", "swing", "metal", "ska",
+         "waltz", "tango", "samba", "polka")  # fmt: skip
+ANY_LOSS_IS_FINE = {
+    "gate__min_margin": 1.0,
+    "gate__max_margin": 1.0,
+    "thresholds__accuracy": 0.0,
+    "thresholds__sentiment_accuracy": 0.0,
+}
+"""For what is not about the gate: with eight replayed examples a task of four texts may well get worse."""
+
+
+async def teach_songs(learner: AutonomousLearner, tmp_path: Path) -> None:
+    """Gold of an intent that the champion cannot know, waiting for the next cycle."""
+    path = tmp_path / "songs.jsonl"
+    path.write_text(
+        "".join(json.dumps({"text": f"play some {s} music", "intent": "music"}) + "\n" for s in SONGS)
+    )
+    assert (await learner.ingest(ACME, path)).examples == len(SONGS)
+
+
+async def correct(learner: AutonomousLearner, text: str, count: int, **feedback: Any) -> None:
+    """So many turns of so many users with the same correction."""
+    for number in range(count):
+        await learner.collect_conversation_metadata(
+            ACME, text.format(number), "ok", f"user {number}", {"satisfaction_score": 0.1, **feedback}
+        )
+
+
+async def champion_of(learner: AutonomousLearner) -> ModelVersion:
+    found = (await learner.status(ACME)).champion
+    assert found is not None
+    return found
+
+
+def rubbish(learner: AutonomousLearner) -> list[str]:
+    """What no cycle may leave behind: staging folders, raw lines, half archives."""
+    home = learner.layout.home
+    found = [*home.glob("models/*/.staging/*"), *home.glob("models/*/.restoring/*")]
+    found += [*home.glob("corpus/*/*/*.jsonl"), *home.glob("model_backups/*/*.partial")]
+    return [str(path) for path in found]
+
+
+def contents(learner: AutonomousLearner) -> str:
+    """All rows of the database."""
+    with closing(sqlite3.connect(learner.layout.database)) as connection:
+        return "\n".join(connection.iterdump())
+
+
+def on(learner: AutonomousLearner, kind: type[Event], act: Callable[[], object], **fields: Any) -> None:
+    """Do something once, at the first event of a kind with these fields."""
+
+    def subscriber(event: Event) -> None:
+        if all(getattr(event, name) == value for name, value in fields.items()):
+            end()
+            act()
+
+    end = learner.events.subscribe(subscriber, to=kind)
+
+
+# Whether to learn at all ------------------------------------------------------------------------
+
+
+async def test_a_cycle_is_skipped_below_the_threshold_and_can_be_forced(acme: AutonomousLearner) -> None:
+    before = await champion_of(acme)
+    await correct(acme, "what is my balance number {}", 4, corrected_intent="balance")
+    skipped = await acme.trigger_learning_cycle(ACME, reason="too early")
+    assert (skipped.status, skipped.reason) == ("skipped", "too early")
+    assert skipped.error_message is not None
+    assert "learning.min_data_threshold is 10" in skipped.error_message
+    assert skipped.curation is not None
+    assert skipped.curation.accepted == 4
+    assert await champion_of(acme) == before
+    forced = await acme.trigger_learning_cycle(ACME, force_training=True)
+    assert forced.status in ("deployed", "rejected")
+    assert forced.training_examples == 4
+    assert forced.replay_examples > 0
+
+
+async def test_there_is_nothing_new_to_learn(acme: AutonomousLearner) -> None:
+    for force in (False, True):
+        result = await acme.trigger_learning_cycle(ACME, force_training=force)
+        assert (result.status, result.error_message) == ("skipped", "there is nothing new to learn")
+    assert rubbish(acme) == []
+
+
+async def test_a_full_cycle_can_be_forced_without_anything_new(acme: AutonomousLearner) -> None:
+    result = await acme.trigger_learning_cycle(ACME, mode="full", force_training=True)
+    assert result.mode == "full"
+    assert result.status in ("deployed", "rejected")
+    assert (result.training_examples, result.replay_examples > 20) == (0, True)
+
+
+async def test_a_full_cycle_trains_on_everything(acme: AutonomousLearner, tmp_path: Path) -> None:
+    await teach_songs(acme, tmp_path)
+    result = await acme.trigger_learning_cycle(ACME, mode="full")
+    assert (result.mode, result.status) == ("full", "deployed"), result.error_message
+    assert result.training_examples > 5
+    assert result.replay_examples > 20
+    assert (await acme.analyze(ACME, "play some jazz music")).intent == "music"
+
+
+async def test_an_unknown_tenant_is_told(acme: AutonomousLearner) -> None:
+    for call in (acme.trigger_learning_cycle, acme.plan_learning_cycle):
+        with pytest.raises(UnknownTenant, match="'nobody'"):
+            await call("nobody")
+    assert await acme.tenants() == [ACME]
+
+
+async def test_an_unknown_mode_is_refused_with_nothing_done(acme: AutonomousLearner) -> None:
+    before = contents(acme)
+    with pytest.raises(InvalidInput, match=r"'quick'.*auto, incremental, full"):
+        await acme.trigger_learning_cycle(ACME, mode="quick")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="'quick'"):
+        await acme.plan_learning_cycle(ACME, mode="quick")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="'quick'"):
+        await acme.bootstrap(ACME, [{"text": "new", "intent": "new"}], mode="quick")  # type: ignore[arg-type]
+    assert contents(acme) == before
+
+
+async def test_planning_changes_nothing(acme: AutonomousLearner) -> None:
+    await correct(acme, "what is my balance number {}", 12, corrected_intent="balance")
+    before, files = contents(acme), folder_digest(acme.layout.home / "models")
+    for mode in ("auto", "incremental", "full"):
+        plan = await acme.plan_learning_cycle(ACME, mode=mode)
+        assert (plan.would_run, plan.training_examples) == (True, 12)
+        assert plan.curation.accepted == 12
+        assert plan.holdout_examples > 0
+    assert contents(acme) == before
+    assert folder_digest(acme.layout.home / "models") == files
+    assert acme.training_pipeline.worker_pid is None
+
+
+# Accepted or rejected ---------------------------------------------------------------------------
+
+
+async def test_an_accepted_cycle_tells_what_happened_in_order(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    told: list[Event] = []
+    acme.events.subscribe(told.append)
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "deployed", result.error_message
+    assert result.model_improved
+    assert result.previous_version == before.version
+    assert result.backup_path == before.backup_path
+    steps = [event.stage if isinstance(event, StageStarted) else type(event).__name__ for event in told]
+    passes = [event for event in told if isinstance(event, TrainingProgressed)]
+    assert steps == [
+        "CycleStarted", "curating", "training", *["TrainingProgressed"] * len(passes), "validating",
+        "deploying", "ModelDeployed", "CycleFinished",
+    ]  # fmt: skip
+    assert list(result.stage_seconds) == ["curating", "training", "validating", "deploying"]
+    by_task = {event.task: [one.iteration for one in passes if one.task == event.task] for event in passes}
+    assert all(seen == list(range(1, len(seen) + 1)) for seen in by_task.values())
+    assert {event.cycle_id for event in told if isinstance(event, (CycleStarted, StageStarted))} == {
+        result.cycle_id
+    }
+    assert isinstance(told[-1], CycleFinished)
+    assert told[-1].result == result
+    assert rubbish(acme) == []
+
+
+async def test_a_slow_listener_does_not_change_the_order(acme: AutonomousLearner, tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+
+    async def slow(event: Event) -> None:
+        await asyncio.sleep(0.02 if len(told) == 0 else 0)
+        assert isinstance(event, TrainingProgressed)
+        told.append((event.task, event.iteration))
+
+    acme.events.subscribe(slow, to=TrainingProgressed)
+    await teach_songs(acme, tmp_path)
+    await acme.trigger_learning_cycle(ACME)
+    tasks = list(dict.fromkeys(task for task, _ in told))
+    assert told == [(task, number) for task in tasks for number in range(1, 5)]
+
+
+async def test_the_corpora_of_a_cycle_can_be_read(acme: AutonomousLearner, tmp_path: Path) -> None:
+    await teach_songs(acme, tmp_path)
+    result = await acme.trigger_learning_cycle(ACME)
+    folder = acme.layout.corpus(ACME, result.cycle_id)
+    assert folder.parent.parent == acme.layout.home / "corpus"
+    assert sorted(path.name for path in folder.iterdir()) == ["dev.spacy", "holdout.spacy", "train.spacy"]
+    vocab = spacy.blank("en").vocab
+    docs = {path.stem: list(DocBin().from_disk(path).get_docs(vocab)) for path in folder.iterdir()}
+    assert len(docs["train"]) == result.training_examples + result.replay_examples
+    assert len(docs["holdout"]) == (await acme.status(ACME)).counts.holdout
+    assert any(doc.cats == {"music": 1.0} for doc in docs["train"])
+    assert not any(doc.user_data for doc in docs["train"])
+
+
+async def test_what_was_trained_on_again_is_told_and_not_what_it_was_chosen_from(
+    make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    overrides: dict[str, float] = {"learning__replay_examples": 8, "training__continuing_n_iter": 30}
+    async with make_learner(**overrides, **ANY_LOSS_IS_FINE) as learner:
+        learned = sum((await learner.store.strata(ACME, state="learned", split="train")).values())
+        await teach_songs(learner, tmp_path)
+        plan = await learner.plan_learning_cycle(ACME)
+        assert plan.replay_examples == 8 * REPLAY_POOL < learned
+        result = await learner.trigger_learning_cycle(ACME)
+        assert result.status == "deployed", result.error_message
+        assert 8 <= result.replay_examples <= 2 * 8 < plan.replay_examples  # intent and sentiment
+        version = await champion_of(learner)
+        ids = [one async for one in learner.store.lineage(ACME, version.version)]
+        assert len(ids) == result.training_examples + result.replay_examples
+        counts = read_manifest(version.path).counts
+        assert (counts["new"], counts["replay"]) == (result.training_examples, result.replay_examples)
+
+
+async def test_harm_is_rejected_and_the_second_time_quarantined(make_learner: MakeLearner) -> None:
+    async with make_learner(learning__replay_examples=0, training__learn_rate=0.1) as learner:
+        before = await champion_of(learner)
+        await correct(learner, "what is my balance number {}", 40, corrected_intent="travel")
+        first = await learner.trigger_learning_cycle(ACME)
+        assert first.status == "rejected", first.error_message
+        assert first.verdict is not None
+        assert first.verdict.harmful
+        assert (first.model_version, first.model_improved) == (before.version, False)
+        assert first.error_message == first.verdict.summary
+        counts = (await learner.status(ACME)).counts
+        assert (counts.pending_train, counts.examples.get("quarantined", 0)) == (first.training_examples, 0)
+        second = await learner.trigger_learning_cycle(ACME)
+        assert second.status == "rejected"
+        counts = (await learner.status(ACME)).counts
+        assert (counts.pending_train, counts.examples["quarantined"]) == (0, second.training_examples)
+        assert await champion_of(learner) == before
+        assert verify(before.path, digest=before.digest)
+        assert (await learner.analyze(ACME, "what is my balance red")).model_version == before.version
+        assert rubbish(learner) == []
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[LiveModel]:
+    """The candidates that were loaded, in order."""
+    models: list[LiveModel] = []
+    load = Deployer.load
+
+    async def watched(deployer: Deployer, folder: Path, tasks: Mapping[Task, str]) -> LoadedCandidate:
+        result = await load(deployer, folder, tasks)
+        models.append(result.model)
+        return result
+
+    monkeypatch.setattr(Deployer, "load", watched)
+    return models
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():
+        await asyncio.sleep(0.01)
+
+
+async def test_a_candidate_that_was_loaded_in_vain_is_closed(
+    make_learner: MakeLearner, loaded: list[LiveModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reject = Stages.reject
+
+    async def reject_when_loaded(stages: Stages, course: Course, verdict: Verdict) -> LearningCycleResult:
+        await until(lambda: bool(loaded))  # or its folder may be gone before it is read
+        return await reject(stages, course, verdict)
+
+    monkeypatch.setattr(Stages, "reject", reject_when_loaded)
+    async with make_learner(learning__replay_examples=0, training__learn_rate=0.1) as learner:
+        await correct(learner, "what is my balance number {}", 40, corrected_intent="travel")
+        assert (await learner.trigger_learning_cycle(ACME)).status == "rejected"
+        await asyncio.wait_for(until(lambda: all(model.closed for model in loaded)), timeout=60)
+        assert [candidate.version for candidate in loaded] == [None]
+
+
+async def test_the_candidate_that_was_loaded_goes_live(
+    acme: AutonomousLearner, tmp_path: Path, loaded: list[LiveModel]
+) -> None:
+    await teach_songs(acme, tmp_path)
+    result = await acme.trigger_learning_cycle(ACME, mode="full")
+    assert result.status == "deployed", result.error_message
+    (candidate,) = loaded
+    assert (candidate.closed, candidate.version) == (False, result.model_version)
+
+
+async def test_what_was_relabelled_during_a_cycle_is_not_learned_by_it(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    await teach_songs(acme, tmp_path)
+    path = tmp_path / "singing.jsonl"
+    trained_on = {one.text: one async for one in acme.store.examples(ACME, state="pending", split="train")}
+    relabelled = next(song for song in SONGS if f"play some {song} music" in trained_on)
+    text = f"play some {relabelled} music"
+    path.write_text(json.dumps({"text": text, "intent": "singing"}) + "\n")
+
+    async def relabel(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.stage == "deploying":
+            await acme.ingest(ACME, path)
+
+    acme.events.subscribe(relabel)
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "deployed", result.error_message
+    waiting = [one async for one in acme.store.examples(ACME, state="pending", split="train")]
+    assert [(one.text, one.intent) for one in waiting] == [(text, "singing")]
+    learned = [one async for one in acme.store.examples(ACME, state="learned")]
+    assert {one.intent for one in learned if one.text in trained_on} == {"music"}
+
+
+async def test_what_an_undone_version_learned_waits_for_the_next_cycle(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    before = await acme.status(ACME)
+    await teach_songs(acme, tmp_path)
+    first = await acme.trigger_learning_cycle(ACME)
+    assert first.status == "deployed", first.error_message
+    assert (await acme.status(ACME)).counts.pending_train == 0
+    await acme.rollback(ACME)
+    after = await acme.status(ACME)
+    assert after.champion == before.champion
+    assert after.counts.pending_train == first.training_examples
+    assert after.counts.examples["learned"] == before.counts.examples["learned"]
+    again = await acme.trigger_learning_cycle(ACME)
+    assert (again.status, again.training_examples) == ("deployed", first.training_examples)
+    assert (await acme.analyze(ACME, "play some jazz music")).intent == "music"
+
+
+async def test_damage_on_the_disk_is_not_learned_on_from(acme: AutonomousLearner, tmp_path: Path) -> None:
+    champion = await champion_of(acme)
+    await acme.analyze(ACME, "the model is live, and its files are not read again")
+    weights = champion.path / "intent" / "model"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    await teach_songs(acme, tmp_path)
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "deployed", result.error_message
+    assert verify(champion.path, digest=champion.digest)
+
+
+async def test_damage_that_comes_while_it_trains_is_repaired(acme: AutonomousLearner, tmp_path: Path) -> None:
+    champion = await champion_of(acme)
+    weights = champion.path / "intent" / "model"
+    on(
+        acme,
+        StageStarted,
+        lambda: weights.write_bytes(weights.read_bytes()[:-1] + b"!"),
+        stage="validating",
+    )
+    await teach_songs(acme, tmp_path)
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "deployed", result.error_message
+    assert verify(champion.path, digest=champion.digest)
+
+
+# One at a time ----------------------------------------------------------------------------------
+
+
+async def test_one_cycle_of_a_tenant_at_a_time(
+    acme: AutonomousLearner, make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    await teach_songs(acme, tmp_path)
+    started = asyncio.Event()
+    on(acme, StageStarted, started.set, stage="training")
+    running = asyncio.create_task(acme.trigger_learning_cycle(ACME))
+    await started.wait()
+    async with make_learner() as other:
+        for learner in (acme, other):
+            second = await learner.trigger_learning_cycle(ACME, reason="me too")
+            assert (second.status, second.reason) == ("skipped", "me too")
+            assert second.error_message is not None
+            assert "one at a time" in second.error_message
+        status = await other.status(ACME)
+        assert status.running_cycle is not None
+        assert status.running_cycle.stage in ("training", "validating", "deploying")
+        assert (await running).status == "deployed"
+    assert (await acme.status(ACME)).running_cycle is None
+
+
+async def test_a_cycle_that_was_taken_over_stops(acme: AutonomousLearner, tmp_path: Path) -> None:
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+
+    def take_over() -> None:
+        with closing(sqlite3.connect(acme.layout.database)) as connection, connection:
+            connection.execute("UPDATE leases SET token = token + 1, owner = 'elsewhere/1/x'")
+
+    on(acme, TrainingProgressed, take_over)
+    with pytest.raises(FencedOut) as caught:
+        await acme.trigger_learning_cycle(ACME)
+    assert caught.value.backup_path == before.backup_path
+    assert await champion_of(acme) == before
+    assert (await acme.status(ACME)).counts.pending_train > 0
+
+
+# What goes wrong --------------------------------------------------------------------------------
+
+
+async def test_a_killed_worker_fails_the_cycle_and_harms_nothing(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+    on(acme, TrainingProgressed, lambda: os.kill(acme.training_pipeline.worker_pid or 0, signal.SIGKILL))
+    failed = await acme.trigger_learning_cycle(ACME)
+    assert failed.status == "failed"
+    assert failed.error_message is not None
+    assert "worker ended with code -9" in failed.error_message
+    assert failed.replay_examples == 0  # of nothing can be said that it was trained on again
+    assert await champion_of(acme) == before
+    assert verify(before.path, digest=before.digest)
+    assert rubbish(acme) == []
+    again = await acme.trigger_learning_cycle(ACME)
+    assert again.status == "deployed", again.error_message
+    metrics = await acme.get_learning_metrics(ACME)
+    assert (metrics.failed_cycles, metrics.successful_cycles) == (1, 2)
+
+
+async def test_a_worker_that_hangs_fails_the_cycle_and_the_next_one_runs(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+    await acme.training_pipeline.warm_up()
+
+    def hang() -> None:
+        os.kill(acme.training_pipeline.worker_pid or 0, signal.SIGSTOP)
+
+    on(acme, StageStarted, hang, stage="training")
+    acme.training_config.time_limit_s = 2.0
+    result = await acme.trigger_learning_cycle(ACME)
+    assert result.status == "failed"
+    assert "training.time_limit_s, which is 2 seconds" in (result.error_message or "")
+    assert await champion_of(acme) == before
+    assert rubbish(acme) == []
+    acme.training_config.time_limit_s = 600.0
+    assert (await acme.trigger_learning_cycle(ACME)).status == "deployed"
+
+
+async def test_a_bug_in_a_stage_is_a_failed_cycle(
+    acme: AutonomousLearner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+    monkeypatch.setattr("karen_learner.validation.ModelValidator.judge", broken)
+    result = await acme.trigger_learning_cycle(ACME)
+    assert (result.status, result.error_message) == ("failed", "ZeroDivisionError: a bug")
+    assert await champion_of(acme) == before
+    assert rubbish(acme) == []
+
+
+async def test_a_cancelled_cycle_is_journalled_and_the_next_one_runs(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+    running = asyncio.create_task(acme.trigger_learning_cycle(ACME))
+    on(acme, TrainingProgressed, running.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    status = await acme.status(ACME)
+    assert status.running_cycle is None
+    assert status.last_cycle is not None
+    assert status.last_cycle.status == "failed"
+    assert status.last_cycle.error_message is not None
+    assert "cancelled while it was training" in status.last_cycle.error_message
+    assert status.champion == before
+    assert rubbish(acme) == []
+    assert (await acme.trigger_learning_cycle(ACME)).status == "deployed"
+
+
+async def test_a_cycle_cancelled_while_it_waits_for_the_lease_does_not_keep_it(
+    acme: AutonomousLearner,
+) -> None:
+    for steps in range(12):
+        running = asyncio.create_task(acme.trigger_learning_cycle(ACME))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        result = await acme.trigger_learning_cycle(ACME)
+        assert result.error_message == "there is nothing new to learn"
+    assert (await acme.status(ACME)).running_cycle is None
+
+
+async def test_closing_ends_a_cycle_and_journals_it(make_learner: MakeLearner, tmp_path: Path) -> None:
+    closing_down: list[asyncio.Task[None]] = []
+    learner = make_learner()
+    before = await champion_of(learner)
+    await teach_songs(learner, tmp_path)
+    on(learner, TrainingProgressed, lambda: closing_down.append(asyncio.create_task(learner.close())))
+    result = await learner.trigger_learning_cycle(ACME)
+    assert result.status == "failed"
+    await closing_down[0]
+    async with make_learner() as after:
+        assert (await after.history(ACME))[0] == result
+        assert await champion_of(after) == before
+        assert (await after.trigger_learning_cycle(ACME)).status == "deployed"
+
+
+# The whole process is killed ----------------------------------------------------------------------
+
+VICTIM = """
+import asyncio, json, os, signal, sys
+from karen_learner import create_autonomous_learner
+from karen_learner.events import Event
+
+home, overrides, kind, stage = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
+
+async def main():
+    learner = create_autonomous_learner(home, overrides=overrides)
+
+    def die(event: Event) -> None:
+        if type(event).__name__ == kind and getattr(event, "stage", "") == stage:
+            print(learner.training_pipeline.worker_pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    learner.events.subscribe(die)
+    await learner.trigger_learning_cycle("acme")
+
+asyncio.run(main())
+"""
+
+
+def runs(pid: int) -> bool:
+    """Whether the process lives (one that has ended and that nobody has waited for does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def wait_until(done: Callable[[], bool]) -> Iterator[None]:
+    for _ in range(600):
+        if done():
+            return
+        yield
+    raise AssertionError("it did not happen")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("kind", "stage", "status"),
+    [
+        ("TrainingProgressed", "", "failed"),
+        ("StageStarted", "deploying", "failed"),
+        ("ModelDeployed", "", "deployed"),
+    ],
+)
+async def test_a_cycle_survives_kill_9(
+    make_learner: MakeLearner, taught_home: Path, tmp_path: Path, kind: str, stage: str, status: str
+) -> None:
+    async with make_learner() as learner:
+        before = await champion_of(learner)
+        await teach_songs(learner, tmp_path)
+        overrides = json.dumps({**learner.settings.dump(), "store": {}})
+    victim = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", VICTIM, str(taught_home), overrides, kind, stage],
+        stdout=subprocess.PIPE, timeout=120, check=False,
+    )  # fmt: skip
+    assert victim.returncode == -signal.SIGKILL
+    worker = int(victim.stdout)
+    async with make_learner() as learner:
+        last = (await learner.store.cycles(ACME, limit=1))[0]
+        assert last.stage == "interrupted"
+        assert last.result is not None
+        assert last.result.status == status
+        assert "the process ended" in (last.result.error_message or "")
+        assert await learner.store.unfinished_cycles(ACME) == []
+        assert rubbish(learner) == []
+        now = await champion_of(learner)
+        assert (now.version == before.version) is (status == "failed")
+        assert verify(now.path, digest=now.digest)
+        folders = {path.name for path in learner.layout.models(ACME).iterdir() if path.name[0] == "v"}
+        assert folders == {before.version, now.version}
+        assert not (await learner.analyze(ACME, "hello")).degraded
+        for _ in wait_until(lambda: not runs(worker)):
+            await asyncio.sleep(0.05)
+        if status == "failed":
+            assert (await learner.trigger_learning_cycle(ACME)).status == "deployed"
+
+
+async def test_kill_9_of_a_process_holds_no_other_back(taught_home: Path, make_learner: MakeLearner) -> None:
+    """The lease of a dead process of this host is free at once, not after its time."""
+    script = "import os; from karen_learner.memory import owner_of; print(owner_of(os.getpid()))"
+    dead = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    with closing(sqlite3.connect(taught_home / "karen.db")) as connection, connection:
+        connection.execute(
+            "UPDATE leases SET owner = ?, expires_at = expires_at + 3600000000",
+            (dead.stdout.strip(),),
+        )
+    async with make_learner() as learner:
+        result = await learner.trigger_learning_cycle(ACME)
+    assert result.error_message == "there is nothing new to learn"
