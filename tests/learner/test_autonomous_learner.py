@@ -34,7 +34,7 @@ from karen_learner.errors import InvalidInput, LearnerClosed, SettingsError, Unk
 
 TENANT = "tenant_123"
 QUICK = {
-    "training.pipeline": str(Path(__file__).parent / "tiny.cfg"),
+    "training.pipeline": str(Path(__file__).parents[1] / "tiny.cfg"),
     "training.n_iter": 15,
     "training.continuing_n_iter": 15,
     "training.min_updates": 0,

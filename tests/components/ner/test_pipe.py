@@ -24,7 +24,7 @@ from karen_learner.errors import ModelError
 from karen_learner.settings import load_settings
 from karen_learner.training.trainer import PipeTrainer, Plan
 
-CONFIG = Path(__file__).parents[2] / "configs" / "entities.cfg"
+CONFIG = Path(__file__).parents[3] / "configs" / "entities.cfg"
 CITIES, DISHES = ("New York", "Paris", "San Jose", "Oslo"), ("pizza", "green soup", "noodles")
 MODEL = {"@architectures": "karen_learner.SparseChain.v1", "table_bits": 14}
 

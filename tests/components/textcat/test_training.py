@@ -16,7 +16,7 @@ from karen_learner.settings import load_settings
 from karen_learner.training.trainer import PipeTrainer, Plan
 from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline
 
-CONFIG = Path(__file__).parents[2] / "configs" / "text.cfg"
+CONFIG = Path(__file__).parents[3] / "configs" / "text.cfg"
 
 
 def trainer(nlp: Language, rate: float = 1.0, passes: int = 4) -> PipeTrainer:
