@@ -76,10 +76,12 @@ class Stages:
     async def train(self, course: Course, selection: Selection) -> TrainReport:
         rooms, tenant_id = self._rooms, course.tenant_id
         folder = rooms.layout.corpus(tenant_id, course.cycle_id)
-        pool = selection.replay if selection.stands_for is not None else ()
+        pool = selection.replay if selection.importance_weights is not None else ()
         whole = selection.new if pool else (*selection.new, *selection.replay)
         await write_lines(folder / "train.jsonl", whole)
-        await write_lines(folder / "replay.jsonl", pool, stands_for=selection.stands_for or ())
+        await write_lines(
+            folder / "replay.jsonl", pool, importance_weights=selection.importance_weights or ()
+        )
         await write_lines(
             folder / "unlabelled.jsonl",
             (LabelledText(text=turn.user_text or "") for turn in selection.unlabelled),

@@ -1,6 +1,7 @@
 """A data set becomes a candidate: corpora, the trainer and its worker process."""
 
-from karen_learner.corpora.documents import write_docs, write_lines
+from karen_learner.corpora.docbin import write_docs
+from karen_learner.corpora.lines import write_lines
 from karen_learner.records.training import (
     CrossValidateJob,
     PassReport,

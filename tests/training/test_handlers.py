@@ -9,7 +9,7 @@ from spacy.language import Language
 from spacy.tokens import DocBin
 
 from karen_learner.components.textcat.calibration import Calibration
-from karen_learner.corpora.documents import to_line
+from karen_learner.corpora.lines import to_line
 from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
 from karen_learner.records import LabelledText
 from karen_learner.settings import Settings, shipped_configs
@@ -128,7 +128,7 @@ async def test_of_the_pool_each_pipe_trains_on_so_many_again(
     only_intent = [LabelledText(text=f"fly to town {n}", intent="travel") for n in range(30)]
     pool = [*examples, *only_intent]
     await write_lines(corpus / "train.jsonl", new)
-    await write_lines(corpus / "replay.jsonl", pool, stands_for=[2.0] * len(pool))
+    await write_lines(corpus / "replay.jsonl", pool, importance_weights=[2.0] * len(pool))
     again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=5)
     report = train(again, lambda _: None)
     assert {task: made.examples for task, made in report.by_task.items()} == {
