@@ -35,11 +35,13 @@ from karen_learner.records.conversations import (
 )
 from karen_learner.records.cycles import (
     CurationCounts,
+    CycleContext,
     CycleRow,
     LearningCycleResult,
     LearningPlan,
     Lease,
     ModelVersion,
+    new_cycle_id,
 )
 from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
@@ -58,6 +60,7 @@ __all__ = [
     "ConversationMetadata",
     "CurationCounts",
     "CurationWrite",
+    "CycleContext",
     "CycleMode",
     "CycleRow",
     "CycleStatus",
@@ -95,6 +98,7 @@ __all__ = [
     "Verdict",
     "check_id",
     "clean_text",
+    "new_cycle_id",
     "new_id",
     "replace_unfit",
     "utc_now",
