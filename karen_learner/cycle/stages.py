@@ -15,6 +15,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator, Selection
+from karen_learner.cycle.policy import QUARANTINE_AFTER
 from karen_learner.cycle.state import Course
 from karen_learner.deployment import Candidate, Deployer, LoadedCandidate, headline_scores, intact_manifest
 from karen_learner.events import EventBus, TrainingProgressed
@@ -224,6 +225,7 @@ class Stages:
             course.tenant_id,
             course.selection.new,
             harmful=verdict.harmful,
+            quarantine_at=QUARANTINE_AFTER,
             token=course.lease.token,
         )
         if course.champion_spec is not None:  # what the worker has in memory is the candidate
@@ -255,7 +257,7 @@ class Stages:
             loaded,
             learned=selection.new,
             replayed=[example.example_id for example in course.replayed],
-            heard=[turn.seq for turn in course.self_labelled if turn.seq is not None],
+            pseudo_labelled=[turn.seq for turn in course.self_labelled if turn.seq is not None],
             token=course.lease.token,
         )
 
