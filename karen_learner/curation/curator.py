@@ -45,13 +45,13 @@ class Selection(Record):
     """What a cycle trains on: examples that are new to the model, learned ones to replay, and turns that
     nobody labelled.
 
-    Where `stands_for` is given (as long as `replay`), those to replay are a pool to choose from, and each
-    stands for so many learned ones. Without it they are all trained on.
+    With `importance_weights` (one for each of `replay`), `replay` is a pool to draw from. Without them,
+    training uses all of it.
     """
 
     new: tuple[Example, ...]
     replay: tuple[Example, ...]
-    stands_for: tuple[float, ...] | None = None
+    importance_weights: tuple[float, ...] | None = None
     unlabelled: tuple[Turn, ...] = ()
 
 
@@ -223,7 +223,7 @@ class Curator:
         return Selection(
             new=tuple(new),
             replay=tuple(one.example for one in pool),
-            stands_for=tuple(one.stands_for for one in pool),
+            importance_weights=tuple(one.importance_weight for one in pool),
             unlabelled=await self._unlabelled(tenant_id),
         )
 
