@@ -43,10 +43,10 @@ from karen_learner.curation.balance import water_fill
 from karen_learner.curation.replay import REPLAY_POOL
 from karen_learner.metrics import Span, span_f1
 from karen_learner.records import LabelledText, Task
+from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings, load_settings
 from karen_learner.simulation import read_corpus
 from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.protocol import PipelineSpec
 from karen_learner.training.replay import rehearse, training_examples
 from karen_learner.training.trainer import PipeTrainer, plan_of, spans_of
 

@@ -16,27 +16,26 @@ from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, read_ex
 from karen_learner.corpora.parsing import CorruptExample
 from karen_learner.errors import TrainingError
 from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
-from karen_learner.settings import TrainingSettings
-from karen_learner.training.cache import Predicted, Warm
-from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.protocol import (
+from karen_learner.records.training import (
     CalibrationSummary,
     CrossValidateJob,
     CrossValidateReport,
-    Job,
     PassReport,
     PipelineSpec,
     PredictionRow,
     PredictJob,
     PredictReport,
-    ReadJob,
-    ReadReport,
-    Report,
+    PreloadJob,
+    PreloadReport,
     RightRow,
     TaskReport,
     TrainJob,
     TrainReport,
 )
+from karen_learner.settings import TrainingSettings
+from karen_learner.training.cache import Predicted, Warm
+from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.protocol import Job, Report
 from karen_learner.training.replay import rehearse, training_examples
 from karen_learner.training.self_training import guess
 from karen_learner.training.trainer import PipeTrainer, Plan, likeliest, plan_of, score_pipe, scores_of
@@ -55,8 +54,8 @@ def perform(job: Job, on_pass: OnPass, *, warm: Warm | None = None) -> Report:
         return train(job, on_pass, warm=warm)
     if isinstance(job, PredictJob):
         return predict(job, warm=warm)
-    if isinstance(job, ReadJob):
-        return read(job, warm=warm)
+    if isinstance(job, PreloadJob):
+        return preload(job, warm=warm)
     return cross_validate(job)
 
 
@@ -109,7 +108,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
         tasks=pipeline.tasks,
         by_task=reports,
         replayed=tuple(replayed),
-        guessed=tuple(sorted({line for lines in guessed.values() for line in lines})),
+        pseudo_labelled=tuple(sorted({line for lines in guessed.values() for line in lines})),
         skipped=len(skipped),
         skipped_reasons=tuple(skipped[:REASONS_TOLD]),
     )
@@ -235,11 +234,11 @@ def _share(scores: dict[str, float] | None, label: str | None) -> float | None:
     return scores[label] / total if total > 0.0 else None
 
 
-def read(job: ReadJob, *, warm: Warm | None = None) -> ReadReport:
+def preload(job: PreloadJob, *, warm: Warm | None = None) -> PreloadReport:
     """Keep the pipeline of a folder in memory, in the place of another one."""
     if warm is not None and job.pipeline.path is not None:
         warm.keep(warm.take(job.pipeline), Path(job.pipeline.path))
-    return ReadReport()
+    return PreloadReport()
 
 
 def cross_validate(job: CrossValidateJob) -> CrossValidateReport:

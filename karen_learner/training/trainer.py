@@ -26,8 +26,8 @@ from karen_learner.components.online.trainable import online_trainables, prepare
 from karen_learner.errors import TrainingDiverged
 from karen_learner.metrics import Span, span_f1
 from karen_learner.records import CycleMode, Task
+from karen_learner.records.training import PassReport
 from karen_learner.settings import TrainingSettings
-from karen_learner.training.protocol import PassReport
 
 logger = logging.getLogger(__name__)
 
