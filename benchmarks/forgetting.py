@@ -38,8 +38,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from karen_learner.corpora.documents import CorpusLine, CorruptExample, to_doc
-from karen_learner.curation.balance import water_fill
-from karen_learner.curation.replay import REPLAY_POOL
+from karen_learner.curation.selection import REPLAY_POOL, water_fill
 from karen_learner.records import LabelledText, Task
 from karen_learner.settings import Settings, load_settings
 from karen_learner.simulation import read_corpus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -32,17 +32,21 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
     return f"unknown key {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
 
 
-def span_problem(text: str, spans: Sequence[EntitySpan]) -> str | None:
-    """What is wrong with entities of a text: outside of it, or one upon another. None if nothing is.
+def span_problem(text: str, spans: Iterable[EntitySpan]) -> str | None:
+    """The first entity span that exceeds the text or overlaps another one, as a sentence; None if none does.
 
-    Whether they are made of whole tokens is not asked: curation sets aside those that are not.
+    Alignment with tokens needs a tokenizer: `curation.examples.TokenAligner` checks it.
     """
-    reached = 0
-    for span in sorted(spans, key=lambda span: span.start):
-        named = f"the entity {span.label!r} at {span.start}..{span.end}"
+    last_end = 0
+    for span in sorted(spans, key=lambda span: (span.start, span.end)):
         if span.end > len(text):
-            return f"{named} lies outside the text of {len(text)} characters"
-        if span.start < reached:
-            return f"{named} overlaps the one before it"
-        reached = span.end
+            return f"{span_name(span)} ends after the text, which has {len(text)} characters"
+        if span.start < last_end:
+            return f"{span_name(span)} overlaps another entity"
+        last_end = span.end
     return None
+
+
+def span_name(span: EntitySpan) -> str:
+    """A span in messages: label and offsets."""
+    return f"entity {span.label!r} at {span.start}-{span.end}"
