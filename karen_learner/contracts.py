@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from karen_learner.records import (
     Analysis,
+    AwaitingTurn,
     CurationWrite,
     CycleRow,
     Example,
@@ -96,13 +97,12 @@ class MemoryStore(Protocol):
         """All turns in order of `seq`, read in pages."""
 
     def turns_awaiting_curation(
-        self, tenant_id: TenantId, *, after_seq: int = 0, peek: bool = False
-    ) -> AsyncIterator[Sequence[Turn]]:
-        """Pages of turns with feedback and words that curation has not looked at since the last
-        change, in order of `seq`. The cost depends on how many those are, not on history.
+        self, tenant_id: TenantId, *, after_seq: int = 0
+    ) -> AsyncIterator[Sequence[AwaitingTurn]]:
+        """Pages of turns with feedback and words that changed since their last curation, in order of `seq`.
 
-        `save_curation` marks a turn only in the revision that was handed out here; with `peek` it is
-        looked at without being handed out (a dry run beside a cycle must not change what that marks)."""
+        The cost depends on the number of these turns, not on history. Pass `AwaitingTurn.mark` in
+        `CurationWrite.curated`: feedback that changes a turn in the meantime keeps it awaiting."""
 
     async def unlabelled_turns(self, tenant_id: TenantId, *, limit: int) -> Sequence[Turn]:
         """Of the newest `limit` turns, those that have words and no feedback at all, newest first. An

@@ -33,7 +33,9 @@ def annotated(example: Example, annotation: Example, **changes: Any) -> Example:
 def disputed(one: Example, other: Example) -> tuple[Task, ...]:
     """The tasks for which both have a label and the labels differ."""
     return tuple(
-        task for task in TASKS if _both_labelled(one, other, task) and _label(one, task) != _label(other, task)
+        task
+        for task in TASKS
+        if _both_labelled(one, other, task) and _label(one, task) != _label(other, task)
     )
 
 
@@ -72,8 +74,8 @@ def _same_turn(annotation: Example, newer: Example) -> bool:
 def updated(annotation: Example, newer: Example) -> Example:
     """A user's annotation after a newer one of the same user.
 
-    The newer labels win, except that a rating does not replace a correction. The annotation of the same turn is
-    replaced as a whole.
+    The newer labels win, except that a rating does not replace a correction. The annotation of the same
+    turn is replaced as a whole.
     """
     if _same_turn(annotation, newer):
         return annotated(annotation, newer)
@@ -89,9 +91,9 @@ def updated(annotation: Example, newer: Example) -> Example:
 def agreed(annotation: Example, newer: Example) -> Example:
     """An annotation after another one that disputes no label.
 
-    The same labels of another user: one more user, half the doubt. Labels of other tasks are added only if each
-    annotation has a single user: `users` stays the number of people who agree on every label. A subset of the
-    labels adds nothing.
+    The same labels of another user: one more user, half the doubt. Labels of other tasks are added only if
+    each annotation has a single user: `users` stays the number of people who agree on every label. A subset
+    of the labels adds nothing.
     """
     if annotation.tasks == newer.tasks:
         return _confirmed(annotation, newer)

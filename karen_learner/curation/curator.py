@@ -46,6 +46,7 @@ from karen_learner.curation.selection import (
     spread_shares,
 )
 from karen_learner.records import (
+    AwaitingTurn,
     CurationCounts,
     CurationWrite,
     CycleMode,
@@ -65,8 +66,9 @@ PREVIEW_MEMORY = 50_000
 class Curator:
     """Curates turns, takes in gold, and selects the data of cycles.
 
-    The tokenizer of `language` (default: that of the training settings) checks entity spans. This object writes
-    the pages of one tenant one after the other; `apply_page` resolves conflicts with other processes.
+    The tokenizer of `language` (default: that of the training settings) checks entity spans. This object
+    writes the pages of one tenant one after the other; `apply_page` resolves conflicts with other
+    processes.
     """
 
     def __init__(self, store: MemoryStore, settings: Settings, *, language: str | None = None) -> None:
@@ -92,7 +94,7 @@ class Curator:
                     tenant_id,
                     entries,
                     self._settings,
-                    curated_turns=[turn.seq for turn in turns if turn.seq is not None],
+                    curated=[turn.mark for turn in turns],
                     token=token,
                 )
                 counts = _plus(counts, resolutions)
@@ -103,7 +105,7 @@ class Curator:
         counts = CurationCounts()
         schema = await self._store.labels(tenant_id)
         changed: dict[str, Example] = {}
-        async for turns in self._store.turns_awaiting_curation(tenant_id, peek=True):
+        async for turns in self._store.turns_awaiting_curation(tenant_id):
             entries = await call_in_executor(self._entries, turns, schema)
             keys = stored_keys(entries)
             stored = await self._store.examples_by_key(tenant_id, keys)
@@ -115,8 +117,8 @@ class Curator:
                 del changed[key]
         return counts
 
-    def _entries(self, turns: Sequence[Turn], schema: Schema) -> list[PageEntry]:
-        return [self._entry(turn, schema) for turn in turns]
+    def _entries(self, turns: Sequence[AwaitingTurn], schema: Schema) -> list[PageEntry]:
+        return [self._entry(awaiting.turn, schema) for awaiting in turns]
 
     def _entry(self, turn: Turn, schema: Schema) -> PageEntry:
         example = example_from_turn(
@@ -141,9 +143,9 @@ class Curator:
     ) -> GoldReport:
         """Store gold examples and declare their labels.
 
-        All records are read and checked before the first write, without a lock. Needs no lease: a cycle may run
-        at the same time. Feedback that is quarantined for a label declared now is resolved again. Raises
-        LabelCollision if one label would be an intent and a sentiment.
+        All records are read and checked before the first write, without a lock. Needs no lease: a cycle may
+        run at the same time. Feedback that is quarantined for a label declared now is resolved again.
+        Raises LabelCollision if one label would be an intent and a sentiment.
         """
         with GoldIntake(self._settings, self._aligner, source=source) as intake:
             await intake.read(records)
@@ -177,7 +179,9 @@ class Curator:
     def _releases(self, page: Sequence[Example], schema: Schema) -> list[Release]:
         check = self._aligner.alignment_problem
         unknown = (one for one in page if (one.reason or "").startswith(UNKNOWN_LABEL) and one.text)
-        return [Release(one) for one in unknown if not label_problem(one, schema=schema, check_alignment=check)]
+        return [
+            Release(one) for one in unknown if not label_problem(one, schema=schema, check_alignment=check)
+        ]
 
     # The data of a cycle ---------------------------------------------------------------------
 
@@ -200,8 +204,8 @@ class Curator:
     async def holdout(self, tenant_id: str) -> AsyncIterator[Example]:
         """The examples for the gate: gold, and feedback of several users.
 
-        A near-duplicate that a single user labelled stays in this split, so that no cycle trains on it, but is
-        left out here.
+        A near-duplicate that a single user labelled stays in this split, so that no cycle trains on it, but
+        is left out here.
         """
         async for example in in_split(self._store, tenant_id, "holdout"):
             if example.is_gold or example.users >= 2:
@@ -226,7 +230,7 @@ async def apply_page(
     settings: Settings,
     *,
     shares: Shares | None = None,
-    curated_turns: Sequence[int] = (),
+    curated: Sequence[tuple[int, int]] = (),
     token: int | None = None,
 ) -> list[Resolution | Unusable]:
     """Resolve the entries of a page and write the result in one transaction.
@@ -240,7 +244,7 @@ async def apply_page(
         resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
         upserts, splits = await _with_splits(store, tenant_id, resolver, settings, shares or Shares())
         read_set = ReadSet(examples={key: stored.get(key) for key in keys}, splits=splits)
-        write = CurationWrite(upserts=upserts, curated_turns=curated_turns, read_set=read_set)
+        write = CurationWrite(upserts=upserts, curated=curated, read_set=read_set)
         if await store.save_curation(tenant_id, write, token=token):
             return resolutions
 
@@ -263,9 +267,7 @@ async def _with_splits(
         example.model_copy(update={"split": "holdout"}) if example.group in moved else example
         for example in changed
     ]
-    placed = await call_in_executor(
-        lambda: assign_splits(new, existing=existing, stored=stored, rules=rules)
-    )
+    placed = await call_in_executor(lambda: assign_splits(new, existing=existing, stored=stored, rules=rules))
     return kept + placed, {group: before.get(group) for group in groups}
 
 

@@ -127,7 +127,8 @@ def new_example(
     turn_id: str | None = None,
     user_id: str | None = None,
 ) -> Example:
-    """An example with id, keys, stratum and draw, and the preliminary split `train`. A `reason` quarantines it."""
+    """An example with id, keys, stratum and draw, and the preliminary split `train`. A `reason` quarantines
+    it."""
     key = text_key(labelled.text)
     name = example_id(key=key, turn_id=turn_id)
     return Example(

@@ -1,6 +1,7 @@
 """Intake of gold: labelled texts are read once and checked, then handed on page by page.
 
-All labels are checked before the first write, and the texts may exceed memory. So they wait in a temporary file.
+All labels are checked before the first write, and the texts may exceed memory. So they wait in a temporary
+file.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ The rule, first match first:
 After 6 to 10, example and dissent are compared: more users win; then a correction wins over a rating; then a
 quality higher by 0.1. Otherwise both are in `conflict` until a further user agrees with one of them.
 
-The dissent is stored as an example of its own in state `conflict`, so that a majority can form over many pages
-of curation. A learned example whose labels change is `pending` again.
+The dissent is stored as an example of its own in state `conflict`, so that a majority can form over many
+pages of curation. A learned example whose labels change is `pending` again.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from karen_learner.curation.annotations import (
     updated,
 )
 from karen_learner.curation.examples import Unusable, example_id, text_key
-from karen_learner.records import Example
+from karen_learner.records import Example, ExampleState
 
 Resolution = Literal["accepted", "merged", "conflicts", "quarantined"]
-"""`accepted`: a new text, or a label that wins now. `merged`: agrees with the example. `conflicts`: disputes the
-example and does not win. `quarantined`: cannot be learned."""
+"""`accepted`: a new text, or a label that wins now. `merged`: agrees with the example. `conflicts`:
+disputes the example and does not win. `quarantined`: cannot be learned."""
 
 CLEARLY_BETTER = 0.1
 ROUNDING = 1e-9
@@ -87,7 +87,7 @@ def resolve(state: LabelState | None, annotation: Example) -> tuple[LabelState, 
             state, dissent = LabelState(example, closed(dissent)), None
         after = _compared(state, agreed(example, annotation), dissent)
     elif dissent is None:  # 8
-        after = _compared(state, example, _new_dissent(state, annotation, state="conflict", reason=None))
+        after = _compared(state, example, _new_dissent(state, annotation, "conflict"))
     elif same_user(dissent, annotation):  # 9
         after = _compared(state, example, updated(dissent, annotation))
     elif not disputed(dissent, annotation):  # 10
@@ -105,9 +105,7 @@ def _with_quarantined(state: LabelState, annotation: Example) -> LabelState:
         return LabelState(example, state.dissent)
     if state.open_dissent is not None:
         return state
-    return LabelState(
-        example, _new_dissent(state, annotation, state="quarantined", reason=annotation.reason)
-    )
+    return LabelState(example, _new_dissent(state, annotation, "quarantined", annotation.reason))
 
 
 def _in_place_of_quarantined(state: LabelState, annotation: Example) -> tuple[LabelState, Resolution]:
@@ -173,12 +171,14 @@ def _relabelled(example: Example, annotation: Example) -> Example:
     return annotated(example, annotation, state="pending", reason=None, rejections=0)
 
 
-def _new_dissent(state: LabelState, annotation: Example, **changes: object) -> Example:
+def _new_dissent(
+    state: LabelState, annotation: Example, new_state: ExampleState, reason: str | None = None
+) -> Example:
     example = state.example
     dissent = state.dissent or annotation.model_copy(
         update={"example_id": example.example_id + DISSENT_SUFFIX, "key": dissent_key(example.key)}
     )
-    return annotated(dissent, annotation, split=example.split, rejections=0, **changes)
+    return annotated(dissent, annotation, split=example.split, rejections=0, state=new_state, reason=reason)
 
 
 def closed(dissent: Example) -> Example:

@@ -27,8 +27,8 @@ USABLE: tuple[ExampleState, ...] = ("pending", "learned")
 KEPT_FOR_TRAINING = 2
 LARGE_ENOUGH_FOR_HOLDOUT = 4
 REPLAY_POOL = 3
-"""Size of the replay pool in multiples of `replay_examples`. Each pipe samples from it: to compute the loss of an
-example costs a tenth of training on it."""
+"""Size of the replay pool in multiples of `replay_examples`. Each pipe samples from it: to compute the loss
+of an example costs a tenth of training on it."""
 
 
 def water_fill(counts: Strata, limit: int, *, order: Sequence[str] | None = None) -> dict[str, int]:
@@ -57,8 +57,8 @@ def water_fill(counts: Strata, limit: int, *, order: Sequence[str] | None = None
 class Curated:
     """What curation hands to training: new examples, learned examples for replay, and unlabelled turns.
 
-    With `importance_weights` (one for each example of `replay`), `replay` is a pool to sample from. Without them,
-    a cycle trains on all of it. `counts` are those of the curated turns.
+    With `importance_weights` (one for each example of `replay`), `replay` is a pool to sample from. Without
+    them, a cycle trains on all of it. `counts` are those of the curated turns.
     """
 
     new: tuple[Example, ...] = ()
@@ -95,8 +95,8 @@ async def select_incremental(
 
 
 async def _unlabelled(store: MemoryStore, tenant_id: str, limit: int) -> tuple[Turn, ...]:
-    """The newest turns without feedback, each text once. Without texts that are examples, or near-duplicates of
-    an example in `dev` or `holdout`."""
+    """The newest turns without feedback, each text once. Without texts that are examples, or
+    near-duplicates of an example in `dev` or `holdout`."""
     turns = await store.unlabelled_turns(tenant_id, limit=limit)
     by_key, groups = await call_in_executor(_by_key, turns)
     known = await store.examples_by_key(tenant_id, list(by_key))
@@ -124,7 +124,8 @@ def rank(example: Example) -> Rank:
 
 
 async def balanced(examples: AsyncIterator[Example], limit: int) -> list[Example]:
-    """Up to `limit` examples, balanced over strata, the best of each first. Holds a few times `limit` at most."""
+    """Up to `limit` examples, balanced over strata, the best of each first. Holds a few times `limit` at
+    most."""
     selection = BalancedSelection(limit)
     async for example in examples:
         selection.add(example)
@@ -199,7 +200,8 @@ class Shares:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRules:
-    """Shares and limits of splits. `holdout_room` and `dev_room`: the number of examples that may still enter."""
+    """Shares and limits of splits. `holdout_room` and `dev_room`: the number of examples that may still
+    enter."""
 
     holdout_room: int
     dev_room: int
@@ -223,7 +225,8 @@ def may_be_held_out(example: Example) -> bool:
 
 
 def spread_shares(gold: Strata, rules: SplitRules) -> Shares:
-    """Shares by which the gold examples fill the room evenly, if the room is too small for the usual shares."""
+    """Shares by which the gold examples fill the room evenly, if the room is too small for the usual
+    shares."""
     left = {stratum: count - _quota(count, rules.validation_split) for stratum, count in gold.items()}
     return Shares(
         holdout=_fitting(gold, rules.validation_split, rules.holdout_room),
@@ -251,9 +254,9 @@ def assign_splits(
     `existing` maps groups to their splits: a group never moves. `stored` counts the stored usable examples of
     each stratum by split.
 
-    Holdout: `rules.holdout_share` of each stratum, from those that `may_be_held_out`; at least one of four gold
-    examples; at least two remain for training; the strata share the room. Dev: `dev_share` of the rest, under
-    the same limits. Everything else: train.
+    Holdout: `rules.holdout_share` of each stratum, from those that `may_be_held_out`; at least one of four
+    gold examples; at least two remain for training; the strata share the room. Dev: `dev_share` of the
+    rest, under the same limits. Everything else: train.
     """
     page = _Page(examples, existing, stored, rules)
     holdout: dict[str, Split] = dict.fromkeys(page.holdout(), "holdout")
@@ -287,8 +290,8 @@ class _Group:
 class _Page:
     """The new groups of one page by stratum, in the order of their draws (systematic sampling).
 
-    Positions in a stratum continue from page to page, so that a stream gets the same shares page by page as in
-    one piece. A position on a group that may not be held out is passed over.
+    Positions in a stratum continue from page to page, so that a stream gets the same shares page by page as
+    in one piece. A position on a group that may not be held out is passed over.
     """
 
     def __init__(
@@ -345,7 +348,8 @@ class _Page:
                 yield group
 
     def _taken(self, hits: Mapping[str, Iterator[_Group]], room: int) -> list[str]:
-        """The groups that fit into the room: one of each stratum in turn, and never the last two for training."""
+        """The groups that fit into the room: one of each stratum in turn, and never the last two for
+        training."""
         chosen: list[str] = []
         for group in _round_robin(hits):
             fits = group.size <= room
