@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import spacy
 from spacy.language import Language
 
-from karen_learner.corpora.problems import span_name, span_problem
+from karen_learner.corpora.parsing import span_name, span_problem
 from karen_learner.records import EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
 
 Schema = Mapping[Task, Collection[str]]

@@ -6,7 +6,6 @@ file.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
@@ -18,7 +17,8 @@ from pydantic import ValidationError
 from typing_extensions import Self
 
 from karen_learner.batching import pages
-from karen_learner.corpora.problems import span_problem
+from karen_learner.corpora.lines import to_line
+from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example, stratum, task_labels
 from karen_learner.errors import LabelCollision
 from karen_learner.records import TASKS, Example, GoldReport, LabelledText, SkippedLine, Task
@@ -26,7 +26,6 @@ from karen_learner.settings import Settings
 
 MOST_REPORTED = 1000
 HELD_IN_MEMORY_BYTES = 8_000_000
-CORPUS_KEYS = {"text", *TASKS}
 
 GoldRecord = LabelledText | Mapping[str, Any]
 """A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities."""
@@ -73,7 +72,7 @@ class GoldIntake:
             labelled = self._usable(record, position)
             if labelled is not None:
                 self._note_labels(labelled)
-                self._waiting.write(json.dumps(labelled.model_dump(mode="json", include=CORPUS_KEYS)) + "\n")
+                self._waiting.write(to_line(labelled) + "\n")
 
     def _usable(self, record: GoldRecord, position: int) -> LabelledText | None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from karen_learner.corpora.problems import span_problem
+from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.examples import TokenAligner
 from karen_learner.records import EntitySpan
 
