@@ -133,7 +133,8 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
 
 
 def span_problem(text: str, spans: Iterable[EntitySpan]) -> str | None:
-    """The first entity that exceeds the text or overlaps another. Curation checks the alignment with tokens."""
+    """The first entity that exceeds the text or overlaps another. Curation checks the alignment with
+    tokens."""
     last_end = 0
     for span in sorted(spans, key=lambda span: (span.start, span.end)):
         if span.end > len(text):
