@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation import Curator
-from karen_learner.curation.replay import REPLAY_POOL
-from karen_learner.curation.stage import Curated
+from karen_learner.curation import Curated, Curator
+from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.errors import InvalidInput
 from karen_learner.records import CycleMode, CycleRow, LearningPlan, ModelVersion
 from karen_learner.settings import Settings
@@ -98,10 +97,10 @@ class CyclePlanner:
             most=learning.max_full_examples,
         )
 
-    def why_not(self, curated: Curated, *, force: bool) -> str | None:
+    def why_not(self, mode: CycleMode, curated: Curated, *, force: bool) -> str | None:
         """The reason to skip training on these examples; None if the cycle trains."""
-        selection, minimum = curated.selection, self._settings.learning.min_data_threshold
-        return why_not(len(selection.new), len(selection.replay), curated.cycle.mode, minimum, force)
+        minimum = self._settings.learning.min_data_threshold
+        return why_not(len(curated.new), len(curated.replay), mode, minimum, force)
 
     async def plan(
         self, tenant_id: str, champion: ModelVersion | None, *, requested: RequestedMode, force: bool

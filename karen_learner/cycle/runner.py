@@ -12,7 +12,6 @@ from time import perf_counter
 
 from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.curation import Curator
-from karen_learner.curation.stage import curate
 from karen_learner.cycle.lease import hold_lease, renewing
 from karen_learner.cycle.policy import CyclePlanner, RequestedMode, check_mode
 from karen_learner.cycle.state import (
@@ -208,12 +207,14 @@ class LearningCycle:
 
     async def _run_stages(self, state: CycleState, *, force: bool) -> LearningCycleResult:
         async with self._stage(state, "curating"):
-            state.completed = curated = await curate(self._curator, state.cycle)
-        why = self._planner.why_not(curated, force=force)
+            state.completed = curated = await self._curator.prepare(
+                state.cycle.tenant_id, mode=state.cycle.mode, token=state.cycle.token
+            )
+        why = self._planner.why_not(state.cycle.mode, curated, force=force)
         if why is not None:
             return state.result("skipped", error=why)
         async with self._stage(state, "training"):
-            state.completed = trained = await self._training.train(curated)
+            state.completed = trained = await self._training.train(state.cycle, curated)
         async with self._deployer.loading(trained) as loading:
             async with self._stage(state, "validating"):
                 state.completed = validated = await self._validation.validate(trained)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from karen_learner.curation.stage import Curated
+from karen_learner.curation import Curated
 from karen_learner.deployment import Deployed
 from karen_learner.records import (
     CycleContext,
@@ -48,7 +48,7 @@ class CycleState:
             reason=cycle.reason,
             status=status,
             model_improved=deployed is not None and bool(deployed.validated.verdict.improved),
-            training_examples=len(curated.selection.new) if curated else 0,
+            training_examples=len(curated.new) if curated else 0,
             replay_examples=len(trained.replayed) if trained else 0,
             self_labelled_turns=len(trained.pseudo_labelled) if trained else 0,
             baseline=validated.baseline if validated else None,

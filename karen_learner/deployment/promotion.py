@@ -130,7 +130,7 @@ class Deployer:
                 expected=candidate.parent,
                 learned=candidate.learned,
                 replayed=candidate.replayed,
-                heard=candidate.pseudo_labelled,
+                pseudo_labelled=candidate.pseudo_labelled,
             )
             switched = await self._store.promote(candidate.tenant_id, promotion, token=token)
         finally:
@@ -227,7 +227,7 @@ class Deployer:
 def candidate_of(validated: Validated) -> Candidate:
     """The candidate of a cycle, with counts and scores for its manifest."""
     trained, cycle = validated.trained, validated.cycle
-    new = trained.curated.selection.new
+    new = trained.curated.new
     return Candidate(
         tenant_id=cycle.tenant_id,
         cycle_id=cycle.cycle_id,

@@ -15,8 +15,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import EventPublisher, MemoryStore, TrainingBackend
 from karen_learner.corpora.lines import write_lines
-from karen_learner.curation import Curator
-from karen_learner.curation.stage import Curated
+from karen_learner.curation import Curated, Curator
 from karen_learner.events import TrainingProgressed
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.files import remove_folder
@@ -37,6 +36,7 @@ class Trained:
     `base` is the pipeline of new tenants, `corpus` the folder of the cycle's data.
     """
 
+    cycle: CycleContext
     curated: Curated
     base: PipelineSpec
     candidate: PipelineSpec
@@ -46,10 +46,6 @@ class Trained:
     replayed: tuple[Example, ...]
     pseudo_labelled: tuple[Turn, ...]
     skipped_examples: int
-
-    @property
-    def cycle(self) -> CycleContext:
-        return self.curated.cycle
 
 
 class TrainingStage:
@@ -74,9 +70,8 @@ class TrainingStage:
         self._base = base
         self._events = events
 
-    async def train(self, curated: Curated) -> Trained:
+    async def train(self, cycle: CycleContext, curated: Curated) -> Trained:
         """Train the candidate. Raises TrainingError or ModelError."""
-        cycle, selection = curated.cycle, curated.selection
         base = await self._base.spec()
         labels = await self._store.labels(cycle.tenant_id)
         job = TrainJob(
@@ -89,14 +84,15 @@ class TrainingStage:
             replay=self._settings.learning.replay_examples,
             output=self._layout.staging(cycle.tenant_id, cycle.cycle_id),
         )
-        await self._write_corpus(job.corpus, curated)
+        await self._write_corpus(job, curated)
         async with concurrently(self._write_holdout(job)) as writing:
             report = await self._backend.train(job, lambda one: self._publish(cycle, one))
             holdout = await writing
         _log_skipped(cycle, report)
-        pool = selection.replay
-        drawn = selection.importance_weights is not None
+        pool = curated.replay
+        drawn = curated.importance_weights is not None
         return Trained(
+            cycle=cycle,
             curated=curated,
             base=base,
             candidate=base.model_copy(update={"path": str(job.output), "tasks": report.tasks}),
@@ -104,7 +100,7 @@ class TrainingStage:
             labels=job.labels,
             holdout=holdout,
             replayed=tuple(pool[line] for line in report.replayed) if drawn else pool,
-            pseudo_labelled=tuple(selection.unlabelled[line] for line in report.pseudo_labelled),
+            pseudo_labelled=tuple(curated.unlabelled[line] for line in report.pseudo_labelled),
             skipped_examples=report.skipped,
         )
 
@@ -114,18 +110,18 @@ class TrainingStage:
             return await version_spec(cycle.champion, base)
         return base
 
-    async def _write_corpus(self, folder: Path, curated: Curated) -> None:
+    async def _write_corpus(self, job: TrainJob, curated: Curated) -> None:
         """Write the new examples, the replay pool, the unlabelled texts and the development split."""
-        selection, weights = curated.selection, curated.selection.importance_weights
-        pool = selection.replay if weights is not None else ()
-        whole = selection.new if weights is not None else (*selection.new, *selection.replay)
+        folder, weights = job.corpus, curated.importance_weights
+        pool = curated.replay if weights is not None else ()
+        whole = curated.new if weights is not None else (*curated.new, *curated.replay)
         await write_lines(folder / "train.jsonl", whole)
         await write_lines(folder / "replay.jsonl", pool, importance_weights=weights or ())
         await write_lines(
             folder / "unlabelled.jsonl",
-            (LabelledText(text=turn.user_text or "") for turn in selection.unlabelled),
+            (LabelledText(text=turn.user_text or "") for turn in curated.unlabelled),
         )
-        await write_lines(folder / "dev.jsonl", self._curator.dev(curated.cycle.tenant_id))
+        await write_lines(folder / "dev.jsonl", self._curator.dev(job.tenant_id))
 
     async def _write_holdout(self, job: TrainJob) -> tuple[Example, ...]:
         """The holdout of this moment, written to holdout.jsonl. Later examples wait for the next cycle."""

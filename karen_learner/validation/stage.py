@@ -24,9 +24,12 @@ from karen_learner.records.training import (
 )
 from karen_learner.settings import Settings
 from karen_learner.training.stage import Trained, version_spec
-from karen_learner.validation.predictions import Prediction
+from karen_learner.validation.gate import ModelValidator
+from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredHoldout
-from karen_learner.validation.validator import ModelValidator
+
+QUARANTINE_AFTER = 2
+"""Rejections for harm after which an example is quarantined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +103,8 @@ class ValidationStage:
     async def _cross_validated(
         self, trained: Trained, counts: Mapping[Task, int]
     ) -> Mapping[Task, float] | None:
-        gate, selection = self._settings.gate, trained.curated.selection
-        examples = len(selection.new) + len(selection.replay)
+        gate = self._settings.gate
+        examples = len(trained.curated.new) + len(trained.curated.replay)
         small = any(count < gate.small_holdout for count in counts.values())
         if trained.cycle.mode != "full" or not small or not 0 < examples <= gate.max_cross_validated:
             return None
@@ -119,8 +122,9 @@ class ValidationStage:
         cycle = validated.cycle
         await self._store.reject_examples(
             cycle.tenant_id,
-            validated.trained.curated.selection.new,
+            validated.trained.curated.new,
             harmful=validated.verdict.harmful,
+            quarantine_at=QUARANTINE_AFTER,
             token=cycle.token,
         )
         if validated.champion is not None:  # the worker holds the candidate in memory
@@ -129,5 +133,5 @@ class ValidationStage:
 
 def taught_tasks(trained: Trained) -> frozenset[Task]:
     """The tasks that the new examples label; all tasks without new examples (a forced refit)."""
-    new = trained.curated.selection.new
+    new = trained.curated.new
     return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)
