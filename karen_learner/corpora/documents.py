@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
-from karen_learner.components.online.sample_weights import MOST, set_weight
+from karen_learner.components.online.sample_weights import MAX_SAMPLE_WEIGHT, set_sample_weight
 from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
 PAGE = 500
@@ -24,7 +24,7 @@ PAGE = 500
 class CorpusLine(LabelledText):
     """An example on its way to the worker. `stands_for`: how many it was drawn to stand for."""
 
-    stands_for: float = Field(default=1.0, gt=0.0, le=MOST)
+    stands_for: float = Field(default=1.0, gt=0.0, le=MAX_SAMPLE_WEIGHT)
 
 
 def to_line(example: LabelledText, stands_for: float = 1.0) -> str:
@@ -97,7 +97,7 @@ def to_doc(nlp: Language, example: LabelledText) -> Doc:
     except ValueError as error:
         raise CorruptExample(f"spaCy does not take the text: {str(error)[:200]}") from error
     if isinstance(example, CorpusLine) and example.stands_for != 1.0:
-        set_weight(doc, example.stands_for)
+        set_sample_weight(doc, example.stands_for)
     doc.cats = {label: 1.0 for label in (example.intent, example.sentiment) if label is not None}
     if example.entities is not None:
         _set_entities(doc, example.entities)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
-from karen_learner.components.online.sample_weights import weight_of
+from karen_learner.components.online.sample_weights import sample_weight
 from karen_learner.corpora.convert import convert_corpus
 from karen_learner.corpora.documents import (
     CorpusLine,
@@ -99,7 +99,7 @@ async def test_what_a_line_stands_for_is_written_and_read(tmp_path: Path) -> Non
     assert await write_lines(path, texts, stands_for=[1.0, 2.5, 1 / 3]) == 4
     assert [line.stands_for for line in read_lines(path)] == [1.0, 2.5, 1 / 3, 1.0]  # type: ignore[union-attr]
     docs = read_docs(spacy.blank("en"), path, skipped=[])
-    assert [weight_of(doc) for doc in docs.values()] == [1.0, 2.5, 1 / 3, 1.0]
+    assert [sample_weight(doc) for doc in docs.values()] == [1.0, 2.5, 1 / 3, 1.0]
     assert [doc.text for doc in docs.values()] == [text.text for text in texts]
     assert read_docs(spacy.blank("en"), tmp_path / "none.jsonl", skipped=[]) == {}
 
