@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation import Curator, Selection
+from karen_learner.curation import Curated, Curator
+from karen_learner.cycle.policy import QUARANTINE_AFTER
 from karen_learner.cycle.state import Course
 from karen_learner.deployment import Candidate, Deployer, LoadedCandidate, headline_scores, intact_manifest
 from karen_learner.events import EventBus, TrainingProgressed
@@ -73,13 +74,15 @@ class Stages:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
 
-    async def train(self, course: Course, selection: Selection) -> TrainReport:
+    async def train(self, course: Course, selection: Curated) -> TrainReport:
         rooms, tenant_id = self._rooms, course.tenant_id
         folder = rooms.layout.corpus(tenant_id, course.cycle_id)
-        pool = selection.replay if selection.stands_for is not None else ()
+        pool = selection.replay if selection.importance_weights is not None else ()
         whole = selection.new if pool else (*selection.new, *selection.replay)
         await write_lines(folder / "train.jsonl", whole)
-        await write_lines(folder / "replay.jsonl", pool, stands_for=selection.stands_for or ())
+        await write_lines(
+            folder / "replay.jsonl", pool, importance_weights=selection.importance_weights or ()
+        )
         await write_lines(
             folder / "unlabelled.jsonl",
             (LabelledText(text=turn.user_text or "") for turn in selection.unlabelled),
@@ -87,6 +90,7 @@ class Stages:
         await write_lines(folder / "dev.jsonl", rooms.curator.dev(tenant_id))
         labels = await rooms.store.labels(tenant_id)
         job = TrainJob(
+            tenant_id=tenant_id,
             mode=course.mode,
             pipeline=await self._parent(course),
             corpus=folder,
@@ -99,7 +103,7 @@ class Stages:
             report = await rooms.worker.train(job, on_progress)
             course.holdout = await holdout
         course.replayed = tuple(pool[line] for line in report.replayed) if pool else selection.replay
-        course.self_labelled = tuple(selection.unlabelled[line] for line in report.guessed)
+        course.self_labelled = tuple(selection.unlabelled[line] for line in report.pseudo_labelled)
         course.skipped_examples = report.skipped
         if report.skipped:
             logger.warning(
@@ -175,7 +179,9 @@ class Stages:
             course.champion_spec = await self._spec(course.champion, base)
             specs.append(course.champion_spec)
         folder = rooms.layout.corpus(course.tenant_id, course.cycle_id)
-        predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
+        predicted = await rooms.worker.predict(
+            PredictJob(tenant_id=course.tenant_id, models=tuple(specs), corpus=folder)
+        )
         scored = await asyncio.gather(
             *(
                 self._score(course.holdout, rows, right)
@@ -211,6 +217,7 @@ class Stages:
             return None
         labels = await self._rooms.store.labels(course.tenant_id)
         job = CrossValidateJob(
+            tenant_id=course.tenant_id,
             pipeline=await self._rooms.base(),
             corpus=self._rooms.layout.corpus(course.tenant_id, course.cycle_id),
             labels={task: tuple(sorted(found)) for task, found in labels.items()},
@@ -224,10 +231,11 @@ class Stages:
             course.tenant_id,
             course.selection.new,
             harmful=verdict.harmful,
+            quarantine_at=QUARANTINE_AFTER,
             token=course.lease.token,
         )
         if course.champion_spec is not None:  # what the worker has in memory is the candidate
-            self._rooms.worker.read_ahead(course.champion_spec)
+            self._rooms.worker.preload(course.tenant_id, course.champion_spec)
         return course.result("rejected", error=verdict.summary)
 
     async def deploy(
@@ -255,7 +263,7 @@ class Stages:
             loaded,
             learned=selection.new,
             replayed=[example.example_id for example in course.replayed],
-            heard=[turn.seq for turn in course.self_labelled if turn.seq is not None],
+            pseudo_labelled=[turn.seq for turn in course.self_labelled if turn.seq is not None],
             token=course.lease.token,
         )
 
@@ -294,7 +302,7 @@ def _close_unless_deployed(loading: asyncio.Task[LoadedCandidate]) -> None:
         model.close()
 
 
-def taught_tasks(selection: Selection | None) -> frozenset[Task]:
+def taught_tasks(selection: Curated | None) -> frozenset[Task]:
     """The tasks of which the new examples say something; all, where there are none (a forced refit)."""
     new = selection.new if selection is not None else ()
     return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)

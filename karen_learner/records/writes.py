@@ -6,8 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from karen_learner.records.base import Split
+from karen_learner.records.conversations import Turn
 from karen_learner.records.cycles import ModelVersion
 from karen_learner.records.texts import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwaitingTurn:
+    """A turn that awaits curation. `revision` counts the changes by later feedback."""
+
+    turn: Turn
+    revision: int
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """Entry of this turn in `CurationWrite.curated`."""
+        return self.turn.seq or 0, self.revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +37,13 @@ class ReadSet:
 class CurationWrite:
     """What one page of curation decided; written in a single transaction.
 
-    `curated_turns` are the `seq` of the turns that need no more looking at. `upserts` replace the
-    example with the same `example_id`, or are new. Without a `read_set` they are written in any case.
+    `curated` holds (seq, revision) of the curated turns; a turn with a newer revision keeps awaiting.
+    `upserts` replace the example with the same `example_id`, or are new. With a `read_set` they are written
+    only if the stored values equal it.
     """
 
     upserts: Sequence[Example] = ()
-    curated_turns: Sequence[int] = ()
+    curated: Sequence[tuple[int, int]] = ()
     read_set: ReadSet | None = None
 
 
@@ -41,12 +56,12 @@ class Promotion:
     `learned` are examples as the version was trained on them: those that are pending and still say the
     same become `learned`. They and the ids in `replayed` enter the lineage. When the version is no
     child of the champion, versions are undone by it: what was learned in them is `pending` again.
-    `heard` are the `seq` of the turns that the version learned from without feedback; those of them
-    that are the tenant's are kept, for `heard_turns` to tell.
+    `pseudo_labelled` are the `seq` of the turns without feedback that the version learned from; those of
+    the tenant are stored (see `MemoryStore.pseudo_labelled_turns`).
     """
 
     version: ModelVersion
     expected: str | None
     learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
-    heard: Sequence[int] = ()
+    pseudo_labelled: Sequence[int] = ()

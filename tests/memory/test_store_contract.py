@@ -10,7 +10,7 @@ import pytest
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
-from karen_learner.records import CurationWrite, EntitySpan, Example, Turn, UserFeedback
+from karen_learner.records import AwaitingTurn, CurationWrite, EntitySpan, Example, Turn, UserFeedback
 from tests.memory.memory_specimens import make_example, make_turn
 
 T = TypeVar("T")
@@ -24,7 +24,15 @@ async def gathered(items: AsyncIterator[T]) -> list[T]:
 
 
 async def waiting(store: MemoryStore, tenant: str = "acme") -> list[str]:
-    return [turn.turn_id async for page in store.turns_awaiting_curation(tenant) for turn in page]
+    return [awaiting.turn.turn_id for awaiting in await awaiting_turns(store, tenant)]
+
+
+async def awaiting_turns(store: MemoryStore, tenant: str = "acme") -> list[AwaitingTurn]:
+    return [awaiting async for page in store.turns_awaiting_curation(tenant) for awaiting in page]
+
+
+async def curate(store: MemoryStore, *curated: tuple[int, int], tenant: str = "acme") -> None:
+    await store.save_curation(tenant, CurationWrite(curated=curated))
 
 
 async def ids(examples: AsyncIterator[Example]) -> list[str]:
@@ -192,15 +200,16 @@ class TestAwaitingCuration:
         stored = [await store.add_turn(make_turn(f"t{n}", feedback=LIKED)) for n in range(7)]
         pages = await gathered(store.turns_awaiting_curation("acme"))
         assert [len(page) for page in pages] == [3, 3, 1]
-        assert [turn for page in pages for turn in page] == stored
+        assert [awaiting.turn for page in pages for awaiting in page] == stored
         rest = await gathered(store.turns_awaiting_curation("acme", after_seq=stored[3].seq or 0))
-        assert [turn for page in rest for turn in page] == stored[4:]
+        assert [awaiting.turn for page in rest for awaiting in page] == stored[4:]
 
     async def test_leaves_out_what_was_curated(self, store: MemoryStore) -> None:
-        stored = [await store.add_turn(make_turn(f"t{n}", feedback=LIKED)) for n in range(4)]
-        done = [turn.seq or 0 for turn in stored[:2]]
+        for n in range(4):
+            await store.add_turn(make_turn(f"t{n}", feedback=LIKED))
+        curated = [awaiting.mark for awaiting in (await awaiting_turns(store))[:2]]
         for _ in range(2):
-            await store.save_curation("acme", CurationWrite(curated_turns=done))
+            await curate(store, *curated)
         assert await waiting(store) == ["t2", "t3"]
         assert (await store.counts("acme")).awaiting_curation == 2
 
@@ -210,32 +219,34 @@ class TestAwaitingCuration:
         met = 0
         async for page in store.turns_awaiting_curation("acme"):
             met += len(page)
-            seqs = [turn.seq or 0 for turn in page]
-            await store.save_curation("acme", CurationWrite(curated_turns=seqs))
+            await curate(store, *(awaiting.mark for awaiting in page))
         assert met == 8
         assert await waiting(store) == []
 
     async def test_later_feedback_puts_a_turn_back(self, store: MemoryStore) -> None:
-        turn = await store.add_turn(make_turn(feedback=LIKED))
-        await store.save_curation("acme", CurationWrite(curated_turns=[turn.seq or 0]))
+        await store.add_turn(make_turn(feedback=LIKED))
+        (awaiting,) = await awaiting_turns(store)
+        await curate(store, awaiting.mark)
         await store.add_feedback("acme", "t1", LIKED)
         assert await waiting(store) == []  # nothing new was said
         await store.add_feedback("acme", "t1", CORRECTED)
         assert await waiting(store) == ["t1"]
 
-    async def test_feedback_during_curation_is_not_lost(self, store: MemoryStore) -> None:
-        turn = await store.add_turn(make_turn(feedback=LIKED))
-        assert await waiting(store) == ["t1"]
+    async def test_feedback_during_curation_keeps_the_turn_awaiting(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=LIKED))
+        (before,) = await awaiting_turns(store)
         await store.add_feedback("acme", "t1", CORRECTED)
-        done = CurationWrite(curated_turns=[turn.seq or 0])
-        await store.save_curation("acme", done)
+        (after,) = await awaiting_turns(store)
+        assert after.revision > before.revision
+        await curate(store, before.mark)
         assert await waiting(store) == ["t1"]
-        await store.save_curation("acme", done)
+        await curate(store, after.mark)
         assert await waiting(store) == []
 
-    async def test_other_tenants_turns_cannot_be_marked(self, store: MemoryStore) -> None:
-        turn = await store.add_turn(make_turn(feedback=LIKED))
-        await store.save_curation("other", CurationWrite(curated_turns=[turn.seq or 0]))
+    async def test_turns_of_other_tenants_cannot_be_marked(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=LIKED))
+        (awaiting,) = await awaiting_turns(store)
+        await curate(store, awaiting.mark, tenant="other")
         assert await waiting(store) == ["t1"]
         assert (await store.counts("acme")).awaiting_curation == 1
         assert (await store.counts("other")).awaiting_curation == 0
@@ -488,8 +499,8 @@ class TestRejecting:
     async def test_twice_for_harm_quarantines(self, store: MemoryStore) -> None:
         await save(store, make_example("a"), make_example("b"))
         a, b, missing = make_example("a"), make_example("b"), make_example("missing")
-        assert await store.reject_examples("acme", [a, a, missing], harmful=True) == 0
-        assert await store.reject_examples("acme", [a, b], harmful=True) == 1
+        assert await store.reject_examples("acme", [a, a, missing], harmful=True, quarantine_at=2) == 0
+        assert await store.reject_examples("acme", [a, b], harmful=True, quarantine_at=2) == 1
         (harmful,) = await gathered(store.examples("acme", state="quarantined"))
         assert (harmful.example_id, harmful.rejections, harmful.reason) == ("a", 2, "harmful")
         assert await ids(store.examples("acme", state="pending")) == ["b"]
@@ -497,20 +508,22 @@ class TestRejecting:
     async def test_without_harm_changes_nothing(self, store: MemoryStore) -> None:
         await save(store, make_example("a"))
         for _ in range(3):
-            assert await store.reject_examples("acme", [make_example("a")], harmful=False) == 0
+            assert (
+                await store.reject_examples("acme", [make_example("a")], harmful=False, quarantine_at=2) == 0
+            )
         assert [example.rejections async for example in store.examples("acme", state="pending")] == [0]
 
     async def test_leaves_examples_that_were_relabelled_since(self, store: MemoryStore) -> None:
         await save(store, make_example("a", rejections=1), make_example("b", rejections=1))
         await save(store, make_example("b", intent="refund", rejections=1))
         trained = [make_example("a"), make_example("b")]
-        assert await store.reject_examples("acme", trained, harmful=True) == 1
+        assert await store.reject_examples("acme", trained, harmful=True, quarantine_at=2) == 1
         (left,) = await gathered(store.examples("acme", state="pending"))
         assert (left.example_id, left.intent, left.rejections) == ("b", "refund", 1)
 
     async def test_leaves_examples_that_are_not_pending(self, store: MemoryStore) -> None:
         await save(store, make_example("a", state="learned", rejections=1))
-        assert await store.reject_examples("acme", [make_example("a")], harmful=True) == 0
+        assert await store.reject_examples("acme", [make_example("a")], harmful=True, quarantine_at=2) == 0
 
 
 class TestLifecycle:
