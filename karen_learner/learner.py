@@ -14,8 +14,8 @@ from typing import Any, Literal
 from asyncio_extras import call_in_executor
 from typing_extensions import Self
 
-from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
-from karen_learner.collection import ConversationMetadataCollector, HostNews, ImportedLine
+from karen_learner.analysis import create_spacy_analyzer, live_models_of
+from karen_learner.collection import ConversationMetadataCollector, ImportedLine, TurnForwarder
 from karen_learner.contracts import Analyzer, MemoryStore, TrainingBackend
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
@@ -26,7 +26,6 @@ from karen_learner.events import EventBus
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.memory import open_store
 from karen_learner.models.layout import HomeLayout
-from karen_learner.models.live import LiveModels
 from karen_learner.models.registry import ModelRegistry
 from karen_learner.monitoring.status import Overview
 from karen_learner.pipeline import IncrementalTrainingPipeline
@@ -96,7 +95,7 @@ class AutonomousLearner:
         )
         self._backend: TrainingBackend = backend or TrainingWorker(self.settings.training)
         host_memory = as_host_memory(memory_service) if memory_service is not None else None
-        self._host = HostNews(self.store, host_memory)
+        self._forwarder = TurnForwarder(self.store, host_memory)
         self._starting = asyncio.Lock()
         self._state: Literal["new", "started", "closed"] = "new"
         self._build()
@@ -105,8 +104,7 @@ class AutonomousLearner:
         """Make the parts. Nothing is opened or started."""
         settings, store, events, layout = self.settings, self.store, self.events, self.layout
         language = settings.training.language
-        ours = self.analyzer if isinstance(self.analyzer, SpacyAnalyzer) else None
-        self._models = ours.models if ours is not None else LiveModels(settings.analysis.live_models)
+        self._models = live_models_of(self.analyzer, limit=settings.analysis.live_models)
         self._registry = registry = ModelRegistry(store, layout)
         self._champions = ChampionSync(registry, self._models, settings.serving, analyzer=self.analyzer)
         self._collector = ConversationMetadataCollector(store, self.analyzer, settings, events=events)
@@ -238,7 +236,7 @@ class AutonomousLearner:
             turn_id=turn_id,
             occurred_at=occurred_at,
         )
-        await self._host.tell(tenant_id, metadata.turn_id)
+        await self._forwarder.forward(tenant_id, metadata.turn_id)
         return metadata
 
     async def add_feedback(
@@ -247,7 +245,7 @@ class AutonomousLearner:
         """Merge later feedback into a stored turn. Raises UnknownTurn, InvalidInput."""
         await self.start()
         metadata = await self._collector.add_feedback(tenant_id, turn_id, feedback)
-        await self._host.tell(tenant_id, turn_id)
+        await self._forwarder.forward(tenant_id, turn_id)
         return metadata
 
     async def analyze(self, tenant_id: str, text: str) -> Analysis:
@@ -258,11 +256,7 @@ class AutonomousLearner:
     async def analyze_many(self, tenant_id: str, texts: Sequence[str]) -> list[Analysis]:
         """Analyses of many texts, in order. Stores nothing. Raises InvalidInput."""
         await self._serve(tenant_id)
-        if isinstance(self.analyzer, SpacyAnalyzer):
-            return await self.analyzer.analyze_many(texts, tenant_id=tenant_id)
-        return list(
-            await asyncio.gather(*(self.analyzer.analyze(text, tenant_id=tenant_id) for text in texts))
-        )
+        return await self.analyzer.analyze_many(texts, tenant_id=tenant_id)
 
     async def _serve(self, tenant_id: str) -> None:
         """Have the tenant's champion in memory. This is the only look-up of a turn before its analysis."""
