@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import UnknownTenant
-from karen_learner.models.registry import ModelRegistry
+from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     CycleRow,
     LearningCycleResult,
