@@ -36,11 +36,13 @@ from karen_learner.records.conversations import (
 )
 from karen_learner.records.cycles import (
     CurationCounts,
+    CycleContext,
     CycleRow,
     LearningCycleResult,
     LearningPlan,
     Lease,
     ModelVersion,
+    new_cycle_id,
 )
 from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
@@ -60,6 +62,7 @@ __all__ = [
     "ConversationMetadata",
     "CurationCounts",
     "CurationWrite",
+    "CycleContext",
     "CycleMode",
     "CycleRow",
     "CycleStatus",
@@ -98,6 +101,7 @@ __all__ = [
     "check_id",
     "check_text",
     "clean_text",
+    "new_cycle_id",
     "new_id",
     "replace_unfit",
     "utc_now",
