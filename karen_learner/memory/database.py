@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
+from asyncio_extras import call_in_executor
 from sqlalchemy import URL, Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -153,7 +154,7 @@ class Database:
     async def _open(self, engines: Engines) -> None:
         with translated(self.place):
             if self.is_sqlite and not is_in_memory(self._url):
-                await asyncio.to_thread(probe, self._url)
+                await call_in_executor(probe, self._url)
             async with engines.readers.connect() as connection:
                 await connection.run_sync(schema.recognise, self.place)
         self._writer = await self._connect_writer(engines)
