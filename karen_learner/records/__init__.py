@@ -34,6 +34,7 @@ from karen_learner.records.conversations import (
     UserFeedback,
 )
 from karen_learner.records.cycles import (
+    CYCLE_LEASE,
     CurationCounts,
     CycleRow,
     LearningCycleResult,
@@ -43,12 +44,14 @@ from karen_learner.records.cycles import (
 )
 from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
-from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus
+from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus, VersionCounts
 from karen_learner.records.texts import NO_CONSENT, Entity, EntitySpan, Example, LabelledText, Span
-from karen_learner.records.writes import AwaitingTurn, CurationWrite, Promotion, ReadSet
+from karen_learner.records.writes import CHAMPION, AwaitingTurn, CurationWrite, Promotion, ReadSet
 
 __all__ = [
     "CATEGORY_TASKS",
+    "CHAMPION",
+    "CYCLE_LEASE",
     "GOLD_SOURCES",
     "NO_CONSENT",
     "POOR_RATING",
@@ -94,6 +97,7 @@ __all__ = [
     "UserFeedback",
     "ValidationResult",
     "Verdict",
+    "VersionCounts",
     "check_id",
     "clean_text",
     "new_id",

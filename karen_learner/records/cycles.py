@@ -11,6 +11,9 @@ from pydantic import Field
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Stage
 from karen_learner.records.judgements import ValidationResult, Verdict
 
+CYCLE_LEASE = "cycle"
+"""Name of the lease for learning cycles."""
+
 
 class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
@@ -31,9 +34,13 @@ class ModelVersion(Record):
 
 
 class Lease(Record):
-    """The right to run a cycle. `token` grows with each holder: writes are fenced by it."""
+    """An exclusive right within a tenant, such as that to run a cycle.
+
+    `token` grows with each holder; it fences the writes of former holders.
+    """
 
     tenant_id: str
+    name: str = CYCLE_LEASE
     owner: str
     token: int
     expires_at: datetime
@@ -89,6 +96,7 @@ class CycleRow(Record):
     started_at: datetime
     finished_at: datetime | None = None
     result: LearningCycleResult | None = None
+    seq: int | None = None
 
 
 class LearningPlan(Record):
