@@ -20,6 +20,7 @@ from karen_learner.records.base import (
     Stage,
     Task,
     check_id,
+    check_text,
     clean_text,
     new_id,
     replace_unfit,
@@ -36,11 +37,13 @@ from karen_learner.records.conversations import (
 from karen_learner.records.cycles import (
     CYCLE_LEASE,
     CurationCounts,
+    CycleContext,
     CycleRow,
     LearningCycleResult,
     LearningPlan,
     Lease,
     ModelVersion,
+    new_cycle_id,
 )
 from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
@@ -62,6 +65,7 @@ __all__ = [
     "ConversationMetadata",
     "CurationCounts",
     "CurationWrite",
+    "CycleContext",
     "CycleMode",
     "CycleRow",
     "CycleStatus",
@@ -99,7 +103,9 @@ __all__ = [
     "Verdict",
     "VersionCounts",
     "check_id",
+    "check_text",
     "clean_text",
+    "new_cycle_id",
     "new_id",
     "replace_unfit",
     "utc_now",

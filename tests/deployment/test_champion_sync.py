@@ -1,0 +1,310 @@
+"""What is live is what the champion's row says, and damage is mended or told, never served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from karen_learner.errors import ModelError
+from karen_learner.models.files import folder_digest, remove_folder
+from karen_learner.models.live import LiveModel
+from karen_learner.models.versions import verify
+from karen_learner.records import ModelVersion
+
+ACME = "acme"
+
+
+def damage(version: ModelVersion) -> None:
+    weights = version.path / "intent" / "model"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+
+
+def crowd_out(site: Any) -> None:
+    """Let the model give way to those of so many other tenants."""
+    models = site.analyzer.models
+    for number in range(site.settings.analysis.live_models):
+        models.install(f"tenant {number}", LiveModel.blank("en"))
+    assert models.peek(ACME) is None
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# Loading ----------------------------------------------------------------------------------------
+
+
+async def test_the_champion_is_loaded_at_the_first_request(site: Any) -> None:
+    champion = await site.champion()
+    analyses = await asyncio.gather(*(site.analyze() for _ in range(20)))
+    assert {found.model_version for found in analyses} == {champion.version}
+    assert not any(found.degraded for found in analyses)
+    assert {found.intent for found in analyses} == {"travel"}
+
+
+async def test_a_home_may_be_moved(taught_home: Path, tmp_path: Path, site: Any) -> None:
+    champion = await site.champion()
+    assert champion.path.is_relative_to(taught_home)
+    assert champion.path.is_dir()
+    assert champion.backup_path.is_relative_to(taught_home)
+    assert champion.backup_path.is_file()
+
+
+async def test_a_tenant_without_a_champion_is_left_alone_for_a_while(site: Any) -> None:
+    asked = 0
+    champion = site.registry.champion
+
+    async def counting(tenant_id: str) -> ModelVersion | None:
+        nonlocal asked
+        asked += 1
+        return await champion(tenant_id)
+
+    site.registry.champion = counting
+    assert await asyncio.gather(*(site.champions.ensure("nobody") for _ in range(20))) == [None] * 20
+    assert asked == 1
+    site.clock.now = 5.1
+    assert await site.champions.ensure("nobody") is None
+    assert asked == 2
+
+
+# Damage -----------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_version_is_restored_from_its_backup(
+    site: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    champion = await site.champion()
+    before = folder_digest(champion.path)
+    damage(champion)
+    found = await site.analyze()
+    assert not found.degraded
+    assert found.model_version == champion.version
+    assert folder_digest(champion.path) == before
+    assert errors(caplog) == []
+    assert "restored from its backup" in caplog.text
+
+
+@pytest.mark.parametrize("instead", ["nothing", "file", "link"])
+async def test_a_version_that_is_gone_is_restored_from_its_backup(
+    site: Any, tmp_path: Path, instead: str
+) -> None:
+    champion = await site.champion()
+    kept = Path(shutil.copytree(champion.path, tmp_path / "kept"))
+    remove_folder(champion.path)
+    if instead == "file":
+        champion.path.write_text("in the way")
+    elif instead == "link":
+        (kept / "config.cfg").unlink()
+        champion.path.symlink_to(kept)
+    assert not (await site.analyze()).degraded
+    assert verify(champion.path, digest=champion.digest)
+    assert not champion.path.is_symlink()
+
+
+@pytest.mark.parametrize("backup", ["gone", "damaged", "of something else"])
+async def test_without_a_backup_the_fallback_answers_and_the_error_is_told_once(
+    site: Any, caplog: pytest.LogCaptureFixture, backup: str
+) -> None:
+    champion = await site.champion()
+    if backup == "gone":
+        champion.backup_path.unlink()
+    elif backup == "damaged":
+        champion.backup_path.write_bytes(champion.backup_path.read_bytes()[:1000])
+    else:
+        other = await site.candidate()
+        version = await site.promote(other)
+        await site.rollback.to_version(ACME)
+        shutil.copy(version.backup_path, champion.backup_path)
+        crowd_out(site)
+    damage(champion)
+    for _ in range(3):
+        found = await asyncio.gather(*(site.analyze("hello") for _ in range(5)))
+        assert all(one.degraded and one.model_version is None for one in found)
+        site.clock.now += 6
+    assert len(errors(caplog)) == 1
+    assert champion.version in errors(caplog)[0]
+
+
+async def test_what_was_mended_by_hand_is_served_again(site: Any, tmp_path: Path) -> None:
+    champion = await site.champion()
+    moved = champion.backup_path.rename(tmp_path / "backup")
+    damage(champion)
+    assert (await site.analyze()).degraded
+    moved.rename(champion.backup_path)
+    assert (await site.analyze()).degraded
+    site.clock.now = 5.1
+    assert not (await site.analyze()).degraded
+
+
+async def test_files_that_cannot_be_read_are_no_accident_of_the_request(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("karen_learner.models.files.file_digest", refuse)
+    assert (await site.analyze()).degraded
+    with pytest.raises(ModelError, match="cannot be read"):
+        await site.champions.load(await site.champion())
+
+
+# Following --------------------------------------------------------------------------------------
+
+
+async def test_a_champion_changed_by_another_process_is_followed(site: Any, other_site: Any) -> None:
+    first = await site.champion()
+    await site.analyze()
+    second = await other_site.promote()
+    assert (await site.analyze()).model_version == first.version
+    await site.champions.refresh(ACME)
+    assert (await site.analyze()).model_version == second.version
+    await other_site.rollback.to_version(ACME)
+    await site.champions.refresh(ACME)
+    assert (await site.analyze()).model_version == first.version
+
+
+async def test_a_champion_that_cannot_be_followed_leaves_the_one_before_live(
+    site: Any, other_site: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await site.champion()
+    await site.analyze()
+    second = await other_site.promote()
+    second.backup_path.unlink()
+    damage(second)
+    for _ in range(3):
+        await site.champions.refresh(ACME)
+    found = await site.analyze()
+    assert (found.model_version, found.degraded) == (first.version, False)
+    assert len(errors(caplog)) == 1
+    assert f"{first.version} answers" in errors(caplog)[0]
+
+
+async def test_a_model_that_gave_way_to_others_is_not_loaded_by_looking(site: Any, other_site: Any) -> None:
+    await site.analyze()
+    crowd_out(site)
+    await other_site.promote()
+    await site.champions.refresh(ACME)
+    assert site.analyzer.models.peek(ACME) is None
+
+
+async def test_a_slow_load_does_not_undo_a_deployment(site: Any) -> None:
+    """The champion of the moment is being loaded while the next one is deployed."""
+    first, second = await site.champion(), await site.candidate()
+    load, loaded, go_on = site.champions.load, asyncio.Event(), asyncio.Event()
+
+    async def slow(version: ModelVersion) -> Any:
+        model = await load(version)
+        if version.version == first.version:
+            loaded.set()
+            await go_on.wait()
+        return model
+
+    site.champions.load = slow
+    request = asyncio.create_task(site.analyze())
+    await loaded.wait()
+    deployed = await site.promote(second)
+    go_on.set()
+    assert (await request).model_version == deployed.version
+    assert (await site.analyze()).model_version == deployed.version
+
+
+async def test_a_cancelled_request_does_not_cancel_the_load_that_others_wait_for(site: Any) -> None:
+    champion, load = await site.champion(), site.champions.load
+    begun, go_on, loads = asyncio.Event(), asyncio.Event(), []
+
+    async def slow(version: ModelVersion) -> Any:
+        loads.append(version.version)
+        begun.set()
+        await go_on.wait()
+        return await load(version)
+
+    site.champions.load = slow
+    first = asyncio.create_task(site.analyze())
+    await begun.wait()
+    others = [asyncio.create_task(site.analyze()) for _ in range(3)]
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    go_on.set()
+    assert [found.model_version for found in await asyncio.gather(*others)] == [champion.version] * 3
+    assert loads == [champion.version]
+
+
+async def test_a_load_that_nobody_waits_for_any_more_arrives(site: Any) -> None:
+    load, begun, go_on = site.champions.load, asyncio.Event(), asyncio.Event()
+
+    async def slow(version: ModelVersion) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await load(version)
+
+    site.champions.load = slow
+    request = asyncio.create_task(site.analyze())
+    await begun.wait()
+    request.cancel()
+    go_on.set()
+    await site.champions.close()
+    assert site.analyzer.models.peek(ACME).version == (await site.champion()).version
+
+
+# Telling ----------------------------------------------------------------------------------------
+
+
+class Listener:
+    """In the place of an analyzer's `on_deployed`."""
+
+    def __init__(self, site: Any) -> None:
+        self.told: list[tuple[str, Path]] = []
+        self._news = asyncio.Event()
+        site.analyzer.on_deployed = self._hear
+
+    async def _hear(self, version: str, path: Path) -> None:
+        self.told.append((version, path))
+        self._news.set()
+
+    async def next(self) -> tuple[str, Path]:
+        await asyncio.wait_for(self._news.wait(), timeout=60)  # so that a failure does not hang
+        self._news.clear()
+        return self.told[-1]
+
+
+async def test_the_analyzer_is_told_of_what_another_process_deployed(site: Any, other_site: Any) -> None:
+    listener, first = Listener(site), await site.champion()
+    await site.analyze()
+    assert listener.told == []  # it was deployed before
+    second = await other_site.promote()
+    await site.champions.refresh(ACME)
+    assert await listener.next() == (second.version, second.path)
+    await other_site.rollback.to_version(ACME)
+    await site.champions.refresh(ACME)
+    assert await listener.next() == (first.version, first.path)
+    await site.champions.refresh(ACME)
+    assert len(listener.told) == 2
+
+
+async def test_the_analyzer_is_told_once_of_what_this_process_deployed(site: Any) -> None:
+    listener = Listener(site)
+    await site.analyze()
+    second = await site.promote()
+    await site.champions.refresh(ACME)
+    await site.champions.close()
+    assert listener.told == [(second.version, second.path)]
+
+
+async def test_a_host_that_does_not_answer_holds_nobody_up(site: Any, other_site: Any) -> None:
+    async def never(version: str, path: Path) -> None:
+        await asyncio.Event().wait()
+
+    site.analyzer.on_deployed = never
+    await site.analyze()
+    second = await other_site.promote()
+    await site.champions.refresh(ACME)
+    assert (await site.analyze()).model_version == second.version
+    await site.champions.close()
+    assert site.analyzer.models.peek(ACME).version == second.version
