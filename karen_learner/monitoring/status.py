@@ -1,8 +1,6 @@
-"""What there is to know of a tenant or of all: status and metrics, read from counters and the journal."""
+"""Status and metrics of one tenant or of all, from counters and the journal."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import UnknownTenant
@@ -21,7 +19,7 @@ RECENT = 20
 
 
 class Overview:
-    """Reads; its cost does not grow with history."""
+    """Status and metrics. The cost of reading does not depend on the length of the history."""
 
     def __init__(self, store: MemoryStore, registry: ModelRegistry, settings: Settings) -> None:
         self._store = store
@@ -29,7 +27,7 @@ class Overview:
         self._settings = settings
 
     async def require(self, tenant_id: str) -> None:
-        """Raise UnknownTenant if nothing was ever stored for the tenant."""
+        """Raise UnknownTenant if the store has no data of the tenant."""
         counts = await self._store.counts(tenant_id)
         if counts.turns or counts.cycles or sum(counts.examples.values()):
             return
@@ -39,7 +37,7 @@ class Overview:
         )
 
     async def status(self, tenant_id: str) -> TenantStatus:
-        """Champion, counts, labels, what runs, what came last, and what to do now."""
+        """Champion, counts, labels, running and last cycle, and advice. Raises UnknownTenant."""
         await self.require(tenant_id)
         counts = await self._store.counts(tenant_id)
         champion = await self._registry.champion(tenant_id)
@@ -71,12 +69,12 @@ class Overview:
         return False, f"{waiting} of {minimum} new examples collected: keep collecting feedback"
 
     async def metrics(self, tenant_id: str | None) -> LearningMetrics:
-        """Sums over cycles. Without a tenant: over all of them, and no results, which hold content."""
+        """Sums over cycles. Without a tenant: over all tenants, without results, which contain texts."""
         if tenant_id is not None:
             await self.require(tenant_id)
         tallies = await self._store.cycle_tallies(tenant_id)
         recent = await self._recent(tenant_id) if tenant_id is not None else ()
-        tenants = [tenant_id] if tenant_id is not None else await self._store.tenants()
+        one = None if tenant_id is None else await self._store.counts(tenant_id)
         trained = tallies.get("trained", 0)
         return LearningMetrics(
             tenant_id=tenant_id,
@@ -89,16 +87,10 @@ class Overview:
             average_training_time=tallies.get("training_seconds", 0.0) / trained if trained else 0.0,
             last_cycle=recent[0] if recent else None,
             recent_cycles=recent,
-            turns=await self._turns(tenants),
-            tenants=len(tenants),
+            turns=one.turns if one is not None else await self._store.total_turns(),
+            tenants=1 if one is not None else len(await self._store.tenants()),
         )
 
     async def _recent(self, tenant_id: str) -> tuple[LearningCycleResult, ...]:
         rows = await self._store.cycles(tenant_id, limit=RECENT)
         return tuple(row.result for row in rows if row.result is not None)
-
-    async def _turns(self, tenants: Sequence[str]) -> int:
-        total = 0
-        for tenant_id in tenants:
-            total += (await self._store.counts(tenant_id)).turns
-        return total
