@@ -173,7 +173,7 @@ class AutonomousLearner:
                 return
             await call_in_executor(self._make_home)
             await self.store.start()
-            for tenant_id in await self.store.tenants():
+            for tenant_id in await self.store.unfinished_tenants():
                 await self._cycle.recover(tenant_id)
             self._champions.start(self._cycle.recover)
             self._state = "started"

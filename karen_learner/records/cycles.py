@@ -12,6 +12,9 @@ from pydantic import Field
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Stage, utc_now
 from karen_learner.records.judgements import ValidationResult, Verdict
 
+CYCLE_LEASE = "cycle"
+"""Name of the lease for learning cycles."""
+
 
 class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
@@ -32,9 +35,10 @@ class ModelVersion(Record):
 
 
 class Lease(Record):
-    """The exclusive right to run a cycle. `token`, larger for each new holder, fences writes."""
+    """An exclusive right, such as that to run a cycle. `token`, larger for each holder, fences writes."""
 
     tenant_id: str
+    name: str = CYCLE_LEASE
     owner: str
     token: int
     expires_at: datetime
@@ -107,6 +111,7 @@ class CycleRow(Record):
     started_at: datetime
     finished_at: datetime | None = None
     result: LearningCycleResult | None = None
+    seq: int | None = None
 
 
 class LearningPlan(Record):
