@@ -18,7 +18,7 @@ from karen_learner.models.registry import ModelRegistry
 from karen_learner.monitoring.status import Overview
 from karen_learner.pipeline import IncrementalTrainingPipeline
 from karen_learner.settings import Settings
-from karen_learner.training import BasePipeline, TrainingWorker
+from karen_learner.training import BasePipeline, LocalWorker
 from karen_learner.validation import ModelValidator
 
 
@@ -39,7 +39,7 @@ class Assembly:
     """What a learner delegates to."""
 
     registry: ModelRegistry
-    worker: TrainingWorker
+    worker: LocalWorker
     serving: Serving
     collector: ConversationMetadataCollector
     curator: Curator
@@ -53,7 +53,7 @@ def assemble(ground: Ground, *, start: Callable[[], Awaitable[None]]) -> Assembl
     """Nothing is opened or started. `start` is what the parts with public methods of their own await."""
     settings, store, events = ground.settings, ground.store, ground.events
     language = settings.training.language
-    worker = TrainingWorker(settings.training)
+    worker = LocalWorker(settings.training)
     registry = ModelRegistry(store, ground.layout)
     serving = Serving(registry, ground.models, analyzer=ground.analyzer, recheck_s=settings.serving.refresh_s)
     curator = Curator(store, settings, language=language)

@@ -12,7 +12,7 @@ from karen_learner.cycle import LearningCycle, RequestedMode
 from karen_learner.deployment import Deployer
 from karen_learner.models.registry import ModelRegistry
 from karen_learner.records import CycleRow, LearningCycleResult, ModelVersion, utc_now
-from karen_learner.training import TrainingWorker
+from karen_learner.training import LocalWorker
 
 
 class IncrementalTrainingPipeline:
@@ -24,7 +24,7 @@ class IncrementalTrainingPipeline:
         deployer: Deployer,
         store: MemoryStore,
         registry: ModelRegistry,
-        worker: TrainingWorker,
+        worker: LocalWorker,
         *,
         start: Callable[[], Awaitable[None]],
     ) -> None:

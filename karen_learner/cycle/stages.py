@@ -36,12 +36,12 @@ from karen_learner.records import (
 from karen_learner.settings import Settings
 from karen_learner.training import (
     CrossValidateJob,
+    LocalWorker,
     PassReport,
     PipelineSpec,
     PredictionRow,
     PredictJob,
     RightRow,
-    TrainingWorker,
     TrainJob,
     TrainReport,
     write_lines,
@@ -59,7 +59,7 @@ class Rooms:
     store: MemoryStore
     registry: ModelRegistry
     curator: Curator
-    worker: TrainingWorker
+    worker: LocalWorker
     validator: ModelValidator
     deployer: Deployer
     layout: HomeLayout
@@ -103,7 +103,7 @@ class Stages:
             report = await rooms.worker.train(job, on_progress)
             course.holdout = await holdout
         course.replayed = tuple(pool[line] for line in report.replayed) if pool else selection.replay
-        course.self_labelled = tuple(selection.unlabelled[line] for line in report.pseudo_labelled)
+        course.pseudo_labelled = tuple(selection.unlabelled[line] for line in report.pseudo_labelled)
         course.skipped_examples = report.skipped
         if report.skipped:
             logger.warning(
@@ -252,7 +252,7 @@ class Stages:
             counts={
                 "new": len(selection.new),
                 "replay": len(course.replayed),
-                "self_labelled": len(course.self_labelled),
+                "pseudo_labelled": len(course.pseudo_labelled),
                 **{f"holdout_{task}": n for task, n in scored.result.counts.items()},
             },
             scores=headline_scores(scored.result),
@@ -263,7 +263,7 @@ class Stages:
             loaded,
             learned=selection.new,
             replayed=[example.example_id for example in course.replayed],
-            pseudo_labelled=[turn.seq for turn in course.self_labelled if turn.seq is not None],
+            pseudo_labelled=[turn.seq for turn in course.pseudo_labelled if turn.seq is not None],
             token=course.lease.token,
         )
 

@@ -44,7 +44,7 @@ class Course:
     curation: CurationCounts | None = None
     selection: Curated | None = None
     replayed: tuple[Example, ...] = ()
-    self_labelled: tuple[Turn, ...] = ()
+    pseudo_labelled: tuple[Turn, ...] = ()
     skipped_examples: int = 0
     holdout: tuple[Example, ...] = ()
     baseline: ValidationResult | None = None
@@ -66,7 +66,7 @@ class Course:
             model_improved=status == "deployed" and bool(self.verdict and self.verdict.improved),
             training_examples=len(selection.new) if selection else 0,
             replay_examples=len(self.replayed),
-            self_labelled_turns=len(self.self_labelled),
+            pseudo_labelled_turns=len(self.pseudo_labelled),
             baseline=self.baseline,
             validation=self.validation,
             verdict=self.verdict,
