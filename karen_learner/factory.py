@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
+from karen_learner.analysis import create_spacy_analyzer, live_models_of
 from karen_learner.contracts import Analyzer, MemoryStore
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.learner import AutonomousLearner
-from karen_learner.models.live import LiveModels
 from karen_learner.settings import Settings, load_settings
 
 
@@ -35,15 +34,14 @@ def create_autonomous_learner(
     chosen = settings if isinstance(settings, Settings) else load_settings(settings, overrides=overrides)
     if isinstance(settings, Settings) and overrides:
         chosen = load_settings(overrides={**settings.dump(), **dict(overrides)})
-    analyzer = as_analyzer(spacy_analyzer) if spacy_analyzer is not None else None
-    ours = analyzer if isinstance(analyzer, SpacyAnalyzer) else None
-    if analyzer is None:
-        ours = analyzer = create_spacy_analyzer(language=chosen.training.language, settings=chosen)
+    if spacy_analyzer is None:
+        spacy_analyzer = create_spacy_analyzer(language=chosen.training.language, settings=chosen)
+    analyzer = as_analyzer(spacy_analyzer)
     return AutonomousLearner(
         Path(home),
         chosen,
         analyzer,
-        models=ours.models if ours is not None else LiveModels(chosen.analysis.live_models),
+        models=live_models_of(analyzer, limit=chosen.analysis.live_models),
         memory_service=as_host_memory(memory_service) if memory_service is not None else None,
         model_backup_dir=Path(model_backup_dir) if model_backup_dir is not None else None,
         store=store,

@@ -13,9 +13,8 @@ from typing import Any
 from asyncio_extras import call_in_executor
 from typing_extensions import Self
 
-from karen_learner.analysis import SpacyAnalyzer
 from karen_learner.assembly import Ground, assemble
-from karen_learner.collection import HostNews, ImportedLine
+from karen_learner.collection import ImportedLine, TurnForwarder
 from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
 from karen_learner.corpora.transfer import ExportKind, OnLines
 from karen_learner.cycle import RequestedMode, check_mode
@@ -80,7 +79,7 @@ class AutonomousLearner:
         )
         self._rooms = rooms = assemble(ground, start=self.start)
         self.training_pipeline = rooms.pipeline
-        self._host = HostNews(self.store, memory_service)
+        self._forwarder = TurnForwarder(self.store, memory_service)
         self._champion_sync = ChampionSync(
             rooms.serving, models, settings.serving, recover=rooms.cycle.recover
         )
@@ -189,7 +188,7 @@ class AutonomousLearner:
             turn_id=turn_id,
             occurred_at=occurred_at,
         )
-        await self._host.tell(tenant_id, metadata.turn_id)
+        await self._forwarder.forward(tenant_id, metadata.turn_id)
         return metadata
 
     async def add_feedback(
@@ -198,7 +197,7 @@ class AutonomousLearner:
         """Merge feedback that came later into a stored turn. Raises UnknownTurn, InvalidInput."""
         await self.start()
         metadata = await self._rooms.collector.add_feedback(tenant_id, turn_id, feedback)
-        await self._host.tell(tenant_id, turn_id)
+        await self._forwarder.forward(tenant_id, turn_id)
         return metadata
 
     async def analyze(self, tenant_id: str, text: str) -> Analysis:
@@ -209,11 +208,7 @@ class AutonomousLearner:
     async def analyze_many(self, tenant_id: str, texts: Sequence[str]) -> list[Analysis]:
         """The same for many texts at once."""
         await self._serve(tenant_id)
-        if isinstance(self.analyzer, SpacyAnalyzer):
-            return await self.analyzer.analyze_many(texts, tenant_id=tenant_id)
-        return list(
-            await asyncio.gather(*(self.analyzer.analyze(text, tenant_id=tenant_id) for text in texts))
-        )
+        return await self.analyzer.analyze_many(texts, tenant_id=tenant_id)
 
     async def _serve(self, tenant_id: str) -> None:
         check_id(tenant_id, "tenant_id")
