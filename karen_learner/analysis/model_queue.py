@@ -14,7 +14,7 @@ from typing_extensions import Self
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.features import linguistic_features
 from karen_learner.batching import Batcher, cut_into_batches
-from karen_learner.components.textcat.base import is_out_of_scope
+from karen_learner.components.textcat.pipe import is_out_of_scope
 from karen_learner.models.live import LiveModel, forget_frames
 from karen_learner.records import Analysis
 from karen_learner.settings import AnalysisSettings

@@ -12,7 +12,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import fix_random_seed
 
-from karen_learner.components.textcat.base import BaseTextCategorizer
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, write_docs
 from karen_learner.errors import TrainingError
 from karen_learner.records import TASKS, Task

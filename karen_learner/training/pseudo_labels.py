@@ -13,7 +13,7 @@ from typing import Any
 
 from spacy.tokens import Doc
 
-from karen_learner.components.textcat.base import BaseTextCategorizer
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
 
 MIN_CONFIDENCE = 0.8
 """The least probability of a pseudo-label. On clinc150, 97 % of such labels are right."""
@@ -27,7 +27,7 @@ def pseudo_label(pipe: Any, docs: Mapping[int, Doc], *, known: Sequence[str]) ->
     """
     if not isinstance(pipe, BaseTextCategorizer) or set(pipe.labels) != set(known):
         return {}
-    labels = pipe.sure_labels(list(docs.values()), least=MIN_CONFIDENCE)
+    labels = pipe.confident_labels(list(docs.values()), min_probability=MIN_CONFIDENCE)
     return {
         key: _with_label(doc, label)
         for (key, doc), label in zip(docs.items(), labels, strict=True)

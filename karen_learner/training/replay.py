@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from karen_learner.components.online.sample_weights import set_weight, weight_of
-from karen_learner.components.textcat.base import BaseTextCategorizer
+from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.records import Task
 from karen_learner.training.pipelines import TrainablePipeline
 
@@ -47,10 +47,10 @@ def sample_replay(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Ra
     spaCy's own, draws equally over labels.
     """
     if len(pool) <= budget:
-        return [(doc, weight_of(doc)) for doc in pool]
+        return [(doc, sample_weight(doc)) for doc in pool]
     probabilities = _probabilities(pipe, pool, budget)
     drawn = systematic_sample(probabilities, rng)
-    return [(pool[at], weight_of(pool[at]) / float(probabilities[at])) for at in drawn]
+    return [(pool[at], sample_weight(pool[at]) / float(probabilities[at])) for at in drawn]
 
 
 def training_examples(
@@ -66,7 +66,7 @@ def training_examples(
     again = pipeline.examples(task, [doc for doc, _ in replayed])
     weights = _capped(np.array([weight for _, weight in replayed]), new=len(examples))
     for example, weight in zip(again, weights.tolist(), strict=True):
-        set_weight(example.reference, weight)
+        set_sample_weight(example.reference, weight)
     return [*examples, *again, *pipeline.examples(task, pseudo_labelled)]
 
 
@@ -103,7 +103,7 @@ def _capped(weights: Floats, *, new: int) -> Floats:
 
 
 def _probabilities(pipe: Any, pool: Sequence[Doc], budget: int) -> Floats:
-    losses = pipe.losses_of(pool) if isinstance(pipe, BaseTextCategorizer) else None
+    losses = pipe.document_losses(pool) if isinstance(pipe, BaseTextCategorizer) else None
     by_label = _inverse_frequencies(pipe, pool)
     if losses is None:
         return inclusion_probabilities(by_label, budget)

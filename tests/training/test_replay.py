@@ -14,7 +14,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config
 
-from karen_learner.components.online.sample_weights import set_weight, weight_of
+from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
 from karen_learner.records import Task
 from karen_learner.settings import shipped_configs
 from karen_learner.training import PipelineSpec
@@ -103,7 +103,7 @@ def trained() -> Language:
 @pytest.mark.parametrize("budget", [24, 25, 100])
 def test_a_sufficient_budget_keeps_the_weights_of_the_pool(trained: Language, budget: int) -> None:
     pool = pool_of(trained)
-    set_weight(pool[3], 2.5)
+    set_sample_weight(pool[3], 2.5)
     replayed = sample_replay(trained.get_pipe("intent"), pool, budget=budget, rng=random.Random(0))
     assert [doc for doc, _ in replayed] == pool
     assert [weight for _, weight in replayed] == [2.5 if at == 3 else 1.0 for at in range(24)]
@@ -134,10 +134,10 @@ def test_the_weights_of_a_draw_estimate_the_whole_pool(passes: int) -> None:
     nlp = train(sparse_pipeline(), passes)
     pool, draws = pool_of(nlp, copies=2), 600
     for doc in pool[::3]:
-        set_weight(doc, 4.0)
+        set_sample_weight(doc, 4.0)
     whole, found = Counter[str](), Counter[str]()
     for doc in pool:
-        whole[label_of(doc)] += weight_of(doc)
+        whole[label_of(doc)] += sample_weight(doc)
     for seed in range(draws):
         for doc, weight in sample_replay(nlp.get_pipe("intent"), pool, budget=15, rng=random.Random(seed)):
             found[label_of(doc)] += weight / draws
@@ -177,7 +177,7 @@ def test_replay_weights_are_capped_relative_to_new_examples(
     replayed = [(doc, importance_weight * share) for doc, share in zip(pool[:8], [0.5, 1.5] * 4, strict=True)]
     examples = training_examples(pipeline, "intent", pool[8 : 8 + new], replayed)
 
-    weights = [weight_of(example.reference) for example in examples]
+    weights = [sample_weight(example.reference) for example in examples]
     assert weights[:new] == [1.0] * new
     assert sum(weights[new:]) == pytest.approx(together)
     assert weights[new + 1] == pytest.approx(3 * weights[new])
@@ -189,7 +189,7 @@ def test_losses_that_are_no_numbers_do_not_break_the_draw(
 ) -> None:
     pipe, pool = trained.get_pipe("intent"), pool_of(trained)
     losses = np.full(len(pool), broken, dtype=np.float32)
-    monkeypatch.setattr(pipe, "losses_of", lambda docs: losses[: len(docs)])
+    monkeypatch.setattr(pipe, "document_losses", lambda docs: losses[: len(docs)])
     replayed = sample_replay(pipe, pool, budget=10, rng=random.Random(0))
     assert len(replayed) == 10
     assert all(math.isfinite(weight) and weight > 0 for _, weight in replayed)
@@ -244,16 +244,16 @@ def pipeline() -> TrainablePipeline:
 
 
 def weights_in(examples: list[Example]) -> list[float]:
-    return [weight_of(example.reference) for example in examples]
+    return [sample_weight(example.reference) for example in examples]
 
 
 def test_training_examples_carry_their_weights(pipeline: TrainablePipeline) -> None:
     task: Task = "intent"
     docs = pool_of(pipeline.nlp)
-    set_weight(docs[0], 3.0)
+    set_sample_weight(docs[0], 3.0)
     examples = training_examples(pipeline, task, docs[:2], [(docs[0], 7.0), (docs[5], 0.5)])
     assert weights_in(examples) == [3.0, 1.0, 7.0, 0.5]
-    assert weight_of(docs[0]) == 3.0  # for the pipe of another task it may count something else
+    assert sample_weight(docs[0]) == 3.0  # for the pipe of another task it may count something else
 
 
 def test_only_documents_with_labels_of_the_task_are_drawn(pipeline: TrainablePipeline) -> None:
