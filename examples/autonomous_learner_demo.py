@@ -127,6 +127,7 @@ async def main(home: Path) -> None:
         await poison(learner)
         await looking(learner, home)
         await going_back(learner)
+        await learner.events.drain()
         print(f"\n{len(passes)} passes over the data in all. Everything lies below {home.name}/")
 
 

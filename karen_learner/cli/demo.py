@@ -129,6 +129,7 @@ class _Demo:
                     learner, TENANT, texts, self._corpus.test,
                     labels=self._corpus.labels, users=ATTACKERS, seed=SEED,
                 )  # fmt: skip
+                await learner.events.drain()
             finally:
                 forget()
 

@@ -76,9 +76,11 @@ async def watched_cycle(
 
     with learning_progress(output) as progress:
         learner.events.subscribe(progress)
-        return await learner.trigger_learning_cycle(
+        result = await learner.trigger_learning_cycle(
             tenant, force_training=force, mode=mode.value, reason=reason
         )
+        await learner.events.drain()
+        return result
 
 
 def register(app: typer.Typer) -> None:

@@ -181,6 +181,7 @@ async def watched(
             forget = learner.events.subscribe(bars)
             try:
                 step = await anext(steps, None)
+                await learner.events.drain()
             finally:
                 forget()
         if step is None:

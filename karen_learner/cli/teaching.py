@@ -78,6 +78,7 @@ async def first_model(
         result = await learner.trigger_learning_cycle(
             tenant, force_training=True, mode=mode.value, reason="bootstrap"
         )
+        await learner.events.drain()
     return report, result
 
 

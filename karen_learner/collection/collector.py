@@ -154,7 +154,7 @@ class ConversationMetadataCollector:
 
     async def _merge(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> ConversationMetadata:
         turn = await self._store.add_feedback(tenant_id, turn_id, feedback)
-        await self._publish_feedback(tenant_id, turn_id, feedback)
+        self._publish_feedback(tenant_id, turn_id, feedback)
         return turn.metadata
 
     async def _store_new(self, draft: TurnDraft) -> ConversationMetadata:
@@ -163,15 +163,15 @@ class ConversationMetadataCollector:
         turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona))
         if draft.turn_id_given:
             self._recent.add(draft.key)
-        await self._events.publish(
+        self._events.publish(
             TurnCollected(tenant_id=turn.tenant_id, turn_id=turn.turn_id, degraded=turn.metadata.degraded)
         )
         if draft.feedback is not None:
-            await self._publish_feedback(turn.tenant_id, turn.turn_id, draft.feedback)
+            self._publish_feedback(turn.tenant_id, turn.turn_id, draft.feedback)
         return turn.metadata
 
-    async def _publish_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
-        await self._events.publish(
+    def _publish_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
+        self._events.publish(
             FeedbackAdded(tenant_id=tenant_id, turn_id=turn_id, is_correction=feedback.is_correction)
         )
 

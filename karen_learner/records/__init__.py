@@ -35,21 +35,26 @@ from karen_learner.records.conversations import (
     UserFeedback,
 )
 from karen_learner.records.cycles import (
+    CYCLE_LEASE,
     CurationCounts,
+    CycleContext,
     CycleRow,
     LearningCycleResult,
     LearningPlan,
     Lease,
     ModelVersion,
+    new_cycle_id,
 )
 from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
-from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus
+from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus, VersionCounts
 from karen_learner.records.texts import NO_CONSENT, Entity, EntitySpan, Example, LabelledText, Span
-from karen_learner.records.writes import AwaitingTurn, CurationWrite, Promotion, ReadSet
+from karen_learner.records.writes import CHAMPION, AwaitingTurn, CurationWrite, Promotion, ReadSet
 
 __all__ = [
     "CATEGORY_TASKS",
+    "CHAMPION",
+    "CYCLE_LEASE",
     "GOLD_SOURCES",
     "NO_CONSENT",
     "POOR_RATING",
@@ -60,6 +65,7 @@ __all__ = [
     "ConversationMetadata",
     "CurationCounts",
     "CurationWrite",
+    "CycleContext",
     "CycleMode",
     "CycleRow",
     "CycleStatus",
@@ -95,9 +101,11 @@ __all__ = [
     "UserFeedback",
     "ValidationResult",
     "Verdict",
+    "VersionCounts",
     "check_id",
     "check_text",
     "clean_text",
+    "new_cycle_id",
     "new_id",
     "replace_unfit",
     "utc_now",
