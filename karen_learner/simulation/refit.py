@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+
+from asyncio_extras import call_in_executor
 
 from karen_learner.curation import Curator
 from karen_learner.learner import AutonomousLearner
@@ -48,7 +49,7 @@ async def refit(
     return Refit(
         training_examples=len(training),
         dev_examples=dev_examples,
-        scores=await asyncio.to_thread(score, test, predicted.rows[0]),
+        scores=await call_in_executor(score, test, predicted.rows[0]),
         seconds=seconds,
     )
 
