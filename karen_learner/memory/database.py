@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
+from asyncio_extras import call_in_executor
 from sqlalchemy import URL, Connection, RootTransaction, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -246,7 +247,7 @@ class Database:
     async def _open(self, engines: Engines) -> None:
         try:
             if self.is_sqlite and not self._is_in_memory:
-                await asyncio.to_thread(probe, self._url)
+                await call_in_executor(probe, self._url)
             async with engines.readers.connect() as connection:
                 await connection.run_sync(schema.recognise, self.place)
         except DATABASE_ERRORS as error:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
+from asyncio_extras import call_in_executor
+
 from karen_learner.errors import TrainingError
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import (
@@ -99,7 +101,8 @@ async def simulate(
 async def evaluate(learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText]) -> Scores:
     """The scores of the live model on the test texts; nothing is stored."""
     analyses = await learner.analyze_many(tenant_id, [example.text for example in test])
-    return await asyncio.to_thread(score, test, [row_of(analysis) for analysis in analyses])
+    scores: Scores = await call_in_executor(score, test, [row_of(analysis) for analysis in analyses])
+    return scores
 
 
 class Talk:
