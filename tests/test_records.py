@@ -17,6 +17,7 @@ from karen_learner.records import (
     EntitySpan,
     GateCheck,
     LabelledText,
+    LearningCycleResult,
     Record,
     UserFeedback,
     ValidationResult,
@@ -190,3 +191,11 @@ def test_a_record_answers_by_key_as_a_dict_does() -> None:
     assert {**check} == {"name": "intent", "passed": True, "detail": "no worse"}
     with pytest.raises(KeyError, match="unknown"):
         verdict["unknown"]
+
+
+def test_a_cycle_of_an_earlier_journal_is_still_read() -> None:
+    fields = {"cycle_id": "c", "tenant_id": "t", "mode": "full", "reason": None, "status": "deployed"}
+    fields["started_at"] = "2026-01-01T00:00:00Z"
+    result = LearningCycleResult.model_validate({**fields, "self_labelled_turns": 3})
+    assert result.pseudo_labelled_turns == 3
+    assert LearningCycleResult.model_validate(result.to_dict()) == result
