@@ -43,9 +43,15 @@ def events():
 
 @pytest.fixture
 def published(events):
-    seen: list = []
-    events.subscribe(seen.append)
-    return seen
+    """All events so far, as a function to await."""
+    received: list = []
+    events.subscribe(received.append)
+
+    async def so_far() -> list:
+        await events.drain()
+        return received
+
+    return so_far
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ async def test_refused_input_is_neither_stored_nor_analysed(collector, store, an
         with pytest.raises(InvalidInput):
             await collector.collect(**{**arguments, **change})
     assert analyzer.texts == []
-    assert published == []
+    assert await published() == []
     assert await store.tenants() == []
 
 
@@ -91,7 +97,7 @@ async def test_a_repeated_turn_is_stored_and_analysed_once_and_its_feedback_merg
     assert later.turn_id == "x"
     assert analyzer.texts == ["hello"]
     assert (await store.counts("t")).turns == 1
-    assert [type(event) for event in published] == [TurnCollected, FeedbackAdded]
+    assert [type(event) for event in await published()] == [TurnCollected, FeedbackAdded]
 
 
 async def test_the_store_recognises_a_repeated_turn_after_a_restart(collector, store, analyzer, settings):
@@ -134,8 +140,9 @@ async def test_later_feedback_is_merged(collector, published):
     later = await collector.add_feedback("t", metadata.turn_id, {"corrected_entities": [[3, 9, "CITY"]]})
     assert later.feedback_provided
     assert later.correction_needed
-    assert published[-1] == FeedbackAdded(
-        tenant_id="t", turn_id=metadata.turn_id, is_correction=True, at=published[-1].at
+    last = (await published())[-1]
+    assert last == FeedbackAdded(
+        tenant_id="t", turn_id=metadata.turn_id, is_correction=True, at=last.at, event_id=last.event_id
     )
 
 
@@ -174,7 +181,7 @@ async def test_the_fallback_replaces_a_failing_analyzer_and_the_error_is_logged_
     with caplog.at_level(logging.WARNING):
         answers = [await collector.collect("t", "hello", "hi", "u") for _ in range(3)]
     assert all(answer.degraded and answer.intent_detected == "greeting" for answer in answers)
-    assert [event.degraded for event in published] == [True] * 3
+    assert [event.degraded for event in await published()] == [True] * 3
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "the host is down" in caplog.text
 
