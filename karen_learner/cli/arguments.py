@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments and options of several commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Whose model and data.", show_default=False)]
+Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Id of the tenant.", show_default=False)]
 SourceFile = Annotated[
     Path,
     typer.Argument(
@@ -20,10 +20,11 @@ SourceFile = Annotated[
         show_default=False,
     ),
 ]
+Limit = Annotated[int, typer.Option(help="Maximum number of entries.", min=1, metavar="N")]
 
 
 class Mode(str, Enum):
-    """How a cycle trains."""
+    """Training modes of a cycle."""
 
     auto = "auto"
     incremental = "incremental"
@@ -31,14 +32,14 @@ class Mode(str, Enum):
 
 
 class FirstMode(str, Enum):
-    """How a bootstrap trains."""
+    """Training modes of a bootstrap."""
 
     full = "full"
     incremental = "incremental"
 
 
 class Kind(str, Enum):
-    """What an export writes."""
+    """Contents of an export."""
 
     examples = "examples"
     turns = "turns"

@@ -1,4 +1,4 @@
-"""Logging of the commands: to standard error, warnings only unless more is asked for."""
+"""Log messages of the commands on standard error; by default warnings only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bo
 
 
 class LogHandler(logging.Handler):
-    """Shows a record as one line. A trace is shown with `debug` alone."""
+    """Prints a record as one line. `debug` adds the trace."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -23,8 +23,8 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            words = f"[{record.levelname.lower()}] {self._message(record)}"
-            self._output.note(words, style=STYLES.get(record.levelno, "dim"))
+            line = f"[{record.levelname.lower()}] {self._message(record)}"
+            self._output.note(line, style=STYLES.get(record.levelno, "dim"))
             if self.debug and record.exc_info:
                 self._output.trace(logging.Formatter().formatException(record.exc_info))
         except Exception:  # a log line must not end the command
@@ -39,7 +39,7 @@ class LogHandler(logging.Handler):
 
 @contextmanager
 def logging_to(output: Output) -> Iterator[LogHandler]:
-    """Send what is logged, and Python's warnings, to `output` while the block runs."""
+    """Print log records and Python warnings to `output` while the block runs."""
     handler = LogHandler(output)
     root, package, warnings = logging.getLogger(), logging.getLogger(PACKAGE), logging.getLogger(WARNINGS)
     before = package.level, warnings.level
@@ -56,7 +56,7 @@ def logging_to(output: Output) -> Iterator[LogHandler]:
 
 
 def set_verbosity(handler: LogHandler, *, verbose: bool, debug: bool) -> None:
-    """What of our own is told; others' libraries are heard from WARNING upwards."""
+    """Set the log level of this package. Other libraries log from WARNING."""
     handler.debug = debug
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     logging.getLogger(PACKAGE).setLevel(level)

@@ -1,4 +1,4 @@
-"""Where a command's words go: results to standard output, everything else to standard error."""
+"""Output of a command: results to standard output, all else to standard error."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.console import Console, RenderableType
 from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
-from karen_learner.cli.visible import visible, visible_lines
+from karen_learner.cli.escape import escape, escape_lines
 
 AddItem = Callable[[Any, RenderableType], None]
 
 UNBOUNDED_WIDTH = 200
-"""Columns of a table that goes to a file or a pipe."""
+"""Columns of a table in a file or a pipe."""
 
 
 class Output:
-    """The two streams of one invocation. With `json`, standard output holds one JSON document."""
+    """The two streams of one command. With `json`, standard output holds one JSON document."""
 
     def __init__(self) -> None:
         self.json = False
@@ -30,7 +30,7 @@ class Output:
         self._documented = False
 
     def result(self, document: Any, *shown: RenderableType) -> None:
-        """What the command was called for: the document with `--json`, the tables without."""
+        """Print the result: the document with `--json`, else the tables."""
         if self.json:
             self._write_document(document)
         else:
@@ -39,9 +39,9 @@ class Output:
 
     @contextmanager
     def stream(self) -> Iterator[AddItem]:
-        """A result that comes item by item: an array with `--json`, one thing below the other without.
+        """Print a result item by item: one array with `--json`, else one item after the other.
 
-        The array is begun with its first item, and is whole even if the block fails later.
+        The array starts with its first item and is closed even if the block fails.
         """
         array = JsonArray(self._out.file)
 
@@ -62,28 +62,28 @@ class Output:
             array.close()
 
     def note(self, text: str, *, style: str = "") -> None:
-        """Human words beside the result."""
-        self._err.print(Text(visible(text), style=style), soft_wrap=True)
+        """Print a message to standard error."""
+        self._err.print(Text(escape(text), style=style), soft_wrap=True)
 
     def error(self, message: str, *, kind: str) -> None:
-        """One clear sentence, and with `--json` the same as the document."""
+        """Print an error message; with `--json` also as the document."""
         self.note(f"karen-learner: error: {message}", style="bold red")
         if self.json and not self._documented:
             self._write_document({"error": message, "type": kind})
 
     def trace(self, text: str) -> None:
-        """A stack trace, for those who asked for it."""
-        self._err.print(Text(visible_lines(text)), soft_wrap=True)
+        """Print a stack trace."""
+        self._err.print(Text(escape_lines(text)), soft_wrap=True)
 
     def ask(self, question: str) -> bool:
-        """A yes or a no from standard input. Raises EOFError when nobody is there to answer."""
-        self._err.print(Text(f"{visible(question)} [y/N] "), end="", soft_wrap=True)
+        """The answer (yes or no) from standard input. Raises EOFError at its end."""
+        self._err.print(Text(f"{escape(question)} [y/N] "), end="", soft_wrap=True)
         return input().strip().lower() in {"y", "yes"}
 
     def progress(self, *columns: ProgressColumn) -> Progress:
-        """Bars on standard error, where a person watches; silent with `--json` or in a pipe."""
-        watched = self._err.is_terminal and not self.json
-        return Progress(*columns, console=self._err, transient=True, disable=not watched)
+        """Progress bars on standard error. Disabled with `--json` and outside a terminal."""
+        enabled = self._err.is_terminal and not self.json
+        return Progress(*columns, console=self._err, transient=True, disable=not enabled)
 
     def _write_document(self, document: Any) -> None:
         self._documented = True
@@ -108,7 +108,7 @@ class JsonArray:
 
 
 def _as_json(value: Any, *, indent: int | None = None) -> str:
-    """ASCII alone: no control character of a user's text reaches a terminal, in any encoding."""
+    """ASCII only: no control character of a user's text reaches the terminal."""
     return json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False)
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from karen_learner.cli.exits import ExitCode
+from karen_learner.cli.exit_codes import ExitCode
 
 TENANT = "telecom"
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from karen_learner.cli import app
-from karen_learner.cli.exits import MEANINGS
+from karen_learner.cli.exit_codes import MEANINGS
 from karen_learner.cli.options import COMMON
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"

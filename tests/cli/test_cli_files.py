@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from karen_learner.cli.exits import ExitCode
-from karen_learner.cli.home import commented_out
+from karen_learner.cli.commands.init import commented_out
+from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.settings import load_settings, shipped_configs
 
 TENANT = "telecom"

@@ -5,11 +5,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from karen_learner.cli.group import explained
 from typer.testing import CliRunner
 
 from karen_learner.cli import app
-from karen_learner.cli.exits import MEANINGS, ExitCode, exit_for
-from karen_learner.cli.group import explained
+from karen_learner.cli.exit_codes import MEANINGS, ExitCode, exit_for
 from karen_learner.errors import StoreError
 
 TENANT = "telecom"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from karen_learner.cli.exits import ExitCode
+from karen_learner.cli.exit_codes import ExitCode
 
 TENANT = "telecom"
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from karen_learner.cli.escape import escape, escape_lines, shortened
 from karen_learner.cli.output import Output
 from karen_learner.cli.progress import LearningProgress, count_lines
 from karen_learner.cli.render import command_line
 from karen_learner.cli.render_cycle import cycle_result
-from karen_learner.cli.visible import shortened, visible, visible_lines
 from karen_learner.events import StageStarted, TrainingProgressed
 from karen_learner.records import (
     Confusion,
@@ -27,19 +27,19 @@ from karen_learner.records import (
 
 @given(st.text())
 def test_no_text_can_steer_a_terminal(text):
-    shown = visible(text)
+    shown = escape(text)
     assert not {unicodedata.category(char) for char in shown} & {"Cc", "Cs", "Zl", "Zp"}
     shown.encode()
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"])))
 def test_ordinary_text_is_shown_as_it_is(text):
-    assert visible(text) == text
+    assert escape(text) == text
 
 
 def test_examples_of_visible_text():
-    assert visible("a\tb\nc\x1b[31m\x9b\u202e\ud800") == r"a\tb\nc\x1b[31m\x9b\u202e\ud800"
-    assert visible_lines("a\n\x1bb") == "a\n\\x1bb"
+    assert escape("a\tb\nc\x1b[31m\x9b\u202e\ud800") == r"a\tb\nc\x1b[31m\x9b\u202e\ud800"
+    assert escape_lines("a\n\x1bb") == "a\n\\x1bb"
     assert shortened("abcdef", 4) == "abc…"
     assert shortened("abcd", 4) == "abcd"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from karen_learner.cli.demo import (
+from karen_learner.cli.commands.demo import (
     DEMO_SETTINGS,
     broken_promises,
     demo_scenario,

@@ -1,4 +1,4 @@
-"""The exit codes that a script can rely on."""
+"""Stable exit codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """What a command came to."""
+    """Exit code of a command."""
 
     OK = 0
     ERROR = 1
@@ -22,12 +22,12 @@ class ExitCode(IntEnum):
 
 
 MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "done; for a cycle: deployed",
-    ExitCode.ERROR: "an error, told in one sentence on standard error",
-    ExitCode.USAGE: "the command line or a setting is wrong; nothing was done",
-    ExitCode.REJECTED: "a cycle was rejected: the live model stays",
-    ExitCode.SKIPPED: "there was nothing to do, or it was declined",
-    ExitCode.FAILED: "a cycle failed: the live model stays",
+    ExitCode.OK: "success; for a cycle: deployed",
+    ExitCode.ERROR: "error, with a message on standard error",
+    ExitCode.USAGE: "invalid command line or setting; nothing changed",
+    ExitCode.REJECTED: "cycle rejected; the live model is unchanged",
+    ExitCode.SKIPPED: "nothing to do, or declined",
+    ExitCode.FAILED: "cycle failed; the live model is unchanged",
     ExitCode.INTERRUPTED: "interrupted",
 }
 
@@ -41,10 +41,10 @@ _BY_STATUS: dict[CycleStatus, ExitCode] = {
 
 
 def exit_for(status: CycleStatus) -> ExitCode:
-    """The code for the end of a learning cycle."""
+    """Exit code of a learning cycle."""
     return _BY_STATUS[status]
 
 
 def exit_codes_help() -> str:
-    """One line of help."""
+    """All exit codes in one help line."""
     return "Exit codes: " + "; ".join(f"{code:d} {meaning}" for code, meaning in MEANINGS.items()) + "."

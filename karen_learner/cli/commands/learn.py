@@ -1,4 +1,4 @@
-"""`learn`: one learning cycle, or what it would do."""
+"""`learn`: one learning cycle, or its plan."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from karen_learner.cli.arguments import Mode, Tenant
-from karen_learner.cli.exits import ExitCode, exit_for
-from karen_learner.cli.invocation import Invocation
+from karen_learner.cli.context import Context
+from karen_learner.cli.exit_codes import ExitCode, exit_for
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.render import plan
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
 
 @with_common_options
 def learn(
-    run: Invocation,
+    run: Context,
     tenant: Tenant,
     force: Annotated[
-        bool, typer.Option("--force", help="Learn from fewer examples than learning.min_data_threshold.")
+        bool, typer.Option("--force", help="Train on fewer examples than learning.min_data_threshold.")
     ] = False,
     mode: Annotated[
-        Mode, typer.Option(help="Go on from the live model, or train from the start; auto chooses.")
+        Mode, typer.Option(help="Continue the live model, or train from scratch; auto decides.")
     ] = Mode.auto,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what a cycle would do now, and change nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan of the cycle. Change nothing.")
     ] = False,
     reason: Annotated[
-        str | None, typer.Option(help="Why, for the history.", metavar="WORDS", show_default=False)
+        str | None, typer.Option(help="Reason for the history.", metavar="WORDS", show_default=False)
     ] = None,
 ) -> int:
     """Run a learning cycle: curate, train, validate, and deploy the candidate if it is better.
 
-    Exits with 0 deployed, 3 rejected, 4 skipped, 5 failed.
+    Exit codes: 0 deployed, 3 rejected, 4 skipped, 5 failed.
 
-    With --dry-run 0 a cycle would run, 4 it would be skipped.
+    With --dry-run: 0 the cycle would run, 4 it would be skipped.
     """
     if dry_run:
-        return _planned(run, tenant, force=force, mode=mode)
+        return _show_plan(run, tenant, force=force, mode=mode)
     from karen_learner.cli.render_cycle import cycle_result
 
     result = run.run(
-        lambda learner: watched_cycle(learner, tenant, run.output, force=force, mode=mode, reason=reason),
+        lambda learner: run_cycle(learner, tenant, run.output, force=force, mode=mode, reason=reason),
         tenant=tenant,
     )
     run.output.result(result.to_dict(), *cycle_result(result, home=run.home))
     return exit_for(result.status)
 
 
-def _planned(run: Invocation, tenant: str, *, force: bool, mode: Mode) -> int:
+def _show_plan(run: Context, tenant: str, *, force: bool, mode: Mode) -> int:
     planned = run.run(
         lambda learner: learner.plan_learning_cycle(tenant, force_training=force, mode=mode.value),
         tenant=tenant,
@@ -62,24 +62,13 @@ def _planned(run: Invocation, tenant: str, *, force: bool, mode: Mode) -> int:
     return ExitCode.OK if planned.would_run else ExitCode.SKIPPED
 
 
-async def watched_cycle(
-    learner: AutonomousLearner,
-    tenant: str,
-    output: Output,
-    *,
-    force: bool = False,
-    mode: Mode = Mode.auto,
-    reason: str | None = None,
+async def run_cycle(
+    learner: AutonomousLearner, tenant: str, output: Output, *, force: bool, mode: Mode, reason: str | None
 ) -> LearningCycleResult:
-    """A cycle whose stages and passes are shown while they run."""
+    """A cycle with progress bars."""
     from karen_learner.cli.progress import learning_progress
 
-    with learning_progress(output) as progress:
-        learner.events.subscribe(progress)
+    async with learning_progress(output, learner):
         return await learner.trigger_learning_cycle(
             tenant, force_training=force, mode=mode.value, reason=reason
         )
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(learn)

@@ -1,27 +1,27 @@
-"""Foreign text made safe for a terminal: nothing in it is obeyed, everything is seen."""
+"""Escapes of control characters: text of users cannot control the terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They reorder what follows, so that a line can be made to read as another."""
+"""Characters that reorder text."""
 UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
-def visible(text: str) -> str:
+def escape(text: str) -> str:
     """`text` on one line, with control characters shown as escapes: ESC becomes `\\x1b`."""
     return "".join(_escaped(char) if _is_unsafe(char) else char for char in text)
 
 
-def visible_lines(text: str) -> str:
-    """The same for a text whose line ends are wanted: a trace."""
-    return "\n".join(map(visible, text.expandtabs().splitlines()))
+def escape_lines(text: str) -> str:
+    """The same for a multi-line text: line ends stay."""
+    return "\n".join(map(escape, text.expandtabs().splitlines()))
 
 
 def shortened(text: str, limit: int) -> str:
-    """`text` made visible, and cut to at most `limit` characters."""
-    shown = visible(text)
+    """The escaped text, cut to at most `limit` characters."""
+    shown = escape(text)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
