@@ -22,12 +22,12 @@ class ExitCode(IntEnum):
 
 
 MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "success; for a cycle: deployed",
+    ExitCode.OK: "success or deployed",
     ExitCode.ERROR: "error, with a message on standard error",
-    ExitCode.USAGE: "invalid command line or setting; nothing changed",
-    ExitCode.REJECTED: "cycle rejected; the live model is unchanged",
+    ExitCode.USAGE: "invalid command line or setting",
+    ExitCode.REJECTED: "cycle rejected",
     ExitCode.SKIPPED: "nothing to do, or declined",
-    ExitCode.FAILED: "cycle failed; the live model is unchanged",
+    ExitCode.FAILED: "cycle failed",
     ExitCode.INTERRUPTED: "interrupted",
 }
 

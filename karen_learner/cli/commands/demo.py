@@ -171,7 +171,7 @@ class _Demo:
     def _ending(self, broken: Sequence[str]) -> list[RenderableType]:
         verdict = [text(f"BROKEN PROMISE: {promise}", "bold red") for promise in broken] or [
             text(
-                "Accuracy rose, the gate rejected the poisoned batch, the live model is unchanged.",
+                "Accuracy rose. The poisoned batch was rejected. The live model is unchanged.",
                 "bold green",
             )
         ]

@@ -86,7 +86,10 @@ def rollback(
 async def planned(
     learner: AutonomousLearner, tenant: str, version: str | None, backup: Path | None
 ) -> Change:
-    """The change that a rollback would make. Raises UnknownTenant, UnknownVersion, InvalidInput, DeploymentError."""
+    """The change that a rollback would make.
+
+    Raises UnknownTenant, UnknownVersion, InvalidInput, DeploymentError.
+    """
     live = (await learner.status(tenant)).champion
     name = version or (live.parent if live else None)
     if backup is not None:
