@@ -6,7 +6,6 @@ A gold span that does not fit the tokens counts as missed.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import resource
 import tempfile
@@ -21,6 +20,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from karen_learner.components.online.trainable import scale_learn_rate
+from karen_learner.corpora.lines import require_json_lines
 
 Row = dict[str, Any]
 Figures = dict[str, float]
@@ -38,8 +38,7 @@ def snips(folder: Path, options: argparse.Namespace, _: object) -> Iterator[tupl
 
 
 def read(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return [value for _, value in require_json_lines(path)]
 
 
 def ours(train: list[Row], test: list[Row], seed: int) -> Figures:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import random
 import tempfile
 import time
@@ -25,6 +24,7 @@ from spacy.training import Example
 from karen_learner.components.online.trainable import scale_learn_rate
 from karen_learner.components.textcat.base import is_out_of_scope
 from karen_learner.components.textcat.calibration import expected_calibration_error, refusal_threshold
+from karen_learner.corpora.lines import require_json_lines
 
 Texts = Sequence[tuple[str, str]]
 Figures = dict[str, float]
@@ -167,8 +167,7 @@ def compare(data: DataSet, options: argparse.Namespace, contest: Contest) -> Row
 
 
 def read(path: Path, key: str) -> list[tuple[str, str]]:
-    with path.open(encoding="utf-8") as lines:
-        return [(record["text"], record[key]) for record in map(json.loads, lines)]
+    return [(record["text"], record[key]) for _, record in require_json_lines(path)]
 
 
 def few_shot(texts: Texts, seed: int) -> Texts:

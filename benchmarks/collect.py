@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import tempfile
 import time
@@ -31,6 +30,7 @@ import spacy
 from sqlalchemy import Connection
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
+from karen_learner.corpora.lines import require_json_lines
 from karen_learner.memory import SqlMemoryStore, counters, open_store, turns
 from karen_learner.memory.engine import WRITER_PRAGMAS, Engines, create_engines, parse_url
 from karen_learner.records import ConversationMetadata, Entity, Turn, UserFeedback, new_id, utc_now
@@ -248,7 +248,7 @@ async def compare_analysis(
     folder: Path, *, pipeline: str, rounds: int, callers: int
 ) -> tuple[Measured, list[float]]:
     """Turns with analysis, and the rates of bare `nlp.pipe`, in alternating rounds."""
-    rows = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
+    rows = [value for _, value in require_json_lines(CORPUS)]
     texts = [row["text"] for row in rows]
     whole, bare = Measured(), []
     quick = {

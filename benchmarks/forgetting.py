@@ -37,14 +37,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from karen_learner.corpora.documents import CorpusLine, CorruptExample, to_doc
+from karen_learner.corpora.docbin import to_doc
+from karen_learner.corpora.parsing import CorpusLine, CorruptExample
 from karen_learner.curation.balance import water_fill
 from karen_learner.curation.replay import REPLAY_POOL
 from karen_learner.records import LabelledText, Task
+from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings, load_settings
 from karen_learner.simulation import read_corpus
 from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.protocol import PipelineSpec
 from karen_learner.training.replay import rehearse, training_examples
 from karen_learner.training.trainer import PipeTrainer, plan_of
 
@@ -159,7 +160,7 @@ def package(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.R
     groups = _classes(seen)
     for name, share in water_fill(_sizes(groups), REPLAY_POOL * budget).items():
         drawn = rng.sample(groups[name], share)
-        pool += [CorpusLine(**dict(one), stands_for=len(groups[name]) / share) for one in drawn]
+        pool += [CorpusLine(**dict(one), importance_weight=len(groups[name]) / share) for one in drawn]
     return pool
 
 

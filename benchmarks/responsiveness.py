@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from time import perf_counter
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
+from karen_learner.corpora.lines import require_json_lines
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "telecom"
 TENANT = "bench"
@@ -151,7 +151,7 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure without a cycle")
     parser.add_argument("--texts", type=int, default=200_000, help="texts to analyse for the memory figure")
     options = parser.parse_args()
-    rows = [json.loads(line) for line in (CORPUS / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [value for _, value in require_json_lines(CORPUS / "train.jsonl")]
     texts = [line["text"] for line in rows]
     with tempfile.TemporaryDirectory() as home:
         overrides = {"training.n_iter": 6, "training.min_updates": 0, "gate.max_cross_validated": 0}

@@ -21,7 +21,7 @@ Handler = Callable[[Sequence[Item]], Awaitable[Sequence["Result | Exception"]]]
 
 
 def unit_weight(_item: object) -> int:
-    """Weight 1 for every item: the batch size alone limits a batch."""
+    """Weight 1 for every item: `max_batch` alone limits a batch."""
     return 1
 
 
@@ -29,8 +29,9 @@ class Batcher(Generic[Item, Result]):
     """Collects concurrent calls of `submit` into calls of `handle`, in order and one at a time.
 
     A batch has at most `max_batch` items with a total weight of at most `max_weight`; a heavier item is a
-    batch by itself. At most `queue_size` items wait; further callers wait for room. A cancelled caller stops
-    waiting; with `skip_cancelled` its item is dropped, otherwise it is still handled. Use one event loop.
+    batch by itself. At most `queue_size` items wait; further callers wait until there is space. A cancelled
+    caller stops waiting; with `skip_cancelled` its item is dropped, otherwise it is still handled. `owner`
+    names the object in the error after `close()`. Use one event loop at a time.
     """
 
     def __init__(
@@ -42,41 +43,49 @@ class Batcher(Generic[Item, Result]):
         weigh: Callable[[Item], int] = unit_weight,
         max_weight: int | None = None,
         skip_cancelled: bool = False,
+        owner: str = "this object",
     ) -> None:
         self._handle = handle
         self._max_batch = max_batch
         self._weigh = weigh
         self._max_weight = max_weight if max_weight is not None else max_batch
         self._skip_cancelled = skip_cancelled
-        self._room = asyncio.Semaphore(queue_size)
+        self._owner = owner
+        self._space = asyncio.Semaphore(queue_size)
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._waiting = 0
+        self._callers = 0
+        self._no_callers = asyncio.Event()
         self._closed = False
 
     async def submit(self, item: Item) -> Result:
         """The result of `handle` for this item. Raises its error, or LearnerClosed after `close()`."""
         if self._closed:
-            raise LearnerClosed("the queue is closed: this object was closed")
-        self._waiting += 1
+            raise LearnerClosed(f"{self._owner} is closed: open a new one")
+        self._callers += 1
         try:
-            await self._room.acquire()
+            await self._space.acquire()
+            return await self._enqueue(item)
         finally:
-            self._waiting -= 1
+            self._callers -= 1
+            if not self._callers:
+                self._no_callers.set()
+
+    async def close(self) -> None:
+        """Handle the items of all present callers, and refuse new ones. Idempotent."""
+        self._closed = True
+        while self._callers:
+            self._no_callers.clear()
+            await self._no_callers.wait()
+        if self._task is not None and not self._task.done():  # it handles items of cancelled callers
+            await asyncio.wait([self._task])
+
+    def _enqueue(self, item: Item) -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        return await future
-
-    async def close(self) -> None:
-        """Handle what is queued, then refuse new items. Idempotent."""
-        self._closed = True
-        while self._waiting or (self._task is not None and not self._task.done()):
-            if self._task is not None and not self._task.done():
-                await asyncio.wait([self._task])
-            else:
-                await asyncio.sleep(0)
+        return future
 
     async def _run(self) -> None:
         try:
@@ -84,9 +93,9 @@ class Batcher(Generic[Item, Result]):
             while self._queue:
                 await self._answer(self._next_batch())
                 await self._gather()
-        except BaseException:  # the task was cancelled: its callers must not wait for ever
-            for _, future in self._queue:
-                future.cancel()
+        except BaseException:  # the task was cancelled: no caller may wait for it
+            while self._queue:
+                self._dequeue()[1].cancel()
             raise
 
     async def _gather(self) -> None:
@@ -97,6 +106,7 @@ class Batcher(Generic[Item, Result]):
             await asyncio.sleep(0)
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        """Items from the queue up to the limits; none if all of them were cancelled."""
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         weight = 0
         while self._queue and len(batch) < self._max_batch:
@@ -106,15 +116,20 @@ class Batcher(Generic[Item, Result]):
                 if batch and weight > self._max_weight:
                     break
                 batch.append((item, future))
-            self._queue.popleft()
-            self._room.release()
+            self._dequeue()
         return batch
 
-    async def _answer(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    def _dequeue(self) -> tuple[Item, asyncio.Future[Result]]:
+        self._space.release()
+        return self._queue.popleft()
+
+    async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         if not batch:
             return
         try:
             results = await self._handle([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"the handler returned {len(results)} results for {len(batch)} items")
         except Exception as error:  # every caller of the batch receives it
             results = [error] * len(batch)
         except BaseException:

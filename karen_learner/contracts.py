@@ -5,16 +5,19 @@ Each Protocol has a contract suite in `tests/contracts/`; every implementation p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from typing_extensions import Self
 
+from karen_learner.events import Event
 from karen_learner.records import (
+    TASKS,
     Analysis,
+    AwaitingTurn,
     CurationWrite,
     CycleRow,
     Example,
@@ -29,9 +32,24 @@ from karen_learner.records import (
     TenantCounts,
     Turn,
     UserFeedback,
+    Verdict,
+)
+from karen_learner.records.training import (
+    CrossValidateJob,
+    CrossValidateReport,
+    PassReport,
+    PipelineSpec,
+    PredictJob,
+    PredictReport,
+    TrainJob,
+    TrainReport,
 )
 
 TenantId = str
+Clock = Callable[[], datetime]
+"""The current time, timezone-aware UTC."""
+OnProgress = Callable[[PassReport], None]
+ScoredT = TypeVar("ScoredT", contravariant=True)
 
 
 @runtime_checkable
@@ -50,6 +68,51 @@ class HostMemory(Protocol):
     """A host's own memory: it receives every stored turn. The store stays the system of record."""
 
     async def remember(self, turn: Turn) -> None: ...
+
+
+class EventPublisher(Protocol):
+    """Receives events after the commit of their change."""
+
+    def publish(self, event: Event) -> None:
+        """Accept an event. Never waits and never raises for a subscriber."""
+
+
+class Gate(Protocol[ScoredT]):
+    """Decides whether a candidate replaces the champion."""
+
+    async def judge(
+        self, candidate: ScoredT, champion: ScoredT | None, *, taught: Collection[Task] = TASKS
+    ) -> Verdict:
+        """Verdict on a scored candidate. `taught` are the tasks of the new examples."""
+
+
+class TrainingBackend(Protocol):
+    """Trains and predicts outside of the event loop. Jobs of one tenant never overlap.
+
+    All methods raise LearnerClosed after `close()`.
+    """
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of a local worker process; None without one."""
+
+    async def start(self) -> None:
+        """Get ready for the first job. Idempotent."""
+
+    async def close(self) -> None:
+        """End running jobs with WorkerCrashed and release all resources. Idempotent."""
+
+    async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
+        """Train a candidate. `on_progress` receives each pass. Raises TrainingError or ModelError."""
+
+    async def predict(self, job: PredictJob) -> PredictReport:
+        """Predictions of each model for the holdout. Raises TrainingError or ModelError."""
+
+    async def cross_validate(self, job: CrossValidateJob) -> CrossValidateReport:
+        """Cross-validated scores of a small data set. Raises TrainingError or ModelError."""
+
+    def preload(self, tenant_id: TenantId, pipeline: PipelineSpec) -> None:
+        """Load a pipeline in the background for the next training. Failures are logged."""
 
 
 class MemoryStore(Protocol):
@@ -96,13 +159,12 @@ class MemoryStore(Protocol):
         """All turns in order of `seq`, read in pages."""
 
     def turns_awaiting_curation(
-        self, tenant_id: TenantId, *, after_seq: int = 0, peek: bool = False
-    ) -> AsyncIterator[Sequence[Turn]]:
-        """Pages of turns with feedback and words that curation has not looked at since the last
-        change, in order of `seq`. The cost depends on how many those are, not on history.
+        self, tenant_id: TenantId, *, after_seq: int = 0
+    ) -> AsyncIterator[Sequence[AwaitingTurn]]:
+        """Pages of turns with feedback and words that changed since their last curation, in order of `seq`.
 
-        `save_curation` marks a turn only in the revision that was handed out here; with `peek` it is
-        looked at without being handed out (a dry run beside a cycle must not change what that marks)."""
+        The cost depends on the number of these turns, not on history. Pass `AwaitingTurn.mark` in
+        `CurationWrite.curated`: feedback that changes a turn in the meantime keeps it awaiting."""
 
     async def unlabelled_turns(self, tenant_id: TenantId, *, limit: int) -> Sequence[Turn]:
         """Of the newest `limit` turns, those that have words and no feedback at all, newest first. An

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 from asyncio_extras import call_in_executor
 from typing_extensions import Self
 
-from karen_learner.analysis.batching import MicroBatcher, batches
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.reader import Reader
+from karen_learner.batching import Batcher, cut_into_batches
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.records import Analysis, Entity, clean_text
@@ -42,12 +42,13 @@ class _Lane:
     def __init__(self, model: LiveModel, *, settings: Settings, fallback: RuleBasedFallback) -> None:
         self._reader = Reader.of(model, fallback=fallback)
         self._failing = False
-        self._batcher: MicroBatcher[_Job, Analysis] = MicroBatcher(
+        self._batcher: Batcher[_Job, Analysis] = Batcher(
             self.answer,
             max_batch=settings.analysis.max_batch,
             queue_size=settings.analysis.queue_size,
             weigh=_chars,
             max_weight=MAX_BATCH_CHARS,
+            skip_cancelled=True,
         )
 
     async def submit(self, job: _Job) -> Analysis:
@@ -205,7 +206,7 @@ class SpacyAnalyzer:
 
     def _batches(self, texts: Sequence[str]) -> Sequence[Sequence[str]]:
         max_batch = self._settings.analysis.max_batch
-        return list(batches(texts, max_batch=max_batch, weigh=len, max_weight=MAX_BATCH_CHARS))
+        return list(cut_into_batches(texts, max_batch=max_batch, weigh=len, max_weight=MAX_BATCH_CHARS))
 
     async def _answer_batch(self, model: LiveModel | None, texts: Sequence[str]) -> Sequence[Analysis]:
         if model is None:

@@ -17,7 +17,7 @@ from karen_learner.collection.turns import (
     parse_feedback,
 )
 from karen_learner.contracts import Analyzer, MemoryStore
-from karen_learner.corpora.imported import TurnInput
+from karen_learner.corpora.parsing import TurnInput
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
 from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, check_id

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from karen_learner.corpora.problems import describe, span_problem
+from karen_learner.corpora.parsing import describe, span_problem
 from karen_learner.errors import InvalidInput
 from karen_learner.records import (
     Analysis,

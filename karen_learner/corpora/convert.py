@@ -1,4 +1,4 @@
-"""A corpus of JSON lines as spaCy wants it: DocBin files, and the labels of each pipe."""
+"""Conversion of JSON lines to the files of `spacy train`: DocBin corpora and labels of pipes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import spacy
 import srsly
 from spacy.tokens import Doc
 
-from karen_learner.corpora.documents import read_usable, write_docs
+from karen_learner.corpora.docbin import read_docs, write_docs
 from karen_learner.errors import ImportFormatError
-from karen_learner.records import Record, Task
+from karen_learner.records import CATEGORY_TASKS, Record, Task
 
 DEV_EVERY = 10
-LABEL_FILES: dict[Task, str] = {"intent": "intent.json", "sentiment": "sentiment.json"}
 
 
 class Conversion(Record):
-    """How many documents were written, and why lines were left out."""
+    """The number of documents, and the reasons of skipped lines."""
 
     documents: int
     skipped: tuple[str, ...]
@@ -33,29 +32,23 @@ def convert_corpus(
 ) -> Conversion:
     """Write `source` (.jsonl) as the DocBin `target`; with `dev`, every tenth document goes there.
 
-    With `labels`, a label file for each text categorizer (`intent.json`, `sentiment.json`) is written
-    into that folder: `spacy train` reads them through `spacy.read_labels.v1`, and they tell each pipe
-    which categories are its own. Raises ImportFormatError.
+    `labels` is a folder for the label files of both text categorizers (`intent.json`, `sentiment.json`).
+    `spacy train` reads them through `spacy.read_labels.v1`. Raises ImportFormatError.
     """
     if not source.is_file():
         raise ImportFormatError(f"there is no corpus at {source}")
-    nlp = spacy.blank(language)
     docs: list[Doc] = []
     skipped: list[str] = []
-    found: dict[Task, set[str]] = {"intent": set(), "sentiment": set()}
-    for _, example, doc in read_usable(nlp, source, skipped=skipped):
+    found: dict[Task, set[str]] = {task: set() for task in CATEGORY_TASKS}
+    for _, example, doc in read_docs(spacy.blank(language), source, skipped=skipped):
         docs.append(doc)
-        found["intent"] |= {example.intent} if example.intent else set()
-        found["sentiment"] |= {example.sentiment} if example.sentiment else set()
+        for task, known in found.items():
+            known |= {getattr(example, task)} - {None}
     write_docs(target, (doc for position, doc in enumerate(docs) if dev is None or position % DEV_EVERY))
     if dev is not None:
         write_docs(dev, docs[::DEV_EVERY])
     if labels is not None:
-        _write_labels(labels, found)
+        labels.mkdir(parents=True, exist_ok=True)
+        for task, known in found.items():
+            srsly.write_json(labels / f"{task}.json", sorted(known))
     return Conversion(documents=len(docs), skipped=tuple(skipped))
-
-
-def _write_labels(folder: Path, found: dict[Task, set[str]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for task, labels in found.items():
-        srsly.write_json(folder / LABEL_FILES[task], sorted(labels))

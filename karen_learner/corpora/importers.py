@@ -1,7 +1,7 @@
-"""Importers by suffix: each reads one kind of file, line by line, and never stops at a bad one.
+"""Importers by suffix. Each reads one kind of file line by line and reports bad lines.
 
-Another package adds one by an entry point in the group `karen_learner.importers`, named like the suffix
-(`txt = "package.module:read_txt"`); a program by `register_importer`.
+A package adds an importer by an entry point in the group `karen_learner.importers`, named like the suffix
+(`txt = "package.module:read_txt"`). A program adds one by `register_importer`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,32 @@ from pathlib import Path
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.corpora.imported import ImportedLine
+from karen_learner.corpora.docbin import read_docbin
+from karen_learner.corpora.lines import PAGE_LINES, read_json_lines
+from karen_learner.corpora.parsing import ImportedLine, imported_line
+from karen_learner.corpora.tables import read_csv
 from karen_learner.errors import ImportFormatError
 
 Importer = Callable[[Path], Iterator[ImportedLine]]
 """Reads a file as a stream. Raises ImportFormatError or OSError only if the file as a whole is unusable."""
 
 ENTRY_POINTS = "karen_learner.importers"
-LINES_AT_A_TIME = 500
 
-_importers: dict[str, Importer] = {}
+
+def read_jsonl(path: Path) -> Iterator[ImportedLine]:
+    """The labelled texts and turns of a file of JSON lines."""
+    for line in read_json_lines(path):
+        if line.error is not None:
+            yield ImportedLine(line.number, error=line.error)
+        else:
+            yield imported_line(line.number, line.value)
+
+
+_importers: dict[str, Importer] = {".jsonl": read_jsonl, ".csv": read_csv, ".spacy": read_docbin}
 
 
 def register_importer(suffix: str) -> Callable[[Importer], Importer]:
-    """Decorate a function that reads files of this suffix, such as `.jsonl`."""
+    """Decorator of a function that reads files of a suffix, such as `.jsonl`."""
     if not suffix.startswith(".") or suffix != suffix.lower():
         raise ValueError(f"a suffix is lower case and begins with a dot, unlike {suffix!r}")
 
@@ -40,12 +52,12 @@ def register_importer(suffix: str) -> Callable[[Importer], Importer]:
 
 
 def known_suffixes() -> tuple[str, ...]:
-    """The suffixes for which there is an importer."""
+    """The suffixes that have an importer."""
     return tuple(sorted({*_importers, *_offered()}))
 
 
 def _offered() -> dict[str, EntryPoint]:
-    """What installed packages bring, by suffix."""
+    """The importers of installed packages, by suffix."""
     return {f".{entry.name}": entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
@@ -65,10 +77,10 @@ def _importer(suffix: str) -> Importer | None:
 
 
 def iter_records(path: Path | str) -> Iterator[ImportedLine]:
-    """The lines of a file as labelled texts and turns; a bad line comes with its reason.
+    """The lines of a file as labelled texts, turns or errors. Blocking; see `aiter_records`.
 
-    Blocks: see `aiter_records`. Raises ImportFormatError at once for an unknown suffix or a file that
-    is not there, and while reading for one that cannot be read at all.
+    Raises ImportFormatError at the call for an unknown suffix or a missing file, and during iteration
+    for an unreadable file.
     """
     path = Path(path)
     importer = _importer(path.suffix.lower())
@@ -90,8 +102,8 @@ def _guarded(importer: Importer, path: Path) -> Iterator[ImportedLine]:
 
 
 async def aiter_records(path: Path | str) -> AsyncIterator[ImportedLine]:
-    """The same, read in a thread, 500 lines at a time."""
+    """The lines of `iter_records`, read in a thread, 500 at a time."""
     lines = await call_in_executor(iter_records, path)
-    while page := await call_in_executor(lambda: list(islice(lines, LINES_AT_A_TIME))):
+    while page := await call_in_executor(lambda: list(islice(lines, PAGE_LINES))):
         for line in page:
             yield line

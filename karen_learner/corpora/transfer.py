@@ -1,4 +1,4 @@
-"""Files in and out: imports with a report of what was left out, exports of what was remembered."""
+"""Imports of files with a report of skipped lines, and exports of examples and turns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import spacy
 from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.corpora.documents import CorruptExample, read_lines, to_doc, write_docs, write_lines
-from karen_learner.corpora.imported import ImportedLine, TurnInput
+from karen_learner.corpora.docbin import numbered_docs, write_docs
 from karen_learner.corpora.importers import aiter_records
+from karen_learner.corpora.lines import write_lines, write_text
+from karen_learner.corpora.parsing import ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
 from karen_learner.records import ExampleState, GoldReport, IngestReport, LabelledText, SkippedLine
 
@@ -23,13 +24,13 @@ OnLines = Callable[[int], None]
 AddTurn = Callable[[str, TurnInput], Awaitable[object]]
 AddGold = Callable[[str, AsyncIterator[LabelledText]], Awaitable[GoldReport]]
 
-TOLD = 1000
+MAX_REPORTED = 1000
 CONCURRENT_TURNS = 256
 EXPORTED_STATES: tuple[ExampleState, ...] = ("learned", "pending")
 
 
 class Transfer:
-    """Imports and exports for one learner."""
+    """Imports and exports of one learner."""
 
     def __init__(self, store: MemoryStore, *, add_turn: AddTurn, add_gold: AddGold, language: str) -> None:
         self._store = store
@@ -42,8 +43,8 @@ class Transfer:
     ) -> IngestReport:
         """Import turns (lines with `user_text`) and gold examples (lines with `text`).
 
-        A bad line is reported with its number and skipped, the rest is kept. `on_lines` is told how
-        many lines have been read. Raises ImportFormatError for a file of no known kind.
+        A bad line is reported with its number and skipped. `on_lines` receives the number of lines read
+        so far. Raises ImportFormatError for a file of an unknown kind.
         """
         lines = aiter_records(source) if isinstance(source, Path) else source
         ingestion = _Ingestion(tenant_id, self._add_turn, on_lines)
@@ -51,10 +52,10 @@ class Transfer:
         return ingestion.report(source if isinstance(source, Path) else Path("-"), gold)
 
     async def export(self, tenant_id: str, path: Path, *, kind: ExportKind = "examples") -> int:
-        """Write curated examples (`.jsonl`, `.spacy`) or all turns (`.jsonl`); returns how many.
+        """Write curated examples (`.jsonl`, `.spacy`) or all turns (`.jsonl`) and return their number.
 
-        The file is written beside `path` and then moved there, so that a crash leaves no half file.
-        Raises InvalidInput for a kind of file that cannot be made, or a place that cannot be written.
+        A temporary file in the same folder is renamed to `path`, so that a crash leaves no half file.
+        Raises InvalidInput for an unknown kind of file or a path that cannot be written.
         """
         writers: dict[tuple[str, str], Callable[[str, Path], Awaitable[int]]] = {
             ("examples", ".jsonl"): self._examples_as_lines,
@@ -81,16 +82,11 @@ class Transfer:
 
     async def _examples_as_docs(self, tenant_id: str, path: Path) -> int:
         await write_lines(path, self._examples(tenant_id))
-        count: int = await call_in_executor(lines_to_docs, path, self._language)
+        count: int = await call_in_executor(_replace_by_docbin, path, self._language)
         return count
 
     async def _turns_as_lines(self, tenant_id: str, path: Path) -> int:
-        count = 0
-        with await call_in_executor(path.open, "w", encoding="utf-8") as file:
-            async for turn in self._store.turns(tenant_id):
-                await call_in_executor(file.write, turn.model_dump_json() + "\n")
-                count += 1
-        return count
+        return await write_text(path, (turn.model_dump_json() async for turn in self._store.turns(tenant_id)))
 
     async def _examples(self, tenant_id: str) -> AsyncIterator[LabelledText]:
         for state in EXPORTED_STATES:
@@ -98,19 +94,15 @@ class Transfer:
                 yield example
 
 
-def lines_to_docs(path: Path, language: str) -> int:
-    """Turn a file of JSON lines into a DocBin of the same name. Blocking."""
-    nlp = spacy.blank(language)
-    docs = []
-    for example in read_lines(path):
-        if not isinstance(example, CorruptExample):
-            docs.append(to_doc(nlp, example))
+def _replace_by_docbin(path: Path, language: str) -> int:
+    """Replace a file of JSON lines by a DocBin of its usable examples and return their number. Blocking."""
+    docs = numbered_docs(spacy.blank(language), path, skipped=[]).values()
     write_docs(path, docs)
     return len(docs)
 
 
 class _Ingestion:
-    """One import under way: turns go through the collector many at a time, gold is handed on."""
+    """One import: stores turns through the collector, many at a time, and yields gold examples."""
 
     def __init__(self, tenant_id: str, add_turn: AddTurn, on_lines: OnLines | None) -> None:
         self._tenant_id = tenant_id
@@ -122,7 +114,7 @@ class _Ingestion:
         self._skipped_count = self._turns = 0
 
     async def gold(self, lines: AsyncIterator[ImportedLine]) -> AsyncIterator[LabelledText]:
-        """The gold examples of the lines; turns are stored on the way."""
+        """The gold examples of the lines. Turns are stored during the iteration."""
         async for line in lines:
             if self._on_lines is not None:
                 self._on_lines(line.line)
@@ -132,11 +124,11 @@ class _Ingestion:
             elif line.value is not None:
                 await self._take_turn(line.line, line.value)
             else:
-                self._skip(line.line, line.error or "nothing in it")
+                self._skip(line.line, line.error or "the line is empty")
         await self._store_turns()
 
     def report(self, path: Path, gold: GoldReport) -> IngestReport:
-        """What was kept and what was not; positions among the gold become line numbers."""
+        """Counts and skipped lines. Positions among the gold examples become line numbers."""
         refused = [
             SkippedLine(line=self._gold_lines[skipped.line - 1], reason=skipped.reason)
             for skipped in (*gold.skipped, *gold.entities_dropped)
@@ -147,12 +139,12 @@ class _Ingestion:
             examples=gold.added,
             duplicates=gold.merged,
             skipped_count=self._skipped_count + gold.skipped_count,
-            skipped=tuple(sorted((*self._skipped, *refused), key=lambda line: line.line)[:TOLD]),
+            skipped=tuple(sorted((*self._skipped, *refused), key=lambda line: line.line)[:MAX_REPORTED]),
         )
 
     def _skip(self, line: int, reason: str) -> None:
         self._skipped_count += 1
-        if len(self._skipped) < TOLD:
+        if len(self._skipped) < MAX_REPORTED:
             self._skipped.append(SkippedLine(line=line, reason=reason))
 
     async def _take_turn(self, line: int, turn: TurnInput) -> None:

@@ -22,6 +22,7 @@ from karen_learner.curation.replay import REPLAY_POOL, sample_replay
 from karen_learner.curation.spans import TokenAligner
 from karen_learner.curation.splits import spread_shares
 from karen_learner.records import (
+    AwaitingTurn,
     CurationCounts,
     CycleMode,
     Example,
@@ -44,13 +45,13 @@ class Selection(Record):
     """What a cycle trains on: examples that are new to the model, learned ones to replay, and turns that
     nobody labelled.
 
-    Where `stands_for` is given (as long as `replay`), those to replay are a pool to choose from, and each
-    stands for so many learned ones. Without it they are all trained on.
+    With `importance_weights` (one for each of `replay`), `replay` is a pool to draw from. Without them,
+    training uses all of it.
     """
 
     new: tuple[Example, ...]
     replay: tuple[Example, ...]
-    stands_for: tuple[float, ...] | None = None
+    importance_weights: tuple[float, ...] | None = None
     unlabelled: tuple[Turn, ...] = ()
 
 
@@ -87,7 +88,7 @@ class Curator:
             return counts
 
     async def _curate_page(
-        self, tenant_id: str, page: Sequence[Turn], schema: Schema, token: int | None
+        self, tenant_id: str, page: Sequence[AwaitingTurn], schema: Schema, token: int | None
     ) -> CurationCounts:
         readings = await self._read(page, schema)
         return await settle(
@@ -96,7 +97,7 @@ class Curator:
             [key for _, key, _ in readings],
             lambda ledger: _heard(ledger, readings),
             self._settings,
-            curated_turns=[turn.seq for turn in page if turn.seq is not None],
+            curated=[awaiting.mark for awaiting in page],
             token=token,
         )
 
@@ -105,7 +106,7 @@ class Curator:
         counts = CurationCounts()
         schema = await self._store.labels(tenant_id)
         imagined: dict[str, Example] = {}
-        async for page in self._store.turns_awaiting_curation(tenant_id, peek=True):
+        async for page in self._store.turns_awaiting_curation(tenant_id):
             readings = await self._read(page, schema)
             keys = Ledger.keys(key for _, key, _ in readings)
             known = dict(await self._store.examples_by_key(tenant_id, keys))
@@ -116,9 +117,9 @@ class Curator:
                 del imagined[key]
         return counts
 
-    async def _read(self, page: Sequence[Turn], schema: Schema) -> list[tuple[str, str, Reading]]:
+    async def _read(self, page: Sequence[AwaitingTurn], schema: Schema) -> list[tuple[str, str, Reading]]:
         """The turn id, the text's key and the reading of each turn; in a thread, for the tokenizer."""
-        return await asyncio.to_thread(lambda: [self._reading(turn, schema) for turn in page])
+        return await asyncio.to_thread(lambda: [self._reading(awaiting.turn, schema) for awaiting in page])
 
     def _reading(self, turn: Turn, schema: Schema) -> tuple[str, str, Reading]:
         reading = candidate(
@@ -222,7 +223,7 @@ class Curator:
         return Selection(
             new=tuple(new),
             replay=tuple(one.example for one in pool),
-            stands_for=tuple(one.stands_for for one in pool),
+            importance_weights=tuple(one.importance_weight for one in pool),
             unlabelled=await self._unlabelled(tenant_id),
         )
 

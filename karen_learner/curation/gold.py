@@ -7,7 +7,6 @@ they wait in a temporary file.
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import IO, Any, Literal
 from pydantic import ValidationError
 from typing_extensions import Self
 
+from karen_learner.corpora.lines import to_line
 from karen_learner.curation.batches import batches
 from karen_learner.curation.candidates import Schema, new_example, stratum, task_labels
 from karen_learner.curation.quality import GOLD
@@ -27,7 +27,6 @@ from karen_learner.settings import Settings
 
 MOST_REPORTED = 1000
 HELD_IN_MEMORY_BYTES = 8_000_000
-CORPUS_KEYS = {"text", *TASKS}
 
 GoldRecord = LabelledText | Mapping[str, Any]
 """A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities."""
@@ -74,7 +73,7 @@ class GoldIntake:
             labelled = self._usable(record, at)
             if labelled is not None:
                 self._note_labels(labelled)
-                self._waiting.write(json.dumps(labelled.model_dump(mode="json", include=CORPUS_KEYS)) + "\n")
+                self._waiting.write(to_line(labelled) + "\n")
 
     def _usable(self, record: GoldRecord, position: int) -> LabelledText | None:
         try:

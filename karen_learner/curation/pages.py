@@ -29,7 +29,7 @@ async def settle(
     settings: Settings,
     *,
     shares: Shares | None = None,
-    curated_turns: Sequence[int] = (),
+    curated: Sequence[tuple[int, int]] = (),
     token: int | None = None,
 ) -> T:
     """Let `decide` enter what is to be said of the texts with these keys, and write what comes of it.
@@ -44,7 +44,7 @@ async def settle(
         decided = await asyncio.to_thread(decide, ledger)
         upserts, splits = await placed(store, tenant_id, ledger, settings, shares=shares)
         read_set = ReadSet(examples={key: found.get(key) for key in wanted}, splits=splits)
-        outcome = CurationWrite(upserts=upserts, curated_turns=curated_turns, read_set=read_set)
+        outcome = CurationWrite(upserts=upserts, curated=curated, read_set=read_set)
         if await store.save_curation(tenant_id, outcome, token=token):
             return decided
 

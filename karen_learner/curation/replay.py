@@ -24,7 +24,7 @@ class Drawn:
     """A learned example, and how many of its stratum it stands for: itself and those not drawn."""
 
     example: Example
-    stands_for: float
+    importance_weight: float
 
 
 async def sample_replay(store: MemoryStore, tenant_id: str, *, limit: int, rng: random.Random) -> list[Drawn]:

@@ -76,10 +76,12 @@ class Stages:
     async def train(self, course: Course, selection: Selection) -> TrainReport:
         rooms, tenant_id = self._rooms, course.tenant_id
         folder = rooms.layout.corpus(tenant_id, course.cycle_id)
-        pool = selection.replay if selection.stands_for is not None else ()
+        pool = selection.replay if selection.importance_weights is not None else ()
         whole = selection.new if pool else (*selection.new, *selection.replay)
         await write_lines(folder / "train.jsonl", whole)
-        await write_lines(folder / "replay.jsonl", pool, stands_for=selection.stands_for or ())
+        await write_lines(
+            folder / "replay.jsonl", pool, importance_weights=selection.importance_weights or ()
+        )
         await write_lines(
             folder / "unlabelled.jsonl",
             (LabelledText(text=turn.user_text or "") for turn in selection.unlabelled),
@@ -87,6 +89,7 @@ class Stages:
         await write_lines(folder / "dev.jsonl", rooms.curator.dev(tenant_id))
         labels = await rooms.store.labels(tenant_id)
         job = TrainJob(
+            tenant_id=tenant_id,
             mode=course.mode,
             pipeline=await self._parent(course),
             corpus=folder,
@@ -99,7 +102,7 @@ class Stages:
             report = await rooms.worker.train(job, on_progress)
             course.holdout = await holdout
         course.replayed = tuple(pool[line] for line in report.replayed) if pool else selection.replay
-        course.self_labelled = tuple(selection.unlabelled[line] for line in report.guessed)
+        course.self_labelled = tuple(selection.unlabelled[line] for line in report.pseudo_labelled)
         course.skipped_examples = report.skipped
         if report.skipped:
             logger.warning(
@@ -175,7 +178,9 @@ class Stages:
             course.champion_spec = await self._spec(course.champion, base)
             specs.append(course.champion_spec)
         folder = rooms.layout.corpus(course.tenant_id, course.cycle_id)
-        predicted = await rooms.worker.predict(PredictJob(models=tuple(specs), corpus=folder))
+        predicted = await rooms.worker.predict(
+            PredictJob(tenant_id=course.tenant_id, models=tuple(specs), corpus=folder)
+        )
         scored = await asyncio.gather(
             *(
                 self._score(course.holdout, rows, right)
@@ -211,6 +216,7 @@ class Stages:
             return None
         labels = await self._rooms.store.labels(course.tenant_id)
         job = CrossValidateJob(
+            tenant_id=course.tenant_id,
             pipeline=await self._rooms.base(),
             corpus=self._rooms.layout.corpus(course.tenant_id, course.cycle_id),
             labels={task: tuple(sorted(found)) for task, found in labels.items()},
@@ -227,7 +233,7 @@ class Stages:
             token=course.lease.token,
         )
         if course.champion_spec is not None:  # what the worker has in memory is the candidate
-            self._rooms.worker.read_ahead(course.champion_spec)
+            self._rooms.worker.preload(course.tenant_id, course.champion_spec)
         return course.result("rejected", error=verdict.summary)
 
     async def deploy(

@@ -10,15 +10,16 @@ from types import TracebackType
 
 from typing_extensions import Self
 
+from karen_learner.batching import Batcher
 from karen_learner.memory import counters, examples, journal, leases, tenants, turns, versions
 from karen_learner.memory import groups as near_duplicates
 from karen_learner.memory.collector import Collector
-from karen_learner.memory.curating import Seen, save_curation
+from karen_learner.memory.curating import save_curation
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.intake import Incoming, LateFeedback, NewTurn
-from karen_learner.memory.writer import GroupCommit
 from karen_learner.records import (
+    AwaitingTurn,
     CurationWrite,
     CycleRow,
     Example,
@@ -58,9 +59,11 @@ class SqlMemoryStore:
         self._database = database
         self._page_size = settings.page_size
         self._clock = clock
-        self._seen = Seen()
-        self._incoming: GroupCommit[Incoming, Turn] = GroupCommit(
-            Collector(database).commit, queue_size=settings.queue_size, max_batch=settings.max_batch
+        self._incoming: Batcher[Incoming, Turn] = Batcher(
+            Collector(database).commit,
+            queue_size=settings.queue_size,
+            max_batch=settings.max_batch,
+            owner=f"the store {database.place}",
         )
         self._starting = asyncio.Lock()
         self._started = False
@@ -83,7 +86,6 @@ class SqlMemoryStore:
                 self._database.require_open()
                 return
             await self._database.start()
-            self._incoming.start()
             self._started = True
 
     async def close(self) -> None:
@@ -111,13 +113,11 @@ class SqlMemoryStore:
             after_seq = page[-1].seq or 0
 
     async def turns_awaiting_curation(
-        self, tenant_id: str, *, after_seq: int = 0, peek: bool = False
-    ) -> AsyncIterator[Sequence[Turn]]:
+        self, tenant_id: str, *, after_seq: int = 0
+    ) -> AsyncIterator[Sequence[AwaitingTurn]]:
         read, size = self._database.read, self._page_size
         while page := await read(turns.awaiting_page, tenant_id, after=after_seq, size=size):
-            if not peek:
-                self._seen.note(page)
-            yield [stored.turn for stored in page]
+            yield page
             after_seq = page[-1].turn.seq or 0
 
     async def unlabelled_turns(self, tenant_id: str, *, limit: int) -> Sequence[Turn]:
@@ -126,11 +126,7 @@ class SqlMemoryStore:
     async def save_curation(
         self, tenant_id: str, outcome: CurationWrite, *, token: int | None = None
     ) -> bool:
-        seen = self._seen.of(outcome.curated_turns)
-        saved = await self._database.write(save_curation, tenant_id, outcome, seen, token)
-        if saved:
-            self._seen.forget(outcome.curated_turns)
-        return saved
+        return await self._database.write(save_curation, tenant_id, outcome, token)
 
     async def examples_by_key(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
         return await self._database.read(examples.by_key, tenant_id, keys)

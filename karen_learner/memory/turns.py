@@ -16,7 +16,7 @@ from karen_learner.memory import counters, tenants
 from karen_learner.memory.counting import TURNS
 from karen_learner.memory.dialects import chunks, insert
 from karen_learner.memory.tables import IS_AWAITING, Condition, turns
-from karen_learner.records import Turn
+from karen_learner.records import AwaitingTurn, Turn
 
 Place = tuple[int, str]
 """Where a turn is: the number of its tenant, and its `turn_id`."""
@@ -110,9 +110,10 @@ def page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Se
     return [stored.turn for stored in _page(connection, tenant_id, after, size)]
 
 
-def awaiting_page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Sequence[StoredTurn]:
+def awaiting_page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Sequence[AwaitingTurn]:
     """The next `size` turns after the number `after` that await curation."""
-    return _page(connection, tenant_id, after, size, IS_AWAITING)
+    page = _page(connection, tenant_id, after, size, IS_AWAITING)
+    return [AwaitingTurn(turn=stored.turn, revision=stored.revision) for stored in page]
 
 
 def unlabelled(connection: Connection, tenant_id: str, *, limit: int) -> Sequence[Turn]:
@@ -122,20 +123,19 @@ def unlabelled(connection: Connection, tenant_id: str, *, limit: int) -> Sequenc
     return [turn for turn in worded if turn.feedback is None]
 
 
-def mark_curated(connection: Connection, tenant: int, seen: Mapping[int, int | None]) -> None:
-    """These turns (by `seq`) await no more, unless they changed since the revision that was seen."""
-    by_revision: dict[int | None, list[int]] = {}
-    for seq, revision in seen.items():
+def mark_curated(connection: Connection, tenant: int, curated: Sequence[tuple[int, int]]) -> None:
+    """Mark turns (seq, revision) as curated, except those that feedback has changed since."""
+    by_revision: dict[int, list[int]] = {}
+    for seq, revision in curated:
         by_revision.setdefault(revision, []).append(seq)
     marked = sum(_mark(connection, tenant, seqs, revision) for revision, seqs in by_revision.items())
     counters.add(connection, {tenant: {(TURNS, "awaiting_curation"): -marked}})
 
 
-def _mark(connection: Connection, tenant: int, seqs: Sequence[int], revision: int | None) -> int:
-    same = () if revision is None else (turns.c.revision == revision,)
+def _mark(connection: Connection, tenant: int, seqs: Sequence[int], revision: int) -> int:
     marked = 0
     for piece in chunks(seqs):
-        here = (turns.c.tenant == tenant, turns.c.seq.in_(piece), IS_AWAITING, *same)
+        here = (turns.c.tenant == tenant, turns.c.seq.in_(piece), turns.c.revision == revision, IS_AWAITING)
         marked += connection.execute(update(turns).where(*here).values(awaiting_curation=False)).rowcount
     return marked
 

@@ -45,7 +45,7 @@ from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
 from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus
 from karen_learner.records.texts import Entity, EntitySpan, Example, LabelledText, Span
-from karen_learner.records.writes import CurationWrite, Promotion, ReadSet
+from karen_learner.records.writes import AwaitingTurn, CurationWrite, Promotion, ReadSet
 
 __all__ = [
     "CATEGORY_TASKS",
@@ -53,6 +53,7 @@ __all__ = [
     "POOR_RATING",
     "TASKS",
     "Analysis",
+    "AwaitingTurn",
     "Confusion",
     "ConversationMetadata",
     "CurationCounts",

@@ -6,8 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from karen_learner.records.base import Split
+from karen_learner.records.conversations import Turn
 from karen_learner.records.cycles import ModelVersion
 from karen_learner.records.texts import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwaitingTurn:
+    """A turn that awaits curation. `revision` counts the changes by later feedback."""
+
+    turn: Turn
+    revision: int
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """Entry of this turn in `CurationWrite.curated`."""
+        return self.turn.seq or 0, self.revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +37,13 @@ class ReadSet:
 class CurationWrite:
     """What one page of curation decided; written in a single transaction.
 
-    `curated_turns` are the `seq` of the turns that need no more looking at. `upserts` replace the
-    example with the same `example_id`, or are new. Without a `read_set` they are written in any case.
+    `curated` holds (seq, revision) of the curated turns; a turn with a newer revision keeps awaiting.
+    `upserts` replace the example with the same `example_id`, or are new. With a `read_set` they are written
+    only if the stored values equal it.
     """
 
     upserts: Sequence[Example] = ()
-    curated_turns: Sequence[int] = ()
+    curated: Sequence[tuple[int, int]] = ()
     read_set: ReadSet | None = None
 
 

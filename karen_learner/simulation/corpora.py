@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
+from karen_learner.corpora.lines import require_json_lines
+from karen_learner.corpora.parsing import CorruptExample, labelled_text
 from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS, LabelledText, Record, Task
-
-KEYS = ("text", *TASKS)
 
 
 class Corpus(Record):
@@ -34,8 +30,7 @@ class Corpus(Record):
 def read_corpus(train: Path, test: Path | None = None) -> Corpus:
     """The corpus of two files of JSON lines, or of a folder with `train.jsonl` and `test.jsonl`.
 
-    Keys other than text, intent, sentiment and entities are ignored. Blocking. Raises InvalidInput
-    naming the file and the line: a benchmark that leaves texts out measures something else.
+    Blocking. Raises InvalidInput with the file and the line: a benchmark must not skip texts.
     """
     if test is None:
         if not train.is_dir():
@@ -51,26 +46,19 @@ def read_corpus(train: Path, test: Path | None = None) -> Corpus:
 
 def _read(path: Path) -> tuple[LabelledText, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        found = tuple(_labelled(path, number, value) for number, value in require_json_lines(path))
+    except OSError as error:
         raise InvalidInput(f"cannot read the corpus {path}: {error}") from error
-    found = tuple(_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip())
     if not found:
         raise InvalidInput(f"the corpus {path} has no texts")
     return found
 
 
-def _parse(line: str, path: Path, number: int) -> LabelledText:
+def _labelled(path: Path, number: int, value: object) -> LabelledText:
     try:
-        values: dict[str, Any] = dict(json.loads(line))
-        labelled = LabelledText.model_validate({key: values[key] for key in KEYS if key in values})
-    except ValidationError as error:
-        raise InvalidInput(f"{path} line {number}: {error.errors()[0]['msg']}") from error
-    except (ValueError, TypeError) as error:
-        raise InvalidInput(f"{path} line {number} is no JSON object: {error}") from error
-    if not labelled.text.strip():
-        raise InvalidInput(f"{path} line {number} has no text")
-    return labelled
+        return labelled_text(value)
+    except CorruptExample as error:
+        raise InvalidInput(f"{path} line {number}: {error}") from error
 
 
 def shipped_corpus() -> Path:

@@ -44,7 +44,7 @@ async def refit(
         report = await worker.train(job)
         seconds = perf_counter() - started
         model = job.pipeline.model_copy(update={"path": str(job.output), "tasks": report.tasks})
-        predicted = await worker.predict(PredictJob(models=(model,), corpus=folder))
+        predicted = await worker.predict(PredictJob(tenant_id=tenant_id, models=(model,), corpus=folder))
     return Refit(
         training_examples=len(training),
         dev_examples=dev_examples,
@@ -57,6 +57,7 @@ async def _job(learner: AutonomousLearner, tenant_id: str, folder: Path) -> Trai
     settings = learner.settings.training
     labels = await learner.store.labels(tenant_id)
     return TrainJob(
+        tenant_id=tenant_id,
         mode="full",
         pipeline=await BasePipeline(learner.analyzer, learner.layout, settings).spec(),
         corpus=folder,

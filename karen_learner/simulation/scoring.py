@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from karen_learner.curation.candidates import new_example
 from karen_learner.records import Analysis, Example, LabelledText, Record, Score, Task
-from karen_learner.training.protocol import PredictionRow
+from karen_learner.records.training import PredictionRow
 from karen_learner.validation.outcomes import TaskOutcome, category_outcome, entity_outcome
 from karen_learner.validation.predictions import Prediction
 

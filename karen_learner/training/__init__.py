@@ -1,9 +1,8 @@
 """A data set becomes a candidate: corpora, the trainer and its worker process."""
 
-from karen_learner.corpora.documents import write_docs, write_lines
-from karen_learner.training.base_pipeline import BasePipeline
-from karen_learner.training.local_worker import TrainingWorker
-from karen_learner.training.protocol import (
+from karen_learner.corpora.docbin import write_docs
+from karen_learner.corpora.lines import write_lines
+from karen_learner.records.training import (
     CrossValidateJob,
     PassReport,
     PipelineSpec,
@@ -13,6 +12,8 @@ from karen_learner.training.protocol import (
     TrainJob,
     TrainReport,
 )
+from karen_learner.training.base_pipeline import BasePipeline
+from karen_learner.training.local_worker import TrainingWorker
 
 __all__ = [
     "BasePipeline",

@@ -11,8 +11,8 @@ from karen_learner.analysis import SpacyAnalyzer
 from karen_learner.contracts import Analyzer
 from karen_learner.models.files import move_into_place, remove_folder, sync_folder
 from karen_learner.models.layout import HomeLayout
+from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import TrainingSettings, shipped_configs
-from karen_learner.training.protocol import PipelineSpec
 
 SHIPPED = {"": "pipeline.cfg", "stock": "stock.cfg"}
 """Pipelines that go by a name: the one that learns on the fly, and spaCy's own pipes."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from karen_learner.components.online.trainable import prepare_to_learn
 from karen_learner.records import Task
+from karen_learner.records.training import PipelineSpec, PredictionRow, RightRow
 from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.protocol import PipelineSpec, PredictionRow, RightRow
 
 Identity = tuple[int, int, int]
 Predicted = list[tuple[PredictionRow, RightRow]]

@@ -12,30 +12,30 @@ from spacy.training import Example
 from thinc.api import fix_random_seed
 
 from karen_learner.components.textcat.base import BaseTextCategorizer
-from karen_learner.corpora.documents import CorruptExample, convert, read_docs, read_lines, write_docs
+from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, read_examples, write_docs
+from karen_learner.corpora.parsing import CorruptExample
 from karen_learner.errors import TrainingError
 from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
-from karen_learner.settings import TrainingSettings
-from karen_learner.training.cache import Predicted, Warm
-from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.protocol import (
+from karen_learner.records.training import (
     CalibrationSummary,
     CrossValidateJob,
     CrossValidateReport,
-    Job,
     PassReport,
     PipelineSpec,
     PredictionRow,
     PredictJob,
     PredictReport,
-    ReadJob,
-    ReadReport,
-    Report,
+    PreloadJob,
+    PreloadReport,
     RightRow,
     TaskReport,
     TrainJob,
     TrainReport,
 )
+from karen_learner.settings import TrainingSettings
+from karen_learner.training.cache import Predicted, Warm
+from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.protocol import Job, Report
 from karen_learner.training.replay import rehearse, training_examples
 from karen_learner.training.self_training import guess
 from karen_learner.training.trainer import PipeTrainer, Plan, likeliest, plan_of, score_pipe, scores_of
@@ -54,8 +54,8 @@ def perform(job: Job, on_pass: OnPass, *, warm: Warm | None = None) -> Report:
         return train(job, on_pass, warm=warm)
     if isinstance(job, PredictJob):
         return predict(job, warm=warm)
-    if isinstance(job, ReadJob):
-        return read(job, warm=warm)
+    if isinstance(job, PreloadJob):
+        return preload(job, warm=warm)
     return cross_validate(job)
 
 
@@ -66,10 +66,10 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
     _require_corpus(job.corpus)
     pipeline = warm.take(job.pipeline)
     skipped: list[str] = []
-    new = list(read_docs(pipeline.nlp, job.corpus / "train.jsonl", skipped=skipped).values())
-    pool = read_docs(pipeline.nlp, job.corpus / "replay.jsonl", skipped=skipped)
-    unlabelled = read_docs(pipeline.nlp, job.corpus / "unlabelled.jsonl", skipped=skipped)
-    dev = convert(pipeline.nlp, job.corpus / "dev.jsonl", skipped=skipped)
+    new = list(numbered_docs(pipeline.nlp, job.corpus / "train.jsonl", skipped=skipped).values())
+    pool = numbered_docs(pipeline.nlp, job.corpus / "replay.jsonl", skipped=skipped)
+    unlabelled = numbered_docs(pipeline.nlp, job.corpus / "unlabelled.jsonl", skipped=skipped)
+    dev = lines_to_docbin(pipeline.nlp, job.corpus / "dev.jsonl", skipped=skipped)
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
     known = {task: pipeline.pipe(task).labels for task in continued & set(pipeline.trainable_tasks)}
     pipeline.prepare(job.labels, [*new, *pool.values()])
@@ -108,7 +108,7 @@ def train(job: TrainJob, on_pass: OnPass, *, warm: Warm | None = None) -> TrainR
         tasks=pipeline.tasks,
         by_task=reports,
         replayed=tuple(replayed),
-        guessed=tuple(sorted({line for lines in guessed.values() for line in lines})),
+        pseudo_labelled=tuple(sorted({line for lines in guessed.values() for line in lines})),
         skipped=len(skipped),
         skipped_reasons=tuple(skipped[:REASONS_TOLD]),
     )
@@ -203,8 +203,8 @@ def _predict_with(spec: PipelineSpec, corpus: Path, warm: Warm) -> Predicted:
         return known
     pipeline = TrainablePipeline.open(spec)
     if not holdout.with_suffix(".spacy").exists():
-        convert(pipeline.nlp, holdout, skipped=[])  # so that spacy evaluate can read it
-    lines = [line for line in read_lines(holdout) if not isinstance(line, CorruptExample)]
+        lines_to_docbin(pipeline.nlp, holdout, skipped=[])  # so that spacy evaluate can read it
+    lines = [line for _, line in read_examples(holdout) if not isinstance(line, CorruptExample)]
     docs = pipeline.nlp.pipe((line.text for line in lines), batch_size=256)
     labels = {task: pipeline.pipe(task).labels for task in CATEGORY_TASKS if task in pipeline.tasks}
     predicted = []
@@ -234,11 +234,11 @@ def _share(scores: dict[str, float] | None, label: str | None) -> float | None:
     return scores[label] / total if total > 0.0 else None
 
 
-def read(job: ReadJob, *, warm: Warm | None = None) -> ReadReport:
+def preload(job: PreloadJob, *, warm: Warm | None = None) -> PreloadReport:
     """Keep the pipeline of a folder in memory, in the place of another one."""
     if warm is not None and job.pipeline.path is not None:
         warm.keep(warm.take(job.pipeline), Path(job.pipeline.path))
-    return ReadReport()
+    return PreloadReport()
 
 
 def cross_validate(job: CrossValidateJob) -> CrossValidateReport:
@@ -254,7 +254,7 @@ def cross_validate(job: CrossValidateJob) -> CrossValidateReport:
 def _score_fold(job: CrossValidateJob, fold: int) -> dict[Task, float]:
     fix_random_seed(job.settings.seed + fold)
     pipeline = TrainablePipeline.open(job.pipeline)
-    docs = convert(pipeline.nlp, job.corpus / "train.jsonl", skipped=[])
+    docs = lines_to_docbin(pipeline.nlp, job.corpus / "train.jsonl", skipped=[])
     train_docs = [doc for position, doc in enumerate(docs) if position % job.folds != fold]
     held_docs = docs[fold :: job.folds]
     pipeline.prepare(job.labels, train_docs)

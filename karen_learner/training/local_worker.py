@@ -22,29 +22,25 @@ from karen_learner.errors import (
     WorkerCrashed,
     WorkerTimedOut,
 )
-from karen_learner.settings import TrainingSettings
-from karen_learner.training.protocol import (
-    AnyMessage,
+from karen_learner.records.training import (
     CrossValidateJob,
     CrossValidateReport,
-    Done,
-    Failed,
-    Job,
     PassReport,
     PipelineSpec,
     PredictJob,
     PredictReport,
-    Progress,
-    ReadJob,
-    ReadReport,
+    PreloadJob,
+    PreloadReport,
     TrainJob,
     TrainReport,
 )
+from karen_learner.settings import TrainingSettings
+from karen_learner.training.protocol import AnyMessage, Done, Failed, Job, Progress
 
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[PassReport], None]
-ReportT = TypeVar("ReportT", TrainReport, PredictReport, CrossValidateReport, ReadReport)
+ReportT = TypeVar("ReportT", TrainReport, PredictReport, CrossValidateReport, PreloadReport)
 
 NUMERIC_THREADS = (
     "OMP_NUM_THREADS",
@@ -118,22 +114,22 @@ class TrainingWorker:
         """Estimate the scores of a small data set."""
         return await self._ask(job, CrossValidateReport, None)
 
-    def read_ahead(self, pipeline: PipelineSpec) -> None:
+    def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
         """Have the worker read what is likely to be trained next, while nobody waits for it.
 
         Does nothing while the worker has a job. Should it fail, the training reads the pipeline itself.
         """
         if self._closed or self._lock.locked():
             return
-        task = asyncio.create_task(self._read_ahead(pipeline))
+        task = asyncio.create_task(self._preload(PreloadJob(tenant_id=tenant_id, pipeline=pipeline)))
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 
-    async def _read_ahead(self, pipeline: PipelineSpec) -> None:
+    async def _preload(self, job: PreloadJob) -> None:
         try:
-            await self._ask(ReadJob(pipeline=pipeline), ReadReport, None)
+            await self._ask(job, PreloadReport, None)
         except KarenLearnerError as error:
-            logger.debug("%s was not read ahead: %s", pipeline.path, error)
+            logger.debug("%s was not preloaded: %s", job.pipeline.path, error)
 
     async def _ask(self, job: Job, report_type: type[ReportT], on_progress: OnProgress | None) -> ReportT:
         async with self._lock:

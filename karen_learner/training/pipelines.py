@@ -19,7 +19,7 @@ from karen_learner.components.online.sample_weights import set_weight, weight_of
 from karen_learner.components.textcat.pipe import KarenTextCategorizer
 from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.records import TASKS, Task
-from karen_learner.training.protocol import LabelSchema, PipelineSpec
+from karen_learner.records.training import LabelSchema, PipelineSpec
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.training import Corpus, Example
 
-from karen_learner.corpora.documents import read_usable
+from karen_learner.corpora.docbin import read_docs
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import TASKS, Task
 
@@ -45,7 +45,7 @@ class JsonlCorpus:
             raise ImportFormatError(f"there is no corpus at {self._path}")
         skipped: list[str] = []
         count = 0
-        for _, line, doc in read_usable(nlp, self._path, skipped=skipped, tasks=self._tasks):
+        for _, line, doc in read_docs(nlp, self._path, skipped=skipped, tasks=self._tasks):
             if line.tasks:
                 count += 1
                 yield Example(nlp.make_doc(line.text), doc)

@@ -25,8 +25,8 @@ from thinc.api import Adam, Model, Optimizer
 from karen_learner.components.online.trainable import online_trainables, prepare_to_learn, scale_learn_rate
 from karen_learner.errors import TrainingDiverged
 from karen_learner.records import CycleMode, Task
+from karen_learner.records.training import PassReport
 from karen_learner.settings import TrainingSettings
-from karen_learner.training.protocol import PassReport
 
 logger = logging.getLogger(__name__)
 

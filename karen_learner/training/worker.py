@@ -17,7 +17,8 @@ import traceback
 from typing import IO, TYPE_CHECKING
 
 from karen_learner.errors import KarenLearnerError
-from karen_learner.training.protocol import AnyJob, Done, Failed, Message, PassReport, Progress
+from karen_learner.records.training import PassReport
+from karen_learner.training.protocol import AnyJob, Done, Failed, Message, Progress
 
 if TYPE_CHECKING:
     from karen_learner.training.cache import Warm

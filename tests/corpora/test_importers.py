@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
 from karen_learner.collection import ImportedLine, TurnInput, aiter_records, imported_line, iter_records
-from karen_learner.corpora.formats import MAX_LINE_BYTES
 from karen_learner.corpora.importers import known_suffixes, register_importer
+from karen_learner.corpora.lines import MAX_LINE_BYTES
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import EntitySpan, LabelledText, UserFeedback
 

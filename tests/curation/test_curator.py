@@ -286,8 +286,8 @@ class TestSelect:
         assert {example.state for example in selection.new} == {"pending"}
         learned = sum((await store.strata(TENANT, state="learned", split="train")).values())
         assert len(selection.replay) == 2 * REPLAY_POOL < learned
-        assert selection.stands_for is not None
-        assert sum(selection.stands_for) == pytest.approx(learned)
+        assert selection.importance_weights is not None
+        assert sum(selection.importance_weights) == pytest.approx(learned)
         assert {(example.state, example.split) for example in selection.replay} == {("learned", "train")}
 
     async def test_incremental_takes_turns_that_nobody_labelled(

@@ -41,10 +41,10 @@ async def test_replay_is_balanced_over_labels(history: MemoryStore) -> None:
 async def test_what_is_drawn_stands_for_all_that_was_learned(history: MemoryStore) -> None:
     sampled = await sample_replay(history, TENANT, limit=30, rng=random.Random(0))
 
-    stands_for: Counter[str | None] = Counter()
+    importance_weight: Counter[str | None] = Counter()
     for drawn in sampled:
-        stands_for[drawn.example.intent] += drawn.stands_for
-    assert stands_for == pytest.approx({"billing": 60, "refund": 20, "cancel": 2})
+        importance_weight[drawn.example.intent] += drawn.importance_weight
+    assert importance_weight == pytest.approx({"billing": 60, "refund": 20, "cancel": 2})
 
 
 async def test_with_room_for_all_everything_is_replayed(history: MemoryStore) -> None:

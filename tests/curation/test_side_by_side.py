@@ -192,8 +192,8 @@ async def test_turns_that_were_not_saved_still_await_curation(store: MemoryStore
     await store.add_turn(turn("hello", feedback={"satisfaction_score": 1.0}))
     ((seen,),) = [page async for page in store.turns_awaiting_curation(TENANT)]
     wrong = ReadSet(examples={}, splits={"g": "dev"})
-    outcome = CurationWrite(curated_turns=[seen.seq or 0], read_set=wrong)
+    outcome = CurationWrite(curated=[seen.mark], read_set=wrong)
     assert not await store.save_curation(TENANT, outcome)
-    await store.add_feedback(TENANT, seen.turn_id, UserFeedback(satisfaction_score=0.9))
-    await store.save_curation(TENANT, CurationWrite(curated_turns=[seen.seq or 0]))
+    await store.add_feedback(TENANT, seen.turn.turn_id, UserFeedback(satisfaction_score=0.9))
+    await store.save_curation(TENANT, CurationWrite(curated=[seen.mark]))
     assert (await store.counts(TENANT)).awaiting_curation == 1  # it was handed out in the revision before

@@ -10,7 +10,7 @@ import pytest
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
-from karen_learner.records import CurationWrite, EntitySpan, Example, Turn, UserFeedback
+from karen_learner.records import AwaitingTurn, CurationWrite, EntitySpan, Example, Turn, UserFeedback
 from tests.memory.memory_specimens import make_example, make_turn
 
 T = TypeVar("T")
@@ -24,7 +24,15 @@ async def gathered(items: AsyncIterator[T]) -> list[T]:
 
 
 async def waiting(store: MemoryStore, tenant: str = "acme") -> list[str]:
-    return [turn.turn_id async for page in store.turns_awaiting_curation(tenant) for turn in page]
+    return [awaiting.turn.turn_id for awaiting in await awaiting_turns(store, tenant)]
+
+
+async def awaiting_turns(store: MemoryStore, tenant: str = "acme") -> list[AwaitingTurn]:
+    return [awaiting async for page in store.turns_awaiting_curation(tenant) for awaiting in page]
+
+
+async def curate(store: MemoryStore, *curated: tuple[int, int], tenant: str = "acme") -> None:
+    await store.save_curation(tenant, CurationWrite(curated=curated))
 
 
 async def ids(examples: AsyncIterator[Example]) -> list[str]:
@@ -192,15 +200,16 @@ class TestAwaitingCuration:
         stored = [await store.add_turn(make_turn(f"t{n}", feedback=LIKED)) for n in range(7)]
         pages = await gathered(store.turns_awaiting_curation("acme"))
         assert [len(page) for page in pages] == [3, 3, 1]
-        assert [turn for page in pages for turn in page] == stored
+        assert [awaiting.turn for page in pages for awaiting in page] == stored
         rest = await gathered(store.turns_awaiting_curation("acme", after_seq=stored[3].seq or 0))
-        assert [turn for page in rest for turn in page] == stored[4:]
+        assert [awaiting.turn for page in rest for awaiting in page] == stored[4:]
 
     async def test_leaves_out_what_was_curated(self, store: MemoryStore) -> None:
-        stored = [await store.add_turn(make_turn(f"t{n}", feedback=LIKED)) for n in range(4)]
-        done = [turn.seq or 0 for turn in stored[:2]]
+        for n in range(4):
+            await store.add_turn(make_turn(f"t{n}", feedback=LIKED))
+        curated = [awaiting.mark for awaiting in (await awaiting_turns(store))[:2]]
         for _ in range(2):
-            await store.save_curation("acme", CurationWrite(curated_turns=done))
+            await curate(store, *curated)
         assert await waiting(store) == ["t2", "t3"]
         assert (await store.counts("acme")).awaiting_curation == 2
 
@@ -210,32 +219,34 @@ class TestAwaitingCuration:
         met = 0
         async for page in store.turns_awaiting_curation("acme"):
             met += len(page)
-            seqs = [turn.seq or 0 for turn in page]
-            await store.save_curation("acme", CurationWrite(curated_turns=seqs))
+            await curate(store, *(awaiting.mark for awaiting in page))
         assert met == 8
         assert await waiting(store) == []
 
     async def test_later_feedback_puts_a_turn_back(self, store: MemoryStore) -> None:
-        turn = await store.add_turn(make_turn(feedback=LIKED))
-        await store.save_curation("acme", CurationWrite(curated_turns=[turn.seq or 0]))
+        await store.add_turn(make_turn(feedback=LIKED))
+        (awaiting,) = await awaiting_turns(store)
+        await curate(store, awaiting.mark)
         await store.add_feedback("acme", "t1", LIKED)
         assert await waiting(store) == []  # nothing new was said
         await store.add_feedback("acme", "t1", CORRECTED)
         assert await waiting(store) == ["t1"]
 
-    async def test_feedback_during_curation_is_not_lost(self, store: MemoryStore) -> None:
-        turn = await store.add_turn(make_turn(feedback=LIKED))
-        assert await waiting(store) == ["t1"]
+    async def test_feedback_during_curation_keeps_the_turn_awaiting(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=LIKED))
+        (before,) = await awaiting_turns(store)
         await store.add_feedback("acme", "t1", CORRECTED)
-        done = CurationWrite(curated_turns=[turn.seq or 0])
-        await store.save_curation("acme", done)
+        (after,) = await awaiting_turns(store)
+        assert after.revision > before.revision
+        await curate(store, before.mark)
         assert await waiting(store) == ["t1"]
-        await store.save_curation("acme", done)
+        await curate(store, after.mark)
         assert await waiting(store) == []
 
-    async def test_other_tenants_turns_cannot_be_marked(self, store: MemoryStore) -> None:
-        turn = await store.add_turn(make_turn(feedback=LIKED))
-        await store.save_curation("other", CurationWrite(curated_turns=[turn.seq or 0]))
+    async def test_turns_of_other_tenants_cannot_be_marked(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=LIKED))
+        (awaiting,) = await awaiting_turns(store)
+        await curate(store, awaiting.mark, tenant="other")
         assert await waiting(store) == ["t1"]
         assert (await store.counts("acme")).awaiting_curation == 1
         assert (await store.counts("other")).awaiting_curation == 0

@@ -129,7 +129,7 @@ class TestFencing:
         turn = await store.add_turn(make_turn(feedback=UserFeedback(satisfaction_score=1)))
         clock.move(61)
         await take(store)
-        outcome = CurationWrite(upserts=[make_example()], curated_turns=[turn.seq or 0])
+        outcome = CurationWrite(upserts=[make_example()], curated=[(turn.seq or 0, 0)])
         with pytest.raises(FencedOut):
             await store.save_curation("acme", outcome, token=stale)
         with pytest.raises(FencedOut):

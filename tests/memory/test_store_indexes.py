@@ -46,7 +46,7 @@ def wanted(split: str | None) -> Wanted:
 
 STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "awaiting": (lambda c: turns.awaiting_page(c, "acme", after=5, size=3), "turns_awaiting"),
-    "marking": (lambda c: turns.mark_curated(c, 1, {1: 0, 2: None}), "(rowid=?)"),
+    "marking": (lambda c: turns.mark_curated(c, 1, [(1, 0), (2, 1)]), "(rowid=?)"),
     "turns": (lambda c: turns.page(c, "acme", after=5, size=3), "turns_in_order"),
     "unlabelled": (lambda c: turns.unlabelled(c, "acme", limit=3), "turns_in_order"),
     "get": (lambda c: turns.get(c, "acme", "t"), "sqlite_autoindex_turns_1"),

@@ -39,6 +39,7 @@ Operation = Callable[[MemoryStore, str], Awaitable[object]]
 
 labels = st.sampled_from(["billing", "refund", "ü"])
 turn_ids = st.sampled_from(["t1", "t2", "t3"])
+turn_revisions = st.tuples(st.integers(1, 7), st.integers(0, 2))
 example_ids = st.sampled_from(["e1", "e2", "e3", "e4"])
 feedbacks = st.builds(
     UserFeedback,
@@ -78,8 +79,8 @@ def saying(turn_id: str, feedback: UserFeedback) -> Operation:
     return lambda store, tenant: store.add_feedback(tenant, turn_id, feedback)
 
 
-def saving(upserts: list[Example], seqs: list[int]) -> Operation:
-    outcome = CurationWrite(upserts=upserts, curated_turns=seqs)
+def saving(upserts: list[Example], curated: list[tuple[int, int]]) -> Operation:
+    outcome = CurationWrite(upserts=upserts, curated=curated)
     return lambda store, tenant: store.save_curation(tenant, outcome)
 
 
@@ -122,7 +123,7 @@ cycle_ids = st.sampled_from(["c1", "c2"])
 operations = st.one_of(
     st.builds(adding, turn_ids, st.none() | feedbacks, st.booleans(), st.booleans()),
     st.builds(saying, turn_ids, feedbacks),
-    st.builds(saving, st.lists(examples, max_size=4), st.lists(st.integers(1, 7), max_size=3)),
+    st.builds(saving, st.lists(examples, max_size=4), st.lists(turn_revisions, max_size=3)),
     st.builds(rejecting, st.lists(examples, max_size=3), st.booleans()),
     st.builds(promoting, versions, st.none() | versions, st.lists(examples, max_size=3)),
     st.builds(

@@ -35,10 +35,10 @@ def test_reads_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 2 is no JSON object"),
-        ("[1]", "line 2 is no JSON object"),
+        ("{", "line 2: not JSON"),
+        ("[1]", "line 2: expected an object"),
         ('{"intent": "greet"}', "line 2"),
-        ('{"text": "  "}', "line 2 has no text"),
+        ('{"text": "  "}', "line 2: the text is empty"),
         ('{"text": "a", "entities": [[3, 1, "x"]]}', "line 2"),
     ],
 )

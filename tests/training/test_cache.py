@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
+from karen_learner.records.training import PipelineSpec, PredictJob, PreloadJob, TrainJob
 from karen_learner.settings import load_settings
 from karen_learner.training.cache import Warm, identity_of
-from karen_learner.training.handlers import predict, read, train
-from karen_learner.training.protocol import PipelineSpec, PredictJob, ReadJob, TrainJob
+from karen_learner.training.handlers import predict, preload, train
 from tests.components.text_corpora import LABELLED
 
 SETTINGS = load_settings(overrides={"training.n_iter": 2, "training.min_updates": 0}).training
@@ -27,6 +27,7 @@ def job(folder: Path, output: Path, *, parent: Path | None = None) -> TrainJob:
     if parent is not None:
         spec = spec.model_copy(update={"path": str(parent), "tasks": {"intent": "intent"}})
     return TrainJob(
+        tenant_id="acme",
         mode="full" if parent is None else "incremental",
         pipeline=spec, corpus=folder, labels=LABELS, settings=SETTINGS, output=output,
     )  # fmt: skip
@@ -53,11 +54,11 @@ def test_another_pipeline_is_read_from_the_disk(tmp_path: Path) -> None:
         assert warm.take(job(folder, tmp_path / "x", parent=tmp_path / other).pipeline) is not first
 
 
-def test_what_was_read_ahead_need_not_be_read_again(tmp_path: Path) -> None:
+def test_what_was_preload_need_not_be_read_again(tmp_path: Path) -> None:
     folder, warm = corpus(tmp_path / "corpus"), Warm()
     train(job(folder, tmp_path / "v1"), lambda _: None)
     onward = job(folder, tmp_path / "ahead", parent=tmp_path / "v1")
-    read(ReadJob(pipeline=onward.pipeline), warm=warm)
+    preload(PreloadJob(tenant_id="acme", pipeline=onward.pipeline), warm=warm)
     shutil.rmtree(tmp_path / "v1" / "intent")
     train(onward, lambda _: None, warm=warm)
     assert (tmp_path / "ahead" / "intent/state/weights").is_file()
@@ -81,7 +82,7 @@ def test_predictions_are_remembered_for_the_same_holdout_only(tmp_path: Path) ->
     folder, warm = corpus(tmp_path / "corpus"), Warm()
     report = train(job(folder, tmp_path / "v1"), lambda _: None, warm=warm)
     model = PipelineSpec(path=str(tmp_path / "v1"), tasks=report.tasks, template=SHIPPED)
-    asked = PredictJob(models=(model,), corpus=folder)
+    asked = PredictJob(tenant_id="acme", models=(model,), corpus=folder)
     rows = predict(asked, warm=warm).rows
     recalled = warm.recall(model, folder / "holdout.jsonl")
     assert recalled is not None

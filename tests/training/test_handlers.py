@@ -9,7 +9,7 @@ from spacy.language import Language
 from spacy.tokens import DocBin
 
 from karen_learner.components.textcat.calibration import Calibration
-from karen_learner.corpora.documents import to_line
+from karen_learner.corpora.lines import to_line
 from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
 from karen_learner.records import LabelledText
 from karen_learner.settings import Settings, shipped_configs
@@ -28,7 +28,14 @@ from tests.training.conftest import LABELS
 
 
 def job(corpus: Path, spec: PipelineSpec, settings: Settings, output: Path, **changes: object) -> TrainJob:
-    fields = {"mode": "full", "pipeline": spec, "corpus": corpus, "labels": LABELS, **changes}
+    fields = {
+        "tenant_id": "acme",
+        "mode": "full",
+        "pipeline": spec,
+        "corpus": corpus,
+        "labels": LABELS,
+        **changes,
+    }
     return TrainJob(settings=settings.training, output=output, **fields)
 
 
@@ -121,7 +128,7 @@ async def test_of_the_pool_each_pipe_trains_on_so_many_again(
     only_intent = [LabelledText(text=f"fly to town {n}", intent="travel") for n in range(30)]
     pool = [*examples, *only_intent]
     await write_lines(corpus / "train.jsonl", new)
-    await write_lines(corpus / "replay.jsonl", pool, stands_for=[2.0] * len(pool))
+    await write_lines(corpus / "replay.jsonl", pool, importance_weights=[2.0] * len(pool))
     again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=5)
     report = train(again, lambda _: None)
     assert {task: made.examples for task, made in report.by_task.items()} == {
@@ -195,7 +202,7 @@ async def test_a_calibrated_pipe_trains_on_texts_that_nobody_labelled(
     assert {task: made.examples for task, made in report.by_task.items()} == {
         "intent": 1 + 2, "sentiment": 1, "entities": 1,
     }  # fmt: skip
-    assert report.guessed == (0, 1)
+    assert report.pseudo_labelled == (0, 1)
     assert report.skipped_reasons[0].startswith("unlabelled.jsonl line 3")
     docs = list(DocBin().from_disk(corpus / "train.spacy").get_docs(spacy.blank("en").vocab))
     assert [doc.text for doc in docs] == [examples[0].text]
@@ -272,7 +279,7 @@ async def test_both_models_predict_every_holdout_text(
     await write_lines(corpus / "holdout.jsonl", examples)
     model = spec.model_copy(update={"path": str(output), "tasks": report.tasks})
     narrow = spec.model_copy(update={"path": str(output), "tasks": {"intent": "intent"}})
-    rows = predict(PredictJob(models=(model, narrow), corpus=corpus)).rows
+    rows = predict(PredictJob(tenant_id="acme", models=(model, narrow), corpus=corpus)).rows
     assert [len(part) for part in rows] == [12, 12]
     assert rows[0][6] == ("travel", "neutral", ((17, 22, "place"),))
     assert rows[1][6] == ("travel", None, None)
@@ -284,7 +291,7 @@ async def test_cross_validation_estimates_each_task(
     await write_lines(corpus / "train.jsonl", examples)
     settings.training.n_iter = 6
     estimate = CrossValidateJob(
-        pipeline=spec, corpus=corpus, labels=LABELS, settings=settings.training, folds=3
+        tenant_id="acme", pipeline=spec, corpus=corpus, labels=LABELS, settings=settings.training, folds=3
     )
     scores = cross_validate(estimate).scores
     assert scores.keys() == {"intent", "sentiment", "entities"}
@@ -350,7 +357,7 @@ def test_a_task_mapped_to_no_pipe_is_told(tmp_path: Path, spec: PipelineSpec) ->
     wrong = spec.model_copy(update={"path": str(tmp_path / "blank"), "tasks": {"intent": "textcat"}})
     (tmp_path / "holdout.jsonl").write_text('{"text": "hello"}\n')
     with pytest.raises(PipelineUnsuitable, match="'textcat', but the pipeline has no pipes"):
-        predict(PredictJob(models=(wrong,), corpus=tmp_path))
+        predict(PredictJob(tenant_id="acme", models=(wrong,), corpus=tmp_path))
 
 
 class Exhausted(PipeTrainer):

@@ -23,6 +23,7 @@ async def ready(
     await write_lines(corpus / "train.jsonl", examples)
     settings.training.n_iter = 3
     return TrainJob(
+        tenant_id="acme",
         mode="full",
         pipeline=spec,
         corpus=corpus,
@@ -46,22 +47,22 @@ async def test_one_process_stays_warm_for_all_jobs(ready: TrainJob, tmp_path: Pa
     assert worker.pid is None
 
 
-async def test_what_is_read_ahead_is_there_for_the_next_job(ready: TrainJob, tmp_path: Path) -> None:
+async def test_what_is_preload_is_there_for_the_next_job(ready: TrainJob, tmp_path: Path) -> None:
     async with TrainingWorker() as worker:
         tasks = (await worker.train(ready)).tasks
         champion = ready.pipeline.model_copy(update={"path": str(ready.output), "tasks": tasks})
         onward = ready.model_copy(
             update={"mode": "incremental", "pipeline": champion, "output": tmp_path / "second"}
         )
-        worker.read_ahead(champion)
-        worker.read_ahead(champion)  # it is busy: nothing is queued behind what somebody may wait for
+        worker.preload("acme", champion)
+        worker.preload("acme", champion)  # it is busy: nothing is queued behind what somebody may wait for
         await asyncio.sleep(0)
         assert (await worker.train(onward)).tasks == tasks
-        worker.read_ahead(champion.model_copy(update={"path": str(tmp_path / "nowhere")}))
+        worker.preload("acme", champion.model_copy(update={"path": str(tmp_path / "nowhere")}))
         await asyncio.sleep(0)
         await worker.train(onward)  # what cannot be read ahead does no harm
-        worker.read_ahead(champion)
-    worker.read_ahead(champion)
+        worker.preload("acme", champion)
+    worker.preload("acme", champion)
     assert worker.pid is None
 
 
@@ -117,7 +118,7 @@ async def test_errors_of_the_job_come_back_as_what_they_are(ready: TrainJob, tmp
             await worker.train(ready.model_copy(update={"labels": {}}))
         nowhere = ready.pipeline.model_copy(update={"path": str(tmp_path / "nowhere")})
         with pytest.raises(ModelError, match="cannot load the pipeline"):
-            await worker.predict(PredictJob(models=(nowhere,), corpus=ready.corpus))
+            await worker.predict(PredictJob(tenant_id="acme", models=(nowhere,), corpus=ready.corpus))
         template = ready.pipeline.model_copy(update={"template": tmp_path / "missing.cfg"})
         with pytest.raises(TrainingError, match="FileNotFoundError"):
             await worker.train(ready.model_copy(update={"pipeline": template}))

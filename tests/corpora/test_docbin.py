@@ -1,4 +1,4 @@
-"""Examples on disk: unknown is not none, and what is corrupt is told."""
+"""Examples as documents and as files: unknown labels, corrupt lines, weights."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,9 @@ from spacy.tokens import DocBin
 
 from karen_learner.components.online.sample_weights import weight_of
 from karen_learner.corpora.convert import convert_corpus
-from karen_learner.corpora.documents import (
-    CorpusLine,
-    CorruptExample,
-    convert,
-    read_docs,
-    read_lines,
-    to_doc,
-    to_line,
-    write_lines,
-)
+from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, read_examples, to_doc
+from karen_learner.corpora.lines import to_line, write_lines
+from karen_learner.corpora.parsing import CorpusLine, CorruptExample
 from karen_learner.records import LabelledText
 
 
@@ -33,7 +26,7 @@ def labelled(text: str, **labels: object) -> LabelledText:
     st.none() | st.text("abc", min_size=1),
     st.none() | st.just(()),
 )
-def test_a_line_holds_exactly_what_is_known(text: str, intent: str | None, entities: tuple | None) -> None:
+def test_a_line_holds_exactly_the_known_labels(text: str, intent: str | None, entities: tuple | None) -> None:
     example = LabelledText(text=text, intent=intent, entities=entities)
     line = to_line(example)
     assert "\n" not in line
@@ -49,7 +42,7 @@ async def test_unknown_entities_stay_unknown_in_a_docbin(tmp_path: Path) -> None
     ]
     assert await write_lines(tmp_path / "train.jsonl", rows) == 3
     skipped: list[str] = []
-    convert(nlp, tmp_path / "train.jsonl", skipped=skipped)
+    lines_to_docbin(nlp, tmp_path / "train.jsonl", skipped=skipped)
     known, none, unknown = DocBin().from_disk(tmp_path / "train.spacy").get_docs(nlp.vocab)
     assert skipped == []
     assert [(span.text, span.label_) for span in known.ents] == [("paris", "place")]
@@ -68,16 +61,16 @@ def test_overlapping_entities_are_corrupt() -> None:
         to_doc(spacy.blank("en"), labelled("to paris", entities=[[3, 8, "place"], [3, 8, "city"]]))
 
 
-def test_lines_that_are_none_are_told_with_their_number(tmp_path: Path) -> None:
+def test_corrupt_lines_are_reported_with_their_number(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(b'{"text": "fine"}\nnot json\n{"text": "x", "unknown": 1}\n\xff\xfe\n')
-    kinds = [type(item).__name__ for item in read_lines(path)]
+    kinds = [type(item).__name__ for _, item in read_examples(path)]
     assert kinds == ["CorpusLine", "CorruptExample", "CorruptExample", "CorruptExample"]
     skipped: list[str] = []
-    assert len(convert(spacy.blank("en"), path, skipped=skipped)) == 1
-    assert skipped[0].startswith("train.jsonl line 2: Invalid JSON")
+    assert len(lines_to_docbin(spacy.blank("en"), path, skipped=skipped)) == 1
+    assert skipped[0].startswith("train.jsonl line 2: not JSON")
     assert skipped[2].startswith("train.jsonl line 4: ")
-    assert list(read_docs(spacy.blank("en"), path, skipped=[])) == [0]
+    assert list(numbered_docs(spacy.blank("en"), path, skipped=[])) == [0]
 
 
 def test_a_corpus_is_converted_for_spacy_train(tmp_path: Path) -> None:
@@ -93,35 +86,35 @@ def test_a_corpus_is_converted_for_spacy_train(tmp_path: Path) -> None:
     assert (tmp_path / "labels" / "intent.json").read_text().split() == ["[", '"i0",', '"i1"', "]"]
 
 
-async def test_what_a_line_stands_for_is_written_and_read(tmp_path: Path) -> None:
+async def test_importance_weights_are_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "replay.jsonl"
     texts = [labelled(f"text {n}", intent="i") for n in range(4)]
-    assert await write_lines(path, texts, stands_for=[1.0, 2.5, 1 / 3]) == 4
-    assert [line.stands_for for line in read_lines(path)] == [1.0, 2.5, 1 / 3, 1.0]  # type: ignore[union-attr]
-    docs = read_docs(spacy.blank("en"), path, skipped=[])
+    assert await write_lines(path, texts, importance_weights=[1.0, 2.5, 1 / 3]) == 4
+    assert [line.importance_weight for _, line in read_examples(path)] == [1.0, 2.5, 1 / 3, 1.0]  # type: ignore[union-attr]
+    docs = numbered_docs(spacy.blank("en"), path, skipped=[])
     assert [weight_of(doc) for doc in docs.values()] == [1.0, 2.5, 1 / 3, 1.0]
     assert [doc.text for doc in docs.values()] == [text.text for text in texts]
-    assert read_docs(spacy.blank("en"), tmp_path / "none.jsonl", skipped=[]) == {}
+    assert numbered_docs(spacy.blank("en"), tmp_path / "none.jsonl", skipped=[]) == {}
 
 
-@pytest.mark.parametrize("stands_for", ["0", "-1", "NaN", "Infinity", '"many"'])
-def test_a_line_stands_for_a_number_above_nothing(stands_for: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("importance_weight", ["0", "-1", "NaN", "Infinity", '"many"'])
+def test_an_importance_weight_is_a_positive_number(importance_weight: str, tmp_path: Path) -> None:
     path = tmp_path / "replay.jsonl"
-    path.write_text(f'{{"text": "x", "stands_for": {stands_for}}}\n')
-    assert [type(line) for line in read_lines(path)] == [CorruptExample]
+    path.write_text(f'{{"text": "x", "importance_weight": {importance_weight}}}\n')
+    assert [type(line) for _, line in read_examples(path)] == [CorruptExample]
 
 
-def test_the_moods_of_earlier_exports_are_passed_over(tmp_path: Path) -> None:
+def test_the_moods_of_earlier_exports_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"text": "well", "sentiment": "sad", "mood": {"sad": 0.5}}\n')
-    assert list(read_lines(tmp_path / "train.jsonl")) == [CorpusLine(text="well", sentiment="sad")]
+    assert list(read_examples(tmp_path / "train.jsonl")) == [(0, CorpusLine(text="well", sentiment="sad"))]
 
 
-def test_a_text_that_spacy_does_not_take_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_text_that_spacy_refuses_is_skipped_and_reported(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     rows = [{"text": "a" * 1_000_001, "intent": "travel"}, {"text": "fly to rome", "intent": "travel"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     skipped: list[str] = []
-    assert list(read_docs(spacy.blank("en"), path, skipped=skipped)) == [1]
+    assert list(numbered_docs(spacy.blank("en"), path, skipped=skipped)) == [1]
     assert len(skipped) == 1
     assert skipped[0].startswith("train.jsonl line 1: spaCy does not take the text")
     assert len(skipped[0]) < 400

@@ -1,0 +1,145 @@
+"""The values of a line become an example or a turn, or an error that names the key."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from karen_learner.components.online.sample_weights import MOST
+from karen_learner.records import EntitySpan, LabelledText, Record, UserFeedback, replace_unfit
+
+IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
+"""Keys of other corpora, and the `mood` of earlier exports."""
+TEXT_KEYS = ("text", "user_text", "assistant_response")
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class CorruptExample(ValueError):
+    """A line that is no example, or an example that is no document."""
+
+
+class CorpusLine(LabelledText):
+    """A line of a corpus that a cycle writes for its worker."""
+
+    importance_weight: float = Field(default=1.0, gt=0.0, le=MOST)
+
+
+class TurnInput(Record):
+    """The arguments of `collect_conversation_metadata`."""
+
+    user_text: str
+    assistant_response: str
+    user_id: str
+    user_feedback: UserFeedback | None = None
+    conversation_id: str | None = None
+    turn_id: str | None = None
+    occurred_at: datetime | None = None
+    tenant_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ImportedLine:
+    """The `value` of a line, or the `error` of a line without one. Lines count from 1."""
+
+    line: int
+    value: LabelledText | TurnInput | None = None
+    error: str | None = None
+
+
+def corpus_line(values: object) -> CorpusLine:
+    """The example of a line; its labels may be unknown. Raises CorruptExample."""
+    return _validated(_keys_and_values(values), CorpusLine)
+
+
+def labelled_text(values: object) -> LabelledText:
+    """The example of a line with a text; its labels may be unknown. Raises CorruptExample."""
+    labelled = _validated(_keys_and_values(values), LabelledText)
+    require_text(labelled)
+    return labelled
+
+
+def require_text(labelled: LabelledText) -> None:
+    """Raise CorruptExample for an empty text."""
+    if not labelled.text.strip():
+        raise CorruptExample("the text is empty")
+
+
+def imported_line(line: int, values: object) -> ImportedLine:
+    """A gold example (values with `text`) or a turn (values with `user_text`)."""
+    try:
+        given = _keys_and_values(values)
+        if ("text" in given) == ("user_text" in given):
+            found = "both" if "text" in given else "neither"
+            raise CorruptExample(f"needs 'text' (a labelled text) or 'user_text' (a turn), and has {found}")
+        value = _gold(given) if "text" in given else _validated(given, TurnInput)
+    except CorruptExample as error:
+        return ImportedLine(line, error=str(error))
+    return ImportedLine(line, value)
+
+
+def _keys_and_values(values: object) -> dict[str, Any]:
+    """The values without ignored keys, and with texts that spaCy and a database can hold."""
+    if not isinstance(values, Mapping):
+        raise CorruptExample(f"expected an object with keys, found {type(values).__name__}")
+    return {
+        key: replace_unfit(value) if key in TEXT_KEYS and isinstance(value, str) else value
+        for key, value in values.items()
+        if key not in IGNORED_KEYS
+    }
+
+
+def _gold(given: Mapping[str, Any]) -> LabelledText:
+    labelled = _validated(given, LabelledText)
+    require_text(labelled)
+    if not labelled.tasks:
+        raise CorruptExample("the text carries no label: neither intent, sentiment nor entities")
+    if problem := span_problem(labelled.text, labelled.entities or ()):
+        raise CorruptExample(problem)
+    return labelled
+
+
+def _validated(given: Mapping[str, Any], kind: type[ModelT]) -> ModelT:
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise CorruptExample(describe(error, kind)) from error
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """One sentence with every key, its value and its problem."""
+    return "; ".join(_describe_item(item, model) for item in error.errors())
+
+
+def _describe_item(item: Any, model: type[BaseModel]) -> str:
+    where = ".".join(map(str, item["loc"])) or "the value"
+    if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
+        return unknown_key(where, model.model_fields)
+    if item["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where}: {item['msg']} (got {reprlib.repr(item['input'])})"
+
+
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """The message about an unknown key, with the nearest known key."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    return f"unknown key {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
+
+
+def span_problem(text: str, spans: Sequence[EntitySpan]) -> str | None:
+    """The first entity outside the text or over another one. Curation checks the alignment with tokens."""
+    reached = 0
+    for span in sorted(spans, key=lambda span: span.start):
+        named = f"the entity {span.label!r} at {span.start}..{span.end}"
+        if span.end > len(text):
+            return f"{named} lies outside the text of {len(text)} characters"
+        if span.start < reached:
+            return f"{named} overlaps the one before it"
+        reached = span.end
+    return None

@@ -1,0 +1,72 @@
+"""CSV tables of labelled texts and turns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from karen_learner.corpora.lines import MAX_LINE_BYTES, parse_json
+from karen_learner.corpora.parsing import IGNORED_KEYS, ImportedLine, TurnInput, imported_line, unknown_key
+from karen_learner.errors import ImportFormatError
+from karen_learner.records import LabelledText
+
+_JSON_COLUMNS = ("entities", "user_feedback")
+_COLUMNS = {*LabelledText.model_fields, *TurnInput.model_fields} | IGNORED_KEYS
+
+
+def read_csv(path: Path) -> Iterator[ImportedLine]:
+    """The lines of a UTF-8 table whose first line names the columns.
+
+    `entities` and `user_feedback` hold JSON. An empty cell is a missing value. Raises ImportFormatError
+    for an unknown column.
+    """
+    # The limit belongs to the process: raise it for long responses, never lower it.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        columns = _columns(path, next(reader, []))
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield ImportedLine(line, error=f"not CSV: {error}")
+                continue
+            if cells is None:
+                return
+            if cells:
+                yield _from_cells(line, columns, cells)
+
+
+def _columns(path: Path, header: list[str]) -> list[str]:
+    columns = [name.strip() for name in header]
+    for name in columns:
+        if name not in _COLUMNS:
+            raise ImportFormatError(f"the columns of {path.name!r}: {unknown_key(name, _COLUMNS)}")
+    if not {"text", "user_text"} & set(columns):
+        raise ImportFormatError(
+            f"{path.name!r} needs a first row that names its columns, among them 'text' or 'user_text'"
+        )
+    return columns
+
+
+def _from_cells(line: int, columns: list[str], cells: list[str]) -> ImportedLine:
+    if len(cells) != len(columns):
+        return ImportedLine(line, error=f"has {len(cells)} cells for {len(columns)} columns")
+    if any(map(_is_escaped, cells)):
+        return ImportedLine(line, error="not UTF-8")
+    try:
+        values = {name: _cell(name, cell) for name, cell in zip(columns, cells, strict=True) if cell}
+    except (ValueError, RecursionError) as error:
+        return ImportedLine(line, error=f"a cell holds no JSON: {error}")
+    return imported_line(line, values)
+
+
+def _is_escaped(cell: str) -> bool:
+    return not cell.isascii() and any("\udc80" <= character <= "\udcff" for character in cell)
+
+
+def _cell(name: str, cell: str) -> Any:
+    return parse_json(cell) if name in _JSON_COLUMNS else cell

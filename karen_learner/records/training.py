@@ -1,0 +1,161 @@
+"""Jobs of a training backend and their reports.
+
+Jobs name their tenant. A backend never runs two jobs of one tenant at the same time. Jobs of different
+tenants may run in parallel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from karen_learner.records.base import CycleMode, Record, Task
+from karen_learner.settings import TrainingSettings
+
+LabelSchema = Mapping[Task, tuple[str, ...]]
+PredictionRow = tuple[str | None, str | None, tuple[tuple[int, int, str], ...] | None]
+"""Intent, sentiment, entities; None if the model has no pipe for the task."""
+RightRow = tuple[float | None, float | None]
+"""Probability of the gold intent and of the gold sentiment; None if unknown."""
+
+
+class PipelineSpec(Record):
+    """Origin of a pipeline, and the pipe of each task.
+
+    `path` is a folder or an installed package. Without it, a new pipeline is made from `template`, a spaCy
+    config.
+    """
+
+    path: str | None = None
+    tasks: Mapping[Task, str] = Field(default_factory=dict)
+    template: Path
+    language: str = "en"
+
+
+class TrainJob(Record):
+    """Train `pipeline` on `corpus`/train.jsonl, select weights on dev.jsonl, save to `output`.
+
+    Each pipe replays up to `replay` examples of replay.jsonl. Texts of unlabelled.jsonl with a confident
+    prediction are trained on with that pseudo-label.
+    """
+
+    kind: Literal["train"] = "train"
+    tenant_id: str
+    mode: CycleMode
+    pipeline: PipelineSpec
+    corpus: Path
+    labels: LabelSchema
+    settings: TrainingSettings
+    replay: int = 0
+    output: Path
+
+
+class PredictJob(Record):
+    """Predict every text of `corpus`/holdout.jsonl with each of the models, in order."""
+
+    kind: Literal["predict"] = "predict"
+    tenant_id: str
+    models: tuple[PipelineSpec, ...]
+    corpus: Path
+
+
+class CrossValidateJob(Record):
+    """Estimate accuracies by `folds`-fold cross-validation on `corpus`/train.jsonl."""
+
+    kind: Literal["cross_validate"] = "cross_validate"
+    tenant_id: str
+    pipeline: PipelineSpec
+    corpus: Path
+    labels: LabelSchema
+    settings: TrainingSettings
+    folds: int = Field(default=3, ge=2)
+
+
+class PreloadJob(Record):
+    """Load `pipeline` into the worker's memory before the next training needs it."""
+
+    kind: Literal["preload"] = "preload"
+    tenant_id: str
+    pipeline: PipelineSpec
+
+
+class PassReport(Record):
+    """One pass over the training data of one task.
+
+    `score` is measured on the development split. It is None without that split, or if the passes are too few
+    for a selection.
+    """
+
+    task: Task
+    iteration: int
+    total: int
+    loss: float
+    words: int
+    seconds: float
+    score: float | None
+    is_best: bool
+
+    @property
+    def words_per_second(self) -> float:
+        return self.words / self.seconds if self.seconds > 0 else 0.0
+
+
+class CalibrationSummary(Record):
+    """Calibration of a pipe's scores on held-out examples.
+
+    `ece_before`, `ece_after`: expected calibration errors. `false_alarms`: share of examples that the model
+    marks as out of scope.
+    """
+
+    examples: int
+    ece_before: float
+    ece_after: float
+    false_alarms: float | None
+
+
+class TaskReport(Record):
+    """Training statistics of one pipe."""
+
+    pipe: str
+    examples: int
+    passes: int
+    words: int
+    seconds: float
+    best_score: float | None
+    last_loss: float
+    calibration: CalibrationSummary | None = None
+
+
+class TrainReport(Record):
+    """A candidate on disk at `TrainJob.output`.
+
+    `replayed` are the lines of replay.jsonl, from 0, that at least one pipe trained on. `pseudo_labelled` are
+    those of unlabelled.jsonl.
+    """
+
+    tasks: Mapping[Task, str]
+    by_task: Mapping[Task, TaskReport]
+    replayed: tuple[int, ...] = ()
+    pseudo_labelled: tuple[int, ...] = ()
+    skipped: int
+    skipped_reasons: tuple[str, ...] = ()
+
+
+class PredictReport(Record):
+    """One list of rows for each model, in the order of the holdout's lines; `right` belongs to `rows`."""
+
+    rows: tuple[tuple[PredictionRow, ...], ...]
+    right: tuple[tuple[RightRow, ...], ...]
+
+
+class CrossValidateReport(Record):
+    """Mean score of each task over the folds."""
+
+    scores: Mapping[Task, float]
+
+
+class PreloadReport(Record):
+    """The pipeline is in memory."""
