@@ -38,7 +38,7 @@ ONSETS, VOWELS, CODAS = "bdfgklmnprstvz", "aeiou", "lmnrstkp"
 ALWAYS, IF_BETTER = ("curating", "training", "validating"), "deploying"
 
 
-class Talk:
+class Conversations:
     """Texts of made-up words: some belong to one intent, most to all of them."""
 
     def __init__(self, seed: int = 0) -> None:
@@ -73,7 +73,7 @@ def learned(text: str, intent: str) -> Example:
     return new_example(labelled, source="correction", quality=0.9).model_copy(update={"state": "learned"})
 
 
-async def fill(store: SqlMemoryStore, talk: Talk, size: int) -> None:
+async def fill(store: SqlMemoryStore, talk: Conversations, size: int) -> None:
     """Bring the tenant's learned examples to `size`."""
     missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
     while missing > 0:
@@ -82,7 +82,7 @@ async def fill(store: SqlMemoryStore, talk: Talk, size: int) -> None:
         missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
 
 
-async def cycle(learner: AutonomousLearner, talk: Talk, events: int) -> LearningCycleResult:
+async def cycle(learner: AutonomousLearner, talk: Conversations, events: int) -> LearningCycleResult:
     """Corrections, and a cycle on them."""
     said = [talk.say() for _ in range(events)]
     await asyncio.gather(
@@ -114,7 +114,7 @@ async def refitted(learner: AutonomousLearner) -> float:
 
 
 async def measure(sizes: Sequence[int], *, events: int, cycles: int, refit: int) -> None:
-    talk = Talk()
+    talk = Conversations()
     print(
         f"{'history':>10}"
         + "".join(f"{stage:>12}" for stage in ALWAYS)

@@ -29,10 +29,19 @@ from peers import linear_svc
 from karen_learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.curation import Curator
 from karen_learner.records import LabelledText
-from karen_learner.simulation import Corpus, Habits, Refit, Scenario, Step, read_corpus, refit, simulate
+from karen_learner.simulation import (
+    Corpus,
+    FeedbackRates,
+    Refit,
+    Scenario,
+    Step,
+    read_corpus,
+    refit,
+    simulate,
+)
 
 TENANT = "bench"
-HABITS = Habits(correction_rate=0.3, rating_rate=0.3, noise=0.05)
+HABITS = FeedbackRates(correction_rate=0.3, rating_rate=0.3, noise=0.05)
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "incremental": {},
     "naive": {"learning.replay_examples": 0, "learning.unlabelled_turns": 0},

@@ -119,9 +119,9 @@ def _cost(steps: Sequence[Step]) -> Iterator[tuple[str, object]]:
     yield "turns", f"{turns}, {feedback} with feedback, {corrections} corrected"
     ended = {status: sum(step.status == status for step in steps) for status in STATUS_STYLES}
     yield "cycles", ", ".join(f"{count} {status}" for status, count in ended.items() if count)
-    talk, cycles = sum(step.talk_s for step in steps), sum(step.cycle_s for step in steps)
-    pace = f" ({turns / talk:,.0f} turns/s)" if talk > 0 else ""
-    yield "seconds", f"{talk:.1f} in turns{pace}, {cycles:.1f} in cycles"
+    turns_s, cycles_s = sum(step.turns_s for step in steps), sum(step.cycle_s for step in steps)
+    pace = f" ({turns / turns_s:,.0f} turns/s)" if turns_s > 0 else ""
+    yield "seconds", f"{turns_s:.1f} in turns{pace}, {cycles_s:.1f} in cycles"
     training = sum(step.stage_seconds.get("training", 0.0) for step in steps)
     yield "training seconds", f"{training:.1f}"
 
@@ -158,7 +158,7 @@ def _reaction(feedback: Mapping[str, Any] | None, said: str) -> str:
 def attack_facts(attack: Attack) -> RenderableType:
     """Effect of the poisoned batch."""
     result, digest = attack.result, attack.digest_after[:16]
-    came = "unchanged" if attack.untouched else f"CHANGED, before {attack.digest_before[:16]}"
+    came = "unchanged" if attack.unchanged else f"CHANGED, before {attack.digest_before[:16]}"
     return facts(
         [
             ("poisoned", f"{attack.turns} corrections by {attack.users} users"),

@@ -1,4 +1,4 @@
-"""The yardstick: the same components, trained from scratch on all that the learner has curated."""
+"""A reference model: the same pipeline trained from scratch on all curated examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from karen_learner.training import BasePipeline, PredictJob, TrainingWorker, Tra
 
 
 class Refit(Record):
-    """How a model does that was trained at once on what the learner came to know bit by bit."""
+    """Scores and cost of the reference model."""
 
     training_examples: int
     dev_examples: int
@@ -26,11 +26,10 @@ class Refit(Record):
 async def refit(
     learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText], *, folder: Path
 ) -> Refit:
-    """Train and judge it below `folder`, an empty one; the learner's models are not touched.
+    """Train and evaluate the reference model below the empty `folder`. The learner's models stay unchanged.
 
-    The training and development splits are exactly those that a full cycle would take now, learned and
-    pending; the holdout stays out, as it does there. Seconds are those of the training alone. Raises
-    TrainingError.
+    The splits are those of a full cycle; the holdout is excluded. `seconds` covers the training alone.
+    Raises TrainingError.
     """
     curator = Curator(learner.store, learner.settings)
     selection = await curator.select(tenant_id, mode="full")

@@ -1,4 +1,4 @@
-"""What is simulated: how users behave, how much gold there is at the start, and when cycles run."""
+"""Scenario of a simulation: feedback rates, gold at the start, and cycles."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from karen_learner.cycle import RequestedMode
 from karen_learner.records import Record, Score
 
 
-class Habits(Record):
-    """How users react. Each rate is the share of the turns that give reason to do so.
+class FeedbackRates(Record):
+    """Shares of turns with feedback.
 
-    `correction_rate`: a wrong answer is corrected. `rating_rate`: a right answer is rated good, a wrong
-    one bad. `noise`: a correction carries another label than the right one, a rating is the opposite of
-    what is meant, and, for a share of `correction_rate * noise`, a right answer is "corrected".
+    `correction_rate`: wrong answers with a correction. `rating_rate`: answers with a rating, good for right
+    and poor for wrong ones. `noise`: corrections with a wrong label and inverted ratings; a share of
+    `correction_rate * noise` of the right answers gets a wrong correction.
     """
 
     correction_rate: Score = 0.3
@@ -22,14 +22,13 @@ class Habits(Record):
 
 
 class Scenario(Record):
-    """One run. `cycles` of equal length, or one `every` so many turns; `limit`: at most so many turns.
+    """One run. `cycles`: number of equal cycles; `every`: turns per cycle; `limit`: maximum number of turns.
 
-    `shots`: gold texts of each intent (of each sentiment, or of each entity label, where a text has no
-    intent) that the bootstrap is given. `users` differ in activity as ranks of a Zipf distribution do.
+    `shots`: gold texts of each stratum in the bootstrap. `users`: number of users, with Zipf activity.
     """
 
     shots: int = Field(default=10, ge=2)
-    habits: Habits = Habits()
+    rates: FeedbackRates = FeedbackRates()
     users: int = Field(default=50, ge=1)
     cycles: int | None = Field(default=None, ge=1)
     every: int | None = Field(default=None, ge=1)
@@ -38,7 +37,7 @@ class Scenario(Record):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _one_rhythm(self) -> Scenario:
+    def _cycles_or_every(self) -> Scenario:
         if self.cycles is not None and self.every is not None:
-            raise ValueError("name the number of cycles or the turns between them, not both")
+            raise ValueError("cycles and every exclude each other: give one")
         return self

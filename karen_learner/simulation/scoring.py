@@ -1,4 +1,4 @@
-"""How well a model does on the test texts, by the formulas with which cycles are judged."""
+"""Scores on test texts, with the formulas of validation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from karen_learner.validation.predictions import Prediction
 
 
 class Scores(Record):
-    """`intent` and `sentiment` are accuracies, `entities` the F1 of exact spans with labels, `accuracy`
-    their mean weighted by the texts of each task. A task that the test texts lack is None."""
+    """Accuracy of `intent` and `sentiment`, F1 of exact spans of `entities`, and their weighted mean.
+
+    The weights are the texts of each task. A task without test texts is None.
+    """
 
     accuracy: Score | None = None
     intent: Score | None = None
@@ -22,7 +24,7 @@ class Scores(Record):
 
     @property
     def by_task(self) -> dict[Task, float]:
-        """The scores of the tasks that there are."""
+        """Scores of the tasks with test texts."""
         known: dict[Task, float | None] = {
             "intent": self.intent,
             "sentiment": self.sentiment,
@@ -32,13 +34,13 @@ class Scores(Record):
 
 
 def row_of(analysis: Analysis) -> PredictionRow:
-    """What the live model says, in the form in which the worker tells it."""
+    """An analysis in the format of the worker's predictions."""
     spans = tuple((entity.start, entity.end, entity.label) for entity in analysis.entities)
     return analysis.intent, analysis.sentiment, spans
 
 
 def score(gold: Sequence[LabelledText], rows: Sequence[PredictionRow]) -> Scores:
-    """The scores of predictions, one row a text, on texts whose labels are known."""
+    """Scores of predictions, one row per gold text."""
     examples = [new_example(example, source="seed", quality=1.0) for example in gold]
     predictions = [Prediction.from_row(row) for row in rows]
     outcomes = [outcome for outcome in _outcomes(examples, predictions) if outcome.texts]

@@ -1,4 +1,4 @@
-"""The order of things: which texts are gold from the start, who speaks when, and when a cycle runs."""
+"""Gold texts of the bootstrap and texts of each cycle, in seeded order."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from karen_learner.simulation.scenario import Scenario
 
 T = TypeVar("T")
 
-USUAL_CYCLES = 10
+DEFAULT_CYCLES = 10
 
 
-class Division(NamedTuple):
-    """The gold texts of the bootstrap, and what the users say before each cycle."""
+class StreamPlan(NamedTuple):
+    """The gold texts of the bootstrap, and the texts before each cycle."""
 
     gold: tuple[LabelledText, ...]
     cycles: tuple[tuple[LabelledText, ...], ...]
 
 
-def divide(train: Sequence[LabelledText], scenario: Scenario) -> Division:
-    """Draw the gold texts, put the others in random order, and cut them at the cycles. Seeded."""
+def plan_stream(train: Sequence[LabelledText], scenario: Scenario) -> StreamPlan:
+    """Draw the gold texts, shuffle the others, and cut them into cycles. Seeded."""
     gold, rest = draw_shots(train, scenario.shots, random.Random(f"{scenario.seed}/order"))  # noqa: S311
     turns = rest[: scenario.limit]
     if scenario.every is not None:
-        return Division(tuple(gold), cut_every(turns, scenario.every))
-    return Division(tuple(gold), cut_evenly(turns, scenario.cycles or USUAL_CYCLES))
+        return StreamPlan(tuple(gold), cut_every(turns, scenario.every))
+    return StreamPlan(tuple(gold), cut_evenly(turns, scenario.cycles or DEFAULT_CYCLES))
 
 
 def draw_shots(
     train: Sequence[LabelledText], shots: int, rng: random.Random
 ) -> tuple[list[LabelledText], list[LabelledText]]:
-    """Up to `shots` texts of each stratum, and the others; both in the same random order."""
+    """Up to `shots` texts of each stratum, and the others, in one random order."""
     order = list(train)
     rng.shuffle(order)
     taken: Counter[str] = Counter()
@@ -50,12 +50,12 @@ def draw_shots(
 
 
 def cut_every(items: Sequence[T], size: int) -> tuple[tuple[T, ...], ...]:
-    """Pieces of `size`; what is left over at the end is a shorter one."""
+    """Pieces of `size`; the last one may be shorter."""
     return tuple(tuple(items[start : start + size]) for start in range(0, len(items), size))
 
 
 def cut_evenly(items: Sequence[T], pieces: int) -> tuple[tuple[T, ...], ...]:
-    """As many pieces, whose sizes differ by one at most; never an empty one."""
+    """`pieces` pieces of sizes that differ by at most one; none is empty."""
     pieces = max(1, min(pieces, len(items)))
     edges = [len(items) * piece // pieces for piece in range(pieces + 1)]
     return tuple(tuple(items[start:end]) for start, end in pairwise(edges) if start < end)

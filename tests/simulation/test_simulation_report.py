@@ -14,8 +14,8 @@ from karen_learner.cli.commands.demo import (
     DEMO_SETTINGS,
     broken_promises,
     demo_scenario,
+    informative,
     next_commands,
-    telling,
     unused,
 )
 from karen_learner.cli.render_simulation import (
@@ -179,8 +179,8 @@ def test_a_few_telling_exchanges_are_chosen() -> None:
         Exchange(position=n, user_id="u", gold=LabelledText(text="x"), answer=Answer(), feedback=feedback)
         for n, feedback in enumerate(said)
     ]
-    assert [exchange.position for exchange in telling(exchanges, 3)] == [2, 5, 1]
-    assert telling([], 3) == []
+    assert [exchange.position for exchange in informative(exchanges, 3)] == [2, 5, 1]
+    assert informative([], 3) == []
 
 
 def test_the_demo_poisons_texts_that_nobody_has_used() -> None:

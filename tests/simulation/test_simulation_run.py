@@ -7,7 +7,7 @@ import pytest
 
 from karen_learner import create_autonomous_learner
 from karen_learner.errors import TrainingError
-from karen_learner.simulation import Corpus, Exchange, Habits, Scenario, Step, attack, refit, simulate
+from karen_learner.simulation import Corpus, Exchange, FeedbackRates, Scenario, Step, attack, refit, simulate
 from karen_learner.simulation.plot import draw
 
 MakeCorpus = Callable[[int, int], Corpus]
@@ -29,12 +29,12 @@ def intents_alone(corpus: Corpus) -> Corpus:
     return Corpus(train=train, test=test)
 
 
-HABITS = Habits(correction_rate=1.0, rating_rate=0.5)
+HABITS = FeedbackRates(correction_rate=1.0, rating_rate=0.5)
 
 
 async def test_a_simulation_from_bootstrap_to_refit(make_corpus: MakeCorpus, tmp_path: Path) -> None:
     corpus = make_corpus(80, 20)
-    scenario = Scenario(shots=8, habits=HABITS, users=5, cycles=2, limit=40)
+    scenario = Scenario(shots=8, rates=HABITS, users=5, cycles=2, limit=40)
     exchanges: list[Exchange] = []
     async with create_autonomous_learner(tmp_path / "home", overrides=TINY) as learner:
         steps = [
@@ -81,8 +81,8 @@ async def test_poison_is_refused_and_the_live_model_left_alone(
         found = await attack(learner, "t", texts, corpus.test, labels=corpus.labels, users=6)
         champion = (await learner.status("t")).champion
 
-    assert found.refused, found.result.error_message
-    assert found.untouched
+    assert found.rejected, found.result.error_message
+    assert found.unchanged
     assert champion is not None
     assert champion.digest == found.digest_before == found.digest_after
     assert found.scores_after == found.scores_before

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from karen_learner.records import LabelledText
 from karen_learner.simulation import Scenario
-from karen_learner.simulation.stream import cut_evenly, cut_every, divide, draw_shots
+from karen_learner.simulation.stream import cut_evenly, cut_every, draw_shots, plan_stream
 
 TRAIN = [LabelledText(text=f"text {number}", intent="abc"[number % 3]) for number in range(30)]
 
@@ -34,16 +34,16 @@ def test_texts_without_intent_are_drawn_by_sentiment() -> None:
 
 def test_the_division_follows_from_the_seed() -> None:
     scenario = Scenario(shots=3, cycles=4, seed=7)
-    assert divide(TRAIN, scenario) == divide(TRAIN, scenario)
-    assert divide(TRAIN, scenario) != divide(TRAIN, scenario.model_copy(update={"seed": 8}))
+    assert plan_stream(TRAIN, scenario) == plan_stream(TRAIN, scenario)
+    assert plan_stream(TRAIN, scenario) != plan_stream(TRAIN, scenario.model_copy(update={"seed": 8}))
 
 
 def test_cycles_limit_and_rhythm() -> None:
-    assert [len(cycle) for cycle in divide(TRAIN, Scenario(shots=3, cycles=4)).cycles] == [5, 5, 5, 6]
-    assert [len(cycle) for cycle in divide(TRAIN, Scenario(shots=3, every=8)).cycles] == [8, 8, 5]
-    assert [len(cycle) for cycle in divide(TRAIN, Scenario(shots=3, every=8, limit=9)).cycles] == [8, 1]
-    assert len(divide(TRAIN, Scenario(shots=3)).cycles) == 10
-    assert divide(TRAIN, Scenario(shots=99)).cycles == ()
+    assert [len(cycle) for cycle in plan_stream(TRAIN, Scenario(shots=3, cycles=4)).cycles] == [5, 5, 5, 6]
+    assert [len(cycle) for cycle in plan_stream(TRAIN, Scenario(shots=3, every=8)).cycles] == [8, 8, 5]
+    assert [len(cycle) for cycle in plan_stream(TRAIN, Scenario(shots=3, every=8, limit=9)).cycles] == [8, 1]
+    assert len(plan_stream(TRAIN, Scenario(shots=3)).cycles) == 10
+    assert plan_stream(TRAIN, Scenario(shots=99)).cycles == ()
 
 
 def test_two_rhythms_are_refused() -> None:

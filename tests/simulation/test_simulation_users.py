@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.records import LabelledText, UserFeedback
-from karen_learner.simulation import Crowd, Habits
-from karen_learner.simulation.users import Answer, correction, falsified, wrong_tasks
+from karen_learner.simulation import FeedbackRates, SimulatedUsers
+from karen_learner.simulation.users import Answer, correction, with_wrong_labels, wrong_tasks
 
 LABELS = {"intent": ("a", "b", "c"), "sentiment": ("neg", "pos"), "entities": ("city", "day")}
 GOLD = LabelledText(text="to Rome on Monday", intent="a", sentiment="pos", entities=((3, 7, "city"),))
@@ -17,11 +17,11 @@ RIGHT = Answer(intent="a", sentiment="pos", entities=(("Rome", "city"),))
 WRONG = Answer(intent="b", sentiment="pos", entities=())
 
 
-def crowd(users: int = 10, seed: int = 0, **habits: float) -> Crowd:
-    return Crowd(users=users, habits=Habits(**habits), labels=LABELS, seed=seed)
+def crowd(users: int = 10, seed: int = 0, **rates: float) -> SimulatedUsers:
+    return SimulatedUsers(users=users, rates=FeedbackRates(**rates), labels=LABELS, seed=seed)
 
 
-def reactions(crowd: Crowd, answer: Answer, count: int = 4000) -> list[dict[str, object] | None]:
+def reactions(crowd: SimulatedUsers, answer: Answer, count: int = 4000) -> list[dict[str, object] | None]:
     return [crowd.react(position, GOLD, answer) for position in range(count)]
 
 
@@ -105,16 +105,16 @@ def test_rates_are_those_of_the_habits(answer: Answer, seen: str, expected: int)
 
 
 def test_what_one_turn_draws_depends_on_seed_and_position_alone() -> None:
-    habits = {"correction_rate": 0.5, "rating_rate": 0.5, "noise": 0.3}
-    forward = [crowd(**habits).react(position, GOLD, WRONG) for position in range(50)]
-    other = crowd(**habits)
+    rates = {"correction_rate": 0.5, "rating_rate": 0.5, "noise": 0.3}
+    forward = [crowd(**rates).react(position, GOLD, WRONG) for position in range(50)]
+    other = crowd(**rates)
     backward = [other.react(position, GOLD, WRONG) for position in reversed(range(50))]
     assert forward == backward[::-1]
-    assert forward != [crowd(seed=1, **habits).react(position, GOLD, WRONG) for position in range(50)]
+    assert forward != [crowd(seed=1, **rates).react(position, GOLD, WRONG) for position in range(50)]
 
 
 def test_speakers_are_of_unequal_activity() -> None:
-    spoken = Counter(crowd(users=4).speaker(position) for position in range(2500))
+    spoken = Counter(crowd(users=4).user_id(position) for position in range(2500))
     assert set(spoken) == {"user-001", "user-002", "user-003", "user-004"}
     shares = [spoken[f"user-{rank:03d}"] / 2500 for rank in range(1, 5)]
     assert shares == pytest.approx([12 / 25, 6 / 25, 4 / 25, 3 / 25], abs=0.03)
@@ -122,7 +122,7 @@ def test_speakers_are_of_unequal_activity() -> None:
 
 @given(st.integers())
 def test_what_is_falsified_is_false_in_every_task(seed: int) -> None:
-    false = falsified(GOLD, LABELS, random.Random(seed))
+    false = with_wrong_labels(GOLD, LABELS, random.Random(seed))
     assert false.text == GOLD.text
     assert false.intent in {"b", "c"}
     assert false.sentiment == "neg"
@@ -131,10 +131,10 @@ def test_what_is_falsified_is_false_in_every_task(seed: int) -> None:
 
 def test_what_is_unknown_or_has_no_other_label_stays() -> None:
     plain = LabelledText(text="hello", intent="a", entities=())
-    false = falsified(plain, {"intent": ("a",), "entities": ("city",)}, random.Random(0))
+    false = with_wrong_labels(plain, {"intent": ("a",), "entities": ("city",)}, random.Random(0))
     assert (false.intent, false.sentiment) == ("a", None)
     assert [(span.start, span.end, span.label) for span in false.entities or ()] == [(0, 5, "city")]
-    assert falsified(plain, {"intent": ("a",)}, random.Random(0)) == plain
+    assert with_wrong_labels(plain, {"intent": ("a",)}, random.Random(0)) == plain
 
 
 @given(st.integers(0, 10**6), st.sampled_from([RIGHT, WRONG]), st.floats(0, 1))

@@ -181,18 +181,18 @@ class _Demo:
 
 def demo_scenario() -> Scenario:
     """A scenario with more feedback than usual, to keep the demonstration short."""
-    from karen_learner.simulation import Habits, Scenario
+    from karen_learner.simulation import FeedbackRates, Scenario
 
-    habits = Habits(correction_rate=0.6, rating_rate=0.5, noise=0.05)
-    return Scenario(shots=SHOTS, habits=habits, users=40, cycles=CYCLES, limit=TURNS, seed=SEED)
+    rates = FeedbackRates(correction_rate=0.6, rating_rate=0.5, noise=0.05)
+    return Scenario(shots=SHOTS, rates=rates, users=40, cycles=CYCLES, limit=TURNS, seed=SEED)
 
 
 def unused(corpus: Corpus, scenario: Scenario) -> list[LabelledText]:
     """Training texts outside the scenario."""
-    from karen_learner.simulation.stream import divide
+    from karen_learner.simulation.stream import plan_stream
 
-    division = divide(corpus.train, scenario)
-    used = {example.text for part in (division.gold, *division.cycles) for example in part}
+    plan = plan_stream(corpus.train, scenario)
+    used = {example.text for part in (plan.gold, *plan.cycles) for example in part}
     return [example for example in corpus.train if example.text not in used]
 
 
@@ -217,8 +217,8 @@ def broken_promises(steps: Sequence[Step], attack: Attack) -> list[str]:
     first, last = steps[0].scores.accuracy or 0.0, steps[-1].scores.accuracy or 0.0
     promises = {
         f"accuracy did not rise: {first:.3f} -> {last:.3f}": last > first,
-        f"the poisoned cycle was {attack.result.status}, not rejected": attack.refused,
-        "the attack changed the files of the live model": attack.untouched,
+        f"the poisoned cycle was {attack.result.status}, not rejected": attack.rejected,
+        "the attack changed the files of the live model": attack.unchanged,
         "the attack changed the answers of the live model": attack.scores_before == attack.scores_after,
     }
     return [words for words, kept in promises.items() if not kept]

@@ -96,16 +96,17 @@ def simulate(
     The live model answers each text. Users correct and rate some answers. After each cycle the test file
     evaluates the live model. --config and --set give the settings. The home is temporary.
     """
-    from karen_learner.simulation import Habits, Scenario, read_corpus
+    from karen_learner.simulation import FeedbackRates, Scenario, read_corpus
     from karen_learner.simulation.plot import require_plotting
 
     if cycles is not None and every is not None:
         raise typer.BadParameter("--cycles and --every exclude each other: give one")
     if plot is not None:
         require_plotting(plot)
+    rates = FeedbackRates(correction_rate=correction_rate, rating_rate=rating_rate, noise=noise)
     scenario = Scenario(
-        shots=shots, habits=Habits(correction_rate=correction_rate, rating_rate=rating_rate, noise=noise),
-        users=users, cycles=cycles, every=every, limit=limit, mode=mode.value, seed=seed,
+        shots=shots, rates=rates, users=users, cycles=cycles, every=every, limit=limit,
+        mode=mode.value, seed=seed,
     )  # fmt: skip
     run = _Run(invocation.output, read_corpus(train, test), scenario)
     _simulate(run, invocation, keep_home=keep_home, with_refit=refit)
