@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.curation.candidates import new_example
+from karen_learner.curation.examples import new_example
 from karen_learner.memory import SqlMemoryStore
 from karen_learner.records import CurationWrite, Example, LabelledText, LearningCycleResult
 

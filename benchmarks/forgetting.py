@@ -39,8 +39,7 @@ from spacy.tokens import Doc
 
 from karen_learner.corpora.docbin import to_doc
 from karen_learner.corpora.parsing import CorpusLine, CorruptExample
-from karen_learner.curation.balance import water_fill
-from karen_learner.curation.replay import REPLAY_POOL
+from karen_learner.curation.selection import REPLAY_POOL, water_fill
 from karen_learner.records import LabelledText, Task
 from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings, load_settings

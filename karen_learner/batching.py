@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
+
+from asyncio_extras import call_in_executor
 
 from karen_learner.errors import LearnerClosed
 
@@ -157,3 +160,21 @@ def cut_into_batches(
             start, weight = position, weigh(item)
     if items:
         yield items[start:]
+
+
+async def pages(items: AsyncIterable[Item] | Iterable[Item], size: int) -> AsyncIterator[list[Item]]:
+    """Lists of up to `size` items of a stream. A synchronous iterable is read in a thread: it may be a
+    file."""
+    if not isinstance(items, AsyncIterable):
+        iterator = iter(items)
+        while read := await call_in_executor(lambda: list(islice(iterator, size))):
+            yield read
+        return
+    page: list[Item] = []
+    async for item in items:
+        page.append(item)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page

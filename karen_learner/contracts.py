@@ -218,12 +218,14 @@ class MemoryStore(Protocol):
         trained: Sequence[Example],
         *,
         harmful: bool,
+        quarantine_at: int,
         token: int | None = None,
     ) -> int:
-        """Note that a cycle with these pending examples was rejected. They stay pending; when
-        `harmful`, the `rejections` of those that are not gold and still say what was trained on grow,
-        and those that reach two are `quarantined` with the reason `harmful`. Returns how many were
-        quarantined."""
+        """Note that a cycle with these pending examples was rejected; they stay pending.
+
+        When `harmful`, the `rejections` of each example grow by one, except for gold and for examples whose
+        text or labels changed since training. Those that reach `quarantine_at` become `quarantined` with the
+        reason `harmful`. Returns the number of newly quarantined examples."""
 
     # The journal -----------------------------------------------------------------------------
 
@@ -278,7 +280,7 @@ class MemoryStore(Protocol):
         """The ids of the examples on which the version was trained in its own cycle (those of its
         ancestors are in theirs)."""
 
-    def heard_turns(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
+    def pseudo_labelled_turns(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
         """The ids of the turns without feedback from which the version learned in its own cycle, in
         order of `seq`. A turn stays among them whatever is said about it later."""
 

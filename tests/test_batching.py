@@ -1,4 +1,4 @@
-"""`Batcher` on a handler that the test controls, and `cut_into_batches`."""
+"""`Batcher` on a handler that the test controls, `cut_into_batches` and `pages`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.batching import Batcher, cut_into_batches
+from karen_learner.batching import Batcher, cut_into_batches, pages
 from karen_learner.errors import LearnerClosed
 
 
@@ -231,3 +231,15 @@ def test_cutting_keeps_every_item_in_order_within_the_limits(items, max_batch, m
     for batch in cut:
         assert 1 <= len(batch) <= max_batch
         assert len(batch) == 1 or sum(batch) <= max_weight
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (4, [4]), (5, [4, 1]), (8, [4, 4])])
+async def test_pages_keep_every_item_in_order(asynchronous, count, sizes):
+    async def stream():
+        for number in range(count):
+            yield number
+
+    found = [page async for page in pages(stream() if asynchronous else range(count), 4)]
+    assert [len(page) for page in found] == sizes
+    assert [number for page in found for number in page] == list(range(count))

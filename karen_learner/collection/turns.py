@@ -88,24 +88,19 @@ def draft_turn(
 
 
 def complete_turn(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Turn:
-    """The turn as it is to be stored.
-
-    Where consent is refused nothing is kept of what was said: no texts, no entities, no linguistic
-    features (they describe the text), no comment and no corrections. What remains is what the product
-    did (intent, sentiment, persona) and the ratings, so that it can be counted.
-    """
-    refused = draft.feedback is not None and draft.feedback.consent is False
-    return Turn(
-        metadata=_metadata(draft, analysis, persona=persona, refused=refused),
-        user_text=None if refused else draft.user_text,
-        assistant_response=None if refused else draft.assistant_response,
-        entities=() if refused else analysis.entities,
+    """The turn to store; without content where consent is refused (see `Turn.without_content`)."""
+    turn = Turn(
+        metadata=_metadata(draft, analysis, persona=persona),
+        user_text=draft.user_text,
+        assistant_response=draft.assistant_response,
+        entities=analysis.entities,
         out_of_scope=analysis.out_of_scope,
-        feedback=_ratings_alone(draft.feedback) if refused else draft.feedback,
+        feedback=draft.feedback,
     )
+    return turn.permitted()
 
 
-def _metadata(draft: TurnDraft, analysis: Analysis, *, persona: str, refused: bool) -> ConversationMetadata:
+def _metadata(draft: TurnDraft, analysis: Analysis, *, persona: str) -> ConversationMetadata:
     feedback = draft.feedback
     return ConversationMetadata(
         conversation_id=draft.conversation_id,
@@ -119,8 +114,8 @@ def _metadata(draft: TurnDraft, analysis: Analysis, *, persona: str, refused: bo
         persona_selected=persona,
         user_satisfaction=feedback and feedback.satisfaction_score,
         response_quality=feedback and feedback.response_quality,
-        entities_extracted=() if refused else tuple((item.text, item.label) for item in analysis.entities),
-        linguistic_features={} if refused else analysis.linguistic_features,
+        entities_extracted=tuple((item.text, item.label) for item in analysis.entities),
+        linguistic_features=analysis.linguistic_features,
         feedback_provided=feedback is not None,
         correction_needed=correction_needed(feedback, analysis),
         degraded=analysis.degraded,
@@ -133,14 +128,6 @@ def correction_needed(feedback: UserFeedback | None, analysis: Analysis) -> bool
     """Whether the user says that something else was meant, or rates the answer below one half."""
     return feedback is not None and feedback.finds_fault(
         intent=analysis.intent, sentiment=analysis.sentiment, entities=analysis.entities
-    )
-
-
-def _ratings_alone(feedback: UserFeedback | None) -> UserFeedback | None:
-    return feedback and UserFeedback(
-        satisfaction_score=feedback.satisfaction_score,
-        response_quality=feedback.response_quality,
-        consent=feedback.consent,
     )
 
 

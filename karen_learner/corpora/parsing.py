@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -132,14 +132,19 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
     return f"unknown key {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
 
 
-def span_problem(text: str, spans: Sequence[EntitySpan]) -> str | None:
-    """The first entity outside the text or over another one. Curation checks the alignment with tokens."""
-    reached = 0
-    for span in sorted(spans, key=lambda span: span.start):
-        named = f"the entity {span.label!r} at {span.start}..{span.end}"
+def span_problem(text: str, spans: Iterable[EntitySpan]) -> str | None:
+    """The first entity that exceeds the text or overlaps another. Curation checks the alignment with
+    tokens."""
+    last_end = 0
+    for span in sorted(spans, key=lambda span: (span.start, span.end)):
         if span.end > len(text):
-            return f"{named} lies outside the text of {len(text)} characters"
-        if span.start < reached:
-            return f"{named} overlaps the one before it"
-        reached = span.end
+            return f"{span_name(span)} ends after the text, which has {len(text)} characters"
+        if span.start < last_end:
+            return f"{span_name(span)} overlaps another entity"
+        last_end = span.end
     return None
+
+
+def span_name(span: EntitySpan) -> str:
+    """Label and offsets of a span in messages."""
+    return f"entity {span.label!r} at {span.start}-{span.end}"

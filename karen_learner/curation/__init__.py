@@ -1,7 +1,7 @@
-"""Stored metadata becomes a trusted data set."""
+"""Stored turns and gold become examples, and examples the data of a cycle."""
 
-from karen_learner.curation.candidates import candidate
-from karen_learner.curation.curator import Curator, Selection
+from karen_learner.curation.curator import Curator
+from karen_learner.curation.selection import Curated
 from karen_learner.records import GoldReport
 
-__all__ = ["Curator", "GoldReport", "Selection", "candidate"]
+__all__ = ["Curated", "Curator", "GoldReport"]

@@ -1,19 +1,17 @@
-"""How two words about the same text stand to each other, and what they make together.
+"""Comparison and merging of two annotations of one text.
 
-A word is what an example says of its text: the labels, who says so, and how far that is trusted. The
-rest of an example (its id, key, split, state) is the row on which the word stands.
+An annotation is held by an `Example`: ANNOTATION holds the fields of the annotation. The other fields (id,
+key, split, state) belong to the stored example.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from karen_learner.curation.candidates import stratum
-from karen_learner.curation.keys import normalised
-from karen_learner.curation.quality import agreed_quality
+from karen_learner.curation.examples import agreed_quality, normalised, stratum
 from karen_learner.records import TASKS, Example, LabelledText, Task
 
-WORD = (
+ANNOTATION = (
     "text",
     "intent",
     "sentiment",
@@ -27,102 +25,113 @@ WORD = (
 )
 
 
-def on_row(row: Example, word: Example, **changes: Any) -> Example:
-    """The row of one example with the word of another."""
-    return row.model_copy(update={field: getattr(word, field) for field in WORD} | changes)
+def annotated(example: Example, annotation: Example, **changes: Any) -> Example:
+    """The stored example with another annotation."""
+    return example.model_copy(update={field: getattr(annotation, field) for field in ANNOTATION} | changes)
 
 
 def disputed(one: Example, other: Example) -> tuple[Task, ...]:
-    """The tasks for which both have a label, and not the same."""
+    """The tasks for which both have a label and the labels differ."""
     return tuple(
-        task for task in TASKS if _label(one, task) != _label(other, task) and _both_know(one, other, task)
+        task
+        for task in TASKS
+        if _both_labelled(one, other, task) and _label(one, task) != _label(other, task)
     )
 
 
 def same_labels(one: Example, other: Example) -> bool:
-    """Whether both say the same of the same tasks."""
+    """Whether both have the same labels for the same tasks."""
     return one.tasks == other.tasks and not disputed(one, other)
 
 
-def _both_know(one: Example, other: Example, task: Task) -> bool:
+def _both_labelled(one: Example, other: Example, task: Task) -> bool:
     return getattr(one, task) is not None and getattr(other, task) is not None
 
 
 def _label(labelled: LabelledText, task: Task) -> Any:
-    """The label in a form that does not depend on spaces and punctuation around the text."""
+    """The label in a form that is independent of spaces and punctuation around the text."""
     label = getattr(labelled, task)
     if task != "entities" or label is None:
         return label
     return sorted((normalised(labelled.text[span.start : span.end]), span.label) for span in label)
 
 
-def same_voter(word: Example, newcomer: Example) -> bool:
-    """Whether nobody but the newcomer's user stands behind a word."""
-    return word.users == 1 and not _other_user(word, newcomer)
+def same_user(annotation: Example, newer: Example) -> bool:
+    """Whether the user of the newer annotation is the only user of the other one."""
+    return annotation.users == 1 and not _other_user(annotation, newer)
 
 
-def _other_user(word: Example, newcomer: Example) -> bool:
-    if word.turn_id is not None and word.turn_id == newcomer.turn_id:
+def _other_user(annotation: Example, newer: Example) -> bool:
+    if _same_turn(annotation, newer):
         return False
-    return word.user_id is None or word.user_id != newcomer.user_id
+    return annotation.user_id is None or annotation.user_id != newer.user_id
 
 
-def restated(word: Example, newcomer: Example) -> Example:
-    """What a user's older word becomes by a newer one: the newer wins, but a rating not over the user's
-    own correction. A turn that is read again replaces what was read from it before."""
-    if word.turn_id is not None and word.turn_id == newcomer.turn_id:
-        return on_row(word, newcomer)
-    if not disputed(word, newcomer):
-        return agreed(word, newcomer)
-    if word.source == "correction" and newcomer.source == "rating":
-        return word
-    if set(newcomer.tasks) >= set(word.tasks):
-        return overlaid(word, newcomer, quality=newcomer.quality, source=newcomer.source)
-    return overlaid(
-        word, newcomer, quality=min(word.quality, newcomer.quality), source=_weaker(word, newcomer)
-    )
+def _same_turn(annotation: Example, newer: Example) -> bool:
+    return annotation.turn_id is not None and annotation.turn_id == newer.turn_id
 
 
-def agreed(word: Example, newcomer: Example) -> Example:
-    """What a word becomes by another that does not dispute it.
+def updated(annotation: Example, newer: Example) -> Example:
+    """A user's annotation after a newer one of the same user.
 
-    The same labels from somebody else: one user more, and the doubt halves. Labels of other tasks are
-    united with it only where a single user stands behind each, so that `users` stays the number of
-    people who agree on every label. Fewer labels add nothing.
+    The newer labels win, except that a rating does not replace a correction. The annotation of the same
+    turn is replaced as a whole.
     """
-    if word.tasks == newcomer.tasks:
-        return _strengthened(word, newcomer)
-    if word.users > 1 or set(newcomer.tasks) <= set(word.tasks):
-        return word
-    quality = min(word.quality, newcomer.quality)
-    return overlaid(word, newcomer, quality=quality, source=_weaker(word, newcomer))
+    if _same_turn(annotation, newer):
+        return annotated(annotation, newer)
+    if not disputed(annotation, newer):
+        return agreed(annotation, newer)
+    if annotation.source == "correction" and newer.source == "rating":
+        return annotation
+    if set(newer.tasks) >= set(annotation.tasks):
+        return overlaid(annotation, newer, quality=newer.quality, source=newer.source)
+    return _overlaid_with_weaker_trust(annotation, newer)
 
 
-def _strengthened(word: Example, newcomer: Example) -> Example:
-    further = newcomer.users if _other_user(word, newcomer) else 0
-    return word.model_copy(
+def agreed(annotation: Example, newer: Example) -> Example:
+    """An annotation after another one that disputes no label.
+
+    The same labels of another user: one more user, half the doubt. Labels of other tasks are added only if
+    each annotation has a single user: `users` stays the number of people who agree on every label. A subset
+    of the labels adds nothing.
+    """
+    if annotation.tasks == newer.tasks:
+        return _confirmed(annotation, newer)
+    if annotation.users > 1 or set(newer.tasks) <= set(annotation.tasks):
+        return annotation
+    return _overlaid_with_weaker_trust(annotation, newer)
+
+
+def _confirmed(annotation: Example, newer: Example) -> Example:
+    further = newer.users if _other_user(annotation, newer) else 0
+    return annotation.model_copy(
         update={
-            "users": word.users + further,
-            "quality": agreed_quality(max(word.quality, newcomer.quality), further),
-            "source": "correction" if "correction" in (word.source, newcomer.source) else word.source,
+            "users": annotation.users + further,
+            "quality": agreed_quality(max(annotation.quality, newer.quality), further),
+            "source": "correction"
+            if "correction" in (annotation.source, newer.source)
+            else annotation.source,
         }
     )
 
 
-def _weaker(word: Example, newcomer: Example) -> str:
-    return "rating" if "rating" in (word.source, newcomer.source) else "correction"
+def _overlaid_with_weaker_trust(annotation: Example, newer: Example) -> Example:
+    """Both sets of labels, with the lower quality and the weaker source."""
+    quality = min(annotation.quality, newer.quality)
+    source = "rating" if "rating" in (annotation.source, newer.source) else "correction"
+    return overlaid(annotation, newer, quality=quality, source=source)
 
 
-def overlaid(word: Example, newcomer: Example, **changes: Any) -> Example:
-    """The labels of the newcomer over those of the word.
+def overlaid(annotation: Example, newer: Example, **changes: Any) -> Example:
+    """The labels of the newer annotation over those of the other.
 
-    Two texts with one key may differ in spaces and outer punctuation, so entities stay with the text in
-    which their offsets count, and the text with the turn and the user it comes from.
+    Texts with the same key may differ in spaces and outer punctuation. So entities keep the text that their
+    offsets refer to, and the text keeps its turn and user.
     """
-    keeps_text = newcomer.entities is None and word.entities is not None
-    home = word if keeps_text else newcomer
-    fields = {name: getattr(home, name) for name in ("text", "entities", "turn_id", "user_id")}
-    fields["intent"] = newcomer.intent if newcomer.intent is not None else word.intent
-    fields["sentiment"] = newcomer.sentiment if newcomer.sentiment is not None else word.sentiment
-    united = word.model_copy(update=fields | changes)
+    keeps_text = newer.entities is None and annotation.entities is not None
+    origin = annotation if keeps_text else newer
+    fields = {name: getattr(origin, name) for name in ("text", "entities", "turn_id", "user_id")}
+    fields["intent"] = newer.intent if newer.intent is not None else annotation.intent
+    fields["sentiment"] = newer.sentiment if newer.sentiment is not None else annotation.sentiment
+    united = annotation.model_copy(update=fields | changes)
     return united.model_copy(update={"stratum": stratum(united)})

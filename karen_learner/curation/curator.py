@@ -1,66 +1,74 @@
-"""Stored metadata becomes a trusted data set, and a trusted data set what a cycle trains on."""
+"""Curation of a tenant: turns and gold become examples, and examples the data of a cycle."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any, Literal
 
+from asyncio_extras import call_in_executor
+
+from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation.balance import BalancedSelection, balanced
-from karen_learner.curation.batches import batches
-from karen_learner.curation.candidates import UNKNOWN_LABEL, Schema, Unusable, candidate, problem
+from karen_learner.curation.examples import (
+    UNKNOWN_LABEL,
+    Schema,
+    TokenAligner,
+    Unusable,
+    example_from_turn,
+    label_problem,
+    text_key,
+)
 from karen_learner.curation.gold import GoldIntake
-from karen_learner.curation.keys import example_id, group_key, text_key
-from karen_learner.curation.merge import Fate, Ledger
-from karen_learner.curation.pages import USABLE, settle, split_rules, usable_strata
-from karen_learner.curation.replay import REPLAY_POOL, sample_replay
-from karen_learner.curation.spans import TokenAligner
-from karen_learner.curation.splits import spread_shares
+from karen_learner.curation.resolver import (
+    LabelResolver,
+    PageEntry,
+    Release,
+    Resolution,
+    Withdrawal,
+    stored_keys,
+)
+from karen_learner.curation.selection import (
+    USABLE,
+    Curated,
+    Shares,
+    SplitRules,
+    Strata,
+    assign_splits,
+    in_split,
+    may_be_held_out,
+    select_full,
+    select_incremental,
+    spread_shares,
+)
 from karen_learner.records import (
     AwaitingTurn,
     CurationCounts,
+    CurationWrite,
     CycleMode,
     Example,
     GoldReport,
     LabelledText,
-    Record,
+    ReadSet,
     Split,
     Turn,
 )
 from karen_learner.settings import Settings
 
-Reading = Example | Unusable
-OnPage = Callable[[CurationCounts], Awaitable[None] | None]
-
 PREVIEW_MEMORY = 50_000
-"""Changed texts that a preview remembers: beyond that, its counts of duplicates are estimates."""
-
-
-class Selection(Record):
-    """What a cycle trains on: examples that are new to the model, learned ones to replay, and turns that
-    nobody labelled.
-
-    With `importance_weights` (one for each of `replay`), `replay` is a pool to draw from. Without them,
-    training uses all of it.
-    """
-
-    new: tuple[Example, ...]
-    replay: tuple[Example, ...]
-    importance_weights: tuple[float, ...] | None = None
-    unlabelled: tuple[Turn, ...] = ()
+"""Changed examples that a preview holds. Beyond that, its counts of duplicates are estimates."""
 
 
 class Curator:
-    """Curates the turns of tenants, takes in gold and selects what to learn.
+    """Curates turns, takes in gold, and selects the data of cycles.
 
-    The tokenizer of `language` (default: that of the training settings) decides which entity spans can
-    be learned. Writes of one tenant are made one after the other within this object. Between processes,
-    a page whose ground another has changed is decided anew (see `pages.settle`).
+    The tokenizer of `language` (default: that of the training settings) checks entity spans. This object
+    writes the pages of one tenant one after the other; `apply_page` resolves conflicts with other
+    processes.
     """
 
     def __init__(self, store: MemoryStore, settings: Settings, *, language: str | None = None) -> None:
@@ -69,67 +77,60 @@ class Curator:
         self._aligner = TokenAligner(language or settings.training.language)
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    # Curation --------------------------------------------------------------------------------
+    # Turns -----------------------------------------------------------------------------------
 
-    async def curate(
-        self, tenant_id: str, *, token: int | None = None, on_page: OnPage | None = None
-    ) -> CurationCounts:
-        """Look at every turn that awaits it, page by page, each page saved in one transaction.
+    async def curate(self, tenant_id: str, *, token: int | None = None) -> CurationCounts:
+        """Curate all turns that await it, page by page, one transaction each.
 
-        Safe to repeat after a crash. `on_page` is called with the counts so far. Raises FencedOut when
-        the lease of `token` is lost.
+        Safe to repeat after a crash. Raises FencedOut if the lease of `token` is lost.
         """
-        async with self._writing[tenant_id]:
-            counts = CurationCounts()
-            schema = await self._store.labels(tenant_id)
-            async for page in self._store.turns_awaiting_curation(tenant_id):
-                counts = _sum(counts, await self._curate_page(tenant_id, page, schema, token))
-                await _tell(on_page, counts)
-            return counts
-
-    async def _curate_page(
-        self, tenant_id: str, page: Sequence[AwaitingTurn], schema: Schema, token: int | None
-    ) -> CurationCounts:
-        readings = await self._read(page, schema)
-        return await settle(
-            self._store,
-            tenant_id,
-            [key for _, key, _ in readings],
-            lambda ledger: _heard(ledger, readings),
-            self._settings,
-            curated=[awaiting.mark for awaiting in page],
-            token=token,
-        )
-
-    async def preview(self, tenant_id: str) -> CurationCounts:
-        """What `curate` would count now, with nothing written."""
         counts = CurationCounts()
-        schema = await self._store.labels(tenant_id)
-        imagined: dict[str, Example] = {}
-        async for page in self._store.turns_awaiting_curation(tenant_id):
-            readings = await self._read(page, schema)
-            keys = Ledger.keys(key for _, key, _ in readings)
-            known = dict(await self._store.examples_by_key(tenant_id, keys))
-            ledger = Ledger(known | {key: imagined[key] for key in keys if key in imagined})
-            counts = _sum(counts, await asyncio.to_thread(_heard, ledger, readings))
-            imagined |= {row.key: row for row in (*ledger.born(), *ledger.altered())}
-            for key in list(imagined)[: max(0, len(imagined) - PREVIEW_MEMORY)]:
-                del imagined[key]
+        async with self._writing[tenant_id]:
+            schema = await self._store.labels(tenant_id)
+            async for turns in self._store.turns_awaiting_curation(tenant_id):
+                entries = await call_in_executor(self._entries, turns, schema)
+                resolutions = await apply_page(
+                    self._store,
+                    tenant_id,
+                    entries,
+                    self._settings,
+                    curated=[turn.mark for turn in turns],
+                    token=token,
+                )
+                counts = _plus(counts, resolutions)
         return counts
 
-    async def _read(self, page: Sequence[AwaitingTurn], schema: Schema) -> list[tuple[str, str, Reading]]:
-        """The turn id, the text's key and the reading of each turn; in a thread, for the tokenizer."""
-        return await asyncio.to_thread(lambda: [self._reading(awaiting.turn, schema) for awaiting in page])
+    async def preview(self, tenant_id: str) -> CurationCounts:
+        """The counts that `curate` would return now. Writes nothing."""
+        counts = CurationCounts()
+        schema = await self._store.labels(tenant_id)
+        changed: dict[str, Example] = {}
+        async for turns in self._store.turns_awaiting_curation(tenant_id):
+            entries = await call_in_executor(self._entries, turns, schema)
+            keys = stored_keys(entries)
+            stored = await self._store.examples_by_key(tenant_id, keys)
+            resolver = LabelResolver({**stored, **{key: changed[key] for key in keys if key in changed}})
+            counts = _plus(counts, await call_in_executor(resolver.resolve_all, entries))
+            examples = (*resolver.new_examples(), *resolver.changed_examples())
+            changed |= {example.key: example for example in examples}
+            for key in list(islice(changed, max(0, len(changed) - PREVIEW_MEMORY))):
+                del changed[key]
+        return counts
 
-    def _reading(self, turn: Turn, schema: Schema) -> tuple[str, str, Reading]:
-        reading = candidate(
+    def _entries(self, turns: Sequence[AwaitingTurn], schema: Schema) -> list[PageEntry]:
+        return [self._entry(awaiting.turn, schema) for awaiting in turns]
+
+    def _entry(self, turn: Turn, schema: Schema) -> PageEntry:
+        example = example_from_turn(
             turn,
             schema=schema,
-            misfit=self._aligner.misfit,
+            check_alignment=self._aligner.alignment_problem,
             quality_threshold=self._settings.learning.quality_threshold,
             seed=self._settings.training.seed,
         )
-        return turn.turn_id, text_key(turn.user_text or ""), reading
+        if isinstance(example, Example):
+            return example
+        return Withdrawal(text_key(turn.user_text or ""), turn.turn_id, example)
 
     # Gold ------------------------------------------------------------------------------------
 
@@ -140,184 +141,164 @@ class Curator:
         *,
         source: Literal["seed", "reviewed"] = "seed",
     ) -> GoldReport:
-        """Take in labelled texts that are known to be right, and declare their labels.
+        """Store gold examples and declare their labels.
 
-        Everything is read and checked before anything is written; a slow stream holds nobody up. Needs
-        no lease: gold may come in beside a cycle. Feedback that was quarantined for a label declared now
-        is heard again. Raises LabelCollision if one label would stand for an intent and for a sentiment.
+        All records are read and checked before the first write, without a lock. Needs no lease: a cycle may
+        run at the same time. Feedback that is quarantined for a label declared now is resolved again.
+        Raises LabelCollision if one label would be an intent and a sentiment.
         """
         with GoldIntake(self._settings, self._aligner, source=source) as intake:
             await intake.read(records)
             async with self._writing[tenant_id]:
-                return await self._take_in(tenant_id, intake)
-
-    async def _take_in(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
-        schema = await self._store.labels(tenant_id)
-        intake.check_labels(schema)
-        if intake.labels:
-            await self._store.declare_labels(tenant_id, intake.labels)
-        report = await self._store_gold(tenant_id, intake)
-        if intake.new_labels(schema):
-            await self._hear_again(tenant_id)
-        return report
+                schema = await self._store.labels(tenant_id)
+                intake.check_labels(schema)
+                if intake.labels:
+                    await self._store.declare_labels(tenant_id, intake.labels)
+                report = await self._store_gold(tenant_id, intake)
+                if intake.has_new_labels(schema):
+                    await self._release_quarantined(tenant_id)
+                return report
 
     async def _store_gold(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
-        rules = split_rules(self._settings, await usable_strata(self._store, tenant_id))
+        rules = _split_rules(self._settings, await _usable_strata(self._store, tenant_id))
         shares = spread_shares(intake.strata, rules)
-        added = merged = 0
+        counts: Counter[str] = Counter()
         async for page in intake.pages():
-            fates = await settle(
-                self._store,
-                tenant_id,
-                [example.key for example in page],
-                partial(_received, page),
-                self._settings,
-                shares=shares,
-            )
-            added += fates.count("accepted")
-            merged += fates.count("merged")
-        return intake.report(added=added, merged=merged)
+            counts.update(await apply_page(self._store, tenant_id, page, self._settings, shares=shares))
+        return intake.report(added=counts["accepted"], merged=counts["merged"])
 
-    async def _hear_again(self, tenant_id: str) -> None:
-        """Give the examples quarantined for a label that nobody knew another hearing."""
+    async def _release_quarantined(self, tenant_id: str) -> None:
+        """Resolve the examples that were quarantined for a label that is in the schema now."""
         schema = await self._store.labels(tenant_id)
         quarantined = self._store.examples(tenant_id, state="quarantined")
-        async for page in batches(quarantined, self._settings.store.page_size):
-            released = await asyncio.to_thread(self._releasable, page, schema)
-            if not released:
-                continue
-            await settle(
-                self._store,
-                tenant_id,
-                [text_key(row.text) for row in released],
-                partial(_heard_again, released),
-                self._settings,
-            )
+        async for page in pages(quarantined, self._settings.store.page_size):
+            releases = await call_in_executor(self._releases, page, schema)
+            if releases:
+                await apply_page(self._store, tenant_id, releases, self._settings)
 
-    def _releasable(self, page: Sequence[Example], schema: Schema) -> list[Example]:
-        unknown = (row for row in page if (row.reason or "").startswith(UNKNOWN_LABEL) and row.text)
-        return [row for row in unknown if problem(row, schema=schema, misfit=self._aligner.misfit) is None]
+    def _releases(self, page: Sequence[Example], schema: Schema) -> list[Release]:
+        check = self._aligner.alignment_problem
+        unknown = (one for one in page if (one.reason or "").startswith(UNKNOWN_LABEL) and one.text)
+        return [
+            Release(one) for one in unknown if not label_problem(one, schema=schema, check_alignment=check)
+        ]
 
-    # Selection -------------------------------------------------------------------------------
+    # The data of a cycle ---------------------------------------------------------------------
 
-    async def select(self, tenant_id: str, *, mode: CycleMode, rng: random.Random | None = None) -> Selection:
-        """What a cycle trains on; examples of other splits than `train` never.
+    async def prepare(self, tenant_id: str, *, mode: CycleMode, token: int | None = None) -> Curated:
+        """Curate the turns that await it, then select the data of a cycle."""
+        counts = await self.curate(tenant_id, token=token)
+        return replace(await self.select(tenant_id, mode=mode), counts=counts)
 
-        incremental: up to `max_training_examples` pending examples, balanced, and a pool of learned ones,
-        REPLAY_POOL times the `replay_examples`, and turns without feedback. full: all examples, balanced
-        above `max_full_examples`; `new` are the pending ones. `rng` (default: fresh) draws the pool.
-        """
-        if mode == "full":
-            return await self._select_all(tenant_id)
+    async def select(self, tenant_id: str, *, mode: CycleMode, rng: random.Random | None = None) -> Curated:
+        """Select the training data of a cycle. `rng` (default: a fresh one) draws the replay pool."""
         learning = self._settings.learning
-        pending = self._store.examples(tenant_id, state="pending", split="train", newest_first=True)
-        new = await balanced(pending, learning.max_training_examples)
-        drawn = await sample_replay(
-            self._store,
-            tenant_id,
-            limit=REPLAY_POOL * learning.replay_examples,
-            rng=rng or random.SystemRandom(),
-        )
-        ids = {example.example_id for example in new}
-        pool = [one for one in drawn if one.example.example_id not in ids]
-        return Selection(
-            new=tuple(new),
-            replay=tuple(one.example for one in pool),
-            importance_weights=tuple(one.importance_weight for one in pool),
-            unlabelled=await self._unlabelled(tenant_id),
-        )
-
-    async def _unlabelled(self, tenant_id: str) -> tuple[Turn, ...]:
-        """The newest turns without feedback, a text once; none that is an example, or near one that is held
-        back for choosing and judging models."""
-        turns = await self._store.unlabelled_turns(tenant_id, limit=self._settings.learning.unlabelled_turns)
-        by_key, groups = await asyncio.to_thread(_keyed, turns)
-        known = await self._store.examples_by_key(tenant_id, list(by_key))
-        groups = {key: group for key, group in groups.items() if key not in known}
-        splits = await self._store.splits_by_group(tenant_id, sorted(set(groups.values())))
-        return tuple(by_key[key] for key, group in groups.items() if splits.get(group, "train") == "train")
-
-    async def _select_all(self, tenant_id: str) -> Selection:
-        selection = BalancedSelection(self._settings.learning.max_full_examples)
-        async for example in self._in_split(tenant_id, "train"):
-            selection.add(example)
-        picks = selection.picks()
-        return Selection(
-            new=tuple(example for example in picks if example.state == "pending"),
-            replay=tuple(example for example in picks if example.state == "learned"),
-        )
+        if mode == "full":
+            return await select_full(self._store, tenant_id, learning)
+        return await select_incremental(self._store, tenant_id, learning, rng or random.SystemRandom())
 
     def dev(self, tenant_id: str) -> AsyncIterator[Example]:
-        """The examples on which the best weights are chosen."""
-        return self._in_split(tenant_id, "dev")
+        """The examples for the choice of the best weights and for calibration."""
+        return in_split(self._store, tenant_id, "dev")
 
     async def holdout(self, tenant_id: str) -> AsyncIterator[Example]:
-        """The examples by which models are judged: gold, and feedback on which several users agree.
+        """The examples for the gate: gold, and feedback of several users.
 
-        A near-duplicate that only one user labelled stays in this split, so that nobody trains on it,
-        but judges nothing.
+        A near-duplicate that a single user labelled stays in this split, so that no cycle trains on it, but
+        is left out here.
         """
-        async for example in self._in_split(tenant_id, "holdout"):
+        async for example in in_split(self._store, tenant_id, "holdout"):
             if example.is_gold or example.users >= 2:
                 yield example
 
-    async def _in_split(self, tenant_id: str, split: Split) -> AsyncIterator[Example]:
-        for state in USABLE:
-            async for example in self._store.examples(tenant_id, state=state, split=split):
-                yield example
 
-
-def _keyed(turns: Sequence[Turn]) -> tuple[dict[str, Turn], dict[str, str]]:
-    """The turns by the keys of their texts, and the near-duplicate group of each key."""
-    by_key = {text_key(turn.user_text): turn for turn in turns if turn.user_text}
-    return by_key, {key: group_key(turn.user_text or "") for key, turn in by_key.items()}
-
-
-def _heard(ledger: Ledger, readings: Iterable[tuple[str, str, Reading]]) -> CurationCounts:
-    """Enter the readings into the ledger and count what became of them."""
-    fates: Counter[str] = Counter()
-    for turn_id, key, reading in readings:
-        if isinstance(reading, Example):
-            fates[ledger.receive(reading)] += 1
-        else:
-            ledger.withdraw(key, turn_id)
-            fates[reading] += 1
-    return CurationCounts(turns=fates.total(), **fates)
-
-
-def _received(page: Sequence[Example], ledger: Ledger) -> list[Fate]:
-    return ledger.receive_all(page)
-
-
-def _heard_again(rows: Iterable[Example], ledger: Ledger) -> None:
-    """Let the words of quarantined rows be heard as if they came in now, as far as they still stand."""
-    for row in rows:
-        if ledger.stores(row):
-            ledger.settle(row)
-            ledger.receive(row.model_copy(update=_as_newcomer(row)))
-
-
-def _sum(one: CurationCounts, other: CurationCounts) -> CurationCounts:
+def _plus(counts: CurationCounts, resolutions: Sequence[Resolution | Unusable]) -> CurationCounts:
+    added = Counter[str](resolutions)
     return CurationCounts(
-        **{name: getattr(one, name) + getattr(other, name) for name in CurationCounts.model_fields}
+        turns=counts.turns + len(resolutions),
+        **{name: count + added[name] for name, count in counts if name != "turns"},
     )
 
 
-async def _tell(on_page: OnPage | None, counts: CurationCounts) -> None:
-    if on_page is not None:
-        answer = on_page(counts)
-        if inspect.isawaitable(answer):
-            await answer
+# Pages ---------------------------------------------------------------------------------------
 
 
-def _as_newcomer(row: Example) -> dict[str, Any]:
-    """What makes a stored row the word of one user, as if its turn had just been read."""
-    key = text_key(row.text)
-    return {
-        "key": key,
-        "example_id": example_id(key=key, turn_id=row.turn_id),
-        "state": "pending",
-        "reason": None,
-        "users": 1,
-        "seq": None,
-    }
+async def apply_page(
+    store: MemoryStore,
+    tenant_id: str,
+    entries: Sequence[PageEntry],
+    settings: Settings,
+    *,
+    shares: Shares | None = None,
+    curated: Sequence[tuple[int, int]] = (),
+    token: int | None = None,
+) -> list[Resolution | Unusable]:
+    """Resolve the entries of a page and write the result in one transaction.
+
+    Repeats if another process has changed an example or a split that this one read.
+    """
+    keys = stored_keys(entries)
+    while True:
+        stored = await store.examples_by_key(tenant_id, keys) if keys else {}
+        resolver = LabelResolver(stored)
+        resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
+        upserts, splits = await _with_splits(store, tenant_id, resolver, settings, shares or Shares())
+        read_set = ReadSet(examples={key: stored.get(key) for key in keys}, splits=splits)
+        write = CurationWrite(upserts=upserts, curated=curated, read_set=read_set)
+        if await store.save_curation(tenant_id, write, token=token):
+            return resolutions
+
+
+async def _with_splits(
+    store: MemoryStore, tenant_id: str, resolver: LabelResolver, settings: Settings, shares: Shares
+) -> tuple[list[Example], Mapping[str, Split | None]]:
+    """The new and changed examples with their splits, and the former splits of the groups of new ones."""
+    new, changed = resolver.new_examples(), resolver.changed_examples()
+    if not new and not changed:
+        return [], {}
+    stored = await _usable_strata(store, tenant_id)
+    rules = _split_rules(settings, stored)
+    moved = _agreed_in_dev(changed, rules.holdout_room)
+    rules = replace(rules, shares=shares, holdout_room=rules.holdout_room - len(moved))
+    groups = sorted({example.group for example in new})
+    before = await store.splits_by_group(tenant_id, groups) if groups else {}
+    existing: dict[str, Split] = {**before, **dict.fromkeys(moved, "holdout")}
+    kept = [
+        example.model_copy(update={"split": "holdout"}) if example.group in moved else example
+        for example in changed
+    ]
+    placed = await call_in_executor(lambda: assign_splits(new, existing=existing, stored=stored, rules=rules))
+    return kept + placed, {group: before.get(group) for group in groups}
+
+
+def _agreed_in_dev(changed: Iterable[Example], room: int) -> set[str]:
+    """Groups of the split `dev` with feedback that several users agree on now, up to `room`.
+
+    They move to the holdout: no model was trained on them.
+    """
+    agreed = (
+        example.group
+        for example in changed
+        if example.split == "dev" and not example.is_gold and may_be_held_out(example)
+    )
+    return set(islice(dict.fromkeys(agreed), room))
+
+
+async def _usable_strata(store: MemoryStore, tenant_id: str) -> dict[Split, Strata]:
+    """The number of usable examples of each stratum, by split; from counters."""
+    usable: dict[Split, Counter[str]] = {"train": Counter(), "dev": Counter(), "holdout": Counter()}
+    for split, counts in usable.items():
+        for state in USABLE:
+            counts.update(await store.strata(tenant_id, state=state, split=split))
+    return dict(usable)
+
+
+def _split_rules(settings: Settings, stored: Mapping[Split, Strata]) -> SplitRules:
+    learning, training = settings.learning, settings.training
+    return SplitRules(
+        holdout_room=max(0, learning.holdout_cap - sum(stored["holdout"].values())),
+        dev_room=max(0, learning.dev_cap - sum(stored["dev"].values())),
+        validation_split=training.validation_split,
+        dev_share=learning.dev_share,
+        seed=training.seed,
+    )

@@ -1,26 +1,25 @@
-"""Labelled texts on their way in: read once, cleaned, their labels checked, then stored page by page.
+"""Intake of gold: labelled texts are read once and checked, then handed on page by page.
 
-Nothing may be written before all labels are checked, and the texts may be more than memory holds, so
-they wait in a temporary file.
+All labels are checked before the first write, and the texts may exceed memory. So they wait in a temporary
+file.
 """
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, Literal
 
+from asyncio_extras import call_in_executor
 from pydantic import ValidationError
 from typing_extensions import Self
 
+from karen_learner.batching import pages
 from karen_learner.corpora.lines import to_line
-from karen_learner.curation.batches import batches
-from karen_learner.curation.candidates import Schema, new_example, stratum, task_labels
-from karen_learner.curation.quality import GOLD
-from karen_learner.curation.spans import TokenAligner, span_problem
+from karen_learner.corpora.parsing import span_problem
+from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example, stratum, task_labels
 from karen_learner.errors import LabelCollision
 from karen_learner.records import TASKS, Example, GoldReport, LabelledText, SkippedLine, Task
 from karen_learner.settings import Settings
@@ -33,7 +32,7 @@ GoldRecord = LabelledText | Mapping[str, Any]
 
 
 class GoldIntake:
-    """One batch of gold. `read` it, `check_labels`, then store its `pages`. A context manager."""
+    """One batch of gold. Call `read`, then `check_labels`, then store the `pages`. A context manager."""
 
     def __init__(
         self, settings: Settings, aligner: TokenAligner, *, source: Literal["seed", "reviewed"]
@@ -44,8 +43,8 @@ class GoldIntake:
         self._aligner = aligner
         self._source: Literal["seed", "reviewed"] = source
         self._labels: dict[Task, set[str]] = {task: set() for task in TASKS}
-        self._skipped = _Notes()
-        self._dropped = _Notes()
+        self._skipped = _SkippedLines()
+        self._dropped = _SkippedLines()
         self.strata: Counter[str] = Counter()
         self._waiting: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by __exit__
             HELD_IN_MEMORY_BYTES, mode="w+", encoding="utf-8", newline="\n"
@@ -62,15 +61,15 @@ class GoldIntake:
     # Reading ---------------------------------------------------------------------------------
 
     async def read(self, records: AsyncIterable[GoldRecord] | Iterable[GoldRecord]) -> None:
-        """Take all records in, leaving out those that cannot be used."""
+        """Read all records; skip and report those that cannot be used."""
         position = 1
-        async for page in batches(records, self._page_size):
-            await asyncio.to_thread(self._take, page, position)
+        async for page in pages(records, self._page_size):
+            await call_in_executor(self._take, page, position)
             position += len(page)
 
-    def _take(self, page: Sequence[GoldRecord], position: int) -> None:
-        for at, record in enumerate(page, start=position):
-            labelled = self._usable(record, at)
+    def _take(self, page: Sequence[GoldRecord], start: int) -> None:
+        for position, record in enumerate(page, start):
+            labelled = self._usable(record, position)
             if labelled is not None:
                 self._note_labels(labelled)
                 self._waiting.write(to_line(labelled) + "\n")
@@ -81,31 +80,21 @@ class GoldIntake:
         except ValidationError as error:
             self._skipped.add(position, _described(error))
             return None
-        reason = self._text_problem(labelled) or self._label_problem(labelled)
+        reason = self._text_problem(labelled.text) or _label_problem(labelled)
         if reason is not None:
             self._skipped.add(position, reason)
             return None
-        return self._with_learnable_entities(labelled, position)
+        return self._with_aligned_entities(labelled, position)
 
-    def _text_problem(self, labelled: LabelledText) -> str | None:
-        text = labelled.text
+    def _text_problem(self, text: str) -> str | None:
         if not text.strip():
             return "the text is empty"
         if len(text) > self._max_chars:
             return f"the text has {len(text)} characters; at most {self._max_chars} are allowed"
-        return _bad_characters("the text", text)
+        return _character_problem("the text", text)
 
-    def _label_problem(self, labelled: LabelledText) -> str | None:
-        if not labelled.tasks:
-            return "the text carries no label"
-        for task, label in task_labels(labelled):
-            reason = _bad_characters(f"a label of {task}", label)
-            if reason is not None or not label.strip():
-                return reason or f"a label of {task} is blank"
-        return span_problem(labelled.text, labelled.entities or ())
-
-    def _with_learnable_entities(self, labelled: LabelledText, position: int) -> LabelledText | None:
-        reason = self._aligner.misfit(labelled.text, labelled.entities or ())
+    def _with_aligned_entities(self, labelled: LabelledText, position: int) -> LabelledText | None:
+        reason = self._aligner.alignment_problem(labelled.text, labelled.entities or ())
         if reason is None:
             return labelled
         if labelled.tasks == ("entities",):
@@ -123,30 +112,27 @@ class GoldIntake:
 
     @property
     def labels(self) -> dict[Task, list[str]]:
-        """The labels of the batch, by task; tasks without any are left out."""
+        """The labels of the batch by task, without tasks that have none."""
         return {task: sorted(labels) for task, labels in self._labels.items() if labels}
 
-    def new_labels(self, schema: Schema) -> bool:
+    def has_new_labels(self, schema: Schema) -> bool:
         """Whether the batch has labels that the schema lacks."""
         return any(not labels <= set(schema.get(task, ())) for task, labels in self._labels.items())
 
     def check_labels(self, schema: Schema) -> None:
         """Raise LabelCollision if a label would be an intent and a sentiment."""
-        both = _all(schema, self._labels, "intent") & _all(schema, self._labels, "sentiment")
+        intents = self._labels["intent"].union(schema.get("intent", ()))
+        both = intents & self._labels["sentiment"].union(schema.get("sentiment", ()))
         if both:
             raise LabelCollision.between(both)
 
     # Storing ---------------------------------------------------------------------------------
 
     async def pages(self) -> AsyncIterator[list[Example]]:
-        """What was read, as gold examples."""
+        """The usable texts as gold examples."""
         self._waiting.seek(0)
-        while page := await asyncio.to_thread(self._next_page):
-            yield page
-
-    def _next_page(self) -> list[Example]:
-        lines = (self._waiting.readline() for _ in range(self._page_size))
-        return [self._example(line) for line in lines if line]
+        async for lines in pages(self._waiting, self._page_size):
+            yield await call_in_executor(lambda lines=lines: [self._example(line) for line in lines])
 
     def _example(self, line: str) -> Example:
         labelled = LabelledText.model_validate_json(line)
@@ -163,8 +149,8 @@ class GoldIntake:
         )
 
 
-class _Notes:
-    """Counts all, and keeps the first of them."""
+class _SkippedLines:
+    """Counts all lines and keeps the first of them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -176,15 +162,21 @@ class _Notes:
             self.first.append(SkippedLine(line=position, reason=reason))
 
 
-def _all(schema: Schema, labels: Mapping[Task, Collection[str]], task: Task) -> set[str]:
-    return set(schema.get(task, ())) | set(labels[task])
+def _label_problem(labelled: LabelledText) -> str | None:
+    if not labelled.tasks:
+        return "the text has no label"
+    for task, label in task_labels(labelled):
+        reason = _character_problem(f"a label of {task}", label)
+        if reason is not None or not label.strip():
+            return reason or f"a label of {task} is blank"
+    return span_problem(labelled.text, labelled.entities or ())
 
 
-def _bad_characters(what: str, text: str) -> str | None:
+def _character_problem(name: str, text: str) -> str | None:
     if "\x00" in text:
-        return f"{what} contains a NUL character"
+        return f"{name} contains a NUL character"
     if any("\ud800" <= character <= "\udfff" for character in text):
-        return f"{what} contains a lone surrogate: it was decoded wrongly"
+        return f"{name} contains a lone surrogate: it was decoded wrongly"
     return None
 
 

@@ -10,6 +10,9 @@ from karen_learner.records import CycleMode, CycleRow, ModelVersion
 
 RequestedMode = Literal["auto", "incremental", "full"]
 
+QUARANTINE_AFTER = 2
+"""Rejections for harm after which an example is quarantined."""
+
 
 def check_mode(mode: str) -> None:
     """Raise InvalidInput for a mode that does not exist."""

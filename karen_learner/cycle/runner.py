@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import perf_counter
 
-from karen_learner.curation.replay import REPLAY_POOL
+from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.cycle.lease import kept, leased
 from karen_learner.cycle.policy import (
     RequestedMode,

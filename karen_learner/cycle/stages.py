@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation import Curator, Selection
+from karen_learner.curation import Curated, Curator
+from karen_learner.cycle.policy import QUARANTINE_AFTER
 from karen_learner.cycle.state import Course
 from karen_learner.deployment import Candidate, Deployer, LoadedCandidate, headline_scores, intact_manifest
 from karen_learner.events import EventBus, TrainingProgressed
@@ -73,7 +74,7 @@ class Stages:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
 
-    async def train(self, course: Course, selection: Selection) -> TrainReport:
+    async def train(self, course: Course, selection: Curated) -> TrainReport:
         rooms, tenant_id = self._rooms, course.tenant_id
         folder = rooms.layout.corpus(tenant_id, course.cycle_id)
         pool = selection.replay if selection.importance_weights is not None else ()
@@ -230,6 +231,7 @@ class Stages:
             course.tenant_id,
             course.selection.new,
             harmful=verdict.harmful,
+            quarantine_at=QUARANTINE_AFTER,
             token=course.lease.token,
         )
         if course.champion_spec is not None:  # what the worker has in memory is the candidate
@@ -261,7 +263,7 @@ class Stages:
             loaded,
             learned=selection.new,
             replayed=[example.example_id for example in course.replayed],
-            heard=[turn.seq for turn in course.self_labelled if turn.seq is not None],
+            pseudo_labelled=[turn.seq for turn in course.self_labelled if turn.seq is not None],
             token=course.lease.token,
         )
 
@@ -300,7 +302,7 @@ def _close_unless_deployed(loading: asyncio.Task[LoadedCandidate]) -> None:
         model.close()
 
 
-def taught_tasks(selection: Selection | None) -> frozenset[Task]:
+def taught_tasks(selection: Curated | None) -> frozenset[Task]:
     """The tasks of which the new examples say something; all, where there are none (a forced refit)."""
     new = selection.new if selection is not None else ()
     return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
 
-from karen_learner.curation import Selection
+from karen_learner.curation import Curated
 from karen_learner.records import (
     CurationCounts,
     CycleMode,
@@ -42,7 +42,7 @@ class Course:
     started: float = field(default_factory=perf_counter)
     seconds: dict[str, float] = field(default_factory=dict)
     curation: CurationCounts | None = None
-    selection: Selection | None = None
+    selection: Curated | None = None
     replayed: tuple[Example, ...] = ()
     self_labelled: tuple[Turn, ...] = ()
     skipped_examples: int = 0

@@ -98,21 +98,25 @@ class Deployer:
         *,
         learned: Sequence[Example],
         replayed: Sequence[str],
-        heard: Sequence[int] = (),
+        pseudo_labelled: Sequence[int] = (),
         token: int,
     ) -> ModelVersion:
         """Seal the files, switch the row and swap the live model; the backup follows.
 
         `loaded` is the candidate in memory; it is closed if it is not deployed. `learned` are examples as
-        they were trained on, `replayed` the ids of those known before, `heard` the numbers of turns that
-        the model labelled itself. Whatever fails before the row is switched leaves the champion as it was.
+        they were trained on, `replayed` the ids of those known before, `pseudo_labelled` the `seq` of turns
+        that the model labelled. Whatever fails before the row is switched leaves the champion as it was.
         Raises DeploymentError (the champion was changed meanwhile), FencedOut, DigestMismatch or ModelError.
         """
         model, switched = loaded.model, False
         try:
             version = await self._seal(candidate, loaded.digest)
             promotion = Promotion(
-                version=version, expected=candidate.parent, learned=learned, replayed=replayed, heard=heard
+                version=version,
+                expected=candidate.parent,
+                learned=learned,
+                replayed=replayed,
+                pseudo_labelled=pseudo_labelled,
             )
             switched = await self._store.promote(candidate.tenant_id, promotion, token=token)
         finally:

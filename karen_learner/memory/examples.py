@@ -12,15 +12,12 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, select, union_all
 from karen_learner.memory import counters, groups, leases, tenants
 from karen_learner.memory.counting import change, example_counts, total
 from karen_learner.memory.dialects import chunks, insert
-from karen_learner.memory.merging import withdrawn
 from karen_learner.memory.moments import from_micros, to_micros
 from karen_learner.memory.tables import IS_REPLAYABLE, Condition, examples, turns
 from karen_learner.records import Example, ExampleState, Split
 
 HARMFUL = "harmful"
-"""The reason of examples that were in two cycles rejected for harm."""
-
-_REJECTIONS_ALLOWED = 1
+"""The reason of examples that are quarantined after rejections for harm."""
 
 _PLAIN = (
     "example_id",
@@ -56,7 +53,7 @@ def save(connection: Connection, tenant: int, upserts: Sequence[Example]) -> Non
         refused = _without_words(
             connection, tenant, [example.turn_id for example in piece if example.turn_id]
         )
-        new = [withdrawn(example) if example.turn_id in refused else example for example in piece]
+        new = [example.without_content() if example.turn_id in refused else example for example in piece]
         old = _by_ids(connection, tenant, [example.example_id for example in new])
         _write(connection, tenant, old, new)
 
@@ -65,21 +62,27 @@ def withdraw(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> No
     """Take the words of every example made from these turns, and put it out of use."""
     for piece in chunks(turn_ids):
         found = _select(connection, examples.c.tenant == tenant, examples.c.turn_id.in_(piece))
-        _write(connection, tenant, found, [withdrawn(example) for example in found])
+        _write(connection, tenant, found, [example.without_content() for example in found])
 
 
 def reject(
-    connection: Connection, tenant_id: str, trained: Sequence[Example], harmful: bool, token: int | None
+    connection: Connection,
+    tenant_id: str,
+    trained: Sequence[Example],
+    *,
+    harmful: bool,
+    quarantine_at: int,
+    token: int | None,
 ) -> int:
-    """Note a rejected cycle on its pending examples; the number that was quarantined for harm."""
+    """Count a harmful rejection on pending examples; the number of examples that this quarantined."""
     tenant = tenants.ensure(connection, tenant_id)
     leases.check(connection, tenant, tenant_id, token)
-    if not harmful:  # they stay as they are
+    if not harmful:
         return 0
     quarantined = 0
     for piece in _pieces(trained):
         old = [example for example in _as_trained(connection, tenant, piece) if not example.is_gold]
-        new = [_rejected(example) for example in old]
+        new = [_rejected(example, quarantine_at) for example in old]
         _write(connection, tenant, old, new)
         quarantined += sum(example.state == "quarantined" for example in new)
     return quarantined
@@ -181,10 +184,9 @@ def _word(example: Example) -> tuple[object, ...]:
     return example.text, example.intent, example.sentiment, example.entities
 
 
-def _rejected(example: Example) -> Example:
-    """Not for gold, which is never taken out of training's reach, whatever it was trained together with."""
+def _rejected(example: Example, quarantine_at: int) -> Example:
     rejections = example.rejections + 1
-    if rejections <= _REJECTIONS_ALLOWED:
+    if rejections < quarantine_at:
         return example.model_copy(update={"rejections": rejections})
     return example.model_copy(update={"rejections": rejections, "state": "quarantined", "reason": HARMFUL})
 

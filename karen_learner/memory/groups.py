@@ -12,9 +12,8 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from karen_learner.memory import tenants
 from karen_learner.memory.dialects import chunks, insert
-from karen_learner.memory.merging import CONSENT
 from karen_learner.memory.tables import groups
-from karen_learner.records import Example, Split
+from karen_learner.records import NO_CONSENT, Example, Split
 
 
 def splits(connection: Connection, tenant_id: str, wanted: Sequence[str]) -> Mapping[str, Split]:
@@ -36,7 +35,7 @@ def follow(connection: Connection, tenant: int, old: Sequence[Example], new: Seq
 
 
 def _is_member(example: Example) -> bool:
-    return example.reason != CONSENT
+    return example.reason != NO_CONSENT
 
 
 def _join(connection: Connection, tenant: int, joined: Sequence[Example]) -> None:

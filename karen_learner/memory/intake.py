@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from karen_learner.errors import InvalidInput, UnknownTurn
 from karen_learner.memory import counters, examples, tenants, turns
 from karen_learner.memory.counting import Counts, change, kind_counts, total, turn_kind
-from karen_learner.memory.merging import as_kept, awaits_curation, with_feedback
 from karen_learner.memory.turns import Place, StoredTurn
 from karen_learner.records import Turn, UserFeedback
 
@@ -23,9 +22,9 @@ class NewTurn:
     __slots__ = ("body", "kind", "tenant_id", "turn", "turn_id")
 
     def __init__(self, turn: Turn) -> None:
-        self.turn = as_kept(turn)
+        self.turn = turn.permitted()
         self.body = turns.serialised(self.turn)
-        self.kind = turn_kind(self.turn, awaiting=awaits_curation(self.turn))
+        self.kind = turn_kind(self.turn, awaiting=_awaits(self.turn))
         self.tenant_id = turn.metadata.tenant_id
         self.turn_id = turn.metadata.turn_id
 
@@ -122,9 +121,9 @@ def _merge(known: dict[Place, StoredTurn], place: Place | None, item: Incoming) 
         return UnknownTurn(f"the tenant {item.tenant_id!r} has no turn {item.turn_id!r} to give feedback on")
     if item.feedback is None:
         return stored.turn
-    turn = with_feedback(stored.turn, item.feedback)
+    turn = stored.turn.with_feedback(item.feedback)
     if turn != stored.turn:  # the same feedback again, as after a lost answer, is nothing new to curate
-        known[place] = StoredTurn(turn, awaits_curation(turn), stored.revision + 1)
+        known[place] = StoredTurn(turn, _awaits(turn), stored.revision + 1)
     return turn
 
 
@@ -142,3 +141,7 @@ def _write_changes(
 
 def _counts(stored: StoredTurn) -> Counts:
     return kind_counts(turn_kind(stored.turn, awaiting=stored.awaiting))
+
+
+def _awaits(turn: Turn) -> bool:
+    return turn.feedback is not None and turn.is_permitted

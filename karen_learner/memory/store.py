@@ -166,9 +166,17 @@ class SqlMemoryStore:
         await self._database.write(counters.declare, tenant_id, labels)
 
     async def reject_examples(
-        self, tenant_id: str, trained: Sequence[Example], *, harmful: bool, token: int | None = None
+        self,
+        tenant_id: str,
+        trained: Sequence[Example],
+        *,
+        harmful: bool,
+        quarantine_at: int,
+        token: int | None = None,
     ) -> int:
-        return await self._database.write(examples.reject, tenant_id, trained, harmful, token)
+        return await self._database.write(
+            examples.reject, tenant_id, trained, harmful=harmful, quarantine_at=quarantine_at, token=token
+        )
 
     async def start_cycle(self, row: CycleRow) -> None:
         await self._database.write(journal.start, row)
@@ -218,7 +226,7 @@ class SqlMemoryStore:
         async for example_id in self._linked(versions.lineage_page, tenant_id, version):
             yield example_id
 
-    async def heard_turns(self, tenant_id: str, version: str) -> AsyncIterator[str]:
+    async def pseudo_labelled_turns(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         async for turn_id in self._linked(versions.heard_page, tenant_id, version):
             yield turn_id
 

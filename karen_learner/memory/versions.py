@@ -43,7 +43,7 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, token:
     examples.learn(connection, tenant, promotion.learned, version.version)
     learned = (example.example_id for example in promotion.learned)
     _write_lineage(connection, tenant, number, [*learned, *promotion.replayed])
-    _write_heard(connection, tenant, number, promotion.heard)
+    _write_heard(connection, tenant, number, promotion.pseudo_labelled)
     return True
 
 

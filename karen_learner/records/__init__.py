@@ -44,12 +44,13 @@ from karen_learner.records.cycles import (
 from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
 from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus
-from karen_learner.records.texts import Entity, EntitySpan, Example, LabelledText, Span
+from karen_learner.records.texts import NO_CONSENT, Entity, EntitySpan, Example, LabelledText, Span
 from karen_learner.records.writes import AwaitingTurn, CurationWrite, Promotion, ReadSet
 
 __all__ = [
     "CATEGORY_TASKS",
     "GOLD_SOURCES",
+    "NO_CONSENT",
     "POOR_RATING",
     "TASKS",
     "Analysis",

@@ -65,6 +65,14 @@ class UserFeedback(Record):
         spans = self.corrected_entities
         return {} if spans is None else {"corrected_entities": spans}
 
+    def without_content(self) -> UserFeedback:
+        """Ratings and consent alone: no labels and no comment."""
+        return UserFeedback(
+            satisfaction_score=self.satisfaction_score,
+            response_quality=self.response_quality,
+            consent=self.consent,
+        )
+
 
 class Analysis(Record):
     """What the live model, or the fallback (`degraded`), says of a text."""
@@ -127,3 +135,49 @@ class Turn(Record):
     @property
     def turn_id(self) -> str:
         return self.metadata.turn_id
+
+    @property
+    def is_permitted(self) -> bool:
+        """Whether the turn has text, and its user did not refuse consent to learn from it."""
+        refused = self.feedback is not None and self.feedback.consent is False
+        return self.user_text is not None and not refused
+
+    def with_feedback(self, feedback: UserFeedback) -> Turn:
+        """The turn with `feedback` merged in and its metadata updated; `permitted()` applies."""
+        merged = feedback if self.feedback is None else self.feedback.merged_with(feedback)
+        metadata = self.metadata.model_copy(update=self._feedback_metadata(merged))
+        return self.model_copy(update={"metadata": metadata, "feedback": merged}).permitted()
+
+    def permitted(self) -> Turn:
+        """The turn as it may be stored: without content if consent is refused or its text was removed."""
+        return self if self.is_permitted else self.without_content()
+
+    def without_content(self) -> Turn:
+        """The turn without texts, entities, linguistic features, comment and corrections.
+
+        The detected labels, the persona and the ratings remain for statistics.
+        """
+        metadata = self.metadata.model_copy(update={"entities_extracted": (), "linguistic_features": {}})
+        return self.model_copy(
+            update={
+                "metadata": metadata,
+                "user_text": None,
+                "assistant_response": None,
+                "entities": (),
+                "feedback": self.feedback and self.feedback.without_content(),
+            }
+        )
+
+    def _feedback_metadata(self, feedback: UserFeedback) -> dict[str, Any]:
+        metadata = self.metadata
+        satisfaction, quality = feedback.satisfaction_score, feedback.response_quality
+        return {
+            "user_satisfaction": metadata.user_satisfaction if satisfaction is None else satisfaction,
+            "response_quality": metadata.response_quality if quality is None else quality,
+            "feedback_provided": True,
+            "correction_needed": feedback.finds_fault(
+                intent=metadata.intent_detected,
+                sentiment=metadata.sentiment_detected,
+                entities=None if self.user_text is None else self.entities,
+            ),
+        }

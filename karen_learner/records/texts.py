@@ -21,6 +21,9 @@ from karen_learner.records.base import (
     utc_now,
 )
 
+NO_CONSENT = "consent"
+"""`Example.reason` after the user of its turn refused or withdrew consent."""
+
 
 class EntitySpan(Record):
     """A labelled stretch of a text."""
@@ -108,3 +111,17 @@ class Example(LabelledText):
     @property
     def is_gold(self) -> bool:
         return self.source in GOLD_SOURCES
+
+    def without_content(self) -> Example:
+        """The example after withdrawn consent: quarantined, without text, entities and digests of text."""
+        withdrawn = f"withdrawn/{self.example_id}"
+        return self.model_copy(
+            update={
+                "text": "",
+                "entities": None,
+                "key": withdrawn,
+                "group": withdrawn,
+                "state": "quarantined",
+                "reason": NO_CONSENT,
+            }
+        )

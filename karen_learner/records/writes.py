@@ -56,12 +56,12 @@ class Promotion:
     `learned` are examples as the version was trained on them: those that are pending and still say the
     same become `learned`. They and the ids in `replayed` enter the lineage. When the version is no
     child of the champion, versions are undone by it: what was learned in them is `pending` again.
-    `heard` are the `seq` of the turns that the version learned from without feedback; those of them
-    that are the tenant's are kept, for `heard_turns` to tell.
+    `pseudo_labelled` are the `seq` of the turns without feedback that the version learned from; those of
+    the tenant are stored (see `MemoryStore.pseudo_labelled_turns`).
     """
 
     version: ModelVersion
     expected: str | None
     learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
-    heard: Sequence[int] = ()
+    pseudo_labelled: Sequence[int] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from karen_learner.curation.candidates import new_example
+from karen_learner.curation.examples import new_example
 from karen_learner.records import Analysis, Example, LabelledText, Record, Score, Task
 from karen_learner.records.training import PredictionRow
 from karen_learner.validation.outcomes import TaskOutcome, category_outcome, entity_outcome

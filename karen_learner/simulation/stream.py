@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from karen_learner.curation.candidates import stratum
+from karen_learner.curation.examples import stratum
 from karen_learner.records import LabelledText
 from karen_learner.simulation.scenario import Scenario
 

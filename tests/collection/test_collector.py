@@ -97,7 +97,7 @@ async def test_a_repeat_after_a_restart_is_recognised_by_the_store(collector, st
     again = await restarted.collect("t", "bye", "hi", "u", {"satisfaction_score": 1}, turn_id="x")
     assert again.intent_detected == first.intent_detected == "greeting"
     assert again.user_satisfaction == 1
-    with pytest.raises(InvalidInput, match="outside the text of 5"):
+    with pytest.raises(InvalidInput, match="ends after the text, which has 5 characters"):
         await ConversationMetadataCollector(store, analyzer, settings).collect(
             "t", "a longer text", "hi", "u", {"corrected_entities": [[2, 8, "X"]]}, turn_id="x"
         )

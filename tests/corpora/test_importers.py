@@ -86,7 +86,7 @@ BAD_LINES = [
     ({"text": 3, "intent": "a"}, "text: .*3"),
     ({"text": "a", "intent": ""}, "intent"),
     ({"text": "a", "intnt": "b"}, "unknown key 'intnt': did you mean 'intent'"),
-    ({**GOLD, "entities": [[3, 10, "CITY"]]}, "lies outside the text of 9"),
+    ({**GOLD, "entities": [[3, 10, "CITY"]]}, "ends after the text, which has 9 characters"),
     ({**GOLD, "entities": [[3, 9, "CITY"], [3, 5, "X"]]}, "overlaps"),
     ({**GOLD, "entities": "CITY"}, "entities"),
     ({"user_text": "a", "user_id": "u"}, "assistant_response is missing"),

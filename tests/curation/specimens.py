@@ -1,10 +1,10 @@
-"""Turns and examples with only what a test is about."""
+"""Turns and examples with only the fields that a test sets."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from karen_learner.curation.candidates import new_example
+from karen_learner.curation.examples import new_example
 from karen_learner.records import (
     ConversationMetadata,
     Entity,
@@ -69,7 +69,7 @@ def gold(text: str = "where is my bill", *, source: Any = "seed", **labels: Any)
     return new_example(LabelledText(text=text, **labels), source=source, quality=1.0)
 
 
-def word(
+def annotation(
     user: str = "ann",
     text: str = "where is my bill",
     *,
@@ -79,7 +79,7 @@ def word(
     reason: str | None = None,
     **labels: Any,
 ) -> Example:
-    """What one user says of a text."""
+    """The annotation of one user."""
     labels = labels or {"intent": "billing"}
     labelled = LabelledText(text=text, **labels)
     return new_example(

@@ -11,10 +11,11 @@ import pytest
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
-from karen_learner.curation.replay import REPLAY_POOL
+from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.errors import FencedOut
 from karen_learner.records import (
     CurationCounts,
+    CurationWrite,
     Example,
     LabelledText,
     ModelVersion,
@@ -31,7 +32,7 @@ TENANT = "acme"
 
 @pytest.fixture
 async def taught(store: MemoryStore) -> MemoryStore:
-    """A store in which the tenant has a schema."""
+    """A store with a label schema for the tenant."""
     await store.declare_labels(TENANT, SCHEMA)  # type: ignore[arg-type]
     return store
 
@@ -111,7 +112,7 @@ class TestCurate:
         assert await curator.curate(TENANT) == CurationCounts()
         assert (await taught.counts(TENANT)).awaiting_curation == 0
 
-    async def test_what_was_decided_is_stored(self, taught: MemoryStore, curator: Curator) -> None:
+    async def test_resolved_examples_are_stored(self, taught: MemoryStore, curator: Curator) -> None:
         await collect(
             taught,
             [
@@ -127,26 +128,23 @@ class TestCurate:
         (quarantined,) = await all_examples(taught, "quarantined")
         assert quarantined.reason == "unknown label 'no' for intent"
 
-    async def test_many_pages_count_as_one(self, taught: MemoryStore, curator: Curator) -> None:
+    async def test_many_pages_count_as_one(
+        self, taught: MemoryStore, curator: Curator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         turns = [said(f"{name} {user}", user=user) for name in WORDS for user in ("ann", "bob")]
         turns += [said(f"{name} ann", user="cid", corrected_intent="refund") for name in WORDS]
         await collect(taught, turns)
-        seen: list[int] = []
+        save, saved = taught.save_curation, []
 
+        async def noted(tenant_id: str, write: CurationWrite, **options: Any) -> bool:
+            saved.append(len(write.curated))
+            return await save(tenant_id, write, **options)
+
+        monkeypatch.setattr(taught, "save_curation", noted)
         expected = await curator.preview(TENANT)
-        assert await curator.curate(TENANT, on_page=lambda counts: seen.append(counts.turns)) == expected
+        assert await curator.curate(TENANT) == expected
         assert expected == CurationCounts(turns=36, accepted=24, conflicts=12)
-        assert seen == [7, 14, 21, 28, 35, 36]
-
-    async def test_the_listener_may_be_asynchronous(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [said("apple")])
-        seen: list[CurationCounts] = []
-
-        async def note(counts: CurationCounts) -> None:
-            seen.append(counts)
-
-        await curator.curate(TENANT, on_page=note)
-        assert [counts.accepted for counts in seen] == [1]
+        assert saved == [7, 7, 7, 7, 7, 1]
 
     async def test_a_preview_writes_nothing(self, taught: MemoryStore, curator: Curator) -> None:
         await collect(taught, [said("where is my bill")])
@@ -168,19 +166,29 @@ class TestCurate:
         assert await all_examples(taught, "pending") == []
         assert (await curator.curate(TENANT, token=held.token)).accepted == 1
 
-    async def test_a_page_cut_short_is_looked_at_again(self, taught: MemoryStore, curator: Curator) -> None:
+    async def test_an_interrupted_curation_continues_after_its_last_page(
+        self, taught: MemoryStore, curator: Curator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         await collect(taught, [said(name, user=user) for name in WORDS for user in ("ann", "bob")])
+        save, saved = taught.save_curation, []
 
-        def stop(counts: CurationCounts) -> None:
-            raise KeyboardInterrupt
+        async def interrupted(tenant_id: str, write: CurationWrite, **options: Any) -> bool:
+            if saved:
+                raise KeyboardInterrupt
+            saved.append(write)
+            return await save(tenant_id, write, **options)
 
-        with pytest.raises(KeyboardInterrupt):
-            await curator.curate(TENANT, on_page=stop)
+        with monkeypatch.context() as patch:
+            patch.setattr(taught, "save_curation", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                await curator.curate(TENANT)
         rest = await curator.curate(TENANT)
         assert rest.turns == 24 - 7
         assert {example.users for example in await all_examples(taught, "pending")} == {2}
 
-    async def test_a_rating_taken_back_is_forgotten(self, taught: MemoryStore, curator: Curator) -> None:
+    async def test_a_withdrawn_rating_quarantines_its_example(
+        self, taught: MemoryStore, curator: Curator
+    ) -> None:
         await collect(taught, [said("apple", satisfaction_score=1.0, turn_id="t1")])
         await curator.curate(TENANT)
         await taught.add_feedback(TENANT, "t1", UserFeedback(satisfaction_score=0.1))
@@ -203,7 +211,7 @@ class TestCurate:
         assert (example.intent, example.sentiment, example.users) == ("refund", None, 1)
         assert await all_examples(taught, "learned") == []
 
-    async def test_a_conflict_is_settled_by_a_later_page(self, taught: MemoryStore, curator: Curator) -> None:
+    async def test_a_later_page_resolves_a_conflict(self, taught: MemoryStore, curator: Curator) -> None:
         await collect(taught, [said("apple"), said("apple", user="bob", corrected_intent="refund")])
         await curator.curate(TENANT)
         assert len(await all_examples(taught, "conflict")) == 2
@@ -213,7 +221,9 @@ class TestCurate:
         (example,) = await all_examples(taught, "pending")
         assert (example.intent, example.users) == ("refund", 2)
 
-    async def test_words_withdrawn_are_not_needed_again(self, taught: MemoryStore, curator: Curator) -> None:
+    async def test_a_text_with_withdrawn_consent_can_be_annotated_again(
+        self, taught: MemoryStore, curator: Curator
+    ) -> None:
         await collect(taught, [said("apple", turn_id="t1")])
         await curator.curate(TENANT)
         await taught.add_feedback(TENANT, "t1", UserFeedback(consent=False))
@@ -223,6 +233,13 @@ class TestCurate:
         (example,) = await all_examples(taught, "pending")
         assert (example.text, example.intent, example.users, example.user_id) == ("apple", "refund", 1, "bob")
 
+    async def test_prepare_curates_and_selects(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [said("apple")])
+
+        curated = await curator.prepare(TENANT, mode="incremental")
+        assert curated.counts == CurationCounts(turns=1, accepted=1)
+        assert [example.text for example in curated.new] == ["apple"]
+
     async def test_tenants_do_not_see_each_other(self, taught: MemoryStore, curator: Curator) -> None:
         await collect(taught, [said("apple")])
 
@@ -230,7 +247,7 @@ class TestCurate:
 
 
 class TestSplits:
-    async def test_feedback_that_users_agree_on_leaves_dev_for_the_holdout(
+    async def test_feedback_of_several_users_moves_from_dev_to_the_holdout(
         self, taught: MemoryStore, settings: Settings
     ) -> None:
         settings.learning.update({"dev_share": 0.5})
@@ -246,7 +263,7 @@ class TestSplits:
         assert {example.text async for example in curator.holdout(TENANT)} == in_dev
         assert {example.text async for example in curator.dev(TENANT)} == set()
 
-    async def test_what_was_trained_on_is_never_held_out(self, taught: MemoryStore, curator: Curator) -> None:
+    async def test_a_learned_example_is_never_held_out(self, taught: MemoryStore, curator: Curator) -> None:
         await collect(taught, [said(name) for name in WORDS])
         await curator.curate(TENANT)
         await promote(taught, (await curator.select(TENANT, mode="incremental")).new)
@@ -256,7 +273,7 @@ class TestSplits:
         await curator.curate(TENANT)
         assert {example.text async for example in curator.holdout(TENANT)}.isdisjoint(learned)
 
-    async def test_a_single_user_s_near_duplicate_of_a_held_out_text_judges_nothing(
+    async def test_a_near_duplicate_of_one_user_in_the_holdout_split_is_not_in_the_holdout(
         self, store: MemoryStore, curator: Curator
     ) -> None:
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
@@ -271,7 +288,7 @@ class TestSplits:
 
 
 class TestSelect:
-    async def test_incremental_takes_pending_and_replays_learned(
+    async def test_incremental_selects_pending_examples_and_replays_learned_ones(
         self, store: MemoryStore, settings: Settings
     ) -> None:
         settings.learning.update({"replay_examples": 2, "max_training_examples": 3})
@@ -290,7 +307,7 @@ class TestSelect:
         assert sum(selection.importance_weights) == pytest.approx(learned)
         assert {(example.state, example.split) for example in selection.replay} == {("learned", "train")}
 
-    async def test_incremental_takes_turns_that_nobody_labelled(
+    async def test_incremental_selects_turns_without_feedback(
         self, taught: MemoryStore, settings: Settings
     ) -> None:
         settings.learning.update({"unlabelled_turns": 6})
@@ -309,21 +326,21 @@ class TestSelect:
         settings.learning.update({"unlabelled_turns": 0})
         assert (await curator.select(TENANT, mode="incremental")).unlabelled == ()
 
-    async def test_nothing_that_is_held_back_is_taken_as_unlabelled(
+    async def test_near_duplicates_of_dev_and_holdout_are_not_selected_as_unlabelled(
         self, store: MemoryStore, settings: Settings
     ) -> None:
         curator = Curator(store, settings)
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
         held = [example async for example in curator.holdout(TENANT)]
         held += [example async for example in curator.dev(TENANT)]
-        assert held  # and with other marks a text is a near-duplicate of itself
+        assert held  # a text with other punctuation is a near-duplicate
         near = [turn(f"{one.text}!!", turn_id=one.example_id) for one in held]
         await collect(store, [*near, turn("quite something else", turn_id="other")])
 
         selection = await curator.select(TENANT, mode="incremental")
         assert [one.user_text for one in selection.unlabelled] == ["quite something else"]
 
-    async def test_full_takes_everything_for_training(self, store: MemoryStore, curator: Curator) -> None:
+    async def test_full_selects_the_whole_train_split(self, store: MemoryStore, curator: Curator) -> None:
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
         first = await curator.select(TENANT, mode="full")
         await promote(store, first.new)
@@ -335,9 +352,7 @@ class TestSelect:
         kept_apart += [example.text async for example in curator.holdout(TENANT)]
         assert len(first.new) + len(kept_apart) == len(WORDS)
 
-    async def test_full_is_balanced_where_it_has_no_room(
-        self, store: MemoryStore, settings: Settings
-    ) -> None:
+    async def test_full_is_balanced_above_its_limit(self, store: MemoryStore, settings: Settings) -> None:
         settings.learning.update({"max_full_examples": 4})
         settings.training.update({"validation_split": 0.0})
         curator = Curator(store, settings)
@@ -348,7 +363,7 @@ class TestSelect:
         new = (await curator.select(TENANT, mode="full")).new
         assert sorted(example.intent or "" for example in new) == ["billing", "billing", "refund", "refund"]
 
-    async def test_nothing_known_selects_nothing(self, curator: Curator) -> None:
+    async def test_without_examples_nothing_is_selected(self, curator: Curator) -> None:
         for mode in ("incremental", "full"):
             selection = await curator.select(TENANT, mode=mode)  # type: ignore[arg-type]
             assert (selection.new, selection.replay) == ((), ())

@@ -1,4 +1,4 @@
-"""Labelled texts on their way in, against the real store."""
+"""Intake of gold into the real store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_texts_are_added_with_their_labels(store: MemoryStore, curator: Cu
     assert labels == {"intent": {"billing", "cancel"}, "sentiment": {"neutral"}, "entities": {"PLAN"}}
 
 
-async def test_the_same_again_is_merged(curator: Curator) -> None:
+async def test_equal_gold_is_merged(curator: Curator) -> None:
     texts = [LabelledText(text=text, intent="billing") for text in ("a bill", "A bill!", "my bill")]
 
     assert await curator.add_gold(TENANT, texts) == GoldReport(added=2, merged=1)
@@ -52,7 +52,7 @@ async def test_the_same_again_is_merged(curator: Curator) -> None:
         ({"text": "x\x00y", "intent": "a"}, "the text contains a NUL character"),
         ({"text": "x", "intent": "a\x00"}, "a label of intent contains a NUL character"),
         ({"text": "x", "intent": "  "}, "a label of intent is blank"),
-        ({"text": "x"}, "the text carries no label"),
+        ({"text": "x"}, "the text has no label"),
         ({"text": "x", "intent": ""}, "intent: String should have at least 1 character"),
         ({"intent": "a"}, "text: Field required"),
         ({"text": "x", "intent": "a", "colour": "red"}, "colour: Extra inputs are not permitted"),
@@ -71,7 +71,7 @@ async def test_the_same_again_is_merged(curator: Curator) -> None:
         ),
     ],
 )
-async def test_what_cannot_be_used_is_left_out_with_the_reason(
+async def test_an_unusable_record_is_skipped_with_the_reason(
     record: dict[str, Any], reason: str, store: MemoryStore, settings: Settings
 ) -> None:
     settings.analysis.update({"max_text_chars": 100})
@@ -81,14 +81,14 @@ async def test_what_cannot_be_used_is_left_out_with_the_reason(
     assert report.skipped == (SkippedLine(line=2, reason=reason),)
 
 
-async def test_a_lone_surrogate_is_left_out(curator: Curator) -> None:
+async def test_a_text_with_a_lone_surrogate_is_skipped(curator: Curator) -> None:
     broken = LabelledText.model_construct(text="x\ud800", intent="a", sentiment=None, entities=None)
     report = await curator.add_gold(TENANT, [broken])
 
     assert report.skipped[0].reason == "the text contains a lone surrogate: it was decoded wrongly"
 
 
-async def test_misaligned_entities_are_dropped_where_other_labels_remain(
+async def test_misaligned_entities_are_dropped_if_other_labels_remain(
     store: MemoryStore, curator: Curator
 ) -> None:
     report = await curator.add_gold(TENANT, [{"text": "hello", "intent": "a", "entities": [[1, 5, "X"]]}])
@@ -99,7 +99,7 @@ async def test_misaligned_entities_are_dropped_where_other_labels_remain(
     assert not (await store.labels(TENANT)).get("entities")
 
 
-async def test_only_the_first_thousand_left_out_are_listed(curator: Curator) -> None:
+async def test_the_first_thousand_skipped_records_are_listed(curator: Curator) -> None:
     report = await curator.add_gold(TENANT, ({"text": "", "intent": "a"} for _ in range(1003)))
 
     assert (report.skipped_count, len(report.skipped), report.skipped[-1].line) == (1003, 1000, 1000)
@@ -158,13 +158,13 @@ async def test_gold_wins_over_feedback(store: MemoryStore, curator: Curator) -> 
     assert (found.intent, found.source, found.user_id) == ("refund", "seed", None)
 
 
-async def test_feedback_with_a_label_declared_now_is_heard_again(
+async def test_quarantined_feedback_is_released_when_gold_declares_its_label(
     store: MemoryStore, curator: Curator
 ) -> None:
     await curator.add_gold(TENANT, [{"text": "a", "intent": "billing"}])
     await store.add_turn(turn("snow?", feedback={"corrected_intent": "weather"}, turn_id="t1"))
     await store.add_turn(turn("a", feedback={"corrected_intent": "weather"}, turn_id="t2"))
-    await store.add_turn(turn("b", feedback={"corrected_intent": "unheard of"}, turn_id="t3"))
+    await store.add_turn(turn("b", feedback={"corrected_intent": "unknown"}, turn_id="t3"))
     await curator.curate(TENANT)
     assert len(await stored(store, "quarantined")) == 3
 
@@ -173,8 +173,8 @@ async def test_feedback_with_a_label_declared_now_is_heard_again(
     assert (pending["snow?"].intent, pending["snow?"].reason, pending["snow?"].users) == ("weather", None, 1)
     assert pending["a"].intent == "billing"
     reasons = {example.text: example.reason for example in (await stored(store, "quarantined")).values()}
-    assert reasons == {"a": "settled", "b": "unknown label 'unheard of' for intent"}
+    assert reasons == {"a": "resolved", "b": "unknown label 'unknown' for intent"}
 
 
-async def test_nothing_given_adds_nothing(store: MemoryStore, curator: Curator) -> None:
+async def test_no_records_add_nothing(store: MemoryStore, curator: Curator) -> None:
     assert await curator.add_gold(TENANT, []) == GoldReport()

@@ -1,4 +1,4 @@
-"""Recognising texts again."""
+"""Keys of texts and of near-duplicates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.keys import draw, group_key, normalised, text_key
+from karen_learner.curation.examples import draw, group_key, normalised, text_key
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 
@@ -34,7 +34,7 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 
 
 @given(texts)
-def test_case_and_space_around_do_not_matter(text: str) -> None:
+def test_outer_space_does_not_change_the_key(text: str) -> None:
     assert text_key(f" {text}\n") == text_key(text)
 
 
@@ -59,7 +59,7 @@ def test_near_duplicates_share_a_group(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other"), [("cancel it", "do not cancel it"), ("is it", "to me"), ("?", "!")]
 )
-def test_others_do_not(one: str, other: str) -> None:
+def test_other_texts_have_different_groups(one: str, other: str) -> None:
     assert group_key(one) != group_key(other)
 
 

@@ -1,4 +1,4 @@
-"""The formula of quality, value by value."""
+"""Values of the quality formulas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.quality import agreed_quality, combined_rating, correction_quality, rating_quality
+from karen_learner.curation.examples import (
+    agreed_quality,
+    combined_rating,
+    correction_quality,
+    rating_quality,
+)
 
 shares = st.floats(0.0, 1.0)
 
@@ -46,15 +51,15 @@ def test_agreed_quality(users: int, expected: float) -> None:
 
 
 @given(shares, shares, shares)
-def test_a_surer_model_never_lowers_a_rating(rating: float, low: float, high: float) -> None:
+def test_quality_never_decreases_with_confidence(rating: float, low: float, high: float) -> None:
     assert rating_quality(rating, min(low, high)) <= rating_quality(rating, max(low, high)) <= 0.9
 
 
 @given(shares, shares)
-def test_a_rating_is_never_worth_more_than_a_correction(rating: float, confidence: float) -> None:
+def test_a_rating_never_has_more_quality_than_a_correction(rating: float, confidence: float) -> None:
     assert rating_quality(rating, confidence) <= correction_quality(contradicted_confidence=1.0)
 
 
 @given(shares, st.integers(0, 20))
-def test_agreement_never_lowers(quality: float, users: int) -> None:
+def test_agreement_never_lowers_quality(quality: float, users: int) -> None:
     assert quality - 1e-12 <= agreed_quality(quality, users) <= 1.0

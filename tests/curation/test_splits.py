@@ -1,4 +1,4 @@
-"""In which split a text is born."""
+"""Splits of new examples."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.splits import Shares, SplitRules, assign_splits, spread_shares
+from karen_learner.curation.selection import Shares, SplitRules, assign_splits, spread_shares
 from karen_learner.records import Example, Split
-from tests.curation.specimens import gold, word
+from tests.curation.specimens import annotation, gold
 
 NONE_STORED: dict[Split, dict[str, int]] = {"train": {}, "dev": {}, "holdout": {}}
 RULES = SplitRules(holdout_room=3000, dev_room=1000, validation_split=0.2, dev_share=0.1, seed=0)
@@ -80,7 +80,7 @@ def test_near_duplicates_share_a_split() -> None:
     assert all(len(splits) == 1 for splits in by_group.values())
 
 
-def test_a_group_stays_where_it_is() -> None:
+def test_a_group_keeps_its_split() -> None:
     (example,) = golds({"billing": 1})
 
     for where in ("train", "dev", "holdout"):
@@ -89,26 +89,26 @@ def test_a_group_stays_where_it_is() -> None:
 
 def feedback(count: int, *, users: int) -> list[Example]:
     texts = (f"bill {chr(97 + at % 26)}{chr(97 + at // 26)}" for at in range(count))
-    return [word(text=text, intent="billing").model_copy(update={"users": users}) for text in texts]
+    return [annotation(text=text, intent="billing").model_copy(update={"users": users}) for text in texts]
 
 
-def test_the_word_of_one_user_is_never_held_out() -> None:
+def test_feedback_of_one_user_is_never_held_out() -> None:
     assert sizes(split(feedback(100, users=1))) == {"billing": {"train": 90, "dev": 10}}
 
 
-def test_feedback_on_which_users_agree_is_held_out_with_the_same_share() -> None:
+def test_feedback_of_several_users_is_held_out_with_the_same_share() -> None:
     assert sizes(split(feedback(100, users=2)))["billing"]["holdout"] == 20
 
 
 @pytest.mark.parametrize("changes", [{"learned_in": "v1"}, {"state": "conflict"}, {"state": "quarantined"}])
-def test_but_not_what_was_learned_or_cannot_be_used(changes: dict[str, Any]) -> None:
+def test_learned_or_unusable_feedback_is_not_held_out(changes: dict[str, Any]) -> None:
     examples = [example.model_copy(update=changes) for example in feedback(50, users=3)]
 
     assert "holdout" not in sizes(split(examples))["billing"]
 
 
-def test_a_group_with_the_word_of_one_user_is_not_held_out() -> None:
-    pair = [gold("bill x", intent="billing"), word(text="my bill x", intent="billing")]
+def test_a_group_with_feedback_of_one_user_is_not_held_out() -> None:
+    pair = [gold("bill x", intent="billing"), annotation(text="my bill x", intent="billing")]
     rest = golds({"billing": 3})
 
     placed = {example.key: example.split for example in split([*rest, *pair], validation_split=0.5)}
@@ -126,13 +126,13 @@ def test_the_limits_hold(counts: dict[str, int], holdout_room: int, dev_room: in
         assert found.get("train", 0) >= min(2, sum(found.values()))
 
 
-def test_little_room_is_shared_between_strata() -> None:
+def test_strata_share_a_small_room() -> None:
     placed = split(golds({"a": 100, "b": 50, "c": 10}), holdout_room=6)
 
     assert {name: found["holdout"] for name, found in sizes(placed).items()} == {"a": 2, "b": 2, "c": 2}
 
 
-def test_shares_are_the_same_page_by_page() -> None:
+def test_shares_are_equal_page_by_page() -> None:
     examples = golds({"a": 200, "b": 60, "c": 20})
     ordered = sorted(examples, key=lambda example: example.draw)
     stored: dict[Split, Counter[str]] = {"train": Counter(), "dev": Counter(), "holdout": Counter()}
@@ -145,7 +145,7 @@ def test_shares_are_the_same_page_by_page() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_the_share_is_that_of_the_settings(share: float) -> None:
+def test_the_share_follows_the_settings(share: float) -> None:
     found = sizes(split(golds({"billing": 100}), validation_split=share, dev_share=0.0))["billing"]
 
     assert found.get("holdout", 0) == share * 100
@@ -161,7 +161,7 @@ def test_a_capped_holdout_is_spread_over_all_strata_beforehand() -> None:
     )
 
 
-def test_the_shares_of_a_batch_stand_in_for_those_of_the_settings() -> None:
+def test_the_shares_of_a_batch_replace_those_of_the_settings() -> None:
     shares = Shares(holdout={"a": 0.05}, dev={"a": 0.02})
 
     assert sizes(split(golds({"a": 600}), shares=shares)) == {"a": {"holdout": 30, "dev": 11, "train": 559}}

@@ -18,7 +18,7 @@ import pytest
 import spacy
 from spacy.tokens import DocBin
 
-from karen_learner.curation.replay import REPLAY_POOL
+from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.cycle.stages import Stages
 from karen_learner.cycle.state import Course
 from karen_learner.deployment import Deployer, LoadedCandidate

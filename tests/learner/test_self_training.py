@@ -67,7 +67,9 @@ async def test_a_cycle_learns_from_clear_turns_without_feedback(
         heard: set[str] = set()
         if result.status == "deployed":
             assert result.model_version is not None
-            heard = {turn_id async for turn_id in learner.store.heard_turns(ACME, result.model_version)}
+            heard = {
+                turn_id async for turn_id in learner.store.pseudo_labelled_turns(ACME, result.model_version)
+            }
 
     clear = {f"clear {number}" for number in range(6)}
     assert (result.self_labelled_turns > 0) == (unlabelled_turns > 0)

@@ -499,8 +499,8 @@ class TestRejecting:
     async def test_twice_for_harm_quarantines(self, store: MemoryStore) -> None:
         await save(store, make_example("a"), make_example("b"))
         a, b, missing = make_example("a"), make_example("b"), make_example("missing")
-        assert await store.reject_examples("acme", [a, a, missing], harmful=True) == 0
-        assert await store.reject_examples("acme", [a, b], harmful=True) == 1
+        assert await store.reject_examples("acme", [a, a, missing], harmful=True, quarantine_at=2) == 0
+        assert await store.reject_examples("acme", [a, b], harmful=True, quarantine_at=2) == 1
         (harmful,) = await gathered(store.examples("acme", state="quarantined"))
         assert (harmful.example_id, harmful.rejections, harmful.reason) == ("a", 2, "harmful")
         assert await ids(store.examples("acme", state="pending")) == ["b"]
@@ -508,20 +508,22 @@ class TestRejecting:
     async def test_without_harm_changes_nothing(self, store: MemoryStore) -> None:
         await save(store, make_example("a"))
         for _ in range(3):
-            assert await store.reject_examples("acme", [make_example("a")], harmful=False) == 0
+            assert (
+                await store.reject_examples("acme", [make_example("a")], harmful=False, quarantine_at=2) == 0
+            )
         assert [example.rejections async for example in store.examples("acme", state="pending")] == [0]
 
     async def test_leaves_examples_that_were_relabelled_since(self, store: MemoryStore) -> None:
         await save(store, make_example("a", rejections=1), make_example("b", rejections=1))
         await save(store, make_example("b", intent="refund", rejections=1))
         trained = [make_example("a"), make_example("b")]
-        assert await store.reject_examples("acme", trained, harmful=True) == 1
+        assert await store.reject_examples("acme", trained, harmful=True, quarantine_at=2) == 1
         (left,) = await gathered(store.examples("acme", state="pending"))
         assert (left.example_id, left.intent, left.rejections) == ("b", "refund", 1)
 
     async def test_leaves_examples_that_are_not_pending(self, store: MemoryStore) -> None:
         await save(store, make_example("a", state="learned", rejections=1))
-        assert await store.reject_examples("acme", [make_example("a")], harmful=True) == 0
+        assert await store.reject_examples("acme", [make_example("a")], harmful=True, quarantine_at=2) == 0
 
 
 class TestLifecycle:

@@ -120,7 +120,7 @@ class TestFencing:
         outcome = CurationWrite(upserts=[make_example()])
         await store.save_curation("acme", outcome, token=token)
         await store.advance_cycle("acme", "cycle-1", "training", token=token)
-        await store.reject_examples("acme", [make_example()], harmful=False, token=token)
+        await store.reject_examples("acme", [make_example()], harmful=False, quarantine_at=2, token=token)
         assert await store.promote("acme", Promotion(version=make_version(), expected=None), token=token)
 
     async def test_who_lost_the_lease_may_not(self, store: MemoryStore, clock: MovableClock) -> None:
@@ -135,7 +135,7 @@ class TestFencing:
         with pytest.raises(FencedOut):
             await store.advance_cycle("acme", "cycle-1", "training", token=stale)
         with pytest.raises(FencedOut):
-            await store.reject_examples("acme", [make_example()], harmful=True, token=stale)
+            await store.reject_examples("acme", [make_example()], harmful=True, quarantine_at=2, token=stale)
         with pytest.raises(FencedOut):
             await store.promote("acme", Promotion(version=make_version(), expected=None), token=stale)
         assert await store.champion("acme") is None
@@ -409,69 +409,75 @@ async def hear(store: MemoryStore, *names: str, tenant: str = "acme") -> list[in
 class TestHeardTurns:
     async def test_are_told_by_the_version_that_learned_from_them(self, store: MemoryStore) -> None:
         numbers = await hear(store, "a", "b", "c", "d", "e")
-        first = Promotion(version=make_version(), expected=None, heard=[*numbers[3::-1], numbers[0]])
+        first = Promotion(
+            version=make_version(), expected=None, pseudo_labelled=[*numbers[3::-1], numbers[0]]
+        )
         assert await store.promote("acme", first, token=None)
-        second = Promotion(version=make_version("v2", parent="v1"), expected="v1", heard=numbers[3:])
+        second = Promotion(
+            version=make_version("v2", parent="v1"), expected="v1", pseudo_labelled=numbers[3:]
+        )
         assert await store.promote("acme", second, token=None)
-        assert await gathered(store.heard_turns("acme", "v1")) == ["a", "b", "c", "d"]
-        assert await gathered(store.heard_turns("acme", "v2")) == ["d", "e"]
+        assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == ["a", "b", "c", "d"]
+        assert await gathered(store.pseudo_labelled_turns("acme", "v2")) == ["d", "e"]
         assert await gathered(store.lineage("acme", "v1")) == []
 
     async def test_are_none_of_a_version_that_heard_none(self, store: MemoryStore) -> None:
         await hear(store, "a")
         await learn_in(store, "v1", None, ["e1"])
-        assert await gathered(store.heard_turns("acme", "v1")) == []
-        assert await gathered(store.heard_turns("acme", "v9")) == []
+        assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == []
+        assert await gathered(store.pseudo_labelled_turns("acme", "v9")) == []
 
     async def test_are_not_written_for_the_wrong_champion(self, store: MemoryStore) -> None:
         numbers = await hear(store, "a", "b")
-        first = Promotion(version=make_version(), expected=None, heard=numbers[:1])
+        first = Promotion(version=make_version(), expected=None, pseudo_labelled=numbers[:1])
         assert await store.promote("acme", first, token=None)
         for version in ("v1", "v2"):
-            late = Promotion(version=make_version(version), expected="v0", heard=numbers)
+            late = Promotion(version=make_version(version), expected="v0", pseudo_labelled=numbers)
             assert not await store.promote("acme", late, token=None)
-        assert await gathered(store.heard_turns("acme", "v1")) == ["a"]
-        assert await gathered(store.heard_turns("acme", "v2")) == []
+        assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == ["a"]
+        assert await gathered(store.pseudo_labelled_turns("acme", "v2")) == []
 
     async def test_are_not_written_without_the_lease(self, store: MemoryStore) -> None:
-        promotion = Promotion(version=make_version(), expected=None, heard=await hear(store, "a"))
+        promotion = Promotion(version=make_version(), expected=None, pseudo_labelled=await hear(store, "a"))
         with pytest.raises(FencedOut):
             await store.promote("acme", promotion, token=1)
-        assert await gathered(store.heard_turns("acme", "v1")) == []
+        assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == []
 
     async def test_are_those_of_the_tenant(self, store: MemoryStore) -> None:
         theirs = await hear(store, "theirs", tenant="other")
         mine = await hear(store, "mine")
-        promotion = Promotion(version=make_version(), expected=None, heard=[*theirs, *mine, 999])
+        promotion = Promotion(version=make_version(), expected=None, pseudo_labelled=[*theirs, *mine, 999])
         assert await store.promote("acme", promotion, token=None)
-        assert await gathered(store.heard_turns("acme", "v1")) == ["mine"]
-        assert await gathered(store.heard_turns("other", "v1")) == []
+        assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == ["mine"]
+        assert await gathered(store.pseudo_labelled_turns("other", "v1")) == []
 
     async def test_stay_when_the_version_is_undone_and_restored(self, store: MemoryStore) -> None:
         await learn_in(store, "v1", None, [])
         second = Promotion(
-            version=make_version("v2", parent="v1"), expected="v1", heard=await hear(store, "a")
+            version=make_version("v2", parent="v1"), expected="v1", pseudo_labelled=await hear(store, "a")
         )
         assert await store.promote("acme", second, token=None)
         await switch(store, "v1", "v2")
-        assert await gathered(store.heard_turns("acme", "v2")) == ["a"]
+        assert await gathered(store.pseudo_labelled_turns("acme", "v2")) == ["a"]
         await switch(store, "v2", "v1")
-        assert await gathered(store.heard_turns("acme", "v2")) == ["a"]
+        assert await gathered(store.pseudo_labelled_turns("acme", "v2")) == ["a"]
 
     @pytest.mark.parametrize(
         "said", [UserFeedback(consent=False), UserFeedback(corrected_intent="x")], ids=["refusal", "label"]
     )
     async def test_stay_whatever_is_said_of_them_later(self, store: MemoryStore, said: UserFeedback) -> None:
-        promotion = Promotion(version=make_version(), expected=None, heard=await hear(store, "a"))
+        promotion = Promotion(version=make_version(), expected=None, pseudo_labelled=await hear(store, "a"))
         await store.add_feedback("acme", "a", said)  # during training
         assert await store.promote("acme", promotion, token=None)
-        assert await gathered(store.heard_turns("acme", "v1")) == ["a"]
+        assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == ["a"]
 
     async def test_may_be_many(self, store: MemoryStore) -> None:
         names = [f"t{n}" for n in range(1203)]
-        promotion = Promotion(version=make_version(), expected=None, heard=await hear(store, *names))
+        promotion = Promotion(
+            version=make_version(), expected=None, pseudo_labelled=await hear(store, *names)
+        )
         assert await store.promote("acme", promotion, token=None)
-        assert await gathered(store.heard_turns("acme", "v1")) == names
+        assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == names
 
 
 class TestOverview:

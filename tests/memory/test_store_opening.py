@@ -71,9 +71,9 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date(
     async with open_store(file, store_settings) as store:
         turn = await store.get_turn("acme", "t1")
         assert turn is not None
-        promotion = Promotion(version=make_version(), expected=None, heard=[turn.seq or 0])
+        promotion = Promotion(version=make_version(), expected=None, pseudo_labelled=[turn.seq or 0])
         assert await store.promote("acme", promotion, token=None)
-        assert [heard async for heard in store.heard_turns("acme", "v1")] == ["t1"]
+        assert [heard async for heard in store.pseudo_labelled_turns("acme", "v1")] == ["t1"]
     assert execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name") == meant
 
 

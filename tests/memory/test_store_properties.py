@@ -85,7 +85,7 @@ def saving(upserts: list[Example], curated: list[tuple[int, int]]) -> Operation:
 
 
 def rejecting(trained: list[Example], harmful: bool) -> Operation:
-    return lambda store, tenant: store.reject_examples(tenant, trained, harmful=harmful)
+    return lambda store, tenant: store.reject_examples(tenant, trained, harmful=harmful, quarantine_at=2)
 
 
 def promoting(version: str, expected: str | None, learned: list[Example]) -> Operation:
@@ -95,7 +95,7 @@ def promoting(version: str, expected: str | None, learned: list[Example]) -> Ope
             expected=expected,
             learned=learned,
             replayed=["e1"],
-            heard=[1, 2],
+            pseudo_labelled=[1, 2],
         )
         return store.promote(tenant, promotion, token=None)
 
@@ -200,7 +200,7 @@ async def view(store: MemoryStore, tenant: str) -> list[Any]:
         await store.champion(tenant),
         await store.versions(tenant),
         *[await gathered(store.lineage(tenant, version)) for version in ("v1", "v2")],
-        *[await gathered(store.heard_turns(tenant, version)) for version in ("v1", "v2")],
+        *[await gathered(store.pseudo_labelled_turns(tenant, version)) for version in ("v1", "v2")],
         await counted(store, tenant),
     ]
 

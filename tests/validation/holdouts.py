@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from karen_learner.curation.candidates import new_example
+from karen_learner.curation.examples import new_example
 from karen_learner.records import Example, LabelledText
 from karen_learner.validation import Prediction
 

@@ -1,10 +1,11 @@
-"""Which entity spans can be learned from."""
+"""Problems of entity spans: bounds, overlaps and token alignment."""
 
 from __future__ import annotations
 
 import pytest
 
-from karen_learner.curation.spans import TokenAligner, span_problem
+from karen_learner.corpora.parsing import span_problem
+from karen_learner.curation.examples import TokenAligner
 from karen_learner.records import EntitySpan
 
 
@@ -36,16 +37,16 @@ def test_span_problem(found: tuple[tuple[int, int, str], ...], expected: str | N
         (((0, 16, "A"),), "entity 'A' at 0-16 begins or ends with white space"),
     ],
 )
-def test_misfit(found: tuple[tuple[int, int, str], ...], expected: str | None) -> None:
-    assert TokenAligner("en").misfit("hello, world!   ", spans(*found)) == expected
+def test_alignment_problem(found: tuple[tuple[int, int, str], ...], expected: str | None) -> None:
+    assert TokenAligner("en").alignment_problem("hello, world!   ", spans(*found)) == expected
 
 
-def test_the_strings_of_texts_are_not_kept() -> None:
+def test_strings_of_checked_texts_are_freed() -> None:
     aligner = TokenAligner("en")
-    aligner.misfit("hello", spans((0, 5, "A")))
+    aligner.alignment_problem("hello", spans((0, 5, "A")))
     assert aligner._nlp is not None
     known = len(aligner._nlp.vocab.strings)
 
     for at in range(50):
-        aligner.misfit(f"neverseen{at}", spans((0, 5, "A")))
+        aligner.alignment_problem(f"unseen{at}", spans((0, 5, "A")))
     assert len(aligner._nlp.vocab.strings) == known

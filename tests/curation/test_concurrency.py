@@ -1,4 +1,4 @@
-"""Curation and the intake of gold beside each other, in one process and in two."""
+"""Concurrent curation and intake of gold, in one process and in two."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TENANT = "acme"
 
 @pytest.fixture
 async def stores(shared: Path | str, settings: Settings) -> AsyncIterator[tuple[MemoryStore, MemoryStore]]:
-    """One database, seen by two processes."""
+    """Two stores on one database, as in two processes."""
     async with open_store(shared, settings.store) as one, open_store(shared, settings.store) as other:
         await one.declare_labels(TENANT, SCHEMA)  # type: ignore[arg-type]
         yield one, other
@@ -35,7 +35,7 @@ async def say(store: MemoryStore, text: str, *, user: str = "ann", intent: str =
 
 
 def before_saving(store: MemoryStore, act: Callable[[], Awaitable[object]]) -> None:
-    """Let something happen between what this store has read and its next saving of curation."""
+    """Call `act` between the reads of this store and its next `save_curation`."""
     save = store.save_curation
 
     async def interrupted(*args: Any, **kwargs: Any) -> bool:
@@ -53,10 +53,10 @@ async def rows(store: MemoryStore) -> list[Example]:
     return found
 
 
-# In between -------------------------------------------------------------------------------------
+# Between processes -------------------------------------------------------------------------------------
 
 
-async def test_gold_that_comes_in_during_a_page_of_feedback_wins(
+async def test_gold_added_during_a_page_of_feedback_wins(
     stores: tuple[MemoryStore, MemoryStore], settings: Settings
 ) -> None:
     cycle, ingest = stores
@@ -70,7 +70,7 @@ async def test_gold_that_comes_in_during_a_page_of_feedback_wins(
     assert (await cycle.counts(TENANT)).awaiting_curation == 0
 
 
-async def test_feedback_that_is_curated_during_a_page_of_gold_does_not_come_back(
+async def test_feedback_curated_during_a_page_of_gold_does_not_replace_it(
     stores: tuple[MemoryStore, MemoryStore], settings: Settings
 ) -> None:
     cycle, ingest = stores
@@ -84,7 +84,7 @@ async def test_feedback_that_is_curated_during_a_page_of_gold_does_not_come_back
     assert (report.added, report.merged) == (1, 0)
 
 
-async def test_near_duplicates_that_come_in_at_once_share_a_split(
+async def test_near_duplicates_added_concurrently_share_a_split(
     stores: tuple[MemoryStore, MemoryStore], settings: Settings
 ) -> None:
     one, other = stores
@@ -99,7 +99,7 @@ async def test_near_duplicates_that_come_in_at_once_share_a_split(
     found = await rows(one)
     assert len(found) == 8
     assert len({row.group for row in found}) == 4
-    assert {row.split for row in found} == {"train"}  # where the first of each group were put
+    assert {row.split for row in found} == {"train"}  # the split of the first of each group
 
 
 async def test_a_label_that_two_processes_declare_for_two_tasks_is_refused(
@@ -142,7 +142,7 @@ async def test_many_pages_of_two_processes_at_once_lose_nothing(
 # The lock ---------------------------------------------------------------------------------------
 
 
-async def test_a_slow_stream_of_gold_holds_no_cycle_up(store: MemoryStore, curator: Curator) -> None:
+async def test_a_slow_stream_of_gold_does_not_block_curation(store: MemoryStore, curator: Curator) -> None:
     await store.declare_labels(TENANT, SCHEMA)  # type: ignore[arg-type]
     await say(store, "where is my money")
     asked, more = asyncio.Event(), asyncio.Event()
@@ -163,7 +163,7 @@ async def test_a_slow_stream_of_gold_holds_no_cycle_up(store: MemoryStore, curat
 # The store --------------------------------------------------------------------------------------
 
 
-async def test_decisions_are_written_only_on_the_ground_they_rest_on(store: MemoryStore) -> None:
+async def test_a_write_needs_an_unchanged_read_set(store: MemoryStore) -> None:
     curator_row = LabelledText(text="hello", intent="greet")
     example = Example(
         **curator_row.model_dump(), example_id="e", source="rating", quality=1, key="k", group="g",
@@ -196,4 +196,4 @@ async def test_turns_that_were_not_saved_still_await_curation(store: MemoryStore
     assert not await store.save_curation(TENANT, outcome)
     await store.add_feedback(TENANT, seen.turn.turn_id, UserFeedback(satisfaction_score=0.9))
     await store.save_curation(TENANT, CurationWrite(curated=[seen.mark]))
-    assert (await store.counts(TENANT)).awaiting_curation == 1  # it was handed out in the revision before
+    assert (await store.counts(TENANT)).awaiting_curation == 1  # its feedback is newer

@@ -1,4 +1,4 @@
-"""What a turn with feedback teaches."""
+"""Examples from turns with feedback."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 
-from karen_learner.curation.candidates import Unusable, candidate, new_example, stratum
-from karen_learner.curation.spans import TokenAligner
+from karen_learner.curation.examples import (
+    TokenAligner,
+    Unusable,
+    example_from_turn,
+    new_example,
+    stratum,
+)
 from karen_learner.records import Example, LabelledText, Turn
 from tests.curation.specimens import SCHEMA, turn
 
@@ -15,16 +20,21 @@ ALIGNER = TokenAligner("en")
 
 
 def read(source: Turn, *, schema: Any = SCHEMA, quality_threshold: float = 0.7) -> Example | Unusable:
-    return candidate(source, schema=schema, misfit=ALIGNER.misfit, quality_threshold=quality_threshold)
+    return example_from_turn(
+        source,
+        schema=schema,
+        check_alignment=ALIGNER.alignment_problem,
+        quality_threshold=quality_threshold,
+    )
 
 
 def example(source: Turn, **options: Any) -> Example:
-    reading = read(source, **options)
-    assert isinstance(reading, Example)
-    return reading
+    found = read(source, **options)
+    assert isinstance(found, Example)
+    return found
 
 
-def test_a_good_rating_makes_the_detected_labels_known() -> None:
+def test_a_good_rating_confirms_the_detected_labels() -> None:
     found = example(turn(feedback={"satisfaction_score": 0.9, "response_quality": 0.8}))
 
     assert (found.intent, found.sentiment, found.entities) == ("billing", "neutral", None)
@@ -43,50 +53,50 @@ def test_a_good_rating_makes_the_detected_labels_known() -> None:
         ({"consent": True}, 1.0, "unlabelled"),
     ],
 )
-def test_other_feedback_makes_none(feedback: dict[str, Any], confidence: float, expected: str) -> None:
+def test_other_feedback_gives_no_example(feedback: dict[str, Any], confidence: float, expected: str) -> None:
     source = turn(feedback=feedback, intent_confidence=confidence, sentiment_confidence=confidence)
     assert read(source) == expected
 
 
-def test_a_bad_rating_makes_no_label_known_at_any_threshold() -> None:
+def test_a_bad_rating_confirms_no_label_at_any_threshold() -> None:
     source = turn(feedback={"satisfaction_score": 0.49}, intent_confidence=1.0)
 
     assert read(source, quality_threshold=0.01) == "below_quality"
 
 
-def test_a_label_of_which_the_model_was_unsure_stays_unknown() -> None:
+def test_a_label_with_low_confidence_stays_unknown() -> None:
     found = example(turn(feedback={"satisfaction_score": 0.9}, sentiment_confidence=0.1))
 
     assert (found.intent, found.sentiment) == ("billing", None)
 
 
-def test_a_rating_does_not_teach_the_intent_of_a_text_that_is_out_of_scope() -> None:
-    strange = turn(feedback={"satisfaction_score": 1.0}).model_copy(update={"out_of_scope": True})
-    found = example(strange)
+def test_a_rating_confirms_no_intent_of_an_out_of_scope_text() -> None:
+    unscoped = turn(feedback={"satisfaction_score": 1.0}).model_copy(update={"out_of_scope": True})
+    found = example(unscoped)
     assert (found.intent, found.sentiment) == (None, "neutral")
 
 
-def test_what_the_fallback_detected_is_not_learned() -> None:
+def test_a_rating_confirms_no_label_of_the_fallback() -> None:
     assert read(turn(feedback={"satisfaction_score": 1.0}, degraded=True)) == "unlabelled"
 
 
-def test_a_rating_teaches_no_task_that_gold_does_not_teach() -> None:
+def test_a_rating_confirms_no_task_outside_the_schema() -> None:
     found = example(turn(feedback={"satisfaction_score": 1.0}), schema={"intent": ["billing"]})
 
     assert found.tasks == ("intent",)
 
 
 @pytest.mark.parametrize(
-    ("satisfaction", "taught"), [(0.9, True), (0.89, False)], ids=["very satisfied", "satisfied"]
+    ("satisfaction", "confirmed"), [(0.9, True), (0.89, False)], ids=["very satisfied", "satisfied"]
 )
-def test_detected_entities_need_a_very_satisfied_user(satisfaction: float, taught: bool) -> None:
+def test_detected_entities_need_a_high_satisfaction(satisfaction: float, confirmed: bool) -> None:
     found = example(
         turn("cancel Gold now", feedback={"satisfaction_score": satisfaction}, entities=((7, 11, "PLAN"),))
     )
-    assert (found.entities is not None) is taught
+    assert (found.entities is not None) is confirmed
 
 
-def test_detected_entities_are_not_learned_alone() -> None:
+def test_detected_entities_alone_are_not_confirmed() -> None:
     source = turn(
         "cancel Gold now",
         feedback={"satisfaction_score": 1.0},
@@ -97,11 +107,11 @@ def test_detected_entities_are_not_learned_alone() -> None:
     assert read(source) == "below_quality"
 
 
-def test_no_detected_entities_do_not_teach_that_there_are_none() -> None:
+def test_a_rating_does_not_confirm_the_absence_of_entities() -> None:
     assert example(turn(feedback={"satisfaction_score": 1.0})).entities is None
 
 
-def test_a_correction_makes_known_what_was_corrected_and_nothing_else() -> None:
+def test_a_correction_sets_the_corrected_labels_and_no_others() -> None:
     found = example(turn(feedback={"corrected_intent": "refund", "satisfaction_score": 1.0}))
 
     assert (found.intent, found.sentiment, found.entities) == ("refund", None, None)
@@ -116,22 +126,22 @@ def test_a_correction_makes_known_what_was_corrected_and_nothing_else() -> None:
         ({"intent_confidence": 0.97, "intent_detected": "refund"}, 0.95),
         ({"intent_confidence": 0.97, "degraded": True}, 0.95),
     ],
-    ids=["contradicts a sure model", "an unsure one", "confirms it", "contradicts the fallback"],
+    ids=["contradicts a confident model", "an unconfident one", "confirms it", "contradicts the fallback"],
 )
-def test_a_correction_against_a_sure_model_is_trusted_a_little_less(
+def test_a_correction_that_contradicts_a_confident_model_has_lower_quality(
     changes: dict[str, Any], expected: float
 ) -> None:
     assert example(turn(feedback={"corrected_intent": "refund"}, **changes)).quality == expected
 
 
-def test_an_example_is_as_good_as_its_weakest_label() -> None:
+def test_the_quality_of_an_example_is_that_of_its_weakest_label() -> None:
     source = turn(
         feedback={"corrected_intent": "refund", "corrected_sentiment": "negative"}, sentiment_confidence=0.99
     )
     assert example(source).quality == 0.90
 
 
-def test_no_entities_can_be_taught_by_correction() -> None:
+def test_a_correction_can_set_the_absence_of_entities() -> None:
     found = example(turn(feedback={"corrected_entities": []}))
 
     assert (found.entities, found.stratum) == ((), "entities:none")
@@ -157,7 +167,7 @@ def test_no_entities_can_be_taught_by_correction() -> None:
         ),
     ],
 )
-def test_what_cannot_be_trained_on_is_quarantined(feedback: dict[str, Any], reason: str) -> None:
+def test_unusable_labels_quarantine_the_example(feedback: dict[str, Any], reason: str) -> None:
     found = example(turn(feedback=feedback))
 
     assert (found.state, found.reason) == ("quarantined", reason)
@@ -167,7 +177,7 @@ def test_what_cannot_be_trained_on_is_quarantined(feedback: dict[str, Any], reas
     ("feedback", "reason"),
     [
         ({"corrected_intent": "billing"}, "unknown label 'billing' for intent"),
-        ({"corrected_entities": []}, "no gold example teaches entities"),
+        ({"corrected_entities": []}, "no gold example has entities"),
     ],
 )
 def test_corrections_of_a_task_without_gold_are_quarantined(feedback: dict[str, Any], reason: str) -> None:
@@ -180,7 +190,7 @@ def test_a_rated_label_outside_the_schema_is_quarantined() -> None:
     assert (found.state, found.reason) == ("quarantined", "unknown label 'weather' for intent")
 
 
-def test_a_turn_without_words_or_feedback_teaches_nothing() -> None:
+def test_a_turn_without_text_or_feedback_gives_no_example() -> None:
     assert read(turn(None, feedback={"satisfaction_score": 1.0})) == "unlabelled"
     assert read(turn(feedback=None)) == "unlabelled"
 
@@ -199,7 +209,7 @@ def test_stratum(labels: dict[str, Any], expected: str) -> None:
     assert stratum(LabelledText(text="a b c d", **labels)) == expected
 
 
-def test_the_id_of_gold_follows_from_the_text() -> None:
+def test_the_id_of_gold_depends_on_the_text() -> None:
     one, other = (
         new_example(LabelledText(text=text, intent="billing"), source="seed", quality=1.0)
         for text in ("Where is my bill?", "where is my bill")
@@ -207,7 +217,7 @@ def test_the_id_of_gold_follows_from_the_text() -> None:
     assert (one.example_id, one.key, one.draw) == (other.example_id, other.key, other.draw)
 
 
-def test_the_id_of_feedback_follows_from_its_turn_and_not_from_its_words() -> None:
+def test_the_id_of_feedback_depends_on_its_turn_and_not_on_its_text() -> None:
     feedback = {"corrected_intent": "refund"}
     one, other = (
         example(turn("where is my bill", feedback=feedback)),

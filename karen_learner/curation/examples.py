@@ -1,0 +1,313 @@
+"""Examples from turns and labelled texts: labels with their quality, keys, and checks of labels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import spacy
+from spacy.language import Language
+
+from karen_learner.corpora.parsing import span_name, span_problem
+from karen_learner.records import EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
+
+Schema = Mapping[Task, Collection[str]]
+AlignmentCheck = Callable[[str, Sequence[EntitySpan]], "str | None"]
+
+Unusable = Literal["below_quality", "unlabelled"]
+"""`below_quality`: no label reaches the threshold. `unlabelled`: the feedback contains no label."""
+
+UNKNOWN_LABEL = "unknown label"
+"""Prefix of the reason for which an example with a label outside the schema is quarantined."""
+
+GOLD = 1.0
+CORRECTION = 0.95
+CONTRADICTING_CORRECTION = 0.90
+VERY_CONFIDENT = 0.95
+RATING_CEILING = 0.9
+LOWEST_GOOD_RATING = 0.5
+UNTRUSTED = 0.6
+CONFIDENT_ENOUGH = 0.6
+SATISFIED_WITH_ENTITIES = 0.9
+"""Least satisfaction that confirms detected entities: a rating of the answer says little about them."""
+
+# Examples ------------------------------------------------------------------------------------
+
+
+def example_from_turn(
+    turn: Turn, *, schema: Schema, check_alignment: AlignmentCheck, quality_threshold: float, seed: int = 0
+) -> Example | Unusable:
+    """The example of a turn with feedback, `pending` or `quarantined`, with the preliminary split `train`.
+
+    - A correction sets the corrected labels and no others.
+    - A rating confirms each detected label whose quality reaches the threshold. Entities need a satisfaction
+      of at least 0.9 and another confirmed label. A rating confirms no task outside the schema, no intent of
+      an out-of-scope text, and nothing that the fallback detected (`degraded`).
+    - A label outside the schema, or entities that do not fit the text, quarantine the example.
+    """
+    if turn.user_text is None or turn.feedback is None:
+        return "unlabelled"
+    corrected = turn.feedback.is_correction
+    found = _corrected(turn, turn.feedback) if corrected else _confirmed(turn, turn.feedback, schema)
+    if not found:
+        return "unlabelled"
+    trusted = {task: label for task, label in found.items() if label.quality >= quality_threshold}
+    if not trusted or (set(trusted) == {"entities"} and not corrected):
+        return "below_quality"
+    labels: dict[str, Any] = {task: label.value for task, label in trusted.items()}
+    labelled = LabelledText(text=turn.user_text, **labels)
+    return new_example(
+        labelled,
+        source="correction" if corrected else "rating",
+        quality=min(label.quality for label in trusted.values()),
+        seed=seed,
+        reason=label_problem(labelled, schema=schema, check_alignment=check_alignment),
+        turn_id=turn.turn_id,
+        user_id=turn.metadata.user_id,
+    )
+
+
+class _Label(NamedTuple):
+    value: Any
+    quality: float
+
+
+def _corrected(turn: Turn, feedback: UserFeedback) -> dict[Task, _Label]:
+    found = turn.metadata
+    given: dict[Task, tuple[Any, Any, float]] = {
+        "intent": (feedback.corrected_intent, found.intent_detected, found.intent_confidence),
+        "sentiment": (feedback.corrected_sentiment, found.sentiment_detected, found.sentiment_confidence),
+        "entities": (feedback.corrected_entities, None, 0.0),
+    }
+    labels: dict[Task, _Label] = {}
+    for task, (corrected, detected, confidence) in given.items():
+        if corrected is not None:
+            # The confidence of the fallback is not that of a model.
+            contradicted = not found.degraded and detected not in (None, corrected)
+            quality = correction_quality(contradicted_confidence=confidence if contradicted else 0.0)
+            labels[task] = _Label(corrected, quality)
+    return labels
+
+
+def _confirmed(turn: Turn, feedback: UserFeedback, schema: Schema) -> dict[Task, _Label]:
+    rating = combined_rating(feedback.satisfaction_score, feedback.response_quality)
+    if rating is None or turn.metadata.degraded:
+        return {}
+    return {
+        task: _Label(label, rating_quality(rating, confidence))
+        for task, (label, confidence) in _detected(turn, feedback).items()
+        if label is not None and schema.get(task)
+    }
+
+
+def _detected(turn: Turn, feedback: UserFeedback) -> dict[Task, tuple[Any, float]]:
+    found = turn.metadata
+    detected: dict[Task, tuple[Any, float]] = {
+        "intent": (None if turn.out_of_scope else found.intent_detected, found.intent_confidence),
+        "sentiment": (found.sentiment_detected, found.sentiment_confidence),
+    }
+    if turn.entities and (feedback.satisfaction_score or 0.0) >= SATISFIED_WITH_ENTITIES:
+        spans = tuple(EntitySpan(start=e.start, end=e.end, label=e.label) for e in turn.entities)
+        detected["entities"] = (spans, 1.0)
+    return detected
+
+
+def new_example(
+    labelled: LabelledText,
+    *,
+    source: Source,
+    quality: float,
+    seed: int = 0,
+    reason: str | None = None,
+    turn_id: str | None = None,
+    user_id: str | None = None,
+) -> Example:
+    """An example with id, keys, stratum and draw, and the preliminary split `train`. A `reason` quarantines
+    it."""
+    key = text_key(labelled.text)
+    name = example_id(key=key, turn_id=turn_id)
+    return Example(
+        text=labelled.text,
+        intent=labelled.intent,
+        sentiment=labelled.sentiment,
+        entities=labelled.entities,
+        example_id=name,
+        source=source,
+        quality=quality,
+        key=key,
+        group=group_key(labelled.text),
+        stratum=stratum(labelled),
+        split="train",
+        state="quarantined" if reason else "pending",
+        draw=draw(name, seed),
+        reason=reason,
+        turn_id=turn_id,
+        user_id=user_id,
+    )
+
+
+def task_labels(labelled: LabelledText) -> Iterator[tuple[Task, str]]:
+    """Each label of a text with its task; an entity label once for each span."""
+    if labelled.intent is not None:
+        yield "intent", labelled.intent
+    if labelled.sentiment is not None:
+        yield "sentiment", labelled.sentiment
+    for span in labelled.entities or ():
+        yield "entities", span.label
+
+
+def stratum(labelled: LabelledText) -> str:
+    """The label that splits and selections are stratified by: the intent, else the sentiment, else the most
+    frequent entity label (of equally frequent ones, the first in alphabetical order)."""
+    if labelled.intent is not None:
+        return labelled.intent
+    if labelled.sentiment is not None:
+        return f"sentiment:{labelled.sentiment}"
+    counted = Counter(span.label for span in labelled.entities or ())
+    most = min(counted, key=lambda label: (-counted[label], label), default="none")
+    return f"entities:{most}"
+
+
+# Checks of labels ----------------------------------------------------------------------------
+
+
+def label_problem(labelled: LabelledText, *, schema: Schema, check_alignment: AlignmentCheck) -> str | None:
+    """The reason why these labels cannot be trained on, or None."""
+    for task, label in task_labels(labelled):
+        if label not in schema.get(task, ()):
+            return f"{UNKNOWN_LABEL} {label!r} for {task}"
+    if labelled.entities is None:
+        return None
+    if not schema.get("entities"):
+        return "no gold example has entities"
+    return span_problem(labelled.text, labelled.entities) or check_alignment(labelled.text, labelled.entities)
+
+
+class TokenAligner:
+    """Checks spans against the tokens of a language. Thread-safe; creates the tokenizer at first use.
+
+    spaCy drops a gold span that does not begin and end with a token, with a mere warning. Its entity
+    recognizer cannot learn a span that begins or ends with white space.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._language = language
+        self._nlp: Language | None = None
+        self._lock = threading.Lock()
+
+    def alignment_problem(self, text: str, spans: Sequence[EntitySpan]) -> str | None:
+        """The first span that does not consist of whole tokens, as a sentence; None if all do."""
+        if not spans:
+            return None
+        with self._lock:
+            return self._first_problem(text, spans)
+
+    def _first_problem(self, text: str, spans: Sequence[EntitySpan]) -> str | None:
+        nlp = self._nlp = self._nlp or spacy.blank(self._language)
+        with nlp.memory_zone():
+            doc = nlp.make_doc(text)
+            for span in spans:
+                words = text[span.start : span.end]
+                if doc.char_span(span.start, span.end) is None:
+                    return f"{span_name(span)} is not aligned with the tokens of {words!r}"
+                if words != words.strip():
+                    return f"{span_name(span)} begins or ends with white space"
+        return None
+
+
+# Quality -------------------------------------------------------------------------------------
+
+
+def combined_rating(satisfaction: float | None, response_quality: float | None) -> float | None:
+    """Rating in 0..1: (2 * satisfaction + response_quality) / 3, or the one that is given, or None."""
+    if satisfaction is None or response_quality is None:
+        return response_quality if satisfaction is None else satisfaction
+    return (2.0 * satisfaction + response_quality) / 3.0
+
+
+def rating_quality(rating: float, confidence: float) -> float:
+    """Quality of a detected label under a combined rating: 0.9 * rating * trust; 0 below a rating of 0.5.
+
+    trust = 0.6 + 0.4 * min(1, confidence / 0.6). A rating judges the answer: it confirms the detected label
+    only as far as the model was confident. With a threshold of 0.7, a rating of 0.8 suffices from a
+    confidence of 0.58, and a rating of 1 from 0.27.
+    """
+    if rating < LOWEST_GOOD_RATING:
+        return 0.0
+    trust = UNTRUSTED + (1.0 - UNTRUSTED) * min(1.0, confidence / CONFIDENT_ENOUGH)
+    return RATING_CEILING * rating * trust
+
+
+def correction_quality(*, contradicted_confidence: float = 0.0) -> float:
+    """Quality of a corrected label: 0.95, or 0.90 if the model predicted another label with at least 0.95."""
+    return CORRECTION if contradicted_confidence < VERY_CONFIDENT else CONTRADICTING_CORRECTION
+
+
+def agreed_quality(quality: float, further_users: int) -> float:
+    """Quality after further users agree: each halves the doubt, 1 - (1 - quality) / 2 ** further_users."""
+    return 1.0 - (1.0 - quality) / 2.0**further_users
+
+
+# Keys ----------------------------------------------------------------------------------------
+
+OUTER = frozenset(" .,;:!?'\"`-–—()[]{}«»“”‘’„¿¡。、·")
+"""Characters that may surround a text without changing it. Not `#`, `%` or `+`: "c#" is not "c"."""
+
+FUNCTION_WORDS = frozenset(
+    {
+        "a", "am", "an", "and", "are", "as", "at", "be", "by", "can", "could", "do", "does", "for", "from",
+        "i", "in", "is", "it", "me", "my", "of", "on", "or", "please", "so", "that", "the", "this", "to",
+        "was", "we", "will", "with", "would", "you", "your",
+    }
+)  # fmt: skip
+_WORD = re.compile(r"\w+")
+_DIGITS = re.compile(r"\d+")
+
+
+def normalised(text: str) -> str:
+    """NFKC, case folded, white space collapsed, outer punctuation removed. Idempotent.
+
+    A text that consists of punctuation keeps it.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    spaced = " ".join(folded.split())
+    inner = [at for at, character in enumerate(spaced) if character not in OUTER]
+    return spaced[inner[0] : inner[-1] + 1] if inner else spaced
+
+
+def text_key(text: str) -> str:
+    """Digest of the normalised text, 24 hexadecimal digits."""
+    return _digest(normalised(text))
+
+
+def group_key(text: str) -> str:
+    """Digest that near-duplicates share: of the set of words without function words, digits replaced by 0.
+
+    The `text_key` if no word remains.
+    """
+    words = {_DIGITS.sub("0", word) for word in _WORD.findall(normalised(text))}
+    content_words = sorted(words - FUNCTION_WORDS)
+    return _digest("\x00".join(content_words)) if content_words else text_key(text)
+
+
+def example_id(*, key: str, turn_id: str | None) -> str:
+    """The id of a new example: a digest of its turn's id, for gold the key of its text.
+
+    Not a digest of a user's words: an id must not identify them after consent is withdrawn.
+    """
+    return f"ex-{key if turn_id is None else _digest(turn_id)}"
+
+
+def draw(name: str, seed: int) -> float:
+    """A number in [0, 1), uniform over names, fixed for each name and seed."""
+    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / float(1 << 48)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
