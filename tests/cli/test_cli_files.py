@@ -19,7 +19,7 @@ def test_init_makes_a_home_and_keeps_what_is_there(empty):
     (empty.home / "karen.cfg").write_text("[learning]\nmin_data_threshold = 7\n")
     second = empty("init")
     assert second.exit_code == ExitCode.OK
-    assert "kept as it was" in second.stdout
+    assert "unchanged" in second.stdout
     assert f"karen-learner --home {empty.home} bootstrap" in second.stdout
     assert "7" in (empty.home / "karen.cfg").read_text()
 
@@ -47,7 +47,7 @@ def test_ingest_reports_what_it_kept_and_left_out(cli, tmp_path):
     assert (report["examples"], report["skipped_count"]) == (1, 1)
     told = cli("ingest", TENANT, file)
     assert told.exit_code == ExitCode.OK
-    assert "1 known already" in told.stdout
+    assert "1 duplicates" in told.stdout
     assert "not JSON" in told.stdout
 
 
@@ -67,7 +67,7 @@ def test_a_file_of_which_nothing_can_be_used(empty, tmp_path, command):
     file.write_text("rubbish\n")
     told = empty(command, TENANT, file)
     assert told.exit_code == ExitCode.ERROR
-    assert "could be used: line 1: not JSON" in told.stderr
+    assert "is usable: line 1: not JSON" in told.stderr
 
 
 @pytest.mark.parametrize("command", ["ingest", "bootstrap"])

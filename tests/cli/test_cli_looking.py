@@ -13,7 +13,7 @@ TENANT = "telecom"
 def test_the_status_of_a_tenant(cli):
     told = cli("status", TENANT)
     assert told.exit_code == ExitCode.OK
-    for expected in ("v0002", "greeting", "6 in the holdout", "intent_accuracy 1.000", "what to do"):
+    for expected in ("v0002", "greeting", "6 in the holdout", "intent_accuracy 1.000", "next step"):
         assert expected in told.stdout
 
 

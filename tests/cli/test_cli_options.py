@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from karen_learner.cli.group import explained
+from karen_learner.cli.app import explained
 from typer.testing import CliRunner
 
 from karen_learner.cli import app

@@ -49,7 +49,7 @@ def test_a_cycle_is_seen_stage_by_stage_and_pass_by_pass():
     console = Console(file=told, force_terminal=True, width=120, color_system=None)
     columns = (
         TextColumn("{task.description}"),
-        TextColumn("{task.completed}/{task.total} {task.fields[told]}"),
+        TextColumn("{task.completed}/{task.total} {task.fields[details]}"),
     )
     with Progress(*columns, console=console, auto_refresh=False) as bars:
         progress = LearningProgress(bars)

@@ -49,7 +49,7 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, line: str, said: st
 
 
 def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="no folder"):
+    with pytest.raises(InvalidInput, match="not a folder"):
         read_corpus(tmp_path / "nowhere")
     with pytest.raises(InvalidInput, match="cannot read"):
         read_corpus(tmp_path)
@@ -62,7 +62,7 @@ def test_texts_without_labels_are_refused(tmp_path: Path) -> None:
     bare = write(tmp_path / "bare.jsonl", {"text": "hi"})
     labelled = write(tmp_path / "labelled.jsonl", {"text": "hi", "intent": "greet"})
     for train, test in ((bare, labelled), (labelled, bare)):
-        with pytest.raises(InvalidInput, match="need labels"):
+        with pytest.raises(InvalidInput, match="have no labels"):
             read_corpus(train, test)
 
 

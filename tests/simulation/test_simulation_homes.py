@@ -45,7 +45,7 @@ def test_only_what_the_demo_made_is_replaced(tmp_path: Path) -> None:
     other = tmp_path / "precious"
     other.mkdir()
     (other / "work.txt").write_text("mine")
-    with pytest.raises(InvalidInput, match="not made by the demo"):
+    with pytest.raises(InvalidInput, match="is not a home of the demo"):
         make_demo_home(other, "")
     assert (other / "work.txt").read_text() == "mine"
 
@@ -53,7 +53,7 @@ def test_only_what_the_demo_made_is_replaced(tmp_path: Path) -> None:
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     make_demo_home(tmp_path / "real", "")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(InvalidInput, match="not made by the demo"):
+    with pytest.raises(InvalidInput, match="is not a home of the demo"):
         make_demo_home(tmp_path / "link", "")
 
 

@@ -46,7 +46,7 @@ def step(cycle: int, accuracy: float, **changes: Any) -> Step:
     values: dict[str, Any] = {
         "cycle": cycle, "turns": 100, "feedback": 40, "corrections": 10, "new_examples": 30,
         "replay_examples": 200, "curation": None, "mode": "incremental", "status": "deployed",
-        "version": f"v{cycle:04d}-abc", "holdout_accuracy": 0.7, "talk_s": 2.0, "cycle_s": 12.5,
+        "version": f"v{cycle:04d}-abc", "holdout_accuracy": 0.7, "turns_s": 2.0, "cycle_s": 12.5,
         "scores": Scores(accuracy=accuracy, intent=accuracy), "stage_seconds": {"training": 10.0},
         "message": None,
     }  # fmt: skip
@@ -77,7 +77,7 @@ def shown(*parts: Any) -> str:
 def test_a_step_is_a_line_below_its_header() -> None:
     lines = shown(header(["intent"]), *step_lines(step(3, 0.8125), ["intent"])).splitlines()
     assert lines[0].split() == [
-        "cycle", "turns", "said", "corr.", "new", "replay", "intent", "took", "status", "live",
+        "cycle", "turns", "fdbk", "corr.", "new", "replay", "intent", "time", "status", "live",
     ]  # fmt: skip
     assert lines[1].split() == [
         "3", "100", "40", "10", "30", "200", "0.812", "12.5s", "deployed", "v0003-abc",
@@ -144,14 +144,14 @@ def test_an_exchange_tells_who_said_what() -> None:
     )  # fmt: skip
     said = shown(*exchange_lines(exchange))
     assert "\x1b" not in said
-    assert "understood as  b, city: to" in said
+    assert "analysis   b, city: to" in said
     assert "user says      no, a, city: Rome; not good (0.1)" in said
 
 
 def test_the_attack_is_told() -> None:
     said = " ".join(shown(attack_facts(attack_with())).split())
     assert "60 corrections by 6 users" in said
-    assert "aa (as before)" in said
+    assert "aa (unchanged)" in said
     assert "CHANGED, before aa" in shown(attack_facts(attack_with(after="bb")))
 
 
@@ -207,9 +207,9 @@ def test_what_to_type_next_names_the_home() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["simulate", str(shipped_corpus()), "--cycles", "2", "--every", "9"], "not both"),
+        (["simulate", str(shipped_corpus()), "--cycles", "2", "--every", "9"], "exclude each other"),
         (["simulate", str(shipped_corpus()), "--plot", "x.doc"], ".png"),
-        (["simulate", str(shipped_corpus() / "train.jsonl")], "is no folder"),
+        (["simulate", str(shipped_corpus() / "train.jsonl")], "is not a folder"),
     ],
 )
 def test_a_wrong_command_line_is_told_before_anything_is_done(

@@ -47,7 +47,7 @@ def test_cycles_limit_and_rhythm() -> None:
 
 
 def test_two_rhythms_are_refused() -> None:
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="exclude each other"):
         Scenario(cycles=3, every=10)
 
 
