@@ -138,5 +138,5 @@ def test_a_failed_first_cycle_says_that_the_fallback_answers():
             error_message="TrainingDiverged: the loss is NaN",
         )
     )  # fmt: skip
-    assert "stays the fallback" in told
+    assert "unchanged: the fallback" in told
     assert "the loss is NaN" in told

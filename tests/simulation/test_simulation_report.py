@@ -101,7 +101,7 @@ def test_several_tasks_have_columns_of_their_own() -> None:
 
 def test_the_chart_shows_every_cycle_and_the_refit() -> None:
     lines = shown(chart([step(0, 0.6), step(1, 0.8)], REFIT)).splitlines()
-    assert lines[0].strip() == "Accuracy on the test texts (bars begin at 0.55)"
+    assert lines[0].strip() == "Accuracy on the test texts (bars start at 0.55)"
     assert [line.split()[-1] for line in lines[1:]] == ["0.600", "0.800", "0.830"]
     assert [line.count("█") for line in lines[1:]] == [7, 35, 40]
 
@@ -125,14 +125,14 @@ def test_a_sparkline_goes_from_lowest_to_highest() -> None:
 def test_the_summary_adds_up() -> None:
     said = " ".join(shown(summary([step(0, 0.6), step(1, 0.8, status="rejected")], REFIT)).split())
     assert "intent 0.600 -> 0.800 +0.200" in said
-    assert "refit from scratch 0.830 in 50.0 s from 300 examples, 30 for development" in said
-    assert "learned against refit -0.030" in said
+    assert "refit from scratch 0.830 in 50.0 s from 300 examples, 30 dev examples" in said
+    assert "minus refit -0.030" in said
     assert "turns 200, 80 with feedback, 20 corrected" in said
     assert "cycles 1 deployed, 1 rejected" in said
-    assert "4.0 in conversations (50 turns/s), 25.0 in cycles" in said
+    assert "4.0 in turns (50 turns/s), 25.0 in cycles" in said
 
 
-def test_an_exchange_tells_who_said_what() -> None:
+def test_an_exchange_shows_text_analysis_and_feedback() -> None:
     gold = LabelledText(text="to Rome \x1b[2J", intent="a", entities=((3, 7, "city"),))
     exchange = Exchange(
         position=0, user_id="user-001", gold=gold, answer=Answer(intent="b", entities=(("to", "city"),)),
@@ -145,29 +145,29 @@ def test_an_exchange_tells_who_said_what() -> None:
     said = shown(*exchange_lines(exchange))
     assert "\x1b" not in said
     assert "analysis   b, city: to" in said
-    assert "user says      no, a, city: Rome; not good (0.1)" in said
+    assert "feedback   corrected: a, city: Rome; poor (0.1)" in said
 
 
-def test_the_attack_is_told() -> None:
+def test_the_attack_is_shown_with_digests() -> None:
     said = " ".join(shown(attack_facts(attack_with())).split())
     assert "60 corrections by 6 users" in said
     assert "aa (unchanged)" in said
     assert "CHANGED, before aa" in shown(attack_facts(attack_with(after="bb")))
 
 
-def test_the_demo_keeps_its_promises_or_says_which_it_broke() -> None:
+def test_broken_promises_of_the_demo_are_listed() -> None:
     steps = [step(0, 0.6), step(1, 0.8)]
     assert broken_promises(steps, attack_with()) == []
     assert broken_promises(steps[:1], attack_with()) == ["accuracy did not rise: 0.600 -> 0.600"]
     assert broken_promises(steps, attack_with("deployed", "bb", 0.1)) == [
-        "the poisoned cycle was not rejected but deployed",
-        "the files of the live model were changed by the attack",
-        "the live model answers differently since the attack",
+        "the poisoned cycle was deployed, not rejected",
+        "the attack changed the files of the live model",
+        "the attack changed the answers of the live model",
     ]
 
 
-def test_a_few_telling_exchanges_are_chosen() -> None:
-    said: list[dict[str, Any] | None] = [
+def test_corrections_come_first_and_one_good_rating_last() -> None:
+    feedbacks: list[dict[str, Any] | None] = [
         None,
         {"satisfaction_score": 0.9},
         {"corrected_intent": "a"},
@@ -177,13 +177,13 @@ def test_a_few_telling_exchanges_are_chosen() -> None:
     ]
     exchanges = [
         Exchange(position=n, user_id="u", gold=LabelledText(text="x"), answer=Answer(), feedback=feedback)
-        for n, feedback in enumerate(said)
+        for n, feedback in enumerate(feedbacks)
     ]
     assert [exchange.position for exchange in informative(exchanges, 3)] == [2, 5, 1]
     assert informative([], 3) == []
 
 
-def test_the_demo_poisons_texts_that_nobody_has_used() -> None:
+def test_the_demo_poisons_unused_texts() -> None:
     corpus = read_corpus(shipped_corpus())
     texts = unused(corpus, demo_scenario())
     assert len(texts) == 1460 - 28 * demo_scenario().shots - (demo_scenario().limit or 0) > 100
@@ -200,7 +200,7 @@ def test_the_settings_of_the_demo_are_settings(tmp_path: Path) -> None:
             assert getattr(getattr(settings, section), name) == value
 
 
-def test_what_to_type_next_names_the_home() -> None:
+def test_next_commands_name_the_home() -> None:
     assert next_commands(Path("demo home"))[0] == "karen-learner --home 'demo home' status halo"
 
 
@@ -212,7 +212,7 @@ def test_what_to_type_next_names_the_home() -> None:
         (["simulate", str(shipped_corpus() / "train.jsonl")], "is not a folder"),
     ],
 )
-def test_a_wrong_command_line_is_told_before_anything_is_done(
+def test_an_invalid_command_line_fails_before_the_simulation(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from karen_learner.cli.app import main
