@@ -2,8 +2,8 @@
 
     python examples/existing_pipeline.py [HOME]
 
-The script builds a pipeline with `ner` and `textcat` on one shared `tok2vec`. The learner copies it below HOME,
-gives each pipe its own embedding, and continues its training. Your folder or package stays unchanged.
+The script builds a pipeline with `ner` and `textcat` on one shared `tok2vec`. The learner copies it below
+HOME, gives each pipe its own embedding, and continues its training. Your folder or package stays unchanged.
 """
 
 import asyncio

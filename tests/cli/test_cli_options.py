@@ -5,10 +5,10 @@ import warnings
 from pathlib import Path
 
 import pytest
-from karen_learner.cli.app import explained
 from typer.testing import CliRunner
 
 from karen_learner.cli import app
+from karen_learner.cli.app import explained
 from karen_learner.cli.exit_codes import MEANINGS, ExitCode, exit_for
 from karen_learner.errors import StoreError
 
