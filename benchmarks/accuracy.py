@@ -1,19 +1,19 @@
-"""How well the components learn, beside what a user would otherwise pick, measured in the same run.
+"""Accuracy, speed and size of the components beside common alternatives, measured in one run.
 
     python benchmarks/accuracy.py --data DIR [--seeds 3] [--only clinc150 meld snips]
                                   [--encoder FOLDER] [--stock]
 
-DIR holds a folder for each data set, with files of JSON lines (`text`, and `intent`, `sentiment` or
-`entities`): clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
-meld/{train,val,test}.jsonl (with `dialogue`, too; https://github.com/declare-lab/MELD) and
-snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). A set of
-which a file is not there is left out.
+DIR has one folder per data set with JSON lines (`text`, and `intent`, `sentiment` or `entities`):
+clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
+meld/{train,val,test}.jsonl (with `dialogue`; https://github.com/declare-lab/MELD) and
+snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). A set
+with a missing file is skipped.
 
-Thresholds and temperatures are fitted on `val`; `test` is read once, for the table. `--encoder` adds ours
-with the vectors of an encoder (docs/encoder.md tells what its folder holds), and a peer that has them, too;
-`--stock` adds spaCy's own pipes, which takes minutes. Figures of our pipeline are those of the saved and
-loaded one, but for the calibration error before calibration. "MB" is what answering needs: of ours the
-weights in eight bits (their state for learning lies apart), of LinearSVC its coefficients.
+Thresholds and temperatures are fitted on `val`. `test` is evaluated once. `--encoder` adds our pipe with
+sentence vectors (docs/encoder.md describes the folder) and a peer on the same vectors. `--stock` adds spaCy's
+own pipes, which takes minutes. Figures of our pipes are measured after saving and loading, except the
+calibration error before calibration. "MB" is the size of the serving weights: eight bits for our pipes,
+the coefficients for LinearSVC.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FILES = {
 
 @dataclass
 class Table:
-    """The figures of all runs: by system, by measure."""
+    """Figures of all runs, by system and measure."""
 
     runs: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
@@ -61,12 +61,12 @@ class Table:
         sizes = [max(len(name), 15) for name in names]
         yield " ".join(["system".ljust(width), *(f"{n:>{s}}" for n, s in zip(names, sizes, strict=True))])
         for system, row in self.runs.items():
-            cells = [f"{told(row.get(n, [])):>{s}}" for n, s in zip(names, sizes, strict=True)]
+            cells = [f"{mean_and_deviation(row.get(n, [])):>{s}}" for n, s in zip(names, sizes, strict=True)]
             yield " ".join([system.ljust(width), *cells])
 
 
-def told(values: Sequence[float]) -> str:
-    """Mean and standard deviation; nothing where nothing was measured."""
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Mean and standard deviation; empty without values."""
     if not values:
         return ""
     mean = statistics.mean(values)

@@ -1,6 +1,6 @@
 """The entity part of `accuracy.py`: snips, beside spaCy's own `ner`.
 
-A gold span that does not fit the tokens counts as missed.
+A gold span that does not match token boundaries counts as missed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH = 32
 
 
 def snips(folder: Path, options: argparse.Namespace, _: object) -> Iterator[tuple[str, Figures]]:
-    """Our recognizer, a run for each seed; with `--stock` spaCy's, once."""
+    """Our recognizer with each seed; `--stock` adds spaCy's, once."""
     train, test = read(folder / "train.jsonl"), read(folder / "test.jsonl")
     for seed in range(options.seeds):
         yield "karen_ner", ours(train, test, seed)
@@ -42,7 +42,7 @@ def read(path: Path) -> list[Row]:
 
 
 def ours(train: list[Row], test: list[Row], seed: int) -> Figures:
-    """Train through `nlp.update`, save, load, and measure what was loaded."""
+    """Train with `nlp.update`, save, load, and measure the loaded pipeline."""
     nlp = spacy.blank("en")
     nlp.add_pipe("karen_ner", name="ner")
     return measured(nlp, train, test, passes=5, seed=seed)
@@ -82,7 +82,7 @@ def example(nlp: Language, row: Row) -> Example:
 
 
 def learn(nlp: Language, examples: list[Example], optimizer: Any, *, passes: int, rng: random.Random) -> None:
-    """Through `nlp.update`, at a learn rate that falls in a line."""
+    """Train with `nlp.update` at a linearly falling learn rate."""
     model: Any = nlp.get_pipe("ner").model
     for done, total, part in batches(examples, passes=passes, rng=rng):
         scale_learn_rate(model, max(LAST_RATE, 1.0 - done / total))
@@ -101,7 +101,7 @@ def batches(
 
 
 def evaluated(nlp: Language, rows: list[Row]) -> tuple[float, float]:
-    """F1 of exact spans over the characters of the text, and milliseconds a text."""
+    """F1 of exact character spans, and milliseconds per text."""
     started = time.perf_counter()
     docs = list(nlp.pipe(row["text"] for row in rows))
     took = (time.perf_counter() - started) / len(rows) * 1e3

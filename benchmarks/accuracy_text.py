@@ -1,5 +1,4 @@
-"""The part of `accuracy.py` about text categorizers: intents of clinc150, sentiments of meld, and what is
-true of any texts."""
+"""The text categorizer part of `accuracy.py`: clinc150 intents, meld sentiments, shared functions."""
 
 from __future__ import annotations
 
@@ -76,9 +75,9 @@ STOCK = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """Texts with labels; `weighted` says whether the score is weighted F1 rather than accuracy.
+    """Texts with labels. `weighted`: the score is weighted F1 instead of accuracy.
 
-    `test_groups`: texts of `test` with the same number depend on each other; empty if none do.
+    `test_groups`: texts of `test` with the same number are dependent; empty if all are independent.
     """
 
     train: Texts
@@ -102,19 +101,21 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Contest:
-    """Who is compared, by name: `ours` are run with each seed, and the first of them is the one to beat;
-    `peers` know no seed."""
+    """The compared systems by name. `ours` run with each seed; the first one is the reference.
+
+    `peers` use no seed.
+    """
 
     ours: Mapping[str, System]
     peers: Mapping[str, System]
 
     def joined_by(self, other: Contest) -> Contest:
-        """All of both."""
+        """The concatenation of two feature sets."""
         return Contest({**self.ours, **other.ours}, {**self.peers, **other.peers})
 
 
 def clinc150(folder: Path, options: argparse.Namespace, contest: Contest) -> Rows:
-    """Intents in scope; out-of-scope texts refused at a threshold fitted on `val`; ten examples a label."""
+    """Accuracy in scope, out-of-scope recall at a threshold from `val`, and ten examples a label."""
     data = DataSet(
         *(read(folder / f"{name}.jsonl", "intent") for name in ("train", "val", "test")),
         weighted=False,
@@ -134,8 +135,7 @@ def clinc150(folder: Path, options: argparse.Namespace, contest: Contest) -> Row
 
 
 def meld(folder: Path, options: argparse.Namespace, contest: Contest) -> Rows:
-    """Sentiments of the turns of dialogues. Intervals are of dialogues drawn anew: the turns of one depend on
-    each other."""
+    """Sentiments of dialogue turns. The bootstrap draws whole dialogues: their turns are dependent."""
     data = DataSet(
         *(read(folder / f"{name}.jsonl", "sentiment") for name in ("train", "val", "test")),
         weighted=True,
@@ -145,8 +145,7 @@ def meld(folder: Path, options: argparse.Namespace, contest: Contest) -> Rows:
 
 
 def compare(data: DataSet, options: argparse.Namespace, contest: Contest) -> Rows:
-    """Ours with each seed, the peers, and whether a lead of ours over a peer, or over the first of ours,
-    could be chance."""
+    """Our systems with each seed, the peers, and the intervals of our leads."""
     predicted: dict[str, list[str]] = {}
     for name, system in contest.ours.items():
         for seed in range(options.seeds):
@@ -182,7 +181,7 @@ def few_shot(texts: Texts, seed: int) -> Texts:
 def ours(
     data: DataSet, *, seed: int, passes: int = PASSES, model: Mapping[str, Any] = OURS
 ) -> tuple[Figures, list[str]]:
-    """Train through `nlp.update`, calibrate on `val`, save, load, and measure what was loaded."""
+    """Train with `nlp.update`, calibrate on `val`, save, load, and measure the loaded pipeline."""
     nlp, figures = trained(data, dict(model), passes=passes, seed=seed)
     pipe: Any = nlp.get_pipe("textcat")
     out = OUT if OUT in pipe.labels else None
@@ -211,7 +210,7 @@ def trained(data: DataSet, model: dict[str, Any], *, passes: int, seed: int) -> 
 
 
 def learn(nlp: Language, examples: list[Example], *, passes: int, rng: random.Random) -> None:
-    """Through `nlp.update`, at a learn rate that falls in a line."""
+    """Train with `nlp.update` at a linearly falling learn rate."""
     optimizer = nlp.create_optimizer()
     model: Any = nlp.get_pipe("textcat").model
     steps, done = passes * -(-len(examples) // BATCH), 0
@@ -228,14 +227,14 @@ def example(nlp: Language, text: str, label: str) -> Example:
 
 
 def loaded(nlp: Language) -> tuple[Language, float]:
-    """The pipeline as it serves, and the megabytes of its weights on the disk."""
+    """The loaded pipeline, and the megabytes of its serving weights."""
     with tempfile.TemporaryDirectory() as folder:
         nlp.to_disk(folder)
         return spacy.load(folder), (Path(folder) / "textcat" / "model").stat().st_size / 1e6
 
 
 def predict(nlp: Language, texts: Texts) -> tuple[list[str], float]:
-    """The best label of each text, and the milliseconds a text took."""
+    """The best label of each text, and milliseconds per text."""
     started = time.perf_counter()
     docs = list(nlp.pipe([text for text, _ in texts]))
     took = (time.perf_counter() - started) / len(texts) * 1e3
@@ -243,7 +242,7 @@ def predict(nlp: Language, texts: Texts) -> tuple[list[str], float]:
 
 
 def refusals(nlp: Language, data: DataSet, rate: float) -> Figures:
-    """How many texts of `test` are refused, rightly and wrongly."""
+    """Numbers of texts of `test` out of scope: true and false."""
     if not data.out_test:
         return {}
     shares = [
@@ -265,7 +264,7 @@ def ece(nlp: Language, data: DataSet) -> float:
 def linear_peer(
     data: DataSet, *, make: Callable[[float], Any], penalties: Sequence[float]
 ) -> tuple[Figures, list[str]]:
-    """A linear model of scikit-learn's, fitted from scratch; its `C` is chosen on `val`."""
+    """A linear model of scikit-learn, trained from scratch. `val` selects its `C`."""
     judge = replace(data, test=data.val)
     model, seconds = max(
         (fitted(make(c), data) for c in penalties),
@@ -280,7 +279,7 @@ def linear_peer(
 
 
 def fitted(model: Any, data: DataSet) -> tuple[Any, float]:
-    """The model, and the seconds of fitting it."""
+    """The fitted model, and the seconds of fitting."""
     started = time.perf_counter()
     model.fit([text for text, _ in data.train], [label for _, label in data.train])
     return model, time.perf_counter() - started
@@ -292,7 +291,7 @@ def predict_all(model: Any, texts: Texts) -> list[str]:
 
 
 def peer_refusals(model: Any, data: DataSet) -> Figures:
-    """By the largest decision value, with the threshold from `val`."""
+    """Refusals by the largest decision value, with the threshold from `val`."""
     if not data.out_test:
         return {}
     val, test, out = (
@@ -308,7 +307,7 @@ def peer_refusals(model: Any, data: DataSet) -> Figures:
 
 
 def stock(data: DataSet, model: dict[str, Any], *, passes: int) -> Figures:
-    """One of spaCy's own architectures, with Adam at its default rate."""
+    """One of spaCy's architectures with Adam at its default rate."""
     nlp, figures = trained(data, model, passes=passes, seed=0)
     predicted, figures["ms/text"] = predict(nlp, data.test)
     figures["MB"] = loaded(nlp)[1]
@@ -316,8 +315,7 @@ def stock(data: DataSet, model: dict[str, Any], *, passes: int) -> Figures:
 
 
 def lead(data: DataSet, one: Sequence[str], other: Sequence[str]) -> tuple[float, float]:
-    """The 95 % interval of the difference of scores, by paired bootstrap over the texts of `test`, or over
-    the groups of those that depend on each other."""
+    """The 95 % interval of the score difference: paired bootstrap over texts or groups of `test`."""
     rng = np.random.default_rng(0)
     gold = np.array([label for _, label in data.test])
     ours_, theirs = np.array(one), np.array(other)
@@ -333,12 +331,12 @@ def lead(data: DataSet, one: Sequence[str], other: Sequence[str]) -> tuple[float
 
 
 def drawn(groups: Sequence[Any], rng: np.random.Generator) -> Any:
-    """As many groups as there are, drawn with replacement: the rows of all of them."""
+    """Rows of a bootstrap sample of groups."""
     return np.concatenate([groups[at] for at in rng.integers(0, len(groups), len(groups))])
 
 
 def resampled(gold: Any, predicted: Any, labels: Sequence[str], weighted: bool) -> float:
-    """Accuracy or weighted F1, without scikit-learn's checks: it is called thousands of times."""
+    """Accuracy or weighted F1 without scikit-learn's input checks, for thousands of calls."""
     if not weighted:
         return float((gold == predicted).mean())
     total = 0.0

@@ -1,16 +1,15 @@
-"""How many turns a second are remembered durably, and how long each caller waits.
+"""Durable turns a second, and waiting times of callers.
 
     python benchmarks/collect.py [--store] [--analysis]
 
-Without an option, both. `--store` measures the memory store alone: callers that each await their own
-`add_turn` before the next. Beside it, in the same run and on the same tables with the same pragmas, every
-turn in a transaction of its own: through SQLAlchemy on aiosqlite, as the store itself is built, and through
-plain aiosqlite. Rounds of all alternate, so that all meet the same machine. The turns have the identifiers
-that the collector gives; `--random-ids` measures with those of a host that gives random ones.
+Default: both. `--store` measures the memory store alone: each caller awaits its `add_turn` before the next.
+Peers in the same run, on the same tables and pragmas: one transaction per turn through SQLAlchemy on
+aiosqlite, and through plain aiosqlite. Rounds alternate. Turn ids are those of the collector; `--random-ids`
+uses random ones.
 
-`--analysis` measures whole turns: `collect_conversation_metadata` from the same callers (three pipes,
-linguistic features, stored durably), beside bare `nlp.pipe` with the same model on the same texts. With
-`--stock`, the model is made of spaCy's own pipes.
+`--analysis` measures whole turns: `collect_conversation_metadata` of the same callers (three pipes,
+linguistic features, durable storage), beside bare `nlp.pipe` with the same model and texts. `--stock` uses spaCy's own
+pipes.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ Add = Callable[[Turn], Awaitable[object]]
 
 @dataclass
 class Measured:
-    """Rates (turns a second) by round, and the waiting times of all calls (seconds)."""
+    """Turns a second by round, and waiting times of all calls in seconds."""
 
     rates: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
@@ -60,7 +59,7 @@ class Measured:
         return statistics.median(self.rates)
 
     def wait_ms(self, share: float) -> float:
-        """The waiting time that this share of the calls does not exceed."""
+        """The quantile of the waiting times, in milliseconds."""
         return sorted(self.waits)[min(int(share * len(self.waits)), len(self.waits) - 1)] * 1e3
 
 
@@ -68,7 +67,7 @@ TEXT = "How do I optimize this Python code?"
 
 
 def make_turn(*, with_feedback: bool = True, make_id: Callable[[], str] = new_id, text: str = TEXT) -> Turn:
-    """A turn of ordinary size (about 1 kB as JSON) with an id of its own."""
+    """A turn of about 1 kB as JSON, with its own id."""
     feedback = UserFeedback(satisfaction_score=0.9, response_quality=0.8) if with_feedback else None
     metadata = ConversationMetadata(
         conversation_id="conversation-1",
@@ -100,7 +99,7 @@ def make_turn(*, with_feedback: bool = True, make_id: Callable[[], str] = new_id
 
 
 async def measure(add: Add, turns: Sequence[Turn], *, callers: int, into: Measured) -> None:
-    """Let `callers` callers add the turns, each awaiting its own before the next."""
+    """Add the turns with `callers` callers; each awaits its turn before the next."""
     waiting = iter(turns)
 
     async def caller() -> None:
@@ -118,7 +117,7 @@ COUNTED = ("turns", "with_feedback", "awaiting_curation")
 
 
 class ThroughSqlAlchemy:
-    """Each turn in its own transaction on the store's own stack: what it would do without group commit."""
+    """One transaction per turn through SQLAlchemy: the store without group commit."""
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
@@ -143,7 +142,7 @@ class ThroughSqlAlchemy:
 
 
 class RowByRow:
-    """Each turn in its own transaction through plain aiosqlite: the leanest way without group commit."""
+    """One transaction per turn through plain aiosqlite."""
 
     def __init__(self, driver: aiosqlite.Connection, tenant: int) -> None:
         self._driver = driver
@@ -182,7 +181,7 @@ class RowByRow:
 async def compare_store(
     folder: Path, *, rounds: int, turns: int, callers: int, make_id: Callable[[], str]
 ) -> dict[str, Measured]:
-    """The store and the row-by-row ways, in alternating rounds. Every acknowledged turn is checked."""
+    """The store and its peers in alternating rounds. Checks every acknowledged turn."""
     file, few = folder / "karen.db", max(turns // 20, callers)
     async with open_store(file, load_settings().store) as store:
         await store.add_turn(make_turn())  # makes the tenant known
@@ -202,7 +201,7 @@ async def compare_store(
 
 
 async def check(store: SqlMemoryStore, expected: int) -> None:
-    """Raise when anything that was acknowledged is missing."""
+    """Raise if an acknowledged turn is missing."""
     kept = 0
     async for _ in store.turns(TENANT):
         kept += 1
@@ -211,7 +210,7 @@ async def check(store: SqlMemoryStore, expected: int) -> None:
 
 
 def print_store(measured: Mapping[str, Measured], *, callers: int) -> None:
-    """The table, with what was aimed at."""
+    """Print the table with the targets."""
     grouped = measured["group commit"]
     print(
         f"{callers} callers, each awaiting its own turn; {len(grouped.waits):,} turns, all found afterwards"
@@ -240,14 +239,14 @@ def run_store(options: argparse.Namespace) -> None:
 
 
 def random_id() -> str:
-    """An identifier of a host that does not order them by time."""
+    """A random identifier, without time order."""
     return uuid.uuid4().hex
 
 
 async def compare_analysis(
     folder: Path, *, pipeline: str, rounds: int, callers: int
 ) -> tuple[Measured, list[float]]:
-    """Turns with analysis, and the rates of bare `nlp.pipe`, in alternating rounds."""
+    """Turns with analysis, and bare `nlp.pipe`, in alternating rounds."""
     rows = [value for _, value in require_json_lines(CORPUS)]
     texts = [row["text"] for row in rows]
     whole, bare = Measured(), []
@@ -277,7 +276,7 @@ async def compare_analysis(
 async def measure_turns(
     learner: AutonomousLearner, texts: Sequence[str], *, callers: int, into: Measured
 ) -> None:
-    """Let the callers collect one turn for each text."""
+    """Collect one turn per text."""
     waiting = iter(texts)
 
     async def caller(number: int) -> None:
@@ -317,12 +316,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--store", action="store_true", help="the memory store alone")
     parser.add_argument("--analysis", action="store_true", help="whole turns, against bare nlp.pipe")
-    parser.add_argument("--stock", action="store_true", help="analysis by spaCy's own pipes")
+    parser.add_argument("--stock", action="store_true", help="use spaCy's own pipes")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--turns", type=int, default=6_400, help="turns in a round")
+    parser.add_argument("--turns", type=int, default=6_400, help="turns per round")
     parser.add_argument("--callers", type=int, default=64)
-    parser.add_argument("--random-ids", action="store_true", help="turn ids as of a host that draws them")
-    parser.add_argument("--folder", help="where the database is made (default: the temporary folder)")
+    parser.add_argument("--random-ids", action="store_true", help="random turn ids")
+    parser.add_argument("--folder", help="folder of the database; default: the temporary folder")
     options = parser.parse_args()
     both = options.store == options.analysis
     if options.store or both:

@@ -1,14 +1,12 @@
-"""What a learning cycle costs as the history grows: 1,000, 10,000, 100,000, a million learned examples.
+"""Seconds of a learning cycle with 1,000 to 1,000,000 learned examples.
 
     python benchmarks/cost.py [--sizes 1000 10000 100000 1000000] [--events 1000] [--cycles 3] [--refit 0]
 
-One tenant with 150 intents and a live model. Between the measurements the history is filled up with
-examples as earlier cycles would have left them (learned, with their counters and their places in the
-indexes); then users correct `--events` answers and an incremental cycle runs, all of it real: curation,
-replay, the worker process, validation, deployment. Told is the median of each stage over `--cycles` cycles,
-and the sum of those that every cycle goes through, up to the verdict. A rejected cycle is not deployed: the
-median of that stage is over those that were, if any. At the size
-`--refit` a model is also trained from scratch on the whole history, for comparison.
+One tenant with 150 intents and a live model. Between measurements the store is filled with learned examples,
+their counters and index entries, as earlier cycles leave them. Then users correct `--events` answers and an
+incremental cycle runs: curation, replay, worker process, validation, deployment. The table has the median of
+each stage over `--cycles` cycles, and the sum up to the verdict. The deployment median covers deployed cycles
+only. At the size `--refit`, a model is also trained from scratch on all examples.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ ALWAYS, IF_BETTER = ("curating", "training", "validating"), "deploying"
 
 
 class Conversations:
-    """Texts of made-up words: some belong to one intent, most to all of them."""
+    """Texts of made-up words. Some words belong to one intent, most to all."""
 
     def __init__(self, seed: int = 0) -> None:
         self._rng = random.Random(seed)
@@ -60,7 +58,7 @@ class Conversations:
         return " ".join(words), f"intent_{number:03d}"
 
     def shots(self, each: int) -> Iterator[dict[str, str]]:
-        """Gold texts, so many of each intent."""
+        """Gold texts, the same number for each intent."""
         for number in range(INTENTS):
             for _ in range(each):
                 words = self._rng.sample(self._common, 5) + self._rng.sample(self._own[number], 2)
@@ -68,13 +66,13 @@ class Conversations:
 
 
 def learned(text: str, intent: str) -> Example:
-    """An example as an earlier cycle left it."""
+    """An example as an earlier cycle leaves it."""
     labelled = LabelledText(text=text, intent=intent)
     return new_example(labelled, source="correction", quality=0.9).model_copy(update={"state": "learned"})
 
 
 async def fill(store: SqlMemoryStore, talk: Conversations, size: int) -> None:
-    """Bring the tenant's learned examples to `size`."""
+    """Add learned examples up to `size`."""
     missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
     while missing > 0:
         page = [learned(*talk.say()) for _ in range(min(PAGE, missing))]
@@ -100,13 +98,13 @@ async def cycle(learner: AutonomousLearner, talk: Conversations, events: int) ->
 
 
 def median_of(results: Sequence[LearningCycleResult], stage: str) -> float:
-    """Seconds of a stage in the cycles that came to it; NaN if none did."""
+    """Median seconds of a stage; NaN without values."""
     seconds = [result.stage_seconds[stage] for result in results if stage in result.stage_seconds]
     return statistics.median(seconds) if seconds else math.nan
 
 
 async def refitted(learner: AutonomousLearner) -> float:
-    """Seconds of training from scratch on everything that was learned."""
+    """Seconds of training from scratch on all learned examples."""
     result = await learner.trigger_learning_cycle(TENANT, mode="full", force_training=True)
     if "training" not in result.stage_seconds or result.status == "failed":
         raise RuntimeError(f"the refit ended as {result.status}: {result.error_message}")
@@ -158,7 +156,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000, help="corrections before each cycle")
     parser.add_argument("--cycles", type=int, default=3, help="cycles at each size")
     parser.add_argument(
-        "--refit", type=int, default=100_000, help="the size at which to train anew; 0: never"
+        "--refit", type=int, default=100_000, help="size at which to train from scratch; 0: never"
     )
     options = parser.parse_args()
     asyncio.run(measure(options.sizes, events=options.events, cycles=options.cycles, refit=options.refit))

@@ -1,16 +1,16 @@
-"""Kill a process that collects and learns, again and again, and look for what it lost.
+"""Kill a collecting and learning process repeatedly, and check for losses.
 
     python benchmarks/crash.py --kills 50 --seed 0
 
-A child process collects turns with feedback, printing the id of each turn once it has been acknowledged,
-while it runs learning cycles and rollbacks. It is killed with SIGKILL at a random moment. Then, each time:
+A child process collects turns with feedback and prints the id of each acknowledged turn. It also runs cycles
+and rollbacks. SIGKILL ends it at a random moment. After each kill:
 
-- every turn that was ever acknowledged must be in the store;
-- the champion's row must name files with the right digest, and the next start must serve them;
-- no cycle may be left unfinished by the next start, nor a candidate or raw training lines on the disk;
-- no worker process may outlive its parent.
+- the store has every acknowledged turn;
+- the champion's row names files with the right digest, and the next start serves them;
+- the next start leaves no unfinished cycle, candidate folder or raw training lines;
+- no worker process survives its parent.
 
-Exits with 1 on any loss.
+Exit code 1 on any loss.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def texts(intent: str) -> list[dict[str, str]]:
 
 
 def say(*words: object) -> None:
-    """One whole line at once: the parent may end this process at any moment."""
+    """Print one whole line at once, because the process may end at any moment."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
 async def child(home: Path, seed: int) -> None:
-    """Collect and learn until the end."""
+    """Collect and learn until killed."""
     async with create_autonomous_learner(home, overrides=OVERRIDES) as learner:
         if await learner.store.champion(TENANT) is None:
             await learner.bootstrap(TENANT, [*texts("balance"), *texts("travel")])
@@ -115,7 +115,7 @@ async def collect_one(learner: AutonomousLearner, turn_id: str, feedback: dict[s
 
 
 async def learn(learner: AutonomousLearner, rng: random.Random) -> None:
-    """New intents, corrections, and now and then a step back."""
+    """Run cycles with new intents and corrections, and some rollbacks."""
     while True:
         try:
             act = rng.random()
@@ -135,7 +135,7 @@ async def learn(learner: AutonomousLearner, rng: random.Random) -> None:
 
 @dataclass
 class Tally:
-    """What was seen, and what was lost, over all kills."""
+    """Counts and losses over all kills."""
 
     kills: int = 0
     acknowledged: list[str] = field(default_factory=list)
@@ -167,7 +167,7 @@ HEADER = (
 
 
 def kill_once(home: Path, seed: int, delay_s: float) -> list[list[str]]:
-    """Start a child, kill it `delay_s` after it is up, and return the words of each whole line it said."""
+    """Start a child, kill it `delay_s` after it is ready, and return its complete lines."""
     command = [sys.executable, __file__, "--child", "--home", str(home), "--seed", str(seed)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     lines: list[bytes] = []
@@ -194,7 +194,7 @@ def kill_once(home: Path, seed: int, delay_s: float) -> list[list[str]]:
 
 
 async def examine(home: Path, tally: Tally) -> None:
-    """The next start, as an operator would see it."""
+    """Checks after the next start."""
     async with create_autonomous_learner(home, overrides=OVERRIDES) as learner:
         rows = await learner.store.cycles(TENANT, limit=5)
         tally.interrupted += any(row.stage == "interrupted" for row in rows[:1])
@@ -226,7 +226,7 @@ def rubbish(home: Path) -> Iterator[Path]:
 
 
 def outlives(pid: int) -> bool:
-    """Whether the process is still there after a grace; zombies are not."""
+    """Whether the process still runs after a grace period; zombies do not count."""
     deadline = time.monotonic() + ORPHAN_GRACE_S
     while time.monotonic() < deadline:
         try:
@@ -240,7 +240,7 @@ def outlives(pid: int) -> bool:
 
 
 def run(home: Path, *, kills: int, seed: int) -> Tally:
-    """Kill `kills` times, examining the home after each."""
+    """Kill `kills` times, and check the home after each."""
     rng, tally = random.Random(seed), Tally()
     print(HEADER)
     for kill in range(1, kills + 1):
@@ -260,8 +260,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--home", type=Path, help="default: a folder that is removed at the end")
-    parser.add_argument("--json", action="store_true", help="a last line of JSON with the figures")
+    parser.add_argument("--home", type=Path, help="home folder; default: temporary")
+    parser.add_argument("--json", action="store_true", help="print the figures as a last line of JSON")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL)

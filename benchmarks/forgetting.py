@@ -1,23 +1,22 @@
-"""Is what was learned first still known at the end? New labels come step by step, old ones come no more.
+"""Accuracy on early labels after later ones: labels arrive step by step.
 
     python benchmarks/forgetting.py DATA/clinc150 [--steps 10] [--replay 1500] [--seeds 3] [--keep all]
     python benchmarks/forgetting.py DATA/snips --task entities
 
-For intents, each step brings an equal part of the labels (10 steps of 15 for clinc150). For entities, each
-step brings the texts of one intent, and with them the entity types that only it has. Every step continues
-through the training loop of the package, with `--replay` stored examples of the steps before.
+For intents, each step adds an equal part of the labels (10 steps of 15 for clinc150). For entities, each step
+adds the texts of one intent with its own entity types. Every step continues the training with the package's
+training loop and `--replay` stored examples of earlier steps.
 
-What is trained on again is chosen as the package does it (`package`): out of a pool that is class-balanced
-and several times as large, the pipe draws, half evenly over labels and half by its loss, and each counts for
-those that it was drawn from. `--keep` compares this with other ways of spending the same budget, which leave
-the examples unweighted.
+`package` selects the replayed examples as the package does: from a class-balanced pool the pipe draws half
+evenly over labels and half in proportion to the loss, with importance weights. `--keep` compares other
+selections of the same size without weights.
 
-- final: the score on the whole test file after the last step;
-- forgetting: how far each step's labels have fallen from their best, on average (Chaudhry et al., 2018);
-- backward transfer: the last score of each step's labels minus the one right after that step (Lopez-Paz and
+- final: score on the test file after the last step;
+- forgetting: mean drop of each step's labels from their best score (Chaudhry et al., 2018);
+- backward transfer: last score of each step's labels minus the score after that step (Lopez-Paz and
   Ranzato, 2017).
 
-Controls: `naive` replays nothing, `joint` learns everything at once.
+Controls: `naive` replays nothing; `joint` trains on all labels at once.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class Learner:
     def learn(
         self, new: Sequence[LabelledText], replay: Sequence[LabelledText] = (), *, budget: int = 0
     ) -> None:
-        """Continue with the new examples and up to `budget` of those to replay, as the worker does."""
+        """Continue with the new examples and up to `budget` replayed ones, as the worker does."""
         plan = plan_of(self._settings, mode="full", continues=self._continues)
         self._labels.update(dict.fromkeys(label for one in new for label in labels_of(self._task, one)))
         docs, pool = self._docs(new), self._docs(replay)
@@ -111,7 +110,7 @@ class Learner:
         self.seconds += time.perf_counter() - begun
 
     def score(self, texts: Sequence[LabelledText]) -> float:
-        """Accuracy, or F1 of exact spans (a misaligned gold span counts as missed)."""
+        """Accuracy, or F1 of exact spans; a misaligned gold span counts as missed."""
         if self._task == "entities":
             return self._span_f1(texts)
         known = [one for one in texts if one.intent in self._labels]
@@ -124,7 +123,7 @@ class Learner:
         return [max(labels, key=lambda label: doc.cats.get(label, 0.0)) for doc in docs]
 
     def margins(self, texts: Sequence[LabelledText]) -> np.ndarray:
-        """The score of the right label minus that of the best wrong one; small is hard."""
+        """Score of the true label minus the best wrong one."""
         rows = []
         for doc, one in zip(self.nlp.pipe(one.text for one in texts), texts, strict=True):
             others = max((score for label, score in doc.cats.items() if label != one.intent), default=0.0)
@@ -154,7 +153,7 @@ def labels_of(task: Task, one: LabelledText) -> list[str]:
 
 
 def package(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random) -> list[LabelledText]:
-    """A class-balanced pool for the pipe to draw from, each for as many as the pool was drawn from."""
+    """A class-balanced pool with importance weights; the pipe draws from it."""
     pool: list[LabelledText] = []
     groups = _classes(seen)
     for name, share in water_fill(_sizes(groups), REPLAY_POOL * budget).items():
@@ -164,19 +163,19 @@ def package(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.R
 
 
 def balanced(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random) -> list[LabelledText]:
-    """Class-balanced at random, from all that was seen."""
+    """A class-balanced random sample."""
     return _by_class(seen, budget, lambda group: rng.sample(group, len(group)))
 
 
 def reservoir(
     _: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random
 ) -> list[LabelledText]:
-    """At random, without regard to classes."""
+    """A random sample over all classes."""
     return rng.sample(list(seen), min(budget, len(seen)))
 
 
 def herding(_: Learner, seen: Sequence[LabelledText], budget: int, __: random.Random) -> list[LabelledText]:
-    """Of each class those that together come nearest to its mean (Welling, 2009; iCaRL)."""
+    """For each class, the examples whose mean is nearest to the class mean (Welling, 2009; iCaRL)."""
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     vectorizer.fit(one.text for one in seen)
     return _by_class(seen, budget, lambda group: _herded(vectorizer, group, budget))
@@ -185,7 +184,7 @@ def herding(_: Learner, seen: Sequence[LabelledText], budget: int, __: random.Ra
 def hardest(
     learner: Learner, seen: Sequence[LabelledText], budget: int, _: random.Random
 ) -> list[LabelledText]:
-    """Of each class those with the smallest margin under the model as it is."""
+    """For each class, the examples with the smallest margin."""
     margins = dict(zip(map(id, seen), learner.margins(seen), strict=True))
     return _by_class(seen, budget, lambda group: sorted(group, key=lambda one: margins[id(one)]))
 
@@ -193,7 +192,7 @@ def hardest(
 def by_loss(
     learner: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random
 ) -> list[LabelledText]:
-    """Drawn with a probability that grows with the loss, whatever the class."""
+    """A sample in proportion to the loss, over all classes."""
     weights = np.log1p(np.exp(-5.0 * learner.margins(seen)))
     draws = np.random.default_rng(rng.randrange(2**32))
     chosen = draws.choice(len(seen), min(budget, len(seen)), replace=False, p=weights / weights.sum())
@@ -261,7 +260,7 @@ def run(
     budget: int,
     rng: random.Random,
 ) -> Outcome:
-    """Learn the parts one after the other; `keep` None replays nothing."""
+    """Train on the parts in order; `keep` None replays nothing."""
     learner, seen, matrix = make(), [], []
     for part in parts:
         replay = keep(learner, seen, budget, rng) if keep is not None and seen else []
@@ -294,7 +293,7 @@ def main() -> None:
     parser.add_argument("--replay", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--keep", nargs="+", choices=[*KEEPS, "all"], default=["package"])
-    parser.add_argument("--judge", help="another file of the folder to judge by, e.g. val.jsonl")
+    parser.add_argument("--judge", help="test file in the folder, for example val.jsonl")
     parser.add_argument("--pipeline", type=Path, default=ROOT / "configs" / "pipeline.cfg")
     options = parser.parse_args()
     if not (options.data / "train.jsonl").is_file():

@@ -1,15 +1,13 @@
-"""How soon 100 new events are live: a micro-update of a model with 150 intents.
+"""Time from 100 new events to the live model, with 150 intents.
 
     python benchmarks/micro.py DATA/clinc150 [--events 100] [--replay 300] [--rounds 5]
 
-The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. Then, round by
-round, users correct `--events` answers, and an incremental cycle makes one pass over up to `--events` of
-the examples that wait, balanced over their labels, and `--replay` replayed ones in the warm worker:
-curation, replay, training, validation of both models on the holdout, deployment, swap. Told are the seconds
-of training (the updates themselves), and those from the call until the new model is live (the compressed
-backup follows the swap). What a rejected cycle did not learn goes on waiting: it does not make the next one
-larger. Between two rounds there is a pause of a second, in which the worker reads the champion again if it
-has trained a candidate in vain.
+The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. In each round users
+correct `--events` answers. An incremental cycle makes one pass over up to `--events` pending examples,
+balanced over labels, and `--replay` replayed ones: curation, replay, training, validation of both models,
+deployment. The table has the seconds of the updates, and the seconds from the call until the new model is
+live. The backup follows later. Examples of a rejected cycle stay pending; the next cycle is not larger.
+Between rounds the worker gets a pause of a second to preload the champion after a rejection.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ PAUSE_S = 1.0
 
 
 class Watch:
-    """What the cycle tells of itself while it runs."""
+    """Events of the running cycle."""
 
     def __init__(self) -> None:
         self.training_s = 0.0
@@ -52,7 +50,7 @@ class Watch:
 async def micro_update(
     learner: AutonomousLearner, events: Sequence[LabelledText], watch: Watch
 ) -> tuple[LearningCycleResult, float]:
-    """Correct, call, and the seconds from the call until the swap (or the end, if it was rejected)."""
+    """Corrections, a cycle, and the seconds until the model is live or rejected."""
     await asyncio.gather(
         *(
             learner.collect_conversation_metadata(

@@ -1,8 +1,7 @@
-"""Does the chat product notice that its model is learning?
+"""Event-loop lag and latency while a cycle trains, and memory growth.
 
-Measures in one run, on the shipped corpus: event-loop lag and the latency of `analyze` while 50 turns a
-second are collected, first with nothing else going on, then while a full learning cycle trains in the
-worker process; and the resident memory of this process before and after it has analysed 200,000 texts.
+Measures in one run on the shipped corpus: event-loop lag and latency of `analyze` at 50 turns a second, idle
+and during a full cycle in the worker process; resident memory before and after 200,000 analysed texts.
 
     python benchmarks/responsiveness.py [--seconds 20] [--texts 200000]
 """
@@ -33,23 +32,23 @@ WARM_TEXTS = 5_000
 
 
 @dataclass
-class Readings:
-    """Seconds: how late the loop woke up, how long `analyze` took."""
+class Samples:
+    """Seconds: event-loop lags and durations of `analyze`."""
 
     lags: list[float] = field(default_factory=list)
     analyses: list[float] = field(default_factory=list)
     turns: int = 0
 
 
-async def beat(readings: Readings, stop: asyncio.Event) -> None:
+async def beat(samples: Samples, stop: asyncio.Event) -> None:
     while not stop.is_set():
         due = perf_counter() + HEARTBEAT_S
         await asyncio.sleep(HEARTBEAT_S)
-        readings.lags.append(max(0.0, perf_counter() - due))
+        samples.lags.append(max(0.0, perf_counter() - due))
 
 
 async def collect(
-    learner: AutonomousLearner, texts: Sequence[str], readings: Readings, stop: asyncio.Event
+    learner: AutonomousLearner, texts: Sequence[str], samples: Samples, stop: asyncio.Event
 ) -> None:
     rng, started, pending = random.Random(1), perf_counter(), set()
     while not stop.is_set():
@@ -60,36 +59,36 @@ async def collect(
         )
         pending.add(task)
         task.add_done_callback(pending.discard)
-        readings.turns += 1
-        await asyncio.sleep(max(0.0, started + readings.turns / TURNS_PER_SECOND - perf_counter()))
+        samples.turns += 1
+        await asyncio.sleep(max(0.0, started + samples.turns / TURNS_PER_SECOND - perf_counter()))
     await asyncio.gather(*pending)
 
 
 async def probe(
-    learner: AutonomousLearner, texts: Sequence[str], readings: Readings, stop: asyncio.Event
+    learner: AutonomousLearner, texts: Sequence[str], samples: Samples, stop: asyncio.Event
 ) -> None:
     rng = random.Random(2)
     while not stop.is_set():
         begun = perf_counter()
         await learner.analyze(TENANT, rng.choice(texts))
-        readings.analyses.append(perf_counter() - begun)
+        samples.analyses.append(perf_counter() - begun)
         await asyncio.sleep(1 / PROBES_PER_SECOND)
 
 
 async def under_load(
     learner: AutonomousLearner, texts: Sequence[str], until: asyncio.Future[object]
-) -> Readings:
-    """Collect and probe until the future is done."""
-    readings, stop = Readings(), asyncio.Event()
+) -> Samples:
+    """Collect and measure until the future is done."""
+    samples, stop = Samples(), asyncio.Event()
     load = [
-        asyncio.create_task(beat(readings, stop)),
-        asyncio.create_task(collect(learner, texts, readings, stop)),
-        asyncio.create_task(probe(learner, texts, readings, stop)),
+        asyncio.create_task(beat(samples, stop)),
+        asyncio.create_task(collect(learner, texts, samples, stop)),
+        asyncio.create_task(probe(learner, texts, samples, stop)),
     ]
     await until
     stop.set()
     await asyncio.gather(*load)
-    return readings
+    return samples
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -103,11 +102,11 @@ def resident_mb() -> float:
     raise SystemExit("resident memory is read from /proc: run this on Linux")
 
 
-def row(name: str, readings: Readings) -> str:
+def row(name: str, samples: Samples) -> str:
     return (
-        f"{name:<16} {readings.turns:>6} {percentile(readings.lags, 0.5):>9.2f} "
-        f"{percentile(readings.lags, 0.99):>9.2f} {max(readings.lags) * 1000:>9.1f} "
-        f"{percentile(readings.analyses, 0.5):>12.2f} {percentile(readings.analyses, 0.99):>12.2f}"
+        f"{name:<16} {samples.turns:>6} {percentile(samples.lags, 0.5):>9.2f} "
+        f"{percentile(samples.lags, 0.99):>9.2f} {max(samples.lags) * 1000:>9.1f} "
+        f"{percentile(samples.analyses, 0.5):>12.2f} {percentile(samples.analyses, 0.99):>12.2f}"
     )
 
 
@@ -148,8 +147,10 @@ async def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure without a cycle")
-    parser.add_argument("--texts", type=int, default=200_000, help="texts to analyse for the memory figure")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of the idle measurement")
+    parser.add_argument(
+        "--texts", type=int, default=200_000, help="number of texts of the memory measurement"
+    )
     options = parser.parse_args()
     rows = [value for _, value in require_json_lines(CORPUS / "train.jsonl")]
     texts = [line["text"] for line in rows]

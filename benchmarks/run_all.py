@@ -1,4 +1,4 @@
-"""Run every benchmark, one after the other: `make bench DATA=DIR`."""
+"""Run all benchmarks in turn: `make bench DATA=DIR`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHERE = "the set is at github.com/clinc/oos-eval, CC BY 3.0; DATA/clinc150 holds
 
 
 def simulation(data: Path | None) -> list[str]:
-    """The command of the simulation, on clinc150 where it is."""
+    """The command of the simulation, on clinc150 if available."""
     corpus = data / "clinc150" if data is not None else SHIPPED
     if not (corpus / "train.jsonl").is_file():
         raise SystemExit(f"there is no {corpus / 'train.jsonl'}: {WHERE}")
@@ -36,7 +36,7 @@ def simulation(data: Path | None) -> list[str]:
 
 
 def comparisons(data: Path, encoder: Path | None) -> list[list[str]]:
-    """The commands that need the sets."""
+    """The commands that need data sets."""
     clinc = str(data / "clinc150")
     vectors = [] if encoder is None else ["--encoder", str(encoder)]
     commands = [

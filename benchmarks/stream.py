@@ -1,16 +1,16 @@
-"""Learning from a stream of conversations: against refitting at every cycle, and against learning naively.
+"""Learning from a stream of turns, beside refitting at every cycle and training without replay.
 
     python benchmarks/stream.py DATA/clinc150 [--seeds 3] [--cycles 10] [--shots 10] [--set KEY=VALUE ...]
 
-Each way plays the same story (`karen-learner simulate`: the users, their mistakes and the order are seeded):
+All variants run the same seeded scenario of `karen-learner simulate`:
 
-- `incremental`: as shipped; continues from the live model, with replay;
-- `naive`: continues with nothing but the new examples: no replay, no self-training;
-- `from scratch`: every cycle trains a new model on all that was curated.
+- `incremental`: as shipped; continues the live model, with replay;
+- `naive`: continues with the new examples alone;
+- `from scratch`: every cycle trains a new model on all curated examples.
 
-Beside the last cycle of `incremental` stand models fitted at once on the examples that it had curated for
-training: its own pipeline, and scikit-learn's LinearSVC (as it comes) on TF-IDF of words and characters; that
-once more on the development and holdout splits, which ours may not train on. The gate is the same for all.
+The last model of `incremental` is compared with models fitted once on its curated training examples: the
+same pipeline, and scikit-learn's LinearSVC on TF-IDF of words and characters. LinearSVC is also fitted with the
+dev and holdout splits included. All variants use the same gate.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass
 class Played:
-    """One story, played by one way."""
+    """One scenario with one variant."""
 
     steps: list[Step] = field(default_factory=list)
     refit: Refit | None = None
@@ -71,7 +71,7 @@ class Played:
 async def play(
     way: str, corpus: Corpus, *, seed: int, cycles: int, shots: int, overrides: Mapping[str, Any]
 ) -> Played:
-    """Run the story in a home of its own."""
+    """Run the scenario in its own home."""
     mode = "full" if way == "from scratch" else "incremental" if way == "naive" else "auto"
     scenario = Scenario(shots=shots, habits=HABITS, cycles=cycles, mode=mode, seed=seed)
     played = Played()
@@ -90,7 +90,7 @@ async def play(
 async def svc_on_curated(
     learner: AutonomousLearner, test: Sequence[LabelledText], *, everything: bool
 ) -> float:
-    """LinearSVC fitted on the training split; with `everything` on the other two as well."""
+    """LinearSVC on the training split; `everything` adds the other splits."""
     curator = Curator(learner.store, learner.settings)
     selection = await curator.select(TENANT, mode="full")
     curated: list[LabelledText] = [*selection.new, *selection.replay]
@@ -106,7 +106,7 @@ def row(name: str, values: Sequence[float]) -> str:
 
 
 def print_seed(seed: int, played: Mapping[str, Played]) -> None:
-    """Accuracy on the test file after each cycle, by way."""
+    """Accuracy on the test file after each cycle, by variant."""
     longest = max(len(one.steps) for one in played.values())
     print(f"seed {seed}; accuracy on the test file after cycle")
     print(f"{'':14}" + "".join(f"{number:7d}" for number in range(longest)) + "   training s   rejected")
@@ -129,7 +129,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def print_summary(stories: Sequence[Mapping[str, Played]]) -> None:
-    """Means over the seeds, with what was aimed at."""
+    """Means over the seeds, with the targets."""
     ours = [story["incremental"] for story in stories]
     last = [one.accuracies[-1] for one in ours]
     gap = [one.accuracies[-1] - (one.refit.scores.intent or 0.0) for one in ours if one.refit is not None]
