@@ -8,8 +8,8 @@ aiosqlite, and through plain aiosqlite. Rounds alternate. Turn ids are those of 
 uses random ones.
 
 `--analysis` measures whole turns: `collect_conversation_metadata` of the same callers (three pipes,
-linguistic features, durable storage), beside bare `nlp.pipe` with the same model and texts. `--stock` uses spaCy's own
-pipes.
+linguistic features, durable storage), beside bare `nlp.pipe` with the same model and texts. `--stock`
+uses spaCy's own pipes.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ async def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of the idle measurement")
     parser.add_argument(
-        "--texts", type=int, default=200_000, help="number of texts of the memory measurement"
+        "--texts", type=int, default=200_000, help="texts of the memory measurement"
     )
     options = parser.parse_args()
     rows = [value for _, value in require_json_lines(CORPUS / "train.jsonl")]

@@ -9,8 +9,8 @@ All variants run the same seeded scenario of `karen-learner simulate`:
 - `from scratch`: every cycle trains a new model on all curated examples.
 
 The last model of `incremental` is compared with models fitted once on its curated training examples: the
-same pipeline, and scikit-learn's LinearSVC on TF-IDF of words and characters. LinearSVC is also fitted with the
-dev and holdout splits included. All variants use the same gate.
+same pipeline, and scikit-learn's LinearSVC on TF-IDF of words and characters. LinearSVC is also fitted
+with the dev and holdout splits included. All variants use the same gate.
 """
 
 from __future__ import annotations
