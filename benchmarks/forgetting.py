@@ -39,13 +39,14 @@ from spacy.tokens import Doc
 from karen_learner.corpora.docbin import to_doc
 from karen_learner.corpora.parsing import CorpusLine, CorruptExample
 from karen_learner.curation.selection import REPLAY_POOL, water_fill
+from karen_learner.metrics import Span, span_f1
 from karen_learner.records import LabelledText, Task
 from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings, load_settings
 from karen_learner.simulation import read_corpus
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.replay import rehearse, training_examples
-from karen_learner.training.trainer import PipeTrainer, plan_of
+from karen_learner.training.trainer import PipeTrainer, plan_of, spans_of
 
 Keep = Callable[["Learner", Sequence[LabelledText], int, random.Random], list[LabelledText]]
 ROOT = Path(__file__).parent.parent
@@ -112,7 +113,8 @@ class Learner:
     def score(self, texts: Sequence[LabelledText]) -> float:
         """Accuracy, or F1 of exact spans; a misaligned gold span counts as missed."""
         if self._task == "entities":
-            return self._span_f1(texts)
+            docs = zip(texts, self.nlp.pipe(one.text for one in texts), strict=True)
+            return span_f1((gold_spans(one), spans_of(doc)) for one, doc in docs)
         known = [one for one in texts if one.intent in self._labels]
         right = sum(guess == one.intent for guess, one in zip(self.intents(known), known, strict=True))
         return right / len(texts)
@@ -137,13 +139,9 @@ class Learner:
                 docs.append(to_doc(self.nlp, one))
         return docs
 
-    def _span_f1(self, texts: Sequence[LabelledText]) -> float:
-        hits = found = gold = 0
-        for doc, one in zip(self.nlp.pipe(one.text for one in texts), texts, strict=True):
-            ours = {(span.start_char, span.end_char, span.label_) for span in doc.ents}
-            theirs = {(span.start, span.end, span.label) for span in one.entities or ()}
-            hits, found, gold = hits + len(ours & theirs), found + len(ours), gold + len(theirs)
-        return 2 * hits / (found + gold) if found + gold else 1.0
+
+def gold_spans(one: LabelledText) -> list[Span]:
+    return [(span.start, span.end, span.label) for span in one.entities or ()]
 
 
 def labels_of(task: Task, one: LabelledText) -> list[str]:

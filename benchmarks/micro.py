@@ -61,7 +61,9 @@ async def micro_update(
     )
     begun = time.perf_counter()
     result = await learner.trigger_learning_cycle(TENANT, mode="incremental", force_training=True)
-    return result, (watch.live_at or time.perf_counter()) - begun
+    ended = time.perf_counter()
+    await learner.events.drain()
+    return result, (watch.live_at or ended) - begun
 
 
 async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:

@@ -148,9 +148,7 @@ async def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of the idle measurement")
-    parser.add_argument(
-        "--texts", type=int, default=200_000, help="texts of the memory measurement"
-    )
+    parser.add_argument("--texts", type=int, default=200_000, help="texts of the memory measurement")
     options = parser.parse_args()
     rows = [value for _, value in require_json_lines(CORPUS / "train.jsonl")]
     texts = [line["text"] for line in rows]

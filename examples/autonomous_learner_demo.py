@@ -126,6 +126,7 @@ async def main(home: Path) -> None:
         await poison(learner)
         await inspection(learner, home)
         await undo(learner)
+        await learner.events.drain()
         print(f"\n{len(passes)} training passes. The home is {home.name}/")
 
 

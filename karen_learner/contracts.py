@@ -6,6 +6,7 @@ Each Protocol has a contract suite in `tests/contracts/`; every implementation p
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -54,13 +55,47 @@ ScoredT = TypeVar("ScoredT", contravariant=True)
 
 @runtime_checkable
 class Analyzer(Protocol):
-    """Says of a text what its user wants, how they feel and what they name."""
+    """Detects intent, sentiment and entities of texts. Safe for concurrent calls."""
 
     async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
-        """Analyse a text with the tenant's model. May be called by many callers at once."""
+        """The analysis of a text by the tenant's model."""
+
+    async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
+        """The analyses of many texts, in order."""
 
     async def on_deployed(self, version: str, path: Path) -> None:
-        """A new version lies at `path` and is champion now: load it if you serve from a copy."""
+        """Called after a deployment: the new champion is in `path`. An analyzer with a copy loads it here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasePipelineInfo:
+    """A pipeline that new tenants start from. `tasks` maps tasks to pipes."""
+
+    version: str | None
+    tasks: Mapping[Task, str]
+    language: str
+
+
+@runtime_checkable
+class BasePipelineSource(Protocol):
+    """An analyzer with a pipeline that new tenants start from."""
+
+    async def base_pipeline(self) -> BasePipelineInfo | None:
+        """Description of the pipeline; None without one. Raises ModelError."""
+
+    async def write_base_pipeline(self, folder: Path) -> None:
+        """Write the pipeline to a folder, as `nlp.to_disk` does. Raises ModelError."""
+
+
+class Sanitizer(Protocol):
+    """Processes the user's text and the assistant's response before they are analysed and stored."""
+
+    def sanitize(self, text: str) -> str:
+        """The text without content that must not be stored.
+
+        The length stays the same, so that the offsets of entities stay valid. The result has no lone
+        surrogates and no control characters other than tab, newline and carriage return. Idempotent.
+        """
 
 
 @runtime_checkable

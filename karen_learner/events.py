@@ -1,29 +1,46 @@
-"""Past-tense, frozen events and the bus that carries them.
+"""Events: frozen records in the past tense, and the bus that delivers them.
 
-An event is published after what it tells has been committed. A subscriber that fails is logged and
-harms nobody.
+An event is published after the commit of its change. Each subscriber has a bounded queue and a task of its
+own, so `publish` never waits. A full queue drops the new event and counts it. An error in a subscriber is
+logged.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from karen_learner.records import LearningCycleResult, Record, Stage, Task, utc_now
+from karen_learner.records import LearningCycleResult, Record, Stage, Task, new_id, utc_now
 
 logger = logging.getLogger(__name__)
 
+QUEUE_SIZE = 1_000
+CLOSE_TIMEOUT_S = 5.0
+
 
 class Event(Record):
-    """Base of all events. `tenant_id` says whose it is, `at` when it happened (UTC)."""
+    """Base of all events: id, tenant and time (UTC). `type` is the class name."""
 
+    schema_version: ClassVar[int] = 1
+
+    event_id: str = Field(default_factory=new_id)
     tenant_id: str
     at: datetime = Field(default_factory=utc_now)
+
+    @property
+    def type(self) -> str:
+        return type(self).__name__
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types, with `type` and `schema_version`."""
+        return {"type": self.type, "schema_version": self.schema_version, **super().to_dict()}
 
 
 class TurnCollected(Event):
@@ -48,8 +65,7 @@ class StageStarted(Event):
 
 
 class TrainingProgressed(Event):
-    """One pass over the data of one task. `total` is the number of passes planned, `seconds` what the
-    updates of this one took."""
+    """One pass over the training data of one task. `total` passes are planned. `seconds`: time of updates."""
 
     cycle_id: str
     task: Task
@@ -72,40 +88,109 @@ class ModelRolledBack(Event):
     previous_version: str | None
 
 
+class ModelUnloaded(Event):
+    """A live model left memory because of a limit. The tenant's next request loads it again."""
+
+    version: str | None
+    reason: str
+
+
 class CycleFinished(Event):
     result: LearningCycleResult
 
 
-E_ = TypeVar("E_", bound=Event)
 Subscriber = Callable[[Event], Awaitable[None] | None]
 
 
+class Subscription:
+    """One subscriber with its queue. `dropped` counts the events that a full queue refused."""
+
+    def __init__(self, subscriber: Subscriber, wanted: type[Event], queue_size: int) -> None:
+        self._subscriber = subscriber
+        self._wanted = wanted
+        self._queue: deque[Event] = deque()
+        self._queue_size = queue_size
+        self.delivery: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    def put(self, event: Event) -> None:
+        """Queue the event if its type is wanted."""
+        if not isinstance(event, self._wanted):
+            return
+        if len(self._queue) >= self._queue_size:
+            if not self.dropped:
+                logger.warning("a subscriber is too slow: its queue is full, events are dropped")
+            self.dropped += 1
+            return
+        self._queue.append(event)
+        if self.delivery is None or self.delivery.done():
+            self.delivery = asyncio.get_running_loop().create_task(self._deliver())
+
+    async def _deliver(self) -> None:
+        while self._queue:
+            event = self._queue.popleft()
+            try:
+                answer = self._subscriber(event)
+                if inspect.isawaitable(answer):
+                    await answer
+            except Exception:  # a subscriber is foreign code: its error must not end the delivery
+                logger.exception("a subscriber failed on %s", event.type)
+
+    def discard(self) -> None:
+        """Drop the queued events."""
+        self._queue.clear()
+
+
 class EventBus:
-    """Hands each event to every subscriber, in order of subscription."""
+    """Delivers events to every subscriber, for each in order of publication."""
 
     def __init__(self) -> None:
-        self._subscribers: dict[object, tuple[type[Event], Subscriber]] = {}
+        self._subscriptions: list[Subscription] = []
 
-    def subscribe(self, subscriber: Subscriber, *, to: type[Event] = Event) -> Callable[[], None]:
-        """Call `subscriber` with each event of type `to`; the returned function ends it."""
-        subscription = object()
+    def subscribe(
+        self, subscriber: Subscriber, *, to: type[Event] = Event, queue_size: int = QUEUE_SIZE
+    ) -> Callable[[], None]:
+        """Call `subscriber` with each event of type `to`. The returned function ends the subscription."""
+        subscription = Subscription(subscriber, to, queue_size)
+        self._subscriptions.append(subscription)
 
         def end() -> None:
-            self._subscribers.pop(subscription, None)
+            subscription.discard()
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
 
-        self._subscribers[subscription] = (to, subscriber)
         return end
 
-    async def publish(self, event: Event) -> None:
-        """Tell everybody who listens. Returns when all of them have been told."""
-        for wanted, subscriber in list(self._subscribers.values()):
-            if isinstance(event, wanted):
-                await self._deliver(subscriber, event)
+    @property
+    def dropped(self) -> int:
+        """Number of events that the full queues of present subscribers refused."""
+        return sum(subscription.dropped for subscription in self._subscriptions)
 
-    async def _deliver(self, subscriber: Subscriber, event: Event) -> None:
+    def publish(self, event: Event) -> None:
+        """Queue the event for every subscriber. Never waits. Needs a running event loop."""
+        for subscription in self._subscriptions:
+            subscription.put(event)
+
+    async def drain(self) -> None:
+        """Wait until all queued events are delivered, except those of a subscriber that calls it."""
+        while running := self._deliveries():
+            await asyncio.wait(running)
+
+    def _deliveries(self) -> list[asyncio.Task[None]]:
+        found = (subscription.delivery for subscription in self._subscriptions)
+        caller = asyncio.current_task()
+        return [task for task in found if task is not None and task is not caller and not task.done()]
+
+    async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Deliver queued events for at most `timeout_s` seconds, then cancel deliveries. Idempotent."""
         try:
-            answer = subscriber(event)
-            if inspect.isawaitable(answer):
-                await answer
-        except Exception:  # a listener is foreign code: its fault must not reach the loop
-            logger.exception("a subscriber failed on %s", type(event).__name__)
+            async with asyncio.timeout(timeout_s):
+                await self.drain()
+        except TimeoutError:
+            logger.warning("subscribers need more than %g s: undelivered events are dropped", timeout_s)
+            for subscription in self._subscriptions:
+                subscription.discard()
+            unfinished = self._deliveries()
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)

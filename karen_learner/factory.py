@@ -1,4 +1,4 @@
-"""`create_autonomous_learner`: puts a learner together from what the caller has."""
+"""`create_autonomous_learner`: the documented way to make a learner."""
 
 from __future__ import annotations
 
@@ -6,45 +6,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
-from karen_learner.contracts import Analyzer, MemoryStore
-from karen_learner.integrations import as_analyzer, as_host_memory
+from karen_learner.contracts import MemoryStore
 from karen_learner.learner import AutonomousLearner
-from karen_learner.models.live import LiveModels
-from karen_learner.settings import Settings, load_settings
+from karen_learner.settings import Settings
 
 
 def create_autonomous_learner(
     home: Path | str = ".",
     *,
-    spacy_analyzer: Analyzer | object | None = None,
+    spacy_analyzer: object | None = None,
     memory_service: object | None = None,
     model_backup_dir: Path | str | None = None,
     settings: Settings | Path | str | None = None,
     overrides: Mapping[str, Any] | None = None,
     store: MemoryStore | None = None,
 ) -> AutonomousLearner:
-    """A learner whose data lies below `home`; by default with SQLite and a local worker process.
+    """A learner with its data below `home`. Defaults: SQLite and a local worker process.
 
-    `spacy_analyzer` is one of ours (see `create_spacy_analyzer`: its pipeline is then what new tenants
-    start from), any object with the methods of `Analyzer`, or a host's with `_detect_intent_async` and
-    its kin. `memory_service` receives every stored turn: an object with `remember`, or a host's with
-    `store_web_ui_memory`. `settings` is a `.cfg` file or loaded settings; `overrides` maps dotted names
+    `spacy_analyzer` is one of ours (`create_spacy_analyzer`; new tenants then start from its pipeline), an
+    `Analyzer`, or a host's object with `_detect_intent_async`, `_sentiment_async` and `_entities_async`.
+    `memory_service` receives every stored turn: a `HostMemory`, or a host's object with `store_web_ui_memory`
+    and `query_memories`. `settings` is a `.cfg` file or loaded settings. `overrides` maps dotted names
     (`"learning.min_data_threshold"`) to values. Raises SettingsError.
     """
-    chosen = settings if isinstance(settings, Settings) else load_settings(settings, overrides=overrides)
-    if isinstance(settings, Settings) and overrides:
-        chosen = load_settings(overrides={**settings.dump(), **dict(overrides)})
-    analyzer = as_analyzer(spacy_analyzer) if spacy_analyzer is not None else None
-    ours = analyzer if isinstance(analyzer, SpacyAnalyzer) else None
-    if analyzer is None:
-        ours = analyzer = create_spacy_analyzer(language=chosen.training.language, settings=chosen)
     return AutonomousLearner(
-        Path(home),
-        chosen,
-        analyzer,
-        models=ours.models if ours is not None else LiveModels(chosen.analysis.live_models),
-        memory_service=as_host_memory(memory_service) if memory_service is not None else None,
-        model_backup_dir=Path(model_backup_dir) if model_backup_dir is not None else None,
+        home,
+        spacy_analyzer=spacy_analyzer,
+        memory_service=memory_service,
+        model_backup_dir=model_backup_dir,
+        settings=settings,
+        overrides=overrides,
         store=store,
     )

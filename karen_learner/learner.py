@@ -1,30 +1,34 @@
-"""`AutonomousLearner`, the front door. It owns lifecycles and delegates; no SQL, no spaCy calls."""
+"""`AutonomousLearner`: builds the parts of one home, owns their lifecycles, and delegates to them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from asyncio_extras import call_in_executor
 from typing_extensions import Self
 
-from karen_learner.analysis import SpacyAnalyzer
-from karen_learner.assembly import Ground, assemble
-from karen_learner.collection import HostNews, ImportedLine
-from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
-from karen_learner.corpora.transfer import ExportKind, OnLines
-from karen_learner.cycle import RequestedMode, check_mode
-from karen_learner.deployment.champion_sync import ChampionSync
+from karen_learner.analysis import create_spacy_analyzer, live_models_of
+from karen_learner.collection import ConversationMetadataCollector, ImportedLine, TurnForwarder
+from karen_learner.contracts import Analyzer, MemoryStore, TrainingBackend
+from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
+from karen_learner.curation import Curator
+from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
+from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.errors import LearnerClosed, StoreReadOnly
 from karen_learner.events import EventBus
+from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.memory import open_store
 from karen_learner.models.layout import HomeLayout
-from karen_learner.models.live import LiveModels
+from karen_learner.models.registry import ModelRegistry
+from karen_learner.monitoring.status import Overview
+from karen_learner.pipeline import IncrementalTrainingPipeline
 from karen_learner.records import (
     Analysis,
     ConversationMetadata,
@@ -39,7 +43,17 @@ from karen_learner.records import (
     UserFeedback,
     check_id,
 )
-from karen_learner.settings import LearningSettings, Settings, ThresholdSettings, TrainingSettings
+from karen_learner.settings import (
+    LearningSettings,
+    Settings,
+    ThresholdSettings,
+    TrainingSettings,
+    as_settings,
+)
+from karen_learner.training import BasePipeline, TrainingWorker
+from karen_learner.training.stage import TrainingStage
+from karen_learner.validation import ModelValidator
+from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
 
@@ -47,61 +61,90 @@ GoldExamples = Path | str | Iterable[LabelledText | Mapping[str, Any]]
 
 
 class AutonomousLearner:
-    """Collects conversations, learns from them, and serves the model that came out best.
+    """Collects conversations, learns from them, and serves each tenant's champion.
 
-    Use it with `async with`, or call methods at once (it starts on first use) and `await close()`.
-    All methods raise LearnerClosed afterwards. Everything lies below `home`.
+    Use it with `async with`, or call its methods (the first call starts it) and `await close()`. Closed, all
+    methods raise LearnerClosed. All data are below `home`. The keywords are those of
+    `create_autonomous_learner`; `backend` replaces the local worker process.
     """
 
     def __init__(
         self,
-        home: Path,
-        settings: Settings,
-        analyzer: Analyzer,
+        home: Path | str = ".",
         *,
-        models: LiveModels,
-        memory_service: HostMemory | None = None,
-        model_backup_dir: Path | None = None,
+        spacy_analyzer: object | None = None,
+        memory_service: object | None = None,
+        model_backup_dir: Path | str | None = None,
+        settings: Settings | Path | str | None = None,
+        overrides: Mapping[str, Any] | None = None,
         store: MemoryStore | None = None,
+        backend: TrainingBackend | None = None,
     ) -> None:
-        self.settings = settings
-        self.analyzer = analyzer
+        self.settings = as_settings(settings, overrides=overrides)
         self.events = EventBus()
-        self.layout = HomeLayout(home, settings.paths, model_backups=model_backup_dir)
-        self.store = store or open_store(settings.store.url or self.layout.database, settings.store)
-        self._models = models
-        ground = Ground(
-            settings=settings,
-            layout=self.layout,
-            store=self.store,
-            models=models,
-            analyzer=analyzer,
-            events=self.events,
+        self.layout = HomeLayout(
+            Path(home),
+            self.settings.paths,
+            model_backups=Path(model_backup_dir) if model_backup_dir is not None else None,
         )
-        self._rooms = rooms = assemble(ground, start=self.start)
-        self.training_pipeline = rooms.pipeline
-        self._host = HostNews(self.store, memory_service)
-        self._champion_sync = ChampionSync(
-            rooms.serving, models, settings.serving, recover=rooms.cycle.recover
+        self.store = store or open_store(self.settings.store.url or self.layout.database, self.settings.store)
+        self.analyzer: Analyzer = (
+            as_analyzer(spacy_analyzer)
+            if spacy_analyzer is not None
+            else create_spacy_analyzer(language=self.settings.training.language, settings=self.settings)
         )
+        self._backend: TrainingBackend = backend or TrainingWorker(self.settings.training)
+        host_memory = as_host_memory(memory_service) if memory_service is not None else None
+        self._forwarder = TurnForwarder(self.store, host_memory)
         self._starting = asyncio.Lock()
-        self._started = self._closed = False
+        self._state: Literal["new", "started", "closed"] = "new"
+        self._build()
+
+    def _build(self) -> None:
+        """Make the parts. Nothing is opened or started."""
+        settings, store, events, layout = self.settings, self.store, self.events, self.layout
+        language = settings.training.language
+        self._models = live_models_of(self.analyzer, limit=settings.analysis.live_models)
+        self._registry = registry = ModelRegistry(store, layout)
+        self._champions = ChampionSync(registry, self._models, settings.serving, analyzer=self.analyzer)
+        self._collector = ConversationMetadataCollector(store, self.analyzer, settings, events=events)
+        self._curator = curator = Curator(store, settings, language=language)
+        self._transfer = Transfer(
+            store, add_turn=self._collector.collect_input, add_gold=curator.add_gold, language=language
+        )
+        self._overview = Overview(store, registry, settings)
+        base = BasePipeline(self.analyzer, layout, settings.training)
+        self._cycle = LearningCycle(
+            store,
+            registry,
+            planner=CyclePlanner(store, curator, settings),
+            curator=curator,
+            training=TrainingStage(self._backend, curator, store, layout, settings, base=base, events=events),
+            validation=ValidationStage(self._backend, ModelValidator(settings), store, settings),
+            deployer=Deployer(store, registry, self._champions, layout, settings, events=events),
+            settings=settings.learning,
+            events=events,
+        )
+        rollback = Rollback(store, registry, self._champions, events=events)
+        self.training_pipeline = IncrementalTrainingPipeline(
+            self._cycle, rollback, self._backend, start=self.start
+        )
 
     # Settings --------------------------------------------------------------------------------
 
     @property
     def learning_config(self) -> LearningSettings:
-        """When and what to learn; `.update({...})` and assignment are validated."""
+        """Settings of curation and of cycles. `.update({...})` and assignment are validated."""
         return self.settings.learning
 
     @property
     def training_config(self) -> TrainingSettings:
-        """How to train."""
+        """Settings of training."""
         return self.settings.training
 
     @property
     def validation_thresholds(self) -> ThresholdSettings:
-        """The scores that a model must reach; see `policy`."""
+        """Minimum scores of a model; see `policy`."""
         return self.settings.thresholds
 
     # Lifecycle -------------------------------------------------------------------------------
@@ -119,45 +162,49 @@ class AutonomousLearner:
         await self.close()
 
     async def start(self) -> None:
-        """Open the store, mark cycles that a crash cut off, and begin to follow the champions.
+        """Open the store, journal cycles of crashed processes, and start to follow the champions.
 
         Idempotent. Raises StoreError, or LearnerClosed after `close()`.
         """
-        if self._started and not self._closed:
+        if self._is_started():
             return
         async with self._starting:
-            if self._closed:
-                raise LearnerClosed("this learner was closed: create another one")
-            if self._started:
+            if self._is_started():
                 return
             await call_in_executor(self._make_home)
             await self.store.start()
             for tenant_id in await self.store.tenants():
-                await self._rooms.cycle.recover(tenant_id)
-            self._champion_sync.start()
-            self._started = True
+                await self._cycle.recover(tenant_id)
+            self._champions.start(self._cycle.recover)
+            self._state = "started"
+
+    def _is_started(self) -> bool:
+        if self._state == "closed":
+            raise LearnerClosed("this learner was closed: create another one")
+        return self._state == "started"
 
     def _make_home(self) -> None:
         try:
             self.layout.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreReadOnly(f"the home {self.layout.home} cannot be made: {error}") from error
+            raise StoreReadOnly(f"the home {self.layout.home} cannot be created: {error}") from error
 
     async def close(self) -> None:
-        """End the worker, finish what is queued, close the store. Idempotent.
+        """Stop the worker, finish queued writes and events, close the store. Idempotent.
 
-        A cycle that runs fails, unless it is deploying already, and is journalled before this returns.
+        A running cycle fails, unless it is deploying already, and is journalled before this returns.
         """
-        if self._closed:
-            return
-        self._closed = True
-        await self._champion_sync.close()
-        try:
-            await self._rooms.worker.close()
-            await self._rooms.cycle.settle()
-        finally:
-            await self.store.close()
-            self._models.close()
+        async with self._starting:
+            if self._state == "closed":
+                return
+            self._state = "closed"
+        async with AsyncExitStack() as closing:  # closes in reverse order, each part even if another fails
+            closing.callback(self._models.close)
+            closing.push_async_callback(self.store.close)
+            closing.push_async_callback(self.events.close)
+            closing.push_async_callback(self._cycle.wait)
+            closing.push_async_callback(self._backend.close)
+            closing.push_async_callback(self._champions.close)
 
     # Conversations ---------------------------------------------------------------------------
 
@@ -173,13 +220,13 @@ class AutonomousLearner:
         turn_id: str | None = None,
         occurred_at: datetime | None = None,
     ) -> ConversationMetadata:
-        """Analyse and store one turn; it is on disk when this returns.
+        """Analyse and store one turn. It is on disk when this returns.
 
-        A repeated `turn_id` is the same turn: stored once, later feedback is merged in. Raises
+        A repeated `turn_id` is the same turn: its feedback is merged into the stored one. Raises
         InvalidInput, with nothing stored.
         """
         await self._serve(tenant_id)
-        metadata = await self._rooms.collector.collect(
+        metadata = await self._collector.collect(
             tenant_id,
             user_text,
             assistant_response,
@@ -189,37 +236,34 @@ class AutonomousLearner:
             turn_id=turn_id,
             occurred_at=occurred_at,
         )
-        await self._host.tell(tenant_id, metadata.turn_id)
+        await self._forwarder.forward(tenant_id, metadata.turn_id)
         return metadata
 
     async def add_feedback(
         self, tenant_id: str, turn_id: str, feedback: UserFeedback | Mapping[str, Any]
     ) -> ConversationMetadata:
-        """Merge feedback that came later into a stored turn. Raises UnknownTurn, InvalidInput."""
+        """Merge later feedback into a stored turn. Raises UnknownTurn, InvalidInput."""
         await self.start()
-        metadata = await self._rooms.collector.add_feedback(tenant_id, turn_id, feedback)
-        await self._host.tell(tenant_id, turn_id)
+        metadata = await self._collector.add_feedback(tenant_id, turn_id, feedback)
+        await self._forwarder.forward(tenant_id, turn_id)
         return metadata
 
     async def analyze(self, tenant_id: str, text: str) -> Analysis:
-        """What the tenant's live model says of a text; nothing is stored. Raises InvalidInput."""
+        """Analysis of a text by the tenant's live model. Stores nothing. Raises InvalidInput."""
         await self._serve(tenant_id)
         return await self.analyzer.analyze(text, tenant_id=tenant_id)
 
     async def analyze_many(self, tenant_id: str, texts: Sequence[str]) -> list[Analysis]:
-        """The same for many texts at once."""
+        """Analyses of many texts, in order. Stores nothing. Raises InvalidInput."""
         await self._serve(tenant_id)
-        if isinstance(self.analyzer, SpacyAnalyzer):
-            return await self.analyzer.analyze_many(texts, tenant_id=tenant_id)
-        return list(
-            await asyncio.gather(*(self.analyzer.analyze(text, tenant_id=tenant_id) for text in texts))
-        )
+        return await self.analyzer.analyze_many(texts, tenant_id=tenant_id)
 
     async def _serve(self, tenant_id: str) -> None:
+        """Have the tenant's champion in memory. This is the only look-up of a turn before its analysis."""
         check_id(tenant_id, "tenant_id")
-        if self._closed or not self._started:
+        if not self._is_started():
             await self.start()
-        await self._champion_sync.serve(tenant_id)
+        await self._champions.ensure(tenant_id)
 
     # Learning --------------------------------------------------------------------------------
 
@@ -228,16 +272,16 @@ class AutonomousLearner:
     ) -> LearningCycleResult:
         """The first model of a tenant from labelled texts (records, dicts, or a path).
 
-        Called again it adds gold examples. An example that cannot be used is left out and logged with
-        its position or line. Raises LabelCollision, ImportFormatError.
+        A later call adds gold examples. Unusable examples are skipped, and logged with their position or
+        line. Raises LabelCollision, ImportFormatError.
         """
         check_id(tenant_id, "tenant_id")
         check_mode(mode)
         await self.start()
         if isinstance(examples, (str, Path)):
-            report = await self._rooms.transfer.ingest(tenant_id, Path(examples))
+            report = await self._transfer.ingest(tenant_id, Path(examples))
             for line in report.skipped:
-                logger.warning("%s line %d was skipped: %s", report.path, line.line, line.reason)
+                logger.warning("%s line %d is skipped: %s", report.path, line.line, line.reason)
         else:
             await self._add_gold(tenant_id, examples)
         return await self._learn(tenant_id, mode=mode, force=True, reason="bootstrap")
@@ -245,17 +289,17 @@ class AutonomousLearner:
     async def _learn(
         self, tenant_id: str, *, mode: RequestedMode, force: bool, reason: str | None
     ) -> LearningCycleResult:
-        result = await self._rooms.cycle.run(tenant_id, mode=mode, force=force, reason=reason)
-        if not self._closed:
+        result = await self._cycle.run(tenant_id, mode=mode, force=force, reason=reason)
+        if self._state != "closed":
             await self._serve(tenant_id)
         return result
 
     async def _add_gold(self, tenant_id: str, examples: Iterable[LabelledText | Mapping[str, Any]]) -> None:
-        report = await self._rooms.curator.add_gold(tenant_id, examples)
+        report = await self._curator.add_gold(tenant_id, examples)
         if report.skipped:
             first = report.skipped[0]
             logger.warning(
-                "%d examples were left out, the first at position %d: %s",
+                "%d examples are skipped, the first at position %d: %s",
                 report.skipped_count, first.line, first.reason,
             )  # fmt: skip
 
@@ -267,53 +311,53 @@ class AutonomousLearner:
         mode: RequestedMode = "auto",
         reason: str | None = None,
     ) -> LearningCycleResult:
-        """Curate, train, validate, and deploy or keep the champion. A bad cycle is a result.
+        """Curate, train, validate, and deploy or reject. A bad cycle is a result.
 
-        `force_training` learns from fewer examples than `learning_config.min_data_threshold`. Raises
-        UnknownTenant, StoreError; what is raised carries `backup_path`.
+        `force_training` accepts fewer examples than `learning_config.min_data_threshold`. Raises
+        UnknownTenant and StoreError; errors carry `backup_path`.
         """
         await self.start()
-        await self._rooms.overview.require(tenant_id)
+        await self._overview.require(tenant_id)
         return await self._learn(tenant_id, mode=mode, force=force_training, reason=reason)
 
     async def plan_learning_cycle(
         self, tenant_id: str, *, force_training: bool = False, mode: RequestedMode = "auto"
     ) -> LearningPlan:
-        """What `trigger_learning_cycle` would do now; nothing is changed."""
+        """Preview of `trigger_learning_cycle`. Changes nothing. Raises UnknownTenant."""
         await self.start()
-        await self._rooms.overview.require(tenant_id)
-        return await self._rooms.cycle.plan(tenant_id, mode=mode, force=force_training)
+        await self._overview.require(tenant_id)
+        return await self._cycle.plan(tenant_id, mode=mode, force=force_training)
 
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion:
-        """Make an earlier version live again: `version`, or the one before. Raises UnknownVersion."""
+        """Make `version`, or the champion's parent, the champion again. Raises UnknownVersion."""
         await self.start()
-        await self._rooms.overview.require(tenant_id)
+        await self._overview.require(tenant_id)
         return await self.training_pipeline.rollback(tenant_id, version)
 
-    # Looking ---------------------------------------------------------------------------------
+    # Reports ---------------------------------------------------------------------------------
 
     async def status(self, tenant_id: str) -> TenantStatus:
-        """What the engineer on call wants to see first. Raises UnknownTenant."""
+        """Champion, counts, labels, running and last cycle, and advice. Raises UnknownTenant."""
         await self.start()
-        return await self._rooms.overview.status(tenant_id)
+        return await self._overview.status(tenant_id)
 
     async def get_learning_metrics(self, tenant_id: str | None = None) -> LearningMetrics:
-        """Counts over cycles; without a tenant over all of them, the operator's view, no content."""
+        """Counts over cycles of one tenant; without a tenant over all, without content."""
         await self.start()
-        return await self._rooms.overview.metrics(tenant_id)
+        return await self._overview.metrics(tenant_id)
 
     async def history(self, tenant_id: str, *, limit: int = 20) -> tuple[LearningCycleResult, ...]:
         """The newest cycles and rollbacks, newest first. Raises UnknownTenant."""
         await self.start()
-        await self._rooms.overview.require(tenant_id)
+        await self._overview.require(tenant_id)
         rows = await self.store.cycles(tenant_id, limit=limit)
         return tuple(row.result for row in rows if row.result is not None)
 
     async def versions(self, tenant_id: str, *, limit: int = 100) -> Sequence[ModelVersion]:
         """The versions, newest first. Raises UnknownTenant."""
         await self.start()
-        await self._rooms.overview.require(tenant_id)
-        return await self._rooms.registry.versions(tenant_id, limit=limit)
+        await self._overview.require(tenant_id)
+        return await self._registry.versions(tenant_id, limit=limit)
 
     async def tenants(self) -> Sequence[str]:
         """All tenants of this store."""
@@ -335,10 +379,10 @@ class AutonomousLearner:
         """
         await self._serve(tenant_id)
         where = Path(source) if isinstance(source, str) else source
-        return await self._rooms.transfer.ingest(tenant_id, where, on_lines=on_lines)
+        return await self._transfer.ingest(tenant_id, where, on_lines=on_lines)
 
     async def export(self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples") -> int:
-        """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`); returns how many."""
+        """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`). Returns their number."""
         await self.start()
-        await self._rooms.overview.require(tenant_id)
-        return await self._rooms.transfer.export(tenant_id, Path(path), kind=kind)
+        await self._overview.require(tenant_id)
+        return await self._transfer.export(tenant_id, Path(path), kind=kind)

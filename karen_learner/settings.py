@@ -218,6 +218,15 @@ def load_settings(
         raise SettingsError(_describe("the settings", error)) from error
 
 
+def as_settings(
+    settings: Settings | Path | str | None, *, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Loaded settings, or those of a file, with `overrides`. Raises SettingsError."""
+    if not isinstance(settings, Settings):
+        return load_settings(settings, overrides=overrides)
+    return load_settings(overrides={**settings.dump(), **overrides}) if overrides else settings
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(Config().from_disk(path, interpolate=True))

@@ -1,17 +1,15 @@
-"""What the models say of a text."""
+"""Analyses of texts: intent, sentiment, entities and linguistic features."""
 
 from karen_learner.analysis.create import create_spacy_analyzer
 from karen_learner.analysis.fallback import RuleBasedFallback
-from karen_learner.analysis.features import linguistic_features
-from karen_learner.analysis.persona import PersonaRules
-from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer
-from karen_learner.analysis.word_tables import common_words
+from karen_learner.analysis.features import common_words, linguistic_features
+from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer, live_models_of
 
 __all__ = [
-    "PersonaRules",
     "RuleBasedFallback",
     "SpacyAnalyzer",
     "common_words",
     "create_spacy_analyzer",
     "linguistic_features",
+    "live_models_of",
 ]

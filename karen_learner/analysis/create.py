@@ -8,13 +8,15 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.util import is_package
 
-from karen_learner.analysis.pipes import find_tasks
+from karen_learner.analysis.features import common_words
 from karen_learner.analysis.spacy_analyzer import ModelLoader, SpacyAnalyzer
-from karen_learner.analysis.word_tables import common_words
-from karen_learner.errors import ModelError
+from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.models.live import LiveModel, LiveModels, load_pipeline
 from karen_learner.records import Task
 from karen_learner.settings import Settings, load_settings
+
+CATEGORIZERS = frozenset({"textcat", "textcat_multilabel", "karen_textcat", "karen_textcat_multilabel"})
+RECOGNIZERS = ("ner", "karen_ner", "beam_ner", "entity_ruler")
 
 
 def create_spacy_analyzer(
@@ -24,15 +26,15 @@ def create_spacy_analyzer(
     language: str = "en",
     settings: Settings | None = None,
 ) -> SpacyAnalyzer:
-    """An analyzer with a base model that answers for every tenant without a model of its own.
+    """An analyzer with a base model for tenants without a model of their own.
 
-    `model` is a pipeline, its folder, or the name of an installed package; a folder or package is
-    loaded in a thread at the first text (or by `await analyzer.load()`). `tasks` maps `intent`,
-    `sentiment` and `entities` to the pipes that tell them; without it they are found out. Without a
-    model, rules and the linguistic features of `language` answer until a model is deployed.
+    `model` is a pipeline, its folder, or the name of an installed package. A folder or package is loaded in
+    a thread at the first text (or by `await analyzer.load()`). `tasks` maps `intent`, `sentiment` and
+    `entities` to pipes; the default is `find_tasks`. Without a model, rules and the linguistic features of
+    `language` answer until a model is deployed.
 
-    Raises ModelError if there is no such folder or package, PipelineUnsuitable if a pipe is missing or
-    none is of use (for a folder or package, when it is loaded).
+    Raises ModelError if the folder or package does not exist, PipelineUnsuitable if a pipe is missing or
+    none is usable (for a folder or package, when it is loaded).
     """
     settings = load_settings() if settings is None else settings
     base = _base(model, tasks=tasks, language=language)
@@ -43,12 +45,12 @@ def _base(
     model: str | Path | Language | None, *, tasks: Mapping[Task, str] | None, language: str
 ) -> LiveModel | ModelLoader:
     if model is None:
-        return lambda: _warm(LiveModel.blank(language))
+        return lambda: _warmed_up(LiveModel.blank(language))
     if isinstance(model, Language):
         return _live(model, tasks)
     if not (Path(model).exists() or is_package(str(model))):
         raise ModelError(f"there is no folder and no installed package {str(model)!r} with a spaCy pipeline")
-    return lambda: _warm(_live(load_pipeline(model), tasks))
+    return lambda: _warmed_up(_live(load_pipeline(model), tasks))
 
 
 def _live(nlp: Language, tasks: Mapping[Task, str] | None) -> LiveModel:
@@ -56,6 +58,43 @@ def _live(nlp: Language, tasks: Mapping[Task, str] | None) -> LiveModel:
     return LiveModel(nlp, tasks=chosen, version=f"{nlp.lang}_{nlp.meta['name']}-{nlp.meta['version']}")
 
 
-def _warm(model: LiveModel) -> LiveModel:
+def _warmed_up(model: LiveModel) -> LiveModel:
     model.warm_up(common_words(model.language))
     return model
+
+
+def find_tasks(nlp: Language) -> dict[Task, str]:
+    """The pipe of each task: pipes named `intent` and `sentiment`, else a single text categorizer for
+    intents; an entity recognizer for entities.
+
+    Raises PipelineUnsuitable, with the names of the pipes, if no pipe is usable.
+    """
+    factories = {name: nlp.get_pipe_meta(name).factory for name in nlp.pipe_names}
+    tasks = _categorizers(factories) | _recognizer(factories)
+    if not tasks:
+        pipes = ", ".join(f"{name} ({factory})" for name, factory in factories.items()) or "none"
+        raise PipelineUnsuitable(
+            "the pipeline has no pipe for intent, sentiment or entities: it needs a text categorizer or an "
+            f"entity recognizer, or `tasks` that name the pipes. Its pipes: {pipes}"
+        )
+    return tasks
+
+
+def _categorizers(factories: Mapping[str, str]) -> dict[Task, str]:
+    named: dict[Task, str] = {}
+    if "intent" in factories:
+        named["intent"] = "intent"
+    if "sentiment" in factories:
+        named["sentiment"] = "sentiment"
+    others = [name for name, kind in factories.items() if kind in CATEGORIZERS and name not in named.values()]
+    if "intent" not in named and len(others) == 1:
+        named["intent"] = others[0]
+    return named
+
+
+def _recognizer(factories: Mapping[str, str]) -> dict[Task, str]:
+    for wanted in RECOGNIZERS:
+        for name, factory in factories.items():
+            if factory == wanted:
+                return {"entities": name}
+    return {}

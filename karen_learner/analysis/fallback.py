@@ -1,7 +1,7 @@
-"""What is said of a text when no model can be asked: rules over words and patterns.
+"""Rule-based analyses for texts without a model: rules over English words and patterns.
 
-The rules are English; for other languages little more than a question mark is understood. Every answer
-is marked `degraded`, and no confidence exceeds 0.5.
+For other languages, the rules recognise little more than a question mark. Every analysis is marked
+`degraded`, and no confidence exceeds 0.5.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from itertools import islice
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.analysis import lexicon
 from karen_learner.analysis.features import surface_features
 from karen_learner.records import Analysis, Entity, replace_unfit
 
 MAX_CONFIDENCE = 0.5
 NEGATION_REACH = 3
-"""A negator turns round what follows within this many words."""
+"""A negator reverses the sentiment of this many following words."""
 SHORT = 6
-"""A text of more words than this is not merely a yes or a no."""
+"""A text with more words is neither an affirmation nor a denial."""
 
 LONG_TEXT_CHARS = 2_000
 MAX_ENTITIES = 1_000
-"""No message names more; a text made of digits would."""
+"""Limit against texts that consist of digits."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
 
-# Every repetition is bounded, or nothing after it can fail: no text takes more than linear time.
+# Every repetition is bounded, or nothing after it can fail: matching takes linear time.
 _ENTITY = re.compile(
     r"""
-    (?<!\w)(?:  # nothing begins inside a word, and to see that is quick
+    (?<!\w)(?:  # no entity begins inside a word; this check is fast
     (?P<EMAIL>(?<![.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5})
   | (?P<URL>(?:https?://|www\.)[^\s<>"]{1,2000})
   | (?P<MONEY>[$€£¥₹]\s?\d[\d,]{0,20}(?:\.\d{1,4})?
@@ -51,8 +50,82 @@ _ENTITY = re.compile(
 )
 
 
+def _words(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+POSITIVE = _words(
+    """
+    amazing appreciate awesome beautiful best better brilliant clean clear cool delighted easy enjoy
+    enjoyed excellent exciting fabulous fantastic fast favorite favourite fine friendly fun glad good
+    grateful great happy helped helpful helps impressed impressive incredible interesting kind love
+    loved lovely loves nice outstanding perfect perfectly pleasant pleased polite quick quickly reliable
+    resolved satisfied smart smooth smoothly solved superb terrific thank thankful thanks thrilled
+    useful well wonderful worked works wow
+    """
+)
+
+NEGATIVE = _words(
+    """
+    angry annoyed annoying awful bad badly boring broke broken bug buggy complain complaint confused
+    confusing crap crash crashed crashes crashing damaged dead difficult disappointed disappointing
+    disaster disgusting dumb error errors expensive fail failed failing fails failure fault faulty
+    frustrated frustrating furious garbage hate hated hates horrible hopeless impossible incompetent
+    incorrect issue joke lost mess mistake nightmare outrageous overcharged pathetic poor problem
+    problems ridiculous rip-off rubbish rude sad scam shame sick slow stuck stupid suck sucks terrible
+    tired trash ugly unacceptable unfair unhappy unhelpful unreliable unusable upset useless waste wasted
+    worse worst wrong
+    """
+)
+
+NEGATORS = _words(
+    """
+    not no never none nobody nothing neither nor cannot without hardly barely ain't aren't can't couldn't
+    didn't doesn't don't hadn't hasn't haven't isn't mustn't shouldn't wasn't weren't won't wouldn't
+    """
+)
+
+INTENSIFIERS = _words(
+    "absolutely completely extremely highly incredibly really so super too totally truly very"
+)
+
+GREETINGS = ("hi", "hello", "hey", "howdy", "greetings", "good morning", "good afternoon", "good evening")
+GOODBYES = ("bye", "goodbye", "see you", "see ya", "good night", "farewell", "take care", "talk to you later")
+THANKS = ("thanks", "thank you", "thank", "thx", "cheers", "much appreciated", "i appreciate")
+AFFIRMATIONS = ("yes", "yeah", "yep", "sure", "ok", "okay", "correct", "exactly", "sounds good", "of course")
+DENIALS = ("no", "nope", "nah", "no thanks", "no thank you", "not really", "don't")
+
+COMPLAINTS = (
+    "does not work", "doesn't work", "not working", "isn't working", "stopped working", "won't work",
+    "no longer works", "complain", "complaint", "i am fed up", "i'm fed up", "refund", "overcharged",
+    "unacceptable", "let me down",
+)  # fmt: skip
+
+REQUESTS = (
+    "please", "i want", "i need", "i would like", "i'd like", "i wish to", "can you", "could you",
+    "would you", "will you",
+    "can i get", "can i have", "could i get", "could i have", "help me", "let me", "i have to",
+)  # fmt: skip
+
+ORDERS = _words(
+    """
+    activate add book buy call cancel change check close connect create delete disable download enable
+    explain find fix get give help increase install list make move open order pay play read reduce remind
+    remove renew repair replace report reset schedule search send set show start stop switch tell transfer
+    translate turn update upgrade write
+    """
+)
+
+QUESTION_OPENERS = _words(
+    """
+    what what's who who's whom whose which when when's where where's why why's how how's is are am was were
+    does did can could would should may might
+    """
+)
+
+
 class RuleBasedFallback:
-    """Analyses without a model. Never raises for a `str`, and takes time linear in its length."""
+    """Analyses texts without a model. Never raises for a `str`; takes time linear in its length."""
 
     def analyze(self, text: str) -> Analysis:
         """A degraded analysis; the intent is a dialog act or None."""
@@ -72,7 +145,7 @@ class RuleBasedFallback:
         )
 
     async def answer(self, text: str) -> Analysis:
-        """The same for callers on the event loop, which a long text would hold up."""
+        """The same without blocking the event loop on long texts."""
         if len(text) <= LONG_TEXT_CHARS:
             return self.analyze(text)
         analysis: Analysis = await call_in_executor(self.analyze, text)
@@ -80,14 +153,14 @@ class RuleBasedFallback:
 
 
 def sentiment_balance(words: Sequence[str]) -> float:
-    """Good words less bad words, lower case; intensified ones count half as much again, negated ones
-    the other way round."""
+    """Positive minus negative words (lower case). A word counts 1.5 after an intensifier, and reversed
+    after a negator."""
     balance, negated_until, weight = 0.0, -1, 1.0
     for position, word in enumerate(words):
-        value = (word in lexicon.POSITIVE) - (word in lexicon.NEGATIVE)
+        value = (word in POSITIVE) - (word in NEGATIVE)
         balance += weight * (-value if position <= negated_until else value)
-        weight = 1.5 if word in lexicon.INTENSIFIERS else 1.0
-        if word in lexicon.NEGATORS:
+        weight = 1.5 if word in INTENSIFIERS else 1.0
+        if word in NEGATORS:
             negated_until = position + NEGATION_REACH
     return balance
 
@@ -100,47 +173,47 @@ def _sentiment(balance: float) -> tuple[str, float]:
 
 
 def dialog_act(words: Sequence[str], *, balance: float, asks: bool) -> tuple[str | None, float]:
-    """The dialog act of a text by its lower-case words, the weightiest first; None if no rule fits.
+    """The dialog act of a text from its lower-case words, and its confidence; None if no rule matches.
 
-    `asks`: the text has a question mark. `balance` is that of `sentiment_balance`.
+    The first matching rule wins. `asks`: the text has a question mark. `balance`: see `sentiment_balance`.
     """
     if not words:
         return ("question", 0.2) if asks else (None, 0.0)
-    said = f" {' '.join(words)} "
-    if _contains(said, lexicon.COMPLAINTS) or balance <= -2:
+    padded = f" {' '.join(words)} "
+    if _contains(padded, COMPLAINTS) or balance <= -2:
         return "complaint", 0.4
-    if _contains(said, lexicon.REQUESTS) or words[0] in lexicon.ORDERS:
+    if _contains(padded, REQUESTS) or words[0] in ORDERS:
         return "request", 0.4
-    if asks or words[0] in lexicon.QUESTION_OPENERS:
+    if asks or words[0] in QUESTION_OPENERS:
         return "question", MAX_CONFIDENCE if asks else 0.4
-    return _courtesy(said, short=len(words) <= SHORT)
+    return _courtesy(padded, short=len(words) <= SHORT)
 
 
-def _courtesy(said: str, *, short: bool) -> tuple[str | None, float]:
-    if short and _opens(said, lexicon.DENIALS):
+def _courtesy(padded: str, *, short: bool) -> tuple[str | None, float]:
+    if short and _opens(padded, DENIALS):
         return "deny", 0.4
-    if _contains(said, lexicon.THANKS):
+    if _contains(padded, THANKS):
         return "thanks", MAX_CONFIDENCE
-    if _contains(said, lexicon.GOODBYES):
+    if _contains(padded, GOODBYES):
         return "goodbye", 0.4
-    if _opens(said, lexicon.GREETINGS):
+    if _opens(padded, GREETINGS):
         return "greeting", MAX_CONFIDENCE
-    if short and _opens(said, lexicon.AFFIRMATIONS):
+    if short and _opens(padded, AFFIRMATIONS):
         return "affirm", 0.4
     return None, 0.0
 
 
-def _contains(said: str, phrases: Sequence[str]) -> bool:
-    return any(f" {phrase} " in said for phrase in phrases)
+def _contains(padded: str, phrases: Sequence[str]) -> bool:
+    return any(f" {phrase} " in padded for phrase in phrases)
 
 
-def _opens(said: str, phrases: Sequence[str]) -> bool:
-    return any(said.startswith(f" {phrase} ") for phrase in phrases)
+def _opens(padded: str, phrases: Sequence[str]) -> bool:
+    return any(padded.startswith(f" {phrase} ") for phrase in phrases)
 
 
 def _entities(text: str) -> Iterator[Entity]:
     for match in _ENTITY.finditer(text):
         label, words = str(match.lastgroup), match.group()
         if label == "URL":
-            words = words.rstrip(".,;:!?)")  # the sentence's, not the address's
+            words = words.rstrip(".,;:!?)")  # punctuation of the sentence
         yield Entity(start=match.start(), end=match.start() + len(words), label=label, text=words)

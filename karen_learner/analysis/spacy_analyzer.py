@@ -1,88 +1,33 @@
-"""The analyzer that serves spaCy models: one live model a tenant, a base model, and rules behind them."""
+"""The analyzer for spaCy models: the live model of a tenant, else a base model, else rules."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from asyncio_extras import call_in_executor
 from typing_extensions import Self
 
 from karen_learner.analysis.fallback import RuleBasedFallback
-from karen_learner.analysis.reader import Reader
-from karen_learner.batching import Batcher, cut_into_batches
+from karen_learner.analysis.model_queue import AnalysisRequest, ModelQueue
+from karen_learner.contracts import Analyzer, BasePipelineInfo
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.records import Analysis, Entity, clean_text
 from karen_learner.settings import Settings
 
-logger = logging.getLogger(__name__)
-
 ModelLoader = Callable[[], LiveModel]
-
-MAX_BATCH_CHARS = 32_000
-"""A batch ends at this many characters: long texts must not make many short ones wait."""
-
-
-class _Job(NamedTuple):
-    """A text on its way. It holds the model, so that a model in use outlives its replacement."""
-
-    model: LiveModel
-    text: str
-
-
-class _Lane:
-    """The way to one model: its batcher, and whether it has been failing. Does not hold the model."""
-
-    def __init__(self, model: LiveModel, *, settings: Settings, fallback: RuleBasedFallback) -> None:
-        self._reader = Reader.of(model, fallback=fallback)
-        self._failing = False
-        self._batcher: Batcher[_Job, Analysis] = Batcher(
-            self.answer,
-            max_batch=settings.analysis.max_batch,
-            queue_size=settings.analysis.queue_size,
-            weigh=_chars,
-            max_weight=MAX_BATCH_CHARS,
-            skip_cancelled=True,
-        )
-
-    async def submit(self, job: _Job) -> Analysis:
-        return await self._batcher.submit(job)
-
-    async def answer(self, jobs: Sequence[_Job]) -> Sequence[Analysis]:
-        """One pass through the pipeline. All jobs are for the model of this lane."""
-        texts = [job.text for job in jobs]
-        reading = await jobs[0].model.run(lambda nlp: self._reader.read(nlp, texts))
-        self._note(reading.error)
-        return reading.analyses
-
-    def _note(self, error: Exception | None) -> None:
-        """Log when the model begins to fail and when it is well again, and nothing in between."""
-        version = self._reader.version or "without a version"
-        if error is not None and not self._failing:
-            logger.error(
-                "the model %s failed on a text, the fallback answers instead: %s",
-                version,
-                error,
-                exc_info=error,
-                extra={"model_version": version},
-            )
-        if error is None and self._failing:
-            logger.warning("the model %s answers again", version, extra={"model_version": version})
-        self._failing = error is not None
 
 
 class SpacyAnalyzer:
-    """Analyses texts with the tenant's live model, else with `base`, else by rules.
+    """Analyses texts with the live model of the tenant, else with `base`, else with rules.
 
-    Calls that come together share a pass through the pipeline. A text that the model cannot read gets
-    the fallback's answer (`degraded`); the cause is logged once until the model has recovered. `base`
-    may be a function that loads the model: it is called in a thread when it is first needed.
+    Concurrent calls share batches. If the model fails on a text, the fallback answers (`degraded`); the
+    error is logged once until the model answers again. `base` may be a function that loads the model: it is
+    called in a thread at first use.
     """
 
     def __init__(
@@ -93,19 +38,19 @@ class SpacyAnalyzer:
         base: LiveModel | ModelLoader | None = None,
         fallback: RuleBasedFallback | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings = settings.analysis
         self._models = models
         self._base = None if callable(base) else base
         self._load_base = base if callable(base) else None
         self._base_error: ModelError | None = None
         self._loading = asyncio.Lock()
         self._fallback = fallback or RuleBasedFallback()
-        self._lanes: WeakKeyDictionary[LiveModel, _Lane] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[LiveModel, ModelQueue] = WeakKeyDictionary()
         self._closed = False
 
     @property
     def models(self) -> LiveModels:
-        """Where a deployed model is installed for its tenant."""
+        """The live models by tenant. A deployment installs its model here."""
         return self._models
 
     async def __aenter__(self) -> Self:
@@ -118,50 +63,75 @@ class SpacyAnalyzer:
         self.close()
 
     async def load(self) -> None:
-        """Load the base model now rather than at the first text. Raises ModelError."""
+        """Load the base model now, not at the first text. Raises ModelError."""
         await self.base_model()
 
     def close(self) -> None:
-        """Close the live models and the base model: what is queued in them finishes. Idempotent."""
+        """Close the live models and the base model; queued texts are analysed. Idempotent."""
         self._closed = True
         self._models.close()
         if self._base is not None:
             self._base.close()
 
+    # Analyses --------------------------------------------------------------------------------
+
     async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
-        """What the text says. Raises InvalidInput for a text that cannot be read, LearnerClosed."""
+        """The analysis of a text. Raises InvalidInput for an unusable text, LearnerClosed."""
         text = self._clean(text)
         model = await self._model(tenant_id)
         if model is None:
-            return (await self._by_rules([text]))[0]
-        return await self._lane(model).submit(_Job(model, text))
+            return await self._fallback.answer(text)
+        return await self._queue(model).analyze(AnalysisRequest(model, text))
 
     async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
-        """The analyses of many texts, in order and all by the same model. Other calls get their turn
-        between the batches. Raises InvalidInput if one of them cannot be read; then none is."""
+        """The analyses of many texts, in order and by one model. Raises InvalidInput before the first
+        analysis."""
         cleaned = [self._clean(text) for text in texts]
         model = await self._model(tenant_id)
-        analyses: list[Analysis] = []
-        for batch in self._batches(cleaned):
-            analyses.extend(await self._answer_batch(model, batch))
-        return analyses
+        if model is None:
+            return [await self._fallback.answer(text) for text in cleaned]
+        return await self._queue(model).analyze_many(model, cleaned)
 
     async def detect_intent(self, text: str, *, tenant_id: str | None = None) -> tuple[str | None, float]:
-        """The intent and its confidence; (None, 0.0) if the model tells none."""
+        """The intent and its confidence; (None, 0.0) without a detected intent."""
         analysis = await self.analyze(text, tenant_id=tenant_id)
         return analysis.intent, analysis.intent_confidence
 
     async def sentiment(self, text: str, *, tenant_id: str | None = None) -> tuple[str | None, float]:
-        """The sentiment and its confidence; (None, 0.0) if the model tells none."""
+        """The sentiment and its confidence; (None, 0.0) without a detected sentiment."""
         analysis = await self.analyze(text, tenant_id=tenant_id)
         return analysis.sentiment, analysis.sentiment_confidence
 
     async def entities(self, text: str, *, tenant_id: str | None = None) -> tuple[Entity, ...]:
-        """The entities found in the text."""
+        """The detected entities."""
         return (await self.analyze(text, tenant_id=tenant_id)).entities
 
+    async def on_deployed(self, version: str, path: Path) -> None:
+        """Nothing to do: the deployment has installed the model into `models`."""
+
+    def _clean(self, text: str) -> str:
+        limit = self._settings.max_text_chars
+        return clean_text(text, limit=limit, what="the text", setting="analysis.max_text_chars")
+
+    async def _model(self, tenant_id: str | None) -> LiveModel | None:
+        self._require_open()
+        live = None if tenant_id is None else self._models.get(tenant_id)
+        return live or await self.base_model()
+
+    def _queue(self, model: LiveModel) -> ModelQueue:
+        queue = self._queues.get(model)
+        if queue is None:
+            queue = self._queues[model] = ModelQueue(model, settings=self._settings, fallback=self._fallback)
+        return queue
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LearnerClosed("the analyzer was closed")
+
+    # The base model --------------------------------------------------------------------------
+
     async def base_model(self) -> LiveModel | None:
-        """The model that answers where a tenant has none, loaded if need be. Raises ModelError."""
+        """The model for tenants without a live model, loaded at first use. Raises ModelError."""
         if self._load_base is not None:
             async with self._loading:
                 await self._load_once()
@@ -169,7 +139,7 @@ class SpacyAnalyzer:
         return self._base
 
     async def _load_once(self) -> None:
-        if self._base_error is not None:  # what failed for good must not be tried for every text
+        if self._base_error is not None:  # do not repeat a failed load for every text
             raise self._base_error.with_traceback(None)
         if self._load_base is None:
             return
@@ -182,40 +152,21 @@ class SpacyAnalyzer:
         if self._closed and self._base is not None:
             self._base.close()
 
-    async def on_deployed(self, version: str, path: Path) -> None:
-        """Nothing to do: who deploys installs the model into `models` before telling anybody."""
+    async def base_pipeline(self) -> BasePipelineInfo | None:
+        """The pipeline that new tenants start from; None without a task. Raises ModelError."""
+        model = await self.base_model()
+        if model is None or not model.tasks:
+            return None
+        return BasePipelineInfo(version=model.version, tasks=dict(model.tasks), language=model.language)
 
-    def _clean(self, text: str) -> str:
-        limit = self._settings.analysis.max_text_chars
-        return clean_text(text, limit=limit, what="the text", setting="analysis.max_text_chars")
-
-    async def _model(self, tenant_id: str | None) -> LiveModel | None:
-        self._require_open()
-        live = None if tenant_id is None else self._models.get(tenant_id)
-        return live or await self.base_model()
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise LearnerClosed("the analyzer was closed")
-
-    def _lane(self, model: LiveModel) -> _Lane:
-        lane = self._lanes.get(model)
-        if lane is None:
-            lane = self._lanes[model] = _Lane(model, settings=self._settings, fallback=self._fallback)
-        return lane
-
-    def _batches(self, texts: Sequence[str]) -> Sequence[Sequence[str]]:
-        max_batch = self._settings.analysis.max_batch
-        return list(cut_into_batches(texts, max_batch=max_batch, weigh=len, max_weight=MAX_BATCH_CHARS))
-
-    async def _answer_batch(self, model: LiveModel | None, texts: Sequence[str]) -> Sequence[Analysis]:
+    async def write_base_pipeline(self, folder: Path) -> None:
+        """Write that pipeline to a folder. Raises ModelError."""
+        model = await self.base_model()
         if model is None:
-            return await self._by_rules(texts)
-        return await self._lane(model).answer([_Job(model, text) for text in texts])
-
-    async def _by_rules(self, texts: Sequence[str]) -> list[Analysis]:
-        return [await self._fallback.answer(text) for text in texts]
+            raise ModelError("the analyzer has no base model to write")
+        await model.run(lambda nlp: nlp.to_disk(folder))
 
 
-def _chars(job: _Job) -> int:
-    return len(job.text)
+def live_models_of(analyzer: Analyzer, *, limit: int) -> LiveModels:
+    """The live models that the analyzer serves; a new pool of `limit` models for other kinds of analyzers."""
+    return analyzer.models if isinstance(analyzer, SpacyAnalyzer) else LiveModels(limit)

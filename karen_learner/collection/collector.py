@@ -1,4 +1,4 @@
-"""Collection: a turn is checked, analysed, stored, and only then told of."""
+"""Collection: a turn is checked, sanitized, analysed and stored; then its events are published."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from karen_learner.analysis import PersonaRules, RuleBasedFallback
+from karen_learner.analysis import RuleBasedFallback
 from karen_learner.collection.turns import (
+    CharacterSanitizer,
     FeedbackInput,
+    PersonaRules,
     TurnDraft,
     check_spans,
     complete_turn,
     draft_turn,
     parse_feedback,
 )
-from karen_learner.contracts import Analyzer, MemoryStore
+from karen_learner.contracts import Analyzer, HostMemory, MemoryStore, Sanitizer
 from karen_learner.corpora.parsing import TurnInput
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
@@ -26,11 +28,11 @@ from karen_learner.settings import Settings
 logger = logging.getLogger(__name__)
 
 RECENT_TURNS = 4_096
-"""So many of the latest turns are recognised without asking the store when they are sent again."""
+"""Number of the latest turns whose repetition is recognised without the store."""
 
 
 class RecentKeys:
-    """The latest keys, at most `limit` of them."""
+    """The latest keys, at most `limit`."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -47,7 +49,11 @@ class RecentKeys:
 
 
 class ConversationMetadataCollector:
-    """Turns conversation into stored metadata. What it returns has been committed."""
+    """Turns conversation into stored metadata. Returned metadata is committed.
+
+    `sanitizer` (default: `CharacterSanitizer`) processes the user's text and the assistant's response before
+    they are analysed and stored.
+    """
 
     def __init__(
         self,
@@ -56,11 +62,13 @@ class ConversationMetadataCollector:
         settings: Settings,
         *,
         events: EventBus | None = None,
+        sanitizer: Sanitizer | None = None,
     ) -> None:
         self._store = store
         self._analyzer = analyzer
         self._settings = settings
         self._events = events or EventBus()
+        self._sanitizer = sanitizer or CharacterSanitizer()
         self._personas = PersonaRules(settings.personas)
         self._fallback = RuleBasedFallback()
         self._failing = False
@@ -80,9 +88,8 @@ class ConversationMetadataCollector:
     ) -> ConversationMetadata:
         """Analyse and store a turn.
 
-        A `turn_id` that is stored already is the same turn: nothing but feedback is merged in, and what
-        is returned is the stored turn's. Raises InvalidInput, with nothing stored, and what the store
-        raises.
+        A stored `turn_id` is the same turn: its feedback is merged, and the metadata of the stored turn is
+        returned. Raises InvalidInput, with nothing stored, and the errors of the store.
         """
         draft = draft_turn(
             tenant_id,
@@ -91,6 +98,7 @@ class ConversationMetadataCollector:
             user_id,
             user_feedback,
             limits=self._settings.analysis,
+            sanitizer=self._sanitizer,
             conversation_id=conversation_id,
             turn_id=turn_id,
             occurred_at=occurred_at,
@@ -101,7 +109,7 @@ class ConversationMetadataCollector:
         return await self._store_new(draft)
 
     async def collect_input(self, tenant_id: str, turn: TurnInput) -> ConversationMetadata:
-        """The same for a turn read from a file. Raises InvalidInput if it names another tenant."""
+        """Collect a turn from a file. Raises InvalidInput if it names another tenant."""
         if turn.tenant_id not in (None, tenant_id):
             raise InvalidInput(f"the turn belongs to the tenant {turn.tenant_id!r}, not to {tenant_id!r}")
         return await self.collect(
@@ -123,21 +131,16 @@ class ConversationMetadataCollector:
         check_id(tenant_id, "tenant_id")
         check_id(turn_id, "turn_id")
         if parsed.corrected_entities:
-            await self._check_against_stored(tenant_id, turn_id, parsed)
+            turn = await self._store.get_turn(tenant_id, turn_id)
+            if turn is None:
+                raise UnknownTurn(f"the tenant {tenant_id!r} has no turn {turn_id!r}")
+            _check_stored_spans(parsed, turn)
         return await self._merge(tenant_id, turn_id, parsed)
 
-    async def _check_against_stored(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
-        turn = await self._store.get_turn(tenant_id, turn_id)
-        if turn is None:
-            raise UnknownTurn(f"the tenant {tenant_id!r} has no turn {turn_id!r}")
-        if turn.user_text is not None:
-            check_spans(feedback, turn.user_text)
-
     async def _known(self, draft: TurnDraft) -> Turn | None:
-        """The stored turn, where it is worth asking: asking costs several times what an analysis does.
+        """The stored turn, if it is recent or its text is needed. This read costs more than an analysis.
 
-        A repeat that is not recognised here is recognised by the store. But spans must be checked
-        against the words that are stored.
+        The store recognises all other repetitions. But spans must be checked against the stored text.
         """
         if draft.key in self._recent or (draft.turn_id_given and draft.has_spans):
             return await self._store.get_turn(draft.tenant_id, draft.turn_id)
@@ -146,13 +149,12 @@ class ConversationMetadataCollector:
     async def _repeat(self, known: Turn, feedback: UserFeedback | None) -> ConversationMetadata:
         if feedback is None:
             return known.metadata
-        if known.user_text is not None:
-            check_spans(feedback, known.user_text)
+        _check_stored_spans(feedback, known)
         return await self._merge(known.tenant_id, known.turn_id, feedback)
 
     async def _merge(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> ConversationMetadata:
         turn = await self._store.add_feedback(tenant_id, turn_id, feedback)
-        await self._tell_of_feedback(tenant_id, turn_id, feedback)
+        self._publish_feedback(tenant_id, turn_id, feedback)
         return turn.metadata
 
     async def _store_new(self, draft: TurnDraft) -> ConversationMetadata:
@@ -161,41 +163,66 @@ class ConversationMetadataCollector:
         turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona))
         if draft.turn_id_given:
             self._recent.add(draft.key)
-        await self._events.publish(
+        self._events.publish(
             TurnCollected(tenant_id=turn.tenant_id, turn_id=turn.turn_id, degraded=turn.metadata.degraded)
         )
         if draft.feedback is not None:
-            await self._tell_of_feedback(turn.tenant_id, turn.turn_id, draft.feedback)
+            self._publish_feedback(turn.tenant_id, turn.turn_id, draft.feedback)
         return turn.metadata
 
-    async def _tell_of_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
-        await self._events.publish(
+    def _publish_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
+        self._events.publish(
             FeedbackAdded(tenant_id=tenant_id, turn_id=turn_id, is_correction=feedback.is_correction)
         )
 
     async def _analyze(self, text: str, tenant_id: str) -> Analysis:
-        """The analyzer's answer, or the rules' where it fails: a host's analyzer is foreign code."""
+        """The analysis of the analyzer; that of the fallback if the analyzer fails."""
         try:
             analysis = await self._analyzer.analyze(text, tenant_id=tenant_id)
             if not isinstance(analysis, Analysis):
                 raise TypeError(f"it returned {type(analysis).__name__}, not an Analysis")
         except LearnerClosed:
             raise
-        except Exception as error:
-            self._note_failure(error)
+        except Exception as error:  # the analyzer may be foreign code
+            self._log_failure(error)
             return await self._fallback.answer(text)
-        self._note_success()
+        self._log_success()
         return analysis
 
-    def _note_failure(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         if not self._failing:
             self._failing = True
             logger.error("the analyzer failed, the fallback answers instead: %s", error, exc_info=error)
 
-    def _note_success(self) -> None:
+    def _log_success(self) -> None:
         if self._failing:
             self._failing = False
             logger.warning("the analyzer answers again")
+
+
+class TurnForwarder:
+    """Forwards stored turns to the memory of a host, if it has one."""
+
+    def __init__(self, store: MemoryStore, memory: HostMemory | None) -> None:
+        self._store = store
+        self._memory = memory
+
+    async def forward(self, tenant_id: str, turn_id: str) -> None:
+        """Forward a turn in its stored form. Errors of the host are logged."""
+        if self._memory is None:
+            return
+        turn = await self._store.get_turn(tenant_id, turn_id)
+        if turn is None:
+            return
+        try:
+            await self._memory.remember(turn)
+        except Exception:  # the host's memory is foreign code: the store has the turn
+            logger.exception("the host's memory failed on turn %s", turn_id)
+
+
+def _check_stored_spans(feedback: UserFeedback, turn: Turn) -> None:
+    if turn.user_text is not None:
+        check_spans(feedback, turn.user_text)
 
 
 def _required(feedback: FeedbackInput) -> UserFeedback:

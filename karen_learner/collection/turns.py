@@ -1,4 +1,4 @@
-"""Input and analysis become a turn. Pure functions; what cannot be used raises InvalidInput."""
+"""Input and analysis become a turn. Pure functions; unusable input raises InvalidInput."""
 
 from __future__ import annotations
 
@@ -9,28 +9,40 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from karen_learner.contracts import Sanitizer
 from karen_learner.corpora.parsing import describe, span_problem
-from karen_learner.errors import InvalidInput
+from karen_learner.errors import InvalidInput, SettingsError
 from karen_learner.records import (
     Analysis,
     ConversationMetadata,
     Turn,
     UserFeedback,
     check_id,
-    clean_text,
+    check_text,
     new_id,
     replace_unfit,
     utc_now,
     within_limit,
 )
-from karen_learner.settings import AnalysisSettings
+from karen_learner.settings import AnalysisSettings, PersonaSettings
 
 FeedbackInput = UserFeedback | Mapping[str, Any] | None
+ANY = "*"
+
+
+class CharacterSanitizer:
+    """Replaces control characters and lone surrogates, which neither spaCy nor a database can hold."""
+
+    def sanitize(self, text: str) -> str:
+        return replace_unfit(text)
+
+
+# Turns ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnDraft:
-    """A turn whose input has been checked and cleaned, before it is analysed."""
+    """A turn with checked and sanitized input, without an analysis."""
 
     tenant_id: str
     user_id: str
@@ -44,12 +56,12 @@ class TurnDraft:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it the same turn."""
+        """Identity of the turn."""
         return self.tenant_id, self.turn_id
 
     @property
     def has_spans(self) -> bool:
-        """Whether its feedback points into its text."""
+        """Whether the feedback refers to offsets of the text."""
         return self.feedback is not None and bool(self.feedback.corrected_entities)
 
 
@@ -61,17 +73,19 @@ def draft_turn(
     user_feedback: FeedbackInput = None,
     *,
     limits: AnalysisSettings,
+    sanitizer: Sanitizer,
     conversation_id: str | None = None,
     turn_id: str | None = None,
     occurred_at: datetime | None = None,
 ) -> TurnDraft:
-    """Check and clean the input of a turn. The assistant may have said nothing (""), the user not.
+    """Check and sanitize the input of a turn. An empty `assistant_response` is valid, an empty text is not.
 
-    Ids that are absent are made up, a moment that is absent is now.
+    Missing ids are generated; a missing time is now.
     """
-    text = clean_text(
+    checked = check_text(
         user_text, limit=limits.max_text_chars, what="user_text", setting="analysis.max_text_chars"
     )
+    text = sanitizer.sanitize(checked)
     feedback = parse_feedback(user_feedback)
     check_spans(feedback, text)
     return TurnDraft(
@@ -80,15 +94,15 @@ def draft_turn(
         conversation_id=_given_or_new(conversation_id, "conversation_id"),
         turn_id=_given_or_new(turn_id, "turn_id"),
         user_text=text,
-        assistant_response=_clean_response(assistant_response, limits),
+        assistant_response=sanitizer.sanitize(_checked_response(assistant_response, limits)),
         feedback=feedback,
-        occurred_at=check_moment(occurred_at),
+        occurred_at=check_time(occurred_at),
         turn_id_given=turn_id is not None,
     )
 
 
 def complete_turn(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Turn:
-    """The turn to store; without content where consent is refused (see `Turn.without_content`)."""
+    """The turn to store; without content if consent is refused (see `Turn.without_content`)."""
     turn = Turn(
         metadata=_metadata(draft, analysis, persona=persona),
         user_text=draft.user_text,
@@ -125,20 +139,23 @@ def _metadata(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Conversa
 
 
 def correction_needed(feedback: UserFeedback | None, analysis: Analysis) -> bool:
-    """Whether the user says that something else was meant, or rates the answer below one half."""
+    """Whether the user corrects a label, or rates the answer below one half."""
     return feedback is not None and feedback.finds_fault(
         intent=analysis.intent, sentiment=analysis.sentiment, entities=analysis.entities
     )
 
 
+# Feedback ------------------------------------------------------------------------------------
+
+
 def parse_feedback(feedback: FeedbackInput) -> UserFeedback | None:
-    """Feedback as a record. Raises InvalidInput naming the key, the value and the nearest known key."""
+    """Feedback as a record. Raises InvalidInput with the key, the value and the nearest known key."""
     if feedback is None:
         return None
     parsed = feedback if isinstance(feedback, UserFeedback) else _parse(feedback)
     for label in _labels(parsed):
         if replace_unfit(label) != label:
-            raise InvalidInput(f"user_feedback: the label {label!r} holds control characters")
+            raise InvalidInput(f"user_feedback: the label {label!r} contains control characters")
     if parsed.comment is None:
         return parsed
     return parsed.model_copy(update={"comment": replace_unfit(parsed.comment)})
@@ -163,21 +180,21 @@ def _labels(feedback: UserFeedback) -> list[str]:
 
 
 def check_spans(feedback: UserFeedback | None, text: str) -> None:
-    """Raise InvalidInput where corrected entities do not fit the text."""
+    """Raise InvalidInput if corrected entities do not fit the text."""
     problem = span_problem(text, feedback.corrected_entities or ()) if feedback else None
     if problem is not None:
         raise InvalidInput(f"user_feedback: corrected_entities: {problem}")
 
 
-def check_moment(value: datetime | None) -> datetime:
-    """A moment in UTC; now if absent. Raises InvalidInput if it names no time zone."""
+def check_time(value: datetime | None) -> datetime:
+    """A time in UTC; now if it is None. Raises InvalidInput for a time without time zone."""
     if value is None:
         return utc_now()
     if not isinstance(value, datetime):
         raise InvalidInput(f"occurred_at must be a datetime, not {type(value).__name__}")
     if value.utcoffset() is None:
         raise InvalidInput(
-            f"occurred_at {value.isoformat()} names no time zone: write datetime(..., tzinfo=...)"
+            f"occurred_at {value.isoformat()} has no time zone: write datetime(..., tzinfo=...)"
         )
     try:
         return value.astimezone(timezone.utc)
@@ -189,13 +206,49 @@ def _given_or_new(value: str | None, what: str) -> str:
     return new_id() if value is None else check_id(value, what)
 
 
-def _clean_response(response: str, limits: AnalysisSettings) -> str:
+def _checked_response(response: str, limits: AnalysisSettings) -> str:
     if not isinstance(response, str):
         raise InvalidInput(f"assistant_response must be a text, not {type(response).__name__}")
-    within_limit(
+    return within_limit(
         response,
         limit=limits.max_response_chars,
         what="assistant_response",
         setting="analysis.max_response_chars",
     )
-    return replace_unfit(response)
+
+
+# Personas ------------------------------------------------------------------------------------
+
+
+class PersonaRules:
+    """Rules `<intent>/<sentiment> = persona`, with `*` for any. The most specific rule wins.
+
+    The order: both given, intent given, sentiment given, neither, the default. Raises SettingsError for a
+    rule of another form.
+    """
+
+    def __init__(self, settings: PersonaSettings) -> None:
+        self._default = settings.default
+        self._rules = dict(_parse_rule(key, persona) for key, persona in settings.rules.items())
+
+    def select(self, intent: str | None, sentiment: str | None) -> str:
+        """The persona for a detected intent and sentiment; only `*` matches None."""
+        first = ANY if intent is None else intent
+        second = ANY if sentiment is None else sentiment
+        for key in ((first, second), (first, ANY), (ANY, second), (ANY, ANY)):
+            if key in self._rules:
+                return self._rules[key]
+        return self._default
+
+
+def _parse_rule(key: str, persona: str) -> tuple[tuple[str, str], str]:
+    # An intent may contain a slash; a sentiment rarely does.
+    intent, slash, sentiment = (part.strip() for part in key.rpartition("/"))
+    if not (slash and intent and sentiment):
+        raise SettingsError(
+            f"the persona rule {key!r} is not of the form '<intent>/<sentiment>': write '*' for any, "
+            f"for example '*/negative'"
+        )
+    if not persona.strip():
+        raise SettingsError(f"the persona rule {key!r} names no persona")
+    return (intent, sentiment), persona

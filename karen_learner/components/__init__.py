@@ -1,1 +1,1 @@
-"""spaCy pipes that learn on the fly. They work in any pipeline, without the rest of the package."""
+"""spaCy pipes with online training. They work in any pipeline, without the rest of the package."""

@@ -14,7 +14,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
-from karen_learner.components.online.sample_weights import set_weight
+from karen_learner.components.online.sample_weights import set_sample_weight
 from karen_learner.corpora.lines import read_json_lines
 from karen_learner.corpora.parsing import (
     CorpusLine,
@@ -41,7 +41,7 @@ def to_doc(nlp: Language, example: LabelledText) -> Doc:
     except ValueError as error:
         raise CorruptExample(f"spaCy does not take the text: {str(error)[:200]}") from error
     if isinstance(example, CorpusLine) and example.importance_weight != 1.0:
-        set_weight(doc, example.importance_weight)
+        set_sample_weight(doc, example.importance_weight)
     doc.cats = {label: 1.0 for label in (example.intent, example.sentiment) if label is not None}
     if example.entities is not None:
         _set_entities(doc, example.entities)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from karen_learner.components.online.sample_weights import MOST
+from karen_learner.components.online.sample_weights import MAX_SAMPLE_WEIGHT
 from karen_learner.records import EntitySpan, LabelledText, Record, UserFeedback, replace_unfit
 
 IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
@@ -28,7 +28,7 @@ class CorruptExample(ValueError):
 class CorpusLine(LabelledText):
     """A line of a corpus that a cycle writes for its worker."""
 
-    importance_weight: float = Field(default=1.0, gt=0.0, le=MOST)
+    importance_weight: float = Field(default=1.0, gt=0.0, le=MAX_SAMPLE_WEIGHT)
 
 
 class TurnInput(Record):

@@ -1,11 +1,11 @@
-"""The right to run a cycle: one holder a tenant, kept alive while it works, given back however it ends."""
+"""The lease of a cycle: one holder for each tenant, renewed while the cycle runs, released at its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from karen_learner.contracts import MemoryStore
@@ -14,14 +14,14 @@ from karen_learner.records import Lease
 
 logger = logging.getLogger(__name__)
 
-HEARTBEATS_PER_LEASE = 4
+RENEWALS_PER_LEASE = 4
 
 
 @asynccontextmanager
-async def leased(
+async def hold_lease(
     store: MemoryStore, tenant_id: str, *, owner: str, ttl: timedelta
 ) -> AsyncIterator[Lease | None]:
-    """The tenant's lease, or None while somebody else has it. Given back however the block ends."""
+    """The tenant's lease, or None while another process holds it. Released at the end of the block."""
     acquiring = asyncio.ensure_future(store.acquire_lease(tenant_id, owner, ttl=ttl))
     try:
         yield await asyncio.shield(acquiring)
@@ -32,35 +32,35 @@ async def leased(
 
 
 @asynccontextmanager
-async def kept(store: MemoryStore, lease: Lease, *, ttl: timedelta) -> AsyncIterator[None]:
-    """Renew the lease for as long as the block runs; cancel the block when it is lost."""
+async def renewing(store: MemoryStore, lease: Lease, *, ttl: timedelta) -> AsyncIterator[None]:
+    """Renew the lease during the block. A lost lease cancels the block and raises FencedOut."""
     block = asyncio.current_task()
     lost = False
 
-    async def beat() -> None:
+    async def renew() -> None:
         nonlocal lost
-        while True:
-            await asyncio.sleep(ttl.total_seconds() / HEARTBEATS_PER_LEASE)
+        while not lost:
+            await asyncio.sleep(ttl.total_seconds() / RENEWALS_PER_LEASE)
             try:
                 await store.renew_lease(lease, ttl=ttl)
             except FencedOut:
                 lost = True
-                if block is not None:
-                    block.cancel()
-                return
             except StoreError:
-                logger.exception("the lease of %r could not be renewed; trying again", lease.tenant_id)
+                logger.exception("the lease of %r cannot be renewed: trying again", lease.tenant_id)
+        if block is not None:
+            block.cancel()
 
-    heart = asyncio.create_task(beat())
+    renewal = asyncio.create_task(renew())
     try:
-        yield
+        try:
+            yield
+        finally:
+            renewal.cancel()
+            await asyncio.wait([renewal])
     except asyncio.CancelledError:
-        if not lost:
+        # uncancel takes back the cancellation by `renew`; one of the caller's own remains
+        if not lost or block is None or block.uncancel():
             raise
         raise FencedOut(
-            f"another process has taken over the cycle of {lease.tenant_id!r}: this one stopped"
+            f"another process took over the cycle of {lease.tenant_id!r}: this cycle stopped"
         ) from None
-    finally:
-        heart.cancel()
-        with suppress(asyncio.CancelledError):
-            await heart

@@ -1,23 +1,27 @@
-"""Which mode a cycle has, and whether there is enough to train on. Pure."""
+"""Mode and start conditions of a cycle: pure functions, and the planner that reads the store for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from karen_learner.contracts import MemoryStore
+from karen_learner.curation import Curated, Curator
+from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.errors import InvalidInput
-from karen_learner.records import CycleMode, CycleRow, ModelVersion
+from karen_learner.records import CycleMode, CycleRow, LearningPlan, ModelVersion
+from karen_learner.settings import Settings
 
 RequestedMode = Literal["auto", "incremental", "full"]
 
-QUARANTINE_AFTER = 2
-"""Rejections for harm after which an example is quarantined."""
+SEARCHED_CYCLES = 200
+"""Newest cycles that are searched for the last full training."""
 
 
 def check_mode(mode: str) -> None:
-    """Raise InvalidInput for a mode that does not exist."""
+    """Raise InvalidInput for an unknown mode."""
     if mode not in get_args(RequestedMode):
-        raise InvalidInput(f"there is no mode {mode!r} of learning: {', '.join(get_args(RequestedMode))}")
+        raise InvalidInput(f"unknown learning mode {mode!r}: use one of {', '.join(get_args(RequestedMode))}")
 
 
 def resolve_mode(
@@ -29,13 +33,12 @@ def resolve_mode(
     growth: float,
     most: int,
 ) -> CycleMode:
-    """The mode of a cycle that was asked for `mode`.
+    """The mode of a cycle for a requested mode. Without a champion: full.
 
-    Without a champion there is nothing to continue from. `auto` continues, and starts anew once the
-    curated `examples` are `growth` times those of the last full training: what incremental cycles
-    lose against a training from scratch is made good, and because the sizes form a geometric series,
-    all full trainings together cost no more than a few times the last one. Never above `most`
-    examples: there a full training would leave some out.
+    `auto` is incremental until the curated `examples` are `growth` times those of the last full training.
+    Full training then recovers the loss of incremental training. The sizes form a geometric series, so the
+    total cost is a few times that of the last one. Above `most` examples, `auto` stays incremental, because
+    full training would leave examples out.
     """
     if champion is None or mode == "full":
         return "full"
@@ -44,8 +47,10 @@ def resolve_mode(
 
 
 def last_full_training(rows: Sequence[CycleRow]) -> int | None:
-    """The number of examples in the newest full training among `rows` (newest first), whatever came of
-    it; None without one: it is long ago, and `auto` stays incremental."""
+    """Number of examples in the newest full training among `rows` (newest first); None without one.
+
+    Rejected candidates count. Without a result, the training is long ago and `auto` stays incremental.
+    """
     for row in rows:
         result = row.result
         if row.mode == "full" and result is not None and result.validation is not None:
@@ -54,7 +59,7 @@ def last_full_training(rows: Sequence[CycleRow]) -> int | None:
 
 
 def why_not(new: int, learned: int, mode: CycleMode, minimum: int, force: bool) -> str | None:
-    """Why a cycle with this many examples would not train; None if it would."""
+    """The reason to skip a cycle with these numbers of examples; None if it trains."""
     if new + learned == 0:
         return "nothing has been curated yet: bootstrap the tenant with labelled texts, or collect feedback"
     if mode == "full" and force:
@@ -67,3 +72,62 @@ def why_not(new: int, learned: int, mode: CycleMode, minimum: int, force: bool) 
             "collect more, or force the cycle"
         )
     return None
+
+
+class CyclePlanner:
+    """Reads the counters of the store and applies the policy of this module."""
+
+    def __init__(self, store: MemoryStore, curator: Curator, settings: Settings) -> None:
+        self._store = store
+        self._curator = curator
+        self._settings = settings
+
+    async def mode(
+        self, tenant_id: str, requested: RequestedMode, champion: ModelVersion | None
+    ) -> CycleMode:
+        """The mode of the tenant's next cycle."""
+        learning = self._settings.learning
+        counts = await self._store.counts(tenant_id)
+        return resolve_mode(
+            requested,
+            champion,
+            examples=await self._learned(tenant_id) + counts.pending_train + counts.awaiting_curation,
+            last_full=last_full_training(await self._store.cycles(tenant_id, limit=SEARCHED_CYCLES)),
+            growth=learning.full_growth,
+            most=learning.max_full_examples,
+        )
+
+    def why_not(self, mode: CycleMode, curated: Curated, *, force: bool) -> str | None:
+        """The reason to skip training on these examples; None if the cycle trains."""
+        minimum = self._settings.learning.min_data_threshold
+        return why_not(len(curated.new), len(curated.replay), mode, minimum, force)
+
+    async def plan(
+        self, tenant_id: str, champion: ModelVersion | None, *, requested: RequestedMode, force: bool
+    ) -> LearningPlan:
+        """Preview of a cycle. Changes nothing.
+
+        `training_examples` is an upper bound: the preview does not balance or split examples.
+        """
+        limits = self._settings.learning
+        mode = await self.mode(tenant_id, requested, champion)
+        preview = await self._curator.preview(tenant_id)
+        counts = await self._store.counts(tenant_id)
+        available, learned = counts.pending_train + preview.accepted, await self._learned(tenant_id)
+        why = why_not(available, learned, mode, limits.min_data_threshold, force)
+        full = mode == "full"
+        most_new = limits.max_full_examples if full else limits.max_training_examples
+        most_replayed = limits.max_full_examples if full else REPLAY_POOL * limits.replay_examples
+        return LearningPlan(
+            tenant_id=tenant_id,
+            mode=mode,
+            would_run=why is None,
+            why=why or f"{available} new examples are ready",
+            curation=preview,
+            training_examples=min(available, most_new),
+            replay_examples=min(learned, most_replayed),
+            holdout_examples=counts.holdout,
+        )
+
+    async def _learned(self, tenant_id: str) -> int:
+        return sum((await self._store.strata(tenant_id, state="learned", split="train")).values())

@@ -1,94 +1,73 @@
-"""How far a cycle has come, and the results of those that did not come far."""
+"""Progress of a cycle, and the results of cycles that end early."""
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
 from time import perf_counter
 
 from karen_learner.curation import Curated
+from karen_learner.deployment import Deployed
 from karen_learner.records import (
-    CurationCounts,
-    CycleMode,
+    CycleContext,
     CycleRow,
     CycleStatus,
-    Example,
     LearningCycleResult,
-    Lease,
     ModelVersion,
-    Turn,
-    ValidationResult,
-    Verdict,
+    Stage,
+    new_cycle_id,
     utc_now,
 )
-from karen_learner.training import PipelineSpec
+from karen_learner.training.stage import Trained
+from karen_learner.validation.stage import Validated
 
 PROCESS_ENDED = "the process ended while the cycle was"
 CANCELLED = "it was cancelled while it was"
 
 
 @dataclass(kw_only=True)
-class Course:
-    """How far a cycle has come: filled in stage by stage, told in its result."""
+class CycleState:
+    """Progress of one cycle: the value of its last completed stage, and the seconds of each stage."""
 
-    cycle_id: str
-    tenant_id: str
-    mode: CycleMode
-    reason: str | None
-    lease: Lease
-    champion: ModelVersion | None
-    started_at: datetime = field(default_factory=utc_now)
+    cycle: CycleContext
+    completed: Curated | Trained | Validated | Deployed | None = None
+    seconds: dict[Stage, float] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
-    seconds: dict[str, float] = field(default_factory=dict)
-    curation: CurationCounts | None = None
-    selection: Curated | None = None
-    replayed: tuple[Example, ...] = ()
-    self_labelled: tuple[Turn, ...] = ()
-    skipped_examples: int = 0
-    holdout: tuple[Example, ...] = ()
-    baseline: ValidationResult | None = None
-    validation: ValidationResult | None = None
-    verdict: Verdict | None = None
-    champion_spec: PipelineSpec | None = None
-    deployed: ModelVersion | None = None
 
     def result(self, status: CycleStatus, *, error: str | None = None) -> LearningCycleResult:
-        """What there is to tell, now that it has ended as `status`."""
-        champion, selection = self.champion, self.selection
-        live = self.deployed or champion
+        """The result of the cycle that ends now as `status`."""
+        cycle, last = self.cycle, self.completed
+        deployed = last if isinstance(last, Deployed) else None
+        validated = deployed.validated if deployed else last if isinstance(last, Validated) else None
+        trained = validated.trained if validated else last if isinstance(last, Trained) else None
+        curated = trained.curated if trained else last if isinstance(last, Curated) else None
+        live = deployed.version if deployed else cycle.champion
         return LearningCycleResult(
-            cycle_id=self.cycle_id,
-            tenant_id=self.tenant_id,
-            mode=self.mode,
-            reason=self.reason,
+            cycle_id=cycle.cycle_id,
+            tenant_id=cycle.tenant_id,
+            mode=cycle.mode,
+            reason=cycle.reason,
             status=status,
-            model_improved=status == "deployed" and bool(self.verdict and self.verdict.improved),
-            training_examples=len(selection.new) if selection else 0,
-            replay_examples=len(self.replayed),
-            self_labelled_turns=len(self.self_labelled),
-            baseline=self.baseline,
-            validation=self.validation,
-            verdict=self.verdict,
+            model_improved=deployed is not None and bool(deployed.validated.verdict.improved),
+            training_examples=len(curated.new) if curated else 0,
+            replay_examples=len(trained.replayed) if trained else 0,
+            self_labelled_turns=len(trained.pseudo_labelled) if trained else 0,
+            baseline=validated.baseline if validated else None,
+            validation=validated.validation if validated else None,
+            verdict=validated.verdict if validated else None,
             model_version=live.version if live else None,
-            previous_version=champion.version if champion else None,
-            backup_path=champion.backup_path if champion else None,
-            started_at=self.started_at,
+            previous_version=cycle.champion.version if cycle.champion else None,
+            backup_path=cycle.champion.backup_path if cycle.champion else None,
+            started_at=cycle.started_at,
             duration_s=perf_counter() - self.started,
             stage_seconds=self.seconds,
-            curation=self.curation,
-            skipped_examples=self.skipped_examples,
+            curation=curated.counts if curated else None,
+            skipped_examples=trained.skipped_examples if trained else 0,
             error_message=error,
         )
 
 
-def new_cycle_id() -> str:
-    """Sorts by time, and is the same for nobody else."""
-    return f"{utc_now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-
-
-def busy(tenant_id: str, champion: ModelVersion | None, reason: str | None) -> LearningCycleResult:
-    now = utc_now()
+def skipped_result(tenant_id: str, champion: ModelVersion | None, reason: str | None) -> LearningCycleResult:
+    """The result of a request while another cycle of the tenant runs. It is not journalled."""
     return LearningCycleResult(
         cycle_id=new_cycle_id(),
         tenant_id=tenant_id,
@@ -97,13 +76,13 @@ def busy(tenant_id: str, champion: ModelVersion | None, reason: str | None) -> L
         status="skipped",
         model_version=champion.version if champion else None,
         backup_path=champion.backup_path if champion else None,
-        started_at=now,
+        started_at=utc_now(),
         error_message="another cycle of this tenant is running: one at a time",
     )
 
 
-def cut_off(row: CycleRow, champion: ModelVersion | None, why: str) -> LearningCycleResult:
-    """What an interrupted cycle came to: it may have been deployed a moment before the end."""
+def interrupted_result(row: CycleRow, champion: ModelVersion | None, why: str) -> LearningCycleResult:
+    """The result of an interrupted cycle. Its candidate may be champion already."""
     deployed = champion is not None and champion.cycle_id == row.cycle_id
     message = f"{why} {row.stage}"
     return LearningCycleResult(
@@ -117,5 +96,5 @@ def cut_off(row: CycleRow, champion: ModelVersion | None, why: str) -> LearningC
         backup_path=champion.backup_path if champion else None,
         started_at=row.started_at,
         duration_s=max(0.0, (utc_now() - row.started_at).total_seconds()),
-        error_message=message if deployed else f"{message}; the champion is what it was",
+        error_message=message if deployed else f"{message}; the champion is unchanged",
     )

@@ -1,6 +1,7 @@
-"""Promotion, hot swap, rollback."""
+"""Promotion, hot swap and rollback."""
 
-from karen_learner.deployment.deployer import Candidate, Deployer, LoadedCandidate, headline_scores
-from karen_learner.deployment.serving import Serving, intact_manifest
+from karen_learner.deployment.champion_sync import ChampionSync
+from karen_learner.deployment.promotion import Candidate, Deployed, Deployer, LoadedCandidate
+from karen_learner.deployment.rollback import Rollback
 
-__all__ = ["Candidate", "Deployer", "LoadedCandidate", "Serving", "headline_scores", "intact_manifest"]
+__all__ = ["Candidate", "ChampionSync", "Deployed", "Deployer", "LoadedCandidate", "Rollback"]

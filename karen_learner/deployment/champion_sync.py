@@ -1,63 +1,196 @@
-"""Looks after what is served: another process may deploy, roll back, or die in a cycle."""
+"""Keeps live models equal to the champions' rows, whichever process changes a champion."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from time import monotonic
 
-from karen_learner.deployment.serving import Serving
-from karen_learner.models.live import LiveModels
+from asyncio_extras import call_in_executor
+
+from karen_learner.analysis import common_words
+from karen_learner.contracts import Analyzer
+from karen_learner.errors import KarenLearnerError, ModelError
+from karen_learner.models.backups import intact_manifest
+from karen_learner.models.live import LiveModel, LiveModels
+from karen_learner.models.registry import ModelRegistry
+from karen_learner.records import ModelVersion
 from karen_learner.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
 
+MAX_ABSENT = 10_000
+"""Number of remembered tenants without a loadable champion. The store is read again for others."""
+
 
 class ChampionSync:
-    """Serves tenants, and goes on serving what their champions' rows say."""
+    """Loads champions in the background, swaps them in, and informs the analyzer of each change.
+
+    The store is read again every `settings.refresh_s` seconds for tenants with a live model, and at most as
+    often for tenants without a loadable champion.
+    """
 
     def __init__(
         self,
-        serving: Serving,
+        registry: ModelRegistry,
         models: LiveModels,
         settings: ServingSettings,
         *,
-        recover: Callable[[str], Awaitable[object]],
+        analyzer: Analyzer,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._serving = serving
-        self._recover = recover
+        self._registry = registry
         self._models = models
         self._settings = settings
-        self._served: set[str] = set()
-        self._rounds: asyncio.Task[None] | None = None
+        self._analyzer = analyzer
+        self._clock = clock
+        self._loads: dict[str, asyncio.Task[LiveModel | None]] = {}
+        self._announcements: set[asyncio.Task[None]] = set()
+        self._announced: dict[str, str] = {}
+        self._absent_until: dict[str, float] = {}
+        self._failing: set[str] = set()
+        self._polling: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to look after those who are served."""
-        self._rounds = asyncio.create_task(self._go_round())
+    # Lifecycle -------------------------------------------------------------------------------
+
+    def start(self, recover: Callable[[str], Awaitable[object]]) -> None:
+        """Start polling. `recover` journals crashed cycles of a tenant; it is called in each round."""
+        self._polling = asyncio.create_task(self._poll(recover))
 
     async def close(self) -> None:
-        """End it, and let what is being loaded arrive. Idempotent."""
-        if self._rounds is not None:
-            self._rounds.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._rounds
-        await self._serving.close()
+        """Stop polling, cancel announcements and wait for loads. Call before the models close. Idempotent."""
+        for task in (self._polling, *self._announcements):
+            if task is not None:
+                task.cancel()
+        polling = [] if self._polling is None else [self._polling]
+        while tasks := [t for t in (*polling, *self._loads.values(), *self._announcements) if not t.done()]:
+            await asyncio.wait(tasks)
 
-    async def serve(self, tenant_id: str) -> None:
-        """Have the tenant's champion live, if there is one, and follow it from now on."""
-        if await self._serving.ensure(tenant_id) is not None:
-            self._served.add(tenant_id)
-
-    async def _go_round(self) -> None:
+    async def _poll(self, recover: Callable[[str], Awaitable[object]]) -> None:
         while True:
             await asyncio.sleep(self._settings.refresh_s)
-            for tenant_id in list(self._served):
-                if self._models.peek(tenant_id) is None:  # gave way to others: its next request loads it
-                    self._served.discard(tenant_id)
-                    continue
+            for tenant_id in self._models.tenants():
                 try:
-                    await self._serving.refresh(tenant_id)
-                    await self._recover(tenant_id)
-                except Exception:  # whatever it is, following goes on: the next round may be well again
-                    logger.exception("could not look after the champion of %r", tenant_id)
+                    await self.refresh(tenant_id)
+                    await recover(tenant_id)
+                except Exception:  # polling must go on: the next round may succeed
+                    logger.exception("cannot compare the live model of %r with its champion", tenant_id)
+
+    # Loading ---------------------------------------------------------------------------------
+
+    async def ensure(self, tenant_id: str) -> LiveModel | None:
+        """The live model of the tenant, loaded if needed; None without a loadable champion.
+
+        A model that cannot be loaded is logged once, and the fallback answers. Concurrent requests share one
+        load, which continues if one of them is cancelled.
+        """
+        model = self._models.get(tenant_id)
+        if model is not None or self._clock() < self._absent_until.get(tenant_id, 0.0):
+            return model
+        return await asyncio.shield(self._load_task(tenant_id))
+
+    async def refresh(self, tenant_id: str) -> None:
+        """Replace a live model whose champion has changed. Does nothing without a live model."""
+        champion = await self._registry.champion(tenant_id)
+        live = self._models.peek(tenant_id)
+        if champion is not None and live is not None and live.version != champion.version:
+            await asyncio.shield(self._load_task(tenant_id))
+
+    def install(self, tenant_id: str, model: LiveModel) -> None:
+        """Swap in a loaded, warm model. The next request uses it."""
+        self._absent_until.pop(tenant_id, None)
+        self._models.install(tenant_id, model)
+
+    async def load(self, version: ModelVersion) -> LiveModel:
+        """Load a version after a check of its digest; a damaged one is restored from its backup.
+
+        Raises DigestMismatch, ModelError or UnknownVersion.
+        """
+        try:
+            model: LiveModel = await call_in_executor(load_version, version)
+        except OSError as error:
+            raise ModelError(f"the files of {version.version} cannot be read: {error}") from error
+        return model
+
+    def _load_task(self, tenant_id: str) -> asyncio.Task[LiveModel | None]:
+        """The running load of the tenant's champion, or a new one."""
+        task = self._loads.get(tenant_id)
+        if task is None:
+            task = self._loads[tenant_id] = asyncio.create_task(self._load_champion(tenant_id))
+            task.add_done_callback(lambda done: self._end_load(tenant_id, done))
+        return task
+
+    def _end_load(self, tenant_id: str, task: asyncio.Task[LiveModel | None]) -> None:
+        del self._loads[tenant_id]
+        if not task.cancelled():
+            task.exception()  # retrieved here, because every waiter may have been cancelled
+
+    async def _load_champion(self, tenant_id: str) -> LiveModel | None:
+        """Load the champion and swap it in.
+
+        The champion is read again after the load: a deployment in between has installed a newer model, which
+        must stay.
+        """
+        champion = await self._registry.champion(tenant_id)
+        while champion is not None:
+            live = self._models.get(tenant_id)
+            if live is not None and live.version == champion.version:
+                return live
+            try:
+                model = await self.load(champion)
+            except KarenLearnerError:
+                self._note_failure(tenant_id, champion, live)
+                return live
+            now = await self._registry.champion(tenant_id)
+            if now is not None and now.version == champion.version:
+                self._failing.discard(tenant_id)
+                self.install(tenant_id, model)
+                self._announce_later(champion)
+                return model
+            model.close()
+            champion = now
+        self._note_absent(tenant_id)
+        return None
+
+    def _note_absent(self, tenant_id: str) -> None:
+        if len(self._absent_until) >= MAX_ABSENT:
+            self._absent_until.clear()
+        self._absent_until[tenant_id] = self._clock() + self._settings.refresh_s
+
+    def _note_failure(self, tenant_id: str, champion: ModelVersion, live: LiveModel | None) -> None:
+        self._note_absent(tenant_id)
+        if tenant_id not in self._failing:
+            self._failing.add(tenant_id)
+            answers = live.version if live is not None else "the fallback"
+            logger.exception("the champion %s cannot be loaded: %s answers", champion.version, answers)
+
+    # The analyzer ----------------------------------------------------------------------------
+
+    async def announce(self, version: ModelVersion) -> None:
+        """Call the analyzer's `on_deployed`, unless its last call was for this version."""
+        if self._announced.get(version.tenant_id) == version.version:
+            return
+        self._announced[version.tenant_id] = version.version
+        try:
+            await self._analyzer.on_deployed(version.version, version.path)
+        except Exception:  # a host's analyzer is foreign code: the deployment is valid without it
+            logger.exception("the analyzer failed on the deployment of %s", version.version)
+
+    def _announce_later(self, version: ModelVersion) -> None:
+        """Announce a version that another process deployed. The first loaded version is no news.
+
+        Runs as a task, so that no request waits for foreign code.
+        """
+        if self._announced.setdefault(version.tenant_id, version.version) != version.version:
+            task = asyncio.create_task(self.announce(version))
+            self._announcements.add(task)
+            task.add_done_callback(self._announcements.discard)
+
+
+def load_version(version: ModelVersion) -> LiveModel:
+    """Verify, restore if damaged, load and warm up a version. Blocking. Raises as `intact_manifest`."""
+    manifest = intact_manifest(version)
+    return LiveModel.load(
+        version.path, tasks=manifest.tasks, version=version.version, familiar_words=common_words
+    )

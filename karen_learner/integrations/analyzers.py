@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,11 +33,40 @@ class AsyncDetectors(Protocol):
     async def _entities_async(self, text: str) -> Any: ...
 
 
-class HostAnalyzer:
-    """Makes an `Analyzer` of a host that offers `_detect_intent_async` and its kin.
+class SingleTexts(Protocol):
+    """A host's analyzer without `analyze_many`."""
 
-    If the host has a method `on_deployed(version, path)`, plain or async, it is told of each
-    deployment, so that it can load the new model.
+    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis: ...
+    async def on_deployed(self, version: str, path: Path) -> None: ...
+
+
+async def analyze_each(
+    host: SingleTexts, texts: Sequence[str], *, tenant_id: str | None = None
+) -> list[Analysis]:
+    """The analyses of many texts by concurrent calls of `analyze`, in order."""
+    return list(await asyncio.gather(*(host.analyze(text, tenant_id=tenant_id) for text in texts)))
+
+
+class SingleTextAnalyzer:
+    """Adapts an analyzer without `analyze_many`."""
+
+    def __init__(self, host: SingleTexts) -> None:
+        self._host = host
+
+    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
+        return await self._host.analyze(text, tenant_id=tenant_id)
+
+    async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
+        return await analyze_each(self, texts, tenant_id=tenant_id)
+
+    async def on_deployed(self, version: str, path: Path) -> None:
+        await self._host.on_deployed(version, path)
+
+
+class HostAnalyzer:
+    """Adapts a host with `_detect_intent_async`, `_sentiment_async` and `_entities_async`.
+
+    If the host has a method `on_deployed(version, path)`, plain or async, it is called after each deployment.
     """
 
     def __init__(self, host: AsyncDetectors) -> None:
@@ -54,8 +84,12 @@ class HostAnalyzer:
             entities=as_entities(await self._host._entities_async(text), text),
         )
 
+    async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
+        """The analyses of many texts by concurrent calls, in order."""
+        return await analyze_each(self, texts, tenant_id=tenant_id)
+
     async def on_deployed(self, version: str, path: Path) -> None:
-        """Pass the news on to a host that wants it."""
+        """Call `on_deployed` of the host, if it has one."""
         listener = getattr(self._host, "on_deployed", None)
         if listener is not None:
             answer = listener(version, path)
@@ -64,9 +98,11 @@ class HostAnalyzer:
 
 
 def as_analyzer(analyzer: object) -> Analyzer:
-    """The analyzer itself, or a host's wrapped. Raises InvalidInput for an object that is neither."""
-    if hasattr(analyzer, "analyze") and hasattr(analyzer, "on_deployed"):
+    """The analyzer itself, or an adapter of a host's analyzer. Raises InvalidInput for other objects."""
+    if isinstance(analyzer, Analyzer):
         return analyzer
+    if hasattr(analyzer, "analyze") and hasattr(analyzer, "on_deployed"):
+        return SingleTextAnalyzer(analyzer)
     if isinstance(analyzer, AsyncDetectors):
         return HostAnalyzer(analyzer)
     raise InvalidInput(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import tarfile
 import uuid
 import zlib
@@ -13,6 +14,9 @@ from pathlib import Path, PurePosixPath
 from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
 from karen_learner.models.files import move_into_place, remove_folder, sync_folder, sync_path
 from karen_learner.models.versions import MANIFEST, Manifest, verify
+from karen_learner.records import ModelVersion
+
+logger = logging.getLogger(__name__)
 
 SUFFIX = ".tar.gz"
 PARTIAL = ".partial"
@@ -76,6 +80,25 @@ def restore_backup(backup: Path, target: Path) -> Manifest:
         raise ModelError(f"{backup} cannot be restored to {target}: {error}") from error
     finally:
         remove_folder(unpacking)
+    return manifest
+
+
+def intact_manifest(version: ModelVersion) -> Manifest:
+    """The manifest of a version with an intact digest; a damaged version is restored first. Blocking.
+
+    Raises ModelError if the version is damaged and its backup is missing or damaged.
+    """
+    try:
+        return verify(version.path, digest=version.digest)
+    except ModelError as damage:
+        backup = version.backup_path
+        if backup is None or not backup.is_file():
+            raise ModelError(
+                f"{version.version} is damaged and has no backup ({damage}): roll back to another version"
+            ) from damage
+        restore_backup(backup, version.path)
+    manifest = verify(version.path, digest=version.digest)
+    logger.warning("%s was damaged: it is restored from its backup", version.version)
     return manifest
 
 

@@ -171,6 +171,11 @@ class LiveModels:
         with self._lock:
             return self._models.get(tenant_id)
 
+    def tenants(self) -> list[str]:
+        """The tenants with a live model."""
+        with self._lock:
+            return list(self._models)
+
     def install(self, tenant_id: str, model: LiveModel) -> LiveModel | None:
         """Put the model in the tenant's slot at once, and return the one that was there."""
         with self._lock:

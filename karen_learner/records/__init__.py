@@ -20,6 +20,7 @@ from karen_learner.records.base import (
     Stage,
     Task,
     check_id,
+    check_text,
     clean_text,
     new_id,
     replace_unfit,
@@ -35,11 +36,13 @@ from karen_learner.records.conversations import (
 )
 from karen_learner.records.cycles import (
     CurationCounts,
+    CycleContext,
     CycleRow,
     LearningCycleResult,
     LearningPlan,
     Lease,
     ModelVersion,
+    new_cycle_id,
 )
 from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
@@ -59,6 +62,7 @@ __all__ = [
     "ConversationMetadata",
     "CurationCounts",
     "CurationWrite",
+    "CycleContext",
     "CycleMode",
     "CycleRow",
     "CycleStatus",
@@ -95,7 +99,9 @@ __all__ = [
     "ValidationResult",
     "Verdict",
     "check_id",
+    "check_text",
     "clean_text",
+    "new_cycle_id",
     "new_id",
     "replace_unfit",
     "utc_now",

@@ -55,17 +55,20 @@ _UNFIT_IN_ID = re.compile("[\x00\ud800-\udfff]")
 
 
 def clean_text(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
-    """The text with what neither spaCy nor a database can hold replaced, one for one.
+    """The checked text (see `check_text`) without unfit characters (see `replace_unfit`)."""
+    return replace_unfit(check_text(text, limit=limit, what=what, setting=setting))
 
-    Lone surrogates and the C0 controls other than tab, newline and carriage return become U+FFFD, so
-    that character offsets stay right. Raises InvalidInput if it is no text, has nothing in it but
-    white space, or is longer than `limit` characters (naming `setting`, by which that is changed).
+
+def check_text(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
+    """The text itself. Raises InvalidInput if it is not a text, blank, or longer than `limit` characters.
+
+    The message names `setting`, which changes the limit.
     """
     if not isinstance(text, str):
         raise InvalidInput(f"{what} must be a text, not {type(text).__name__}")
     if not text or text.isspace():
         raise InvalidInput(f"{what} is empty")
-    return replace_unfit(within_limit(text, limit=limit, what=what, setting=setting))
+    return within_limit(text, limit=limit, what=what, setting=setting)
 
 
 def within_limit(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
@@ -77,7 +80,10 @@ def within_limit(text: str, *, limit: int, what: str, setting: str | None = None
 
 
 def replace_unfit(text: str) -> str:
-    """Replace lone surrogates and control characters, one for one."""
+    """Replace lone surrogates and C0 controls by U+FFFD, which neither spaCy nor a database can hold.
+
+    Keeps tab, newline and carriage return. One for one, so that character offsets stay valid.
+    """
     return _UNFIT.sub(REPLACEMENT, text)
 
 

@@ -1,21 +1,22 @@
-"""Learning cycles: who may run one, what it did, the versions that come of it."""
+"""Learning cycles: lease, journal, result, and the versions that they produce."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import Field
 
-from karen_learner.records.base import CycleMode, CycleStatus, Record, Stage
+from karen_learner.records.base import CycleMode, CycleStatus, Record, Stage, utc_now
 from karen_learner.records.judgements import ValidationResult, Verdict
 
 
 class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
 
-    `removed` says that neither its files nor its backup are there any more: they were past the retention.
+    `removed`: retention has deleted its files and its backup.
     """
 
     tenant_id: str
@@ -31,7 +32,7 @@ class ModelVersion(Record):
 
 
 class Lease(Record):
-    """The right to run a cycle. `token` grows with each holder: writes are fenced by it."""
+    """The exclusive right to run a cycle. `token`, larger for each new holder, fences writes."""
 
     tenant_id: str
     owner: str
@@ -39,8 +40,25 @@ class Lease(Record):
     expires_at: datetime
 
 
+def new_cycle_id() -> str:
+    """A unique id that sorts by time."""
+    return f"{utc_now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+class CycleContext(Record):
+    """Identity of a running cycle. `champion` is that of its start, `token` that of its lease."""
+
+    cycle_id: str = Field(default_factory=new_cycle_id)
+    tenant_id: str
+    mode: CycleMode
+    reason: str | None = None
+    token: int
+    champion: ModelVersion | None
+    started_at: datetime = Field(default_factory=utc_now)
+
+
 class CurationCounts(Record):
-    """What became of the turns that awaited curation."""
+    """Number of turns that curation read, and their results."""
 
     turns: int = 0
     accepted: int = 0
@@ -52,7 +70,7 @@ class CurationCounts(Record):
 
 
 class LearningCycleResult(Record):
-    """What one learning cycle did. A bad cycle is a result, not an exception."""
+    """Result of one learning cycle. A bad cycle is a result, not an exception."""
 
     cycle_id: str
     tenant_id: str
@@ -78,7 +96,7 @@ class LearningCycleResult(Record):
 
 
 class CycleRow(Record):
-    """A line of the journal. `stage` is where the cycle is, or was when it ended."""
+    """One row of the journal. `stage` is the present stage, or the last one of a finished cycle."""
 
     cycle_id: str
     tenant_id: str
@@ -92,7 +110,7 @@ class CycleRow(Record):
 
 
 class LearningPlan(Record):
-    """What a cycle would do now, without doing it."""
+    """Preview of a cycle: its mode and its number of examples."""
 
     tenant_id: str
     mode: CycleMode

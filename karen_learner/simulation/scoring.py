@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from karen_learner.curation.examples import new_example
-from karen_learner.records import Analysis, Example, LabelledText, Record, Score, Task
+from karen_learner.records import TASKS, Analysis, LabelledText, Record, Score, Task
 from karen_learner.records.training import PredictionRow
-from karen_learner.validation.outcomes import TaskOutcome, category_outcome, entity_outcome
-from karen_learner.validation.predictions import Prediction
+from karen_learner.validation.results import Prediction, mean_score, task_result
 
 
 class Scores(Record):
@@ -43,15 +42,6 @@ def score(gold: Sequence[LabelledText], rows: Sequence[PredictionRow]) -> Scores
     """Scores of predictions, one row per gold text."""
     examples = [new_example(example, source="seed", quality=1.0) for example in gold]
     predictions = [Prediction.from_row(row) for row in rows]
-    outcomes = [outcome for outcome in _outcomes(examples, predictions) if outcome.texts]
-    judged = sum(outcome.texts for outcome in outcomes)
-    mean = sum(outcome.score * outcome.texts for outcome in outcomes) / judged if judged else None
-    return Scores(accuracy=mean, **{str(outcome.task): outcome.score for outcome in outcomes})
-
-
-def _outcomes(examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[TaskOutcome]:
-    return [
-        category_outcome("intent", examples, predictions)[0],
-        category_outcome("sentiment", examples, predictions)[0],
-        entity_outcome(examples, predictions)[0],
-    ]
+    results = [task_result(task, examples, predictions)[0] for task in TASKS]
+    known = {str(result.task): result.score for result in results if result.texts}
+    return Scores(accuracy=mean_score(results), **known)

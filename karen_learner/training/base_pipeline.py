@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from spacy.language import Language
+from asyncio_extras import call_in_executor
 
-from karen_learner.analysis import SpacyAnalyzer
-from karen_learner.contracts import Analyzer
+from karen_learner.contracts import Analyzer, BasePipelineSource
 from karen_learner.models.files import move_into_place, remove_folder, sync_folder
 from karen_learner.models.layout import HomeLayout
 from karen_learner.records.training import PipelineSpec
@@ -48,22 +47,25 @@ class BasePipeline:
         settings = self._settings
         template = template_of(settings.pipeline)
         empty = PipelineSpec(template=template, language=settings.language)
-        model = await self._analyzer.base_model() if isinstance(self._analyzer, SpacyAnalyzer) else None
-        if model is None or not model.tasks:
+        source = self._analyzer
+        if not isinstance(source, BasePipelineSource) or (info := await source.base_pipeline()) is None:
             return empty
-        folder = self._layout.base(model.version or "base")
+        folder = self._layout.base(info.version or "base")
         if not folder.is_dir():
-            await model.run(lambda nlp: _write(nlp, folder))
+            await _write(source, folder)
         return empty.model_copy(
-            update={"path": str(folder), "tasks": dict(model.tasks), "language": model.language}
+            update={"path": str(folder), "tasks": dict(info.tasks), "language": info.language}
         )
 
 
-def _write(nlp: Language, folder: Path) -> None:
-    """On the model's own thread: nobody else may use the pipeline meanwhile."""
+async def _write(source: BasePipelineSource, folder: Path) -> None:
     partial = folder.with_name(folder.name + ".partial")
-    remove_folder(partial)
-    partial.mkdir(parents=True)
-    nlp.to_disk(partial)
-    sync_folder(partial)
-    move_into_place(partial, folder)
+    await call_in_executor(_create, partial)
+    await source.write_base_pipeline(partial)
+    await call_in_executor(sync_folder, partial)
+    await call_in_executor(move_into_place, partial, folder)
+
+
+def _create(folder: Path) -> None:
+    remove_folder(folder)
+    folder.mkdir(parents=True)

@@ -11,7 +11,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import fix_random_seed
 
-from karen_learner.components.textcat.base import BaseTextCategorizer
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, read_examples, write_docs
 from karen_learner.corpora.parsing import CorruptExample
 from karen_learner.errors import TrainingError

@@ -15,7 +15,7 @@ from spacy.training import Example
 from thinc.api import Config
 
 from karen_learner.components.online.new_labels import make_new_labels_learnable
-from karen_learner.components.online.sample_weights import set_weight, weight_of
+from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
 from karen_learner.components.textcat.pipe import KarenTextCategorizer
 from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.records import TASKS, Task
@@ -150,7 +150,7 @@ def example_for(
     would take as long as learning the example.
     """
     reference = Doc(nlp.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
-    set_weight(reference, weight_of(doc))
+    set_sample_weight(reference, sample_weight(doc))
     if task == "entities":
         reference.set_ents(list(doc.ents), default="outside")
     elif negatives:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from karen_learner.components.online.sample_weights import set_weight, weight_of
-from karen_learner.components.textcat.base import BaseTextCategorizer
+from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.records import Task
 from karen_learner.training.pipelines import TrainablePipeline
 
@@ -46,9 +46,9 @@ def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random)
     spaCy's own for instance, draws evenly over labels.
     """
     if len(pool) <= budget:
-        return [(doc, weight_of(doc)) for doc in pool]
+        return [(doc, sample_weight(doc)) for doc in pool]
     chances = _chances(pipe, pool, budget)
-    return [(pool[at], weight_of(pool[at]) / float(chances[at])) for at in drawn_by(chances, rng)]
+    return [(pool[at], sample_weight(pool[at]) / float(chances[at])) for at in drawn_by(chances, rng)]
 
 
 def training_examples(
@@ -67,7 +67,7 @@ def training_examples(
     replayed = pipeline.examples(task, [doc for doc, _ in again])
     weights = _bounded(np.array([weight for _, weight in again]), new=len(examples))
     for example, weight in zip(replayed, weights.tolist(), strict=True):
-        set_weight(example.reference, weight)
+        set_sample_weight(example.reference, weight)
     return [*examples, *replayed, *pipeline.examples(task, guessed)]
 
 
@@ -105,7 +105,7 @@ def _bounded(weights: Floats, *, new: int) -> Floats:
 
 def _chances(pipe: Any, pool: Sequence[Doc], budget: int) -> Floats:
     """Of each document of the pool the chance to be drawn."""
-    losses = pipe.losses_of(pool) if isinstance(pipe, BaseTextCategorizer) else None
+    losses = pipe.document_losses(pool) if isinstance(pipe, BaseTextCategorizer) else None
     if losses is None:
         return chances_for(_rarity(pipe, pool), budget)
     sizes = np.maximum(np.nan_to_num(losses).astype(np.float64), SMALLEST_LOSS)

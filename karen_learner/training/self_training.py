@@ -14,7 +14,7 @@ from typing import Any
 
 from spacy.tokens import Doc
 
-from karen_learner.components.textcat.base import BaseTextCategorizer
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
 
 SURE = 0.8
 """The least probability of a label that is believed. On clinc150, 97 of a hundred such labels were right."""
@@ -28,7 +28,7 @@ def guess(pipe: Any, docs: Mapping[int, Doc], *, known: Sequence[str]) -> dict[i
     """
     if not isinstance(pipe, BaseTextCategorizer) or set(pipe.labels) != set(known):
         return {}
-    labels = pipe.sure_labels(list(docs.values()), least=SURE)
+    labels = pipe.confident_labels(list(docs.values()), min_probability=SURE)
     return {
         line: _labelled(doc, label)
         for (line, doc), label in zip(docs.items(), labels, strict=True)

@@ -24,6 +24,7 @@ from thinc.api import Adam, Model, Optimizer
 
 from karen_learner.components.online.trainable import online_trainables, prepare_to_learn, scale_learn_rate
 from karen_learner.errors import TrainingDiverged
+from karen_learner.metrics import Span, span_f1
 from karen_learner.records import CycleMode, Task
 from karen_learner.records.training import PassReport
 from karen_learner.settings import TrainingSettings
@@ -245,7 +246,8 @@ def score_pipe(task: Task, pipe: Any, examples: Sequence[Example]) -> float:
     texts = [example.x.copy() for example in examples]
     predicted = list(pipe.pipe(iter(texts), batch_size=256))
     if task == "entities":
-        return _span_f1(predicted, examples)
+        pairs = zip(examples, predicted, strict=True)
+        return span_f1((spans_of(example.y), spans_of(doc)) for example, doc in pairs)
     labels = pipe.labels
     right = sum(
         example.y.cats.get(likeliest(scores_of(doc, labels)) or "") == 1.0
@@ -264,10 +266,6 @@ def likeliest(scores: Mapping[str, float] | None) -> str | None:
     return max(scores, key=scores.__getitem__) if scores else None
 
 
-def _span_f1(predicted: Sequence[Any], examples: Sequence[Example]) -> float:
-    hits = found = gold = 0
-    for doc, example in zip(predicted, examples, strict=True):
-        ours = {(span.start_char, span.end_char, span.label_) for span in doc.ents}
-        theirs = {(span.start_char, span.end_char, span.label_) for span in example.y.ents}
-        hits, found, gold = hits + len(ours & theirs), found + len(ours), gold + len(theirs)
-    return 2 * hits / (found + gold) if found + gold else 1.0
+def spans_of(doc: Doc) -> tuple[Span, ...]:
+    """The entities of a document."""
+    return tuple((span.start_char, span.end_char, span.label_) for span in doc.ents)

@@ -1,8 +1,7 @@
-"""Candidate against champion becomes a verdict."""
+"""Scores of a candidate and the champion on one holdout, and the verdict of the gate."""
 
-from karen_learner.validation.gate import judge
-from karen_learner.validation.predictions import Prediction
+from karen_learner.validation.gate import ModelValidator, judge
+from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredHoldout, score
-from karen_learner.validation.validator import ModelValidator
 
 __all__ = ["ModelValidator", "Prediction", "ScoredHoldout", "judge", "score"]

@@ -1,47 +1,85 @@
-"""Whether a candidate may replace the champion. Pure.
+"""The gate: the rule that accepts or rejects a candidate. Pure; `ModelValidator` runs it in a thread.
 
-A candidate is accepted when
+A candidate is accepted if
 
-1. no task is worse than the champion's beyond a margin: `margin_standard_errors` times the standard
-   error of the paired difference, text by text, and never outside `min_margin` .. `max_margin`;
-2. at least one task is better of which the new examples say something: its score is higher, or as high and
-   the model is surer of the right labels (their mean log-likelihood is higher by more than
-   `margin_standard_errors` standard errors of the paired difference). A score moves by whole texts, and on a
-   small holdout many improvements are less than that;
-3. the thresholds hold. By `ratchet`, a threshold that the champion meets must be met; one that it does
-   not meet yet must be met or come no further off than the margin. By `strict`, all must be met.
+1. no task is worse than the champion's beyond a margin: `margin_standard_errors` times the standard error of
+   the paired difference, text by text, bounded by `min_margin` and `max_margin`;
+2. at least one task of the new examples is better: its score is higher, or its score is as high and the mean
+   log-likelihood of the gold labels is higher by more than `margin_standard_errors` standard errors of the
+   paired difference. A score moves by whole texts; many improvements on a small holdout are smaller;
+3. the thresholds hold. `ratchet`: a threshold that the champion meets must be met; for another one it
+   suffices that the score is not worse than the champion's beyond the margin. `strict`: all must be met.
 
-The difference of two scores on the same texts has the influence of each text on one score minus that on
-the other; its standard error is their standard deviation over the root of the number of texts. For
-accuracies that is the paired difference of proportions, for the F1 the delta method.
+The difference of two scores on the same texts has, for each text, the difference of its influences on both
+scores. The standard error is their standard deviation over the root of the number of texts: for accuracies
+the paired difference of proportions, for the F1 the delta method.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from asyncio_extras import call_in_executor
 
 from karen_learner.errors import InvalidInput
-from karen_learner.records import TASKS, GateCheck, Task, Verdict
-from karen_learner.settings import GateSettings, ThresholdSettings
-from karen_learner.validation.outcomes import Matrix, TaskOutcome
-from karen_learner.validation.scoring import SCORE_NAMES, ScoredHoldout
+from karen_learner.records import TASKS, Example, GateCheck, Task, Verdict
+from karen_learner.settings import GateSettings, Settings, ThresholdSettings
+from karen_learner.validation.results import Matrix, Prediction, TaskResult, mean_score
+from karen_learner.validation.scoring import SCORE_NAMES, ScoredHoldout, score
 
-FIRST_MODEL = "first model: deployed with its scores told, not gated"
+FIRST_MODEL = "first model: deployed without a gate"
 NO_HOLDOUT = "no holdout texts: add gold examples"
 HARM_MARGINS = 2.0
-"""A batch is held to have done harm where a task is worse by this many margins: one standard error is
-reason enough to keep the champion, not to accuse the examples."""
+"""A batch is harmful if a task is worse by this many margins. One margin suffices to keep the champion, but
+not to blame the examples."""
 ROUNDING = 1e-12
-"""Below this, a difference comes from the arithmetic and not from the models."""
+"""Smaller differences are rounding errors."""
+
+
+class ModelValidator:
+    """Scores and verdicts by the current thresholds and margins of `settings`; a `Gate`.
+
+    Computes in a thread: 3,000 texts take some tenths of a second.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def score(
+        self,
+        examples: Sequence[Example],
+        predictions: Sequence[Prediction],
+        *,
+        tasks: Collection[Task] = TASKS,
+    ) -> ScoredHoldout:
+        """The scores of one model, from one prediction for each example. See `scoring.score`."""
+        thresholds = self._settings.thresholds.model_copy()
+        scored: ScoredHoldout = await call_in_executor(
+            score, examples, predictions, tasks=tasks, thresholds=thresholds
+        )
+        return scored
+
+    async def judge(
+        self,
+        candidate: ScoredHoldout,
+        champion: ScoredHoldout | None,
+        *,
+        taught: Collection[Task] = TASKS,
+    ) -> Verdict:
+        """The verdict on a candidate. See `judge`."""
+        gate, thresholds = self._settings.gate.model_copy(), self._settings.thresholds.model_copy()
+        verdict: Verdict = await call_in_executor(
+            judge, candidate, champion, gate=gate, thresholds=thresholds, taught=taught
+        )
+        return verdict
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One score of the champion and of the candidate on the same texts, and the margin between them."""
+    """One score of champion (`before`) and candidate (`after`) on the same texts, and its margin."""
 
     name: str
     before: float
@@ -49,7 +87,7 @@ class Comparison:
     texts: int
     margin: float
     likelihoods: tuple[float, float] | None = None
-    is_surer: bool = False
+    is_likelier: bool = False
 
     @property
     def is_worse(self) -> bool:
@@ -61,10 +99,12 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        return self.after > self.before + ROUNDING or (self.is_surer and self.after >= self.before - ROUNDING)
+        return self.after > self.before + ROUNDING or (
+            self.is_likelier and self.after >= self.before - ROUNDING
+        )
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         likelihoods = ""
         if self.likelihoods is not None:
             before, after = self.likelihoods
@@ -83,23 +123,21 @@ def judge(
     thresholds: ThresholdSettings,
     taught: Collection[Task] = TASKS,
 ) -> Verdict:
-    """The verdict on a candidate; `champion` must be scored on the same texts, or None if there is none.
+    """The verdict on a candidate, by the rule above. Both must be scored on the same texts.
 
-    `taught` are the tasks of which the new examples say something: one of them must have got better, for
-    the others move by chance alone. The first model is accepted as it is. Without any holdout text a
-    later one is rejected. `harmful` when a task got worse by two margins.
-
-    Raises InvalidInput when the two were scored on different texts.
+    `taught` are the tasks of the new examples: one of them must improve, because others move by chance alone.
+    Without a champion the candidate is accepted, without holdout texts a later one is rejected. `harmful`: a
+    task is worse by two margins. Raises InvalidInput for scores on different texts.
     """
     if champion is None:
         check = GateCheck(name="first_model", passed=True, detail=FIRST_MODEL)
-        return Verdict(accepted=True, harmful=False, improved=tuple(candidate.outcomes), checks=(check,))
+        return Verdict(accepted=True, harmful=False, improved=tuple(candidate.by_task), checks=(check,))
     _require_same_texts(candidate, champion)
-    if not candidate.outcomes:
+    if not candidate.by_task:
         check = GateCheck(name="holdout", passed=False, detail=NO_HOLDOUT)
         return Verdict(accepted=False, harmful=False, improved=(), checks=(check,))
     tasks = {
-        task: compare_task(task, candidate, champion, gate) for task in TASKS if task in candidate.outcomes
+        task: compare_task(task, candidate, champion, gate) for task in TASKS if task in candidate.by_task
     }
     overall = compare_overall(candidate, champion, gate)
     improved = tuple(task for task, comparison in tasks.items() if comparison.is_better)
@@ -117,9 +155,9 @@ def judge(
 
 
 def _require_same_texts(candidate: ScoredHoldout, champion: ScoredHoldout) -> None:
-    mine, theirs = candidate.outcomes, champion.outcomes
-    if mine.keys() != theirs.keys() or any(
-        not np.array_equal(mine[task].rows, theirs[task].rows) for task in mine
+    new, old = candidate.by_task, champion.by_task
+    if new.keys() != old.keys() or any(
+        not np.array_equal(new[task].positions, old[task].positions) for task in new
     ):
         raise InvalidInput("candidate and champion were scored on different texts: score both on one holdout")
 
@@ -127,13 +165,13 @@ def _require_same_texts(candidate: ScoredHoldout, champion: ScoredHoldout) -> No
 def compare_task(
     task: Task, candidate: ScoredHoldout, champion: ScoredHoldout, gate: GateSettings
 ) -> Comparison:
-    after, before = candidate.outcomes[task], champion.outcomes[task]
-    error = _standard_error(after.influence() - before.influence())
-    margin = _margin(error, gate)
-    told = _likelihoods(after, before)
-    if told is None:
+    """The comparison of one task, with mean log-likelihoods if both models give them."""
+    after, before = candidate.by_task[task], champion.by_task[task]
+    margin = _margin(_standard_error(after.influence() - before.influence()), gate)
+    both = _likelihoods(after, before)
+    if both is None:
         return Comparison(task, before.score, after.score, after.texts, margin)
-    now, then = told
+    now, then = both
     gain = float((now - then).mean())
     return Comparison(
         task,
@@ -142,12 +180,12 @@ def compare_task(
         after.texts,
         margin,
         likelihoods=(float(then.mean()), float(now.mean())),
-        is_surer=gain > gate.margin_standard_errors * _standard_error(now - then) + ROUNDING,
+        is_likelier=gain > gate.margin_standard_errors * _standard_error(now - then) + ROUNDING,
     )
 
 
-def _likelihoods(after: TaskOutcome, before: TaskOutcome) -> tuple[Matrix, Matrix] | None:
-    """The log-likelihoods of the texts whose right label both models know; None if there is no such text."""
+def _likelihoods(after: TaskResult, before: TaskResult) -> tuple[Matrix, Matrix] | None:
+    """Log-likelihoods of the texts whose gold label both models know; None without such texts."""
     if after.log_likelihoods is None or before.log_likelihoods is None:
         return None
     both = np.isfinite(after.log_likelihoods) & np.isfinite(before.log_likelihoods)
@@ -155,24 +193,20 @@ def _likelihoods(after: TaskOutcome, before: TaskOutcome) -> tuple[Matrix, Matri
 
 
 def compare_overall(candidate: ScoredHoldout, champion: ScoredHoldout, gate: GateSettings) -> Comparison:
-    """The comparison of the accuracies over all tasks: a text counts with all its tasks together."""
-    size = 1 + max(int(outcome.rows.max()) for outcome in candidate.outcomes.values())
+    """The comparison of the mean over all tasks. The unit is a text with all its tasks."""
+    size = 1 + max(int(result.positions.max()) for result in candidate.by_task.values())
     by_text, judged = np.zeros(size), np.zeros(size, dtype=bool)
-    for task, after in candidate.outcomes.items():
-        by_text[after.rows] += after.influence() - champion.outcomes[task].influence()
-        judged[after.rows] = True
+    for task, result in candidate.by_task.items():
+        by_text[result.positions] += result.influence() - champion.by_task[task].influence()
+        judged[result.positions] = True
     texts = int(judged.sum())
     error = _standard_error(by_text[judged] * texts / candidate.texts)
-    before, after_all = _accuracy(champion), _accuracy(candidate)
-    return Comparison("accuracy", before, after_all, texts, _margin(error, gate))
-
-
-def _accuracy(scored: ScoredHoldout) -> float:
-    return sum(outcome.score * outcome.texts for outcome in scored.outcomes.values()) / scored.texts
+    before, after = (mean_score(scored.by_task.values()) or 0.0 for scored in (champion, candidate))
+    return Comparison("accuracy", before, after, texts, _margin(error, gate))
 
 
 def _standard_error(influence: Matrix) -> float:
-    """Of a mean, from the influence of each text on it. Of a single text nothing can be said: 0."""
+    """The standard error of a mean, from the influence of each text on it; 0 for a single text."""
     count = len(influence)
     return float(influence.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
 
@@ -183,12 +217,12 @@ def _margin(error: float, gate: GateSettings) -> float:
 
 def _not_worse(task: Task, comparison: Comparison) -> GateCheck:
     worse = comparison.is_worse
-    detail = f"{comparison.told}: worse" if worse else comparison.told
+    detail = f"{comparison.summary}: worse" if worse else comparison.summary
     return GateCheck(name=f"{task}_not_worse", passed=not worse, detail=detail)
 
 
 def _better(improved: tuple[Task, ...]) -> GateCheck:
-    detail = f"better: {', '.join(improved)}" if improved else "no task got better"
+    detail = f"improved: {', '.join(improved)}" if improved else "no task improved"
     return GateCheck(name="some_task_better", passed=bool(improved), detail=detail)
 
 
@@ -216,5 +250,5 @@ def _held(name: str, comparison: Comparison, threshold: float, *, strict: bool) 
     if before >= threshold:
         return False, f"{short}, which the champion meets with {before:.3f}"
     if comparison.is_worse:
-        return False, f"{short} and further off than the champion's {before:.3f}"
-    return True, f"{short}, which the champion ({before:.3f}) does not meet yet either"
+        return False, f"{short} and worse than the champion's {before:.3f}"
+    return True, f"{short}, which the champion ({before:.3f}) misses too"

@@ -1,39 +1,61 @@
-"""The scores of one model on a holdout: pure, from gold examples and plain predictions."""
+"""Scores and error analysis of one model on a holdout. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from karen_learner.errors import InvalidInput
-from karen_learner.records import TASKS, Example, LabelScore, Task, ValidationResult
+from karen_learner.metrics import Interval, Span, compare_spans, wilson
+from karen_learner.records import (
+    CATEGORY_TASKS,
+    TASKS,
+    Confusion,
+    Example,
+    LabelScore,
+    Task,
+    ValidationResult,
+)
 from karen_learner.settings import ThresholdSettings
-from karen_learner.validation.confusions import confusions
-from karen_learner.validation.intervals import Interval, bootstrap, wilson
-from karen_learner.validation.outcomes import Tally, TaskOutcome, category_outcome, entity_outcome
-from karen_learner.validation.predictions import Prediction
+from karen_learner.validation.results import (
+    Prediction,
+    TaskResult,
+    bootstrap,
+    gold_spans,
+    mean_score,
+    task_result,
+)
 
 SCORE_NAMES: Mapping[Task, str] = {
     "intent": "intent_accuracy",
     "sentiment": "sentiment_accuracy",
     "entities": "entity_accuracy",
 }
-"""The score by which each task is judged: also the name of its threshold."""
+"""The score of each task; also the name of its threshold."""
+NOTHING = "(none)"
+"""In place of the gold label of a spurious entity, and of the prediction for a missed label."""
+OTHER_BOUNDS = "(other bounds)"
+MAX_CONFUSIONS = 20
+MAX_TEXTS = 3
+MAX_CHARS = 200
 
-PerLabel = dict[Task, dict[str, LabelScore]]
+LabelScores = Mapping[Task, Mapping[str, LabelScore]]
+Error = tuple[Task, str, str]
+"""Task, gold label, predicted label."""
 
 
 @dataclass(frozen=True)
 class ScoredHoldout:
-    """The scores, and the outcome of each task text by text. Tasks without texts have no outcome."""
+    """The scores, and the result of each task text by text. Tasks without texts have no result."""
 
     result: ValidationResult
-    outcomes: Mapping[Task, TaskOutcome]
+    by_task: Mapping[Task, TaskResult]
 
     @property
     def texts(self) -> int:
         """The number of judgements: texts counted once for each of their tasks."""
-        return sum(outcome.texts for outcome in self.outcomes.values())
+        return sum(result.texts for result in self.by_task.values())
 
 
 def score(
@@ -43,81 +65,123 @@ def score(
     tasks: Collection[Task] = TASKS,
     thresholds: ThresholdSettings,
 ) -> ScoredHoldout:
-    """Score one prediction for each example, in the same order.
+    """Scores from one prediction for each example, in the same order.
 
-    intent, sentiment: accuracy. Entities: F1 of exact spans with labels, over all texts together; a
-    misaligned gold span counts as missed. `accuracy`: the mean of these, weighted by the texts of each
-    task. precision, recall, f1_score: macro averages over the labels that are gold or were predicted
-    (undefined ones are 0, as in scikit-learn with `zero_division=0`), weighted likewise. Labels of
-    tasks outside `tasks` are ignored. Raises InvalidInput if the lengths differ.
+    intent, sentiment: accuracy. Entities: F1 of exact spans with labels over all texts; a misaligned gold
+    span counts as missed. `accuracy`: the mean of these, weighted by the texts of each task. precision,
+    recall, f1_score: macro averages over the labels that are gold or predicted (as scikit-learn with
+    `zero_division=0`), weighted likewise. Tasks outside `tasks` are ignored. Raises InvalidInput if the
+    lengths differ.
     """
     if len(examples) != len(predictions):
         raise InvalidInput(f"{len(predictions)} predictions for {len(examples)} examples: give one for each")
-    outcomes: dict[Task, TaskOutcome] = {}
-    per_label: PerLabel = {}
-    for task in (task for task in TASKS if task in tasks):
-        outcome, tallies = _outcome(task, examples, predictions)
-        if outcome.texts:
-            outcomes[task] = outcome
-            per_label[task] = _label_scores(tallies)
-    scores = _scores(outcomes, per_label)
+    wanted = [task for task in TASKS if task in tasks]
+    found = {task: task_result(task, examples, predictions) for task in wanted}
+    by_task = {task: result for task, (result, _) in found.items() if result.texts}
+    per_label = {
+        task: {label: counts.score() for label, counts in sorted(found[task][1].items())} for task in by_task
+    }
+    scores = _scores(by_task, per_label)
     result = ValidationResult(
         **scores,
-        passed_threshold=_passed(scores, thresholds),
-        counts={task: outcomes[task].texts if task in outcomes else 0 for task in TASKS if task in tasks},
+        passed_threshold=_passes(scores, thresholds),
+        counts={task: found[task][0].texts for task in wanted},
         per_label=per_label,
-        intervals=_intervals(outcomes, len(examples)),
-        errors=confusions(examples, predictions, tasks=tasks),
+        intervals=_intervals(by_task, len(examples)),
+        errors=analyse_errors(examples, predictions, tasks=wanted),
     )
-    return ScoredHoldout(result, outcomes)
+    return ScoredHoldout(result, by_task)
 
 
-def _outcome(
-    task: Task, examples: Sequence[Example], predictions: Sequence[Prediction]
-) -> tuple[TaskOutcome, Mapping[str, Tally]]:
-    if task == "entities":
-        return entity_outcome(examples, predictions)
-    return category_outcome(task, examples, predictions)
-
-
-def _label_scores(tallies: Mapping[str, Tally]) -> dict[str, LabelScore]:
-    return {label: tallies[label].label_score() for label in sorted(tallies)}
-
-
-def _scores(outcomes: Mapping[Task, TaskOutcome], per_label: PerLabel) -> dict[str, float | None]:
-    weights = {task: outcome.texts for task, outcome in outcomes.items()}
-    own = {task: outcome.score for task, outcome in outcomes.items()}
-    scores: dict[str, float | None] = {SCORE_NAMES[task]: own.get(task) for task in TASKS}
-    scores["accuracy"] = _weighted(own, weights)
+def _scores(by_task: Mapping[Task, TaskResult], per_label: LabelScores) -> dict[str, float | None]:
+    scores: dict[str, float | None] = {
+        name: by_task[task].score if task in by_task else None for task, name in SCORE_NAMES.items()
+    }
+    scores["accuracy"] = mean_score(by_task.values())
+    texts = sum(result.texts for result in by_task.values())
     for name, part in (("precision", "precision"), ("recall", "recall"), ("f1_score", "f1")):
-        scores[name] = _weighted({task: _macro(per_label[task], part) for task in outcomes}, weights)
+        total = sum(_macro(per_label[task], part) * result.texts for task, result in by_task.items())
+        scores[name] = total / texts if texts else None
     return scores
 
 
-def _weighted(values: Mapping[Task, float], weights: Mapping[Task, int]) -> float | None:
-    total = sum(weights.values())
-    return sum(values[task] * weights[task] for task in values) / total if total else None
-
-
 def _macro(labels: Mapping[str, LabelScore], part: str) -> float:
-    """The mean over labels. Without any label there was nothing to find, and nothing was found: 1."""
+    """The mean over labels; 1 if nothing is gold and nothing is predicted."""
     return sum(getattr(label, part) for label in labels.values()) / len(labels) if labels else 1.0
 
 
-def _passed(scores: Mapping[str, float | None], thresholds: ThresholdSettings) -> bool:
-    """Whether every score that there is reaches its threshold; not if there is none."""
+def _passes(scores: Mapping[str, float | None], thresholds: ThresholdSettings) -> bool:
+    """Whether every known score reaches its threshold; False without scores."""
     known = {name: scores[name] for name in ("accuracy", *SCORE_NAMES.values())}
     reached = [value >= getattr(thresholds, name) for name, value in known.items() if value is not None]
     return bool(reached) and all(reached)
 
 
-def _intervals(outcomes: Mapping[Task, TaskOutcome], texts: int) -> dict[str, Interval]:
+def _intervals(by_task: Mapping[Task, TaskResult], texts: int) -> dict[str, Interval]:
+    """95 % intervals: Wilson for accuracies, bootstrap for the F1 and the mean."""
     intervals: dict[str, Interval] = {}
-    for task, outcome in outcomes.items():
-        if task == "entities":
-            intervals[SCORE_NAMES[task]] = bootstrap([outcome], texts=texts)
+    for task, result in by_task.items():
+        if task in CATEGORY_TASKS:
+            intervals[SCORE_NAMES[task]] = wilson(int(result.values.sum()), result.texts)
         else:
-            intervals[SCORE_NAMES[task]] = wilson(int(outcome.values.sum()), outcome.texts)
-    if outcomes:
-        intervals["accuracy"] = bootstrap(list(outcomes.values()), texts=texts)
+            intervals[SCORE_NAMES[task]] = bootstrap([result], texts=texts)
+    if by_task:
+        intervals["accuracy"] = bootstrap(list(by_task.values()), texts=texts)
     return intervals
+
+
+def analyse_errors(
+    examples: Sequence[Example], predictions: Sequence[Prediction], *, tasks: Collection[Task] = TASKS
+) -> tuple[Confusion, ...]:
+    """The 20 most frequent confusions, the most frequent first, with up to three texts each.
+
+    A predicted entity that overlaps a gold one is a confusion of labels or of bounds. Without overlap it is
+    spurious, and the gold one is missed.
+    """
+    counts: dict[Error, int] = defaultdict(int)
+    texts: dict[Error, list[str]] = defaultdict(list)
+    for example, prediction in zip(examples, predictions, strict=True):
+        for error in _errors(example, prediction, tasks):
+            counts[error] += 1
+            shown = _truncated(example.text)
+            if len(texts[error]) < MAX_TEXTS and shown not in texts[error]:
+                texts[error].append(shown)
+    most = sorted(counts, key=lambda error: (-counts[error], error))[:MAX_CONFUSIONS]
+    return tuple(
+        Confusion(
+            task=error[0], gold=error[1], predicted=error[2], count=counts[error], texts=tuple(texts[error])
+        )
+        for error in most
+    )
+
+
+def _errors(example: Example, prediction: Prediction, tasks: Collection[Task]) -> Iterator[Error]:
+    for task in CATEGORY_TASKS:
+        gold, predicted = getattr(example, task), getattr(prediction, task)
+        if task in tasks and gold not in (None, predicted):
+            yield task, gold, predicted or NOTHING
+    if "entities" in tasks and example.entities is not None:
+        for known, found in _entity_errors(example, prediction):
+            yield "entities", known, found
+
+
+def _entity_errors(example: Example, prediction: Prediction) -> Iterator[tuple[str, str]]:
+    _, spurious, missed = compare_spans(set(gold_spans(example)), set(prediction.entities or ()))
+    left = sorted(spurious)
+    for span in sorted(missed):
+        other = next((other for other in left if _overlap(span, other)), None)
+        if other is None:
+            yield span[2], NOTHING
+            continue
+        left.remove(other)
+        yield span[2], other[2] if other[2] != span[2] else f"{span[2]} {OTHER_BOUNDS}"
+    for span in left:
+        yield NOTHING, span[2]
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _truncated(text: str) -> str:
+    return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"

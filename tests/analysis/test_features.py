@@ -6,8 +6,7 @@ from spacy.strings import get_string_id
 from spacy.tokens import Doc
 
 from karen_learner.analysis import common_words, linguistic_features
-from karen_learner.analysis.features import surface_features
-from karen_learner.analysis.word_tables import word_tables
+from karen_learner.analysis.features import surface_features, word_tables
 from karen_learner.records import Analysis
 
 ENGLISH = spacy.blank("en")
@@ -89,14 +88,14 @@ def test_an_empty_doc():
     assert "mean_log_prob" not in empty
 
 
-def test_rare_words_are_less_probable():
+def test_rare_words_have_lower_probabilities():
     common, rare = features("what is the time"), features("zymurgical quodlibets obnubilate")
     assert common["rare_ratio"] == 0.0
     assert rare["rare_ratio"] == 1.0
     assert rare["mean_log_prob"] < common["mean_log_prob"] < 0
 
 
-def test_lemmas_of_the_pipeline_come_first():
+def test_lemmas_of_the_pipeline_have_priority():
     words = ["the", "glorps", "glorped"]
     doc = Doc(ENGLISH.vocab, words=words, lemmas=["the", "glorp", "glorp"])
     assert linguistic_features(doc)["lemma_ratio"] == pytest.approx(2 / 3)
@@ -104,14 +103,14 @@ def test_lemmas_of_the_pipeline_come_first():
 
 
 @pytest.mark.parametrize("language", ["xx", "hu", "fi", "is"])
-def test_a_language_without_tables_does_without_those_features(language):
+def test_a_language_without_tables_lacks_their_features(language):
     found = linguistic_features(spacy.blank(language)("ez egy szöveg"))
     assert found["tokens"] == 3
     assert "mean_log_prob" not in found
     assert "lemma_ratio" not in found
 
 
-def test_the_tables_hold_what_spacy_lookups_data_says():
+def test_the_tables_hold_the_values_of_spacy_lookups_data():
     tables = word_tables("en")
     assert tables.log_prob[get_string_id("the")] == -3.5287666321
     assert tables.log_prob[get_string_id("i")] == -3.7915651798
@@ -123,7 +122,7 @@ def test_the_tables_hold_what_spacy_lookups_data_says():
 
 
 @given(st.text(max_size=200))
-def test_any_text_has_features_that_a_record_can_hold(text):
+def test_the_features_of_any_text_fit_into_an_analysis(text):
     found = linguistic_features(ENGLISH(text), text=text)
     Analysis(
         intent=None, intent_confidence=0, sentiment=None, sentiment_confidence=0, linguistic_features=found

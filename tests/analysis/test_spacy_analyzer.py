@@ -7,10 +7,10 @@ import pytest
 import spacy
 from spacy.language import Language
 
-from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
-from karen_learner.analysis.pipes import find_tasks
-from karen_learner.analysis.reader import best_category
-from karen_learner.contracts import Analyzer
+from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer, live_models_of
+from karen_learner.analysis.create import find_tasks
+from karen_learner.analysis.model_queue import best_category
+from karen_learner.contracts import Analyzer, BasePipelineInfo, BasePipelineSource
 from karen_learner.errors import InvalidInput, LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.settings import load_settings
@@ -35,7 +35,7 @@ def analyzer_with(model: LiveModel | None, **overrides) -> SpacyAnalyzer:
     return SpacyAnalyzer(settings=settings, models=LiveModels(4), base=model)
 
 
-async def test_each_task_is_answered_by_its_own_pipe(nlp):
+async def test_each_task_has_its_own_pipe(nlp):
     async with create_spacy_analyzer(nlp) as analyzer:
         analysis = await analyzer.analyze("cancel this terrible plan in Boston")
         assert isinstance(analyzer, Analyzer)
@@ -55,14 +55,14 @@ async def test_each_task_is_answered_by_its_own_pipe(nlp):
         assert await analyzer.on_deployed("v1", None) is None
 
 
-async def test_a_task_that_is_not_mapped_tells_nothing(nlp):
+async def test_an_unmapped_task_has_no_labels(nlp):
     async with create_spacy_analyzer(nlp, tasks={"intent": "intent"}) as analyzer:
         analysis = await analyzer.analyze("a lovely bill in Boston")
         assert analysis.intent == "billing"
         assert (analysis.sentiment, analysis.sentiment_confidence, analysis.entities) == (None, 0.0, ())
 
 
-async def test_concurrent_answers_are_those_given_alone(nlp):
+async def test_concurrent_analyses_equal_single_ones(nlp):
     texts = [
         f"{text} {number}" for number in range(30) for text in ("my bill is great", "cancel it in Boston")
     ]
@@ -78,7 +78,7 @@ async def test_concurrent_answers_are_those_given_alone(nlp):
             assert one.linguistic_features == other.linguistic_features
 
 
-async def test_the_tenants_live_model_comes_before_the_base(nlp, model_folder):
+async def test_the_live_model_of_a_tenant_precedes_the_base_model(nlp, model_folder):
     analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="base"))
     analyzer.models.install("a", LiveModel(spacy.load(model_folder), tasks=TASKS, version="a-1"))
     assert (await analyzer.analyze("my bill", tenant_id="a")).model_version == "a-1"
@@ -87,7 +87,7 @@ async def test_the_tenants_live_model_comes_before_the_base(nlp, model_folder):
     analyzer.close()
 
 
-async def test_without_any_model_the_rules_answer():
+async def test_without_any_model_the_fallback_answers():
     analyzer = analyzer_with(None)
     analysis = await analyzer.analyze("hello!")
     assert analysis.degraded
@@ -96,7 +96,7 @@ async def test_without_any_model_the_rules_answer():
     analyzer.close()
 
 
-async def test_without_a_model_the_created_analyzer_has_rules_and_features():
+async def test_without_a_model_the_created_analyzer_has_fallback_labels_and_features():
     async with create_spacy_analyzer() as analyzer:
         analysis = await analyzer.analyze("what is my balance?")
         assert analysis.degraded
@@ -105,7 +105,7 @@ async def test_without_a_model_the_created_analyzer_has_rules_and_features():
         assert "mean_log_prob" in analysis.linguistic_features
 
 
-async def test_a_poisonous_text_harms_no_other_and_is_logged_once(nlp, caplog):
+async def test_a_text_on_which_the_model_fails_affects_no_other_and_is_logged_once(nlp, caplog):
     analyzer = analyzer_with(poisoned(nlp))
     texts = ["my bill is great", "hello poison", "cancel this terrible plan"]
     with caplog.at_level(logging.WARNING):
@@ -127,7 +127,7 @@ async def test_a_poisonous_text_harms_no_other_and_is_logged_once(nlp, caplog):
     analyzer.close()
 
 
-async def test_scores_that_are_no_numbers_are_a_failure(nlp, caplog):
+async def test_nan_scores_are_a_failure(nlp, caplog):
     node = next(n for n in nlp.get_pipe("intent").model.walk() if n.has_param("W"))
     node.set_param("W", node.get_param("W") * float("nan"))
     analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="nan"))
@@ -141,12 +141,12 @@ async def test_strings_do_not_accumulate(nlp):
     analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="v1"))
     await analyzer.analyze("hello")
     before = len(nlp.vocab.strings)
-    await analyzer.analyze_many([f"unheard{number} of{number}" for number in range(300)])
+    await analyzer.analyze_many([f"unseen{number} of{number}" for number in range(300)])
     assert len(nlp.vocab.strings) == before
     analyzer.close()
 
 
-async def test_who_is_queued_when_the_model_is_swapped_is_answered(nlp, model_folder):
+async def test_requests_queued_at_a_swap_are_answered_by_the_old_model(nlp, model_folder):
     analyzer = analyzer_with(None, **{"analysis.max_batch": 4})
     analyzer.models.install("a", LiveModel(nlp, tasks=TASKS, version="old"))
     gone = weakref.ref(analyzer.models.get("a"))
@@ -163,7 +163,7 @@ async def test_who_is_queued_when_the_model_is_swapped_is_answered(nlp, model_fo
     analyzer.close()
 
 
-async def test_what_cannot_be_read_is_refused_and_the_rest_cleaned(nlp):
+async def test_unusable_texts_are_refused_and_unfit_characters_replaced(nlp):
     analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS), **{"analysis.max_text_chars": 30})
     with pytest.raises(InvalidInput, match=r"analysis\.max_text_chars"):
         await analyzer.analyze("a" * 31)
@@ -174,7 +174,7 @@ async def test_what_cannot_be_read_is_refused_and_the_rest_cleaned(nlp):
     analyzer.close()
 
 
-async def test_after_closing_it_says_so(nlp):
+async def test_a_closed_analyzer_raises(nlp):
     analyzer = create_spacy_analyzer(nlp)
     analyzer.close()
     analyzer.close()
@@ -182,7 +182,7 @@ async def test_after_closing_it_says_so(nlp):
         await analyzer.analyze("hello")
 
 
-async def test_a_folder_is_loaded_at_the_first_text_and_once(model_folder):
+async def test_a_folder_is_loaded_once_at_the_first_text(model_folder):
     analyzer = create_spacy_analyzer(model_folder, tasks=TASKS)
     answers = await asyncio.gather(*(analyzer.analyze("my bill is great") for _ in range(5)))
     assert {answer.intent for answer in answers} == {"billing"}
@@ -190,14 +190,14 @@ async def test_a_folder_is_loaded_at_the_first_text_and_once(model_folder):
     analyzer.close()
 
 
-async def test_a_model_that_is_not_there_is_told_at_once(tmp_path):
+async def test_a_missing_model_is_refused_at_once(tmp_path):
     with pytest.raises(ModelError, match="no_such_package"):
         create_spacy_analyzer("no_such_package")
     with pytest.raises(ModelError, match="nowhere"):
         create_spacy_analyzer(tmp_path / "nowhere")
 
 
-async def test_a_folder_without_a_usable_pipe_is_told_when_loaded(tmp_path):
+async def test_a_folder_without_a_usable_pipe_is_refused_when_loaded(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "blank")
     analyzer = create_spacy_analyzer(tmp_path / "blank")
     for _ in range(2):
@@ -234,6 +234,30 @@ def test_tasks_are_found(pipes, tasks):
 def test_a_pipeline_without_a_usable_pipe_names_its_pipes(pipes):
     with pytest.raises(PipelineUnsuitable, match=pipes[0][1] if pipes else "none"):
         create_spacy_analyzer(pipeline_with(*pipes))
+
+
+async def test_the_base_pipeline_is_described_and_written(nlp, tmp_path):
+    async with create_spacy_analyzer(nlp) as analyzer:
+        assert isinstance(analyzer, BasePipelineSource)
+        info = await analyzer.base_pipeline()
+        assert info == BasePipelineInfo(version="en_pipeline-0.0.0", tasks=TASKS, language="en")
+        await analyzer.write_base_pipeline(tmp_path / "base")
+    assert spacy.load(tmp_path / "base").pipe_names == nlp.pipe_names
+
+
+async def test_without_a_task_there_is_no_base_pipeline(tmp_path):
+    async with create_spacy_analyzer() as analyzer:
+        assert await analyzer.base_pipeline() is None
+    analyzer = analyzer_with(None)
+    with pytest.raises(ModelError, match="no base model"):
+        await analyzer.write_base_pipeline(tmp_path)
+    analyzer.close()
+
+
+def test_the_live_models_of_an_analyzer():
+    analyzer = analyzer_with(None)
+    assert live_models_of(analyzer, limit=2) is analyzer.models
+    assert len(live_models_of(object(), limit=2)) == 0
 
 
 def test_the_best_category():

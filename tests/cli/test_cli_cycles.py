@@ -33,7 +33,7 @@ def test_a_cycle_tells_verdict_scores_counts_and_how_to_undo_it(taught):
     # four of six right before, since two are greetings; all six after. Wilson: 6 / (6 + 1.96 ** 2)
     assert _cells(told, "intent") == ["6", "0.667", "1.000", "+0.333", "0.610 to 1.000", "-"]
     assert _cells(told, "all") == ["-", "0.667", "1.000", "+0.333", "1.000 to 1.000", "-"]
-    assert "better: intent" in told
+    assert "improved: intent" in told
     assert "thresholds: met" in told
     assert "rollback telecom v0001" in told
     assert taught.learn.stderr == ""
@@ -68,7 +68,7 @@ def test_a_rejection_says_that_the_live_model_stays(cli, sure):
     told = cli("learn", TENANT, "--force", "--mode", "full", *sure, *NOT_BY_BEING_SURER).stdout
     assert "REJECTED" in told
     assert "stays v0002" in told
-    assert "no task got better" in told
+    assert "no task improved" in told
     assert _cells(told, "intent") == ["6", "1.000", "1.000", "+0.000", "0.610 to 1.000", "-"]
 
 

@@ -12,7 +12,7 @@ from karen_learner.records import Analysis
 
 
 class CountingAnalyzer:
-    """A host's analyzer by rules that counts its texts, and fails when told to."""
+    """A rule-based analyzer of a host that records its texts and raises a given error."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -24,6 +24,9 @@ class CountingAnalyzer:
         if self.error is not None:
             raise self.error
         return self.answer or RuleBasedFallback().analyze(text).model_copy(update={"degraded": False})
+
+    async def analyze_many(self, texts: list[str], *, tenant_id: str | None = None) -> list[Analysis]:
+        return [await self.analyze(text, tenant_id=tenant_id) for text in texts]
 
     async def on_deployed(self, version: str, path: object) -> None: ...
 
@@ -39,7 +42,7 @@ def events():
 
 
 @pytest.fixture
-def told(events):
+def published(events):
     seen: list = []
     events.subscribe(seen.append)
     return seen
@@ -50,7 +53,7 @@ def collector(store, analyzer, settings, events):
     return ConversationMetadataCollector(store, analyzer, settings, events=events)
 
 
-async def test_what_is_returned_is_stored(collector, store):
+async def test_returned_metadata_is_stored(collector, store):
     metadata = await collector.collect(
         "t", "this is a terrible mess", "sorry", "u", {"satisfaction_score": 0.1}
     )
@@ -62,7 +65,7 @@ async def test_what_is_returned_is_stored(collector, store):
     assert (turn.user_text, turn.assistant_response) == ("this is a terrible mess", "sorry")
 
 
-async def test_what_is_refused_is_not_stored_and_not_analysed(collector, store, analyzer, told):
+async def test_refused_input_is_neither_stored_nor_analysed(collector, store, analyzer, published):
     for change in (
         {"user_text": " "},
         {"tenant_id": ""},
@@ -73,12 +76,12 @@ async def test_what_is_refused_is_not_stored_and_not_analysed(collector, store, 
         with pytest.raises(InvalidInput):
             await collector.collect(**{**arguments, **change})
     assert analyzer.texts == []
-    assert told == []
+    assert published == []
     assert await store.tenants() == []
 
 
-async def test_a_repeated_turn_is_stored_and_analysed_once_and_feedback_merged(
-    collector, store, analyzer, told
+async def test_a_repeated_turn_is_stored_and_analysed_once_and_its_feedback_merged(
+    collector, store, analyzer, published
 ):
     first = await collector.collect("t", "hello", "hi", "u", turn_id="x")
     again = await collector.collect("t", "other words", "hi", "u", turn_id="x")
@@ -88,10 +91,10 @@ async def test_a_repeated_turn_is_stored_and_analysed_once_and_feedback_merged(
     assert later.turn_id == "x"
     assert analyzer.texts == ["hello"]
     assert (await store.counts("t")).turns == 1
-    assert [type(event) for event in told] == [TurnCollected, FeedbackAdded]
+    assert [type(event) for event in published] == [TurnCollected, FeedbackAdded]
 
 
-async def test_a_repeat_after_a_restart_is_recognised_by_the_store(collector, store, analyzer, settings):
+async def test_the_store_recognises_a_repeated_turn_after_a_restart(collector, store, analyzer, settings):
     first = await collector.collect("t", "hello", "hi", "u", turn_id="x")
     restarted = ConversationMetadataCollector(store, analyzer, settings)
     again = await restarted.collect("t", "bye", "hi", "u", {"satisfaction_score": 1}, turn_id="x")
@@ -104,14 +107,14 @@ async def test_a_repeat_after_a_restart_is_recognised_by_the_store(collector, st
     assert (await store.counts("t")).turns == 1
 
 
-def test_only_the_latest_keys_are_kept():
+def test_the_number_of_recent_keys_is_bounded():
     recent = RecentKeys(2)
     for key in ("a", "b", "a", "c"):
         recent.add(("t", key))
     assert [("t", key) in recent for key in "abc"] == [True, False, True]
 
 
-async def test_the_same_turn_of_many_callers_at_once_is_stored_once(collector, store):
+async def test_concurrent_repetitions_of_a_turn_are_stored_once(collector, store):
     answers = await asyncio.gather(
         *(collector.collect("t", "hello", "hi", "u", turn_id="x") for _ in range(10))
     )
@@ -125,18 +128,18 @@ async def test_the_same_turn_id_of_another_tenant_is_another_turn(collector, ana
     assert analyzer.texts == ["hello", "bye"]
 
 
-async def test_feedback_that_comes_later(collector, told):
+async def test_later_feedback_is_merged(collector, published):
     metadata = await collector.collect("t", "in Boston", "ok", "u")
     assert not metadata.feedback_provided
     later = await collector.add_feedback("t", metadata.turn_id, {"corrected_entities": [[3, 9, "CITY"]]})
     assert later.feedback_provided
     assert later.correction_needed
-    assert told[-1] == FeedbackAdded(
-        tenant_id="t", turn_id=metadata.turn_id, is_correction=True, at=told[-1].at
+    assert published[-1] == FeedbackAdded(
+        tenant_id="t", turn_id=metadata.turn_id, is_correction=True, at=published[-1].at
     )
 
 
-async def test_feedback_that_does_not_fit_changes_nothing(collector, store):
+async def test_unfit_feedback_changes_nothing(collector, store):
     metadata = await collector.collect("t", "in Boston", "ok", "u")
     for feedback in ({"corrected_entities": [[3, 10, "CITY"]]}, {"rating": 5}, None):
         with pytest.raises(InvalidInput):
@@ -155,7 +158,7 @@ async def test_feedback_for_an_unknown_turn(collector, feedback):
         await collector.add_feedback("t", "nowhere", feedback)
 
 
-async def test_refused_consent_keeps_no_words(collector, store):
+async def test_refused_consent_stores_no_content(collector, store):
     metadata = await collector.collect("t", "my secret", "hush", "u", {"consent": False})
     turn = await store.get_turn("t", metadata.turn_id)
     assert (turn.user_text, turn.assistant_response) == (None, None)
@@ -164,12 +167,14 @@ async def test_refused_consent_keeps_no_words(collector, store):
     assert later.feedback_provided
 
 
-async def test_a_failing_analyzer_is_replaced_by_rules_and_logged_once(collector, analyzer, told, caplog):
+async def test_the_fallback_replaces_a_failing_analyzer_and_the_error_is_logged_once(
+    collector, analyzer, published, caplog
+):
     analyzer.error = RuntimeError("the host is down")
     with caplog.at_level(logging.WARNING):
         answers = [await collector.collect("t", "hello", "hi", "u") for _ in range(3)]
     assert all(answer.degraded and answer.intent_detected == "greeting" for answer in answers)
-    assert [event.degraded for event in told] == [True] * 3
+    assert [event.degraded for event in published] == [True] * 3
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "the host is down" in caplog.text
 
@@ -179,20 +184,32 @@ async def test_a_failing_analyzer_is_replaced_by_rules_and_logged_once(collector
     assert caplog.records[-1].getMessage() == "the analyzer answers again"
 
 
-async def test_an_answer_that_is_no_analysis_is_a_failure(collector, analyzer):
+async def test_a_result_that_is_not_an_analysis_is_a_failure(collector, analyzer):
     analyzer.answer = {"intent": "hello"}
     assert (await collector.collect("t", "hello", "hi", "u")).degraded
 
 
-async def test_a_closed_analyzer_is_told(collector, analyzer):
+async def test_the_error_of_a_closed_analyzer_is_raised(collector, analyzer):
     analyzer.error = LearnerClosed("closed")
     with pytest.raises(LearnerClosed):
         await collector.collect("t", "hello", "hi", "u")
 
 
-async def test_the_text_is_cleaned_before_it_is_analysed(collector, analyzer):
+async def test_the_text_is_sanitized_before_it_is_analysed(collector, analyzer):
     await collector.collect("t", "he\x00y", "hi", "u")
     assert analyzer.texts == ["he\ufffdy"]
+
+
+async def test_the_sanitized_texts_are_analysed_and_stored(store, analyzer, settings):
+    class Masker:
+        def sanitize(self, text: str) -> str:
+            return text.replace("4711", "####")
+
+    collector = ConversationMetadataCollector(store, analyzer, settings, sanitizer=Masker())
+    metadata = await collector.collect("t", "my pin is 4711", "not 4711?", "u")
+    turn = await store.get_turn("t", metadata.turn_id)
+    assert analyzer.texts == ["my pin is ####"]
+    assert (turn.user_text, turn.assistant_response) == ("my pin is ####", "not ####?")
 
 
 async def test_a_turn_from_a_file(collector, store):

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.collection.turns import (
-    check_moment,
+    CharacterSanitizer,
+    check_time,
     complete_turn,
     correction_needed,
     draft_turn,
@@ -30,7 +31,7 @@ ANALYSIS = Analysis(
 
 def draft(**changes):
     given_values = {"tenant_id": "t", "user_text": "to Boston", "assistant_response": "ok", "user_id": "u"}
-    return draft_turn(**{**given_values, **changes}, limits=LIMITS)
+    return draft_turn(**{**given_values, **changes}, limits=LIMITS, sanitizer=CharacterSanitizer())
 
 
 def test_a_complete_turn():
@@ -65,7 +66,7 @@ def test_a_complete_turn():
     assert (turn.user_text, turn.assistant_response, turn.entities) == ("to Boston", "ok", (BOSTON,))
 
 
-def test_ids_and_moment_are_made_up_where_absent():
+def test_missing_ids_are_generated_and_a_missing_time_is_now():
     before = utc_now()
     one, two = draft(), draft()
     assert one.turn_id != two.turn_id
@@ -75,7 +76,7 @@ def test_ids_and_moment_are_made_up_where_absent():
     assert one.feedback is None
 
 
-def test_refused_consent_keeps_nothing_of_what_was_said():
+def test_a_turn_with_refused_consent_has_no_content():
     made = draft(
         user_feedback={
             "consent": False,
@@ -119,7 +120,7 @@ def test_correction_needed(feedback, needed):
 
 
 @pytest.mark.parametrize(
-    ("feedback", "told"),
+    ("feedback", "message"),
     [
         ({"satisfaction": 0.9}, "unknown key 'satisfaction': did you mean 'satisfaction_score'"),
         ({"satisfaction_score": 1.5}, "satisfaction_score.*1.5"),
@@ -142,16 +143,16 @@ def test_correction_needed(feedback, needed):
         ("good", "must be a mapping, not str"),
     ],
 )
-def test_bad_feedback_is_named(feedback, told):
-    with pytest.raises(InvalidInput, match=told):
+def test_bad_feedback_is_refused_with_the_key_and_the_value(feedback, message):
+    with pytest.raises(InvalidInput, match=message):
         draft(user_feedback=feedback)
 
 
-def test_a_misaligned_entity_is_not_an_error_here():
+def test_a_misaligned_entity_is_accepted():
     assert draft(user_feedback={"corrected_entities": [[3, 6, "CITY"]]}).feedback.is_correction
 
 
-def test_the_comment_is_cleaned():
+def test_control_characters_of_the_comment_are_replaced():
     assert parse_feedback({"comment": "a\x00\ud800b"}).comment == "a\ufffd\ufffdb"
 
 
@@ -165,20 +166,20 @@ def test_bad_ids_are_refused(what, value):
 @given(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=1000)
 )
-def test_any_other_id_is_kept_as_it_is(value):
+def test_any_other_id_is_unchanged(value):
     assert check_id(value, "user_id") == value
 
 
-def test_moments():
-    with pytest.raises(InvalidInput, match="names no time zone"):
-        check_moment(datetime(2024, 1, 1))
+def test_bad_times_are_refused():
+    with pytest.raises(InvalidInput, match="has no time zone"):
+        check_time(datetime(2024, 1, 1))
     with pytest.raises(InvalidInput, match="must be a datetime, not str"):
-        check_moment("2024-01-01")
+        check_time("2024-01-01")
     with pytest.raises(InvalidInput, match="out of range"):
-        check_moment(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))))
+        check_time(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))))
 
 
-def test_texts():
+def test_bad_texts_are_refused_and_unfit_characters_replaced():
     with pytest.raises(InvalidInput, match="user_text is empty"):
         draft(user_text="  ")
     with pytest.raises(InvalidInput, match=r"assistant_response.*analysis\.max_response_chars"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
-from karen_learner.components.online.sample_weights import weight_of
+from karen_learner.components.online.sample_weights import sample_weight
 from karen_learner.corpora.convert import convert_corpus
 from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, read_examples, to_doc
 from karen_learner.corpora.lines import to_line, write_lines
@@ -92,7 +92,7 @@ async def test_importance_weights_are_written_and_read(tmp_path: Path) -> None:
     assert await write_lines(path, texts, importance_weights=[1.0, 2.5, 1 / 3]) == 4
     assert [line.importance_weight for _, line in read_examples(path)] == [1.0, 2.5, 1 / 3, 1.0]  # type: ignore[union-attr]
     docs = numbered_docs(spacy.blank("en"), path, skipped=[])
-    assert [weight_of(doc) for doc in docs.values()] == [1.0, 2.5, 1 / 3, 1.0]
+    assert [sample_weight(doc) for doc in docs.values()] == [1.0, 2.5, 1 / 3, 1.0]
     assert [doc.text for doc in docs.values()] == [text.text for text in texts]
     assert numbered_docs(spacy.blank("en"), tmp_path / "none.jsonl", skipped=[]) == {}
 

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,6 @@ import spacy
 from spacy.tokens import DocBin
 
 from karen_learner.curation.selection import REPLAY_POOL
-from karen_learner.cycle.stages import Stages
-from karen_learner.cycle.state import Course
 from karen_learner.deployment import Deployer, LoadedCandidate
 from karen_learner.errors import FencedOut, InvalidInput, UnknownTenant
 from karen_learner.events import (
@@ -34,7 +32,8 @@ from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest
 from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import read_manifest, verify
-from karen_learner.records import LearningCycleResult, ModelVersion, Task, Verdict
+from karen_learner.records import ModelVersion, Stage, Task
+from karen_learner.validation.stage import Validated, ValidationStage
 
 ACME = "acme"
 MakeLearner = Callable[..., AutonomousLearner]
@@ -95,6 +94,18 @@ def on(learner: AutonomousLearner, kind: type[Event], act: Callable[[], object],
             act()
 
     end = learner.events.subscribe(subscriber, to=kind)
+
+
+def before_stage(learner: AutonomousLearner, stage: Stage, act: Callable[[], Awaitable[object]]) -> None:
+    """Await something while the cycle waits for the journal entry of a stage."""
+    advance = learner.store.advance_cycle
+
+    async def act_then_advance(tenant_id: str, cycle_id: str, to: Stage, *, token: int) -> None:
+        if to == stage:
+            await act()
+        await advance(tenant_id, cycle_id, to, token=token)
+
+    learner.store.advance_cycle = act_then_advance  # type: ignore[method-assign]
 
 
 # Whether to learn at all ------------------------------------------------------------------------
@@ -181,6 +192,7 @@ async def test_an_accepted_cycle_tells_what_happened_in_order(
     before = await champion_of(acme)
     await teach_songs(acme, tmp_path)
     result = await acme.trigger_learning_cycle(ACME)
+    await acme.events.drain()
     assert result.status == "deployed", result.error_message
     assert result.model_improved
     assert result.previous_version == before.version
@@ -213,6 +225,7 @@ async def test_a_slow_listener_does_not_change_the_order(acme: AutonomousLearner
     acme.events.subscribe(slow, to=TrainingProgressed)
     await teach_songs(acme, tmp_path)
     await acme.trigger_learning_cycle(ACME)
+    await acme.events.drain()
     tasks = list(dict.fromkeys(task for task, _ in told))
     assert told == [(task, number) for task in tasks for number in range(1, 5)]
 
@@ -295,13 +308,13 @@ async def until(reached: Callable[[], bool]) -> None:
 async def test_a_candidate_that_was_loaded_in_vain_is_closed(
     make_learner: MakeLearner, loaded: list[LiveModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reject = Stages.reject
+    reject = ValidationStage.reject
 
-    async def reject_when_loaded(stages: Stages, course: Course, verdict: Verdict) -> LearningCycleResult:
-        await until(lambda: bool(loaded))  # or its folder may be gone before it is read
-        return await reject(stages, course, verdict)
+    async def reject_when_loaded(stage: ValidationStage, validated: Validated) -> None:
+        await until(lambda: bool(loaded))  # else its folder may be removed before it is read
+        await reject(stage, validated)
 
-    monkeypatch.setattr(Stages, "reject", reject_when_loaded)
+    monkeypatch.setattr(ValidationStage, "reject", reject_when_loaded)
     async with make_learner(learning__replay_examples=0, training__learn_rate=0.1) as learner:
         await correct(learner, "what is my balance number {}", 40, corrected_intent="travel")
         assert (await learner.trigger_learning_cycle(ACME)).status == "rejected"
@@ -329,11 +342,7 @@ async def test_what_was_relabelled_during_a_cycle_is_not_learned_by_it(
     text = f"play some {relabelled} music"
     path.write_text(json.dumps({"text": text, "intent": "singing"}) + "\n")
 
-    async def relabel(event: Event) -> None:
-        if isinstance(event, StageStarted) and event.stage == "deploying":
-            await acme.ingest(ACME, path)
-
-    acme.events.subscribe(relabel)
+    before_stage(acme, "deploying", lambda: acme.ingest(ACME, path))
     result = await acme.trigger_learning_cycle(ACME)
     assert result.status == "deployed", result.error_message
     waiting = [one async for one in acme.store.examples(ACME, state="pending", split="train")]
@@ -374,12 +383,7 @@ async def test_damage_on_the_disk_is_not_learned_on_from(acme: AutonomousLearner
 async def test_damage_that_comes_while_it_trains_is_repaired(acme: AutonomousLearner, tmp_path: Path) -> None:
     champion = await champion_of(acme)
     weights = champion.path / "intent" / "model"
-    on(
-        acme,
-        StageStarted,
-        lambda: weights.write_bytes(weights.read_bytes()[:-1] + b"!"),
-        stage="validating",
-    )
+    on(acme, TrainingProgressed, lambda: weights.write_bytes(weights.read_bytes()[:-1] + b"!"))
     await teach_songs(acme, tmp_path)
     result = await acme.trigger_learning_cycle(ACME)
     assert result.status == "deployed", result.error_message

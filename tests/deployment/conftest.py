@@ -1,4 +1,4 @@
-"""The rooms up to deployment, put together on a taught home; candidates are copies of its champion."""
+"""The parts up to deployment on a taught home. Candidates are copies of its champion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
 from karen_learner.contracts import MemoryStore
-from karen_learner.deployment import Candidate, Deployer, Serving
+from karen_learner.deployment import Candidate, ChampionSync, Deployer, Rollback
 from karen_learner.events import Event, EventBus
 from karen_learner.memory import open_store
 from karen_learner.models.layout import HomeLayout
@@ -29,7 +29,7 @@ ACME = "acme"
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -43,13 +43,20 @@ class Site:
 
     store: MemoryStore
     registry: ModelRegistry
-    serving: Serving
+    champions: ChampionSync
     deployer: Deployer
+    rollback: Rollback
+    events: EventBus
     analyzer: SpacyAnalyzer
     layout: HomeLayout
     settings: Settings
     clock: Clock
-    told: list[Event] = field(default_factory=list)
+    received: list[Event] = field(default_factory=list)
+
+    async def published(self) -> list[Event]:
+        """All events so far."""
+        await self.events.drain()
+        return self.received
 
     async def champion(self) -> ModelVersion:
         found = await self.registry.champion(ACME)
@@ -57,8 +64,8 @@ class Site:
         return found
 
     async def analyze(self, text: str = "a flight to blue please") -> Analysis:
-        """What a request does."""
-        await self.serving.ensure(ACME)
+        """A request of a user."""
+        await self.champions.ensure(ACME)
         return await self.analyzer.analyze(text, tenant_id=ACME)
 
     async def candidate(self, **changes: Any) -> Candidate:
@@ -87,9 +94,9 @@ class Site:
             await self.store.release_lease(lease)
 
     async def promote_as(self, candidate: Candidate, *, token: int) -> ModelVersion:
-        """As the holder of a lease does it, whoever holds it."""
+        """Promote with any fencing token."""
         loaded = await self.deployer.load(candidate.folder, candidate.tasks)
-        return await self.deployer.promote(candidate, loaded, learned=(), replayed=(), token=token)
+        return await self.deployer.promote(candidate, loaded, token=token)
 
 
 @asynccontextmanager
@@ -99,12 +106,13 @@ async def open_site(home: Path) -> AsyncIterator[Site]:
     analyzer = create_spacy_analyzer(settings=settings)
     async with open_store(layout.database, settings.store) as store, analyzer:
         registry = ModelRegistry(store, layout)
-        serving = Serving(registry, analyzer.models, analyzer=analyzer, recheck_s=5.0, clock=clock)
-        deployer = Deployer(store, registry, serving, layout, settings, events=events)
-        site = Site(store, registry, serving, deployer, analyzer, layout, settings, clock)
-        events.subscribe(site.told.append)
+        champions = ChampionSync(registry, analyzer.models, settings.serving, analyzer=analyzer, clock=clock)
+        deployer = Deployer(store, registry, champions, layout, settings, events=events)
+        rollback = Rollback(store, registry, champions, events=events)
+        site = Site(store, registry, champions, deployer, rollback, events, analyzer, layout, settings, clock)
+        events.subscribe(site.received.append)
         yield site
-        await serving.close()
+        await champions.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ async def test_a_promoted_candidate_is_sealed_saved_recorded_and_live(site: Any)
     assert verify(version.path, digest=version.digest).counts == {"new": 1}
     assert version.backup_path.is_file()
     assert (await site.analyze()).model_version == version.version
-    assert [(type(event), event.version, event.previous_version) for event in site.told] == [
+    assert [(type(event), event.version, event.previous_version) for event in await site.published()] == [
         (ModelDeployed, version.version, first.version)
     ]
 
@@ -69,10 +70,10 @@ async def test_nothing_is_deployed_when_the_champion_was_changed_meanwhile(
 ) -> None:
     late = await site.candidate()
     winner = await other_site.promote()
-    with pytest.raises(DeploymentError, match="was changed while the candidate was trained"):
+    with pytest.raises(DeploymentError, match="changed while the candidate was trained"):
         await site.promote(late)
     assert (await site.champion()).version == winner.version
-    assert site.told == []
+    assert await site.published() == []
     assert len(await site.store.versions(ACME)) == 2
     await site.deployer.clean_up(ACME)
     assert version_folders(site) == sorted([winner.version, winner.parent])
@@ -102,7 +103,7 @@ async def test_a_candidate_that_was_changed_after_it_was_loaded_is_not_deployed(
     loaded = await site.deployer.load(candidate.folder, candidate.tasks)
     (candidate.folder / "meta.json").write_text("{}")
     with pytest.raises(DigestMismatch, match="changed after it was loaded"):
-        await site.deployer.promote(candidate, loaded, learned=(), replayed=(), token=1)
+        await site.deployer.promote(candidate, loaded, token=1)
     assert loaded.model.closed
     assert (await site.champion()).version == first.version
 
@@ -116,7 +117,7 @@ async def test_an_analyzer_that_fails_on_a_deployment_does_not_undo_it(
     site.analyzer.on_deployed = fails
     version = await site.promote()
     assert (await site.champion()).version == version.version
-    assert len(site.told) == 1
+    assert len(await site.published()) == 1
     assert "the analyzer failed" in caplog.text
 
 
@@ -125,24 +126,24 @@ async def test_an_analyzer_that_fails_on_a_deployment_does_not_undo_it(
 
 async def test_rollback_goes_to_the_parent_and_forth_again(site: Any) -> None:
     first, second = await site.champion(), await site.promote()
-    assert (await site.deployer.rollback(ACME)).version == first.version
+    assert (await site.rollback.to_version(ACME)).version == first.version
     assert (await site.analyze()).model_version == first.version
-    assert (await site.deployer.rollback(ACME, second.version)).version == second.version
+    assert (await site.rollback.to_version(ACME, second.version)).version == second.version
     assert (await site.analyze()).model_version == second.version
-    assert [type(event) for event in site.told[1:]] == [ModelRolledBack, ModelRolledBack]
+    assert [type(event) for event in (await site.published())[1:]] == [ModelRolledBack, ModelRolledBack]
 
 
 async def test_rollback_knows_where_it_cannot_go(site: Any) -> None:
     first = await site.champion()
     with pytest.raises(UnknownVersion, match="no earlier version"):
-        await site.deployer.rollback(ACME)
+        await site.rollback.to_version(ACME)
     for name in ("v9999-deadbeef", "../../etc", "", "x" * 1000):
         with pytest.raises(UnknownVersion, match="no version"):
-            await site.deployer.rollback(ACME, name)
+            await site.rollback.to_version(ACME, name)
     with pytest.raises(UnknownVersion):
-        await site.deployer.rollback("nobody")
+        await site.rollback.to_version("nobody")
     with pytest.raises(DeploymentError, match="champion already"):
-        await site.deployer.rollback(ACME, first.version)
+        await site.rollback.to_version(ACME, first.version)
     assert await site.champion() == first
 
 
@@ -150,7 +151,7 @@ async def test_rollback_restores_a_damaged_version(site: Any) -> None:
     first = await site.champion()
     await site.promote()
     remove_folder(first.path)
-    assert (await site.deployer.rollback(ACME)).version == first.version
+    assert (await site.rollback.to_version(ACME)).version == first.version
     assert verify(first.path, digest=first.digest)
 
 
@@ -159,7 +160,7 @@ async def test_rollback_to_what_cannot_be_restored_changes_nothing(site: Any) ->
     remove_folder(first.path)
     first.backup_path.unlink()
     with pytest.raises(ModelError, match="no backup"):
-        await site.deployer.rollback(ACME)
+        await site.rollback.to_version(ACME)
     assert (await site.champion()).version == second.version
     assert (await site.analyze()).model_version == second.version
 
@@ -168,8 +169,8 @@ async def test_of_two_rollbacks_at_once_one_is_told_to_look_again(site: Any, oth
     first, second = await site.champion(), await site.promote()
     third = await site.promote()
     answers = await asyncio.gather(
-        site.deployer.rollback(ACME, first.version),
-        other_site.deployer.rollback(ACME, second.version),
+        site.rollback.to_version(ACME, first.version),
+        other_site.rollback.to_version(ACME, second.version),
         return_exceptions=True,
     )
     done = [answer for answer in answers if isinstance(answer, ModelVersion)]
@@ -188,7 +189,7 @@ async def test_a_backup_of_ours_is_made_live_again(site: Any, tmp_path: Path) ->
     safe = shutil.copy(first.backup_path, tmp_path / "kept elsewhere.tar.gz")
     remove_folder(first.path)
     first.backup_path.unlink()
-    assert (await site.deployer.restore_backup(Path(safe))).version == first.version
+    assert (await site.rollback.to_backup(Path(safe))).version == first.version
     assert verify(first.path, digest=first.digest)
     assert (await site.analyze()).model_version == first.version
 
@@ -199,7 +200,7 @@ async def test_a_damaged_folder_is_mended_from_the_backup_that_was_named(site: A
     safe = Path(shutil.copy(first.backup_path, tmp_path / "kept.tar.gz"))
     first.backup_path.unlink()
     (first.path / "config.cfg").write_text("damaged")
-    assert (await site.deployer.restore_backup(safe)).version == first.version
+    assert (await site.rollback.to_backup(safe)).version == first.version
     assert verify(first.path, digest=first.digest)
 
 
@@ -224,11 +225,11 @@ async def test_archives_of_others_are_refused(site: Any, tmp_path: Path) -> None
     ]
     for path, kind in refused:
         with pytest.raises(kind):
-            await site.deployer.restore_backup(path)
+            await site.rollback.to_backup(path)
     remove_folder(first.path)
     first.backup_path.unlink()
     with pytest.raises(DigestMismatch):
-        await site.deployer.restore_backup(forged_from_nothing(second, first, tmp_path))
+        await site.rollback.to_backup(forged_from_nothing(second, first, tmp_path))
     assert not first.path.exists()
     assert (await site.champion()).version == second.version
 
@@ -260,8 +261,8 @@ async def test_no_request_fails_or_waits_while_models_are_swapped(site: Any) -> 
     users = [asyncio.create_task(user()) for _ in range(4)]
     for _ in range(3):
         known.add((await site.promote()).version)
-        await site.deployer.rollback(ACME)
-        await site.deployer.rollback(ACME, max(known))
+        await site.rollback.to_version(ACME)
+        await site.rollback.to_version(ACME, max(known))
     swapping = False
     await asyncio.gather(*users)
     assert {answer.model_version for answer in answers} <= known
@@ -297,13 +298,16 @@ async def test_cleaning_up_removes_what_no_row_owns(site: Any) -> None:
     first = await site.champion()
     folder, backups = site.layout.models(ACME), site.layout.backups(ACME)
     shutil.copytree(first.path, folder / "v0099-orphaned")
-    (folder / ".restoring" / "half").mkdir(parents=True)
+    for name, age_s in (("crashed", 7_200), ("in use", 60)):
+        restoring = folder / ".restoring" / name
+        restoring.mkdir(parents=True)
+        os.utime(restoring, (time.time() - age_s,) * 2)
     abandoned = await site.candidate()
     (backups / "v0099-orphaned.tar.gz.partial").write_bytes(b"half")
     await site.deployer.clean_up(ACME)
     assert version_folders(site) == [first.version]
     assert not abandoned.folder.exists()
-    assert not (folder / ".restoring" / "half").exists()
+    assert [path.name for path in (folder / ".restoring").iterdir()] == ["in use"]
     assert [path.name for path in backups.iterdir()] == [f"{first.version}.tar.gz"]
     assert not (await site.analyze()).degraded
 
@@ -320,7 +324,7 @@ async def test_retention_keeps_the_champion_and_its_parent(site: Any) -> None:
     listed = await site.registry.versions(ACME)
     assert [one.version for one in listed] == [one.version for one in reversed(versions)]
     assert [one.removed for one in listed] == [False, False, True, True]
-    assert (await site.deployer.rollback(ACME)).version == versions[-2].version
+    assert (await site.rollback.to_version(ACME)).version == versions[-2].version
     await site.deployer.clean_up(ACME)
     with pytest.raises(ModelError, match="no backup"):
-        await site.deployer.rollback(ACME)
+        await site.rollback.to_version(ACME)

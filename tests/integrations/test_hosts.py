@@ -164,8 +164,35 @@ def test_what_is_neither_is_refused() -> None:
         as_host_memory(object())
 
 
+class SingleTextHost:
+    """An analyzer without `analyze_many`."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.deployed: list[str] = []
+
+    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
+        self.texts.append(text)
+        return Analysis(intent=text, intent_confidence=0.5, sentiment=None, sentiment_confidence=0.0)
+
+    async def on_deployed(self, version: str, path: Path) -> None:
+        self.deployed.append(version)
+
+
+@pytest.mark.parametrize("host", [SingleTextHost(), Detectors()])
+async def test_many_texts_are_analysed_by_a_host_for_single_texts(host: Any) -> None:
+    analyzer = as_analyzer(host)
+    analyses = await analyzer.analyze_many(["greet", "leave"], tenant_id="t")
+    assert analyses == [await analyzer.analyze(text, tenant_id="t") for text in ("greet", "leave")]
+    await analyzer.on_deployed("v0001", Path("models"))
+    assert host.deployed == ["v0001"]
+
+
 def test_what_fits_is_taken_as_it_is() -> None:
     class Own:
+        async def analyze_many(self, texts: Any, *, tenant_id: str | None = None) -> list[Analysis]:
+            return [await self.analyze(text, tenant_id=tenant_id) for text in texts]
+
         async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
             return Analysis(intent=None, intent_confidence=0.0, sentiment=None, sentiment_confidence=0.0)
 

@@ -107,6 +107,7 @@ async def test_a_cycle_learns_from_ones_own_and_touches_nothing_else(both: Auton
     after = await both.status(ACME)
     assert (after.champion, after.labels) == (status.champion, status.labels)
     assert after.counts.awaiting_curation == 3
+    await both.events.drain()
     assert {event.tenant_id for event in told[15 * 2 :]} == {GLOBEX}
     folders = {path.name for path in (both.layout.home / "corpus").iterdir()}
     assert folders == {both.layout.corpora(ACME).name, both.layout.corpora(GLOBEX).name}

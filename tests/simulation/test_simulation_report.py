@@ -86,8 +86,8 @@ def test_a_step_is_a_line_below_its_header() -> None:
 
 
 def test_below_a_step_without_deployment_stands_why() -> None:
-    lines = shown(*step_lines(step(3, 0.8, status="rejected", message="no task got better"), ["intent"]))
-    assert [line.split()[-1] for line in lines.splitlines()] == ["v0003-abc", "better"]
+    lines = shown(*step_lines(step(3, 0.8, status="rejected", message="no task improved"), ["intent"]))
+    assert [line.split()[-1] for line in lines.splitlines()] == ["v0003-abc", "improved"]
 
 
 def test_several_tasks_have_columns_of_their_own() -> None:

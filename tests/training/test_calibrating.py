@@ -3,7 +3,7 @@
 from spacy.language import Language
 
 from karen_learner.analysis.fallback import RuleBasedFallback
-from karen_learner.analysis.reader import Reader
+from karen_learner.analysis.model_queue import BatchAnalyzer
 from karen_learner.models.live import LiveModel
 from karen_learner.training.handlers import LEAST_TO_CALIBRATE, calibrate
 from tests.components.text_corpora import corpus, sparse_pipeline
@@ -38,8 +38,8 @@ async def test_what_is_out_of_scope_reaches_the_analysis() -> None:
     assert summary.false_alarms == 0.0
     assert summary.ece_after <= summary.ece_before
     model = LiveModel(nlp, tasks={"intent": "intent"})
-    reader = Reader.of(model, fallback=RuleBasedFallback())
+    analyzer = BatchAnalyzer.of(model, fallback=RuleBasedFallback())
     texts = [held[0].text, "zxqv wjkp qqqq"]
-    reading = await model.run(lambda pipeline: reader.read(pipeline, texts))
+    result = await model.run(lambda pipeline: analyzer.analyze(pipeline, texts))
     model.close()
-    assert [analysis.out_of_scope for analysis in reading.analyses] == [False, True]
+    assert [analysis.out_of_scope for analysis in result.analyses] == [False, True]

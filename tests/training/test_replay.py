@@ -14,7 +14,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config
 
-from karen_learner.components.online.sample_weights import set_weight, weight_of
+from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
 from karen_learner.records import Task
 from karen_learner.settings import shipped_configs
 from karen_learner.training import PipelineSpec
@@ -99,7 +99,7 @@ def trained() -> Language:
 @pytest.mark.parametrize("budget", [24, 25, 100])
 def test_with_room_for_all_each_counts_what_it_stood_for(trained: Language, budget: int) -> None:
     pool = pool_of(trained)
-    set_weight(pool[3], 2.5)
+    set_sample_weight(pool[3], 2.5)
     again = rehearse(trained.get_pipe("intent"), pool, budget=budget, rng=random.Random(0))
     assert [doc for doc, _ in again] == pool
     assert [weight for _, weight in again] == [2.5 if at == 3 else 1.0 for at in range(24)]
@@ -128,10 +128,10 @@ def test_what_is_drawn_stands_for_the_whole_pool(passes: int) -> None:
     nlp = train(sparse_pipeline(), passes)
     pool, draws = pool_of(nlp, copies=2), 600
     for doc in pool[::3]:
-        set_weight(doc, 4.0)
+        set_sample_weight(doc, 4.0)
     whole, found = Counter[str](), Counter[str]()
     for doc in pool:
-        whole[label_of(doc)] += weight_of(doc)
+        whole[label_of(doc)] += sample_weight(doc)
     for seed in range(draws):
         for doc, weight in rehearse(nlp.get_pipe("intent"), pool, budget=15, rng=random.Random(seed)):
             found[label_of(doc)] += weight / draws
@@ -169,7 +169,7 @@ def test_what_is_trained_on_again_does_not_drown_what_is_new(
     again = [(doc, stands_for * share) for doc, share in zip(pool[:8], [0.5, 1.5] * 4, strict=True)]
     examples = training_examples(pipeline, "intent", pool[8 : 8 + new], again)
 
-    weights = [weight_of(example.reference) for example in examples]
+    weights = [sample_weight(example.reference) for example in examples]
     assert weights[:new] == [1.0] * new
     assert sum(weights[new:]) == pytest.approx(together)
     assert weights[new + 1] == pytest.approx(3 * weights[new])
@@ -181,7 +181,7 @@ def test_losses_that_are_no_numbers_do_not_break_the_draw(
 ) -> None:
     pipe, pool = trained.get_pipe("intent"), pool_of(trained)
     losses = np.full(len(pool), broken, dtype=np.float32)
-    monkeypatch.setattr(pipe, "losses_of", lambda docs: losses[: len(docs)])
+    monkeypatch.setattr(pipe, "document_losses", lambda docs: losses[: len(docs)])
     again = rehearse(pipe, pool, budget=10, rng=random.Random(0))
     assert len(again) == 10
     assert all(math.isfinite(weight) and weight > 0 for _, weight in again)
@@ -236,16 +236,16 @@ def pipeline() -> TrainablePipeline:
 
 
 def weights_in(examples: list[Example]) -> list[float]:
-    return [weight_of(example.reference) for example in examples]
+    return [sample_weight(example.reference) for example in examples]
 
 
 def test_examples_carry_what_they_count(pipeline: TrainablePipeline) -> None:
     task: Task = "intent"
     docs = pool_of(pipeline.nlp)
-    set_weight(docs[0], 3.0)
+    set_sample_weight(docs[0], 3.0)
     examples = training_examples(pipeline, task, docs[:2], [(docs[0], 7.0), (docs[5], 0.5)])
     assert weights_in(examples) == [3.0, 1.0, 7.0, 0.5]
-    assert weight_of(docs[0]) == 3.0  # for the pipe of another task it may count something else
+    assert sample_weight(docs[0]) == 3.0  # for the pipe of another task it may count something else
 
 
 def test_of_the_pool_only_what_says_something_of_the_task_is_drawn_from(pipeline: TrainablePipeline) -> None:

@@ -45,17 +45,17 @@ def test_a_better_candidate_is_accepted(judged: Callable[..., Verdict]) -> None:
 
     assert (verdict.accepted, verdict.harmful, verdict.improved) == (True, False, ("intent",))
     assert detail(verdict, "intent_not_worse") == "intent 0.867 -> 0.900 on 300 texts (margin 0.010)"
-    assert detail(verdict, "some_task_better") == "better: intent"
+    assert detail(verdict, "some_task_better") == "improved: intent"
 
 
-def test_an_equal_candidate_is_not_worth_a_change(judged: Callable[..., Verdict]) -> None:
+def test_an_equal_candidate_is_rejected(judged: Callable[..., Verdict]) -> None:
     verdict = judged(intents(270), intents(270))
 
     assert (verdict.accepted, verdict.harmful) == (False, False)
-    assert verdict.summary == "no task got better"
+    assert verdict.summary == "no task improved"
 
 
-def test_only_a_task_that_the_new_examples_teach_speaks_for_a_candidate(
+def test_only_a_task_of_the_new_examples_counts_as_an_improvement(
     scored: Callable[..., ScoredHoldout], settings: Settings
 ) -> None:
     scores = scored(TEXTS, intents(270)), scored(TEXTS, intents(260))
@@ -63,7 +63,7 @@ def test_only_a_task_that_the_new_examples_teach_speaks_for_a_candidate(
     verdict = judge(*scores, gate=settings.gate, thresholds=settings.thresholds, taught={"sentiment"})
 
     assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, False, ("intent",))
-    assert verdict.summary == "no task got better"
+    assert verdict.summary == "no task improved"
 
 
 def test_a_worse_candidate_is_harmful(judged: Callable[..., Verdict]) -> None:
@@ -114,7 +114,7 @@ def test_the_margin_of_an_f1_is_that_of_the_jackknife(settings: Settings, scored
     verdict = judge(sides[0], sides[1], gate=settings.gate, thresholds=settings.thresholds)
     told = float(detail(verdict, "entities_not_worse").rsplit("margin ", 1)[1].rstrip(")"))
     assert told == pytest.approx(
-        _jackknife_error(*(side.outcomes["entities"].values for side in sides)), abs=6e-4
+        _jackknife_error(*(side.by_task["entities"].values for side in sides)), abs=6e-4
     )
 
 
@@ -130,7 +130,7 @@ def _jackknife_error(candidate: np.ndarray, champion: np.ndarray) -> float:
     return math.sqrt((count - 1) / count * float(((left_out - left_out.mean()) ** 2).sum()))
 
 
-def test_one_task_may_not_pay_for_another(judged: Callable[..., Verdict]) -> None:
+def test_a_gain_in_one_task_does_not_compensate_a_loss_in_another(judged: Callable[..., Verdict]) -> None:
     texts = [gold(f"text {at}", intent="billing", sentiment="positive") for at in range(200)]
     champion = [
         Prediction("billing" if at < 180 else "x", "positive" if at < 180 else "x") for at in range(200)
@@ -141,21 +141,21 @@ def test_one_task_may_not_pay_for_another(judged: Callable[..., Verdict]) -> Non
     assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, True, ("intent",))
 
 
-def test_a_task_that_the_champion_has_no_pipe_for_counts_as_improved(judged: Callable[..., Verdict]) -> None:
+def test_a_task_without_a_pipe_in_the_champion_counts_as_improved(judged: Callable[..., Verdict]) -> None:
     texts = [gold(f"text {at}", intent="billing", sentiment="positive") for at in range(50)]
 
     verdict = judged([Prediction("billing", "positive")] * 50, [Prediction("billing")] * 50, texts)
     assert (verdict.accepted, verdict.improved) == (True, ("sentiment",))
 
 
-def test_a_task_that_the_candidate_has_lost_is_harm(judged: Callable[..., Verdict]) -> None:
+def test_a_task_without_a_pipe_in_the_candidate_is_harmful(judged: Callable[..., Verdict]) -> None:
     texts = [gold(f"text {at}", intent="billing", sentiment="positive") for at in range(50)]
 
     assert judged([Prediction("billing")] * 50, [Prediction("billing", "positive")] * 50, texts).harmful
 
 
 class TestThresholds:
-    def test_one_that_the_champion_meets_must_be_met(
+    def test_a_threshold_that_the_champion_meets_must_be_met(
         self, settings: Settings, judged: Callable[..., Verdict]
     ) -> None:
         settings.gate.update({"min_margin": 0.05})
@@ -171,29 +171,30 @@ class TestThresholds:
             "intent_accuracy 0.795 is below its threshold of 0.800, which the champion meets with 0.805"
         )
 
-    def test_one_that_the_champion_does_not_meet_yet_must_come_closer(
+    def test_a_threshold_that_the_champion_misses_may_be_missed_by_less(
         self, judged: Callable[..., Verdict]
     ) -> None:
         verdict = judged(intents(200), intents(180))
 
         assert verdict.accepted
         assert detail(verdict, "accuracy_threshold") == (
-            "accuracy 0.667 is below its threshold of 0.850, "
-            "which the champion (0.600) does not meet yet either"
+            "accuracy 0.667 is below its threshold of 0.850, which the champion (0.600) misses too"
         )
 
-    def test_and_may_not_come_further_off(self, judged: Callable[..., Verdict]) -> None:
+    def test_a_threshold_that_the_champion_misses_may_not_be_missed_by_more(
+        self, judged: Callable[..., Verdict]
+    ) -> None:
         verdict = judged(intents(180), intents(200))
 
-        assert "further off than the champion's 0.667" in detail(verdict, "intent_accuracy_threshold")
+        assert "worse than the champion's 0.667" in detail(verdict, "intent_accuracy_threshold")
 
-    def test_strict_requires_all(self, settings: Settings, judged: Callable[..., Verdict]) -> None:
+    def test_strict_requires_all_thresholds(self, settings: Settings, judged: Callable[..., Verdict]) -> None:
         settings.thresholds.update({"policy": "strict"})
 
         assert not judged(intents(200), intents(180)).accepted
         assert judged(intents(290), intents(280)).accepted
 
-    def test_a_task_without_texts_is_judged_by_none(self, judged: Callable[..., Verdict]) -> None:
+    def test_a_task_without_texts_has_no_check(self, judged: Callable[..., Verdict]) -> None:
         names = {check.name for check in judged(intents(290), intents(280)).checks}
 
         assert names == {
@@ -209,17 +210,17 @@ def test_the_first_model_is_not_gated(settings: Settings, scored: Scored) -> Non
     verdict = judge(scored(TEXTS, intents(3)), None, gate=settings.gate, thresholds=settings.thresholds)
 
     assert (verdict.accepted, verdict.harmful, verdict.improved) == (True, False, ("intent",))
-    assert verdict.summary == "first model: deployed with its scores told, not gated"
+    assert verdict.summary == "first model: deployed without a gate"
 
 
-def test_without_holdout_texts_nothing_is_replaced(judged: Callable[..., Verdict]) -> None:
+def test_without_holdout_texts_a_candidate_is_rejected(judged: Callable[..., Verdict]) -> None:
     verdict = judged([], [], [])
 
     assert (verdict.accepted, verdict.harmful) == (False, False)
     assert verdict.summary == "no holdout texts: add gold examples"
 
 
-def test_both_must_have_been_scored_on_the_same_texts(settings: Settings, scored: Scored) -> None:
+def test_both_models_must_be_scored_on_the_same_texts(settings: Settings, scored: Scored) -> None:
     with pytest.raises(InvalidInput, match="different texts"):
         judge(
             scored(TEXTS, intents(300)),
@@ -229,7 +230,7 @@ def test_both_must_have_been_scored_on_the_same_texts(settings: Settings, scored
         )
 
 
-def test_the_overall_margin_takes_a_text_with_all_its_tasks(settings: Settings, scored: Scored) -> None:
+def test_the_overall_margin_counts_a_text_with_all_its_tasks(settings: Settings, scored: Scored) -> None:
     settings.gate.update({"max_margin": 1.0})
     settings.thresholds.update({"accuracy": 1.0})
     texts = [gold(f"text {at}", intent="a", sentiment="b") for at in range(100)]
@@ -246,54 +247,58 @@ def test_the_overall_margin_takes_a_text_with_all_its_tasks(settings: Settings, 
     assert comparison.margin == pytest.approx(stats.sem(by_text), abs=1e-12)
 
 
-def weighing(right: int, probability: float) -> list[Prediction]:
-    """As `intents`, from a model that gives every right label this probability."""
+def with_probability(right: int, probability: float) -> list[Prediction]:
+    """As `intents`, with this probability of every gold label."""
     return [Prediction(one.intent, of_gold={"intent": probability}) for one in intents(right)]
 
 
-def test_a_candidate_that_gives_the_right_labels_more_weight_is_better(
+def test_a_higher_probability_of_the_gold_labels_is_an_improvement(
     judged: Callable[..., Verdict],
 ) -> None:
-    verdict = judged(weighing(270, 0.7), weighing(270, 0.6))
+    verdict = judged(with_probability(270, 0.7), with_probability(270, 0.6))
 
     assert (verdict.accepted, verdict.improved) == (True, ("intent",))
-    assert not judged(weighing(270, 0.6), weighing(270, 0.7)).accepted
-    assert not judged(weighing(270, 0.6), weighing(270, 0.6)).accepted
+    assert not judged(with_probability(270, 0.6), with_probability(270, 0.7)).accepted
+    assert not judged(with_probability(270, 0.6), with_probability(270, 0.6)).accepted
 
 
-def test_more_weight_does_not_outweigh_a_loss_beyond_the_margin(judged: Callable[..., Verdict]) -> None:
-    verdict = judged(weighing(250, 0.9), weighing(280, 0.5))
+def test_a_higher_probability_does_not_compensate_a_loss_beyond_the_margin(
+    judged: Callable[..., Verdict],
+) -> None:
+    verdict = judged(with_probability(250, 0.9), with_probability(280, 0.5))
 
     assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, True, ())
 
 
-def test_one_text_does_not_decide_by_how_sure_a_model_is_of_the_wrong(judged: Callable[..., Verdict]) -> None:
-    unsure, surer = weighing(270, 0.5), weighing(270, 0.6)
+def test_one_text_with_a_tiny_probability_does_not_decide(judged: Callable[..., Verdict]) -> None:
+    unsure, surer = with_probability(270, 0.5), with_probability(270, 0.6)
     surer[299] = Prediction("refund", of_gold={"intent": 1e-30})
 
     assert judged(surer, unsure).accepted
 
 
-def test_only_texts_whose_label_both_models_know_tell_how_sure_they_are(
+def test_log_likelihoods_compare_only_texts_whose_label_both_models_know(
     judged: Callable[..., Verdict],
 ) -> None:
-    """A label that was but declared gets some weight, where the champion could give it none."""
+    """A label that is only declared has a probability in the candidate, and none in the champion."""
     unknown = [Prediction("refund")] * 30
-    champion = [*weighing(270, 0.6)[:270], *unknown]
-    candidate = [*weighing(270, 0.59)[:270], *[Prediction("refund", of_gold={"intent": 0.3})] * 30]
+    champion = [*with_probability(270, 0.6)[:270], *unknown]
+    candidate = [*with_probability(270, 0.59)[:270], *[Prediction("refund", of_gold={"intent": 0.3})] * 30]
 
     assert not judged(candidate, champion).accepted
     assert not judged([Prediction("billing")] * 300, [Prediction("billing")] * 300).accepted
 
 
-def test_surer_but_a_little_worse_is_not_better(judged: Callable[..., Verdict]) -> None:
-    """Or ten such steps in a row would lead far down, each within its margin."""
-    verdict = judged(weighing(269, 0.9), weighing(270, 0.5))
+def test_a_higher_probability_with_a_slightly_lower_score_is_not_an_improvement(
+    judged: Callable[..., Verdict],
+) -> None:
+    """Otherwise ten such steps in a row would add up to a large loss, each within its margin."""
+    verdict = judged(with_probability(269, 0.9), with_probability(270, 0.5))
 
     assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, False, ())
 
 
-def test_the_verdict_tells_how_sure_both_models_are(judged: Callable[..., Verdict]) -> None:
-    verdict = judged(weighing(270, 0.7), weighing(270, 0.6))
+def test_the_verdict_names_the_log_likelihoods(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(with_probability(270, 0.7), with_probability(270, 0.6))
 
     assert detail(verdict, "intent_not_worse").endswith("log-likelihood -0.511 -> -0.357")

@@ -1,4 +1,4 @@
-"""Intervals against SciPy."""
+"""Intervals against SciPy's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from karen_learner.metrics import wilson
 from karen_learner.validation import ScoredHoldout
-from karen_learner.validation.intervals import bootstrap, wilson
-from karen_learner.validation.outcomes import TaskOutcome
+from karen_learner.validation.results import TaskResult, bootstrap
 from tests.validation.holdouts import answers, holdout
 
 Scored = Callable[..., ScoredHoldout]
@@ -19,21 +19,21 @@ Scored = Callable[..., ScoredHoldout]
 @pytest.mark.parametrize(
     ("right", "texts"), [(0, 1), (1, 1), (0, 20), (20, 20), (17, 20), (254, 300), (2999, 3000)]
 )
-def test_wilson_is_that_of_scipy(right: int, texts: int) -> None:
+def test_wilson_equals_scipy(right: int, texts: int) -> None:
     expected = stats.binomtest(right, texts).proportion_ci(method="wilson")
 
     assert wilson(right, texts) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_of_no_trials_nothing_is_known() -> None:
+def test_without_trials_the_interval_is_everything() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 
-def accuracies(values: list[int]) -> TaskOutcome:
-    return TaskOutcome("intent", np.arange(len(values)), np.array(values, dtype=np.float64))
+def accuracies(values: list[int]) -> TaskResult:
+    return TaskResult("intent", np.arange(len(values)), np.array(values, dtype=np.float64))
 
 
-def test_the_bootstrap_is_close_to_that_of_scipy() -> None:
+def test_the_bootstrap_is_close_to_scipy() -> None:
     values = [1] * 80 + [0] * 20
 
     ours = bootstrap([accuracies(values)], texts=100, resamples=5000)
@@ -48,30 +48,28 @@ def test_the_bootstrap_is_close_to_that_of_scipy() -> None:
 
 
 def test_the_bootstrap_is_seeded() -> None:
-    outcome = accuracies([1, 0, 1, 1, 0, 1, 1, 1])
+    result = accuracies([1, 0, 1, 1, 0, 1, 1, 1])
 
-    assert bootstrap([outcome], texts=8) == bootstrap([outcome], texts=8) == (0.375, 1.0)
-    assert bootstrap([outcome], texts=8, resamples=7, seed=1) != bootstrap([outcome], texts=8, resamples=7)
+    assert bootstrap([result], texts=8) == bootstrap([result], texts=8) == (0.375, 1.0)
+    assert bootstrap([result], texts=8, resamples=7, seed=1) != bootstrap([result], texts=8, resamples=7)
 
 
 def test_the_bootstrap_of_entities_resamples_texts() -> None:
     values = np.array([[2, 0, 0], [0, 1, 1], [1, 0, 2], [0, 0, 0]], dtype=np.float64)
-    outcome = TaskOutcome("entities", np.arange(4), values)
+    result = TaskResult("entities", np.arange(4), values)
 
     rng = np.random.default_rng(0)
     draws = np.concatenate([rng.multinomial(4, np.full(4, 0.25), size=100) for _ in range(10)])
     hits, spurious, missed = (draws @ values).T
     total = 2 * hits + spurious + missed
     scores = [2 * hit / all_ if all_ else 1.0 for hit, all_ in zip(hits, total, strict=True)]
-    assert bootstrap([outcome], texts=4) == pytest.approx(
-        tuple(np.percentile(scores, [2.5, 97.5])), abs=1e-12
-    )
+    assert bootstrap([result], texts=4) == pytest.approx(tuple(np.percentile(scores, [2.5, 97.5])), abs=1e-12)
 
 
 def test_a_resample_without_texts_of_the_task_is_left_out() -> None:
-    outcome = TaskOutcome("intent", np.array([3]), np.array([1.0]))
+    result = TaskResult("intent", np.array([3]), np.array([1.0]))
 
-    assert bootstrap([outcome], texts=50) == (1.0, 1.0)
+    assert bootstrap([result], texts=50) == (1.0, 1.0)
 
 
 def test_every_score_lies_in_its_interval(scored: Scored) -> None:

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn, and the cases that it does not know."""
+"""Scores against scikit-learn, and cases that scikit-learn does not cover."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def pairs(task: Task) -> tuple[list[str], list[str]]:
 
 def span_indicators() -> tuple[list[str], list[str]]:
     """Every span that is gold or predicted, as scikit-learn's labels, with "O" for absent."""
-    gold_labels, said_labels = [], []
+    gold_labels, predicted_labels = [], []
     for example, prediction in zip(EXAMPLES, PREDICTIONS, strict=True):
         if example.entities is None:
             continue
         gold_spans = {(s.start, s.end, s.label) for s in example.entities}
         for span in sorted(gold_spans | set(prediction.entities or ())):
             gold_labels.append(span[2] if span in gold_spans else "O")
-            said_labels.append(span[2] if span in (prediction.entities or ()) else "O")
-    return gold_labels, said_labels
+            predicted_labels.append(span[2] if span in (prediction.entities or ()) else "O")
+    return gold_labels, predicted_labels
 
 
 def macro(gold_labels: list[str], said: list[str], **options: Any) -> tuple[float, float, float]:
@@ -94,7 +94,7 @@ def test_a_task_without_texts_has_no_score(scored: Scored) -> None:
     assert result.passed_threshold
 
 
-def test_no_texts_at_all_pass_nothing(scored: Scored) -> None:
+def test_without_texts_no_threshold_passes(scored: Scored) -> None:
     nothing = scored([], [])
 
     assert nothing.result == ValidationResult(
@@ -119,7 +119,7 @@ def test_a_model_without_the_pipe_scores_zero(scored: Scored) -> None:
     assert set(result.per_label["intent"]) == {"billing"}
 
 
-def test_nothing_to_find_and_nothing_found_is_right(scored: Scored) -> None:
+def test_no_gold_and_no_predicted_entity_is_right(scored: Scored) -> None:
     result = scored([gold(entities=())], [Prediction(entities=())]).result
 
     assert (result.entity_accuracy, result.precision) == (1.0, 1.0)
@@ -142,14 +142,14 @@ def test_only_the_exact_span_with_its_label_counts(
     assert result.per_label["entities"]["PLAN"].recall == 0.0
 
 
-def test_thresholds_are_told_absolutely(settings: Settings) -> None:
+def test_passed_threshold_ignores_the_champion(settings: Settings) -> None:
     examples = [gold(f"text {at}", intent="billing") for at in range(10)]
-    says = [Prediction("billing" if at < 8 else "refund") for at in range(10)]
+    predictions = [Prediction("billing" if at < 8 else "refund") for at in range(10)]
 
     settings.thresholds.update({"accuracy": 0.8, "intent_accuracy": 0.8})
-    assert score(examples, says, thresholds=settings.thresholds).result.passed_threshold
+    assert score(examples, predictions, thresholds=settings.thresholds).result.passed_threshold
     settings.thresholds.update({"intent_accuracy": 0.81})
-    assert not score(examples, says, thresholds=settings.thresholds).result.passed_threshold
+    assert not score(examples, predictions, thresholds=settings.thresholds).result.passed_threshold
 
 
 def test_one_prediction_is_needed_for_each_example(scored: Scored) -> None:

@@ -1,1 +1,1 @@
-"""Hashed word features and word tables."""
+"""Word hashes, character n-grams and word tables."""

@@ -1,8 +1,8 @@
-"""Brown clusters of words from spacy-lookups-data: words used alike have paths that begin alike.
+"""Brown clusters of words from spacy-lookups-data. Paths of similar words share their lowest bits.
 
     Brown et al.: Class-Based n-gram Models of Natural Language, Computational Linguistics 18 (1992).
 
-Of the languages that spaCy knows, English alone has such a table. The path begins with the lowest bit.
+Of spaCy's languages only English has such a table.
 """
 
 import gzip
@@ -16,7 +16,7 @@ import numpy as np
 from spacy.strings import get_string_id
 from spacy.util import registry
 
-from karen_learner.components.lexical.word_table import WordTable
+from karen_learner.components.lexical.words import WordTable
 
 _DECODER = json.JSONDecoder()
 
@@ -25,22 +25,22 @@ class WordClusters(WordTable):
     """The path of each word's cluster; 1.2 MB for English."""
 
     NAME = "cluster"
-    KIND = np.uint32
+    DTYPE = np.uint32
 
 
 @lru_cache(maxsize=4)
 def word_clusters(language: str) -> WordClusters:
-    """The table of a language, empty where there is none; read once for the whole process."""
+    """The table of a language, empty if it has none. A process reads it once."""
     sources = registry.lookups.get(language) if language in registry.lookups else {}
-    found: dict[int, int] = {}
+    paths: dict[int, int] = {}
     for word, path in _entries(sources.get("lexeme_cluster")):
-        # Sorted by frequency: the first casing of a word that has a cluster is the most frequent one.
-        found.setdefault(get_string_id(word.lower()), path)
-    return WordClusters.of(found)
+        # The entries are sorted by frequency: the first casing of a word is the most frequent one.
+        paths.setdefault(get_string_id(word.lower()), path)
+    return WordClusters.from_entries(paths)
 
 
 def _entries(path: str | Path | None) -> Iterator[tuple[str, int]]:
-    """Words and paths of an indented JSON object, without those that have none."""
+    """Words and paths of an indented JSON object, without words that have none."""
     if path is None:
         return
     with _open(Path(path)) as lines:
@@ -52,7 +52,7 @@ def _entries(path: str | Path | None) -> Iterator[tuple[str, int]]:
 
 
 def _open(path: Path) -> IO[str]:
-    """The packages register the name of the plain file also where they ship it compressed."""
+    """The file, or its compressed form. The packages may register the plain name of a compressed file."""
     if path.is_file() and path.suffix != ".gz":
         return path.open(encoding="utf8")
     return gzip.open(path if path.suffix == ".gz" else f"{path}.gz", "rt", encoding="utf8")

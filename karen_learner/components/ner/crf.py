@@ -1,32 +1,38 @@
-"""Inference in linear chains, vectorised over a batch: sums over all tag sequences, and the best one.
+"""Linear-chain conditional random field over a batch: scores, sums over all tag sequences, the best sequence.
 
-Everything is time-major and padded: scores have the shape (steps, chains, tags), chains are in the order
-of falling length, so that those that are still going on at a step are the first ones.
+Arrays are time-major and padded, with the shape (steps, chains, tags). Chains are ordered by descending
+length, so that the chains active at a step come first.
 
     Lafferty, McCallum, Pereira: Conditional Random Fields, ICML 2001.
     Rabiner: A Tutorial on Hidden Markov Models, Proc. IEEE 77 (1989), section V.A, for the scaling.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from thinc.api import NumpyOps
 
-Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from karen_learner.components.arrays import Doubles, Floats, Ints, Mask, Places
+from karen_learner.components.ner.features import NO_FEATURE, Segments, TokenFeatures
+from karen_learner.components.ner.tags import UNKNOWN
+from karen_learner.components.ner.weights import BIAS, END, FIRST_TRANSITION, START, chain_scores_of
+from karen_learner.components.online.feature_rows import BucketRows, unique_below
 
 SMALLEST = 1e-200
-"""What an allowed tag is worth at least: no allowed sequence is lost to underflow."""
+"""Lower bound of an allowed potential. It prevents underflow."""
+CONTEXT_WORDS = 16
+"""In a longer segment each context word has a smaller weight."""
+_OPS: Any = NumpyOps()
 
 
 @dataclass(frozen=True)
 class ChainScores:
-    """What the tags of sequences are worth, in log space; `-inf` is forbidden.
+    """Scores of tags in log space; `-inf` is forbidden.
 
     `emissions` (steps, chains, tags); `transitions` (tags, tags), from row to column; `start` and `end`
-    (tags,); `lengths` (chains,), none 0 and falling.
+    (tags,); `lengths` (chains,), positive and descending.
     """
 
     emissions: Floats
@@ -37,17 +43,17 @@ class ChainScores:
 
     @property
     def active(self) -> Ints:
-        """How many chains have a token at each step; shape (steps,)."""
+        """Number of chains with a token at each step; shape (steps,)."""
         steps = np.arange(len(self.emissions))
         return np.asarray((self.lengths[None, :] > steps[:, None]).sum(axis=1), dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class ChainSums:
-    """Sums over all sequences that are allowed.
+    """Sums over all allowed tag sequences.
 
-    `log_partition` (chains,); `marginals` (steps, chains, tags), zero where there is no token;
-    `transitions` (tags, tags): how often each is expected in the batch, by what the chains count.
+    `log_partition` (chains,); `marginals` (steps, chains, tags), zero without a token; `transitions`
+    (tags, tags): expected counts in the batch, weighted by chain.
     """
 
     log_partition: Doubles
@@ -55,12 +61,101 @@ class ChainSums:
     transitions: Doubles
 
 
-def forward_backward(
-    scores: ChainScores, *, allowed: Mask | None = None, counts: Floats | None = None
-) -> ChainSums:
-    """The sums over all sequences, or over those whose tags are all `allowed` (shape of the emissions).
+@dataclass(frozen=True)
+class ChainBatch:
+    """Features of a batch.
 
-    `counts` (chains,): what each chain counts among the expected transitions; 1 if it is not given.
+    `buckets` (features,): each once. `tokens` (tokens, places) and `contexts` (segments, words): positions
+    among them; the position after the last one means no feature. `scale` compensates dropout.
+    """
+
+    segments: Segments
+    buckets: Ints
+    tokens: Places
+    contexts: Places
+    scale: float = 1.0
+
+    @classmethod
+    def from_features(cls, features: TokenFeatures, segments: Segments, table: BucketRows) -> "ChainBatch":
+        """The batch with the buckets of these features."""
+        hashes = np.concatenate([features.tokens.ravel(), features.contexts.ravel()])
+        buckets, places = unique_below(1 << table.bits, table.buckets_of(hashes))
+        places[hashes == NO_FEATURE] = len(buckets)
+        size = features.tokens.size
+        tokens = places[:size].reshape(features.tokens.shape)
+        return cls(segments, buckets, tokens, places[size:].reshape(features.contexts.shape))
+
+    @property
+    def steps_and_chains(self) -> tuple[Ints, Ints]:
+        """Step and chain of each token."""
+        lengths = self.segments.lengths
+        chains = np.repeat(np.arange(len(lengths)), lengths)
+        return np.arange(len(chains)) - np.repeat(np.cumsum(lengths) - lengths, lengths), chains
+
+    @property
+    def context_weights(self) -> Floats:
+        """Weight of a context word in each segment. Long contexts must not dominate."""
+        return np.minimum(1.0, CONTEXT_WORDS / self.segments.lengths).astype(np.float32)[:, None]
+
+    def scores(self, feature_weights: Floats, chain: Floats) -> ChainScores:
+        """Scores of the tags under these weights (see `LearningChain.chain`)."""
+        steps, chains = self.steps_and_chains
+        if self.scale != 1.0:
+            feature_weights = feature_weights * np.float32(self.scale)
+        padded = np.concatenate([feature_weights, np.zeros((1, chain.shape[1]), dtype=np.float32)])
+        token_scores = _OPS.gather_add(padded, self.tokens)
+        token_scores += (_OPS.gather_add(padded, self.contexts) * self.context_weights)[chains]
+        token_scores += chain[BIAS]
+        shape = (int(self.segments.lengths.max(initial=0)), len(self.segments), chain.shape[1])
+        emissions = np.zeros(shape, dtype=np.float32)
+        emissions[steps, chains] = token_scores
+        return ChainScores(emissions, *chain_scores_of(chain), self.segments.lengths)
+
+    def with_dropout(self, rate: float, rng: np.random.Generator) -> "ChainBatch":
+        """The batch without this share of its features, drawn for each place."""
+        nothing = np.int32(len(self.buckets))
+        tokens, contexts = (
+            np.where(rng.random(places.shape, dtype=np.float32) < rate, nothing, places)
+            for places in (self.tokens, self.contexts)
+        )
+        return replace(self, tokens=tokens, contexts=contexts, scale=1.0 / (1.0 - rate))
+
+    def allowed(self, tags: Sequence[Ints], count: int) -> Mask:
+        """Mask of the tags (of `count`) that these gold tags allow; shape as emissions. UNKNOWN allows
+        all."""
+        steps, chains = self.steps_and_chains
+        flat = np.concatenate(tags)
+        allowed = np.ones((int(self.segments.lengths.max()), len(self.segments), count), dtype=bool)
+        known = flat != UNKNOWN
+        allowed[steps[known], chains[known]] = False
+        allowed[steps[known], chains[known], flat[known]] = True
+        return allowed
+
+    def gradient(self, tags: Doubles, transitions: Doubles) -> tuple[Floats, Floats]:
+        """Gradients of feature weights and chain weights, from those of tags and transitions.
+
+        `tags` has the shape (steps, chains, tags) of the emissions.
+        """
+        steps, chains = self.steps_and_chains
+        by_token = tags[steps, chains].astype(np.float32)
+        by_chain = tags.sum(axis=0).astype(np.float32) * self.context_weights
+        total = np.zeros((len(self.buckets) + 1, tags.shape[2]), dtype=np.float32)
+        for places, values in ((self.tokens, by_token), (self.contexts, by_chain)):
+            for column in range(places.shape[1]):
+                _OPS.scatter_add(total, np.ascontiguousarray(places[:, column]), values)
+        last = tags[self.segments.lengths - 1, np.arange(len(self.segments))]
+        chain = np.zeros((FIRST_TRANSITION + tags.shape[2], tags.shape[2]), dtype=np.float32)
+        chain[START], chain[END], chain[BIAS] = tags[0].sum(axis=0), last.sum(axis=0), by_token.sum(axis=0)
+        chain[FIRST_TRANSITION:] = transitions
+        return total[:-1] * np.float32(self.scale), chain
+
+
+def forward_backward(
+    scores: ChainScores, *, allowed: Mask | None = None, chain_weights: Floats | None = None
+) -> ChainSums:
+    """Sums over all sequences, or over those with only `allowed` tags (shape of the emissions).
+
+    `chain_weights` (chains,) are the weights of the chains in the expected transitions; 1 by default.
     """
     active = scores.active
     potentials, peaks = _potentials(scores, allowed)
@@ -70,11 +165,11 @@ def forward_backward(
     ends = np.exp(scores.end.astype(np.float64))
     totals = np.maximum(alphas[last] @ ends, SMALLEST)
     betas, pulls = _backward(potentials, scales, steps, ends / totals[:, None], active)
-    there = np.arange(len(active))[:, None] < scores.lengths[None, :]
-    log_partition = np.log(totals) + (np.where(there, np.log(scales) + peaks, 0.0)).sum(axis=0)
-    pairs = there[1:]
-    counted = alphas if counts is None else alphas * counts[:, None]
-    expected = (counted[:-1][pairs].T @ pulls[1:][pairs]) * steps
+    present = np.arange(len(active))[:, None] < scores.lengths[None, :]
+    log_partition = np.log(totals) + (np.where(present, np.log(scales) + peaks, 0.0)).sum(axis=0)
+    pairs = present[1:]
+    weighted = alphas if chain_weights is None else alphas * chain_weights[:, None]
+    expected = (weighted[:-1][pairs].T @ pulls[1:][pairs]) * steps
     return ChainSums(log_partition, alphas * betas, expected)
 
 
@@ -92,7 +187,7 @@ def _potentials(scores: ChainScores, allowed: Mask | None) -> tuple[Doubles, Dou
 
 
 def _forward(potentials: Doubles, steps: Doubles, start: Doubles, active: Ints) -> tuple[Doubles, Doubles]:
-    """Probabilities of each tag given what stands before it, and what they were divided by."""
+    """Probabilities of each tag given the tokens up to it, and their normalizers."""
     alphas, scales = np.zeros_like(potentials), np.ones(potentials.shape[:2])
     for step, count in enumerate(active.tolist()):
         before = alphas[step - 1, :count] @ steps if step else start
@@ -106,7 +201,7 @@ def _forward(potentials: Doubles, steps: Doubles, start: Doubles, active: Ints) 
 def _backward(
     potentials: Doubles, scales: Doubles, steps: Doubles, ends: Doubles, active: Ints
 ) -> tuple[Doubles, Doubles]:
-    """What follows each tag is worth, scaled like the forward pass; and that, seen from the step before."""
+    """Backward sums of each tag, scaled like the forward pass; and the same as seen from the step before."""
     betas, pulls = np.zeros_like(potentials), np.zeros_like(potentials)
     following = 0
     for step in range(len(active) - 1, -1, -1):
@@ -120,21 +215,21 @@ def _backward(
 
 
 def best_sequences(scores: ChainScores) -> Ints:
-    """The best sequence of each chain (Viterbi); shape (steps, chains), -1 where there is no token."""
+    """The best sequence of each chain (Viterbi); shape (steps, chains), -1 without a token."""
     active = scores.active
     back = np.zeros(scores.emissions.shape, dtype=np.int32)
     best = scores.emissions[0] + scores.start
-    towards = np.ascontiguousarray(scores.transitions.T)
+    transitions = np.ascontiguousarray(scores.transitions.T)
     for step in range(1, len(active)):
         count = int(active[step])
-        through = best[:count, None, :] + towards
+        through = best[:count, None, :] + transitions
         back[step, :count] = through.argmax(axis=2)
         reached = np.take_along_axis(through, back[step, :count, :, None], axis=2)[:, :, 0]
         best[:count] = reached + scores.emissions[step, :count]
     return _traced(back, (best + scores.end).argmax(axis=1), active)
 
 
-def _traced(back: NDArray[np.int32], last: Ints, active: Ints) -> Ints:
+def _traced(back: Places, last: Ints, active: Ints) -> Ints:
     tags = np.full(back.shape[:2], -1, dtype=np.int64)
     for step in range(len(active) - 1, -1, -1):
         count = int(active[step])

@@ -1,19 +1,17 @@
-"""`karen_ner`: an entity recognizer that learns on the fly, in place of spaCy's `ner`.
+"""`karen_ner`: an entity recognizer that trains online, in place of spaCy's `ner`.
 
-What it does otherwise than `ner`:
+Differences to `ner`:
 
-- A label can be added at any time and learned from the next update on.
-- A token without annotation teaches nothing: what it might be is summed over. A span with a label that the
-  pipe does not have is such a gap, too; no label is added in silence.
-- Weights move in `finish_update` alone, and only those of features that are present.
-- What only learning needs lies apart, in `state/`, and is read when the pipe first learns.
+- Labels can be added at any time. The next update trains them. - Tokens without annotation produce no
+gradient: the loss sums over their tags. Spans with an unknown label are
+  treated the same way, and add no label.
+- Weights change only in `finish_update`, and only those of present features.
+- The learning state is a separate file, `state/weights`, which is loaded when training starts.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.tokens import Doc, Span
@@ -21,14 +19,12 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer
 
+from karen_learner.components.arrays import Ints
 from karen_learner.components.lexical.clusters import word_clusters
 from karen_learner.components.ner.architecture import SparseChainShim, chain_of
-from karen_learner.components.ner.gold_tags import gold_tags
-from karen_learner.components.ner.tags import spans_of
+from karen_learner.components.ner.tags import OUTSIDE, TAGS_PER_LABEL, gold_tags
 from karen_learner.components.online.optimizer_state import OptimizerStateMixin
-from karen_learner.components.online.sample_weights import weights_of
-
-Ints = NDArray[np.int64]
+from karen_learner.components.online.sample_weights import sample_weights
 
 DEFAULT_MODEL = """
 [model]
@@ -37,7 +33,7 @@ DEFAULT_MODEL = """
 
 
 class KarenEntityRecognizer(OptimizerStateMixin):
-    """Finds entities with a linear chain (see `sparse_chain`) and writes them into `doc.ents`."""
+    """Entities in `doc.ents`, predicted by a linear chain (see `sparse_chain`)."""
 
     def __init__(
         self,
@@ -55,17 +51,17 @@ class KarenEntityRecognizer(OptimizerStateMixin):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels, in the order of the alphabet."""
+        """The labels in alphabetical order."""
         return tuple(sorted(self.cfg["labels"]))
 
     @property
     def label_data(self) -> list[str]:
-        """What `initialize` takes as `labels`."""
+        """The argument `labels` of `initialize`."""
         return list(self.labels)
 
     @property
     def is_resizable(self) -> bool:
-        """Labels can be added at any time."""
+        """True: labels can be added at any time."""
         return True
 
     @property
@@ -73,7 +69,7 @@ class KarenEntityRecognizer(OptimizerStateMixin):
         return chain_of(self.model)
 
     def add_label(self, label: str) -> int:
-        """Add a label at any time: 1 if it is new, 0 if not. It can be learned from the next update on."""
+        """Add a label at any time: 1 if it is new, 0 if not. The next update trains it."""
         if not isinstance(label, str):
             raise ValueError(Errors.E187)
         if label in self.cfg["labels"]:
@@ -84,21 +80,17 @@ class KarenEntityRecognizer(OptimizerStateMixin):
         return 1
 
     def predict(self, docs: Iterable[Doc]) -> list[Ints]:
-        """The best valid tag of each token of each document (see `entity_tags`)."""
+        """The best valid tag of each token of each document (see `tags`)."""
         tags: list[Ints] = self.model.predict(list(docs))
         return tags
 
     def set_annotations(self, docs: Iterable[Doc], scores: Sequence[Ints]) -> None:
-        """Write the entities. Those that another pipe has set before stay, and no new one overlaps them."""
+        """Write the entities. Entities of earlier pipes stay; new ones do not overlap them."""
         names = self.cfg["labels"]
         for doc, tags in zip(docs, scores, strict=True):
-            if not tags.any():
-                doc.set_ents(list(doc.ents), default="outside")
-                continue
-            spans = [
-                Span(doc, start, end, label=names[label]) for start, end, label in spans_of(tags.tolist())
-            ]
-            doc.set_ents([*doc.ents, *_apart_from(spans, doc.ents)], default="outside")
+            found = spans_of(tags.tolist()) if tags.any() else ()
+            spans = [Span(doc, start, end, label=names[label]) for start, end, label in found]
+            doc.set_ents([*doc.ents, *_without_overlap(spans, doc.ents)], default="outside")
 
     def update(
         self,
@@ -108,31 +100,30 @@ class KarenEntityRecognizer(OptimizerStateMixin):
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Accumulate gradients for the tokens whose annotation is known.
+        """Accumulate the gradients of annotated tokens, by sample weight. Weights change only with `sgd`.
 
-        The weights move only if `sgd` is given. `drop` is not used: the model has a dropout of its own. What
-        an example counts is heeded (see `example_weights`).
-        Returns `losses` with the negative log-likelihood of the batch added under the pipe's name.
+        `drop` is ignored: the model has its own dropout. Returns `losses` with the negative log-likelihood of
+        the batch added under the name of the pipe.
         """
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
-        losses[self.name] += self._teach(examples, "KarenEntityRecognizer.update", drop=True)
+        losses[self.name] += self._accumulate(examples, "KarenEntityRecognizer.update", drop=True)
         if sgd is not None:
             self.finish_update(sgd)
         return losses
 
-    def _teach(self, examples: Iterable[Example], caller: str, *, drop: bool) -> float:
+    def _accumulate(self, examples: Iterable[Example], caller: str, *, drop: bool) -> float:
         examples = list(examples)
         validate_examples(examples, caller)
         index = self._label_index()
         tags = [gold_tags(example, index) for example in examples]
-        docs, counts = [example.predicted for example in examples], weights_of(examples)
-        return self._chain.teach(docs, tags, drop=drop, counts=counts)
+        docs = [example.predicted for example in examples]
+        return self._chain.accumulate_gradient(docs, tags, drop=drop, sample_weights=sample_weights(examples))
 
     def get_loss(self, examples: Iterable[Example], scores: Any) -> tuple[float, Any]:  # noqa: ARG002
-        """The negative log-likelihood of the examples; `scores` are not looked at, and nothing is learned."""
-        with self._chain.nothing_learned():
-            return self._teach(examples, "KarenEntityRecognizer.get_loss", drop=False), None
+        """Negative log-likelihood of the examples. `scores` are ignored, and no gradient is kept."""
+        with self._chain.isolated_gradients():
+            return self._accumulate(examples, "KarenEntityRecognizer.get_loss", drop=False), None
 
     def initialize(
         self,
@@ -141,7 +132,7 @@ class KarenEntityRecognizer(OptimizerStateMixin):
         nlp: Language | None = None,  # noqa: ARG002 - spaCy's interface
         labels: Iterable[str] | None = None,
     ) -> None:
-        """Set the labels (by default every one that the examples have) and make new weights."""
+        """Set the labels (by default all labels of the examples) and new weights."""
         validate_get_examples(get_examples, "KarenEntityRecognizer.initialize")
         for label in _labels_of(get_examples()) if labels is None else labels:
             self.add_label(label)
@@ -149,11 +140,22 @@ class KarenEntityRecognizer(OptimizerStateMixin):
         self._chain.reset(len(self.cfg["labels"]), clusters=clusters)
 
     def _label_index(self) -> Mapping[int, int]:
-        """The index of each label by its hash."""
+        """Index of each label by its hash."""
         return {self.vocab.strings.add(label): index for index, label in enumerate(self.cfg["labels"])}
 
 
-def _apart_from(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+def spans_of(tags: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Start token, end token and label index of each entity in a valid sequence of tags."""
+    start = -1
+    for token, tag in enumerate([*tags, OUTSIDE]):
+        if start >= 0 and (tag == OUTSIDE or tag % TAGS_PER_LABEL):
+            yield start, token, (tags[start] - 1) // TAGS_PER_LABEL
+            start = -1
+        if tag % TAGS_PER_LABEL:
+            start = token
+
+
+def _without_overlap(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
     if not others:
         return list(spans)
     taken = {token for other in others for token in range(other.start, other.end)}

@@ -1,81 +1,91 @@
-"""Entities as tags of tokens, and back: B- begins one, I- goes on with it, O is outside.
+"""Gold tags of examples: B- starts an entity, I- continues it, O is outside.
 
     Ramshaw, Marcus: Text Chunking using Transformation-Based Learning, WVLC 1995 (the variant "IOB2").
 
-Tag 0 is O; label k has B- at `1 + 2 * k` and I- at `2 + 2 * k`, so that a new label adds tags at the end.
+Tag 0 is O. Label k has B- at `1 + 2 * k` and I- at `2 + 2 * k`, so that a new label adds its tags at the end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH, SPACY
+from spacy.tokens import Doc
+from spacy.training import Example
 
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from karen_learner.components.arrays import Ints
 
 OUTSIDE = 0
 UNKNOWN = -1
-"""The tag of a token that nothing is known about."""
+"""The tag of a token without annotation."""
 TAGS_PER_LABEL = 2
+NO_LABEL = -1
 MISSING_IOB, INSIDE_IOB, OUTSIDE_IOB, BEGIN_IOB = 0, 1, 2, 3
 """spaCy's codes of `ENT_IOB`."""
+_CODES = {"B": BEGIN_IOB, "U": BEGIN_IOB, "I": INSIDE_IOB, "L": INSIDE_IOB, "O": OUTSIDE_IOB}
 
 
-def tag_count(labels: int) -> int:
-    """How many tags so many labels have."""
-    return 1 + TAGS_PER_LABEL * labels
+def gold_tags(example: Example, label_index: Mapping[int, int]) -> Ints:
+    """The tag of each token of `example.predicted`; UNKNOWN without annotation or alignment.
 
-
-def label_count(tags: int) -> int:
-    """How many labels have so many tags."""
-    return (tags - 1) // TAGS_PER_LABEL
-
-
-def forbidden_transitions(tags: int) -> Mask:
-    """Which tag (column) may not follow which (row): an I- wants its own B- or I- before it."""
-    inside = np.arange(2, tags, TAGS_PER_LABEL)
-    forbidden = np.zeros((tags, tags), dtype=bool)
-    forbidden[:, inside] = True
-    forbidden[inside, inside] = forbidden[inside - 1, inside] = False
-    return forbidden
-
-
-def forbidden_starts(tags: int) -> Mask:
-    """Which tags may not be the first: every I-."""
-    forbidden = np.zeros(tags, dtype=bool)
-    forbidden[2::TAGS_PER_LABEL] = True
-    return forbidden
-
-
-def tags_of(iob: Ints, labels: Ints, starts: Mask) -> Ints:
-    """The tags of annotated tokens, UNKNOWN where there is no annotation; all shapes are (tokens,).
-
-    `iob` are spaCy's codes, `labels` the indices of labels (-1: none that is known, which makes the token
-    of an entity unknown), `starts` marks where a chain begins. An I- that goes on with nothing is a B-.
+    `label_index` has the index of each label by its hash. Entities of other labels are unknown, blocked
+    tokens are outside.
     """
-    named = (iob == BEGIN_IOB) | (iob == INSIDE_IOB)
+    return tags_of(*_annotation(example, label_index))
+
+
+def tags_of(iob: Ints, labels: Ints) -> Ints:
+    """The tags of annotated tokens, UNKNOWN without annotation; all shapes are (tokens,).
+
+    `iob` are spaCy's codes. `labels` are label indices; NO_LABEL makes an entity unknown. An I- without an
+    entity to continue becomes a B-.
+    """
     tags = np.where(iob == OUTSIDE_IOB, OUTSIDE, UNKNOWN)
-    begins = named & (labels >= 0)
-    tags[begins] = 1 + TAGS_PER_LABEL * labels[begins]
-    before = np.concatenate([np.full(1, UNKNOWN), np.where(tags > 0, labels, tags - 1)[:-1]])
-    before[starts] = OUTSIDE - 1
-    goes_on = begins & (iob == INSIDE_IOB) & ((before == labels) | (before == UNKNOWN - 1))
-    return np.asarray(tags + goes_on, dtype=np.int64)
+    entity = ((iob == BEGIN_IOB) | (iob == INSIDE_IOB)) & (labels >= 0)
+    tags[entity] = 1 + TAGS_PER_LABEL * labels[entity]
+    before = np.concatenate([np.full(1, UNKNOWN), np.where(tags > 0, labels, tags - 1)[:-1]])[: len(tags)]
+    before[:1] = OUTSIDE - 1
+    continued = entity & (iob == INSIDE_IOB) & ((before == labels) | (before == UNKNOWN - 1))
+    return np.asarray(tags + continued, dtype=np.int64)
 
 
-def begun_anew(tags: Ints) -> Ints:
-    """The tags of a chain that may have been cut inside an entity: its rest begins where the chain does."""
+def with_valid_start(tags: Ints) -> Ints:
+    """The tags with B- in place of a leading I-, which a cut inside an entity leaves."""
     if len(tags) and tags[0] > OUTSIDE and tags[0] % TAGS_PER_LABEL == 0:
         return np.concatenate([tags[:1] - 1, tags[1:]])
     return tags
 
 
-def spans_of(tags: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """First token, end and label of each entity in a valid sequence of tags."""
-    start = -1
-    for token, tag in enumerate([*tags, OUTSIDE]):
-        if start >= 0 and (tag == OUTSIDE or tag % TAGS_PER_LABEL):
-            yield start, token, (tags[start] - 1) // TAGS_PER_LABEL
-            start = -1
-        if tag % TAGS_PER_LABEL:
-            start = token
+def _annotation(example: Example, label_index: Mapping[int, int]) -> tuple[Ints, Ints]:
+    """spaCy's IOB codes and label indices, both of shape (tokens,)."""
+    if not example.reference.has_annotation("ENT_IOB"):
+        length = len(example.predicted)
+        return np.full(length, MISSING_IOB), np.full(length, NO_LABEL)
+    if _same_tokens(example.predicted, example.reference):
+        return _direct(example.reference, label_index)
+    return _aligned(example, label_index)
+
+
+def _same_tokens(first: Doc, second: Doc) -> bool:
+    if first is second:
+        return True
+    attributes = [ORTH, SPACY]
+    return len(first) == len(second) and bool(
+        (first.to_array(attributes) == second.to_array(attributes)).all()
+    )
+
+
+def _direct(doc: Doc, label_index: Mapping[int, int]) -> tuple[Ints, Ints]:
+    codes = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2)
+    iob = codes[:, 0].astype(np.int64)
+    blocked = (iob == BEGIN_IOB) & (codes[:, 1] == 0)
+    labels = np.array([label_index.get(name, NO_LABEL) for name in codes[:, 1].tolist()], dtype=np.int64)
+    return np.where(blocked, OUTSIDE_IOB, iob), labels
+
+
+def _aligned(example: Example, label_index: Mapping[int, int]) -> tuple[Ints, Ints]:
+    """For different tokenizations: spaCy's alignment, which omits entities that do not fit."""
+    strings = example.predicted.vocab.strings
+    tags = [tag or "-" for tag in example.get_aligned_ner()]
+    iob = np.array([_CODES.get(tag[0], MISSING_IOB) for tag in tags], dtype=np.int64)
+    labels = [label_index.get(strings.add(tag[2:]), NO_LABEL) if len(tag) > 2 else NO_LABEL for tag in tags]
+    return iob, np.array(labels, dtype=np.int64)

@@ -1,36 +1,24 @@
-"""The weights of a linear chain over sparse features, in two forms: one that learns, one that serves."""
+"""Weights of a linear chain over sparse features, in a training form and a serving form."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import Self
 
-from karen_learner.components.ner.tags import (
-    forbidden_starts,
-    forbidden_transitions,
-    label_count,
-    tag_count,
-)
-from karen_learner.components.online.adagrad import SparseRows
-from karen_learner.components.online.feature_rows import FeatureRows, RowOptions, ServedRows
-from karen_learner.components.online.serialization import require_names, require_shape
-from karen_learner.components.online.weights import Step
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Arrays = dict[str, NDArray[Any]]
+from karen_learner.components.arrays import Arrays, Floats, Ints, Mask, require_names, require_shape
+from karen_learner.components.ner.tags import TAGS_PER_LABEL
+from karen_learner.components.online.feature_rows import AdaGradTable, FeatureRows, RowOptions, ServedRows
+from karen_learner.components.online.shim import Step
 
 START, END, BIAS, FIRST_TRANSITION = 0, 1, 2, 3
-"""Rows of the chain's own table: what a tag is worth at the start, at the end, anywhere; then transitions."""
+"""Rows of the chain table: scores of a tag at the start, at the end, anywhere; then transitions."""
 NEW_LABEL_BIAS = -1.0
-"""A label that is new to a chain that has others begins below them, so that it is not guessed untaught."""
+"""Bias of a label that joins a trained chain. It prevents predictions of an untrained label."""
 
 
 @dataclass(frozen=True)
 class ServedChain:
-    """What a pipeline needs for answering: weights of features, and `chain`, as `LearningChain` has it."""
+    """The serving form: eight-bit weights of features, and the `chain` table."""
 
     rows: ServedRows
     chain: Floats
@@ -44,12 +32,12 @@ class ServedChain:
         return self.rows.nbytes + self.chain.nbytes
 
     def feature_weights(self, buckets: Ints) -> Floats:
-        """The weights of the features in these buckets; shape (features, tags), zero where there are none."""
-        rows = self.rows.table.look_up(buckets)
+        """Weights of these buckets; shape (features, tags), zero for unknown features."""
+        rows = self.rows.table.rows_of(buckets)
         return self.rows.quantized.take(rows, axis=0) * self.rows.scales.take(rows)[:, None]
 
     def digest(self) -> str:
-        """Tells these weights from all others."""
+        """Digest of these weights."""
         return self.rows.digest_with(self.chain)
 
     def arrays(self) -> Arrays:
@@ -57,24 +45,24 @@ class ServedChain:
 
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
-        """Raises ValueError if the arrays do not belong together."""
+        """Raises ValueError for arrays that do not fit together."""
         require_names(arrays, *ServedRows.NAMES, "chain")
         return cls(ServedRows.from_arrays(bits, arrays, columns=_tags_of(arrays)), arrays["chain"])
 
 
 class LearningChain:
-    """What learning needs: the weights with AdaGrad's sums of squares, and how many steps were made."""
+    """The training form: weights with AdaGrad's sums of squares, and the number of `steps`."""
 
-    def __init__(self, rows: FeatureRows, chain: SparseRows, *, steps: int) -> None:
+    def __init__(self, rows: FeatureRows, chain: AdaGradTable, *, steps: int) -> None:
         self.rows = rows
         self.steps = steps
         self._chain = chain
 
     @classmethod
     def new(cls, options: RowOptions, labels: int) -> Self:
-        """Weights that know nothing."""
+        """Weights of zero."""
         tags = tag_count(labels)
-        chain = SparseRows(FIRST_TRANSITION + tags, tags, initial_square=options.initial_square)
+        chain = AdaGradTable(FIRST_TRANSITION + tags, tags, initial_square=options.initial_square)
         return cls(FeatureRows.new(options, tags), chain, steps=0)
 
     @property
@@ -91,11 +79,11 @@ class LearningChain:
 
     @property
     def chain(self) -> Floats:
-        """What stands in front of the features; shape (FIRST_TRANSITION + tags, tags)."""
+        """The chain table, shape (FIRST_TRANSITION + tags, tags); a view."""
         return self._chain.weights
 
     def add_labels(self, labels: int) -> None:
-        """Make it so many labels. What was learned stays."""
+        """Grow to this number of labels. Existing weights stay."""
         old, tags = self.tags, tag_count(labels)
         if tags <= old:
             return
@@ -105,11 +93,11 @@ class LearningChain:
             self._chain.weights[BIAS, old:] = NEW_LABEL_BIAS
 
     def feature_weights(self, buckets: Ints) -> Floats:
-        """The weights of the features in these buckets; shape (features, tags), zero where there are none."""
-        return np.ascontiguousarray(self.rows.take(self.rows.table.look_up(buckets)))
+        """Weights of these buckets; shape (features, tags), zero for unknown features."""
+        return np.ascontiguousarray(self.rows.take(self.rows.table.rows_of(buckets)))
 
     def step(self, step: Step, *, learn_rate: float) -> None:
-        """Move weights of features, and those of the chain (the others), against their gradients."""
+        """One AdaGrad step on features and on the chain table (`step.other`)."""
         self.rows.step(step.buckets, step.columns, step.gradient, learn_rate=learn_rate)
         rows, tags = (np.arange(size) for size in step.other.shape)
         self._chain.step(rows, tags, step.other, learn_rate=learn_rate)
@@ -120,7 +108,7 @@ class LearningChain:
         return self.rows.all_finite() and bool(np.isfinite(self.chain).all())
 
     def served(self) -> ServedChain:
-        """The same in the form that serves."""
+        """The serving form."""
         return ServedChain(self.rows.served(), self.chain.copy())
 
     def arrays(self) -> Arrays:
@@ -133,24 +121,50 @@ class LearningChain:
 
     @classmethod
     def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self:
-        """Raises ValueError if the arrays do not belong together."""
+        """Raises ValueError for arrays that do not fit together."""
         require_names(arrays, *FeatureRows.NAMES, "chain", "chain_squares", "steps")
         rows = FeatureRows.from_arrays(options, arrays, columns=_tags_of(arrays))
         require_shape(arrays["steps"], (1,), "steps")
-        chain = SparseRows.from_arrays(
+        chain = AdaGradTable.from_arrays(
             arrays["chain"], arrays["chain_squares"], initial_square=options.initial_square
         )
         return cls(rows, chain, steps=int(arrays["steps"][0]))
 
     @classmethod
     def from_served(cls, options: RowOptions, served: ServedChain) -> Self:
-        """Where nothing but the served weights is left: they go on from there, with new sums of squares."""
-        chain = SparseRows.fresh(served.chain, initial_square=options.initial_square)
+        """The training form of served weights, with new sums of squares."""
+        chain = AdaGradTable.from_weights(served.chain, initial_square=options.initial_square)
         return cls(FeatureRows.from_served(options, served.rows), chain, steps=1)
 
 
+def tag_count(labels: int) -> int:
+    """Number of tags of this number of labels."""
+    return 1 + TAGS_PER_LABEL * labels
+
+
+def label_count(tags: int) -> int:
+    """Number of labels with this number of tags."""
+    return (tags - 1) // TAGS_PER_LABEL
+
+
+def forbidden_transitions(tags: int) -> Mask:
+    """Mask of the forbidden transitions, from row to column: I- follows only B- or I- of its label."""
+    inside = np.arange(2, tags, TAGS_PER_LABEL)
+    forbidden = np.zeros((tags, tags), dtype=bool)
+    forbidden[:, inside] = True
+    forbidden[inside, inside] = forbidden[inside - 1, inside] = False
+    return forbidden
+
+
+def forbidden_starts(tags: int) -> Mask:
+    """Mask of the tags that cannot come first: every I-."""
+    forbidden = np.zeros(tags, dtype=bool)
+    forbidden[2::TAGS_PER_LABEL] = True
+    return forbidden
+
+
 def chain_scores_of(chain: Floats) -> tuple[Floats, Floats, Floats]:
-    """Transitions, start and end in log space, `-inf` where a tag is forbidden."""
+    """Transitions, start and end in log space, `-inf` for forbidden tags."""
     tags = chain.shape[1]
     transitions = np.where(forbidden_transitions(tags), np.float32(-np.inf), chain[FIRST_TRANSITION:])
     start = np.where(forbidden_starts(tags), np.float32(-np.inf), chain[START])

@@ -1,1 +1,1 @@
-"""Online learning shared by the pipes: shim, feature rows, AdaGrad, serialization, optimizer state."""
+"""Online learning shared by the pipes: weight tables, shims, optimizer state, sample weights."""

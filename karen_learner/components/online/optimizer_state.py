@@ -1,4 +1,4 @@
-"""A pipe that keeps what only learning needs apart from what serves, and reads it when it first learns."""
+"""Pipes that save their optimizer state in a separate file and load it when training starts."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,81 +8,82 @@ from typing import Any
 from spacy.pipeline import TrainablePipe
 from typing_extensions import Self
 
-from karen_learner.components.online.shim import LearningShim, first_shim
-from karen_learner.components.online.stored_state import LearningState, StateFile, StoredState
+from karen_learner.components.online.shim import LearningShim, SavedState, find_shim
 from karen_learner.errors import ModelError
 
 STATE_FILE = Path("state") / "weights"
-"""Where, in a pipe's folder, the state for learning on lies."""
+"""The learning state, relative to the folder of the pipe."""
+_LENGTH_BYTES = 8
 
 
 class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
-    """Writes and reads the pipe in its two parts. A pipe whose model is none of ours has but one."""
+    """Saves and loads the served weights and the learning state separately.
+
+    A pipe with a model of another package has no learning state.
+    """
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
-        """All of the pipe, with the state for learning on unless `exclude` has "state"."""
+        """The pipe, with the learning state unless `exclude` contains "state"."""
         with self._serving_form() as state:
             data: bytes = super().to_bytes(exclude=exclude)
-        kept = state if "state" not in exclude else b""
-        return len(data).to_bytes(8, "little") + data + kept
+        return len(data).to_bytes(_LENGTH_BYTES, "little") + data + (b"" if "state" in exclude else state)
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> Self:
-        """Take over what `to_bytes` has made."""
-        end = 8 + int.from_bytes(bytes_data[:8], "little")
-        super().from_bytes(bytes_data[8:end], exclude=exclude)
-        self._require_one_model("these bytes")
+        """Restore the pipe of `to_bytes`."""
+        end = _LENGTH_BYTES + int.from_bytes(bytes_data[:_LENGTH_BYTES], "little")
+        super().from_bytes(bytes_data[_LENGTH_BYTES:end], exclude=exclude)
+        self._require_same_labels("these bytes")
         if bytes_data[end:] and "state" not in exclude:
-            self._attach(StoredState(bytes_data[end:]))
+            self._attach(SavedState(bytes_data[end:]))
         return self
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
-        """Write the pipe. What only learning needs goes to `state/`, unless `exclude` has "state"."""
+        """Write the pipe. `state/` receives the learning state unless `exclude` contains "state"."""
         file = Path(path) / STATE_FILE
         with self._serving_form() as state:
-            self._take_away(file, state)
+            self._remove_old_state(file, state)
             super().to_disk(path, exclude=exclude)
         if state and "state" not in exclude:
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(state)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
-        """Read the pipe. The state for learning on stays on the disk until the first update.
+        """Read the pipe. The learning state stays on the disk until the first update.
 
-        Raises ModelError if the weights are of another model than the names of the labels.
+        Raises ModelError if weights and label names are of different models.
         """
         super().from_disk(path, exclude=exclude)
-        self._require_one_model(str(path))
+        self._require_same_labels(str(path))
         if "state" not in exclude:
             file = Path(path).absolute() / STATE_FILE
-            self._attach(StateFile(file) if file.is_file() else None)
+            self._attach(SavedState(file) if file.is_file() else None)
         return self
 
-    def _take_away(self, file: Path, state: bytes) -> None:
-        """A state of other weights must not stay beside these. It may be our own, still to be read."""
+    def _remove_old_state(self, file: Path, state: bytes) -> None:
+        """Remove the state file of other weights. An unread state of this pipe moves into memory."""
         if not file.is_file():
             return
         shim = self._learning_shim()
         if shim is not None and not shim.is_learning:
-            shim.attach_state(StoredState(state))
+            shim.attach_state(SavedState(state))
         file.unlink()
 
-    def _require_one_model(self, where: str) -> None:
-        """Weights and names of labels must belong together."""
+    def _require_same_labels(self, source: str) -> None:
         shim, named = self._learning_shim(), len(self.cfg["labels"])
         if shim is not None and shim.labels not in (0, named):
             raise ModelError(
-                f"{where}: the weights of the pipe {self.name!r} know {shim.labels} labels, its cfg names "
+                f"{source}: the weights of the pipe {self.name!r} have {shim.labels} labels, its cfg has "
                 f"{named}. The files are of different models: restore the folder as it was saved"
             )
 
-    def _attach(self, state: LearningState | None) -> None:
+    def _attach(self, state: SavedState | None) -> None:
         shim = self._learning_shim()
         if shim is not None:
             shim.attach_state(state)
 
     @contextmanager
     def _serving_form(self) -> Iterator[bytes]:
-        """While it lasts, the model is written as it serves. Gives the state for learning on."""
+        """The learning state. Within the block, the model saves only the served weights."""
         shim = self._learning_shim()
         if shim is None:
             yield b""
@@ -91,4 +92,4 @@ class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
             yield shim.state_bytes() or b""
 
     def _learning_shim(self) -> LearningShim[Any, Any, Any] | None:
-        return first_shim(self.model, LearningShim)
+        return find_shim(self.model, LearningShim)

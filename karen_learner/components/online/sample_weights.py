@@ -1,40 +1,38 @@
-"""How much an example counts in training: more than one where it was drawn to stand for others.
+"""Sample weights of training examples.
 
-The weight lies in the `user_data` of the gold document, so that it comes through `nlp.update` and through a
-DocBin that keeps user data. Pipes with models of spaCy's own do not look at it.
+The weight is in the `user_data` of the reference document, so `nlp.update` and a DocBin with user data keep
+it. Pipes with models of spaCy ignore it.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.training import Example
 
-Floats = NDArray[np.float32]
+from karen_learner.components.arrays import Floats
 
-MOST = 1e6
-"""No example counts more than this."""
+MAX_SAMPLE_WEIGHT = 1e6
 _KEY = "karen_learner.weight"
 
 
-def set_weight(doc: Doc, weight: float) -> None:
-    """Let a gold document count as this many (above 0)."""
+def set_sample_weight(doc: Doc, weight: float) -> None:
+    """Set the sample weight (above 0) of a reference document."""
     doc.user_data[_KEY] = weight
 
 
-def weight_of(doc: Doc) -> float:
-    """What a gold document counts; 1.0 if nothing was said."""
+def sample_weight(doc: Doc) -> float:
+    """Sample weight of a reference document; 1.0 by default."""
     return float(doc.user_data.get(_KEY, 1.0))
 
 
-def weights_of(examples: Sequence[Example]) -> Floats | None:
-    """The weights, shape (examples,); None if all of them are 1.
+def sample_weights(examples: Sequence[Example]) -> Floats | None:
+    """Sample weights, shape (examples,); None if all are 1.
 
-    Raises ValueError if one is below 0, above MOST or not a number.
+    Raises ValueError if one is negative, above MAX_SAMPLE_WEIGHT or not a number.
     """
-    weights = np.array([weight_of(example.reference) for example in examples])
-    if not ((weights >= 0.0) & (weights <= MOST)).all():
-        raise ValueError(f"what an example counts must be between 0 and {MOST:g}")
+    weights = np.array([sample_weight(example.reference) for example in examples])
+    if not ((weights >= 0.0) & (weights <= MAX_SAMPLE_WEIGHT)).all():
+        raise ValueError(f"a sample weight must be between 0 and {MAX_SAMPLE_WEIGHT:g}")
     weights = weights.astype(np.float32)
     return None if (weights == 1.0).all() else weights

@@ -1,36 +1,115 @@
-"""What models whose weights learn on the fly have in common, whatever they compute.
+"""Base of models that train their own weights outside thinc's parameters.
 
-The weights are no parameters of thinc. They live in a `Shim` (see `online_trainables`) in one of two forms.
-The serving form is small. The learning form is read from a separate state when training needs it.
+The weights are in a `Shim`, in one of two forms. The serving form is small. The training form is loaded from
+a separate state when training starts.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from thinc.api import Model
 from thinc.shims import Shim
 from typing_extensions import Self
 
-from karen_learner.components.online.feature_rows import RowOptions
-from karen_learner.components.online.serialization import pack, unpack
-from karen_learner.components.online.stored_state import LearningState
-from karen_learner.components.online.weights import Arrays, LearningT, ServedT, Step
+from karen_learner.components.arrays import Arrays, Floats, Ints, pack, unpack
+from karen_learner.components.online.feature_rows import FeatureRows, RowOptions, ServedRows
 from karen_learner.errors import ModelError
 
+_SERVED, _LEARNING = b"S", b"L"
+_DECISIVE_ROWS = 64
+"""With so many uniformly distributed buckets, the highest one determines the table size."""
+_WITHOUT_STATE = (
+    "Otherwise restore the file; or delete it and load the model: training continues from the served weights"
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Gradient of a batch.
+
+    `gradient` (features, columns): of the weights of `buckets` (features,) and `columns` (columns,), each
+    once. All other columns have gradient 0. `other`: of the weights that belong to no feature.
+    """
+
+    buckets: Ints
+    columns: Ints
+    gradient: Floats
+    other: Floats
+
+
+class WeightForm(Protocol):
+    """Weights of features and some others. `from_arrays` reads `arrays` and raises ValueError for damage."""
+
+    @property
+    def labels(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    def arrays(self) -> Arrays: ...
+
+
+class ServedForm(WeightForm, Protocol):
+    """Eight-bit weights. `digest` identifies them."""
+
+    @property
+    def rows(self) -> ServedRows: ...
+    def digest(self) -> str: ...
+    @classmethod
+    def from_arrays(cls, bits: int, arrays: Arrays) -> Self: ...
+
+
+ServedT = TypeVar("ServedT", bound=ServedForm)
+
+
+class LearningForm(WeightForm, Protocol[ServedT]):
+    """Weights with the optimizer state. `from_served` starts from served weights."""
+
+    @property
+    def rows(self) -> FeatureRows: ...
+    def step(self, step: Step, *, learn_rate: float) -> None: ...
+    def all_finite(self) -> bool: ...
+    def served(self) -> ServedT: ...
+    @classmethod
+    def new(cls, options: RowOptions, labels: int) -> Self: ...
+    @classmethod
+    def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self: ...
+    @classmethod
+    def from_served(cls, options: RowOptions, served: ServedT) -> Self: ...
+
+
+LearningT = TypeVar("LearningT", bound=LearningForm[Any])
 PendingT = TypeVar("PendingT")
 ShimT = TypeVar("ShimT", bound=Shim)
 
-_SERVED, _LEARNING = b"S", b"L"
-_WITHOUT_STATE = "Else restore the file; or delete it and load the model, to learn on from what serves"
+
+@dataclass(frozen=True)
+class SavedState:
+    """Learning state of a loaded model, in memory or in a file."""
+
+    source: bytes | Path
+
+    @property
+    def location(self) -> str:
+        return str(self.source) if isinstance(self.source, Path) else "in memory"
+
+    def read(self) -> bytes:
+        """The state. Raises ModelError if the file cannot be read."""
+        if isinstance(self.source, bytes):
+            return self.source
+        try:
+            return self.source.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"the learning state {self.source} existed when the model was loaded, and cannot be read now "
+                f"({error.strerror}). Load the model again from its present folder"
+            ) from error
 
 
 class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
-    """Weights, and the gradients that wait for `finish_update`.
-
-    Subclasses name their `architecture`, and know what to make of the weights.
-    """
+    """Weights, and the gradients pending until `finish_update`. Subclasses name their `architecture`."""
 
     architecture: ClassVar[str]
 
@@ -45,102 +124,104 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
         self._learning: LearningT | None = learning.new(options, 0)
         self._served: ServedT | None = None
         self._exported: ServedT | None = None
-        self._state: LearningState | None = None
+        self._state: SavedState | None = None
         self._pending: list[PendingT] = []
 
     @property
     def labels(self) -> int:
-        """How many labels there are."""
+        """Number of labels."""
         return self._weights.labels
 
     @property
     def rows(self) -> int:
-        """How many features have weights."""
+        """Number of features with weights."""
         return len(self._weights.rows.table) - 1
 
     @property
     def is_learning(self) -> bool:
-        """Whether the state for learning is in memory; a model loaded for serving leaves it on the disk."""
+        """Whether the learning state is in memory. A model loaded for serving leaves it on the disk."""
         return self._learning is not None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of weights in memory, of whatever form they are in."""
+        """Bytes of weights in memory."""
         return self._weights.nbytes
 
     @property
     def learn_rate(self) -> float:
-        """This model's own, as the training loop has scaled it."""
+        """The configured learn rate times `learn_rate_scale`."""
         return self._learn_rate * self.learn_rate_scale
 
     def _step(self, steps: Sequence[Step]) -> None:
-        """Move the weights against the sum of these gradients, at this model's own learn rate."""
+        """One optimizer step with the sum of these gradients."""
         if steps:
             self.learning_weights().step(_summed(steps), learn_rate=self.learn_rate)
 
     def discard_gradients(self) -> None:
-        """Forget what waits for `finish_update`."""
+        """Remove the pending gradients."""
         self._pending = []
 
     def all_finite(self) -> bool:
-        """Whether no weight that learns is NaN or infinite."""
+        """Whether no weight in training is NaN or infinite."""
         return self._learning is None or self._learning.all_finite()
 
     def reset(self, labels: int) -> None:
-        """Begin from nothing, with so many labels."""
+        """Replace the weights by new ones for this number of labels."""
         self._learning, self._served = self._learning_form.new(self._options, labels), None
         self._state, self._pending = None, []
 
     def prepare_to_learn(self) -> None:
-        """Read the learning state if it was not read before. Raises ModelError as `learning_weights` does."""
+        """Load the learning state. Raises ModelError like `learning_weights`."""
         self.learning_weights()
 
     def learning_weights(self) -> LearningT:
-        """The weights in the form that learns; the state is read now if it has not been before.
+        """The weights in the training form. The first call after loading reads the state.
 
-        Raises ModelError if the state is not that of the weights that serve.
+        Raises ModelError if the state belongs to other weights.
         """
         if self._learning is None:
-            self._learning = self._read_state()
+            self._learning = self._load_state()
             self._served = self._state = None
         return self._learning
 
     def served_weights(self) -> ServedT:
-        """The weights in the form that serves."""
+        """The weights in the serving form."""
         if self._served is not None:
             return self._served
         served: ServedT = self.learning_weights().served()
         return served
 
-    def _read_state(self) -> LearningT:
+    def _load_state(self) -> LearningT:
         state = self._checked_state()
         if state is None:
             return self._learning_form.from_served(self._options, self.served_weights())
-        data, where = state
+        data, location = state
         try:
             return self._learning_form.from_arrays(self._options, unpack(data))
         except ValueError as error:
-            raise ModelError(f"the learning state {where} is damaged: {error}. {_WITHOUT_STATE}") from error
+            raise ModelError(
+                f"the learning state {location} is damaged: {error}. {_WITHOUT_STATE}"
+            ) from error
 
     def _checked_state(self) -> tuple[bytes, str] | None:
-        """The state of the weights that serve, and where it lies; None if there is none."""
+        """The state of the served weights and its location; None without a state."""
         if self._state is None:
             return None
-        data, where = self._state.read(), self._state.where
+        data, location = self._state.read(), self._state.location
         digest = self._digest()
         if data[: len(digest)] != digest:
             raise ModelError(
-                f"the learning state {where} belongs to other weights than those that were loaded. If the "
-                f"folder was overwritten, load the model again before it learns on. {_WITHOUT_STATE}"
+                f"the learning state {location} belongs to other weights than the loaded ones. If the folder "
+                f"was overwritten, load the model again before training. {_WITHOUT_STATE}"
             )
-        return data[len(digest) :], where
+        return data[len(digest) :], location
 
     def _digest(self) -> bytes:
         return self.served_weights().digest().encode("ascii")
 
     @contextmanager
     def serving_form(self) -> Iterator[None]:
-        """While it lasts, `to_bytes` gives what serves and nothing else."""
+        """Within the block, `to_bytes` returns only the served weights."""
         self._exported = self.served_weights()
         try:
             yield
@@ -148,58 +229,68 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
             self._exported = None
 
     def served_bytes(self) -> bytes:
-        """The weights that serve. `from_bytes` understands them."""
-        return _SERVED + self._packed((self._exported or self.served_weights()).arrays())
+        """The served weights. `from_bytes` reads them."""
+        return _SERVED + self._pack((self._exported or self.served_weights()).arrays())
 
     def state_bytes(self) -> bytes | None:
-        """The learning state to go with `served_bytes`; None if there is none any more."""
+        """The learning state of `served_bytes`; None without a state."""
         if self._learning is None:
             state = self._checked_state()
             return None if state is None else self._digest() + state[0]
         served = self._exported or self._learning.served()
         return served.digest().encode("ascii") + pack(self._learning.arrays())
 
-    def attach_state(self, state: LearningState | None) -> None:
-        """Say where the learning state of the weights that serve can be had."""
+    def attach_state(self, state: SavedState | None) -> None:
+        """Set the learning state of the served weights."""
         self._state = state
 
-    def _copied_to(self, other: Self) -> Self:
-        """Give another shim, as new, these weights and their state for learning on."""
+    def _copy_weights_to(self, other: Self) -> Self:
+        """Copy the weights and their state into a new shim."""
         other.from_bytes(self.to_bytes())
         other.attach_state(self._state)
         return other
 
     @contextmanager
-    def nothing_learned(self) -> Iterator[None]:
-        """While it lasts, gradients that come in are dropped; those that wait already go on waiting."""
-        waiting, self._pending = self._pending, []
+    def isolated_gradients(self) -> Iterator[None]:
+        """Discard the gradients of the block. Gradients that were pending before stay pending."""
+        pending, self._pending = self._pending, []
         try:
             yield
         finally:
-            self._pending = waiting
+            self._pending = pending
 
     def to_bytes(self) -> bytes:
-        """All of it: in the form that learns if that is in memory, else in the form that serves."""
+        """The weights: in the training form if it is in memory, otherwise in the serving form."""
         if self._learning is None or self._exported is not None:
             return self.served_bytes()
-        return _LEARNING + self._packed(self._learning.arrays())
+        return _LEARNING + self._pack(self._learning.arrays())
 
     def from_bytes(self, data: bytes) -> Self:
-        """Take over what `to_bytes` or `served_bytes` has made. Raises ValueError if it is neither."""
-        self._take_over(data[:1], unpack(data[1:]))
+        """Restore the weights of `to_bytes` or `served_bytes`.
+
+        Raises ValueError for other bytes, ModelError for weights of another `table_bits`.
+        """
+        arrays = unpack(data[1:])
+        saved = _saved_bits(arrays)
+        if saved not in (None, self._options.bits):
+            raise ModelError(
+                f"the weights of {self.architecture} were saved with table_bits = {saved}, the config has "
+                f"table_bits = {self._options.bits}. Set it to {saved} there, or train the model again"
+            )
+        self._restore(data[:1], arrays)
         return self
 
-    def _packed(self, arrays: Arrays) -> bytes:
-        return pack(arrays)
+    def _pack(self, arrays: Arrays) -> bytes:
+        return pack({**arrays, "table_bits": np.array([self._options.bits])})
 
-    def _take_over(self, form: bytes, arrays: Arrays) -> None:
-        """The inverse of `_packed`."""
+    def _restore(self, form: bytes, arrays: Arrays) -> None:
+        """The inverse of `_pack`."""
         if form == _LEARNING:
             self._learning, self._served = self._learning_form.from_arrays(self._options, arrays), None
         elif form == _SERVED:
             self._learning, self._served = None, self._served_form.from_arrays(self._options.bits, arrays)
         else:
-            raise ValueError(f"these are not the weights of {self.architecture}")
+            raise ValueError(f"the data are not the weights of {self.architecture}")
         self._state, self._pending = None, []
 
     @property
@@ -207,14 +298,22 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
         return self._learning if self._learning is not None else self.served_weights()
 
 
-def first_shim(model: Model[Any, Any], kind: type[ShimT]) -> ShimT | None:
-    """The first shim of this kind in the model, if there is one."""
-    found = (shim for node in model.walk() for shim in node.shims if isinstance(shim, kind))
+def find_shim(model: Model[Any, Any], shim_type: type[ShimT]) -> ShimT | None:
+    """The first shim of this type in the model, or None."""
+    found = (shim for node in model.walk() for shim in node.shims if isinstance(shim, shim_type))
     return next(found, None)
 
 
+def _saved_bits(arrays: Arrays) -> int | None:
+    """`table_bits` of saved weights; None if unknown. Earlier versions did not save it."""
+    if "table_bits" in arrays:
+        return int(arrays["table_bits"].sum())
+    buckets = arrays.get("buckets", np.zeros(0))
+    return int(buckets.max()).bit_length() if len(buckets) >= _DECISIVE_ROWS else None
+
+
 def _summed(steps: Sequence[Step]) -> Step:
-    """One step out of several: gradients of the same weight add up."""
+    """The sum of several gradients."""
     if len(steps) == 1:
         return steps[0]
     buckets = np.unique(np.concatenate([step.buckets for step in steps]))

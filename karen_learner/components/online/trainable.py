@@ -1,4 +1,4 @@
-"""What a training loop may ask of a model whose weights are not parameters of thinc's."""
+"""Protocol between a training loop and models that train their own weights outside thinc's parameters."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -8,35 +8,35 @@ from thinc.api import Model
 
 @runtime_checkable
 class OnlineTrainable(Protocol):
-    """A `Shim` that holds weights and steps by a rule of its own, at its own learn rate.
+    """A `Shim` with weights, an optimizer and a learn rate of its own.
 
-    A loop scales that rate through `learn_rate_scale` (1.0: as configured).
+    `learn_rate_scale` is a factor of the configured learn rate.
     """
 
     learn_rate_scale: float
 
     def prepare_to_learn(self) -> None:
-        """Read what only learning needs, if it still lies on the disk. The first update does, otherwise."""
+        """Load the learning state now instead of in the first update."""
 
     def discard_gradients(self) -> None:
-        """Forget the gradients that wait for `finish_update`."""
+        """Remove the gradients pending for `finish_update`."""
 
     def all_finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
 
 
 def online_trainables(model: Model[Any, Any]) -> Iterator[OnlineTrainable]:
-    """All of them in the model; none in a stock model."""
+    """The online trainable shims of the model. A stock model has none."""
     return (shim for node in model.walk() for shim in node.shims if isinstance(shim, OnlineTrainable))
 
 
 def prepare_to_learn(model: Model[Any, Any]) -> None:
-    """Let the model read its state now rather than in the first update. A stock model is left alone."""
-    for own in online_trainables(model):
-        own.prepare_to_learn()
+    """Load the learning state of the model. A stock model has none."""
+    for shim in online_trainables(model):
+        shim.prepare_to_learn()
 
 
-def scale_learn_rate(model: Model[Any, Any], share: float) -> None:
-    """Let the model step at this share of the learn rates in its config. A stock model is left alone."""
-    for own in online_trainables(model):
-        own.learn_rate_scale = share
+def scale_learn_rate(model: Model[Any, Any], factor: float) -> None:
+    """Set the factor of the configured learn rates. It has no effect on a stock model."""
+    for shim in online_trainables(model):
+        shim.learn_rate_scale = factor

@@ -1,29 +1,30 @@
-"""From margins to probabilities that can be believed, and to a decision what is out of scope.
+"""Calibrated probabilities and the out-of-scope decision, fitted to the margins of held-out texts.
 
     Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017 (temperature scaling,
     expected calibration error).
 
-Pure functions over arrays. What they are fitted on must be data that the weights have not seen.
+Pure functions over arrays. The examples must not be part of the training.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[Any]
+from karen_learner.components.arrays import AnyArray, Mask
+from karen_learner.components.textcat.shim import Margins
 
+MARGIN_SCALE = 4.0
+"""Scale of the margins before a calibration."""
 ECE_BINS = 15
-DOUBT_WEIGHT = 0.75
-"""What it counts, beside the largest margin, how strange a text looks, and how far it is on the side of the
-label for texts that belong nowhere. The more, the better is found what is far from all that was learned, and
-the worse what is near to some of it: chosen on held-out texts of both."""
-NEARNESS_WEIGHT = 1.5
-"""What it counts how near a text's vector is to those of a label, where there are vectors: chosen alike."""
+COVERAGE_WEIGHT = 0.75
+"""Weight of the n-gram coverage, and of the negative margin of the out-of-scope label, in the in-scope
+score."""
+SIMILARITY_WEIGHT = 1.5
+"""Weight of the centroid similarity in the in-scope score."""
 _FLOAT_NOISE = 1e-4
-"""A text gets slightly different scores in different batches."""
+"""Difference between the scores of a text in different batches."""
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 _SCALES = (1e-2, 1e2)
 _TOLERANCE = 1e-3
@@ -32,10 +33,10 @@ _SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted, for one version of the weights.
+    """Fitted values for one state of the weights.
 
     Margins times `scale` go through softmax (or the logistic function). A text is out of scope if its
-    score (see `in_scope_scores`) is below `threshold`; None: nothing ever is.
+    in-scope score is below `threshold`; None means never.
     """
 
     scale: float
@@ -44,21 +45,19 @@ class Calibration:
     out_of_scope_label: str | None = None
 
     def as_record(self) -> dict[str, str | None]:
-        """For JSON. Numbers are strings: spaCy's JSON rounds them, and a threshold must stay what it is."""
+        """The values for JSON. Numbers are strings, because spaCy's JSON rounds floats."""
         return {
             "scale": repr(self.scale),
             "threshold": None if self.threshold is None else repr(self.threshold),
-            "doubt_weight": repr(DOUBT_WEIGHT),
-            "nearness_weight": repr(NEARNESS_WEIGHT),
+            **_weights_of_scores(),
             "false_alarm_rate": None if self.false_alarm_rate is None else repr(self.false_alarm_rate),
             "out_of_scope_label": self.out_of_scope_label,
         }
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Calibration":
-        """What `as_record` has made. A threshold for scores of another kind is none."""
-        weights = {"doubt_weight": DOUBT_WEIGHT, "nearness_weight": NEARNESS_WEIGHT}
-        same = all(record.get(name) == repr(weight) for name, weight in weights.items())
+        """The values of `as_record`. A threshold for scores with other weights is dropped."""
+        same = all(record.get(name) == weight for name, weight in _weights_of_scores().items())
         threshold, rate = (record["threshold"], record["false_alarm_rate"]) if same else (None, None)
         return cls(
             scale=float(record["scale"]),
@@ -68,13 +67,18 @@ class Calibration:
         )
 
 
+def _weights_of_scores() -> dict[str, str]:
+    """Weights of the in-scope score, under the names in saved pipes."""
+    return {"doubt_weight": repr(COVERAGE_WEIGHT), "nearness_weight": repr(SIMILARITY_WEIGHT)}
+
+
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What a calibration did, on the examples it was fitted on.
+    """Effect of a calibration on the examples that it was fitted to.
 
-    `ece_*`, expected calibration errors, and `log_loss_*` are before and after. `false_alarms` is the
-    share of in-scope examples that are refused; `out_of_scope_recall` that of the out-of-scope ones, None
-    if there were none.
+    `ece_*` (expected calibration error) and `log_loss_*` are before and after. `false_alarms` is the share of
+    in-scope examples below the threshold, `out_of_scope_recall` that of out-of-scope examples; None without
+    any.
     """
 
     calibration: Calibration
@@ -87,31 +91,82 @@ class CalibrationReport:
     out_of_scope_recall: float | None
 
 
-def softmax(margins: Floats) -> Floats:
+def fit_calibration(
+    margins: Margins,
+    truths: AnyArray,
+    *,
+    exclusive: bool,
+    uncalibrated_scale: float,
+    false_alarm_rate: float | None,
+    out_of_scope: tuple[str, int] | None,
+) -> CalibrationReport:
+    """The calibration for these margins and truths, and its effect.
+
+    `out_of_scope` are name and column of the out-of-scope label. Without `false_alarm_rate`, or without any
+    in-scope text, there is no threshold.
+    """
+    label, column = out_of_scope or (None, None)
+    scale = fit_scale(margins.margins, truths, exclusive=exclusive)
+    calibration = Calibration(scale, None, false_alarm_rate, label)
+    scores = in_scope_scores(margins, out_of_scope=column)
+    inside = np.ones(len(truths), dtype=bool) if column is None else truths[:, column] != 1.0
+    refused = None
+    if false_alarm_rate is not None and inside.any():
+        threshold = refusal_threshold(scores[inside], false_alarm_rate=false_alarm_rate)
+        calibration, refused = replace(calibration, threshold=threshold), scores < threshold
+    before, after = (
+        probabilities(margins.margins, one, exclusive=exclusive) for one in (uncalibrated_scale, scale)
+    )
+    return CalibrationReport(
+        calibration=calibration,
+        examples=len(truths),
+        ece_before=_label_calibration_error(before, truths, exclusive=exclusive),
+        ece_after=_label_calibration_error(after, truths, exclusive=exclusive),
+        log_loss_before=log_loss(before, truths, exclusive=exclusive),
+        log_loss_after=log_loss(after, truths, exclusive=exclusive),
+        false_alarms=None if refused is None else float(refused[inside].mean()),
+        out_of_scope_recall=None if refused is None or inside.all() else float(refused[~inside].mean()),
+    )
+
+
+def _label_calibration_error(scores: AnyArray, truths: AnyArray, *, exclusive: bool) -> float:
+    if not exclusive:
+        known = ~np.isnan(truths)
+        return expected_calibration_error(scores[known], truths[known] == 1.0)
+    right = truths[np.arange(len(truths)), scores.argmax(axis=1)] == 1.0
+    return expected_calibration_error(scores.max(axis=1), right)
+
+
+def probabilities(margins: AnyArray, scale: float, *, exclusive: bool) -> AnyArray:
+    """Probabilities of the labels: softmax of scaled margins if they are exclusive, else the logistic
+    function."""
+    squashed = (softmax if exclusive else logistic)(margins * np.float32(scale))
+    return squashed.astype(np.float32, copy=False)
+
+
+def softmax(margins: AnyArray) -> AnyArray:
     """Probabilities of exclusive labels; shape (texts, labels)."""
     powers = np.exp(margins - margins.max(axis=1, keepdims=True, initial=-np.inf))
-    result: Floats = powers / powers.sum(axis=1, keepdims=True)
+    result: AnyArray = powers / powers.sum(axis=1, keepdims=True)
     return result
 
 
-def logistic(margins: Floats) -> Floats:
-    """The probability of each label by itself; shape (texts, labels)."""
-    result: Floats = 1.0 / (1.0 + np.exp(-np.clip(margins, -60.0, 60.0)))
+def logistic(margins: AnyArray) -> AnyArray:
+    """Probability of each label separately; shape (texts, labels)."""
+    result: AnyArray = 1.0 / (1.0 + np.exp(-np.clip(margins, -60.0, 60.0)))
     return result
 
 
-def log_loss(probabilities: Floats, truths: Floats, *, exclusive: bool) -> float:
-    """Mean negative log-likelihood of a text. `truths` of 1.0 and 0.0, NaN where nothing is known."""
-    likelihood = np.log(np.maximum(np.where(truths == 1.0, probabilities, 1.0), _SMALLEST))
+def log_loss(scores: AnyArray, truths: AnyArray, *, exclusive: bool) -> float:
+    """Mean negative log-likelihood of a text. `truths` are 1.0 and 0.0, NaN for unknown ones."""
+    likelihood = np.log(np.maximum(np.where(truths == 1.0, scores, 1.0), _SMALLEST))
     if not exclusive:
-        likelihood = likelihood + np.log(
-            np.maximum(np.where(truths == 0.0, 1.0 - probabilities, 1.0), _SMALLEST)
-        )
+        likelihood = likelihood + np.log(np.maximum(np.where(truths == 0.0, 1.0 - scores, 1.0), _SMALLEST))
     return float(-likelihood.sum(axis=1).mean())
 
 
-def fit_scale(margins: Floats, truths: Floats, *, exclusive: bool) -> float:
-    """The scale of the margins (one over the temperature) with the least log loss."""
+def fit_scale(margins: AnyArray, truths: AnyArray, *, exclusive: bool) -> float:
+    """Scale of the margins (inverse temperature) with the lowest log loss."""
     squash = softmax if exclusive else logistic
 
     def loss(log_scale: float) -> float:
@@ -121,7 +176,7 @@ def fit_scale(margins: Floats, truths: Floats, *, exclusive: bool) -> float:
 
 
 def _minimum(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function with one valley is least: golden section search (Kiefer 1953)."""
+    """Minimum of a unimodal function: golden-section search (Kiefer 1953)."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = function(left), function(right)
     while high - low > _TOLERANCE:
@@ -136,10 +191,8 @@ def _minimum(function: Callable[[float], float], low: float, high: float) -> flo
     return (low + high) / 2.0
 
 
-def expected_calibration_error(
-    confidences: Floats, right: NDArray[np.bool_], *, bins: int = ECE_BINS
-) -> float:
-    """Mean distance between confidence and accuracy over bins of equal width, weighted by their texts."""
+def expected_calibration_error(confidences: AnyArray, right: Mask, *, bins: int = ECE_BINS) -> float:
+    """Mean distance of confidence and accuracy over bins of equal width, weighted by their texts."""
     if not len(confidences):
         return 0.0
     which = np.minimum((confidences * bins).astype(int), bins - 1)
@@ -147,32 +200,25 @@ def expected_calibration_error(
     return float(np.abs(differences).sum() / len(confidences))
 
 
-def in_scope_scores(
-    margins: Floats,
-    familiarity: Floats,
-    nearness: Floats | None = None,
-    *,
-    out_of_scope: int | None = None,
-) -> Floats:
-    """How far each text belongs to what was learned; shape (texts,).
+def in_scope_scores(margins: Margins, *, out_of_scope: int | None = None) -> AnyArray:
+    """In-scope score: max margin + 0.75 x n-gram coverage + 1.5 x max centroid similarity; shape (texts,).
 
-    The largest margin, plus DOUBT_WEIGHT times how familiar the text looks, minus as many times the margin of
-    the column `out_of_scope`, if a label stands for texts that belong nowhere; and where there are vectors,
-    NEARNESS_WEIGHT times how near the text is to any other label. `Margins` says what each of these is.
+    `out_of_scope` is the column of the out-of-scope label, if there is one. Its margin then counts like a
+    negative coverage, and the maxima are those of the other labels.
     """
-    trust = familiarity
+    evidence, values, similarity = margins.ngram_coverage, margins.margins, margins.centroid_similarity
     if out_of_scope is not None:
-        trust = trust - margins[:, out_of_scope]
-        margins = np.delete(margins, out_of_scope, axis=1)
-        nearness = None if nearness is None else np.delete(nearness, out_of_scope, axis=1)
-    scores: Floats = margins.max(axis=1, initial=-np.inf) + np.float32(DOUBT_WEIGHT) * trust
-    if nearness is not None:
-        scores += np.float32(NEARNESS_WEIGHT) * nearness.max(axis=1, initial=-1.0)
+        evidence = evidence - values[:, out_of_scope]
+        values = np.delete(values, out_of_scope, axis=1)
+        similarity = None if similarity is None else np.delete(similarity, out_of_scope, axis=1)
+    scores: AnyArray = values.max(axis=1, initial=-np.inf) + np.float32(COVERAGE_WEIGHT) * evidence
+    if similarity is not None:
+        scores += np.float32(SIMILARITY_WEIGHT) * similarity.max(axis=1, initial=-1.0)
     return scores
 
 
-def refusal_threshold(in_scope: Floats, *, false_alarm_rate: float) -> float:
-    """The threshold below which at most this share of in-scope scores falls, by more than float noise."""
+def refusal_threshold(in_scope: AnyArray, *, false_alarm_rate: float) -> float:
+    """Threshold with at most this share of the in-scope scores below it, with a margin for float noise."""
     if not 0.0 <= false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate is {false_alarm_rate}: it must be at least 0 and below 1")
     return float(np.sort(in_scope)[int(false_alarm_rate * len(in_scope))]) - _FLOAT_NOISE

@@ -1,18 +1,17 @@
-"""The sparse classifier joined with vectors of the text: its features and an encoder weigh in on one margin.
+"""The sparse classifier with an additional text vector.
 
     margin = ngrams_weight * (features @ sparse weights) + vectors_weight * (vector @ dense weights) + bias
 
-Both kinds of weights are trained together, by the same loss and the same AdaGrad. Only the sparse ones shrink
-(see `text_weights`): of a vector there is no part that only one text has.
+The same loss and AdaGrad train both kinds of weights. Only sparse weights decay: a vector has no component
+that belongs to a single text.
 
-A text is the more familiar the nearer its vector is to the centre of a label, the mean of the vectors of its
-texts:
+The centroid of a label is the sum of the vectors of its training texts. Its similarity is evidence for a text
+in scope:
 
     Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017.
 
-A centre counts each text as often as it was learned from, the first ones as much as the last. The dense
-weights, their sums of squares and the centres, each of shape (width, labels), are saved with what
-serves; the encoder's own weights are never saved.
+Dense weights, their sums of squares and the centroids have the shape (width, labels). They are saved with the
+served weights. The weights of the encoder are not saved.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,36 +19,39 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from spacy.tokens import Doc
 from typing_extensions import Self
 
-from karen_learner.components.online.adagrad import SparseRows
-from karen_learner.components.online.serialization import pack, require_names, require_shape, unpack
-from karen_learner.components.textcat.architecture import (
+from karen_learner.components.arrays import (
+    Arrays,
+    Doubles,
+    Floats,
+    pack,
+    require_names,
+    require_shape,
+    unpack,
+)
+from karen_learner.components.online.feature_rows import AdaGradTable
+from karen_learner.components.textcat.features import DesignMatrix
+from karen_learner.components.textcat.shim import (
+    DENSE_PREFIX,
     INITIAL_SQUARE,
-    WITH_VECTORS,
     LossTargets,
     Margins,
     SparseNgramsConfig,
     SparseNgramsShim,
 )
-from karen_learner.components.textcat.design_matrix import DesignMatrix
-from karen_learner.components.textcat.weights import LearningWeights, Proposal
+from karen_learner.components.textcat.weights import LearningWeights, NewFeatures
 from karen_learner.components.vectors.base import SentenceVectors
 from karen_learner.components.vectors.shim import VectorsShim
 from karen_learner.errors import ModelError
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-
 _SMALLEST = 1e-9
-_LENGTH = 8
-"""Bytes that say how long the part that follows is."""
+_LENGTH_BYTES = 8
 
 
 class DenseNgramsShim(SparseNgramsShim):
-    """The sparse classifier with a dense view of the text beside its n-grams."""
+    """Features and weights of the classifier with vectors."""
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class DenseNgramsShim(SparseNgramsShim):
         self.vectors = vectors
         self._vectors_weight = np.float32(vectors_weight)
         self._ngrams_weight = np.float32(ngrams_weight)
-        self._dense, self._centres = self._new_dense(0)
+        self._dense, self._centroids = self._new_dense(0)
         self._dense_pending: list[tuple[Floats, Floats]] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DenseNgramsShim":
@@ -73,47 +75,47 @@ class DenseNgramsShim(SparseNgramsShim):
             vectors_weight=float(self._vectors_weight),
             ngrams_weight=float(self._ngrams_weight),
         )
-        return self._copied_to(copied)
+        return self._copy_weights_to(copied)
 
     @property
     def nbytes(self) -> int:
-        return super().nbytes + self._dense.nbytes + self._centres.nbytes
+        return super().nbytes + self._dense.nbytes + self._centroids.nbytes
 
     @property
     def dense_weights(self) -> Floats:
-        """The weights of the vectors, shape (width, labels); a view."""
+        """Weights of the vectors, shape (width, labels); a view."""
         return self._dense.weights
 
     def margins(self, docs: Sequence[Doc]) -> Margins:
-        found, values = super().margins(docs), self._dense_values(docs)
-        margins = found.margins + values @ self._dense.weights
-        return replace(found, margins=margins, nearness=self._nearness(values))
+        sparse, values = super().margins(docs), self._dense_values(docs)
+        margins = sparse.margins + values @ self._dense.weights
+        return replace(sparse, margins=margins, centroid_similarity=self._centroid_similarity(values))
 
-    def _nearness(self, values: Floats) -> Floats:
-        """Cosines of vectors and centres, shape (texts, labels); 0 where there is no vector or no centre."""
-        lengths = np.maximum(np.linalg.norm(self._centres, axis=0), _SMALLEST) * self._vectors_weight
-        return np.asarray(values @ self._centres / lengths, dtype=np.float32)
+    def _centroid_similarity(self, values: Floats) -> Floats:
+        """Cosines of vectors and centroids, shape (texts, labels); 0 without a vector or a centroid."""
+        norms = np.maximum(np.linalg.norm(self._centroids, axis=0), _SMALLEST) * self._vectors_weight
+        return np.asarray(values @ self._centroids / norms, dtype=np.float32)
 
     def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
-        found, bias = super()._margins_of_part(docs), self._weights.bias
-        return replace(found, margins=self._ngrams_weight * (found.margins - bias) + bias)
+        sparse, bias = super()._margins_of_part(docs), self._weights.bias
+        return replace(sparse, margins=self._ngrams_weight * (sparse.margins - bias) + bias)
 
-    def begin_learning(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[LossTargets], None]]:
-        margins, accumulate = super().begin_learning(docs)
+    def begin_update(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[LossTargets], None]]:
+        margins, accumulate = super().begin_update(docs)
         values = self._dense_values(docs)
 
-        def backprop(lesson: LossTargets) -> None:
-            accumulate(lesson)
-            met = values.T @ (lesson.true * lesson.weights[:, None]).astype(np.float32)
-            self._dense_pending.append((values.T @ lesson.gradient, met))
+        def backprop(targets: LossTargets) -> None:
+            accumulate(targets)
+            centroids = values.T @ (targets.true * targets.weights[:, None]).astype(np.float32)
+            self._dense_pending.append((values.T @ targets.gradient, centroids))
 
         return margins + values @ self._dense.weights, backprop
 
-    def _read_for_learning(
+    def _training_features(
         self, learning: LearningWeights, docs: Sequence[Doc]
-    ) -> tuple[DesignMatrix, Proposal]:
-        design, proposal = super()._read_for_learning(learning, docs)
-        return replace(design, values=design.values * self._ngrams_weight), proposal
+    ) -> tuple[DesignMatrix, NewFeatures]:
+        design, new = super()._training_features(learning, docs)
+        return replace(design, values=design.values * self._ngrams_weight), new
 
     def _dense_values(self, docs: Sequence[Doc]) -> Floats:
         return np.asarray(self.vectors(docs) * self._vectors_weight, dtype=np.float32)
@@ -123,28 +125,28 @@ class DenseNgramsShim(SparseNgramsShim):
         pending, self._dense_pending = self._dense_pending, []
         if pending:
             rows, labels = (np.arange(size) for size in self._dense.shape)
-            gradient, met = np.sum(pending, axis=0)
+            gradient, centroids = np.sum(pending, axis=0)
             self._dense.step(rows, labels, gradient, learn_rate=self.learn_rate)
-            self._centres += met
+            self._centroids += centroids
 
     def discard_gradients(self) -> None:
         super().discard_gradients()
         self._dense_pending = []
 
     def all_finite(self) -> bool:
-        own = (self._dense.weights, self._centres)
-        return super().all_finite() and all(bool(np.isfinite(array).all()) for array in own)
+        dense = (self._dense.weights, self._centroids)
+        return super().all_finite() and all(bool(np.isfinite(array).all()) for array in dense)
 
-    def reset(self, labels: int) -> None:
-        super().reset(labels)
-        self._dense, self._centres = self._new_dense(labels)
+    def reset(self, labels: int, **tables: Any) -> None:
+        super().reset(labels, **tables)
+        self._dense, self._centroids = self._new_dense(labels)
         self._dense_pending = []
 
     def add_labels(self, labels: int) -> None:
         if labels > self.labels:
             self._dense_pending = []
             self._dense.grow(self.vectors.width, labels)
-            self._centres = np.pad(self._centres, ((0, 0), (0, labels - self.labels)))
+            self._centroids = np.pad(self._centroids, ((0, 0), (0, labels - self.labels)))
         super().add_labels(labels)
 
     def served_bytes(self) -> bytes:
@@ -152,52 +154,53 @@ class DenseNgramsShim(SparseNgramsShim):
 
     def to_bytes(self) -> bytes:
         data = super().to_bytes()
-        return data if data[:1] == WITH_VECTORS else self._with_dense(data)
+        return data if data[:1] == DENSE_PREFIX else self._with_dense(data)
 
     def from_bytes(self, data: bytes) -> Self:
-        """Take over what `to_bytes` or `served_bytes` has made.
+        """Restore the weights of `to_bytes` or `served_bytes`.
 
-        Raises EncoderMismatch if it was trained on other vectors, ModelError if on none.
+        Raises EncoderMismatch for weights of other vectors, ModelError for weights without vectors.
         """
-        if data[:1] != WITH_VECTORS:
+        if data[:1] != DENSE_PREFIX:
             raise ModelError(
-                "the text classifier was trained without vectors, and its config names some. Take `vectors` "
-                "out of the config of its model, or train it anew"
+                "the text classifier was trained without vectors, and its config has some. Remove `vectors` "
+                "from the config of its model, or train it again"
             )
         identity, rest = _split(data[1:])
         dense, sparse = _split(rest)
         VectorsShim(self.vectors).from_bytes(identity)
-        weights, centres = self._dense_from(unpack(dense))
+        weights, centroids = _dense_from(unpack(dense))
         super().from_bytes(sparse)
         shape = (self.vectors.width, self.labels)
         require_shape(weights.weights, shape, "dense weights")
-        require_shape(centres, shape, "centres of labels")
-        self._dense, self._centres, self._dense_pending = weights, centres, []
+        require_shape(centroids, shape, "centroids of labels")
+        self._dense, self._centroids, self._dense_pending = weights, centroids, []
         return self
 
     def _with_dense(self, sparse: bytes) -> bytes:
         identity = VectorsShim(self.vectors).to_bytes()
         weights, squares = self._dense.weights, self._dense.squares
-        dense = pack({"weights": weights, "squares": squares, "centres": self._centres})
-        return WITH_VECTORS + _sized(identity) + _sized(dense) + sparse
+        dense = pack({"weights": weights, "squares": squares, "centres": self._centroids})
+        return DENSE_PREFIX + _sized(identity) + _sized(dense) + sparse
 
-    def _dense_from(self, arrays: dict[str, NDArray[Any]]) -> tuple[SparseRows, Doubles]:
-        require_names(arrays, "weights", "squares", "centres")
-        weights, squares = arrays["weights"], arrays["squares"]
-        centres = arrays["centres"].astype(np.float64)
-        return SparseRows.from_arrays(weights, squares, initial_square=INITIAL_SQUARE), centres
-
-    def _new_dense(self, labels: int) -> tuple[SparseRows, Doubles]:
-        """Weights and centres of labels that nothing was learned of."""
+    def _new_dense(self, labels: int) -> tuple[AdaGradTable, Doubles]:
+        """Weights and centroids of zero."""
         width = self.vectors.width
-        weights = SparseRows(width, labels, initial_square=INITIAL_SQUARE)
+        weights = AdaGradTable(width, labels, initial_square=INITIAL_SQUARE)
         return weights, np.zeros((width, labels))
 
 
+def _dense_from(arrays: Arrays) -> tuple[AdaGradTable, Doubles]:
+    require_names(arrays, "weights", "squares", "centres")
+    weights, squares = arrays["weights"], arrays["squares"]
+    centroids = arrays["centres"].astype(np.float64)
+    return AdaGradTable.from_arrays(weights, squares, initial_square=INITIAL_SQUARE), centroids
+
+
 def _sized(data: bytes) -> bytes:
-    return len(data).to_bytes(_LENGTH, "little") + data
+    return len(data).to_bytes(_LENGTH_BYTES, "little") + data
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
-    end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
-    return data[_LENGTH:end], data[end:]
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    return data[_LENGTH_BYTES:end], data[end:]

@@ -1,27 +1,18 @@
-"""`karen_textcat_multilabel`: any number of labels may be true of a text, and each may be unknown.
+"""`karen_textcat_multilabel`: a text categorizer with labels that do not exclude each other.
 
-As with spaCy's `textcat_multilabel`, a category of 1.0 is true, of 0.0 false, and one that is absent is
-unknown. As with `karen_textcat`, the pipe sees only its own labels and names its scores after itself.
+A category of 1.0 is true, of 0.0 false; a missing category is unknown. Like `karen_textcat`, the pipe uses
+only its own labels and names its scores after itself.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from spacy.errors import Errors
 from spacy.language import Language
-from spacy.scorer import Scorer
-from spacy.tokens import Doc
-from spacy.training import Example, validate_get_examples
-from spacy.vocab import Vocab
+from spacy.training import Example
 from thinc.api import Config, Model
 from thinc.types import Floats2d
 
-from karen_learner.components.textcat.base import BaseTextCategorizer
-
-Floats = NDArray[np.float32]
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
 
 DEFAULT_MODEL = """
 [model]
@@ -31,7 +22,7 @@ exclusive_classes = false
 
 
 class KarenMultiLabelTextCategorizer(BaseTextCategorizer):
-    """A text categorizer whose labels do not exclude each other."""
+    """A text categorizer with labels that do not exclude each other."""
 
     exclusive = False
 
@@ -42,47 +33,20 @@ class KarenMultiLabelTextCategorizer(BaseTextCategorizer):
         nlp: Language | None = None,  # noqa: ARG002 - spaCy's interface
         labels: Iterable[str] | None = None,
     ) -> None:
-        """Set the labels (by default every category of the examples) and make new weights."""
-        validate_get_examples(get_examples, "KarenMultiLabelTextCategorizer.initialize")
-        self.cfg.pop("calibration", None)
-        for label in self._categories_of(get_examples()) if labels is None else labels:
-            self.add_label(label)
-        sample = list(islice(filter(self._is_known, get_examples()), 10))
-        if not self.labels or not sample:
-            raise ValueError(Errors.E923.format(name=self.name))
-        truths, _ = self._examples_to_truth(sample)
-        self.model.initialize(X=[example.reference for example in sample], Y=truths)
+        """Set the labels (by default all categories of the examples) and new weights."""
+        self._set_labels(get_examples, labels)
+        self._initialize_model(get_examples)
 
     def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
         """Macro and micro scores of the examples with a known label, as `<pipe name>_*`."""
         known = [example for example in examples if self._is_known(example)]
         if not known:
             return {}
-        threshold = self.cfg["threshold"]
-        scores = Scorer.score_cats(known, "cats", labels=self.labels, multi_label=True, threshold=threshold)
-        return {key.replace("cats", self.name, 1): value for key, value in scores.items()}
+        return self._category_scores(known, multi_label=True, threshold=self.cfg["threshold"])
 
     def _is_known(self, example: Example) -> bool:
-        own = self._label_index()
-        return any(label in own for label in example.reference.cats)
-
-    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
         index = self._label_index()
-        truths = np.zeros((len(docs), len(index)), dtype=np.float32)
-        known = np.zeros_like(truths)
-        for row, doc in enumerate(docs):
-            for label, value in doc.cats.items():
-                if label in index:
-                    truths[row, index[label]], known[row, index[label]] = value, 1.0
-        return truths, known
-
-    def _validate_categories(self, examples: Iterable[Example]) -> None:
-        """Values of this pipe's own labels are 0.0 or 1.0."""
-        own = self._label_index()
-        for example in examples:
-            for label, value in example.reference.cats.items():
-                if label in own and value not in (0.0, 1.0):
-                    raise ValueError(Errors.E851.format(val=value))
+        return any(label in index for label in example.reference.cats)
 
 
 @Language.factory(
@@ -95,5 +59,4 @@ def make_karen_textcat_multilabel(
     nlp: Language, name: str, model: Model[Any, Floats2d], threshold: float
 ) -> KarenMultiLabelTextCategorizer:
     """Make a `karen_textcat_multilabel` pipe. Labels of at least `threshold` count as predicted."""
-    vocab: Vocab = nlp.vocab
-    return KarenMultiLabelTextCategorizer(vocab, model, name, threshold=threshold, scorer=None)
+    return KarenMultiLabelTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=None)

@@ -1,48 +1,302 @@
-"""`karen_textcat`: spaCy's exclusive text categorizer, made for sharing a corpus and for learning on.
+"""`karen_textcat`: an exclusive text categorizer for a shared corpus and continued training.
 
-What it does otherwise than `textcat`:
+Differences to `textcat`:
 
-- It sees only its own labels. Two of them (intent and sentiment, say) can learn from one corpus whose
-  documents have a category of each; the stock pipe refuses such a document (E895).
-- A document without any of its labels is unknown, not negative: training and scoring leave it out.
-- Its scores are named after the pipe (`intent_acc`, `intent_macro_f`), not `cats_*`.
-- A label that is added later can be learned (see `new_labels`).
-- `calibrate` makes its scores probabilities, and tells which texts are out of scope.
-- Truth and annotations are written label by label only where there is one, so that 150 labels do not
-  cost 150 Python steps for each text.
+- A pipe uses only its own labels. Two pipes (intent and sentiment) can train on documents with a category of
+each;
+  spaCy's pipe refuses such a document (E895).
+- A document without a label of the pipe is unknown, not negative. Training and scoring omit it.
+- Scores have the name of the pipe (`intent_acc`, `intent_macro_f`), not `cats_*`.
+- Labels added later can be trained (see `new_labels`).
+- `calibrate` fits probabilities and a threshold for out-of-scope texts.
 
-Any registered text-classification architecture fits inside (`TextCatReduce`, `TextCatBOW`, ...). Weights
-move in `finish_update` alone, as spaCy wants it: `update(sgd=None)` moves nothing.
+Any registered text classification architecture can be the model. Weights change only in `finish_update`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from spacy.errors import Errors
 from spacy.language import Language
+from spacy.pipeline.textcat import TextCategorizer
 from spacy.scorer import Scorer
 from spacy.tokens import Doc
-from spacy.training import Example, validate_get_examples
-from spacy.vocab import Vocab
-from thinc.api import Config, Model
+from spacy.training import Example, validate_examples, validate_get_examples
+from thinc.api import Config, Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from karen_learner.components.textcat.base import BaseTextCategorizer
-
-Floats = NDArray[np.float32]
+from karen_learner.components.arrays import AnyArray, Floats
+from karen_learner.components.online.new_labels import make_new_labels_learnable
+from karen_learner.components.online.optimizer_state import OptimizerStateMixin
+from karen_learner.components.online.sample_weights import sample_weights
+from karen_learner.components.textcat.calibration import (
+    MARGIN_SCALE,
+    Calibration,
+    CalibrationReport,
+    fit_calibration,
+    in_scope_scores,
+    probabilities,
+)
+from karen_learner.components.textcat.shim import Margins, shim_of, squared_hinge
 
 DEFAULT_MODEL = """
 [model]
 @architectures = "karen_learner.SparseNgrams.v1"
 exclusive_classes = true
 """
+SAMPLE_EXAMPLES = 10
+"""Number of examples that initialize a model."""
+_SMALLEST = 1e-9
+
+
+def is_out_of_scope(doc: Doc, pipe_name: str) -> bool:
+    """Whether the pipe found the text out of scope; False for a pipe without a threshold."""
+    return bool(doc.user_data.get(f"{pipe_name}.out_of_scope", False))
+
+
+class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer, ABC):
+    """A text categorizer with a separate label set, calibration, and a separate learning state.
+
+    Subclasses define `exclusive` and the known examples (`_is_known`).
+    """
+
+    exclusive = True
+    _indexed: tuple[Any, dict[str, int]] = (None, {})
+    """The last indexed list of labels, and the position of each label."""
+
+    def _set_labels(
+        self, get_examples: Callable[[], Iterable[Example]], labels: Iterable[str] | None
+    ) -> None:
+        """Remove the calibration, and add the labels (by default all categories of the examples)."""
+        validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
+        self.cfg.pop("calibration", None)
+        if labels is None:
+            labels = sorted({label for example in get_examples() for label in example.reference.cats})
+        for label in labels:
+            self.add_label(label)
+
+    def _initialize_model(self, get_examples: Callable[[], Iterable[Example]]) -> None:
+        sample = list(islice(filter(self._is_known, get_examples()), SAMPLE_EXAMPLES))
+        if not sample:
+            raise ValueError(Errors.E923.format(name=self.name))
+        truths, _ = self._examples_to_truth(sample)
+        self.model.initialize(X=[example.reference for example in sample], Y=truths)
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Accumulate the gradients of examples with a label of this pipe. Weights change only with `sgd`.
+
+        A SparseNgrams model uses the sample weights. Returns `losses` with the mean squared error of the
+        batch added under the name of the pipe.
+        """
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.update")
+        known = [example for example in examples if self._is_known(example) and len(example.predicted)]
+        if not known:
+            return losses
+        set_dropout_rate(self.model, drop)
+        scores, backprop = self.model.begin_update([example.predicted for example in known])
+        loss, gradient = self.get_loss(known, scores)
+        with self._sample_weights(known):
+            backprop(gradient)
+        if sgd is not None:
+            self.finish_update(sgd)
+        losses[self.name] += loss
+        return losses
+
+    @contextmanager
+    def _sample_weights(self, examples: Sequence[Example]) -> Iterator[None]:
+        """Set the sample weights of a SparseNgrams model within the block."""
+        shim = shim_of(self.model)
+        if shim is None:
+            yield
+            return
+        shim.sample_weights = sample_weights(examples)
+        try:
+            yield
+        finally:
+            shim.sample_weights = None
+
+    def document_losses(self, docs: Sequence[Doc]) -> Floats | None:
+        """Loss of each gold document, shape (docs,); None for a model other than SparseNgrams.
+
+        It is the largest loss of a true label plus the largest loss of a false label. The sum over all labels
+        would mostly consist of labels that are no alternatives.
+        """
+        shim = shim_of(self.model)
+        if shim is None:
+            return None
+        truths = self._truths(docs)
+        loss = squared_hinge(shim.margins(docs).margins, truths)
+        return np.asarray(sum(np.where(truths == side, loss, 0.0).max(axis=1) for side in (0.0, 1.0)))
+
+    def confident_labels(self, docs: Sequence[Doc], *, min_probability: float) -> list[str | None]:
+        """Predicted label of each document; None below `min_probability`, out of scope, and for empty texts.
+
+        All are None if the pipe is not calibrated or not exclusive, or has a model other than SparseNgrams.
+        """
+        if shim_of(self.model) is None or self.calibration is None or not self.exclusive or not docs:
+            return [None] * len(docs)
+        scores, names = self.predict(docs), self.labels
+        label_scores = scores[:, : len(names)]
+        confident = label_scores.max(axis=1) >= min_probability
+        if scores.shape[1] > len(names):
+            confident &= scores[:, -1] >= 0.0
+        best = label_scores.argmax(axis=1)
+        return [names[label] if known else None for label, known in zip(best, confident, strict=True)]
+
+    def add_label(self, label: str) -> int:
+        """Add a label at any time: 1 if it is new, 0 if not. The next update trains it."""
+        added = super().add_label(label)
+        if added:
+            make_new_labels_learnable(self.model)
+        return added
+
+    def predict(self, docs: Iterable[Doc]) -> Any:
+        """Probabilities, shape (texts, labels); zeros for empty documents.
+
+        A pipe with a threshold adds a column: in-scope score minus threshold.
+        """
+        docs = list(docs)
+        calibration, margins = self.calibration, self._margins(docs)
+        scale = self._uncalibrated_scale if calibration is None else calibration.scale
+        scores = probabilities(margins.margins, scale, exclusive=self.exclusive)
+        if calibration is not None and calibration.threshold is not None:
+            label = calibration.out_of_scope_label
+            column = None if label is None else self._column(label)
+            distance = in_scope_scores(margins, out_of_scope=column) - calibration.threshold
+            scores = np.concatenate([scores, distance[:, None]], axis=1)
+        scores[[not len(doc) for doc in docs], : len(self.labels)] = 0.0
+        return scores
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
+        """Write `{label: probability}` into `doc.cats`.
+
+        A pipe with a threshold also writes `"<pipe name>.out_of_scope"` into `doc.user_data`.
+        """
+        names = self.labels
+        for doc, row in zip(docs, scores.tolist(), strict=True):
+            doc.cats.update(zip(names, row, strict=False))
+            if len(row) > len(names):
+                doc.user_data[f"{self.name}.out_of_scope"] = row[-1] < 0.0 or not len(doc)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The result of `calibrate`; None before the first call since `initialize`."""
+        stored: Any = self.cfg.get("calibration")
+        return Calibration.from_record(stored) if stored else None
+
+    def calibrate(
+        self,
+        examples: Iterable[Example],
+        *,
+        false_alarm_rate: float | None = 0.05,
+        out_of_scope_label: str | None = None,
+    ) -> CalibrationReport:
+        """Fit probabilities and the out-of-scope threshold for the present weights.
+
+        The `examples` must not be part of the training. At most `false_alarm_rate` of the in-scope examples
+        fall below the threshold; None fits no threshold. Raises ValueError without a known example.
+        """
+        known = [example for example in examples if self._is_known(example) and len(example.reference)]
+        if not known:
+            raise ValueError(f"the pipe {self.name!r} cannot be calibrated: no example has one of its labels")
+        docs = [example.reference for example in known]
+        label = out_of_scope_label
+        report = fit_calibration(
+            self._margins(docs),
+            self._truths(docs),
+            exclusive=self.exclusive,
+            uncalibrated_scale=self._uncalibrated_scale,
+            false_alarm_rate=false_alarm_rate,
+            out_of_scope=None if label is None else (label, self._column(label)),
+        )
+        self.cfg["calibration"] = report.calibration.as_record()
+        return report
+
+    @property
+    def _uncalibrated_scale(self) -> float:
+        return 1.0 if shim_of(self.model) is None else MARGIN_SCALE
+
+    def _column(self, label: str) -> int:
+        index = self._label_index()
+        if label not in index:
+            raise ValueError(f"{label!r} is no label of the pipe {self.name!r}")
+        return index[label]
+
+    def _margins(self, docs: Sequence[Doc]) -> Margins:
+        """Margins of a SparseNgrams model; logarithms (or logits) of the scores of other models."""
+        shim = shim_of(self.model)
+        if shim is not None:
+            return shim.margins(docs)
+        scores = np.maximum(np.asarray(super().predict(docs), dtype=np.float32), _SMALLEST)
+        unknown = np.zeros(len(docs), dtype=np.float32)
+        if self.exclusive:
+            return Margins(np.log(scores), unknown)
+        return Margins(np.log(scores) - np.log(np.maximum(1.0 - scores, _SMALLEST)), unknown)
+
+    def _examples_to_truth(self, examples: Iterable[Example]) -> tuple[Any, Any]:
+        """Arrays of shape (examples, labels): the gold categories, and 1.0 for known ones."""
+        truths, known = self._docs_to_truth([example.reference for example in examples])
+        gold: Any = truths
+        return self.model.ops.asarray(gold), known
+
+    def _truths(self, docs: Sequence[Doc]) -> Floats:
+        truths, known = self._docs_to_truth(docs)
+        return np.where(np.asarray(known) > 0, np.asarray(truths), np.float32(np.nan))
+
+    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
+        """Arrays of shape (docs, labels): the gold categories, and 1.0 for known ones."""
+        index = self._label_index()
+        truths = np.zeros((len(docs), len(index)), dtype=np.float32)
+        known = np.zeros_like(truths)
+        for row, doc in enumerate(docs):
+            for label, value in doc.cats.items():
+                if label in index:
+                    truths[row, index[label]], known[row, index[label]] = value, 1.0
+        return truths, known
+
+    @abstractmethod
+    def _is_known(self, example: Example) -> bool:
+        """Whether the example has an annotation for the labels of this pipe."""
+
+    def _validate_categories(self, examples: Iterable[Example]) -> None:
+        """Values of this pipe's labels are 0.0 or 1.0."""
+        index = self._label_index()
+        for example in examples:
+            for label, value in example.reference.cats.items():
+                if label in index and value not in (0.0, 1.0):
+                    raise ValueError(Errors.E851.format(val=value))
+
+    def _category_scores(self, known: Sequence[Example], **options: Any) -> dict[str, Any]:
+        """spaCy's category scores under the name of the pipe."""
+        scores = Scorer.score_cats(known, "cats", labels=self.labels, **options)
+        return {key.replace("cats", self.name, 1): value for key, value in scores.items()}
+
+    def _label_index(self) -> dict[str, int]:
+        """Position of each label, computed again after a change of the labels."""
+        names: Any = self.cfg["labels"]
+        known, index = self._indexed
+        if known is not names or len(index) != len(names):
+            index = {label: position for position, label in enumerate(names)}
+            self._indexed = (names, index)
+        return index
 
 
 class KarenTextCategorizer(BaseTextCategorizer):
-    """An exclusive text categorizer that knows which labels are its own."""
+    """A text categorizer with exclusive labels."""
 
     def initialize(
         self,
@@ -52,66 +306,49 @@ class KarenTextCategorizer(BaseTextCategorizer):
         labels: Iterable[str] | None = None,
         positive_label: str | None = None,
     ) -> None:
-        """Set the labels (by default every category of the examples) and make new weights.
+        """Set the labels (by default all categories of the examples) and new weights.
 
-        Give `labels` where the corpus holds the categories of other pipes too. `positive_label` is taken, as
-        spaCy's text categorizer does, and heeded by nothing.
+        Give `labels` for a corpus with categories of other pipes. `positive_label` has no effect; it is part
+        of spaCy's interface.
         """
-        validate_get_examples(get_examples, "KarenTextCategorizer.initialize")
-        self.cfg.pop("calibration", None)
-        for label in self._categories_of(get_examples()) if labels is None else labels:
-            self.add_label(label)
+        self._set_labels(get_examples, labels)
         if len(self.cfg["labels"]) < 2:
             raise ValueError(Errors.E867)
         self.cfg["positive_label"] = positive_label
-        sample = list(islice(filter(self._is_known, get_examples()), 10))
-        if not sample:
-            raise ValueError(Errors.E923.format(name=self.name))
-        truths, _ = self._examples_to_truth(sample)
-        self.model.initialize(X=[example.reference for example in sample], Y=truths)
+        self._initialize_model(get_examples)
 
     def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
         """Accuracy, macro and micro scores of the examples with a known label, as `<pipe name>_*`."""
         known = [example for example in examples if self._is_known(example)]
         if not known:
             return {}
-        scores = Scorer.score_cats(known, "cats", labels=self.labels, multi_label=False)
-        named = {key.replace("cats", self.name, 1): value for key, value in scores.items()}
-        return {f"{self.name}_acc": self._accuracy(known), **named}
+        return {f"{self.name}_acc": self._accuracy(known), **self._category_scores(known, multi_label=False)}
 
     def _accuracy(self, known: Sequence[Example]) -> float:
-        own = self.labels
+        names = self.labels
         right = 0
         for example in known:
             predicted = example.predicted.cats
-            best = max(own, key=lambda label: predicted.get(label, 0.0))
+            best = max(names, key=lambda label: predicted.get(label, 0.0))
             right += example.reference.cats.get(best, 0.0) == 1.0
         return right / len(known)
 
     def _is_known(self, example: Example) -> bool:
-        own = self._label_index()
-        return any(label in own and value == 1.0 for label, value in example.reference.cats.items())
-
-    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
         index = self._label_index()
-        truths = np.zeros((len(docs), len(index)), dtype=np.float32)
-        for row, doc in enumerate(docs):
-            for label, value in doc.cats.items():
-                if label in index:
-                    truths[row, index[label]] = value
+        return any(label in index and value == 1.0 for label, value in example.reference.cats.items())
+
+    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[AnyArray, AnyArray]:
+        truths, _ = super()._docs_to_truth(docs)
         return truths, np.ones_like(truths)
 
     def _validate_categories(self, examples: Iterable[Example]) -> None:
-        """At most one of this pipe's own labels may be true, and values are 0.0 or 1.0."""
-        own = self._label_index()
+        """At most one label of this pipe is true, and values are 0.0 or 1.0."""
+        index = self._label_index()
         for example in examples:
             cats = example.reference.cats
-            values = [value for label, value in cats.items() if label in own]
-            if values.count(1.0) > 1:
+            if sum(value == 1.0 for label, value in cats.items() if label in index) > 1:
                 raise ValueError(Errors.E895.format(value=cats))
-            for value in values:
-                if value not in (0.0, 1.0):
-                    raise ValueError(Errors.E851.format(val=value))
+        super()._validate_categories(examples)
 
 
 @Language.factory(
@@ -123,6 +360,5 @@ class KarenTextCategorizer(BaseTextCategorizer):
 def make_karen_textcat(
     nlp: Language, name: str, model: Model[list[Doc], Floats2d], threshold: float
 ) -> KarenTextCategorizer:
-    """Make a `karen_textcat` pipe. `threshold` is kept for spaCy's interface and is not used."""
-    vocab: Vocab = nlp.vocab
-    return KarenTextCategorizer(vocab, model, name, threshold=threshold, scorer=None)
+    """Make a `karen_textcat` pipe. `threshold` has no effect; it is part of spaCy's interface."""
+    return KarenTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=None)

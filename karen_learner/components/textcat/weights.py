@@ -1,4 +1,12 @@
-"""The weights of a text classifier over sparse features, in two forms: one that learns, one that serves."""
+"""Weights and document frequencies of a text classifier over sparse features, in a training and a serving
+form.
+
+The inverse document frequency of a feature in `d` of `n` texts is `1 + log((1 + n) / (1 + d))`. A feature is
+weighted by its square root, the rarity. Both forms round `log(1 + d)` to tenths, so that they agree.
+
+    Spärck Jones: A Statistical Interpretation of Term Specificity and its Application in Retrieval, Journal
+    of Documentation 28 (1972).
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,44 +16,138 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from karen_learner.components.online.feature_index import NO_ROW
-from karen_learner.components.online.feature_rows import FeatureRows, RowOptions, ServedRows
-from karen_learner.components.online.serialization import require_names, require_shape
-from karen_learner.components.online.weights import Step
-from karen_learner.components.textcat.design_matrix import DesignMatrix
-from karen_learner.components.textcat.features import VIEWS, WAITING, TextFeatures
-from karen_learner.components.textcat.idf import ServedCounts, TextCounts
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Arrays = dict[str, NDArray[Any]]
+from karen_learner.components.arrays import AnyArray, Arrays, Floats, Ints, require_names, require_shape
+from karen_learner.components.online.feature_rows import NO_ROW, FeatureRows, RowOptions, ServedRows
+from karen_learner.components.online.shim import Step
+from karen_learner.components.textcat.features import DEFERRED_VIEWS, VIEWS, DesignMatrix, TextFeatures
 
 FIRST_BIAS = -1.0
-"""Where the bias of a label begins: it says no, so that its negatives have nothing to teach it at first."""
+"""Initial bias of a label. Negatives of a new label then have no gradient."""
 SHRINKAGE = 3.0
-"""How fast weights shrink towards zero: by this, times the learn rate, times the share of the texts learned
-from that are new. At the usual learn rate that is 0.3 of the share."""
+"""Rate of weight decay: this, times the learn rate, times the share of new texts."""
 SMALLEST_FACTOR = 2.0**-10
-"""A common factor below this is multiplied into the weights."""
-_WAITS = np.isin(np.arange(VIEWS), WAITING)
+"""Below this, the common factor is multiplied into the weights."""
+LOG_STEPS = 10.0
+"""Steps of a logarithmic count in one unit of the natural logarithm."""
+MAX_TEXTS = 2.0**22
+"""Above this number of texts all counts are halved. Shares stay, and float32 still counts single texts."""
+_DEFERRED = np.isin(np.arange(VIEWS), DEFERRED_VIEWS)
+
+
+class ServedFrequencies:
+    """The serving form of document frequencies: `log_counts` (buckets,), in tenths, of `texts` texts."""
+
+    NAMES = ("commonness", "texts")
+
+    def __init__(self, log_counts: NDArray[np.uint8], texts: float) -> None:
+        self.log_counts = log_counts
+        self.texts = texts
+
+    @property
+    def nbytes(self) -> int:
+        return self.log_counts.nbytes
+
+    def rarity(self, buckets: Ints) -> Floats:
+        """Rarity of the features in these buckets."""
+        return _rarity(self.log_counts[buckets], self.texts)
+
+    def arrays(self) -> Arrays:
+        return {"commonness": self.log_counts, "texts": np.array([self.texts])}
+
+    @classmethod
+    def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
+        """Raises ValueError for arrays that do not fit together."""
+        return cls(*_frequencies_from(bits, arrays, "commonness"))
+
+
+class DocumentFrequencies:
+    """The training form of document frequencies. Each training step counts a text by its sample weight."""
+
+    NAMES = ("text_counts", "texts")
+
+    def __init__(self, counts: Floats, texts: float) -> None:
+        self._counts = counts
+        self._texts = texts
+
+    @classmethod
+    def new(cls, bits: int) -> Self:
+        """No text is counted: all features are equally rare."""
+        return cls(np.zeros(1 << bits, dtype=np.float32), 0.0)
+
+    @property
+    def texts(self) -> float:
+        """Number of counted texts, by sample weight."""
+        return self._texts
+
+    @property
+    def nbytes(self) -> int:
+        return self._counts.nbytes
+
+    def add(self, buckets: Ints, texts: Ints, weights: Floats) -> None:
+        """Count texts by their sample weights (texts,): text `texts[i]` has `buckets[i]`."""
+        np.add.at(self._counts, buckets, weights[texts])
+        self._texts += float(weights.sum())
+        while self._texts > MAX_TEXTS:
+            self._counts *= np.float32(0.5)
+            self._texts *= 0.5
+
+    def rarity(self, buckets: Ints) -> Floats:
+        """Rarity of the features in these buckets."""
+        return _rarity(_log_counts(self._counts[buckets]), self._texts)
+
+    def served(self) -> ServedFrequencies:
+        """The serving form."""
+        return ServedFrequencies(_log_counts(self._counts), self._texts)
+
+    def arrays(self) -> Arrays:
+        return {"text_counts": self._counts, "texts": np.array([self._texts])}
+
+    @classmethod
+    def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
+        """Raises ValueError for arrays that do not fit together."""
+        return cls(*_frequencies_from(bits, arrays, "text_counts"))
+
+    @classmethod
+    def from_served(cls, served: ServedFrequencies) -> Self:
+        """The training form of served counts, with a relative error of at most 5 %."""
+        counts = np.rint(np.expm1(served.log_counts / LOG_STEPS))
+        return cls(counts.astype(np.float32), served.texts)
+
+
+def _frequencies_from(bits: int, arrays: Arrays, name: str) -> tuple[AnyArray, float]:
+    require_shape(arrays[name], (1 << bits,), "counts of features")
+    require_shape(arrays["texts"], (1,), "number of texts")
+    return arrays[name], float(arrays["texts"][0])
+
+
+def _log_counts(counts: Floats) -> NDArray[np.uint8]:
+    return np.rint(np.log1p(counts) * np.float32(LOG_STEPS)).astype(np.uint8)
+
+
+def _rarity(log_counts: NDArray[np.uint8], texts: float) -> Floats:
+    highest = 1.0 + np.log1p(texts)
+    # Rounding can make a count larger than the number of texts.
+    return np.asarray(np.sqrt(np.maximum(highest - log_counts / LOG_STEPS, 1.0)), dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """What a batch would add: `buckets` that deserve a row, and those `unmet` before that wait for a second
-    text, each with the fingerprint of the first one."""
+class NewFeatures:
+    """Features of a batch without a row: `buckets` get one; `unseen` ones wait for a second text.
+
+    `first_texts` has the fingerprint of the first text of each unseen bucket.
+    """
 
     buckets: Ints
-    unmet: Ints
+    unseen: Ints
     first_texts: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
 class ServedWeights:
-    """What a pipeline needs for answering: weights of features and how rare they are, `bias` (labels,)."""
+    """The serving form: weights of features, document frequencies, and `bias` (labels,)."""
 
     rows: ServedRows
-    counts: ServedCounts
+    frequencies: ServedFrequencies
     bias: Floats
 
     @property
@@ -54,42 +156,41 @@ class ServedWeights:
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self.counts.nbytes + self.bias.nbytes
+        return self.rows.nbytes + self.frequencies.nbytes + self.bias.nbytes
 
     def margins(self, design: DesignMatrix) -> Floats:
-        """How far each text is on the side of each label; shape (texts, labels)."""
+        """Margin of each label; shape (texts, labels)."""
         weights = self.rows.quantized.take(design.rows, axis=0).astype(np.float32)
         product = (design.values * self.rows.scales[design.rows]) @ weights
         return np.asarray(product + self.bias, dtype=np.float32)
 
     def digest(self) -> str:
-        """Tells these weights from all others."""
-        return self.rows.digest_with(self.bias, *self.counts.arrays().values())
+        """Digest of these weights."""
+        return self.rows.digest_with(self.bias, *self.frequencies.arrays().values())
 
     def arrays(self) -> Arrays:
-        return {**self.rows.arrays(), **self.counts.arrays(), "bias": self.bias}
+        return {**self.rows.arrays(), **self.frequencies.arrays(), "bias": self.bias}
 
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
-        """Raises ValueError if the arrays do not belong together."""
-        require_names(arrays, *ServedRows.NAMES, *ServedCounts.NAMES, "bias")
+        """Raises ValueError for arrays that do not fit together."""
+        require_names(arrays, *ServedRows.NAMES, *ServedFrequencies.NAMES, "bias")
         bias = arrays["bias"]
         rows = ServedRows.from_arrays(bits, arrays, columns=len(bias))
-        return cls(rows, ServedCounts.from_arrays(bits, arrays), bias)
+        return cls(rows, ServedFrequencies.from_arrays(bits, arrays), bias)
 
 
 class LearningWeights:
-    """What learning needs: weights with AdaGrad's sums, in how many texts each feature was, and in which
-    text those that wait were met first.
+    """The training form: weights with AdaGrad's sums, document frequencies, and the first text of features.
 
-    A feature of a view that is WAITING gets its row when a second text has it. All weights of features have a
-    common factor, `_factor`, which is kept apart from their rows: so they can shrink together at no cost.
+    A feature of a deferred view gets its row with its second text. All weights of features share a factor,
+    which is stored separately: so a decay of all weights is cheap.
     """
 
     def __init__(
         self,
         rows: FeatureRows,
-        counts: TextCounts,
+        frequencies: DocumentFrequencies,
         *,
         bias: Floats,
         bias_squares: Floats,
@@ -98,7 +199,7 @@ class LearningWeights:
         factor: float = 1.0,
     ) -> None:
         self.rows = rows
-        self.counts = counts
+        self.frequencies = frequencies
         self.bias = bias
         self._factor = factor
         self._bias_squares = bias_squares
@@ -107,15 +208,18 @@ class LearningWeights:
 
     @classmethod
     def new(cls, options: RowOptions, labels: int) -> Self:
-        """Weights that know nothing."""
+        """Untrained weights."""
         bias = np.full(labels, FIRST_BIAS, dtype=np.float32)
-        return cls._fresh(options, FeatureRows.new(options, labels), TextCounts.new(options.bits), bias)
+        rows = FeatureRows.new(options, labels)
+        return cls._with_new_squares(options, rows, DocumentFrequencies.new(options.bits), bias)
 
     @classmethod
-    def _fresh(cls, options: RowOptions, rows: FeatureRows, counts: TextCounts, bias: Floats) -> Self:
+    def _with_new_squares(
+        cls, options: RowOptions, rows: FeatureRows, frequencies: DocumentFrequencies, bias: Floats
+    ) -> Self:
         return cls(
             rows,
-            counts,
+            frequencies,
             bias=bias,
             bias_squares=np.zeros_like(bias),
             first_texts=np.zeros(1 << options.bits, dtype=np.uint32),
@@ -128,65 +232,63 @@ class LearningWeights:
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self.counts.nbytes + self._first_texts.nbytes
+        return self.rows.nbytes + self.frequencies.nbytes + self._first_texts.nbytes
 
     def add_labels(self, labels: int) -> None:
-        """Make it so many labels. What was learned stays."""
-        more = labels - len(self.bias)
-        if more <= 0:
+        """Grow to this number of labels. Existing weights stay."""
+        added = labels - len(self.bias)
+        if added <= 0:
             return
-        self.bias = np.concatenate([self.bias, np.full(more, FIRST_BIAS, dtype=np.float32)])
-        self._bias_squares = np.concatenate([self._bias_squares, np.zeros(more, dtype=np.float32)])
+        self.bias = np.concatenate([self.bias, np.full(added, FIRST_BIAS, dtype=np.float32)])
+        self._bias_squares = np.concatenate([self._bias_squares, np.zeros(added, dtype=np.float32)])
         self.rows.widen(labels)
 
-    def propose(self, features: TextFeatures) -> Proposal:
-        """Which features deserve a row and have none, and which are to be noted. Changes nothing."""
+    def new_features(self, features: TextFeatures) -> NewFeatures:
+        """Features of the batch that need a row, or that `record` must remember."""
         buckets = self.rows.table.buckets_of(features.hashes)
-        waits = _WAITS[features.views]
-        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[waits]]
-        texts |= np.uint32(1)  # 0 stands for no text
-        notes, again = self._met_again(buckets[waits], texts)
-        wanted = np.concatenate([buckets[~waits], again])
-        return Proposal(np.unique(wanted[self.rows.table.look_up(wanted) == NO_ROW]), *notes)
+        deferred = _DEFERRED[features.views]
+        texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[deferred]]
+        texts |= np.uint32(1)  # 0 means no text
+        unseen, first_texts, repeated = self._seen_before(buckets[deferred], texts)
+        wanted = np.concatenate([buckets[~deferred], repeated])
+        without_row = np.unique(wanted[self.rows.table.rows_of(wanted) == NO_ROW])
+        return NewFeatures(without_row, unseen, first_texts)
 
-    def _met_again(self, buckets: Ints, texts: NDArray[np.uint32]) -> tuple[tuple[Ints, Any], Ints]:
-        """Those never met before, each with its first text; and those that another text has, too."""
-        met = self._first_texts[buckets]
-        blank = met == 0
-        unmet, first, which = np.unique(buckets[blank], return_index=True, return_inverse=True)
-        first_texts = texts[blank][first]
-        met[blank] = first_texts[which]
-        return (unmet, first_texts), buckets[met != texts]
+    def _seen_before(self, buckets: Ints, texts: NDArray[np.uint32]) -> tuple[Ints, Any, Ints]:
+        """Unseen buckets, the first text of each, and the buckets that another text has, too."""
+        first_texts = self._first_texts[buckets]
+        blank = first_texts == 0
+        unseen, first, which = np.unique(buckets[blank], return_index=True, return_inverse=True)
+        new_texts = texts[blank][first]
+        first_texts[blank] = new_texts[which]
+        return unseen, new_texts, buckets[first_texts != texts]
 
-    def note(self, proposal: Proposal, design: DesignMatrix, weights: Floats) -> None:
-        """Remember in which text what waits was met first, and count the texts of each feature by their
-        weights (texts,)."""
-        self.counts.note(design.present, design.present_texts, weights)
-        unmet = self._first_texts[proposal.unmet] == 0
-        self._first_texts[proposal.unmet[unmet]] = proposal.first_texts[unmet]
+    def record(self, new: NewFeatures, design: DesignMatrix, weights: Floats) -> None:
+        """Record the first texts of new features, and count the texts by sample weight (texts,)."""
+        self.frequencies.add(design.present, design.present_texts, weights)
+        unseen = self._first_texts[new.unseen] == 0
+        self._first_texts[new.unseen[unseen]] = new.first_texts[unseen]
 
     def margins(self, design: DesignMatrix) -> Floats:
-        """How far each text is on the side of each label; shape (texts, labels)."""
+        """Margin of each label; shape (texts, labels)."""
         product: Floats = design.values @ self.rows.take(design.rows)
         return product * np.float32(self._factor) + self.bias
 
     def shrink(self, texts: float, *, learn_rate: float) -> None:
-        """Let all weights of features shrink, because so many more `texts` were noted.
+        """Weight decay after this number of newly recorded texts.
 
-        That is L2 regularization whose rate falls with the texts that were learned from so far:
+        It is L2 regularization whose rate falls with the number of texts, so that few new texts decay little:
 
             Shalev-Shwartz, Singer, Srebro, Cotter: Pegasos, Mathematical Programming 127 (2011).
-
-        What was learned from much is not forgotten for a little that is new.
         """
         if texts > 0.0:
-            self._factor *= math.exp(-SHRINKAGE * learn_rate * texts / self.counts.texts)
+            self._factor *= math.exp(-SHRINKAGE * learn_rate * texts / self.frequencies.texts)
         if self._factor < SMALLEST_FACTOR:
             self.rows.weights[:] *= np.float32(self._factor)
             self._factor = 1.0
 
     def step(self, step: Step, *, learn_rate: float) -> None:
-        """Move weights of features, and the biases (the others), against their gradients."""
+        """One AdaGrad step on features and biases (`step.other`)."""
         self.rows.step(step.buckets, step.columns, step.gradient, learn_rate=learn_rate / self._factor)
         self._bias_squares += step.other * step.other
         moves = step.other / np.sqrt(self._bias_squares + self._initial_square)
@@ -197,15 +299,15 @@ class LearningWeights:
         return self.rows.all_finite() and bool(np.isfinite(self.bias).all())
 
     def served(self) -> ServedWeights:
-        """The same in the form that serves."""
+        """The serving form."""
         rows = self.rows.served()
         rows = replace(rows, scales=rows.scales * np.float32(self._factor))
-        return ServedWeights(rows, self.counts.served(), self.bias.copy())
+        return ServedWeights(rows, self.frequencies.served(), self.bias.copy())
 
     def arrays(self) -> Arrays:
         return {
             **self.rows.arrays(),
-            **self.counts.arrays(),
+            **self.frequencies.arrays(),
             "bias": self.bias,
             "bias_squares": self._bias_squares,
             "first_texts": self._first_texts,
@@ -214,8 +316,8 @@ class LearningWeights:
 
     @classmethod
     def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self:
-        """Raises ValueError if the arrays do not belong together."""
-        require_names(arrays, *FeatureRows.NAMES, *TextCounts.NAMES)
+        """Raises ValueError for arrays that do not fit together."""
+        require_names(arrays, *FeatureRows.NAMES, *DocumentFrequencies.NAMES)
         require_names(arrays, "bias", "bias_squares", "first_texts", "factor")
         labels = len(arrays["bias"])
         rows = FeatureRows.from_arrays(options, arrays, columns=labels)
@@ -227,7 +329,7 @@ class LearningWeights:
             raise ValueError(f"the common factor of the weights is {factor}: the file is damaged")
         return cls(
             rows,
-            TextCounts.from_arrays(options.bits, arrays),
+            DocumentFrequencies.from_arrays(options.bits, arrays),
             bias=arrays["bias"],
             bias_squares=arrays["bias_squares"],
             first_texts=arrays["first_texts"],
@@ -237,6 +339,7 @@ class LearningWeights:
 
     @classmethod
     def from_served(cls, options: RowOptions, served: ServedWeights) -> Self:
-        """Where nothing but the served weights is left: they go on from there, with new sums of squares."""
+        """The training form of served weights, with new sums of squares."""
         rows = FeatureRows.from_served(options, served.rows)
-        return cls._fresh(options, rows, TextCounts.from_served(served.counts), served.bias.copy())
+        frequencies = DocumentFrequencies.from_served(served.frequencies)
+        return cls._with_new_squares(options, rows, frequencies, served.bias.copy())

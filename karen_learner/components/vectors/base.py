@@ -1,50 +1,46 @@
-"""Vectors of texts, wherever they come from: what an architecture may ask of them.
+"""Protocol of text vectors, and the vectors of the pipeline's vocabulary.
 
-`OnnxVectors` (see `onnx_vectors`) computes them with an encoder from a local folder, `StaticVectors` takes
-them from the pipeline's own vocabulary. Both stand in a config as `@misc`.
+`OnnxVectors` (see `onnx`) computes vectors with an encoder from a local folder. Configs name both as `@misc`.
 """
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 from spacy.tokens import Doc
 
+from karen_learner.components.arrays import Floats
 from karen_learner.errors import EncoderError
-
-Floats = NDArray[np.float32]
 
 
 @runtime_checkable
 class SentenceVectors(Protocol):
-    """Vectors of documents and of their tokens. They do not learn."""
+    """Fixed vectors of documents and tokens."""
 
     @property
     def width(self) -> int:
-        """Numbers in a vector."""
+        """Length of a vector."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Says which vectors these are; `digest` tells them from all others, `source` where they are from."""
+        """Identity of the vectors: `digest`, `source` and `width`."""
 
     def __call__(self, docs: Sequence[Doc]) -> Floats:
-        """Vectors of length 1, or 0 for a document that has none; shape (docs, width)."""
+        """Vectors of norm 1, or 0 for a document without one; shape (docs, width)."""
 
     def tokens(self, docs: Sequence[Doc]) -> list[Floats]:
-        """For each document the vectors of its tokens, of any length; shape (tokens, width)."""
+        """Token vectors of each document, of any norm; shape (tokens, width)."""
 
 
 class StaticVectors:
-    """The vectors of the vocabulary that the documents belong to.
+    """Vectors of the vocabulary: the mean of the token vectors, scaled to norm 1.
 
-    A document has the mean of its tokens' vectors, scaled to length 1. They are saved with the pipeline's
-    vocabulary, so that nothing is remembered of them but their `width`.
+    The vocabulary saves them, so their identity is only the `width`.
     """
 
     def __init__(self, width: int) -> None:
         if width < 1:
-            raise ValueError("karen_learner.StaticVectors.v1 needs width >= 1, that of the vectors in use")
+            raise ValueError("karen_learner.StaticVectors.v1 needs width >= 1, the width of the vocabulary")
         self._width = width
 
     @property
@@ -61,10 +57,10 @@ class StaticVectors:
         for row, vectors in enumerate(self.tokens(docs)):
             if len(vectors):
                 means[row] = vectors.mean(axis=0)
-        return with_length_one(means)
+        return normalized(means)
 
     def tokens(self, docs: Sequence[Doc]) -> list[Floats]:
-        """Raises EncoderError if the vocabulary has vectors of another width, or none at all."""
+        """Raises EncoderError if the vocabulary has vectors of another width, or none."""
         return [self._tokens_of(doc) for doc in docs]
 
     def _tokens_of(self, doc: Doc) -> Floats:
@@ -83,12 +79,12 @@ class StaticVectors:
         return vectors
 
 
-def with_length_one(vectors: Floats) -> Floats:
-    """The rows scaled to length 1; rows of zeros stay as they are."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
+def normalized(vectors: Floats) -> Floats:
+    """The rows scaled to norm 1. Rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(norms > 0, norms, 1.0), dtype=np.float32)
 
 
 def static_vectors(width: int) -> SentenceVectors:
-    """The vectors of the pipeline's vocabulary: `@misc = "karen_learner.StaticVectors.v1"`."""
+    """Vectors of the pipeline's vocabulary: `@misc = "karen_learner.StaticVectors.v1"`."""
     return StaticVectors(width)

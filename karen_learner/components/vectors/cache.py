@@ -5,10 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float32]
+from karen_learner.components.arrays import Floats
 
 
 class VectorCache:

@@ -1,7 +1,7 @@
-"""The folder of an encoder: which file is what, how it pools, and a digest of it all.
+"""Files, pooling and digest of an encoder folder.
 
 The layout is that of sentence-transformers with an ONNX export: `tokenizer.json`, `onnx/model.onnx` or
-`model.onnx`, and, if they are there, `1_Pooling/config.json` and `sentence_bert_config.json`.
+`model.onnx`; optionally `1_Pooling/config.json` and `sentence_bert_config.json`.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ TOKENIZER_FILE = "tokenizer.json"
 POOLING_FILE = "1_Pooling/config.json"
 LENGTH_FILE = "sentence_bert_config.json"
 DEFAULT_MAX_TOKENS = 256
-"""Where the folder does not say how many tokens of a text are read."""
+MIN_TOKENS = 3
 POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 
 
 @dataclass(frozen=True)
 class EncoderFolder:
-    """What was found in a folder. `pooling` is "mean" or "cls"; `max_tokens` counts special tokens, too."""
+    """Contents of a folder. `pooling` is "mean" or "cls"; `max_tokens` includes special tokens."""
 
     path: Path
     model: Path
@@ -34,12 +34,12 @@ class EncoderFolder:
 
     @classmethod
     def read(cls, path: str | Path) -> "EncoderFolder":
-        """Raises EncoderError if the folder is none, or lacks what an encoder needs."""
+        """Raises EncoderError if the folder or a file of the encoder is missing."""
         folder = Path(path).expanduser().absolute()
         if not folder.is_dir():
             raise EncoderError(
-                f"there is no folder {folder} to take an encoder from. Put one there, or set `path` of "
-                "karen_learner.OnnxVectors.v1 to where it is"
+                f"there is no folder {folder} to load an encoder from. Create it, or set `path` of "
+                "karen_learner.OnnxVectors.v1 to the folder of the encoder"
             )
         model = _first_file(folder, MODEL_FILES, "the ONNX model")
         tokenizer = _first_file(folder, (TOKENIZER_FILE,), "the tokenizer")
@@ -47,13 +47,13 @@ class EncoderFolder:
         return cls(folder, model, tokenizer, pooling, max_tokens, _digest(folder, model))
 
 
-def _first_file(folder: Path, names: tuple[str, ...], what: str) -> Path:
+def _first_file(folder: Path, names: tuple[str, ...], part: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
     raise EncoderError(
-        f"the encoder's folder {folder} lacks {what}: there is no {' and no '.join(names)}. Download all of "
-        "the model's repository, or export it with `optimum-cli export onnx`"
+        f"the encoder's folder {folder} lacks {part}: there is no {' and no '.join(names)}. Download the "
+        "whole repository of the model, or export it with `optimum-cli export onnx`"
     )
 
 
@@ -67,8 +67,8 @@ def _pooling(path: Path) -> str:
     aliases = {**POOLINGS, "pooling_mode_cls": "cls", "pooling_mode_mean": "mean"}
     if len(chosen) != 1 or chosen[0] not in aliases:
         raise EncoderError(
-            f"{path} asks for {' with '.join(chosen) or 'no pooling'}, and only one of "
-            f"{' or '.join(POOLINGS)} can be done. Take another encoder, or an export whose output is pooled"
+            f"{path} asks for {' with '.join(chosen) or 'no pooling'}; supported is one of "
+            f"{' or '.join(POOLINGS)}. Take another encoder, or an export with pooled output"
         )
     return aliases[chosen[0]]
 
@@ -79,13 +79,13 @@ def _max_tokens(folder: Path) -> int:
     if value is None:
         path = folder / TOKENIZER_FILE
         value = (_json(path).get("truncation") or {}).get("max_length", DEFAULT_MAX_TOKENS)
-    if not isinstance(value, int) or value < 3:
+    if not isinstance(value, int) or value < MIN_TOKENS:
         raise EncoderError(f"{path} has {value!r} as the greatest number of tokens. It must be 3 or more")
     return value
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """Empty if there is no such file."""
+    """The JSON object of the file; empty without a file."""
     if not path.is_file():
         return {}
     try:
@@ -98,7 +98,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _digest(folder: Path, model: Path) -> str:
-    """Of all files that have a say in the vectors; large weights lie beside the model, under its name."""
+    """Digest of the files that determine the vectors. External weights have the name of the model as
+    prefix."""
     weights = sorted(file for file in model.parent.glob(f"{model.name}*") if file.is_file())
     others = [folder / name for name in (TOKENIZER_FILE, POOLING_FILE, LENGTH_FILE)]
     total = hashlib.sha256()

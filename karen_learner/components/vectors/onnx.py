@@ -1,4 +1,4 @@
-"""`karen_learner.OnnxVectors.v1`: vectors of an encoder from a local folder, computed once for each text.
+"""`karen_learner.OnnxVectors.v1`: cached vectors of an encoder from a local folder.
 
 Reimers, Gurevych: Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks, EMNLP 2019.
 """
@@ -10,26 +10,24 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 from spacy.tokens import Doc
 
-from karen_learner.components.vectors.base import SentenceVectors, with_length_one
+from karen_learner.components.arrays import Floats
+from karen_learner.components.vectors.base import SentenceVectors, normalized
 from karen_learner.components.vectors.cache import VectorCache
 from karen_learner.components.vectors.encoder_folder import EncoderFolder
 from karen_learner.components.vectors.onnx_encoder import OnnxEncoder, Subwords
 from karen_learner.errors import EncoderError
 
-Floats = NDArray[np.float32]
-
-TEXTS_AT_ONCE = 256
-"""So many texts are tokenized before any is computed, so that enough of them are of equal length."""
+TEXTS_PER_PART = 256
+"""Number of texts that are tokenized before encoding. Batches then have enough texts of equal length."""
 
 
 class OnnxVectors:
-    """The encoder of a folder. Safe to share by threads; copying it shares it.
+    """The encoder of a folder with two caches. Threads and copies share it.
 
-    `cache` holds the vectors of the last `cache_size` texts, `token_cache` those of the tokens of the last
-    `token_cache_size`; 0 keeps none. Raises EncoderError if the folder holds no usable encoder.
+    `cache` has the vectors of the last `cache_size` texts, `token_cache` the token vectors of the last
+    `token_cache_size` texts. Raises EncoderError if the folder has no usable encoder.
     """
 
     def __init__(self, path: str | Path, *, cache_size: int = 10_000, token_cache_size: int = 1_000) -> None:
@@ -55,21 +53,20 @@ class OnnxVectors:
         return {"source": str(folder.path), "digest": folder.digest, "width": self.width}
 
     def __call__(self, docs: Sequence[Doc]) -> Floats:
-        """Vectors of length 1; zeros for a document without anything but white space."""
+        """Vectors of norm 1; zeros for blank documents."""
         texts = [doc.text for doc in docs]
         rows = self.cache.get(texts, lambda missing: self._sentences([texts[n] for n in missing]))
         return np.stack(rows) if rows else np.zeros((0, self.width), dtype=np.float32)
 
     def tokens(self, docs: Sequence[Doc]) -> list[Floats]:
-        """A token has the mean of the sub-words that share a character with it.
+        """Means of the sub-words that overlap each token; zeros for white space and truncated tokens.
 
-        It has zeros if there are none: white space, and what lies beyond the greatest number of tokens.
-        Raises EncoderError if the model gives no vectors of sub-words.
+        Raises EncoderError if the model has no sub-word output.
         """
         if self.encoder.subword_output is None:
             raise EncoderError(
-                f"the encoder {self.encoder.folder.model} gives vectors of whole texts alone, and vectors of "
-                "tokens are asked for. Take an export that gives last_hidden_state"
+                f"the encoder {self.encoder.folder.model} returns only vectors of whole texts, and token "
+                "vectors are needed. Take an export with last_hidden_state"
             )
         keys = [f"{_boundaries(doc)} {doc.text}" for doc in docs]
         found = self.token_cache.get(keys, lambda missing: self._token_vectors([docs[n] for n in missing]))
@@ -77,17 +74,17 @@ class OnnxVectors:
 
     def _sentences(self, texts: Sequence[str]) -> list[Floats]:
         rows = np.zeros((len(texts), self.width), dtype=np.float32)
-        told = [place for place, text in enumerate(texts) if text.strip()]
-        for start in range(0, len(told), TEXTS_AT_ONCE):
-            places = told[start : start + TEXTS_AT_ONCE]
+        filled = [place for place, text in enumerate(texts) if text.strip()]
+        for start in range(0, len(filled), TEXTS_PER_PART):
+            places = filled[start : start + TEXTS_PER_PART]
             encoded = self.encoder.encode([self.encoder.subwords(texts[place]) for place in places])
             rows[places] = np.stack([one.sentence for one in encoded])
-        return [row.copy() for row in with_length_one(rows)]
+        return [row.copy() for row in normalized(rows)]
 
     def _token_vectors(self, docs: Sequence[Doc]) -> list[Floats]:
         vectors = []
-        for start in range(0, len(docs), TEXTS_AT_ONCE):
-            part = docs[start : start + TEXTS_AT_ONCE]
+        for start in range(0, len(docs), TEXTS_PER_PART):
+            part = docs[start : start + TEXTS_PER_PART]
             subwords = [self.encoder.subwords(doc.text) for doc in part]
             for doc, words, encoded in zip(part, subwords, self.encoder.encode(subwords), strict=True):
                 vectors.append(_means(doc, words, encoded.subwords))
@@ -99,7 +96,7 @@ def _boundaries(doc: Doc) -> str:
 
 
 def _means(doc: Doc, subwords: Subwords, vectors: Any) -> Floats:
-    """For each token the mean of the sub-words that overlap it; shape (tokens, width)."""
+    """Mean of the sub-words that overlap each token; shape (tokens, width)."""
     starts = np.asarray([token.idx for token in doc], dtype=np.int64)[:, None]
     ends = starts + np.asarray([len(token) for token in doc], dtype=np.int64)[:, None]
     spans = subwords.spans
@@ -117,7 +114,7 @@ _opening = Lock()
 def onnx_vectors(path: str, cache_size: int = 10_000, token_cache_size: int = 1_000) -> SentenceVectors:
     """The encoder of a folder: `@misc = "karen_learner.OnnxVectors.v1"`.
 
-    Pipes and pipelines that name the same encoder and the same sizes share one, with its caches.
+    Pipes and pipelines with the same encoder and cache sizes share one instance.
     """
     with _opening:
         folder = EncoderFolder.read(path)

@@ -1,4 +1,4 @@
-"""A model remembers which vectors it was trained on, and refuses others."""
+"""Identity check: a model saves the identity of its vectors and refuses other vectors."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from karen_learner.errors import EncoderMismatch
 
 
 class VectorsShim(Shim):
-    """Holds the vectors, saves their identity alone, and compares it when it is loaded."""
+    """Vectors of a model. It saves only their identity, and compares it on loading."""
 
     def __init__(self, vectors: SentenceVectors) -> None:
         super().__init__(None)
@@ -23,28 +23,28 @@ class VectorsShim(Shim):
         return VectorsShim(self.vectors)
 
     def finish_update(self, optimizer: Any) -> None:
-        """Vectors do not learn."""
+        """Vectors are not trained."""
 
     def to_bytes(self) -> bytes:
-        """The identity of the vectors; none of their weights."""
+        """The identity of the vectors."""
         identity: bytes = srsly.json_dumps(self.vectors.identity, sort_keys=True).encode("utf-8")
         return identity
 
     def from_bytes(self, data: bytes) -> "VectorsShim":
         """Raises EncoderMismatch if the bytes are the identity of other vectors."""
-        learned, here = srsly.json_loads(data.decode("utf-8")), self.vectors.identity
-        if learned["digest"] != here["digest"]:
+        trained, loaded = srsly.json_loads(data.decode("utf-8")), self.vectors.identity
+        if trained["digest"] != loaded["digest"]:
             raise EncoderMismatch(
-                f"the model was trained on vectors of {learned['source']} (width {learned['width']}, digest "
-                f"{learned['digest'][:12]}), and is loaded beside {here['source']} (width {here['width']}, "
-                f"digest {here['digest'][:12]}). Name the encoder that it was trained on in its config, or "
-                "train it anew"
+                f"the model was trained on vectors of {trained['source']} (width {trained['width']}, digest "
+                f"{trained['digest'][:12]}), and is loaded with {loaded['source']} (width {loaded['width']}, "
+                f"digest {loaded['digest'][:12]}). Set the encoder of the training in the config of the "
+                "model, or train it again"
             )
         return self
 
 
 def vectors_layer(vectors: SentenceVectors) -> Model[list[Doc], Floats2d]:
-    """The vectors as a layer, for architectures that are chained together. It passes no gradient on."""
+    """The vectors as a layer for chained architectures. It propagates no gradient."""
     return Model(
         "karen_learner_vectors",
         lambda model, docs, is_train: (model.shims[0].vectors(docs), lambda _: []),  # noqa: ARG005 - thinc's

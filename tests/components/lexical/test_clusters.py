@@ -14,7 +14,7 @@ from tests.components.text_corpora import SPARSE
 
 
 def paths(clusters: WordClusters, *words: str) -> list[int]:
-    return clusters.look_up(np.array([get_string_id(word) for word in words], dtype=np.uint64)).tolist()
+    return clusters.values_of(np.array([get_string_id(word) for word in words], dtype=np.uint64)).tolist()
 
 
 def test_words_used_alike_share_a_path() -> None:
@@ -34,7 +34,7 @@ def test_they_go_through_arrays() -> None:
     arrays = clusters.arrays()
     again = WordClusters.from_arrays(arrays)
     assert (again.words == clusters.words).all()
-    assert (again.numbers == clusters.numbers).all()
+    assert (again.values == clusters.values).all()
 
 
 def damaged(**changes: Any) -> dict[str, Any]:

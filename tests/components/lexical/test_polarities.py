@@ -11,7 +11,7 @@ from spacy.training import Example
 
 from karen_learner.components.lexical.clusters import WordClusters
 from karen_learner.components.lexical.polarities import WordPolarities, word_polarities
-from karen_learner.components.textcat.features import MOST_DEGREES, POLARITY, TextFeatures, TextNgrams
+from karen_learner.components.textcat.features import MAX_DEGREES, POLARITY, TextFeatures, TextNgrams
 from karen_learner.errors import ModelError
 from tests.components.text_corpora import SPARSE
 
@@ -24,7 +24,7 @@ HEARD = {
 
 def tenths(*words: str) -> list[int]:
     hashes = np.array([get_string_id(word) for word in words], dtype=np.uint64)
-    return [int(number) for number in word_polarities("en").look_up(hashes)]
+    return [int(number) for number in word_polarities("en").values_of(hashes)]
 
 
 def degrees(*texts: str, **options: Any) -> list[set[int]]:
@@ -66,7 +66,7 @@ def test_what_is_stronger_has_all_that_is_weaker() -> None:
 
 
 def test_what_sounds_like_almost_nothing_is_not_neutral() -> None:
-    table = WordPolarities.of({get_string_id("want"): 3, get_string_id("need"): -2})
+    table = WordPolarities.from_entries({get_string_id("want"): 3, get_string_id("need"): -2})
     weak, neutral = degrees("want need", "so", polarities=table)
     assert weak == set()
     assert len(neutral) == 1
@@ -99,7 +99,7 @@ def test_good_and_bad_do_not_cancel_out() -> None:
 def test_a_text_is_never_better_than_the_best() -> None:
     best, better_still = degrees("great " * 9, "great " * 40)
     assert best == better_still
-    assert len(best) == MOST_DEGREES
+    assert len(best) == MAX_DEGREES
 
 
 def test_only_what_is_read_counts() -> None:
@@ -114,7 +114,7 @@ def test_a_batch_gives_each_text_what_it_has_alone() -> None:
 
 def test_degrees_are_the_same_in_every_process() -> None:
     """Saved weights belong to these hashes."""
-    table = WordPolarities.of({get_string_id("good"): 19, get_string_id("bad"): -11})
+    table = WordPolarities.from_entries({get_string_id("good"): 19, get_string_id("bad"): -11})
     good, bad, neutral = degrees("good", "bad", "so", polarities=table)
     assert sorted(hex(value) for value in good) == FROZEN_GOOD
     assert sorted(hex(value) for value in bad) == FROZEN_BAD
@@ -152,7 +152,7 @@ def test_the_lexicon_is_kept_with_the_weights(monkeypatch: pytest.MonkeyPatch) -
     expected, data = nlp("that was nice").cats, nlp.to_bytes()
     assert expected["glad"] > expected["cross"]
     empty = WordPolarities()
-    monkeypatch.setattr("karen_learner.components.textcat.architecture.polarities_of", lambda _: empty)
+    monkeypatch.setattr("karen_learner.components.lexical.polarities.word_polarities", lambda _: empty)
     assert spacy.blank("en").from_config(nlp.config).from_bytes(data)("that was nice").cats == pytest.approx(
         expected, abs=0.01
     )

@@ -4,18 +4,12 @@ import numpy as np
 import pytest
 import spacy
 
-from karen_learner.components.ner.batch import ChainBatch
-from karen_learner.components.ner.crf import forward_backward
-from karen_learner.components.ner.features import (
-    NO_FEATURE,
-    Segments,
-    TokenFeaturizer,
-    cut_into_segments,
-)
+from karen_learner.components.ner.crf import ChainBatch, forward_backward
+from karen_learner.components.ner.features import NO_FEATURE, Segments, TokenFeaturizer, cut_into_segments
 from karen_learner.components.ner.tags import UNKNOWN
 from karen_learner.components.ner.weights import BIAS, FIRST_TRANSITION, LearningChain
 from karen_learner.components.online.feature_rows import RowOptions
-from karen_learner.components.online.weights import Step
+from karen_learner.components.online.shim import Step
 
 LABELS, TAGS = 2, 5
 TEXTS = ["fly to New York", "eat pizza", "now"]
@@ -31,7 +25,7 @@ def read(texts: list[str] = TEXTS, max_tokens: int = 128) -> tuple[ChainBatch, L
     docs = [NLP.make_doc(text) for text in texts]
     segments = cut_into_segments([len(doc) for doc in docs], max_tokens=max_tokens)
     weights = LearningChain.new(options(max_rows=10_000), LABELS)
-    return ChainBatch.of(TokenFeaturizer()(docs, segments), segments, weights.rows.table), weights
+    return ChainBatch.from_features(TokenFeaturizer()(docs, segments), segments, weights.rows.table), weights
 
 
 def loss(batch: ChainBatch, features: np.ndarray, chain: np.ndarray) -> float:
@@ -46,7 +40,7 @@ def test_the_gradient_is_that_of_finite_differences(dropped: bool) -> None:
     rng = np.random.default_rng(0)
     batch, _ = read()
     if dropped:
-        batch = batch.dropped(0.3, rng)
+        batch = batch.with_dropout(0.3, rng)
     features = rng.normal(size=(len(batch.buckets), TAGS)).astype(np.float32) / 8
     chain = rng.normal(size=(FIRST_TRANSITION + TAGS, TAGS)).astype(np.float32)
     scores = batch.scores(features, chain)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from karen_learner.components.ner.crf import ChainScores, best_sequences, forward_backward
-from karen_learner.components.ner.tags import forbidden_starts, forbidden_transitions
+from karen_learner.components.ner.weights import forbidden_starts, forbidden_transitions
 
 TAGS = 5
 LENGTHS = np.array([4, 3, 3, 1])

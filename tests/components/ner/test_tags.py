@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from karen_learner.components.ner.gold_tags import gold_tags
-from karen_learner.components.ner.tags import (
-    UNKNOWN,
-    forbidden_starts,
-    forbidden_transitions,
-    spans_of,
-    tag_count,
-    tags_of,
-)
+from karen_learner.components.ner.pipe import spans_of
+from karen_learner.components.ner.tags import UNKNOWN, gold_tags, tags_of
+from karen_learner.components.ner.weights import forbidden_starts, forbidden_transitions, tag_count
 
 NLP = spacy.blank("en")
 INDEX = {NLP.vocab.strings.add(label): index for index, label in enumerate(("CITY", "DISH"))}
@@ -67,8 +61,7 @@ def test_a_span_that_cuts_a_token_is_unknown() -> None:
 
 def test_an_inside_that_goes_on_with_nothing_begins() -> None:
     iob, labels = np.array([1, 1, 2, 1, 1]), np.array([0, 0, -1, 1, 0])
-    starts = np.array([True, False, False, False, False])
-    assert tags_of(iob, labels, starts).tolist() == [CITY, IN_CITY, OUT, DISH, CITY]
+    assert tags_of(iob, labels).tolist() == [CITY, IN_CITY, OUT, DISH, CITY]
 
 
 @given(st.data())

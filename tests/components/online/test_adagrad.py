@@ -6,36 +6,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from karen_learner.components.online.adagrad import SparseRows
-from karen_learner.components.online.feature_index import NO_ROW, BucketRows
-from karen_learner.components.online.serialization import ROWS_AT_ONCE, pack, quantize, unpack
+from karen_learner.components.arrays import pack, unpack
+from karen_learner.components.online.feature_rows import (
+    NO_ROW,
+    ROWS_PER_PART,
+    AdaGradTable,
+    BucketRows,
+    quantize,
+)
 
 
 def test_a_bucket_gets_one_row_and_keeps_it() -> None:
     table = BucketRows(8)
     buckets = np.array([7, 3, 7, 200])
-    assert table.look_up(buckets).tolist() == [NO_ROW] * 4
-    assert table.allot(buckets, limit=100) == 3
-    assert table.allot(buckets, limit=100) == 0
-    assert table.look_up(buckets).tolist() == [2, 1, 2, 3]
+    assert table.rows_of(buckets).tolist() == [NO_ROW] * 4
+    assert table.allocate(buckets, limit=100) == 3
+    assert table.allocate(buckets, limit=100) == 0
+    assert table.rows_of(buckets).tolist() == [2, 1, 2, 3]
     assert table.buckets.tolist() == [3, 7, 200]
     assert len(table) == 4
 
 
 def test_no_more_rows_than_the_limit() -> None:
     table = BucketRows(8)
-    assert table.allot(np.arange(10), limit=5) == 4
+    assert table.allocate(np.arange(10), limit=5) == 4
     assert len(table) == 5
-    assert table.look_up(np.array([4])).tolist() == [NO_ROW]
+    assert table.rows_of(np.array([4])).tolist() == [NO_ROW]
 
 
 def test_rows_that_are_kept_are_renumbered() -> None:
     table = BucketRows(8)
-    table.allot(np.array([10, 20, 30, 40]), limit=100)
-    table.keep(np.array([2, 4]))
-    assert table.look_up(np.array([10, 20, 30, 40])).tolist() == [NO_ROW, 1, NO_ROW, 2]
+    table.allocate(np.array([10, 20, 30, 40]), limit=100)
+    table.retain(np.array([2, 4]))
+    assert table.rows_of(np.array([10, 20, 30, 40])).tolist() == [NO_ROW, 1, NO_ROW, 2]
     copy = BucketRows.from_buckets(8, table.buckets)
-    assert copy.look_up(np.array([10, 20, 30, 40])).tolist() == [NO_ROW, 1, NO_ROW, 2]
+    assert copy.rows_of(np.array([10, 20, 30, 40])).tolist() == [NO_ROW, 1, NO_ROW, 2]
 
 
 def test_buckets_of_another_table_are_refused() -> None:
@@ -46,7 +51,7 @@ def test_buckets_of_another_table_are_refused() -> None:
 def test_steps_are_those_of_adagrad() -> None:
     """Against the definition, weight by weight, over several steps on changing rows and columns."""
     rng = np.random.default_rng(0)
-    table = SparseRows(6, 3, initial_square=0.1)
+    table = AdaGradTable(6, 3, initial_square=0.1)
     weights, squares = np.zeros((6, 3)), np.full((6, 3), 0.1)
     for _ in range(20):
         rows, columns = (np.sort(rng.choice(size, size=2, replace=False)) for size in (6, 3))
@@ -61,13 +66,13 @@ def test_steps_are_those_of_adagrad() -> None:
 
 
 def test_a_gradient_of_another_shape_is_refused() -> None:
-    table = SparseRows(3, 3, initial_square=0.1)
+    table = AdaGradTable(3, 3, initial_square=0.1)
     with pytest.raises(ValueError, match=r"shape \(2, 2\) for 1 x 3"):
         table.step(np.array([1]), np.arange(3), np.ones((2, 2), dtype=np.float32), learn_rate=1.0)
 
 
 def test_growing_keeps_what_was_learned() -> None:
-    table = SparseRows(2, 2, initial_square=0.1)
+    table = AdaGradTable(2, 2, initial_square=0.1)
     table.step(np.array([1]), np.arange(2), np.ones((1, 2), dtype=np.float32), learn_rate=1.0)
     before = table.weights.copy()
     for size in range(3, 40):
@@ -85,7 +90,7 @@ def test_eight_bits_are_right_to_half_a_step(rows: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "size", [0, 1, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 1]
+    "size", [0, 1, ROWS_PER_PART - 1, ROWS_PER_PART, ROWS_PER_PART + 1, 2 * ROWS_PER_PART + 1]
 )
 def test_parts_make_no_difference_to_eight_bits(size: int) -> None:
     rows = np.random.default_rng(0).normal(size=(size, 7)).astype(np.float32)

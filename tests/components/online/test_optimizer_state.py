@@ -11,18 +11,19 @@ import spacy
 from spacy.language import Language
 from spacy.training import Example
 
-from karen_learner.components.online.sample_weights import MOST, set_weight
-from karen_learner.components.online.shim import LearningShim, first_shim
+from karen_learner.components.arrays import pack, unpack
+from karen_learner.components.online.sample_weights import MAX_SAMPLE_WEIGHT, set_sample_weight
+from karen_learner.components.online.shim import LearningShim, find_shim
 from karen_learner.errors import ModelError
 
 FACTORIES = ("karen_textcat", "karen_textcat_multilabel", "karen_ner")
 WORDS = {"tree": "oak", "fish": "trout", "metal": "zinc"}
 
 
-def blank(factory: str) -> Language:
+def blank(factory: str, table_bits: int = 12) -> Language:
     nlp = spacy.blank("xx")
     arch = "SparseChain" if factory == "karen_ner" else "SparseNgrams"
-    model: dict[str, Any] = {"@architectures": f"karen_learner.{arch}.v1", "table_bits": 12}
+    model: dict[str, Any] = {"@architectures": f"karen_learner.{arch}.v1", "table_bits": table_bits}
     if factory != "karen_ner":
         model["exclusive_classes"] = factory == "karen_textcat"
     nlp.add_pipe(factory, name="pipe", config={"model": model})
@@ -49,7 +50,7 @@ def taught(factory: str, *labels: str) -> Language:
 
 
 def shim(nlp: Language) -> LearningShim[Any, Any, Any]:
-    found = first_shim(nlp.get_pipe("pipe").model, LearningShim)
+    found = find_shim(nlp.get_pipe("pipe").model, LearningShim)
     assert found is not None
     return found
 
@@ -126,15 +127,33 @@ def test_files_of_two_models_are_told_apart(saved: Path, factory: str, tmp_path:
     taught(factory, "tree", "fish", "metal").to_disk(tmp_path / "other")
     for file in ("model", "state/weights"):
         shutil.copy(tmp_path / "other" / "pipe" / file, saved / "pipe" / file)
-    with pytest.raises(ModelError, match=rf"{saved}.*know 3 labels, its cfg names 2"):
+    with pytest.raises(ModelError, match=rf"{saved}.*have 3 labels, its cfg has 2"):
         spacy.load(saved)
 
 
-@pytest.mark.parametrize("weight", [float("inf"), float("nan"), -1.0, 1e39, 10 * MOST])
+def test_weights_of_another_table_size_are_refused(saved: Path) -> None:
+    with pytest.raises(ModelError, match=r"saved with table_bits = 12, .* has table_bits = 14. Set it to 12"):
+        spacy.load(saved, config={"components.pipe.model.table_bits": 14})
+
+
+@pytest.mark.parametrize("form", ["training", "serving"])
+def test_weights_of_earlier_versions_do_not_state_their_table_size(factory: str, form: str) -> None:
+    saved = shim(taught(factory, "tree", "fish"))
+    data = saved.to_bytes() if form == "training" else saved.served_bytes()
+    arrays = unpack(data[1:])
+    del arrays["table_bits"]
+    earlier = data[:1] + pack(arrays)
+    assert shim(blank(factory)).from_bytes(earlier).labels == 2
+    for bits in (10, 14):
+        with pytest.raises(ModelError, match=rf"table_bits = 12, .* table_bits = {bits}"):
+            shim(blank(factory, bits)).from_bytes(earlier)
+
+
+@pytest.mark.parametrize("weight", [float("inf"), float("nan"), -1.0, 1e39, 10 * MAX_SAMPLE_WEIGHT])
 def test_what_no_example_can_count_is_refused(factory: str, weight: float) -> None:
     nlp = taught(factory, "tree", "fish")
     before, one = weights(nlp), example(nlp, "fish")
-    set_weight(one.reference, weight)
+    set_sample_weight(one.reference, weight)
     with pytest.raises(ValueError, match="must be between 0 and"):
         nlp.update([one])
     assert weights(nlp) == before

@@ -11,11 +11,11 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
 from karen_learner.components.ner.architecture import SEGMENT_TOKENS
-from karen_learner.components.online.sample_weights import set_weight, weight_of, weights_of
+from karen_learner.components.online.sample_weights import sample_weight, sample_weights, set_sample_weight
 from karen_learner.components.online.trainable import online_trainables
-from karen_learner.components.textcat.architecture import SparseNgramsShim, shim_of, squared_hinge
-from karen_learner.components.textcat.base import BaseTextCategorizer
 from karen_learner.components.textcat.dense_shim import DenseNgramsShim
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
+from karen_learner.components.textcat.shim import SparseNgramsShim, shim_of, squared_hinge
 from tests.components.text_corpora import LABELLED, example, sparse_pipeline, train
 from tests.components.tiny_encoder import make_encoder
 
@@ -62,7 +62,7 @@ def texts(nlp: Language) -> list[Example]:
 
 
 def counting(one: Example, weight: float) -> Example:
-    set_weight(one.reference, weight)
+    set_sample_weight(one.reference, weight)
     return one
 
 
@@ -91,22 +91,22 @@ def shim(nlp: Language) -> SparseNgramsShim:
 def test_a_document_counts_one_until_something_else_is_said() -> None:
     nlp = spacy.blank("en")
     doc = nlp.make_doc("hello")
-    assert weight_of(doc) == 1.0
-    set_weight(doc, 2.5)
-    assert weight_of(doc) == 2.5
+    assert sample_weight(doc) == 1.0
+    set_sample_weight(doc, 2.5)
+    assert sample_weight(doc) == 2.5
     one = Example(nlp.make_doc("hello"), doc)
-    assert weights_of([one, example(nlp, "hello", "greet")]) == pytest.approx([2.5, 1.0])
-    assert weights_of([example(nlp, "hello", "greet")]) is None
-    assert weights_of([]) is None
+    assert sample_weights([one, example(nlp, "hello", "greet")]) == pytest.approx([2.5, 1.0])
+    assert sample_weights([example(nlp, "hello", "greet")]) is None
+    assert sample_weights([]) is None
 
 
 def test_the_weight_survives_in_a_bin_that_keeps_user_data() -> None:
     nlp = spacy.blank("en")
     doc = nlp.make_doc("hello")
-    set_weight(doc, 2.5)
+    set_sample_weight(doc, 2.5)
     data = DocBin(docs=[doc], store_user_data=True).to_bytes()
     (again,) = DocBin().from_bytes(data).get_docs(nlp.vocab)
-    assert weight_of(again) == 2.5
+    assert sample_weight(again) == 2.5
 
 
 def test_a_weight_is_as_good_as_copies_for_a_text_categorizer(textcat: Language, tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_a_weight_does_not_outlive_its_batch(textcat: Language, monkeypatch: pyt
     pipe = textcat.get_pipe("intent")
     weighted = [counting(one, 3.0) for one in texts(textcat)]
     textcat.update(weighted)
-    assert shim(textcat).example_weights is None
+    assert shim(textcat).sample_weights is None
     with monkeypatch.context() as patched:
         patched.setattr(pipe, "get_loss", lambda *_: (0.0, np.zeros((2, 99), dtype="f")))
         with pytest.raises(ValueError, match="broadcast"):
             textcat.update(weighted)
-    assert shim(textcat).example_weights is None
+    assert shim(textcat).sample_weights is None
 
 
 def test_a_model_of_spacys_own_does_not_look_at_it() -> None:
@@ -207,7 +207,7 @@ def test_the_loss_is_that_of_the_right_label_and_of_the_worst_wrong_one(textcat:
         right = pipe.labels.index(label)
         wrong = max(float(value) for at, value in enumerate(row) if at != right)
         expected.append(max(0.0, 1.0 - float(row[right])) ** 2 + max(0.0, 1.0 + wrong) ** 2)
-    assert pipe.losses_of(docs) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert pipe.document_losses(docs) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def test_of_labels_that_are_unknown_there_is_no_loss() -> None:
@@ -220,13 +220,13 @@ def test_of_labels_that_are_unknown_there_is_no_loss() -> None:
         for label in ("order", "greet")
     }
     expected = [hinges["order"], max(hinges.values())]
-    assert categorizer(nlp).losses_of([only, two]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert categorizer(nlp).document_losses([only, two]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_losses_of_nothing_and_of_other_models() -> None:
+def test_document_losses_nothing_and_of_other_models() -> None:
     nlp = stock()
-    assert categorizer(nlp).losses_of([gold(nlp, "hello", greet=1.0)]) is None
-    found = categorizer(sparse_pipeline()).losses_of([])
+    assert categorizer(nlp).document_losses([gold(nlp, "hello", greet=1.0)]) is None
+    found = categorizer(sparse_pipeline()).document_losses([])
     assert found is not None
     assert found.shape == (0,)
 

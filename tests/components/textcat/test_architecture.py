@@ -13,26 +13,21 @@ from thinc.api import Adam
 
 from karen_learner.components.lexical.clusters import word_clusters
 from karen_learner.components.lexical.polarities import word_polarities
-from karen_learner.components.online.feature_index import NO_ROW
-from karen_learner.components.online.feature_rows import RowOptions
+from karen_learner.components.online.feature_rows import NO_ROW, RowOptions
 from karen_learner.components.online.optimizer_state import STATE_FILE
 from karen_learner.components.online.trainable import online_trainables, scale_learn_rate
-from karen_learner.components.textcat.architecture import (
-    SparseNgramsShim,
-    shim_of,
-    sparse_ngrams,
-    squared_hinge_gradient,
-)
-from karen_learner.components.textcat.design_matrix import design_matrix
+from karen_learner.components.textcat.architecture import sparse_ngrams
 from karen_learner.components.textcat.features import (
     CHARACTERS,
-    KIND_BITS,
-    KINDS,
+    CLUSTER_BITS,
+    CLUSTERS,
     PAIRS,
     VIEWS,
     WORDS,
     TextNgrams,
+    design_matrix,
 )
+from karen_learner.components.textcat.shim import SparseNgramsShim, shim_of, squared_hinge_gradient
 from karen_learner.components.textcat.weights import LearningWeights
 from karen_learner.errors import ModelError
 from karen_learner.training.trainer import all_finite, discard_gradients
@@ -74,8 +69,8 @@ def test_it_learns_and_says_how_sure_it_is(nlp: Language) -> None:
 def test_what_is_made_of_learned_features_is_familiar(options: dict[str, object]) -> None:
     nlp = train(sparse_pipeline(**options))
     texts = ("one pizza please", "one pizza xylograph", "xylograph", "")
-    familiarity = shim(nlp).margins([nlp.make_doc(text) for text in texts]).familiarity
-    known, half, strange, empty = familiarity.tolist()
+    coverage = shim(nlp).margins([nlp.make_doc(text) for text in texts]).ngram_coverage
+    known, half, strange, empty = coverage.tolist()
     assert known == pytest.approx(1.0)
     assert known > half > strange < 0.5
     assert empty == 0.0
@@ -173,7 +168,7 @@ def test_only_rows_of_features_present_are_written_to(trained: Language) -> None
     before, table = learning.rows.weights.copy(), learning.rows.table
     text = example(trained, "zyx", "greet")
     make = TextNgrams(char_sizes=(2, 3, 4, 5), max_words=500, pair_words=32, polarities=word_polarities("en"))
-    present = table.look_up(table.buckets_of(make([text.reference]).hashes))
+    present = table.rows_of(table.buckets_of(make([text.reference]).hashes))
     trained.update([text])
     moved = np.flatnonzero((learning.rows.weights[: len(before)] != before).any(axis=1))
     assert set(moved) == set(present[present != NO_ROW])  # that the text is neutral, and nothing else
@@ -189,20 +184,20 @@ def test_what_waits_gets_a_row_when_a_second_text_has_it() -> None:
     def proposed(text: str) -> dict[int, int]:
         """How many features of each view would get a row; the text is taken note of."""
         features = make([english.make_doc(text)])
-        proposal = weights.propose(features)
-        design = design_matrix(features, weights.rows.table, weights.counts, new=proposal.buckets)
-        weights.note(proposal, design, np.ones(1, dtype=np.float32))
+        proposal = weights.new_features(features)
+        design = design_matrix(features, weights.rows.table, weights.frequencies.rarity, new=proposal.buckets)
+        weights.record(proposal, design, np.ones(1, dtype=np.float32))
         wanted = np.isin(weights.rows.table.buckets_of(features.hashes), proposal.buckets)
         return {view: len(set(features.hashes[wanted & (features.views == view)])) for view in range(VIEWS)}
 
     once = proposed("qwrtzx monday")
     assert once[WORDS] == 2 + 3
     assert once[CHARACTERS] > 0
-    assert once[PAIRS] == once[KINDS] == 0
+    assert once[PAIRS] == once[CLUSTERS] == 0
     assert proposed("qwrtzx monday") == once  # the same text says nothing more
     again = proposed("monday never qwrtzx")
     assert again[PAIRS] == 1
-    assert again[KINDS] == 2 * len(KIND_BITS)  # both words, in another order
+    assert again[CLUSTERS] == 2 * len(CLUSTER_BITS)  # both words, in another order
 
 
 @pytest.mark.parametrize("passes", [0, 8])

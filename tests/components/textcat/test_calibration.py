@@ -10,7 +10,6 @@ from sklearn.metrics import log_loss as reference_log_loss
 from spacy.language import Language
 from thinc.api import Adam
 
-from karen_learner.components.textcat.base import is_out_of_scope
 from karen_learner.components.textcat.calibration import (
     Calibration,
     expected_calibration_error,
@@ -21,6 +20,8 @@ from karen_learner.components.textcat.calibration import (
     refusal_threshold,
     softmax,
 )
+from karen_learner.components.textcat.pipe import is_out_of_scope
+from karen_learner.components.textcat.shim import Margins
 from tests.components.text_corpora import corpus, example, sparse_pipeline, train
 from tests.components.textcat.test_pipe import SMALL
 
@@ -83,9 +84,9 @@ def test_impossible_rates_are_refused(rate: float) -> None:
 
 def test_in_scope_scores_by_hand() -> None:
     margins = np.array([[0.5, -1.0, -0.25], [-1.0, -1.0, 0.75]])
-    familiarity = np.array([1.0, 0.25])
-    assert in_scope_scores(margins, familiarity).tolist() == [1.25, 0.9375]
-    assert in_scope_scores(margins, familiarity, out_of_scope=2).tolist() == [1.4375, -1.375]
+    found = Margins(margins, ngram_coverage=np.array([1.0, 0.25]))
+    assert in_scope_scores(found).tolist() == [1.25, 0.9375]
+    assert in_scope_scores(found, out_of_scope=2).tolist() == [1.4375, -1.375]
 
 
 @pytest.fixture

@@ -8,15 +8,11 @@ import spacy
 from spacy.language import Language
 from thinc.api import Config
 
-from karen_learner.components.online.sample_weights import set_weight
-from karen_learner.components.textcat.architecture import (
-    INITIAL_SQUARE,
-    shim_of,
-    sparse_ngrams,
-    squared_hinge_gradient,
-)
-from karen_learner.components.textcat.base import is_out_of_scope
+from karen_learner.components.online.sample_weights import set_sample_weight
+from karen_learner.components.textcat.architecture import sparse_ngrams
 from karen_learner.components.textcat.dense_shim import DenseNgramsShim
+from karen_learner.components.textcat.pipe import is_out_of_scope
+from karen_learner.components.textcat.shim import INITIAL_SQUARE, shim_of, squared_hinge_gradient
 from karen_learner.components.vectors.onnx import onnx_vectors
 from karen_learner.errors import EncoderError, EncoderMismatch, ModelError
 from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline, train
@@ -85,18 +81,18 @@ def test_vectors_alone_learn_exactly_as_adagrad_says(folder: Path) -> None:
     np.testing.assert_allclose(margins(nlp), values @ weights + bias, rtol=1e-3, atol=1e-4)
 
 
-def nearness(nlp: Language, *texts: str) -> np.ndarray:
-    found = shim(nlp).margins([nlp.make_doc(text) for text in texts]).nearness
+def similarity(nlp: Language, *texts: str) -> np.ndarray:
+    found = shim(nlp).margins([nlp.make_doc(text) for text in texts]).centroid_similarity
     assert found is not None
     return found
 
 
 def test_how_near_a_text_is_to_the_centre_of_each_label(folder: Path, nlp: Language) -> None:
     """The centre of a label is the mean of the vectors of its texts, each as often as it was learned from."""
-    assert not nearness(nlp, "one pizza please").any()
+    assert not similarity(nlp, "one pizza please").any()
     nlp.update(corpus(nlp))
     weighted = example(nlp, "hello there", "greet")
-    set_weight(weighted.reference, 2.0)
+    set_sample_weight(weighted.reference, 2.0)
     nlp.update([weighted, *corpus(nlp)])
     vectors = onnx_vectors(str(folder))
     learned = [*LABELLED, *LABELLED, *[("hello there", "greet")] * 2]
@@ -106,21 +102,21 @@ def test_how_near_a_text_is_to_the_centre_of_each_label(folder: Path, nlp: Langu
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     texts = ("one pizza please", "playing dons", "bye")
     cosines = vectors([nlp.make_doc(text) for text in texts]) @ centres.T
-    np.testing.assert_allclose(nearness(nlp, *texts), cosines, rtol=1e-4, atol=1e-5)
-    assert not nearness(nlp, " ", "").any()
+    np.testing.assert_allclose(similarity(nlp, *texts), cosines, rtol=1e-4, atol=1e-5)
+    assert not similarity(nlp, " ", "").any()
 
 
 def test_centres_are_saved_and_a_label_without_texts_is_near_to_nothing(
     trained: Language, tmp_path: Path
 ) -> None:
-    before = nearness(trained, "one pizza please", "playing dons")
+    before = similarity(trained, "one pizza please", "playing dons")
     trained.get_pipe("intent").add_label("thank")
-    after = nearness(trained, "one pizza please", "playing dons")
+    after = similarity(trained, "one pizza please", "playing dons")
     np.testing.assert_array_equal(after[:, :3], before)
     assert not after[:, 3].any()
     trained.to_disk(tmp_path / "model")
     loaded = spacy.load(tmp_path / "model")
-    np.testing.assert_array_equal(nearness(loaded, "one pizza please", "playing dons"), after)
+    np.testing.assert_array_equal(similarity(loaded, "one pizza please", "playing dons"), after)
 
 
 @pytest.mark.parametrize("certain", [False, True])
@@ -129,7 +125,7 @@ def test_what_is_unknown_of_a_text_moves_no_centre(vectors: dict[str, object], c
     if certain:  # scores of 1 look the same whether they are right or nobody knows
         shim(nlp).learning_weights().bias[1:] = 9.0
     nlp.update([example(nlp, "hello there", "greet")])  # nothing is said of the others
-    [near] = nearness(nlp, "hello there")
+    [near] = similarity(nlp, "hello there")
     assert near.tolist() == pytest.approx([1.0, 0.0, 0.0])
 
 
@@ -140,7 +136,7 @@ def test_the_centre_of_what_belongs_nowhere_makes_nothing_familiar(nlp: Language
     for _ in range(8):
         nlp.update([*corpus(nlp), *strange])
     pipe.calibrate([*corpus(nlp), *strange], false_alarm_rate=0.0, out_of_scope_label="oos")
-    near = nearness(nlp, "playing dons")[0]
+    near = similarity(nlp, "playing dons")[0]
     assert near.argmax() == pipe.labels.index("oos")
     assert is_out_of_scope(nlp("playing dons"), "intent")
 
@@ -153,7 +149,7 @@ def test_bytes_that_are_refused_change_nothing(trained: Language) -> None:
 
 
 def test_the_margins_learned_from_are_those_that_are_served(trained: Language) -> None:
-    learned, _ = shim(trained).begin_learning(docs_of(trained))
+    learned, _ = shim(trained).begin_update(docs_of(trained))
     np.testing.assert_allclose(margins(trained), learned, rtol=1e-4, atol=1e-5)
 
 
@@ -214,7 +210,7 @@ def test_beside_another_encoder_it_is_not_loaded(trained: Language, folder: Path
     trained.to_disk(tmp_path / "model")
     make_encoder(tmp_path / "other", seed=1)
     where = "components.intent.model.vectors.path"
-    with pytest.raises(EncoderMismatch, match=r"trained on vectors of .*encoder .*loaded beside .*other"):
+    with pytest.raises(EncoderMismatch, match=r"trained on vectors of .*encoder .*loaded with .*other"):
         spacy.load(tmp_path / "model", config={where: str(tmp_path / "other")})
     folder.rename(tmp_path / "moved")
     with pytest.raises(EncoderError, match="there is no folder"):
@@ -225,9 +221,9 @@ def test_beside_another_encoder_it_is_not_loaded(trained: Language, folder: Path
 
 def test_with_and_without_vectors_are_not_mixed_up(trained: Language, vectors: dict[str, object]) -> None:
     joined, plain = trained.get_pipe("intent").model, sparse_ngrams(exclusive_classes=True, table_bits=14)
-    with pytest.raises(ModelError, match="trained with vectors, and its config names none"):
+    with pytest.raises(ModelError, match="trained with vectors, and its config has none"):
         plain.from_bytes(joined.to_bytes())
-    with pytest.raises(ModelError, match="trained without vectors, and its config names some"):
+    with pytest.raises(ModelError, match="trained without vectors, and its config has some"):
         joined.from_bytes(plain.to_bytes())
 
 

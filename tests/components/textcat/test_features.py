@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from spacy.language import Language
 
 from karen_learner.components.lexical.clusters import WordClusters, word_clusters
-from karen_learner.components.lexical.hashing import LexemeCache, character_ngrams
+from karen_learner.components.lexical.words import LexemeCache, character_ngrams
 from karen_learner.components.textcat.features import (
     CHARACTERS,
-    KINDS,
+    CLUSTERS,
     PAIRS,
     WORDS,
     TextFeatures,
@@ -30,10 +30,10 @@ def ngrams(char_sizes: tuple[int, ...] = (2, 3), max_words: int = 50, pair_words
     return TextNgrams(char_sizes=char_sizes, max_words=max_words, pair_words=pair_words)
 
 
-def kinds_of(*texts: str) -> list[list[int]]:
+def clusters_of(*texts: str) -> list[list[int]]:
     make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("en"))
     features = make([NLP.make_doc(text) for text in texts])
-    return [of_view(features, KINDS, position) for position in range(len(texts))]
+    return [of_view(features, CLUSTERS, position) for position in range(len(texts))]
 
 
 def of_view(features: TextFeatures, view: int, text: int = 0) -> list[int]:
@@ -75,29 +75,29 @@ def test_neighbours_have_an_order_and_borders() -> None:
 
 
 def test_words_used_alike_are_of_one_kind() -> None:
-    seven, eight, london = kinds_of("book seven seats", "BOOK Eight seats", "book london seats")
+    seven, eight, london = clusters_of("book seven seats", "BOOK Eight seats", "book london seats")
     assert len(seven) == 3 * 5 + 4 * 2
     assert seven == eight  # they are in one cluster
     assert 0 < len(set(seven) & set(london)) < len(set(seven))
 
 
 def test_a_word_without_a_cluster_is_of_a_kind_of_its_own() -> None:
-    known, one, other = kinds_of("seven", "qwrtzx", "xztrwq")
+    known, one, other = clusters_of("seven", "qwrtzx", "xztrwq")
     assert len(known) == len(one) == 5 + 2 * 2
     assert not set(one) & set(other)
 
 
 def test_the_ends_of_a_text_are_of_no_kind_of_words() -> None:
     for word, end in ("vice", 1), ("a.m.", 2):
-        cluster = int(word_clusters("en").look_up(NLP.make_doc(word).to_array("LOWER"))[0])
+        cluster = int(word_clusters("en").values_of(NLP.make_doc(word).to_array("LOWER"))[0])
         assert cluster & 63 == end  # whose lowest bits alone could be taken for an end
-        once, twice = kinds_of(word, f"{word} {word}")
+        once, twice = clusters_of(word, f"{word} {word}")
         assert len(set(twice)) == len(set(once)) + 2
 
 
 def test_other_languages_have_no_kinds() -> None:
     make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("xx"))
-    assert of_view(make([NLP.make_doc("book seven seats")]), KINDS) == []
+    assert of_view(make([NLP.make_doc("book seven seats")]), CLUSTERS) == []
 
 
 def test_features_are_the_same_in_every_process() -> None:
@@ -114,11 +114,11 @@ def test_kinds_are_the_same_in_every_process() -> None:
     clusters = WordClusters(known, np.array([0b1011_0110_1101], dtype=np.uint32))
     make = TextNgrams(char_sizes=(), max_words=9, pair_words=9, clusters=clusters)
     features = make([NLP.make_doc("hi you")])
-    kinds = features.hashes[features.views == KINDS].tolist()
-    assert [hex(value) for value in kinds] == FROZEN_KINDS
+    kinds = features.hashes[features.views == CLUSTERS].tolist()
+    assert [hex(value) for value in kinds] == FROZEN_CLUSTERS
 
 
-FROZEN_KINDS = [
+FROZEN_CLUSTERS = [
     "0x5d07c010503b5995",
     "0x3862b7209a8a02aa",
     "0x19d9906d81d29bab",
@@ -191,7 +191,7 @@ def test_the_cache_of_words_is_bounded_and_right() -> None:
     cache = LexemeCache(compute, capacity=4)
     for key in (1, 2, 1, 3, 4, 5, 1):
         [expected] = character_ngrams([f"w{key}"], sizes=(2,), max_chars=9, salt=1)
-        assert cache.look_up([key], lambda key: f"w{key}")[0].tolist() == expected.tolist()
+        assert cache.get([key], lambda key: f"w{key}")[0].tolist() == expected.tolist()
         assert len(cache) <= 4
     assert calls == ["w1", "w2", "w3", "w4", "w5", "w1"]
 
@@ -212,7 +212,7 @@ def test_threads_may_share_a_cache_of_words() -> None:
     def ask(seed: int) -> bool:
         rng = random.Random(seed)
         keys = [rng.randrange(12) for _ in range(5_000)]
-        found = [int(cache.look_up([key], str)[0][0]) for key in keys]
+        found = [int(cache.get([key], str)[0][0]) for key in keys]
         return found == keys
 
     with short_switch_interval(), ThreadPoolExecutor(4) as threads:
@@ -222,5 +222,5 @@ def test_threads_may_share_a_cache_of_words() -> None:
 def test_more_words_at_once_than_the_cache_keeps() -> None:
     cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
     keys = [1, 2, 1, 9, 8, 7, 6, 5]
-    assert [int(features[0]) for features in cache.look_up(keys, str)] == keys
+    assert [int(features[0]) for features in cache.get(keys, str)] == keys
     assert len(cache) == 4

@@ -5,24 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.components.online.serialization import pack, unpack
-from karen_learner.components.textcat.idf import MOST_TEXTS, ServedCounts, TextCounts
+from karen_learner.components.arrays import pack, unpack
+from karen_learner.components.textcat.weights import MAX_TEXTS, DocumentFrequencies, ServedFrequencies
 
 BITS = 8
 ALL = np.arange(1 << BITS)
 
 
-def counted(texts: int, *, bucket_3: int = 0, bucket_5: int = 0) -> TextCounts:
+def counted(texts: int, *, bucket_3: int = 0, bucket_5: int = 0) -> DocumentFrequencies:
     """So many texts, the first of which have these features."""
-    counts = TextCounts.new(BITS)
+    counts = DocumentFrequencies.new(BITS)
     for number in range(texts):
         there = [bucket for bucket, last in ((3, bucket_3), (5, bucket_5)) if number < last]
-        counts.note(np.array(there, dtype=np.int64), np.zeros(len(there), dtype=np.int64), np.ones(1, "f4"))
+        counts.add(np.array(there, dtype=np.int64), np.zeros(len(there), dtype=np.int64), np.ones(1, "f4"))
     return counts
 
 
 def test_at_first_all_are_worth_the_same() -> None:
-    np.testing.assert_array_equal(TextCounts.new(BITS).rarity(ALL), 1.0)
+    np.testing.assert_array_equal(DocumentFrequencies.new(BITS).rarity(ALL), 1.0)
 
 
 def test_the_rarer_the_more() -> None:
@@ -32,35 +32,33 @@ def test_the_rarer_the_more() -> None:
 
 
 def test_texts_count_by_their_weights() -> None:
-    counts = TextCounts.new(BITS)
-    counts.note(np.array([3, 5, 3]), np.array([0, 0, 1]), np.array([10.0, 0.0], dtype="f4"))
+    counts = DocumentFrequencies.new(BITS)
+    counts.add(np.array([3, 5, 3]), np.array([0, 0, 1]), np.array([10.0, 0.0], dtype="f4"))
     np.testing.assert_array_equal(counts.rarity(ALL), counted(10, bucket_3=10, bucket_5=10).rarity(ALL))
 
 
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60))
 def test_what_serves_says_the_same(texts: int, some: int, others: int) -> None:
     counts = counted(texts, bucket_3=min(texts, some), bucket_5=min(texts, others))
-    served = ServedCounts.from_arrays(BITS, unpack(pack(counts.served().arrays())))
-    again = TextCounts.from_arrays(BITS, unpack(pack(counts.arrays())))
-    for other in (served, again, TextCounts.from_served(served)):
+    served = ServedFrequencies.from_arrays(BITS, unpack(pack(counts.served().arrays())))
+    again = DocumentFrequencies.from_arrays(BITS, unpack(pack(counts.arrays())))
+    for other in (served, again, DocumentFrequencies.from_served(served)):
         np.testing.assert_allclose(other.rarity(ALL), counts.rarity(ALL), rtol=0.05)
     np.testing.assert_array_equal(served.rarity(ALL), counts.rarity(ALL))
     np.testing.assert_array_equal(again.rarity(ALL), counts.rarity(ALL))
 
 
 def test_counts_stay_within_what_can_be_counted() -> None:
-    counts, bucket = TextCounts.new(BITS), np.array([3])
+    counts, bucket = DocumentFrequencies.new(BITS), np.array([3])
     for _ in range(40):
-        counts.note(
-            bucket, np.zeros(1, dtype=np.int64), np.array([MOST_TEXTS / 8, MOST_TEXTS / 8], dtype="f4")
-        )
-        assert counts.arrays()["texts"][0] <= MOST_TEXTS
+        counts.add(bucket, np.zeros(1, dtype=np.int64), np.array([MAX_TEXTS / 8, MAX_TEXTS / 8], dtype="f4"))
+        assert counts.arrays()["texts"][0] <= MAX_TEXTS
     np.testing.assert_allclose(counts.rarity(bucket), np.sqrt(1 + np.log(2)), rtol=0.03)  # in every second
 
 
 def test_counts_of_another_table_are_refused() -> None:
     counts = counted(3, bucket_3=1)
     with pytest.raises(ValueError, match="damaged"):
-        ServedCounts.from_arrays(BITS + 1, counts.served().arrays())
+        ServedFrequencies.from_arrays(BITS + 1, counts.served().arrays())
     with pytest.raises(ValueError, match="damaged"):
-        TextCounts.from_arrays(BITS + 1, counts.arrays())
+        DocumentFrequencies.from_arrays(BITS + 1, counts.arrays())

@@ -9,10 +9,9 @@ import spacy
 from spacy.training import Example
 
 from karen_learner.components.online.feature_rows import RowOptions
-from karen_learner.components.online.weights import Step
-from karen_learner.components.textcat.architecture import INITIAL_SQUARE, shim_of
-from karen_learner.components.textcat.design_matrix import design_matrix
-from karen_learner.components.textcat.features import TextNgrams
+from karen_learner.components.online.shim import Step
+from karen_learner.components.textcat.features import TextNgrams, design_matrix
+from karen_learner.components.textcat.shim import INITIAL_SQUARE, shim_of
 from karen_learner.components.textcat.weights import SHRINKAGE, SMALLEST_FACTOR, LearningWeights
 
 NLP = spacy.blank("en")
@@ -25,9 +24,9 @@ def learned() -> LearningWeights:
     """Two labels, a text of each, and weights that are not zero."""
     weights = LearningWeights.new(OPTIONS, 2)
     features = NGRAMS([NLP.make_doc(text) for text in TEXTS])
-    proposal = weights.propose(features)
-    design = design_matrix(features, weights.rows.table, weights.counts, new=proposal.buckets)
-    weights.note(proposal, design, np.ones(2, dtype=np.float32))
+    proposal = weights.new_features(features)
+    design = design_matrix(features, weights.rows.table, weights.frequencies.rarity, new=proposal.buckets)
+    weights.record(proposal, design, np.ones(2, dtype=np.float32))
     gradient = design.values.T @ np.array([[-1.0, 1.0], [1.0, -1.0]], dtype=np.float32)
     weights.step(step_of(design.buckets, gradient), learn_rate=0.1)
     return weights
@@ -40,7 +39,9 @@ def step_of(buckets: np.ndarray, gradient: np.ndarray) -> Step:
 
 def margins(weights: Any) -> np.ndarray:
     features = NGRAMS([NLP.make_doc(text) for text in TEXTS])
-    return np.asarray(weights.margins(design_matrix(features, weights.rows.table, weights.counts)))
+    return np.asarray(
+        weights.margins(design_matrix(features, weights.rows.table, weights.frequencies.rarity))
+    )
 
 
 def without_bias(weights: Any) -> np.ndarray:

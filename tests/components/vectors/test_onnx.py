@@ -76,7 +76,7 @@ def test_a_model_may_have_pooled_already(tmp_path: Path, nlp: Language) -> None:
     np.testing.assert_allclose(tokens(both, nlp, "hello")[0], table()[VOCABULARY["hello"]], rtol=1e-6)
     alone = OnnxVectors(make_encoder(tmp_path / "a", outputs=("sentence_embedding",)))
     np.testing.assert_allclose(sentence(alone, nlp, "hello friend"), expected, rtol=1e-5)
-    with pytest.raises(EncoderError, match=r"whole texts alone.*Take an export that gives last_hidden_state"):
+    with pytest.raises(EncoderError, match=r"only vectors of whole texts.*an export with last_hidden_state"):
         alone.tokens([nlp.make_doc("hello")])
 
 
@@ -272,7 +272,7 @@ def test_a_tokenizer_of_another_model_is_a_clear_error(folder: Path, nlp: Langua
     told["model"]["vocab"]["hello"] = 9_999
     file.write_text(json.dumps(told))
     vectors = OnnxVectors(folder)
-    with pytest.raises(EncoderError, match=r"cannot compute 1 texts of 3 tokens.*belong to this model"):
+    with pytest.raises(EncoderError, match=r"cannot compute 1 texts of 3 tokens.*belongs to this model"):
         sentence(vectors, nlp, "hello")
 
 
@@ -293,7 +293,7 @@ def test_a_model_remembers_its_encoder_and_refuses_another(tmp_path: Path) -> No
     vectors_layer(OnnxVectors(tmp_path / "moved")).from_bytes(data)
     other = vectors_layer(OnnxVectors(make_encoder(tmp_path / "two", seed=1)))
     with pytest.raises(
-        EncoderMismatch, match=r"trained on vectors of .*one.*loaded beside .*two.*train it anew"
+        EncoderMismatch, match=r"trained on vectors of .*one.*loaded with .*two.*train it again"
     ):
         other.from_bytes(data)
 

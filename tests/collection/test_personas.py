@@ -1,6 +1,6 @@
 import pytest
 
-from karen_learner.analysis import PersonaRules
+from karen_learner.collection import PersonaRules
 from karen_learner.errors import SettingsError
 from karen_learner.settings import PersonaSettings, load_settings
 
@@ -21,17 +21,17 @@ def test_the_most_specific_rule_wins():
     assert personas.select(None, "negative") == "sentiment"
 
 
-def test_the_default_answers_where_no_rule_does():
+def test_without_a_matching_rule_the_default_is_selected():
     assert rules().select("billing", "negative") == "assistant"
     assert PersonaRules(load_settings(environment={}).personas).select("x", "negative") == "empathetic"
 
 
-def test_an_intent_may_hold_a_slash():
+def test_an_intent_may_contain_a_slash():
     assert rules(**{"billing/refund/negative": "calm"}).select("billing/refund", "negative") == "calm"
 
 
 @pytest.mark.parametrize("key", ["negative", "/negative", "billing/", "/", ""])
-def test_a_rule_without_two_sides_is_refused(key):
+def test_a_rule_without_intent_or_sentiment_is_refused(key):
     with pytest.raises(SettingsError, match="not of the form"):
         rules(**{key: "calm"})
 

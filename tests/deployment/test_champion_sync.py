@@ -65,10 +65,10 @@ async def test_a_tenant_without_a_champion_is_left_alone_for_a_while(site: Any) 
         return await champion(tenant_id)
 
     site.registry.champion = counting
-    assert await asyncio.gather(*(site.serving.ensure("nobody") for _ in range(20))) == [None] * 20
+    assert await asyncio.gather(*(site.champions.ensure("nobody") for _ in range(20))) == [None] * 20
     assert asked == 1
     site.clock.now = 5.1
-    assert await site.serving.ensure("nobody") is None
+    assert await site.champions.ensure("nobody") is None
     assert asked == 2
 
 
@@ -118,7 +118,7 @@ async def test_without_a_backup_the_fallback_answers_and_the_error_is_told_once(
     else:
         other = await site.candidate()
         version = await site.promote(other)
-        await site.deployer.rollback(ACME)
+        await site.rollback.to_version(ACME)
         shutil.copy(version.backup_path, champion.backup_path)
         crowd_out(site)
     damage(champion)
@@ -150,7 +150,7 @@ async def test_files_that_cannot_be_read_are_no_accident_of_the_request(
     monkeypatch.setattr("karen_learner.models.files.file_digest", refuse)
     assert (await site.analyze()).degraded
     with pytest.raises(ModelError, match="cannot be read"):
-        await site.serving.load(await site.champion())
+        await site.champions.load(await site.champion())
 
 
 # Following --------------------------------------------------------------------------------------
@@ -161,10 +161,10 @@ async def test_a_champion_changed_by_another_process_is_followed(site: Any, othe
     await site.analyze()
     second = await other_site.promote()
     assert (await site.analyze()).model_version == first.version
-    await site.serving.refresh(ACME)
+    await site.champions.refresh(ACME)
     assert (await site.analyze()).model_version == second.version
-    await other_site.deployer.rollback(ACME)
-    await site.serving.refresh(ACME)
+    await other_site.rollback.to_version(ACME)
+    await site.champions.refresh(ACME)
     assert (await site.analyze()).model_version == first.version
 
 
@@ -177,7 +177,7 @@ async def test_a_champion_that_cannot_be_followed_leaves_the_one_before_live(
     second.backup_path.unlink()
     damage(second)
     for _ in range(3):
-        await site.serving.refresh(ACME)
+        await site.champions.refresh(ACME)
     found = await site.analyze()
     assert (found.model_version, found.degraded) == (first.version, False)
     assert len(errors(caplog)) == 1
@@ -188,14 +188,14 @@ async def test_a_model_that_gave_way_to_others_is_not_loaded_by_looking(site: An
     await site.analyze()
     crowd_out(site)
     await other_site.promote()
-    await site.serving.refresh(ACME)
+    await site.champions.refresh(ACME)
     assert site.analyzer.models.peek(ACME) is None
 
 
 async def test_a_slow_load_does_not_undo_a_deployment(site: Any) -> None:
     """The champion of the moment is being loaded while the next one is deployed."""
     first, second = await site.champion(), await site.candidate()
-    load, loaded, go_on = site.serving.load, asyncio.Event(), asyncio.Event()
+    load, loaded, go_on = site.champions.load, asyncio.Event(), asyncio.Event()
 
     async def slow(version: ModelVersion) -> Any:
         model = await load(version)
@@ -204,7 +204,7 @@ async def test_a_slow_load_does_not_undo_a_deployment(site: Any) -> None:
             await go_on.wait()
         return model
 
-    site.serving.load = slow
+    site.champions.load = slow
     request = asyncio.create_task(site.analyze())
     await loaded.wait()
     deployed = await site.promote(second)
@@ -214,7 +214,7 @@ async def test_a_slow_load_does_not_undo_a_deployment(site: Any) -> None:
 
 
 async def test_a_cancelled_request_does_not_cancel_the_load_that_others_wait_for(site: Any) -> None:
-    champion, load = await site.champion(), site.serving.load
+    champion, load = await site.champion(), site.champions.load
     begun, go_on, loads = asyncio.Event(), asyncio.Event(), []
 
     async def slow(version: ModelVersion) -> Any:
@@ -223,7 +223,7 @@ async def test_a_cancelled_request_does_not_cancel_the_load_that_others_wait_for
         await go_on.wait()
         return await load(version)
 
-    site.serving.load = slow
+    site.champions.load = slow
     first = asyncio.create_task(site.analyze())
     await begun.wait()
     others = [asyncio.create_task(site.analyze()) for _ in range(3)]
@@ -237,19 +237,19 @@ async def test_a_cancelled_request_does_not_cancel_the_load_that_others_wait_for
 
 
 async def test_a_load_that_nobody_waits_for_any_more_arrives(site: Any) -> None:
-    load, begun, go_on = site.serving.load, asyncio.Event(), asyncio.Event()
+    load, begun, go_on = site.champions.load, asyncio.Event(), asyncio.Event()
 
     async def slow(version: ModelVersion) -> Any:
         begun.set()
         await go_on.wait()
         return await load(version)
 
-    site.serving.load = slow
+    site.champions.load = slow
     request = asyncio.create_task(site.analyze())
     await begun.wait()
     request.cancel()
     go_on.set()
-    await site.serving.close()
+    await site.champions.close()
     assert site.analyzer.models.peek(ACME).version == (await site.champion()).version
 
 
@@ -279,12 +279,12 @@ async def test_the_analyzer_is_told_of_what_another_process_deployed(site: Any, 
     await site.analyze()
     assert listener.told == []  # it was deployed before
     second = await other_site.promote()
-    await site.serving.refresh(ACME)
+    await site.champions.refresh(ACME)
     assert await listener.next() == (second.version, second.path)
-    await other_site.deployer.rollback(ACME)
-    await site.serving.refresh(ACME)
+    await other_site.rollback.to_version(ACME)
+    await site.champions.refresh(ACME)
     assert await listener.next() == (first.version, first.path)
-    await site.serving.refresh(ACME)
+    await site.champions.refresh(ACME)
     assert len(listener.told) == 2
 
 
@@ -292,8 +292,8 @@ async def test_the_analyzer_is_told_once_of_what_this_process_deployed(site: Any
     listener = Listener(site)
     await site.analyze()
     second = await site.promote()
-    await site.serving.refresh(ACME)
-    await site.serving.close()
+    await site.champions.refresh(ACME)
+    await site.champions.close()
     assert listener.told == [(second.version, second.path)]
 
 
@@ -304,7 +304,7 @@ async def test_a_host_that_does_not_answer_holds_nobody_up(site: Any, other_site
     site.analyzer.on_deployed = never
     await site.analyze()
     second = await other_site.promote()
-    await site.serving.refresh(ACME)
+    await site.champions.refresh(ACME)
     assert (await site.analyze()).model_version == second.version
-    await site.serving.close()
+    await site.champions.close()
     assert site.analyzer.models.peek(ACME).version == second.version

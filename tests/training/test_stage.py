@@ -1,4 +1,4 @@
-"""What stages do beside each other: nothing is left running, whatever fails."""
+"""Concurrent work of a stage ends with its block, also if the block or the work fails."""
 
 import asyncio
 import time
@@ -7,17 +7,17 @@ from collections.abc import Coroutine
 import pytest
 from asyncio_extras import call_in_executor
 
-from karen_learner.cycle.stages import _meanwhile
+from karen_learner.training.stage import concurrently
 
 
-async def fail_beside(work: Coroutine[None, None, None]) -> None:
-    async with _meanwhile(work):
+async def fail_during(work: Coroutine[None, None, None]) -> None:
+    async with concurrently(work):
         await asyncio.sleep(0)
         raise RuntimeError("the block failed")
 
 
 async def wait_for(work: Coroutine[None, None, None]) -> None:
-    async with _meanwhile(work) as task:
+    async with concurrently(work) as task:
         assert not task.done()
         await task
 
@@ -38,17 +38,17 @@ async def test_a_block_that_fails_leaves_no_thread_behind() -> None:
         await call_in_executor(write)
 
     with pytest.raises(RuntimeError, match="the block failed"):
-        await fail_beside(work())
+        await fail_during(work())
     assert written == ["a line"]
 
 
-async def test_what_fails_meanwhile_is_told_by_whoever_awaits_it() -> None:
+async def test_an_error_of_concurrent_work_is_raised_where_it_is_awaited() -> None:
     with pytest.raises(OSError, match="full"):
         await wait_for(run_out_of_disk())
 
 
-async def test_where_both_fail_the_block_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG", logger="karen_learner.cycle.stages")
+async def test_if_both_fail_the_error_of_the_block_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="karen_learner.training.stage")
     with pytest.raises(RuntimeError, match="the block failed"):
-        await fail_beside(run_out_of_disk())
+        await fail_during(run_out_of_disk())
     assert "the disk is full" in caplog.text

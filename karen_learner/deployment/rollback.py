@@ -1,0 +1,148 @@
+"""Rollback: an earlier version, or the model in a backup, becomes the champion again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+from asyncio_extras import call_in_executor
+
+from karen_learner.contracts import EventPublisher, MemoryStore
+from karen_learner.deployment.champion_sync import ChampionSync
+from karen_learner.errors import DeploymentError, DigestMismatch, ModelError, UnknownVersion
+from karen_learner.events import ModelRolledBack
+from karen_learner.models.backups import read_backup_manifest, restore_backup
+from karen_learner.models.registry import ModelRegistry
+from karen_learner.models.versions import Manifest, verify
+from karen_learner.records import (
+    CycleRow,
+    LearningCycleResult,
+    ModelVersion,
+    Promotion,
+    new_cycle_id,
+    utc_now,
+)
+
+
+class Rollback:
+    """Makes an earlier version the champion, and journals that.
+
+    Examples that only the undone versions learned are pending again.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        registry: ModelRegistry,
+        champions: ChampionSync,
+        *,
+        events: EventPublisher,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._champions = champions
+        self._events = events
+
+    async def to_version(self, tenant_id: str, version: str | None = None) -> ModelVersion:
+        """Make `version`, or the champion's parent, the champion. A damaged one is restored from its backup.
+
+        Raises UnknownVersion, ModelError, or DeploymentError (it is the champion, or the champion changed at
+        the same moment).
+        """
+        started = perf_counter()
+        champion = await self._registry.champion(tenant_id)
+        target = await self._target(tenant_id, champion, version)
+        if champion is not None and target.version == champion.version:
+            raise DeploymentError(f"{target.version} is the champion already: there is nothing to roll back")
+        await self._switch(target, champion)
+        await self._journal(target, champion, perf_counter() - started)
+        return target
+
+    async def to_backup(self, backup: Path) -> ModelVersion:
+        """Make the model in an archive the champion of the tenant that its manifest names.
+
+        The store must know the version, and the unpacked files must have the recorded digest. Raises
+        UnknownVersion, ModelError, DigestMismatch, DeploymentError.
+        """
+        manifest: Manifest = await call_in_executor(read_backup_manifest, backup)
+        known = await self._registry.get(manifest.tenant_id, manifest.version)
+        if known is None:
+            raise UnknownVersion(
+                f"{backup} holds {manifest.version} of {manifest.tenant_id!r}, which this store never "
+                "deployed: it is not loaded, because a model is code"
+            )
+        if manifest.digest != known.digest:
+            raise DigestMismatch(f"{backup} is not the backup that was made of {known.version}")
+        await call_in_executor(_restore_if_damaged, known, backup)
+        return await self.to_version(manifest.tenant_id, manifest.version)
+
+    async def _target(
+        self, tenant_id: str, champion: ModelVersion | None, version: str | None
+    ) -> ModelVersion:
+        wanted = version if version is not None else champion.parent if champion is not None else None
+        if wanted is None:
+            raise UnknownVersion(
+                f"{tenant_id!r} has no earlier version: name one of `karen-learner versions`"
+            )
+        target = await self._registry.get(tenant_id, wanted)
+        if target is None:
+            raise UnknownVersion(f"{tenant_id!r} has no version {wanted!r}: see `karen-learner versions`")
+        return target
+
+    async def _switch(self, target: ModelVersion, champion: ModelVersion | None) -> None:
+        """Load the version, compare-and-set the row, swap the live model."""
+        model = await self._champions.load(target)
+        expected = champion.version if champion is not None else None
+        switched = False
+        try:
+            switched = await self._store.promote(
+                target.tenant_id, Promotion(version=target, expected=expected), token=None
+            )
+        finally:
+            if not switched:
+                model.close()
+        if not switched:
+            raise DeploymentError(
+                f"the champion of {target.tenant_id!r} changed at the same moment: see "
+                "`karen-learner versions`, and repeat the rollback if it is still wanted"
+            )
+        self._champions.install(target.tenant_id, model)
+        await self._champions.announce(target)
+        self._events.publish(
+            ModelRolledBack(tenant_id=target.tenant_id, version=target.version, previous_version=expected)
+        )
+
+    async def _journal(self, target: ModelVersion, before: ModelVersion | None, seconds: float) -> None:
+        """Write a finished cycle with the status `rolled_back`."""
+        now = utc_now()
+        result = LearningCycleResult(
+            cycle_id=new_cycle_id(),
+            tenant_id=target.tenant_id,
+            mode="incremental",
+            reason=f"rollback to {target.version}",
+            status="rolled_back",
+            model_version=target.version,
+            previous_version=before.version if before else None,
+            backup_path=before.backup_path if before else None,
+            started_at=now,
+            duration_s=seconds,
+        )
+        row = CycleRow(
+            cycle_id=result.cycle_id,
+            tenant_id=target.tenant_id,
+            mode=result.mode,
+            reason=result.reason,
+            stage="finished",
+            token=0,
+            started_at=now,
+            finished_at=now,
+            result=result,
+        )
+        await self._store.start_cycle(row)
+
+
+def _restore_if_damaged(version: ModelVersion, backup: Path) -> None:
+    try:
+        verify(version.path, digest=version.digest)
+    except ModelError:
+        restore_backup(backup, version.path)

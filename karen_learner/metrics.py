@@ -1,0 +1,44 @@
+"""Metrics from counts: F1, exact spans, Wilson's interval. Training, validation and simulation use them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+Span = tuple[int, int, str]
+"""Start, end (in characters) and label of an entity."""
+Interval = tuple[float, float]
+
+Z_95 = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+
+
+def f1(hits: float, spurious: float, missed: float) -> float:
+    """F1 = 2 TP / (2 TP + FP + FN); 1 if nothing is gold and nothing is predicted."""
+    total = 2.0 * hits + spurious + missed
+    return 1.0 if total == 0.0 else float(2.0 * hits / total)
+
+
+def compare_spans(
+    gold: Iterable[Span], predicted: Iterable[Span]
+) -> tuple[Counter[Span], Counter[Span], Counter[Span]]:
+    """Hits, spurious and missed spans. A hit has the exact bounds and the label."""
+    known, found = Counter(gold), Counter(predicted)
+    return known & found, found - known, known - found
+
+
+def span_f1(texts: Iterable[tuple[Iterable[Span], Iterable[Span]]]) -> float:
+    """F1 of exact spans over all texts, from the gold and the predicted spans of each."""
+    counts = [[part.total() for part in compare_spans(gold, predicted)] for gold, predicted in texts]
+    return f1(*(sum(column) for column in zip(*counts, strict=True))) if counts else 1.0
+
+
+def wilson(successes: int, trials: int, *, z: float = Z_95) -> Interval:
+    """The score interval of a proportion (Wilson, 1927), without continuity correction."""
+    if trials == 0:
+        return (0.0, 1.0)
+    share, shrink = successes / trials, z * z / trials
+    centre = (share + shrink / 2.0) / (1.0 + shrink)
+    half = z * math.sqrt(share * (1.0 - share) / trials + shrink / (4.0 * trials)) / (1.0 + shrink)
+    return (max(0.0, centre - half), min(1.0, centre + half))

@@ -1,0 +1,137 @@
+"""The validation stage of a cycle: candidate and champion on the holdout become a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from karen_learner.contracts import Gate, MemoryStore, TrainingBackend
+from karen_learner.records import (
+    TASKS,
+    CycleContext,
+    Example,
+    Task,
+    ValidationResult,
+    Verdict,
+)
+from karen_learner.records.training import (
+    CrossValidateJob,
+    PipelineSpec,
+    PredictionRow,
+    PredictJob,
+    RightRow,
+)
+from karen_learner.settings import Settings
+from karen_learner.training.stage import Trained, version_spec
+from karen_learner.validation.gate import ModelValidator
+from karen_learner.validation.results import Prediction
+from karen_learner.validation.scoring import ScoredHoldout
+
+QUARANTINE_AFTER = 2
+"""Rejections for harm after which an example is quarantined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated:
+    """A candidate with its verdict and scores. `baseline` are the scores of the champion."""
+
+    trained: Trained
+    verdict: Verdict
+    validation: ValidationResult
+    baseline: ValidationResult | None
+    champion: PipelineSpec | None
+
+    @property
+    def cycle(self) -> CycleContext:
+        return self.trained.cycle
+
+
+class ValidationStage:
+    """Predicts the holdout with candidate and champion, scores both and asks the gate."""
+
+    def __init__(
+        self,
+        backend: TrainingBackend,
+        validator: ModelValidator,
+        store: MemoryStore,
+        settings: Settings,
+        *,
+        gate: Gate[ScoredHoldout] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._validator = validator
+        self._store = store
+        self._settings = settings
+        self._gate: Gate[ScoredHoldout] = gate or validator
+
+    async def validate(self, trained: Trained) -> Validated:
+        """Judge the candidate. Raises TrainingError or ModelError."""
+        version = trained.cycle.champion
+        champion = await version_spec(version, trained.base) if version is not None else None
+        models = (trained.candidate, champion) if champion is not None else (trained.candidate,)
+        predicted = await self._backend.predict(
+            PredictJob(tenant_id=trained.cycle.tenant_id, models=models, corpus=trained.corpus)
+        )
+        scored, *others = await asyncio.gather(
+            *(
+                self._score(trained.holdout, rows, right)
+                for rows, right in zip(predicted.rows, predicted.right, strict=True)
+            )
+        )
+        baseline = others[0] if others else None
+        verdict = await self._gate.judge(scored, baseline, taught=taught_tasks(trained))
+        return Validated(
+            trained=trained,
+            verdict=verdict,
+            validation=await self._with_estimates(trained, scored.result),
+            baseline=baseline.result if baseline is not None else None,
+            champion=champion,
+        )
+
+    async def _score(
+        self, holdout: Sequence[Example], rows: Sequence[PredictionRow], right: Sequence[RightRow]
+    ) -> ScoredHoldout:
+        predictions = [Prediction.from_row(*both) for both in zip(rows, right, strict=True)]
+        return await self._validator.score(holdout, predictions)
+
+    async def _with_estimates(self, trained: Trained, result: ValidationResult) -> ValidationResult:
+        """The result with cross-validated scores, if the holdout is small."""
+        estimates = await self._cross_validated(trained, result.counts)
+        return result.model_copy(update={"cross_validated": estimates}) if estimates else result
+
+    async def _cross_validated(
+        self, trained: Trained, counts: Mapping[Task, int]
+    ) -> Mapping[Task, float] | None:
+        gate = self._settings.gate
+        examples = len(trained.curated.new) + len(trained.curated.replay)
+        small = any(count < gate.small_holdout for count in counts.values())
+        if trained.cycle.mode != "full" or not small or not 0 < examples <= gate.max_cross_validated:
+            return None
+        job = CrossValidateJob(
+            tenant_id=trained.cycle.tenant_id,
+            pipeline=trained.base,
+            corpus=trained.corpus,
+            labels=trained.labels,
+            settings=self._settings.training,
+        )
+        return (await self._backend.cross_validate(job)).scores
+
+    async def reject(self, validated: Validated) -> None:
+        """Record the rejection on the new examples, and preload the champion for the next training."""
+        cycle = validated.cycle
+        await self._store.reject_examples(
+            cycle.tenant_id,
+            validated.trained.curated.new,
+            harmful=validated.verdict.harmful,
+            quarantine_at=QUARANTINE_AFTER,
+            token=cycle.token,
+        )
+        if validated.champion is not None:  # the worker holds the candidate in memory
+            self._backend.preload(cycle.tenant_id, validated.champion)
+
+
+def taught_tasks(trained: Trained) -> frozenset[Task]:
+    """The tasks that the new examples label; all tasks without new examples (a forced refit)."""
+    new = trained.curated.new
+    return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)
