@@ -1,4 +1,4 @@
-"""Accuracy, speed and size of the components beside common alternatives, measured in one run.
+"""Accuracy, speed and size of the components and of common alternatives, measured in one run.
 
     python benchmarks/accuracy.py --data DIR [--seeds 3] [--only clinc150 meld snips]
                                   [--encoder FOLDER] [--stock]
@@ -27,15 +27,14 @@ from pathlib import Path
 import accuracy_encoder
 import accuracy_entities
 import accuracy_text
-from accuracy_text import Contest
+from accuracy_text import Systems
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace, Contest], Iterator[tuple[str, dict[str, float]]]]] = {
+PARTS: dict[str, Callable[[Path, argparse.Namespace, Systems], Iterator[tuple[str, dict[str, float]]]]] = {
     "clinc150": accuracy_text.clinc150,
     "meld": accuracy_text.meld,
     "snips": accuracy_entities.snips,
 }
-"""For each data set what measures it: it yields the name of a system and what one run of it gave."""
-
+"""For each data set a generator of system names with the figures of one run."""
 
 FILES = {
     "clinc150": ("train", "val", "test", "oos_train", "oos_test"),
@@ -51,17 +50,18 @@ class Table:
     runs: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, system: str, figures: dict[str, float]) -> None:
-        row = self.runs.setdefault(system, {})
+        measured = self.runs.setdefault(system, {})
         for name, value in figures.items():
-            row.setdefault(name, []).append(value)
+            measured.setdefault(name, []).append(value)
 
     def lines(self) -> Iterator[str]:
-        names = list(dict.fromkeys(name for row in self.runs.values() for name in row))
+        names = list(dict.fromkeys(name for measured in self.runs.values() for name in measured))
         width = max(len(system) for system in self.runs)
         sizes = [max(len(name), 15) for name in names]
         yield " ".join(["system".ljust(width), *(f"{n:>{s}}" for n, s in zip(names, sizes, strict=True))])
-        for system, row in self.runs.items():
-            cells = [f"{mean_and_deviation(row.get(n, [])):>{s}}" for n, s in zip(names, sizes, strict=True)]
+        for system, measured in self.runs.items():
+            values = [mean_and_deviation(measured.get(name, [])) for name in names]
+            cells = [f"{value:>{s}}" for value, s in zip(values, sizes, strict=True)]
             yield " ".join([system.ljust(width), *cells])
 
 
@@ -83,16 +83,16 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, default=None)
     parser.add_argument("--stock", action="store_true")
     options = parser.parse_args()
-    contest = accuracy_text.TEXTS_ALONE
+    systems = accuracy_text.WITHOUT_ENCODER
     if options.encoder is not None:
-        contest = contest.joined_by(accuracy_encoder.with_encoder(options.encoder))
+        systems = systems.joined_with(accuracy_encoder.with_encoder(options.encoder))
     for name in options.only:
         absent = [file for file in FILES[name] if not (options.data / name / f"{file}.jsonl").is_file()]
         if absent:
-            print(f"{name}: no {', '.join(absent)} in {options.data / name}; see --help for where to get it")
+            print(f"{name}: no {', '.join(absent)} in {options.data / name}; see --help for its address")
             continue
         table = Table()
-        for system, figures in PARTS[name](options.data / name, options, contest):
+        for system, figures in PARTS[name](options.data / name, options, systems):
             table.add(system, figures)
         print(f"\n{name}", *table.lines(), sep="\n", flush=True)
 

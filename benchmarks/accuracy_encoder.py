@@ -1,4 +1,4 @@
-"""The encoder part of `accuracy.py`: our pipe with sentence vectors beside a classifier on the same vectors.
+"""The encoder part of `accuracy.py`: our pipe with sentence vectors, and a classifier on the same vectors.
 
 The peer is a logistic regression on the frozen vectors, trained from scratch. A run encodes each text once,
 for the first system that needs it. Times are therefore omitted.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import spacy
-from accuracy_text import OURS, Contest, DataSet, Figures, System, linear_peer, ours
+from accuracy_text import OURS, DataSet, Figures, System, Systems, linear_peer, ours
 from numpy.typing import NDArray
 from peers import make_logistic_regression
 
@@ -23,11 +23,11 @@ CACHED_TEXTS = 50_000
 TIMED = ("train s", "words/s", "ms/text")
 
 
-def with_encoder(folder: Path) -> Contest:
+def with_encoder(folder: Path) -> Systems:
     """The systems that need the encoder of a folder."""
     vectors = {"@misc": "karen_learner.OnnxVectors.v1", "path": str(folder), "cache_size": CACHED_TEXTS}
     make = partial(make_logistic_regression, encode=encoder_of(folder))
-    return Contest(
+    return Systems(
         ours={"ours, with the encoder": untimed(partial(ours, model={**OURS, "vectors": vectors}))},
         peers={"encoder, logistic regression": untimed(partial(linear_peer, make=make, penalties=PENALTIES))},
     )

@@ -8,7 +8,7 @@ aiosqlite, and through plain aiosqlite. Rounds alternate. Turn ids are those of 
 uses random ones.
 
 `--analysis` measures whole turns: `collect_conversation_metadata` of the same callers (three pipes,
-linguistic features, durable storage), beside bare `nlp.pipe` with the same model and texts. `--stock`
+linguistic features, durable storage), compared with bare `nlp.pipe` with the same model and texts. `--stock`
 uses spaCy's own pipes.
 """
 
@@ -104,16 +104,16 @@ async def measure(add: Add, turns: Sequence[Turn], *, callers: int, into: Measur
 
     async def caller() -> None:
         for turn in waiting:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             await add(turn)
-            into.waits.append(time.perf_counter() - begun)
+            into.waits.append(time.perf_counter() - started)
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    into.rates.append(len(turns) / (time.perf_counter() - begun))
+    into.rates.append(len(turns) / (time.perf_counter() - started))
 
 
-COUNTED = ("turns", "with_feedback", "awaiting_curation")
+COUNTERS = ("turns", "with_feedback", "awaiting_curation")
 
 
 class ThroughSqlAlchemy:
@@ -121,7 +121,7 @@ class ThroughSqlAlchemy:
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @classmethod
     async def open(cls, file: Path) -> ThroughSqlAlchemy:
@@ -129,28 +129,28 @@ class ThroughSqlAlchemy:
 
     async def add(self, turn: Turn) -> None:
         body = turn.model_dump_json()
-        async with self._turn, self._engines.writer.begin() as connection:
+        async with self._lock, self._engines.writer.begin() as connection:
             await connection.run_sync(self._write, turn.turn_id, body)
 
     @staticmethod
     def _write(connection: Connection, turn_id: str, body: str) -> None:
         turns.add(connection, [(1, turn_id, True, True, 0, body)])
-        counters.add(connection, {1: {("turns", name): 1 for name in COUNTED}})
+        counters.add(connection, {1: {("turns", name): 1 for name in COUNTERS}})
 
     async def close(self) -> None:
         await self._engines.dispose()
 
 
-class RowByRow:
+class ThroughAiosqlite:
     """One transaction per turn through plain aiosqlite."""
 
     def __init__(self, driver: aiosqlite.Connection, tenant: int) -> None:
         self._driver = driver
         self._tenant = tenant
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @classmethod
-    async def open(cls, file: Path) -> RowByRow:
+    async def open(cls, file: Path) -> ThroughAiosqlite:
         driver = await aiosqlite.connect(file, isolation_level=None)
         for pragma in WRITER_PRAGMAS:
             await driver.execute_fetchall(pragma)
@@ -159,7 +159,7 @@ class RowByRow:
 
     async def add(self, turn: Turn) -> None:
         body = turn.model_dump_json()
-        async with self._turn:
+        async with self._lock:
             await self._driver.execute_fetchall("BEGIN IMMEDIATE")
             await self._driver.execute_fetchall(
                 "INSERT INTO turns (tenant, turn_id, awaiting_curation, has_words, revision, body) "
@@ -184,14 +184,14 @@ async def compare_store(
     """The store and its peers in alternating rounds. Checks every acknowledged turn."""
     file, few = folder / "karen.db", max(turns // 20, callers)
     async with open_store(file, load_settings().store) as store:
-        await store.add_turn(make_turn())  # makes the tenant known
-        peers = [await ThroughSqlAlchemy.open(file), await RowByRow.open(file)]
-        ways: dict[str, tuple[Add, int]] = {"group commit": (store.add_turn, turns)}
+        await store.add_turn(make_turn())  # creates the tenant
+        peers = [await ThroughSqlAlchemy.open(file), await ThroughAiosqlite.open(file)]
+        systems: dict[str, tuple[Add, int]] = {"group commit": (store.add_turn, turns)}
         for name, peer in zip(PEERS, peers, strict=True):
-            ways[name] = (peer.add, few)
-        measured = {name: Measured() for name in ways}
+            systems[name] = (peer.add, few)
+        measured = {name: Measured() for name in systems}
         for _ in range(rounds):
-            for name, (add, number) in ways.items():
+            for name, (add, number) in systems.items():
                 batch = [make_turn(make_id=make_id) for _ in range(number)]
                 await measure(add, batch, callers=callers, into=measured[name])
         for peer in peers:
@@ -202,25 +202,23 @@ async def compare_store(
 
 async def check(store: SqlMemoryStore, expected: int) -> None:
     """Raise if an acknowledged turn is missing."""
-    kept = 0
+    stored = 0
     async for _ in store.turns(TENANT):
-        kept += 1
-    if not kept == expected == (await store.counts(TENANT)).turns:
-        raise RuntimeError(f"{expected} turns were acknowledged, {kept} are there")
+        stored += 1
+    if not stored == expected == (await store.counts(TENANT)).turns:
+        raise RuntimeError(f"{expected} turns were acknowledged, {stored} are stored")
 
 
 def print_store(measured: Mapping[str, Measured], *, callers: int) -> None:
     """Print the table with the targets."""
     grouped = measured["group commit"]
-    print(
-        f"{callers} callers, each awaiting its own turn; {len(grouped.waits):,} turns, all found afterwards"
-    )
+    print(f"{callers} callers, each awaiting its own turn; {len(grouped.waits):,} turns, all stored")
     print(f"{'':38}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'ratio':>8}")
     for name, one in measured.items():
         waits = "".join(f"{one.wait_ms(share):9.2f}" for share in (0.5, 0.99, 1.0))
         print(f"{name:38}{one.rate:10,.0f}{waits}{grouped.rate / one.rate:8.1f}")
     print(f"rounds of group commit: {', '.join(f'{rate:,.0f}' for rate in grouped.rates)} turns/s")
-    print(f"aims: {TARGET_PER_S:,} turns/s, p99 {TARGET_P99_MS:.0f} ms, ratio {TARGET_RATIO:.0f}")
+    print(f"targets: {TARGET_PER_S:,} turns/s, p99 {TARGET_P99_MS:.0f} ms, ratio {TARGET_RATIO:.0f}")
 
 
 def run_store(options: argparse.Namespace) -> None:
@@ -247,26 +245,26 @@ async def compare_analysis(
     folder: Path, *, pipeline: str, rounds: int, callers: int
 ) -> tuple[Measured, list[float]]:
     """Turns with analysis, and bare `nlp.pipe`, in alternating rounds."""
-    rows = [value for _, value in require_json_lines(CORPUS)]
-    texts = [row["text"] for row in rows]
+    lines = [value for _, value in require_json_lines(CORPUS)]
+    texts = [line["text"] for line in lines]
     whole, bare = Measured(), []
-    quick = {
+    fast = {
         "training.pipeline": pipeline,
         "training.n_iter": 1,
         "training.min_updates": 0,
         "gate.max_cross_validated": 0,
     }
-    async with create_autonomous_learner(folder, overrides=quick) as learner:
-        await learner.bootstrap(TENANT, rows)
+    async with create_autonomous_learner(folder, overrides=fast) as learner:
+        await learner.bootstrap(TENANT, lines)
         nlp = spacy.load((await learner.versions(TENANT))[0].path)
         for number in range(rounds + 1):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for _ in nlp.pipe(texts, batch_size=64):
                 pass
-            rate = len(texts) / (time.perf_counter() - begun)
+            rate = len(texts) / (time.perf_counter() - started)
             measured = Measured()
             await measure_turns(learner, texts, callers=callers, into=measured)
-            if number > 0:  # the first round warms both up
+            if number > 0:  # the first round is a warm-up
                 bare.append(rate)
                 whole.rates += measured.rates
                 whole.waits += measured.waits
@@ -281,13 +279,13 @@ async def measure_turns(
 
     async def caller(number: int) -> None:
         for text in waiting:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             await learner.collect_conversation_metadata(TENANT, text, "Let me see.", f"user_{number}")
-            into.waits.append(time.perf_counter() - begun)
+            into.waits.append(time.perf_counter() - started)
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await asyncio.gather(*(caller(number) for number in range(callers)))
-    into.rates.append(len(texts) / (time.perf_counter() - begun))
+    into.rates.append(len(texts) / (time.perf_counter() - started))
 
 
 def run_analysis(options: argparse.Namespace) -> None:
@@ -301,7 +299,7 @@ def run_analysis(options: argparse.Namespace) -> None:
                 callers=options.callers,
             )
         )
-    ratios = [ours / theirs for ours, theirs in zip(whole.rates, bare, strict=True)]
+    ratios = [rate / bare_rate for rate, bare_rate in zip(whole.rates, bare, strict=True)]
     print(f"{'':24}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}")
     print(
         f"{'collect with analysis':24}{whole.rate:10,.0f}{whole.wait_ms(0.5):9.1f}{whole.wait_ms(0.99):9.1f}"
@@ -309,7 +307,7 @@ def run_analysis(options: argparse.Namespace) -> None:
     print(f"{'bare nlp.pipe':24}{statistics.median(bare):10,.0f}")
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     print(f"ratio, round by round: median {statistics.median(ratios):.2f} ({spread})")
-    print(f"aim: {TARGET_OF_BARE}")
+    print(f"target: {TARGET_OF_BARE}")
 
 
 def main() -> None:

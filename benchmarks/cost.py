@@ -28,21 +28,21 @@ from karen_learner.records import CurationWrite, Example, LabelledText, Learning
 TENANT = "bench"
 INTENTS = 150
 SHOTS = 20
-WORDS_OF_AN_INTENT = 12
+WORDS_PER_INTENT = 12
 COMMON_WORDS = 400
 PAGE = 2000
-AIM = 1.3
+TARGET_RATIO = 1.3
 ONSETS, VOWELS, CODAS = "bdfgklmnprstvz", "aeiou", "lmnrstkp"
-ALWAYS, IF_BETTER = ("curating", "training", "validating"), "deploying"
+STAGES, DEPLOYMENT = ("curating", "training", "validating"), "deploying"
 
 
-class Conversations:
+class TextSource:
     """Texts of made-up words. Some words belong to one intent, most to all."""
 
     def __init__(self, seed: int = 0) -> None:
         self._rng = random.Random(seed)
         self._common = [self._word() for _ in range(COMMON_WORDS)]
-        self._own = [[self._word() for _ in range(WORDS_OF_AN_INTENT)] for _ in range(INTENTS)]
+        self._own = [[self._word() for _ in range(WORDS_PER_INTENT)] for _ in range(INTENTS)]
 
     def _word(self) -> str:
         syllables = self._rng.randrange(2, 4)
@@ -50,7 +50,7 @@ class Conversations:
             self._rng.choice(CODAS)
         )
 
-    def say(self) -> tuple[str, str]:
+    def draw(self) -> tuple[str, str]:
         """A text and its intent."""
         number = self._rng.randrange(INTENTS)
         words = self._rng.sample(self._common, 5) + self._rng.sample(self._own[number], 2)
@@ -71,24 +71,24 @@ def learned(text: str, intent: str) -> Example:
     return new_example(labelled, source="correction", quality=0.9).model_copy(update={"state": "learned"})
 
 
-async def fill(store: SqlMemoryStore, talk: Conversations, size: int) -> None:
+async def fill(store: SqlMemoryStore, source: TextSource, size: int) -> None:
     """Add learned examples up to `size`."""
     missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
     while missing > 0:
-        page = [learned(*talk.say()) for _ in range(min(PAGE, missing))]
+        page = [learned(*source.draw()) for _ in range(min(PAGE, missing))]
         await store.save_curation(TENANT, CurationWrite(upserts=page))
         missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
 
 
-async def cycle(learner: AutonomousLearner, talk: Conversations, events: int) -> LearningCycleResult:
+async def cycle(learner: AutonomousLearner, source: TextSource, events: int) -> LearningCycleResult:
     """Corrections, and a cycle on them."""
-    said = [talk.say() for _ in range(events)]
+    drawn = [source.draw() for _ in range(events)]
     await asyncio.gather(
         *(
             learner.collect_conversation_metadata(
                 TENANT, text, "Let me see.", f"u{number % 40}", {"corrected_intent": intent}
             )
-            for number, (text, intent) in enumerate(said)
+            for number, (text, intent) in enumerate(drawn)
         )
     )
     result = await learner.trigger_learning_cycle(TENANT, mode="incremental", force_training=True)
@@ -103,7 +103,7 @@ def median_of(results: Sequence[LearningCycleResult], stage: str) -> float:
     return statistics.median(seconds) if seconds else math.nan
 
 
-async def refitted(learner: AutonomousLearner) -> float:
+async def full_training_s(learner: AutonomousLearner) -> float:
     """Seconds of training from scratch on all learned examples."""
     result = await learner.trigger_learning_cycle(TENANT, mode="full", force_training=True)
     if "training" not in result.stage_seconds or result.status == "failed":
@@ -112,40 +112,42 @@ async def refitted(learner: AutonomousLearner) -> float:
 
 
 async def measure(sizes: Sequence[int], *, events: int, cycles: int, refit: int) -> None:
-    talk = Conversations()
+    source = TextSource()
     print(
-        f"{'history':>10}"
-        + "".join(f"{stage:>12}" for stage in ALWAYS)
-        + f"{'sum s':>9}{'ratio':>8}{IF_BETTER:>12}"
+        f"{'examples':>10}"
+        + "".join(f"{stage:>12}" for stage in STAGES)
+        + f"{'sum s':>9}{'ratio':>8}{DEPLOYMENT:>12}"
     )
     reference: float | None = None
     settings = {"gate.max_cross_validated": 0, "learning.max_full_examples": max(2 * refit, 1)}
     with tempfile.TemporaryDirectory() as home:
         async with create_autonomous_learner(home, overrides=settings) as learner:
-            await learner.bootstrap(TENANT, list(talk.shots(SHOTS)))
+            await learner.bootstrap(TENANT, list(source.shots(SHOTS)))
             for size in sizes:
-                begun = time.perf_counter()
-                await fill(learner.store, talk, size)
-                filled = time.perf_counter() - begun
-                results = [await cycle(learner, talk, events) for _ in range(cycles)]
-                medians = {stage: median_of(results, stage) for stage in (*ALWAYS, IF_BETTER)}
-                seconds = sum(medians[stage] for stage in ALWAYS)
+                started = time.perf_counter()
+                await fill(learner.store, source, size)
+                filled = time.perf_counter() - started
+                results = [await cycle(learner, source, events) for _ in range(cycles)]
+                medians = {stage: median_of(results, stage) for stage in (*STAGES, DEPLOYMENT)}
+                seconds = sum(medians[stage] for stage in STAGES)
                 reference = seconds if size <= 10_000 or reference is None else reference
-                stages = "".join(f"{medians[stage]:12.2f}" for stage in ALWAYS)
+                stages = "".join(f"{medians[stage]:12.2f}" for stage in STAGES)
                 deployed = sum(result.status == "deployed" for result in results)
                 print(
-                    f"{size:>10,}{stages}{seconds:9.2f}{seconds / reference:8.2f}{medians[IF_BETTER]:12.2f}"
+                    f"{size:>10,}{stages}{seconds:9.2f}{seconds / reference:8.2f}{medians[DEPLOYMENT]:12.2f}"
                     f" in {deployed} of {cycles}   (filled in {filled:.0f} s)",
                     flush=True,
                 )
                 if size == refit:
-                    scratch = await refitted(learner)
+                    scratch = await full_training_s(learner)
                     print(
-                        f"{'':10}training from scratch on all of it: {scratch:.1f} s; "
-                        f"an incremental one takes {medians['training'] / scratch:.3f} of that; aim: 0.1",
+                        f"{'':10}training from scratch on all examples: {scratch:.1f} s; "
+                        f"incremental: {medians['training'] / scratch:.3f} of that; target: 0.1",
                         flush=True,
                     )
-    print(f"ratio: to 10,000, or else to the smallest size; aim: a million within {AIM} of 10,000")
+    print(
+        f"ratio: to 10,000, or else to the smallest size; target: a million within {TARGET_RATIO} of 10,000"
+    )
 
 
 def main() -> None:

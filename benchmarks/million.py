@@ -29,7 +29,7 @@ SYLLABLES = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "lmn
 FILLING_CALLERS = 512
 FEEDBACK_EVERY = 20
 CALLERS = 64
-AIM = 1.5
+TARGET_RATIO = 1.5
 
 rng = random.Random(0)
 
@@ -43,9 +43,9 @@ async def fill(store: SqlMemoryStore, size: int) -> float:
         for number in numbers:
             await store.add_turn(make_turn(with_feedback=number % FEEDBACK_EVERY == 0, text=words()))
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(FILLING_CALLERS)))
-    return missing / (time.perf_counter() - begun)
+    return missing / (time.perf_counter() - started)
 
 
 def words() -> str:
@@ -62,9 +62,9 @@ async def curate(store: SqlMemoryStore) -> None:
 
 async def timed(work: Callable[[], Awaitable[object]]) -> float:
     """Milliseconds."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await work()
-    return (time.perf_counter() - begun) * 1e3
+    return (time.perf_counter() - started) * 1e3
 
 
 async def measure_all(store: SqlMemoryStore) -> dict[str, float]:
@@ -99,7 +99,10 @@ async def run(file: Path, sizes: list[int]) -> list[dict[str, float]]:
         await store.declare_labels(TENANT, {"intent": ["optimize_code"], "sentiment": ["neutral"]})
         for size in sizes:
             rate = await fill(store, size)
-            print(f"filled to {size:,} at {rate:,.0f} turns/s (making them included)", flush=True)
+            print(
+                f"filled to {size:,} at {rate:,.0f} turns/s, including the construction of the turns",
+                flush=True,
+            )
             await asyncio.to_thread(os.sync)
             columns.append(await measure_all(store))
     return columns
@@ -112,7 +115,7 @@ def print_table(sizes: list[int], columns: list[dict[str, float]]) -> None:
         values = [column[name] for column in columns]
         numbers = "".join(f"{value:14.3f}" for value in values)
         print(f"{name:36}{numbers}{values[-1] / values[0]:9.2f}")
-    print(f"aim: no ratio above {AIM}")
+    print(f"target: no ratio above {TARGET_RATIO}")
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def test_debug_shows_the_trace(cli):
 
 def test_an_unexpected_error_is_told_by_its_name_with_advice():
     assert explained(RuntimeError("the sky fell")) == (
-        "unexpected RuntimeError: the sky fell (use --debug to see where)",
+        "unexpected RuntimeError: the sky fell (--debug prints the trace)",
         ExitCode.ERROR,
     )
 

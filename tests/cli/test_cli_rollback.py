@@ -30,7 +30,7 @@ def test_a_dry_run_changes_nothing(cli, names):
     document = cli.json("rollback", TENANT, "--dry-run")
     assert document["done"] is False
     assert document["version"]["version"] == names[1]
-    assert "nothing was changed" in cli("rollback", TENANT, "--dry-run").stdout
+    assert "nothing changed" in cli("rollback", TENANT, "--dry-run").stdout
     assert live(cli) == names[0]
 
 
@@ -59,7 +59,7 @@ def test_with_nobody_to_answer_it_says_what_to_do(cli, names):
 
 def test_what_cannot_be_rolled_back_to(cli, names, taught):
     assert "no version 'v9'" in cli("rollback", TENANT, "v9").stderr
-    assert "live already" in cli("rollback", TENANT, names[0], "--yes").stderr
+    assert "already live" in cli("rollback", TENANT, names[0], "--yes").stderr
     assert cli("rollback", TENANT, names[1], "--backup", taught.examples).exit_code == ExitCode.USAGE
     told = cli("rollback", TENANT, "--backup", taught.examples, "--yes")
     assert told.exit_code == ExitCode.ERROR

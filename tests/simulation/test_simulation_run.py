@@ -98,5 +98,5 @@ async def test_a_bootstrap_without_a_model_ends_the_simulation(
     train = [text.model_copy(update={"intent": "same"}) for text in intents_alone(corpus).train]
     lone = Corpus(train=tuple(train), test=corpus.test)
     async with create_autonomous_learner(tmp_path, overrides=TINY) as learner:
-        with pytest.raises(TrainingError, match="no model to start from"):
+        with pytest.raises(TrainingError, match="bootstrap deployed no model"):
             await anext(simulate(learner, "t", lone, Scenario(shots=4)))
