@@ -14,9 +14,8 @@ from typer.core import TyperGroup
 
 from karen_learner.cli.context import Context
 from karen_learner.cli.exit_codes import ExitCode, exit_codes_help
-from karen_learner.cli.logs import logging_to
 from karen_learner.cli.options import with_common_options
-from karen_learner.cli.output import Output
+from karen_learner.cli.output import Output, logging_to
 from karen_learner.errors import KarenLearnerError, SettingsError
 
 PROGRAM = "karen-learner"

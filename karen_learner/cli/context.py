@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from karen_learner.cli.logs import LogHandler, set_verbosity
-from karen_learner.cli.output import Output
+from karen_learner.cli.output import LogHandler, Output, set_verbosity
 from karen_learner.errors import InvalidInput, UnknownTenant
 
 if TYPE_CHECKING:

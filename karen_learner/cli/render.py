@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from karen_learner.cli.escape import escape, shortened
+from karen_learner.cli.output import escape, shortened
 
 if TYPE_CHECKING:
     from karen_learner.records import (

@@ -8,8 +8,8 @@ from typing import Any
 
 from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS
-from karen_learner.simulation.refit import Refit
 from karen_learner.simulation.run import Step
+from karen_learner.simulation.scoring import Refit
 
 COLOURS = {"intent": "#1b6ca8", "sentiment": "#d1495b", "entities": "#3c7d44"}
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.versions import candidate_digest
 from karen_learner.records import TASKS, LabelledText, LearningCycleResult, Record, Task
-from karen_learner.simulation.run import CONCURRENT_TURNS, RESPONSE, evaluate
-from karen_learner.simulation.scoring import Scores
-from karen_learner.simulation.stream import cut_every
+from karen_learner.simulation.run import CONCURRENT_TURNS, RESPONSE
+from karen_learner.simulation.scenario import cut_every
+from karen_learner.simulation.scoring import Scores, evaluate
 from karen_learner.simulation.users import Feedback, Labels, correction
 
 Shuffle = Mapping[Task, Mapping[str, str]]

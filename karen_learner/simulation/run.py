@@ -19,9 +19,8 @@ from karen_learner.records import (
     Record,
 )
 from karen_learner.simulation.corpora import Corpus
-from karen_learner.simulation.scenario import Scenario
-from karen_learner.simulation.scoring import Scores, row_of, score
-from karen_learner.simulation.stream import cut_every, plan_stream
+from karen_learner.simulation.scenario import Scenario, cut_every, plan_stream
+from karen_learner.simulation.scoring import Scores, evaluate
 from karen_learner.simulation.users import Answer, Feedback, SimulatedUsers
 
 CONCURRENT_TURNS = 64
@@ -95,12 +94,6 @@ async def simulate(
             tenant_id, force_training=True, mode=scenario.mode, reason=f"simulation, cycle {cycle}"
         )
         yield _step(cycle, result, await evaluate(learner, tenant_id, corpus.test), conversations)
-
-
-async def evaluate(learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText]) -> Scores:
-    """Scores of the live model on the test texts. Stores nothing."""
-    analyses = await learner.analyze_many(tenant_id, [example.text for example in test])
-    return await asyncio.to_thread(score, test, [row_of(analysis) for analysis in analyses])
 
 
 class Conversations:

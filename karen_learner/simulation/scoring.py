@@ -1,12 +1,18 @@
-"""Scores on test texts, with the formulas of validation."""
+"""Scores on test texts: of the live model, and of a reference model trained from scratch."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
 
+from karen_learner.curation import Curator
 from karen_learner.curation.examples import new_example
+from karen_learner.learner import AutonomousLearner
 from karen_learner.records import TASKS, Analysis, LabelledText, Record, Score, Task
 from karen_learner.records.training import PredictionRow
+from karen_learner.training import BasePipeline, PredictJob, TrainingWorker, TrainJob, write_lines
 from karen_learner.validation.results import Prediction, mean_score, task_result
 
 
@@ -45,3 +51,61 @@ def score(gold: Sequence[LabelledText], rows: Sequence[PredictionRow]) -> Scores
     results = [task_result(task, examples, predictions)[0] for task in TASKS]
     known = {str(result.task): result.score for result in results if result.texts}
     return Scores(accuracy=mean_score(results), **known)
+
+
+async def evaluate(learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText]) -> Scores:
+    """Scores of the live model on the test texts. Stores nothing."""
+    analyses = await learner.analyze_many(tenant_id, [example.text for example in test])
+    return await asyncio.to_thread(score, test, [row_of(analysis) for analysis in analyses])
+
+
+class Refit(Record):
+    """Scores and cost of the reference model."""
+
+    training_examples: int
+    dev_examples: int
+    scores: Scores
+    seconds: float
+
+
+async def refit(
+    learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText], *, folder: Path
+) -> Refit:
+    """Train and evaluate the reference model below the empty `folder`. The learner's models stay unchanged.
+
+    The splits are those of a full cycle; the holdout is excluded. `seconds` covers the training alone.
+    Raises TrainingError.
+    """
+    curator = Curator(learner.store, learner.settings)
+    selection = await curator.select(tenant_id, mode="full")
+    training = [*selection.new, *selection.replay]
+    await write_lines(folder / "train.jsonl", training)
+    dev_examples = await write_lines(folder / "dev.jsonl", curator.dev(tenant_id))
+    await write_lines(folder / "holdout.jsonl", [LabelledText(text=example.text) for example in test])
+    job = await _job(learner, tenant_id, folder)
+    async with TrainingWorker(learner.settings.training) as worker:
+        started = perf_counter()
+        report = await worker.train(job)
+        seconds = perf_counter() - started
+        model = job.pipeline.model_copy(update={"path": str(job.output), "tasks": report.tasks})
+        predicted = await worker.predict(PredictJob(tenant_id=tenant_id, models=(model,), corpus=folder))
+    return Refit(
+        training_examples=len(training),
+        dev_examples=dev_examples,
+        scores=await asyncio.to_thread(score, test, predicted.rows[0]),
+        seconds=seconds,
+    )
+
+
+async def _job(learner: AutonomousLearner, tenant_id: str, folder: Path) -> TrainJob:
+    settings = learner.settings.training
+    labels = await learner.store.labels(tenant_id)
+    return TrainJob(
+        tenant_id=tenant_id,
+        mode="full",
+        pipeline=await BasePipeline(learner.analyzer, learner.layout, settings).spec(),
+        corpus=folder,
+        labels={task: tuple(sorted(known)) for task, known in labels.items()},
+        settings=settings,
+        output=folder / "model",
+    )

@@ -10,13 +10,13 @@ LABELS = {"intent": ("a", "b", "c"), "sentiment": ("neg", "pos"), "entities": ("
 
 
 @given(st.integers(), st.sets(st.text(min_size=1), min_size=2))
-def test_no_label_stays_what_it_is(seed: int, names: set[str]) -> None:
+def test_the_permutation_changes_every_label(seed: int, names: set[str]) -> None:
     shuffle = label_permutation({"intent": sorted(names)}, seed=seed)["intent"]
     assert set(shuffle) == set(shuffle.values()) == names
     assert all(label != other for label, other in shuffle.items())
 
 
-def test_poison_denies_everything_that_is_known() -> None:
+def test_poisoned_feedback_contradicts_all_known_labels() -> None:
     gold = LabelledText(text="to Rome", intent="a", sentiment="pos", entities=((3, 7, "city"),))
     shuffle = label_permutation(LABELS, seed=3)
     feedback = UserFeedback.model_validate(poisoned_feedback(gold, shuffle))

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from karen_learner.cli.commands.demo import (
     DEMO_SETTINGS,
-    broken_promises,
     demo_scenario,
+    failed_checks,
     informative,
     next_commands,
     unused,
@@ -74,7 +74,7 @@ def shown(*parts: Any) -> str:
     return capture.get()
 
 
-def test_a_step_is_a_line_below_its_header() -> None:
+def test_a_step_is_one_line_aligned_with_the_header() -> None:
     lines = shown(header(["intent"]), *step_lines(step(3, 0.8125), ["intent"])).splitlines()
     assert lines[0].split() == [
         "cycle", "turns", "fdbk", "corr.", "new", "replay", "intent", "time", "status", "live",
@@ -85,12 +85,12 @@ def test_a_step_is_a_line_below_its_header() -> None:
     assert lines[0].index("status") == lines[1].index("deployed")
 
 
-def test_below_a_step_without_deployment_stands_why() -> None:
+def test_a_step_without_deployment_has_its_reason_below() -> None:
     lines = shown(*step_lines(step(3, 0.8, status="rejected", message="no task improved"), ["intent"]))
     assert [line.split()[-1] for line in lines.splitlines()] == ["v0003-abc", "improved"]
 
 
-def test_several_tasks_have_columns_of_their_own() -> None:
+def test_every_task_has_its_own_column() -> None:
     scores = Scores(accuracy=0.7, intent=0.8, entities=0.6)
     lines = shown(
         header(["intent", "entities"]), *step_lines(step(1, 0.0, scores=scores), ["intent", "entities"])
@@ -99,7 +99,7 @@ def test_several_tasks_have_columns_of_their_own() -> None:
     assert lines.splitlines()[1].split()[6:9] == ["0.700", "0.800", "0.600"]
 
 
-def test_the_chart_shows_every_cycle_and_the_refit() -> None:
+def test_the_chart_has_a_bar_for_each_cycle_and_the_refit() -> None:
     lines = shown(chart([step(0, 0.6), step(1, 0.8)], REFIT)).splitlines()
     assert lines[0].strip() == "Accuracy on the test texts (bars start at 0.55)"
     assert [line.split()[-1] for line in lines[1:]] == ["0.600", "0.800", "0.830"]
@@ -114,22 +114,22 @@ def test_bars_are_drawn_to_an_eighth(share: float, drawn: str) -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1))
-def test_a_sparkline_has_a_character_a_value(values: list[float]) -> None:
+def test_a_sparkline_has_one_character_per_value(values: list[float]) -> None:
     assert len(sparkline(values)) == len(values)
 
 
-def test_a_sparkline_goes_from_lowest_to_highest() -> None:
+def test_a_sparkline_spans_the_range_of_the_values() -> None:
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
 
 
-def test_the_summary_adds_up() -> None:
-    said = " ".join(shown(summary([step(0, 0.6), step(1, 0.8, status="rejected")], REFIT)).split())
-    assert "intent 0.600 -> 0.800 +0.200" in said
-    assert "refit from scratch 0.830 in 50.0 s from 300 examples, 30 dev examples" in said
-    assert "minus refit -0.030" in said
-    assert "turns 200, 80 with feedback, 20 corrected" in said
-    assert "cycles 1 deployed, 1 rejected" in said
-    assert "4.0 in turns (50 turns/s), 25.0 in cycles" in said
+def test_the_summary_shows_gains_costs_and_the_refit() -> None:
+    message = " ".join(shown(summary([step(0, 0.6), step(1, 0.8, status="rejected")], REFIT)).split())
+    assert "intent 0.600 -> 0.800 +0.200" in message
+    assert "refit from scratch 0.830 in 50.0 s from 300 examples, 30 dev examples" in message
+    assert "minus refit -0.030" in message
+    assert "turns 200, 80 with feedback, 20 corrected" in message
+    assert "cycles 1 deployed, 1 rejected" in message
+    assert "4.0 in turns (50 turns/s), 25.0 in cycles" in message
 
 
 def test_an_exchange_shows_text_analysis_and_feedback() -> None:
@@ -142,31 +142,31 @@ def test_an_exchange_shows_text_analysis_and_feedback() -> None:
             "satisfaction_score": 0.1,
         },
     )  # fmt: skip
-    said = shown(*exchange_lines(exchange))
-    assert "\x1b" not in said
-    assert "analysis   b, city: to" in said
-    assert "feedback   corrected: a, city: Rome; poor (0.1)" in said
+    message = shown(*exchange_lines(exchange))
+    assert "\x1b" not in message
+    assert "analysis   b, city: to" in message
+    assert "feedback   corrected: a, city: Rome; poor (0.1)" in message
 
 
-def test_the_attack_is_shown_with_digests() -> None:
-    said = " ".join(shown(attack_facts(attack_with())).split())
-    assert "60 corrections by 6 users" in said
-    assert "aa (unchanged)" in said
+def test_the_attack_report_contains_the_digest() -> None:
+    message = " ".join(shown(attack_facts(attack_with())).split())
+    assert "60 corrections by 6 users" in message
+    assert "aa (unchanged)" in message
     assert "CHANGED, before aa" in shown(attack_facts(attack_with(after="bb")))
 
 
-def test_broken_promises_of_the_demo_are_listed() -> None:
+def test_failed_checks_of_the_demo_are_listed() -> None:
     steps = [step(0, 0.6), step(1, 0.8)]
-    assert broken_promises(steps, attack_with()) == []
-    assert broken_promises(steps[:1], attack_with()) == ["accuracy did not rise: 0.600 -> 0.600"]
-    assert broken_promises(steps, attack_with("deployed", "bb", 0.1)) == [
+    assert failed_checks(steps, attack_with()) == []
+    assert failed_checks(steps[:1], attack_with()) == ["accuracy did not rise: 0.600 -> 0.600"]
+    assert failed_checks(steps, attack_with("deployed", "bb", 0.1)) == [
         "the poisoned cycle was deployed, not rejected",
         "the attack changed the files of the live model",
         "the attack changed the answers of the live model",
     ]
 
 
-def test_corrections_come_first_and_one_good_rating_last() -> None:
+def test_shown_exchanges_are_corrections_and_one_good_rating() -> None:
     feedbacks: list[dict[str, Any] | None] = [
         None,
         {"satisfaction_score": 0.9},
@@ -190,7 +190,7 @@ def test_the_demo_poisons_unused_texts() -> None:
     assert not {example.text for example in texts} & {example.text for example in corpus.test}
 
 
-def test_the_settings_of_the_demo_are_settings(tmp_path: Path) -> None:
+def test_the_settings_of_the_demo_are_valid(tmp_path: Path) -> None:
     path = tmp_path / "karen.cfg"
     path.write_text(DEMO_SETTINGS)
     settings, shipped = load_settings(path, environment={}), load_settings(environment={})
@@ -205,7 +205,7 @@ def test_next_commands_name_the_home() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["simulate", str(shipped_corpus()), "--cycles", "2", "--every", "9"], "exclude each other"),
         (["simulate", str(shipped_corpus()), "--plot", "x.doc"], ".png"),
@@ -213,11 +213,11 @@ def test_next_commands_name_the_home() -> None:
     ],
 )
 def test_an_invalid_command_line_fails_before_the_simulation(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from karen_learner.cli.app import main
 
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--json"])
     assert ended.value.code != 0
-    assert said in json.loads(capsys.readouterr().out)["error"]
+    assert message in json.loads(capsys.readouterr().out)["error"]

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from karen_learner.cli.arguments import FirstMode, SourceFile, Tenant
 from karen_learner.cli.commands.ingest import import_file
 from karen_learner.cli.context import Context
 from karen_learner.cli.exit_codes import exit_for
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import FirstMode, SourceFile, Tenant, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.render import ingest_report
 

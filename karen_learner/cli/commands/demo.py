@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 
-from karen_learner.cli.commands.simulate import judged_tasks, with_progress
+from karen_learner.cli.commands.simulate import evaluated_tasks, with_progress
 from karen_learner.cli.context import Context
 from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import with_common_options
@@ -78,7 +78,7 @@ class _Demo:
         self._output = output
         self._corpus = corpus
         self._home = home
-        self._tasks = judged_tasks(corpus)
+        self._tasks = evaluated_tasks(corpus)
         self._exchanges: list[Exchange] = []
         self._started = perf_counter()
         self._seconds = 0.0
@@ -143,21 +143,21 @@ class _Demo:
             self._output.result(None, part)
 
     def show_summary(self) -> int:
-        """Print the summary. The exit code tells whether every promise holds."""
+        """Print the summary. Exit code 1 if a check failed."""
         from karen_learner.cli.render_simulation import attack_facts, chart, summary
 
         assert self.attack is not None  # noqa: S101 - set by `execute`
-        broken = broken_promises(self.steps, self.attack)
+        failed = failed_checks(self.steps, self.attack)
         self._output.result(
-            self._document(broken),
+            self._document(failed),
             attack_facts(self.attack), text(""),
             text("3. Summary", "bold"), text(""),
             chart(self.steps, None), text(""), summary(self.steps, None), text(""),
-            *self._ending(broken),
+            *self._ending(failed),
         )  # fmt: skip
-        return ExitCode.ERROR if broken else ExitCode.OK
+        return ExitCode.ERROR if failed else ExitCode.OK
 
-    def _document(self, broken: Sequence[str]) -> dict[str, Any]:
+    def _document(self, failed: Sequence[str]) -> dict[str, Any]:
         assert self.attack is not None  # noqa: S101 - set by `execute`
         return {
             "home": str(self._home),
@@ -165,11 +165,11 @@ class _Demo:
             "steps": [step.to_dict() for step in self.steps],
             "attack": self.attack.to_dict(),
             "seconds": self._seconds,
-            "broken_promises": list(broken),
+            "failed_checks": list(failed),
         }
 
-    def _ending(self, broken: Sequence[str]) -> list[RenderableType]:
-        verdict = [text(f"BROKEN PROMISE: {promise}", "bold red") for promise in broken] or [
+    def _ending(self, failed: Sequence[str]) -> list[RenderableType]:
+        verdict = [text(f"FAILED: {check}", "bold red") for check in failed] or [
             text(
                 "Accuracy rose. The poisoned batch was rejected. The live model is unchanged.",
                 "bold green",
@@ -189,7 +189,7 @@ def demo_scenario() -> Scenario:
 
 def unused(corpus: Corpus, scenario: Scenario) -> list[LabelledText]:
     """Training texts outside the scenario."""
-    from karen_learner.simulation.stream import plan_stream
+    from karen_learner.simulation.scenario import plan_stream
 
     plan = plan_stream(corpus.train, scenario)
     used = {example.text for part in (plan.gold, *plan.cycles) for example in part}
@@ -198,30 +198,30 @@ def unused(corpus: Corpus, scenario: Scenario) -> list[LabelledText]:
 
 def informative(exchanges: Sequence[Exchange], limit: int) -> list[Exchange]:
     """Up to `limit` exchanges: corrections, then one good rating."""
-    corrected = [one for one in exchanges if _is_corrected(one) and not _is_praised(one)]
-    praised = [one for one in exchanges if _is_praised(one) and not _is_corrected(one)]
-    return [*corrected[: limit - 1], *praised[:1]]
+    corrected = [one for one in exchanges if _is_corrected(one) and not _is_rated_good(one)]
+    rated_good = [one for one in exchanges if _is_rated_good(one) and not _is_corrected(one)]
+    return [*corrected[: limit - 1], *rated_good[:1]]
 
 
 def _is_corrected(exchange: Exchange) -> bool:
     return any(key.startswith("corrected") for key in exchange.feedback or ())
 
 
-def _is_praised(exchange: Exchange) -> bool:
+def _is_rated_good(exchange: Exchange) -> bool:
     rating: float = (exchange.feedback or {}).get("satisfaction_score", 0.0)
     return rating >= 0.5
 
 
-def broken_promises(steps: Sequence[Step], attack: Attack) -> list[str]:
-    """Promises of the demonstration that do not hold."""
+def failed_checks(steps: Sequence[Step], attack: Attack) -> list[str]:
+    """Failed checks of the demonstration."""
     first, last = steps[0].scores.accuracy or 0.0, steps[-1].scores.accuracy or 0.0
-    promises = {
+    checks = {
         f"accuracy did not rise: {first:.3f} -> {last:.3f}": last > first,
         f"the poisoned cycle was {attack.result.status}, not rejected": attack.rejected,
         "the attack changed the files of the live model": attack.unchanged,
         "the attack changed the answers of the live model": attack.scores_before == attack.scores_after,
     }
-    return [words for words, kept in promises.items() if not kept]
+    return [name for name, passed in checks.items() if not passed]
 
 
 def next_commands(home: Path) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from karen_learner.cli.arguments import Limit, Tenant
 from karen_learner.cli.context import Context
 from karen_learner.cli.exit_codes import ExitCode
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import Limit, Tenant, with_common_options
 
 
 @with_common_options

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from karen_learner.cli.arguments import Mode, Tenant
 from karen_learner.cli.context import Context
 from karen_learner.cli.exit_codes import ExitCode, exit_for
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import Mode, Tenant, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.render import plan
 

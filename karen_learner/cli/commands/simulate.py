@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from karen_learner.cli.arguments import Mode
 from karen_learner.cli.context import Context
 from karen_learner.cli.exit_codes import ExitCode
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import Mode, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.progress import learning_progress
 
@@ -139,7 +138,7 @@ class _Run:
         self._output = output
         self._corpus = corpus
         self._scenario = scenario
-        self._tasks = judged_tasks(corpus)
+        self._tasks = evaluated_tasks(corpus)
         self.steps: list[Step] = []
         self.refit: Refit | None = None
 
@@ -192,7 +191,7 @@ class _Run:
         }
 
 
-def judged_tasks(corpus: Corpus) -> tuple[Task, ...]:
+def evaluated_tasks(corpus: Corpus) -> tuple[Task, ...]:
     """Tasks with labels in the test texts."""
     found = {task for example in corpus.test for task in example.tasks}
     return tuple(sorted(found, key=("intent", "sentiment", "entities").index))
