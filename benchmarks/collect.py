@@ -30,7 +30,7 @@ from sqlalchemy import Connection
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.corpora.lines import require_json_lines
-from karen_learner.memory import SqlMemoryStore, counters, open_store, turns
+from karen_learner.memory import SqlMemoryStore, counters, open_store, turn_writer
 from karen_learner.memory.engine import WRITER_PRAGMAS, Engines, create_engines, parse_url
 from karen_learner.records import ConversationMetadata, Entity, Turn, UserFeedback, new_id, utc_now
 from karen_learner.settings import load_settings
@@ -134,7 +134,8 @@ class ThroughSqlAlchemy:
 
     @staticmethod
     def _write(connection: Connection, turn_id: str, body: str) -> None:
-        turns.add(connection, [(1, turn_id, True, True, 0, body)])
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        turn_writer.add(connection, [(1, turn_id, "u", 0, True, True, 0, body)])
         counters.add(connection, {1: {("turns", name): 1 for name in COUNTERS}})
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from karen_learner.events import Event
 from karen_learner.records import (
+    CYCLE_LEASE,
     TASKS,
     Analysis,
     AwaitingTurn,
@@ -34,6 +35,7 @@ from karen_learner.records import (
     Turn,
     UserFeedback,
     Verdict,
+    VersionCounts,
 )
 from karen_learner.records.training import (
     CrossValidateJob,
@@ -151,7 +153,10 @@ class TrainingBackend(Protocol):
 
 
 class MemoryStore(Protocol):
-    """Turns, examples, the journal of cycles, leases, versions and the champion of each tenant."""
+    """Turns, examples, the journal of cycles, leases, versions and aliases of each tenant.
+
+    A write is one transaction. Reads see committed rows only.
+    """
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
@@ -168,56 +173,57 @@ class MemoryStore(Protocol):
         """
 
     async def close(self) -> None:
-        """Finish what is queued and close. Idempotent; used afterwards, raises LearnerClosed."""
+        """Write queued items and close. Idempotent; later calls raise LearnerClosed."""
 
     # Turns -----------------------------------------------------------------------------------
 
     async def add_turn(self, turn: Turn) -> Turn:
         """Store a turn and return it as stored, with its `seq`.
 
-        The same `turn_id` again is the same turn: the stored one is returned, with the feedback of
-        the repeated one merged in (only the feedback: its text and analysis are ignored). Feedback
-        makes the turn await curation, unless consent is refused. Waits while the queue is full.
+        A repeated `turn_id` is the same turn: its feedback is merged into the stored turn, its text and
+        analysis are ignored. Feedback makes the turn await curation, unless consent is refused. Waits while
+        the queue is full.
         """
 
     async def add_feedback(self, tenant_id: TenantId, turn_id: str, feedback: UserFeedback) -> Turn:
-        """Merge feedback into a stored turn and return it. `metadata` (satisfaction, quality,
-        feedback_provided, correction_needed) follows the merged feedback.
+        """Merge feedback into a stored turn and return it (see `Turn.with_feedback`). Raises UnknownTurn.
 
-        `consent=False` removes the words of the turn and of every example made from it, and sets
-        those examples to `quarantined` with the reason `consent`. Raises UnknownTurn.
+        `consent=False` also removes the content of every example made from the turn, and sets those examples
+        to `quarantined` with the reason `consent`.
         """
 
     async def get_turn(self, tenant_id: TenantId, turn_id: str) -> Turn | None: ...
 
     def turns(self, tenant_id: TenantId, *, after_seq: int = 0) -> AsyncIterator[Turn]:
-        """All turns in order of `seq`, read in pages."""
+        """All turns in order of `seq`, read in pages. Within a tenant, `seq` has the order of commits."""
 
     def turns_awaiting_curation(
         self, tenant_id: TenantId, *, after_seq: int = 0
     ) -> AsyncIterator[Sequence[AwaitingTurn]]:
-        """Pages of turns with feedback and words that changed since their last curation, in order of `seq`.
+        """Pages of turns with feedback and text that changed since their last curation, in order of `seq`.
 
         The cost depends on the number of these turns, not on history. Pass `AwaitingTurn.mark` in
-        `CurationWrite.curated`: feedback that changes a turn in the meantime keeps it awaiting."""
+        `CurationWrite.curated`: feedback that changes a turn in the meantime keeps it awaiting.
+        """
 
     async def unlabelled_turns(self, tenant_id: TenantId, *, limit: int) -> Sequence[Turn]:
-        """Of the newest `limit` turns, those that have words and no feedback at all, newest first. An
-        index read: its cost depends on `limit` alone."""
+        """The turns with text and without feedback among the newest `limit` turns, newest first."""
 
     # Examples --------------------------------------------------------------------------------
 
     async def save_curation(
-        self, tenant_id: TenantId, outcome: CurationWrite, *, token: int | None = None
+        self, tenant_id: TenantId, curated: CurationWrite, *, token: int | None = None
     ) -> bool:
-        """Write the decisions of curation. False, with nothing written, if somebody has changed what
-        they rest on: decide anew. With a `token`, raises FencedOut if the lease is lost."""
+        """Write decisions of curation. False, with nothing written, if the values of its read set changed.
+
+        With a `token`, raises FencedOut if the lease is lost.
+        """
 
     async def examples_by_key(self, tenant_id: TenantId, keys: Sequence[str]) -> Mapping[str, Example]:
-        """The example of each normalised text that is known, by `key`."""
+        """The stored examples of normalised texts, by `key`."""
 
     async def splits_by_group(self, tenant_id: TenantId, groups: Sequence[str]) -> Mapping[str, Split]:
-        """The split in which each near-duplicate group already is."""
+        """The splits of stored groups of near-duplicates."""
 
     def examples(
         self,
@@ -232,20 +238,25 @@ class MemoryStore(Protocol):
     async def sample_learned(
         self, tenant_id: TenantId, stratum: str, *, limit: int, from_draw: float
     ) -> Sequence[Example]:
-        """Up to `limit` learned training examples of a stratum with `draw >= from_draw`, by `draw`,
-        going round to the smallest draws when the end is reached. An index read: its cost depends on
-        `limit` alone."""
+        """Up to `limit` learned training examples of a stratum with `draw >= from_draw`, in order of `draw`.
+
+        Continues with the smallest draws after the largest. The cost depends on `limit` alone.
+        """
 
     async def strata(self, tenant_id: TenantId, *, state: ExampleState, split: Split) -> Mapping[str, int]:
-        """How many examples each stratum has, from counters: no scan of the examples."""
+        """The number of examples of each stratum, from counters."""
 
     async def labels(self, tenant_id: TenantId) -> Mapping[Task, Mapping[str, int]]:
-        """The tenant's label schema: what gold examples taught, with the number of examples of each
-        (all states but `quarantined`), from counters."""
+        """The label schema: declared labels and those of gold examples.
+
+        With the number of examples of each label (all states but `quarantined`), from counters.
+        """
 
     async def declare_labels(self, tenant_id: TenantId, labels: Mapping[Task, Sequence[str]]) -> None:
-        """Add labels to the schema. Feedback with any other label is quarantined by curation. Raises
-        LabelCollision, with nothing written, if one would stand for an intent and for a sentiment."""
+        """Add labels to the schema. Curation quarantines feedback with any other label.
+
+        Raises LabelCollision, with nothing written, if a label would be both an intent and a sentiment.
+        """
 
     async def reject_examples(
         self,
@@ -260,68 +271,102 @@ class MemoryStore(Protocol):
 
         When `harmful`, the `rejections` of each example grow by one, except for gold and for examples whose
         text or labels changed since training. Those that reach `quarantine_at` become `quarantined` with the
-        reason `harmful`. Returns the number of newly quarantined examples."""
+        reason `harmful`. Returns the number of newly quarantined examples.
+        """
 
     # The journal -----------------------------------------------------------------------------
 
-    async def start_cycle(self, row: CycleRow) -> None: ...
+    async def start_cycle(self, row: CycleRow) -> None:
+        """Insert the row of a new cycle; the store assigns its `seq`. Raises InvalidInput if it exists."""
 
     async def advance_cycle(self, tenant_id: TenantId, cycle_id: str, stage: Stage, *, token: int) -> None:
-        """Journal that a stage begins. Raises FencedOut if the lease is lost."""
+        """Write the stage that begins. Raises FencedOut if the lease is lost."""
 
     async def finish_cycle(
         self, tenant_id: TenantId, cycle_id: str, result: LearningCycleResult, *, stage: Stage = "finished"
     ) -> None:
-        """Journal the end of a cycle with its result (`stage` is `interrupted` after a crash)."""
+        """Write the end of a cycle with its result (`stage` is `interrupted` after a crash)."""
 
-    async def unfinished_cycles(self, tenant_id: TenantId) -> Sequence[CycleRow]: ...
+    async def unfinished_cycles(self, tenant_id: TenantId) -> Sequence[CycleRow]:
+        """The cycles of a tenant without an end, oldest first."""
 
-    async def cycles(self, tenant_id: TenantId | None, *, limit: int = 20) -> Sequence[CycleRow]:
-        """The newest cycles, newest first; of all tenants when None (the operator's view)."""
+    async def unfinished_tenants(self) -> Sequence[TenantId]:
+        """The tenants with unfinished cycles. The cost depends on their number alone."""
+
+    async def cycles(
+        self, tenant_id: TenantId | None, *, limit: int = 20, since: int | None = None
+    ) -> Sequence[CycleRow]:
+        """The newest cycles, newest first; of all tenants if None.
+
+        With `since`, the cycles after that `seq` in order: pass the last `seq` to read on.
+        """
 
     async def cycle_tallies(self, tenant_id: TenantId | None) -> Mapping[str, float]:
-        """Sums kept up to date: `total`, one per status, `improved`, `training_seconds` (the summed
-        `stage_seconds["training"]`) and `trained` (the number of cycles that trained)."""
+        """Sums over finished cycles: `total`, one per status, `improved`, `trained`, `training_seconds`.
+
+        `trained` counts cycles that trained, `training_seconds` sums `stage_seconds["training"]`.
+        """
 
     # Leases ----------------------------------------------------------------------------------
 
-    async def acquire_lease(self, tenant_id: TenantId, owner: str, *, ttl: timedelta) -> Lease | None:
-        """Take the lease if it is free, expired, or held by a process that is seen to be dead; None
-        otherwise. `owner` is what `memory.owner_of` names a process. Each new holder gets a larger token."""
+    async def acquire_lease(
+        self, tenant_id: TenantId, owner: str, *, name: str = CYCLE_LEASE, ttl: timedelta
+    ) -> Lease | None:
+        """The lease if it is free, expired, or held by a process known to be dead; None otherwise.
+
+        `owner` is a name of `memory.owner_of`. Each new holder gets a larger token. The lease `cycle` fences
+        `save_curation`, `reject_examples`, `advance_cycle` and `promote`.
+        """
 
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
-        """Prolong it. Raises FencedOut if somebody else holds it now."""
+        """The lease with a later expiry. Raises FencedOut if it is lost."""
 
     async def release_lease(self, lease: Lease) -> None:
-        """Give it back. Idempotent."""
+        """Free the lease. Idempotent."""
 
     # Versions --------------------------------------------------------------------------------
 
     async def next_version_number(self, tenant_id: TenantId) -> int:
-        """1, 2, 3, ...: each number is given once, even if the version is never deployed."""
+        """1, 2, 3, ...: each number is returned once, even if the version is never deployed."""
 
     async def promote(self, tenant_id: TenantId, promotion: Promotion, *, token: int | None) -> bool:
-        """Compare-and-set the champion with all that goes with it. False: it was not `expected`.
-        Raises FencedOut if the lease is lost."""
+        """Compare-and-set an alias, by default the champion, with all consequences (see `Promotion`).
 
-    async def champion(self, tenant_id: TenantId) -> ModelVersion | None: ...
+        False if the alias is not `expected`. Raises FencedOut if the lease is lost.
+        """
 
-    async def versions(self, tenant_id: TenantId, *, limit: int = 100) -> Sequence[ModelVersion]:
-        """Newest first."""
+    async def champion(self, tenant_id: TenantId) -> ModelVersion | None:
+        """The version of the alias `champion`."""
+
+    async def alias(self, tenant_id: TenantId, name: str) -> ModelVersion | None:
+        """The version of an alias; None if it is not set."""
+
+    async def versions(
+        self, tenant_id: TenantId, *, limit: int = 100, since: str | None = None
+    ) -> Sequence[ModelVersion]:
+        """The newest versions, newest first. With `since`, the versions after that version in order."""
 
     async def get_version(self, tenant_id: TenantId, version: str) -> ModelVersion | None: ...
 
     def lineage(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
-        """The ids of the examples on which the version was trained in its own cycle (those of its
-        ancestors are in theirs)."""
+        """Ids of the examples that the version was trained on in its own cycle."""
 
     def pseudo_labelled_turns(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
-        """The ids of the turns without feedback from which the version learned in its own cycle, in
-        order of `seq`. A turn stays among them whatever is said about it later."""
+        """Ids of the turns without feedback that the version learned from in its own cycle.
+
+        In order of `seq`. Later feedback does not remove a turn.
+        """
 
     # Overview --------------------------------------------------------------------------------
 
-    async def tenants(self) -> Sequence[TenantId]: ...
+    async def tenants(self, *, after: TenantId | None = None, limit: int | None = None) -> Sequence[TenantId]:
+        """The tenants with data, oldest first. To read in pages, pass the last one as `after`."""
 
     async def counts(self, tenant_id: TenantId) -> TenantCounts:
-        """From counters: as fast at a million turns as at ten."""
+        """Counts of a tenant, from counters: the cost does not depend on their values."""
+
+    async def version_counts(self, tenant_id: TenantId, version: str) -> VersionCounts:
+        """Counts of the turns that a version analysed, from counters."""
+
+    async def total_turns(self) -> int:
+        """The turns of all tenants, from counters."""

@@ -155,11 +155,11 @@ class RuleBasedFallback:
 def sentiment_balance(words: Sequence[str]) -> float:
     """Positive minus negative words (lower case). A word counts 1.5 after an intensifier, and reversed
     after a negator."""
-    balance, negated_until, weight = 0.0, -1, 1.0
+    balance, negated_until, factor = 0.0, -1, 1.0
     for position, word in enumerate(words):
         value = (word in POSITIVE) - (word in NEGATIVE)
-        balance += weight * (-value if position <= negated_until else value)
-        weight = 1.5 if word in INTENSIFIERS else 1.0
+        balance += factor * (-value if position <= negated_until else value)
+        factor = 1.5 if word in INTENSIFIERS else 1.0
         if word in NEGATORS:
             negated_until = position + NEGATION_REACH
     return balance

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
-from itertools import islice
 from pathlib import Path
 
 from asyncio_extras import call_in_executor
 
+from karen_learner.batching import pages
 from karen_learner.corpora.docbin import read_docbin
 from karen_learner.corpora.lines import PAGE_LINES, read_json_lines
 from karen_learner.corpora.parsing import ImportedLine, imported_line
@@ -104,6 +104,6 @@ def _guarded(importer: Importer, path: Path) -> Iterator[ImportedLine]:
 async def aiter_records(path: Path | str) -> AsyncIterator[ImportedLine]:
     """The lines of `iter_records`, read in a thread, 500 at a time."""
     lines = await call_in_executor(iter_records, path)
-    while page := await call_in_executor(lambda: list(islice(lines, PAGE_LINES))):
+    async for page in pages(lines, PAGE_LINES):
         for line in page:
             yield line

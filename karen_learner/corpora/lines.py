@@ -10,6 +10,7 @@ from typing import IO, Any, NoReturn
 
 from asyncio_extras import call_in_executor
 
+from karen_learner.batching import pages
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import LabelledText
 
@@ -108,15 +109,11 @@ async def write_lines(
 
 async def write_text(path: Path, lines: AsyncIterable[str]) -> int:
     """Write lines of text to a new file, a page at a time, and return their number."""
-    count, page = 0, list[str]()
+    count = 0
     await call_in_executor(_create, path)
-    async for line in lines:
-        count += 1
-        page.append(line)
-        if len(page) == PAGE_LINES:
-            await call_in_executor(_append, path, page)
-            page = []
-    await call_in_executor(_append, path, page)
+    async for page in pages(lines, PAGE_LINES):
+        count += len(page)
+        await call_in_executor(_append, path, page)
     return count
 
 

@@ -33,18 +33,12 @@ from karen_learner.curation.resolver import (
     stored_keys,
 )
 from karen_learner.curation.selection import (
-    USABLE,
     Curated,
-    Shares,
-    SplitRules,
-    Strata,
-    assign_splits,
     in_split,
-    may_be_held_out,
     select_full,
     select_incremental,
-    spread_shares,
 )
+from karen_learner.curation.splits import Shares, shares_for, with_splits
 from karen_learner.records import (
     AwaitingTurn,
     CurationCounts,
@@ -54,7 +48,6 @@ from karen_learner.records import (
     GoldReport,
     LabelledText,
     ReadSet,
-    Split,
     Turn,
 )
 from karen_learner.settings import Settings
@@ -160,8 +153,7 @@ class Curator:
                 return report
 
     async def _store_gold(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
-        rules = _split_rules(self._settings, await _usable_strata(self._store, tenant_id))
-        shares = spread_shares(intake.strata, rules)
+        shares = await shares_for(self._store, tenant_id, intake.strata, self._settings)
         counts: Counter[str] = Counter()
         async for page in intake.pages():
             counts.update(await apply_page(self._store, tenant_id, page, self._settings, shares=shares))
@@ -242,63 +234,10 @@ async def apply_page(
         stored = await store.examples_by_key(tenant_id, keys) if keys else {}
         resolver = LabelResolver(stored)
         resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
-        upserts, splits = await _with_splits(store, tenant_id, resolver, settings, shares or Shares())
+        upserts, splits = await with_splits(
+            store, tenant_id, resolver.new_examples(), resolver.changed_examples(), settings, shares
+        )
         read_set = ReadSet(examples={key: stored.get(key) for key in keys}, splits=splits)
         write = CurationWrite(upserts=upserts, curated=curated, read_set=read_set)
         if await store.save_curation(tenant_id, write, token=token):
             return resolutions
-
-
-async def _with_splits(
-    store: MemoryStore, tenant_id: str, resolver: LabelResolver, settings: Settings, shares: Shares
-) -> tuple[list[Example], Mapping[str, Split | None]]:
-    """The new and changed examples with their splits, and the former splits of the groups of new ones."""
-    new, changed = resolver.new_examples(), resolver.changed_examples()
-    if not new and not changed:
-        return [], {}
-    stored = await _usable_strata(store, tenant_id)
-    rules = _split_rules(settings, stored)
-    moved = _agreed_in_dev(changed, rules.holdout_room)
-    rules = replace(rules, shares=shares, holdout_room=rules.holdout_room - len(moved))
-    groups = sorted({example.group for example in new})
-    before = await store.splits_by_group(tenant_id, groups) if groups else {}
-    existing: dict[str, Split] = {**before, **dict.fromkeys(moved, "holdout")}
-    kept = [
-        example.model_copy(update={"split": "holdout"}) if example.group in moved else example
-        for example in changed
-    ]
-    placed = await call_in_executor(lambda: assign_splits(new, existing=existing, stored=stored, rules=rules))
-    return kept + placed, {group: before.get(group) for group in groups}
-
-
-def _agreed_in_dev(changed: Iterable[Example], room: int) -> set[str]:
-    """Groups of the split `dev` with feedback that several users agree on now, up to `room`.
-
-    They move to the holdout: no model was trained on them.
-    """
-    agreed = (
-        example.group
-        for example in changed
-        if example.split == "dev" and not example.is_gold and may_be_held_out(example)
-    )
-    return set(islice(dict.fromkeys(agreed), room))
-
-
-async def _usable_strata(store: MemoryStore, tenant_id: str) -> dict[Split, Strata]:
-    """The number of usable examples of each stratum, by split; from counters."""
-    usable: dict[Split, Counter[str]] = {"train": Counter(), "dev": Counter(), "holdout": Counter()}
-    for split, counts in usable.items():
-        for state in USABLE:
-            counts.update(await store.strata(tenant_id, state=state, split=split))
-    return dict(usable)
-
-
-def _split_rules(settings: Settings, stored: Mapping[Split, Strata]) -> SplitRules:
-    learning, training = settings.learning, settings.training
-    return SplitRules(
-        holdout_room=max(0, learning.holdout_cap - sum(stored["holdout"].values())),
-        dev_room=max(0, learning.dev_cap - sum(stored["dev"].values())),
-        validation_split=training.validation_split,
-        dev_share=learning.dev_share,
-        seed=training.seed,
-    )

@@ -1,6 +1,6 @@
-"""What is remembered: turns, examples, the journal of cycles, leases, versions. The only room with SQL."""
+"""The memory store: turns, examples, journal, leases, versions and aliases. The only package with SQL."""
 
-from karen_learner.memory.owners import owner_of
+from karen_learner.memory.process_identity import owner_of
 from karen_learner.memory.store import SqlMemoryStore, open_store
 
 __all__ = ["SqlMemoryStore", "open_store", "owner_of"]

@@ -1,33 +1,113 @@
-"""Counters, kept up to date in the transaction that changes what they count."""
+"""Counters, updated in the transaction that changes the counted rows.
+
+Each row contributes `turn_counts`, `example_counts` or `cycle_counts`, and every write adds the difference.
+So each counter equals the sum of these functions over the rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import get_args
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, get_args
 
 from sqlalchemy import Connection, func, select
 
 from karen_learner.errors import LabelCollision
 from karen_learner.memory import tenants
-from karen_learner.memory.counting import (
-    CYCLES,
-    EXAMPLES,
-    SETS,
-    TALLIES,
-    TURNS,
-    Counts,
-    declared_family,
-    gold_family,
-    label_family,
-    stratum_family,
-)
-from karen_learner.memory.dialects import insert
 from karen_learner.memory.tables import counters
-from karen_learner.records import TASKS, ExampleState, Split, Task, TenantCounts
+from karen_learner.memory.types import insert
+from karen_learner.records import (
+    TASKS,
+    CycleRow,
+    Example,
+    ExampleState,
+    LearningCycleResult,
+    Split,
+    Task,
+    TenantCounts,
+    Turn,
+    VersionCounts,
+)
+
+Counts = dict[tuple[str, str], float]
+"""Amounts by family and name of a counter."""
+
+TURNS = "turns"
+EXAMPLES = "examples"
+SETS = "sets"
+CYCLES = "cycles"
+TALLIES = "tallies"
+
+
+class TurnKind(NamedTuple):
+    """The counted properties of a stored turn."""
+
+    with_feedback: bool
+    corrections: bool
+    awaiting_curation: bool
+    degraded: bool
+    version: str | None
+
+
+def turn_kind(turn: Turn, *, awaiting: bool) -> TurnKind:
+    """The counted properties of a turn."""
+    feedback, metadata = turn.feedback, turn.metadata
+    is_correction = feedback is not None and feedback.is_correction
+    return TurnKind(feedback is not None, is_correction, awaiting, metadata.degraded, metadata.model_version)
+
+
+def turn_counts(kind: TurnKind, times: int = 1) -> Counts:
+    """Contribution of `times` stored turns of a kind."""
+    names = [name for name, applies in zip(TurnKind._fields[:-1], kind, strict=False) if applies]
+    counts: Counts = {(TURNS, name): times for name in ("turns", *names)}
+    if kind.version is not None:
+        family = _version_family(kind.version)
+        counts.update(((family, name), times) for name in ("turns", *names) if name != "awaiting_curation")
+    return counts
+
+
+def example_counts(example: Example | None) -> Counts:
+    """Contribution of a stored example; empty for None."""
+    if example is None:
+        return {}
+    counts: Counts = {
+        (EXAMPLES, example.state): 1,
+        (_stratum_family(example.state, example.split), example.stratum): 1,
+    }
+    if example.state == "pending" and example.split == "train":
+        counts[SETS, "pending_train"] = 1
+    if example.state in ("pending", "learned") and example.split == "holdout":
+        counts[SETS, "holdout"] = 1
+    if example.state != "quarantined":
+        counts.update((name, 1) for name in _label_counters(example))
+    return counts
+
+
+def cycle_counts(row: CycleRow) -> Counts:
+    """Contribution of a journal row."""
+    counts: Counts = {(CYCLES, "cycles"): 1}
+    if row.result is not None:
+        counts.update(((TALLIES, name), amount) for name, amount in _tally(row.result))
+    return counts
+
+
+def change(old: Counts, new: Counts) -> Counts:
+    """Amounts to add when the contribution of a row changes from `old` to `new`."""
+    amounts = {name: new.get(name, 0) - old.get(name, 0) for name in old.keys() | new.keys()}
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def total(parts: Iterable[Counts]) -> Counts:
+    """The sum of several changes."""
+    sums: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for part in parts:
+        for name, amount in part.items():
+            sums[name] += amount
+    return {name: amount for name, amount in sums.items() if amount}
 
 
 def add(connection: Connection, changes: Mapping[int, Counts]) -> None:
-    """Add amounts to the counters of some tenants (by number)."""
+    """Add amounts to the counters of tenants (by number)."""
     rows = [
         {"tenant": tenant, "family": family, "name": name, "value": amount}
         for tenant, counts in changes.items()
@@ -43,7 +123,7 @@ def add(connection: Connection, changes: Mapping[int, Counts]) -> None:
 
 
 def overview(connection: Connection, tenant_id: str) -> TenantCounts:
-    """The counts of one tenant; zeros for one that is unknown."""
+    """The counts of one tenant; zeros for an unknown one."""
     found = _read(connection, tenant_id, (TURNS, EXAMPLES, SETS, CYCLES))
     by_state = {
         state: found[EXAMPLES, state] for state in get_args(ExampleState) if (EXAMPLES, state) in found
@@ -52,25 +132,36 @@ def overview(connection: Connection, tenant_id: str) -> TenantCounts:
     return TenantCounts(examples=by_state, **names)
 
 
+def of_version(connection: Connection, tenant_id: str, version: str) -> VersionCounts:
+    """The counts of the turns that a version analysed."""
+    found = _read(connection, tenant_id, (_version_family(version),))
+    return VersionCounts(**{name: amount for (_, name), amount in found.items()})
+
+
+def total_turns(connection: Connection) -> int:
+    """The turns of all tenants."""
+    is_turns = (counters.c.family == TURNS, counters.c.name == "turns")
+    return int(connection.execute(select(func.sum(counters.c.value)).where(*is_turns)).scalar() or 0)
+
+
 def strata(connection: Connection, tenant_id: str, state: ExampleState, split: Split) -> Mapping[str, int]:
     """Examples by stratum."""
-    family = stratum_family(state, split)
+    family = _stratum_family(state, split)
     return {name: amount for (_, name), amount in _read(connection, tenant_id, (family,)).items()}
 
 
 def labels(connection: Connection, tenant_id: str) -> Mapping[Task, Mapping[str, int]]:
-    """The schema with the number of examples of each label."""
-    families = [kind(task) for task in TASKS for kind in (label_family, gold_family, declared_family)]
+    """The label schema with the number of examples of each label."""
+    families = [f"{kind}/{task}" for task in TASKS for kind in ("labels", "gold", "declared")]
     found = _read(connection, tenant_id, families)
     return {task: _schema(found, task) for task in TASKS}
 
 
 def declare(connection: Connection, tenant_id: str, wanted: Mapping[Task, Sequence[str]]) -> None:
-    """Add labels to the schema that no example need carry. Raises LabelCollision."""
+    """Add labels to the schema without an example. Raises LabelCollision."""
     tenant = tenants.ensure(connection, tenant_id)
-    tenants.lock(connection, tenant)
     rows = [
-        {"tenant": tenant, "family": declared_family(task), "name": label, "value": 1}
+        {"tenant": tenant, "family": f"declared/{task}", "name": label, "value": 1}
         for task, names in wanted.items()
         for label in names
     ]
@@ -93,10 +184,40 @@ def tallies(connection: Connection, tenant_id: str | None) -> Mapping[str, float
     return {row.name: row.amount for row in found}
 
 
+def _version_family(version: str) -> str:
+    return f"version/{version}"
+
+
+def _stratum_family(state: ExampleState, split: Split) -> str:
+    return f"strata/{state}/{split}"
+
+
+def _tally(result: LearningCycleResult) -> Iterator[tuple[str, float]]:
+    yield "total", 1
+    yield result.status, 1
+    if result.model_improved:
+        yield "improved", 1
+    if "training" in result.stage_seconds:
+        yield "trained", 1
+        yield "training_seconds", result.stage_seconds["training"]
+
+
+def _label_counters(example: Example) -> Iterator[tuple[str, str]]:
+    """`labels/<task>` counts examples of a label; `gold/<task>` only gold ones, which define the schema."""
+    carried: set[tuple[Task, str]] = {("entities", span.label) for span in example.entities or ()}
+    if example.intent is not None:
+        carried.add(("intent", example.intent))
+    if example.sentiment is not None:
+        carried.add(("sentiment", example.sentiment))
+    for task, label in carried:
+        yield f"labels/{task}", label
+        if example.is_gold:
+            yield f"gold/{task}", label
+
+
 def _schema(found: Mapping[tuple[str, str], int], task: Task) -> Mapping[str, int]:
-    taught = (gold_family(task), declared_family(task))
-    names = sorted({name for family, name in found if family in taught})
-    return {name: found.get((label_family(task), name), 0) for name in names}
+    names = sorted({name for family, name in found if family in (f"gold/{task}", f"declared/{task}")})
+    return {name: found.get((f"labels/{task}", name), 0) for name in names}
 
 
 def _read(connection: Connection, tenant_id: str, families: Sequence[str]) -> dict[tuple[str, str], int]:

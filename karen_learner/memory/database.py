@@ -1,22 +1,26 @@
-"""Runs work on the database, in transactions that read or write."""
+"""Runs functions on the database, in transactions that read or write."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+import zlib
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
-from sqlalchemy import URL, Connection, RootTransaction
+from asyncio_extras import call_in_executor
+from sqlalchemy import URL, Connection, RootTransaction, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from karen_learner.errors import LearnerClosed, StoreError, StoreLocked, StoreReadOnly
 from karen_learner.memory import schema
-from karen_learner.memory.checkpoints import CheckpointDue, checkpoint
+from karen_learner.memory.db_errors import DATABASE_ERRORS, translated
 from karen_learner.memory.engine import Engines, create_engines, database_file, is_in_memory, probe
-from karen_learner.memory.failures import translated
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,14 +28,51 @@ T = TypeVar("T")
 Work = Callable[Concatenate[Connection, P], T]
 DirectWork = Callable[Concatenate[aiosqlite.Connection, P], Awaitable[T]]
 
+COMMITS_PER_CHECKPOINT = 16
+"""Half a megabyte of ordinary turns."""
+
 _RETRY_S = 0.05
+
+_LOCK_ALL = text("SELECT pg_advisory_xact_lock(5498114) FROM set_config('lock_timeout', :timeout, true)")
+_LOCK_TENANTS = text(
+    "SELECT pg_advisory_xact_lock_shared(5498114), (SELECT count(pg_advisory_xact_lock(5498114, key)) "
+    "FROM unnest(CAST(:keys AS integer[])) AS key) FROM set_config('lock_timeout', :timeout, true)"
+)
+"""Advisory locks of a writing transaction on PostgreSQL, held until its end.
+
+Transactions that write to the same tenant exclude each other. Those of different tenants do not, because no
+rule connects rows of different tenants. `seq` comes from one sequence for all tenants, so its order is the
+order of commits within a tenant only; `turns`, `versions` and lineages are read per tenant. The journal is
+also read over all tenants (`cycles(None, since=...)`): `start_cycle` locks all tenants, so that no reader
+meets a higher `seq` before a lower one. A transaction takes its locks in ascending order, which excludes
+deadlocks."""
+
+
+class CheckpointSchedule:
+    """Counts commits and decides when a checkpoint begins. At most one runs."""
+
+    def __init__(self) -> None:
+        self._commits = 0
+        self._running = False
+
+    def after_commit(self) -> bool:
+        """Whether a checkpoint begins after this commit."""
+        self._commits += 1
+        if self._running or self._commits < COMMITS_PER_CHECKPOINT:
+            return False
+        self._commits, self._running = 0, True
+        return True
+
+    def done(self) -> None:
+        """Note the end of the checkpoint."""
+        self._running = False
 
 
 class Database:
-    """One connection that writes, a pool that reads.
+    """One connection that writes, and a pool that reads.
 
-    Work is a plain function of a `Connection`. What has begun is finished even when its caller is
-    cancelled, so that no connection is left half used.
+    Work is a function of a `Connection`. Work that has begun is finished even if its caller is cancelled, so
+    that no connection is left inside a transaction.
     """
 
     def __init__(self, url: URL, *, busy_timeout_s: float) -> None:
@@ -39,16 +80,16 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._url = url
         self._busy_timeout_s = busy_timeout_s
+        self._is_in_memory = is_in_memory(url)
         self._engines: Engines | None = None
         self._writer: AsyncConnection | None = None
         self._closed = False
         self._writing = asyncio.Lock()
         self._running: set[asyncio.Future[Any]] = set()
-        self._checkpoint_due = CheckpointDue()
-        self._has_log = self.is_sqlite and not is_in_memory(url)
+        self._checkpoints = CheckpointSchedule()
 
     async def start(self) -> None:
-        """Open the database, check that it is ours, and bring its schema up to date."""
+        """Open the database, check that it is ours, and migrate its schema."""
         if self._closed:
             raise LearnerClosed(f"the store {self.place} is closed: open a new one")
         self._make_folder()
@@ -60,79 +101,132 @@ class Database:
             raise
 
     async def close(self) -> None:
-        """Wait for what is running, then close every connection. Idempotent."""
+        """Wait for running work, then close every connection. Idempotent."""
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
         await self._disconnect()
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `work` answers on a connection that sees only what is committed."""
+        """The result of `work` on a connection that sees committed rows only."""
         engines, writer = self.require_open()
-        if is_in_memory(self._url):  # its one connection would show a reader what a writer has half done
-            return await self._whole(self._write(writer, work, *args, **kwargs))
-        return await self._whole(self._read(engines, work, *args, **kwargs))
+        if self._is_in_memory:  # a reader on its only connection would see uncommitted rows
+            return await self._shielded(self._write(writer, (), work, *args, **kwargs))
+        return await self._shielded(self._read(engines, work, *args, **kwargs))
 
-    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `work` answers, in a transaction that is durable when this returns."""
+    async def write(
+        self, tenant_ids: Collection[str] | None, work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The result of `work` in a transaction that is durable when this returns.
+
+        `tenant_ids` names all tenants that the work writes to; None excludes every other transaction.
+        """
         _, writer = self.require_open()
-        return await self._whole(self._write(writer, work, *args, **kwargs))
+        return await self._shielded(self._write(writer, tenant_ids, work, *args, **kwargs))
 
     async def write_directly(self, work: DirectWork[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `write`, for work that talks to SQLite's driver itself."""
+        """As `write`, for work on SQLite's driver itself."""
         _, writer = self.require_open()
-        return await self._whole(self._write_directly(writer, work, *args, **kwargs))
+        return await self._shielded(self._write_directly(writer, work, *args, **kwargs))
 
     async def _read(self, engines: Engines, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with translated(self.place):
+        try:
             async with engines.readers.connect() as connection:
                 return await connection.run_sync(work, *args, **kwargs)
+        except DATABASE_ERRORS as error:
+            raise translated(self.place, error) from error
 
-    async def _write(self, writer: AsyncConnection, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _write(
+        self,
+        writer: AsyncConnection,
+        tenant_ids: Collection[str] | None,
+        work: Work[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        def in_transaction(connection: Connection) -> T:
+            with self._begun(connection, tenant_ids):
+                return work(connection, *args, **kwargs)
+
         async with self._writing:
-            with translated(self.place):
-                answer = await writer.run_sync(_in_turn, work, *args, **kwargs)
-        self._committed()
+            try:
+                answer = await writer.run_sync(in_transaction)
+            except DATABASE_ERRORS as error:
+                raise translated(self.place, error) from error
+        self._after_commit()
         return answer
 
     async def _write_directly(
         self, writer: AsyncConnection, work: DirectWork[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         async with self._writing:
-            with translated(self.place):
+            try:
                 driver = (await writer.get_raw_connection()).driver_connection
                 if not isinstance(driver, aiosqlite.Connection):
                     raise StoreError(f"the database {self.place} is not written through aiosqlite")
                 answer = await _in_transaction(driver, work, *args, **kwargs)
-        self._committed()
+            except DATABASE_ERRORS as error:
+                raise translated(self.place, error) from error
+        self._after_commit()
         return answer
 
-    def _committed(self) -> None:
-        if self._has_log and self._engines is not None and self._checkpoint_due.after_commit():
-            self._keep(asyncio.ensure_future(self._checkpoint(self._engines)))
+    def _begun(self, connection: Connection, tenant_ids: Collection[str] | None) -> RootTransaction:
+        """A transaction with its locks, on a new connection if the server has closed the present one."""
+        transaction = connection.begin()
+        try:
+            self._lock(connection, tenant_ids)
+        except DBAPIError as error:
+            transaction.rollback()
+            if not error.connection_invalidated:
+                raise
+            transaction = connection.begin()
+            self._lock(connection, tenant_ids)
+        return transaction
+
+    def _lock(self, connection: Connection, tenant_ids: Collection[str] | None) -> None:
+        if self.is_sqlite:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return
+        values: dict[str, Any] = {"timeout": f"{max(1, round(self._busy_timeout_s * 1000))}"}  # 0: no limit
+        if tenant_ids is None:
+            connection.execute(_LOCK_ALL, values)
+        else:
+            values["keys"] = sorted({_lock_key(tenant_id) for tenant_id in tenant_ids})
+            connection.execute(_LOCK_TENANTS, values)
+
+    def _after_commit(self) -> None:
+        """Begin a passive checkpoint of SQLite's write-ahead log from time to time.
+
+        SQLite's own checkpoint runs within a commit and takes tens of milliseconds. A passive one on another
+        connection blocks neither writers nor readers. `wal_autocheckpoint` still bounds the size of the log.
+        See https://www.sqlite.org/wal.html, section 3.
+        """
+        has_log = self.is_sqlite and not self._is_in_memory
+        if has_log and self._engines is not None and self._checkpoints.after_commit():
+            self._track(asyncio.ensure_future(self._checkpoint(self._engines)))
 
     async def _checkpoint(self, engines: Engines) -> None:
         try:
-            await self._read(engines, checkpoint)
+            await self._read(engines, _checkpoint)
         finally:
-            self._checkpoint_due.done()
+            self._checkpoints.done()
 
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.shield(self._keep(asyncio.ensure_future(work)))
+    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.shield(self._track(asyncio.ensure_future(work)))
 
-    def _keep(self, task: asyncio.Future[T]) -> asyncio.Future[T]:
-        """Let `close` wait for the task."""
+    def _track(self, task: asyncio.Future[T]) -> asyncio.Future[T]:
+        """Make `close` wait for the task."""
         self._running.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(self._untrack)
         return task
 
-    def _forget(self, task: asyncio.Future[Any]) -> None:
+    def _untrack(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # a cancelled caller is not there to hear of it
+            task.exception()  # a cancelled caller does not retrieve it
 
     def require_open(self) -> tuple[Engines, AsyncConnection]:
-        """Raises LearnerClosed after closing, StoreError before starting."""
+        """The engines and the writer. Raises LearnerClosed after closing, StoreError before starting."""
         if self._closed:
             raise LearnerClosed(f"the store {self.place} is closed: open a new one")
         if self._engines is None or self._writer is None:
@@ -151,24 +245,27 @@ class Database:
             ) from error
 
     async def _open(self, engines: Engines) -> None:
-        with translated(self.place):
-            if self.is_sqlite and not is_in_memory(self._url):
-                await asyncio.to_thread(probe, self._url)
+        try:
+            if self.is_sqlite and not self._is_in_memory:
+                await call_in_executor(probe, self._url)
             async with engines.readers.connect() as connection:
                 await connection.run_sync(schema.recognise, self.place)
+        except DATABASE_ERRORS as error:
+            raise translated(self.place, error) from error
         self._writer = await self._connect_writer(engines)
-        async with schema.one_at_a_time():
-            await self._write(self._writer, schema.upgrade, self.place)
+        async with schema.exclusive():
+            await self._write(self._writer, None, schema.upgrade, self.place)
 
     async def _connect_writer(self, engines: Engines) -> AsyncConnection:
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
-                with translated(self.place):
-                    return await engines.writer.connect()
-            except StoreLocked:  # SQLite does not wait for others when it changes to WAL
-                if time.monotonic() > deadline:
-                    raise
+                return await engines.writer.connect()
+            except DATABASE_ERRORS as error:
+                problem = translated(self.place, error)
+                # SQLite does not wait for others when it changes to WAL.
+                if not isinstance(problem, StoreLocked) or time.monotonic() > deadline:
+                    raise problem from error
             await asyncio.sleep(_RETRY_S)
 
     async def _disconnect(self) -> None:
@@ -180,19 +277,17 @@ class Database:
             await engines.dispose()
 
 
-def _in_turn(connection: Connection, work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    with _begun(connection):
-        return work(connection, *args, **kwargs)
+def _lock_key(tenant_id: str) -> int:
+    """A signed 32-bit digest of a name. Tenants with equal digests exclude each other, which is safe."""
+    digest = zlib.crc32(tenant_id.encode("utf-8", "surrogatepass"))
+    return digest - (1 << 32) if digest >= 1 << 31 else digest
 
 
-def _begun(connection: Connection) -> RootTransaction:
-    """A transaction, on a new connection if the server has closed the old one since it was last used."""
+def _checkpoint(connection: Connection) -> None:
     try:
-        return connection.begin()
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-    return connection.begin()
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
+    except DBAPIError as error:  # nothing is lost: the next checkpoint does the work
+        logger.debug("a checkpoint failed: %s", error)
 
 
 async def _in_transaction(

@@ -1,4 +1,4 @@
-"""Engines: one connection that writes, a few that read, and the pragmas that make a commit durable."""
+"""Engines: one connection that writes, a pool of readers, and the pragmas for durable commits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, NullPool, StaticPool, create_engine, event, make_url
+from sqlalchemy import URL, NullPool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -25,24 +25,16 @@ WRITER_PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    "PRAGMA secure_delete = ON",  # words that were withdrawn must not linger in free pages
-    "PRAGMA wal_autocheckpoint = 16000",  # pages; see checkpoints.py, which keeps commits from waiting for it
+    "PRAGMA secure_delete = ON",  # withdrawn text must not remain in free pages
+    "PRAGMA wal_autocheckpoint = 16000",  # pages; `Database` makes checkpoints earlier, on a reader
     "PRAGMA cache_size = -32768",  # KiB
 )
 READER_PRAGMAS = ("PRAGMA query_only = ON",)
 
-_TAKE_TURNS = {
-    "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": (
-        "SELECT pg_advisory_xact_lock(5498114) FROM set_config('lock_timeout', '{busy_timeout_ms}', true)"
-    ),
-}
-"""How a transaction becomes the only one that writes, whatever other processes do."""
-
 
 @dataclass(frozen=True)
 class Engines:
-    """`writer` begins transactions that exclude every other writer. In memory both are one."""
+    """The writer's engine and the readers' engine. In memory, both are the same."""
 
     writer: AsyncEngine
     readers: AsyncEngine
@@ -55,7 +47,7 @@ class Engines:
 def parse_url(url_or_path: str | Path) -> URL:
     """The URL of a database: `":memory:"`, the path of an SQLite file, or an SQLAlchemy URL.
 
-    Raises SettingsError for a database that the store cannot use.
+    Raises SettingsError for an unsupported database.
     """
     text = str(url_or_path)
     if "://" not in text:
@@ -72,11 +64,9 @@ def parse_url(url_or_path: str | Path) -> URL:
 
 
 def _for_asyncpg(url: URL) -> URL:
-    """With the option of libpq that URLs of servers mostly carry, `sslmode`, as asyncpg names it."""
+    """The URL with libpq's option `sslmode` under asyncpg's name."""
     if find_spec("asyncpg") is None:
-        raise SettingsError(
-            "store.url: PostgreSQL needs a package that is an extra: pip install 'karen-learner[postgres]'"
-        )
+        raise SettingsError("store.url: PostgreSQL needs an extra: pip install 'karen-learner[postgres]'")
     options = dict(url.query)
     if "sslmode" in options:
         options["ssl"] = options.pop("sslmode")
@@ -84,7 +74,7 @@ def _for_asyncpg(url: URL) -> URL:
 
 
 def is_in_memory(url: URL) -> bool:
-    """Whether the database lives in one connection and dies with it."""
+    """Whether the database exists in one connection only."""
     return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 
@@ -95,26 +85,31 @@ def database_file(url: URL) -> Path | None:
 
 
 def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
-    """Engines that have not connected yet."""
+    """Engines that are not connected yet."""
     if url.get_backend_name() != "sqlite":
-        return _create_on_server(url, busy_timeout_s)
+        return Engines(
+            # The writer must see what was committed while it waited for its locks, on any server default.
+            create_async_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED"),
+            # As on SQLite, each statement of a reader sees all commits before it, and needs no BEGIN.
+            _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True),
+        )
     connect = {"isolation_level": None, "timeout": busy_timeout_s}
     if is_in_memory(url):
         only = create_async_engine(url, poolclass=StaticPool, connect_args=connect)
         _on_connect(only, WRITER_PRAGMAS)
-        return Engines(_writer(only, busy_timeout_s), only)
+        return Engines(only, only)
     writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=connect)
     _on_connect(writer, WRITER_PRAGMAS)
     readers = _pool(url, connect_args=connect)
     _on_connect(readers, READER_PRAGMAS)
-    return Engines(_writer(writer, busy_timeout_s), readers)
+    return Engines(writer, readers)
 
 
 def probe(url: URL) -> None:
     """Open the SQLite database and close it again; raises what SQLAlchemy raises. Blocks.
 
-    When aiosqlite cannot open a file, its thread outlives the error for a moment, and complains if the
-    event loop ends meanwhile. So the first to try is somebody else.
+    aiosqlite's thread outlives a failed connect for a moment, and logs an error if the event loop ends
+    meanwhile. So the first connection is made without aiosqlite.
     """
     engine = create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
     try:
@@ -123,27 +118,8 @@ def probe(url: URL) -> None:
         engine.dispose()
 
 
-def _create_on_server(url: URL, busy_timeout_s: float) -> Engines:
-    # The writer must see what was committed while it waited for its turn, whatever the server's default is.
-    writer = create_async_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
-    # As on SQLite, each statement of a reader sees what is committed by then, and needs no BEGIN.
-    readers = _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
-    return Engines(_writer(writer, busy_timeout_s), readers)
-
-
 def _pool(url: URL, **options: Any) -> AsyncEngine:
     return create_async_engine(url, pool_size=READERS, max_overflow=0, pool_timeout=3600, **options)
-
-
-def _writer(engine: AsyncEngine, busy_timeout_s: float) -> AsyncEngine:
-    busy_timeout_ms = max(1, round(busy_timeout_s * 1000))  # PostgreSQL takes 0 for no limit at all
-    statement = _TAKE_TURNS[engine.dialect.name].format(busy_timeout_ms=busy_timeout_ms)
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def take_turns(connection: Connection) -> None:
-        connection.exec_driver_sql(statement)
-
-    return engine
 
 
 def _on_connect(engine: AsyncEngine, pragmas: tuple[str, ...]) -> None:
@@ -154,6 +130,6 @@ def _on_connect(engine: AsyncEngine, pragmas: tuple[str, ...]) -> None:
             for pragma in pragmas:
                 cursor.execute(pragma)
             cursor.close()
-        except BaseException:  # the pool forgets a connection that fails here, and its thread
+        except BaseException:  # the pool drops a connection that fails here without ending its thread
             connection.close()
             raise

@@ -1,35 +1,36 @@
-"""The journal of learning cycles."""
+"""The journal of learning cycles, and the leases that fence the writes of former holders."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, select, update
 
-from karen_learner.errors import InvalidInput, StoreError
-from karen_learner.memory import counters, leases, tenants
-from karen_learner.memory.counting import change, cycle_counts
-from karen_learner.memory.moments import from_micros, to_micros
-from karen_learner.memory.tables import IS_UNFINISHED, cycles
+from karen_learner.errors import FencedOut, InvalidInput, StoreError
+from karen_learner.memory import counters, tenants
+from karen_learner.memory.counters import change, cycle_counts
+from karen_learner.memory.process_identity import is_alive
+from karen_learner.memory.tables import IS_UNFINISHED, Condition, cycles, leases
 from karen_learner.memory.tables import tenants as names
-from karen_learner.records import CycleRow, LearningCycleResult, Stage
+from karen_learner.memory.types import from_micros, insert, to_micros
+from karen_learner.records import CYCLE_LEASE, CycleRow, LearningCycleResult, Lease, Stage
 
 
 def start(connection: Connection, row: CycleRow) -> None:
-    """Write a new line. Raises InvalidInput when the cycle has one."""
+    """Insert the row of a new cycle. Raises InvalidInput if it exists."""
     tenant = tenants.ensure(connection, row.tenant_id)
     if _find(connection, row.tenant_id, row.cycle_id) is not None:
         raise InvalidInput(f"the cycle {row.cycle_id!r} of {row.tenant_id!r} is in the journal already")
-    connection.execute(insert(cycles).values(tenant=tenant, **_values(row)))
+    connection.execute(insert(connection, cycles).values(tenant=tenant, **_values(row)))
     counters.add(connection, {tenant: cycle_counts(row)})
 
 
 def advance(connection: Connection, tenant_id: str, cycle_id: str, stage: Stage, token: int) -> None:
-    """Note the stage that begins. Raises FencedOut, or StoreError for a cycle never started."""
-    leases.check(connection, tenants.find(connection, tenant_id), tenant_id, token)
+    """Write the stage that begins. Raises FencedOut, or StoreError for an unknown cycle."""
+    check_lease(connection, tenants.find(connection, tenant_id), tenant_id, token)
     _replace(connection, _require(connection, tenant_id, cycle_id), {"stage": stage})
 
 
@@ -41,24 +42,94 @@ def finish(
     stage: Stage,
     now: datetime,
 ) -> None:
-    """Note the end of a cycle. Again is allowed: the later result counts, the first end stays."""
+    """Write the end of a cycle. A repeated call replaces the result and keeps the first end."""
     row = _require(connection, tenant_id, cycle_id)
-    update = {"stage": stage, "result": result, "finished_at": row.finished_at or now}
-    _replace(connection, row, update)
+    _replace(connection, row, {"stage": stage, "result": result, "finished_at": row.finished_at or now})
 
 
 def unfinished(connection: Connection, tenant_id: str) -> Sequence[CycleRow]:
-    """The cycles that have begun and not ended, the oldest first."""
-    statement = _rows().where(cycles.c.tenant == tenants.number_of(tenant_id), IS_UNFINISHED)
+    """The cycles of a tenant without an end, oldest first."""
+    statement = _rows(cycles.c.tenant == tenants.number_of(tenant_id), IS_UNFINISHED)
     return [_record(row) for row in connection.execute(statement.order_by(cycles.c.seq))]
 
 
-def newest(connection: Connection, tenant_id: str | None, limit: int) -> Sequence[CycleRow]:
-    """The last `limit` cycles, newest first."""
-    statement = _rows().order_by(cycles.c.seq.desc()).limit(limit)
-    if tenant_id is not None:
-        statement = statement.where(cycles.c.tenant == tenants.number_of(tenant_id))
-    return [_record(row) for row in connection.execute(statement)]
+def unfinished_tenants(connection: Connection) -> Sequence[str]:
+    """The tenants with unfinished cycles; read by the partial index."""
+    found = select(cycles.c.tenant).where(IS_UNFINISHED).distinct().subquery()
+    statement = select(names.c.name).join(found, names.c.tenant == found.c.tenant)
+    return connection.execute(statement.order_by(names.c.tenant)).scalars().all()
+
+
+def page(connection: Connection, tenant_id: str | None, limit: int, since: int | None) -> Sequence[CycleRow]:
+    """The newest cycles, newest first; with `since` the cycles after that `seq`, oldest first."""
+    statement = _rows() if tenant_id is None else _rows(cycles.c.tenant == tenants.number_of(tenant_id))
+    if since is None:
+        statement = statement.order_by(cycles.c.seq.desc())
+    else:
+        statement = statement.where(cycles.c.seq > since).order_by(cycles.c.seq)
+    return [_record(row) for row in connection.execute(statement.limit(limit))]
+
+
+def acquire_lease(
+    connection: Connection,
+    tenant_id: str,
+    owner: str,
+    *,
+    name: str,
+    now: datetime,
+    ttl: timedelta,
+    is_alive: Callable[[str], bool] = is_alive,
+) -> Lease | None:
+    """The lease, unless a living process holds it."""
+    tenant = tenants.ensure(connection, tenant_id)
+    held = _lease(connection, tenant, name)
+    if held is not None and not _is_free(held, now, is_alive):
+        return None
+    token = 1 if held is None else held.token + 1
+    values = {"owner": owner, "token": token, "expires_at": to_micros(now + ttl)}
+    statement = insert(connection, leases).values(tenant=tenant, name=name, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["tenant", "name"], set_=values))
+    return Lease(tenant_id=tenant_id, name=name, owner=owner, token=token, expires_at=now + ttl)
+
+
+def renew_lease(connection: Connection, lease: Lease, *, now: datetime, ttl: timedelta) -> Lease:
+    """The lease with a later expiry. Raises FencedOut if it is lost."""
+    tenant = tenants.find(connection, lease.tenant_id)
+    check_lease(connection, tenant, lease.tenant_id, lease.token, name=lease.name)
+    here = (leases.c.tenant == tenant, leases.c.name == lease.name)
+    connection.execute(update(leases).where(*here).values(expires_at=to_micros(now + ttl)))
+    return lease.model_copy(update={"expires_at": now + ttl})
+
+
+def release_lease(connection: Connection, lease: Lease) -> None:
+    """Free a lease if it is still held. The token stays, so that the next one is larger."""
+    here = (leases.c.tenant == tenants.number_of(lease.tenant_id), leases.c.name == lease.name)
+    connection.execute(update(leases).where(*here, leases.c.token == lease.token).values(owner=None))
+
+
+def check_lease(
+    connection: Connection, tenant: int | None, tenant_id: str, token: int | None, *, name: str = CYCLE_LEASE
+) -> None:
+    """Raise FencedOut unless `token` is that of the present holder. A token of None is not checked."""
+    if token is None:
+        return
+    held = None if tenant is None else _lease(connection, tenant, name)
+    if held is None or held.owner is None or held.token != token:
+        free = held is None or held.owner is None
+        holder = "no process" if free else f"{held.owner} (token {held.token})"  # type: ignore[union-attr]
+        raise FencedOut(
+            f"the lease {name!r} of {tenant_id!r} with token {token} was lost; {holder} holds it now: "
+            "drop this work and start a new cycle"
+        )
+
+
+def _is_free(held: Row[Any], now: datetime, is_alive: Callable[[str], bool]) -> bool:
+    return held.owner is None or held.expires_at <= to_micros(now) or not is_alive(held.owner)
+
+
+def _lease(connection: Connection, tenant: int, name: str) -> Row[Any] | None:
+    here = (leases.c.tenant == tenant, leases.c.name == name)
+    return connection.execute(select(leases).where(*here)).first()
 
 
 def _replace(connection: Connection, old: CycleRow, values: dict[str, Any]) -> None:
@@ -78,12 +149,13 @@ def _require(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow:
 
 def _find(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow | None:
     here = (cycles.c.tenant == tenants.number_of(tenant_id), cycles.c.cycle_id == cycle_id)
-    row = connection.execute(_rows().where(*here)).first()
+    row = connection.execute(_rows(*here)).first()
     return None if row is None else _record(row)
 
 
-def _rows() -> Select[Any]:
-    return select(cycles, names.c.name).join_from(cycles, names, cycles.c.tenant == names.c.tenant)
+def _rows(*where: Condition) -> Select[Any]:
+    joined = select(cycles, names.c.name).join_from(cycles, names, cycles.c.tenant == names.c.tenant)
+    return joined.where(*where)
 
 
 def _values(row: CycleRow) -> dict[str, Any]:
@@ -95,17 +167,14 @@ def _values(row: CycleRow) -> dict[str, Any]:
         "token": row.token,
         "started_at": to_micros(row.started_at),
         "finished_at": None if row.finished_at is None else to_micros(row.finished_at),
-        "result": None if row.result is None else _json(row.result),
+        # Not `model_dump_json`: it writes null for NaN, and the row could not be read again.
+        "result": None if row.result is None else json.dumps(row.result.to_dict()),
     }
-
-
-def _json(result: LearningCycleResult) -> str:
-    # Not `model_dump_json`, which makes null of a NaN: the line could not be read again.
-    return json.dumps(result.to_dict())
 
 
 def _record(row: Row[Any]) -> CycleRow:
     return CycleRow(
+        seq=row.seq,
         cycle_id=row.cycle_id,
         tenant_id=row.name,
         mode=row.mode,

@@ -1,4 +1,4 @@
-"""Recognises a database of ours, and brings its schema up to date with Alembic."""
+"""Recognises databases of this package, and migrates their schema with Alembic."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sqlalchemy import Connection, inspect
 from karen_learner.errors import SchemaTooNew, StoreNotOurs
 
 APPLICATION_ID = 0x4B4C4D31
-"""In the header of an SQLite file ("KLM1"), where `file(1)` and we look for whose it is."""
+"""`PRAGMA application_id` of our SQLite files ("KLM1"), also shown by `file(1)`."""
 
 VERSION_TABLE = "karen_learner_schema"
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _alembic = threading.Lock()
-_PATIENCE_S = 0.005
+_RETRY_S = 0.005
 
 
 @asynccontextmanager
-async def one_at_a_time() -> AsyncIterator[None]:
-    """Keep the migrations of different stores apart: Alembic's `op` is one global for the process."""
+async def exclusive() -> AsyncIterator[None]:
+    """Run migrations of different stores one after the other: Alembic's `op` is global to the process."""
     while not _alembic.acquire(blocking=False):  # noqa: ASYNC110 (no Event serves several event loops)
-        await asyncio.sleep(_PATIENCE_S)
+        await asyncio.sleep(_RETRY_S)
     try:
         yield
     finally:
@@ -39,25 +39,25 @@ async def one_at_a_time() -> AsyncIterator[None]:
 
 
 def recognise(connection: Connection, place: str) -> None:
-    """Raise StoreNotOurs or SchemaTooNew unless the database is empty or one that we can migrate."""
+    """Raise StoreNotOurs or SchemaTooNew unless the database is empty or can be migrated."""
     tables = inspect(connection).get_table_names()
     owner = _application_id(connection)
     if owner not in (0, APPLICATION_ID) or (tables and VERSION_TABLE not in tables):
         found = ", ".join(sorted(tables)[:3]) or f"application id {owner}"
         raise StoreNotOurs(
-            f"the database {place} belongs to something else ({found}): choose another path with store.url"
+            f"the database {place} belongs to another program ({found}): choose another path with store.url"
         )
     _refuse_newer(revision(connection), place)
 
 
-def upgrade(connection: Connection, place: str) -> None:
-    """Run the migrations that are missing, in the transaction of `connection`."""
+def upgrade(connection: Connection, place: str, to: str = "head") -> None:
+    """Run the missing migrations in the transaction of `connection`."""
     recognise(connection, place)
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def scripts() -> ScriptDirectory:
@@ -83,8 +83,8 @@ def _refuse_newer(found: str | None, place: str) -> None:
     script = scripts()
     if found is not None and found not in {step.revision for step in script.walk_revisions()}:
         raise SchemaTooNew(
-            f"the database {place} has the schema {found!r}, but this release of karen_learner knows it "
-            f"only up to {script.get_current_head()!r}: upgrade karen_learner"
+            f"the database {place} has the schema {found!r}, but this release of karen_learner supports "
+            f"{script.get_current_head()!r} at most: upgrade karen_learner"
         )
 
 

@@ -1,4 +1,4 @@
-"""`SqlMemoryStore`: the store's contract on SQLAlchemy. It composes; the work is done next door."""
+"""`SqlMemoryStore`: `MemoryStore` on SQLAlchemy. It runs the functions of this package in transactions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from types import TracebackType
 from typing_extensions import Self
 
 from karen_learner.batching import Batcher
-from karen_learner.memory import counters, examples, journal, leases, tenants, turns, versions
-from karen_learner.memory import groups as near_duplicates
-from karen_learner.memory.collector import Collector
-from karen_learner.memory.curating import save_curation
+from karen_learner.memory import counters, curation, examples, journal, tenants, turns, versions
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
-from karen_learner.memory.intake import Incoming, LateFeedback, NewTurn
+from karen_learner.memory.turn_writer import Incoming, LateFeedback, NewTurn, TurnWriter
 from karen_learner.records import (
+    CHAMPION,
+    CYCLE_LEASE,
     AwaitingTurn,
     CurationWrite,
     CycleRow,
@@ -34,6 +33,7 @@ from karen_learner.records import (
     TenantCounts,
     Turn,
     UserFeedback,
+    VersionCounts,
     utc_now,
 )
 from karen_learner.settings import StoreSettings
@@ -44,8 +44,8 @@ Clock = Callable[[], datetime]
 def open_store(url_or_path: str | Path, settings: StoreSettings, *, clock: Clock = utc_now) -> SqlMemoryStore:
     """A store that is not started yet: use it with `async with`, or await `start()`.
 
-    `url_or_path` is `":memory:"`, the path of an SQLite file, or an SQLAlchemy URL of SQLite or
-    PostgreSQL. Raises SettingsError for any other database. `settings.url` is not looked at.
+    `url_or_path` is `":memory:"`, the path of an SQLite file, or an SQLAlchemy URL of SQLite or PostgreSQL.
+    Raises SettingsError for any other database. `settings.url` is ignored.
     """
     return SqlMemoryStore(
         Database(parse_url(url_or_path), busy_timeout_s=settings.busy_timeout_s), settings, clock
@@ -53,14 +53,14 @@ def open_store(url_or_path: str | Path, settings: StoreSettings, *, clock: Clock
 
 
 class SqlMemoryStore:
-    """The `MemoryStore` of SQLite and PostgreSQL. Make one with `open_store`."""
+    """The `MemoryStore` of SQLite and PostgreSQL. `open_store` makes one."""
 
     def __init__(self, database: Database, settings: StoreSettings, clock: Clock = utc_now) -> None:
         self._database = database
         self._page_size = settings.page_size
         self._clock = clock
         self._incoming: Batcher[Incoming, Turn] = Batcher(
-            Collector(database).commit,
+            TurnWriter(database).write,
             queue_size=settings.queue_size,
             max_batch=settings.max_batch,
             owner=f"the store {database.place}",
@@ -124,15 +124,15 @@ class SqlMemoryStore:
         return await self._database.read(turns.unlabelled, tenant_id, limit=limit)
 
     async def save_curation(
-        self, tenant_id: str, outcome: CurationWrite, *, token: int | None = None
+        self, tenant_id: str, curated: CurationWrite, *, token: int | None = None
     ) -> bool:
-        return await self._database.write(save_curation, tenant_id, outcome, token)
+        return await self._database.write((tenant_id,), curation.save_curation, tenant_id, curated, token)
 
     async def examples_by_key(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
         return await self._database.read(examples.by_key, tenant_id, keys)
 
     async def splits_by_group(self, tenant_id: str, groups: Sequence[str]) -> Mapping[str, Split]:
-        return await self._database.read(near_duplicates.splits, tenant_id, groups)
+        return await self._database.read(examples.splits, tenant_id, groups)
 
     async def examples(
         self,
@@ -163,7 +163,7 @@ class SqlMemoryStore:
         return await self._database.read(counters.labels, tenant_id)
 
     async def declare_labels(self, tenant_id: str, labels: Mapping[Task, Sequence[str]]) -> None:
-        await self._database.write(counters.declare, tenant_id, labels)
+        await self._database.write((tenant_id,), counters.declare, tenant_id, labels)
 
     async def reject_examples(
         self,
@@ -175,49 +175,72 @@ class SqlMemoryStore:
         token: int | None = None,
     ) -> int:
         return await self._database.write(
-            examples.reject, tenant_id, trained, harmful=harmful, quarantine_at=quarantine_at, token=token
+            (tenant_id,),
+            curation.reject,
+            tenant_id,
+            trained,
+            harmful=harmful,
+            quarantine_at=quarantine_at,
+            token=token,
         )
 
     async def start_cycle(self, row: CycleRow) -> None:
-        await self._database.write(journal.start, row)
+        await self._database.write(None, journal.start, row)
 
     async def advance_cycle(self, tenant_id: str, cycle_id: str, stage: Stage, *, token: int) -> None:
-        await self._database.write(journal.advance, tenant_id, cycle_id, stage, token)
+        await self._database.write((tenant_id,), journal.advance, tenant_id, cycle_id, stage, token)
 
     async def finish_cycle(
         self, tenant_id: str, cycle_id: str, result: LearningCycleResult, *, stage: Stage = "finished"
     ) -> None:
-        await self._database.write(journal.finish, tenant_id, cycle_id, result, stage, self._clock())
+        now = self._clock()
+        await self._database.write((tenant_id,), journal.finish, tenant_id, cycle_id, result, stage, now)
 
     async def unfinished_cycles(self, tenant_id: str) -> Sequence[CycleRow]:
         return await self._database.read(journal.unfinished, tenant_id)
 
-    async def cycles(self, tenant_id: str | None, *, limit: int = 20) -> Sequence[CycleRow]:
-        return await self._database.read(journal.newest, tenant_id, limit)
+    async def unfinished_tenants(self) -> Sequence[str]:
+        return await self._database.read(journal.unfinished_tenants)
+
+    async def cycles(
+        self, tenant_id: str | None, *, limit: int = 20, since: int | None = None
+    ) -> Sequence[CycleRow]:
+        return await self._database.read(journal.page, tenant_id, limit, since)
 
     async def cycle_tallies(self, tenant_id: str | None) -> Mapping[str, float]:
         return await self._database.read(counters.tallies, tenant_id)
 
-    async def acquire_lease(self, tenant_id: str, owner: str, *, ttl: timedelta) -> Lease | None:
-        return await self._database.write(leases.acquire, tenant_id, owner, now=self._clock(), ttl=ttl)
+    async def acquire_lease(
+        self, tenant_id: str, owner: str, *, name: str = CYCLE_LEASE, ttl: timedelta
+    ) -> Lease | None:
+        acquire, now = journal.acquire_lease, self._clock()
+        return await self._database.write(
+            (tenant_id,), acquire, tenant_id, owner, name=name, now=now, ttl=ttl
+        )
 
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
-        return await self._database.write(leases.renew, lease, now=self._clock(), ttl=ttl)
+        renew, now = journal.renew_lease, self._clock()
+        return await self._database.write((lease.tenant_id,), renew, lease, now=now, ttl=ttl)
 
     async def release_lease(self, lease: Lease) -> None:
-        await self._database.write(leases.release, lease)
+        await self._database.write((lease.tenant_id,), journal.release_lease, lease)
 
     async def next_version_number(self, tenant_id: str) -> int:
-        return await self._database.write(versions.next_number, tenant_id)
+        return await self._database.write((tenant_id,), versions.next_number, tenant_id)
 
     async def promote(self, tenant_id: str, promotion: Promotion, *, token: int | None) -> bool:
-        return await self._database.write(versions.promote, tenant_id, promotion, token)
+        return await self._database.write((tenant_id,), versions.promote, tenant_id, promotion, token)
 
     async def champion(self, tenant_id: str) -> ModelVersion | None:
-        return await self._database.read(versions.champion, tenant_id)
+        return await self.alias(tenant_id, CHAMPION)
 
-    async def versions(self, tenant_id: str, *, limit: int = 100) -> Sequence[ModelVersion]:
-        return await self._database.read(versions.newest, tenant_id, limit)
+    async def alias(self, tenant_id: str, name: str) -> ModelVersion | None:
+        return await self._database.read(versions.alias, tenant_id, name)
+
+    async def versions(
+        self, tenant_id: str, *, limit: int = 100, since: str | None = None
+    ) -> Sequence[ModelVersion]:
+        return await self._database.read(versions.page, tenant_id, limit, since)
 
     async def get_version(self, tenant_id: str, version: str) -> ModelVersion | None:
         return await self._database.read(versions.find, tenant_id, version)
@@ -227,13 +250,13 @@ class SqlMemoryStore:
             yield example_id
 
     async def pseudo_labelled_turns(self, tenant_id: str, version: str) -> AsyncIterator[str]:
-        async for turn_id in self._linked(versions.heard_page, tenant_id, version):
+        async for turn_id in self._linked(versions.pseudo_labelled_page, tenant_id, version):
             yield turn_id
 
     async def _linked(
         self, page_of: Callable[..., Sequence[tuple[int, str]]], tenant_id: str, version: str
     ) -> AsyncIterator[str]:
-        """The ids of what a version is linked with, a page at a time."""
+        """Ids of the rows that a version is connected with, read in pages."""
         after = 0
         while page := await self._database.read(
             page_of, tenant_id, version, after=after, size=self._page_size
@@ -242,8 +265,14 @@ class SqlMemoryStore:
                 yield other_id
             after = page[-1][0]
 
-    async def tenants(self) -> Sequence[str]:
-        return await self._database.read(tenants.names)
+    async def tenants(self, *, after: str | None = None, limit: int | None = None) -> Sequence[str]:
+        return await self._database.read(tenants.page, after=after, limit=limit)
 
     async def counts(self, tenant_id: str) -> TenantCounts:
         return await self._database.read(counters.overview, tenant_id)
+
+    async def version_counts(self, tenant_id: str, version: str) -> VersionCounts:
+        return await self._database.read(counters.of_version, tenant_id, version)
+
+    async def total_turns(self) -> int:
+        return await self._database.read(counters.total_turns)

@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core metadata.
 
-Moments are whole microseconds since 1970 (UTC). A tenant is named once, in `tenants`, and is a small
-number everywhere else: its name may be a thousand characters long, and every index would carry it.
+Times are whole microseconds since 1970 (UTC). Other tables refer to a tenant by a number: a tenant's name
+may have a thousand characters, and every index would contain it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from sqlalchemy import (
     text,
 )
 
-from karen_learner.memory.dialects import AnyText
+from karen_learner.memory.types import AnyText
 
 metadata = MetaData()
 
 Condition = ColumnElement[bool] | TextClause
 
 BigKey = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite gives numbers of its own accord to an INTEGER PRIMARY KEY only."""
+"""SQLite assigns numbers to an INTEGER PRIMARY KEY only."""
 
 IS_AWAITING = text("awaiting_curation")
 IS_REPLAYABLE = text("state = 'learned' AND split = 'train'")
 IS_UNFINISHED = text("finished_at IS NULL")
-"""Conditions of the partial indexes. A query uses such an index only if it states the same condition
-without bound parameters, so both take it from here."""
+"""Conditions of the partial indexes. A query uses such an index only if it has the same condition without
+bound parameters, so index and query share the constant."""
 
 
 def _number() -> Column[int]:
@@ -46,6 +46,10 @@ def _number() -> Column[int]:
 
 def _tenant(**options: Any) -> Column[int]:
     return Column("tenant", BigKey, ForeignKey("tenants.tenant"), nullable=False, **options)
+
+
+def _link(name: str, target: str) -> Column[int]:
+    return Column(name, BigKey, ForeignKey(target), primary_key=True, autoincrement=False)
 
 
 def _partial(name: str, *columns: str, where: Any) -> Index:
@@ -57,7 +61,6 @@ tenants = Table(
     metadata,
     Column("tenant", BigKey, primary_key=True, autoincrement=True),
     Column("name", AnyText, nullable=False, unique=True),
-    Column("champion", AnyText),
     Column("last_version_number", Integer, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
@@ -68,16 +71,20 @@ turns = Table(
     _number(),
     _tenant(),
     Column("turn_id", AnyText, nullable=False),
+    Column("user_id", AnyText),
+    Column("occurred_at", BigInteger),
     Column("awaiting_curation", Boolean, nullable=False),
     Column("has_words", Boolean, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("body", AnyText, nullable=False),
     UniqueConstraint("tenant", "turn_id", name="turns_by_id"),
     Index("turns_in_order", "tenant", "seq"),
+    Index("turns_by_user", "tenant", "user_id"),
+    Index("turns_by_time", "tenant", "occurred_at"),
     _partial("turns_awaiting", "tenant", "seq", where=IS_AWAITING),
     sqlite_autoincrement=True,
 )
-"""`body` is the turn as JSON. `revision` counts the feedback merged in after the turn was stored."""
+"""`body` is the turn as JSON. `revision` counts the changes by later feedback."""
 
 examples = Table(
     "examples",
@@ -129,6 +136,7 @@ counters = Table(
     Column("family", AnyText, primary_key=True),
     Column("name", AnyText, primary_key=True),
     Column("value", Float, nullable=False),
+    Index("counters_by_family", "family", "name"),
     sqlite_with_rowid=False,
 )
 
@@ -155,6 +163,7 @@ leases = Table(
     "leases",
     metadata,
     _tenant(primary_key=True, autoincrement=False),
+    Column("name", AnyText, primary_key=True),
     Column("owner", AnyText),
     Column("token", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
@@ -172,21 +181,31 @@ versions = Table(
     sqlite_autoincrement=True,
 )
 
+aliases = Table(
+    "aliases",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("name", AnyText, primary_key=True),
+    Column("version", AnyText, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Names of versions that change by compare-and-set, such as `champion`."""
+
 lineage = Table(
     "lineage",
     metadata,
-    Column("version", BigKey, ForeignKey("versions.seq"), primary_key=True, autoincrement=False),
-    Column("example", BigKey, ForeignKey("examples.seq"), primary_key=True, autoincrement=False),
+    _link("version", "versions.seq"),
+    _link("example", "examples.seq"),
     Index("lineage_by_example", "example", "version"),
     sqlite_with_rowid=False,
 )
 
-heard_turns = Table(
-    "heard_turns",
+pseudo_labelled_turns = Table(
+    "pseudo_labelled_turns",
     metadata,
-    Column("version", BigKey, ForeignKey("versions.seq"), primary_key=True, autoincrement=False),
-    Column("turn", BigKey, ForeignKey("turns.seq"), primary_key=True, autoincrement=False),
-    Index("heard_turns_by_turn", "turn", "version"),
+    _link("version", "versions.seq"),
+    _link("turn", "turns.seq"),
+    Index("pseudo_labelled_by_turn", "turn", "version"),
     sqlite_with_rowid=False,
 )
-"""The turns without feedback that a version learned from: the lineage of what became no example."""
+"""Lineage of versions that learned from turns without feedback."""

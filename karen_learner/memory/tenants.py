@@ -1,4 +1,4 @@
-"""Names of tenants, and the numbers that stand for them in every other table."""
+"""Names of tenants and their numbers in all other tables."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, ScalarSelect, exists, select
 
-from karen_learner.memory.dialects import chunks, insert
-from karen_learner.memory.tables import counters, tenants
+from karen_learner.memory.tables import aliases, counters, tenants
+from karen_learner.memory.types import chunks, insert
 
 
 def number_of(tenant_id: str) -> ScalarSelect[int]:
-    """The tenant's number, inside another statement; no row matches it when there is no such tenant."""
+    """The tenant's number as a subquery; an unknown tenant matches no row."""
     return select(tenants.c.tenant).where(tenants.c.name == tenant_id).scalar_subquery()
 
 
@@ -21,7 +21,7 @@ def find(connection: Connection, tenant_id: str) -> int | None:
 
 
 def find_all(connection: Connection, tenant_ids: Sequence[str]) -> Mapping[str, int]:
-    """The numbers of those tenants that have one."""
+    """The numbers of the known tenants among these."""
     found: dict[str, int] = {}
     for piece in chunks(tenant_ids):
         statement = select(tenants.c.name, tenants.c.tenant).where(tenants.c.name.in_(piece))
@@ -30,7 +30,7 @@ def find_all(connection: Connection, tenant_ids: Sequence[str]) -> Mapping[str, 
 
 
 def ensure(connection: Connection, tenant_id: str) -> int:
-    """The tenant's number, given now if it has none."""
+    """The tenant's number, assigned now if it has none."""
     known = find(connection, tenant_id)
     if known is not None:
         return known
@@ -39,15 +39,13 @@ def ensure(connection: Connection, tenant_id: str) -> int:
     return number
 
 
-def names(connection: Connection) -> Sequence[str]:
-    """The tenants that have data, the oldest first. (A lease alone is none.)"""
-    has_data = exists().where(counters.c.tenant == tenants.c.tenant) | tenants.c.champion.is_not(None)
-    return (
-        connection.execute(select(tenants.c.name).where(has_data).order_by(tenants.c.tenant)).scalars().all()
-    )
-
-
-def lock(connection: Connection, tenant: int) -> None:
-    """Let no other transaction decide on this tenant before this one has ended. On SQLite, where one
-    transaction at a time writes, that is so already."""
-    connection.execute(select(tenants.c.tenant).where(tenants.c.tenant == tenant).with_for_update())
+def page(connection: Connection, *, after: str | None, limit: int | None) -> Sequence[str]:
+    """Tenants with data, oldest first, after the tenant `after`. A lease alone is no data."""
+    has_data = (
+        exists().where(counters.c.tenant == tenants.c.tenant)
+        | exists().where(aliases.c.tenant == tenants.c.tenant)
+    )  # fmt: skip
+    statement = select(tenants.c.name).where(has_data).order_by(tenants.c.tenant).limit(limit)
+    if after is not None:
+        statement = statement.where(tenants.c.tenant > number_of(after))
+    return connection.execute(statement).scalars().all()

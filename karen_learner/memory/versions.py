@@ -1,4 +1,4 @@
-"""Model versions, their lineage, and the champion of each tenant."""
+"""Model versions, their lineage, and aliases such as the champion."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, literal, select, update
 
-from karen_learner.memory import examples, leases, tenants
-from karen_learner.memory.dialects import chunks, insert
+from karen_learner.memory import curation, journal, tenants
+from karen_learner.memory.tables import aliases, lineage, pseudo_labelled_turns, versions
 from karen_learner.memory.tables import examples as example_rows
-from karen_learner.memory.tables import heard_turns, lineage, versions
 from karen_learner.memory.tables import tenants as tenant_rows
 from karen_learner.memory.tables import turns as turn_rows
-from karen_learner.records import ModelVersion, Promotion
+from karen_learner.memory.types import chunks, insert
+from karen_learner.records import CHAMPION, ModelVersion, Promotion
 
 
 def next_number(connection: Connection, tenant_id: str) -> int:
-    """A number that is given once."""
+    """The next number of the tenant; each is returned once."""
     tenant = tenants.ensure(connection, tenant_id)
     statement = (
         update(tenant_rows)
@@ -31,40 +31,44 @@ def next_number(connection: Connection, tenant_id: str) -> int:
 
 
 def promote(connection: Connection, tenant_id: str, promotion: Promotion, token: int | None) -> bool:
-    """Compare-and-set the champion, with all that becomes true with it. Raises FencedOut."""
+    """Compare-and-set an alias, with all consequences. False if it is not `expected`. Raises FencedOut."""
     tenant = tenants.ensure(connection, tenant_id)
-    leases.check(connection, tenant, tenant_id, token)
+    journal.check_lease(connection, tenant, tenant_id, token)
     version, before = promotion.version, promotion.expected
-    if not _set_champion(connection, tenant, promotion.expected, version.version):
+    if not _set_alias(connection, tenant, promotion):
         return False
     number = _write_version(connection, tenant, version)
-    if before is not None and version.parent != before:
+    if promotion.alias == CHAMPION and before is not None and version.parent != before:
         _undo(connection, tenant, before, restored=version.version)
-    examples.learn(connection, tenant, promotion.learned, version.version)
-    learned = (example.example_id for example in promotion.learned)
-    _write_lineage(connection, tenant, number, [*learned, *promotion.replayed])
-    _write_heard(connection, tenant, number, promotion.pseudo_labelled)
+    curation.learn(connection, tenant, promotion.learned, version.version)
+    trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
+    _link(connection, tenant, number, lineage, example_rows, "example_id", trained)
+    turns = promotion.pseudo_labelled
+    _link(connection, tenant, number, pseudo_labelled_turns, turn_rows, "seq", turns)
     return True
 
 
-def champion(connection: Connection, tenant_id: str) -> ModelVersion | None:
-    """The version in force."""
-    statement = _bodies(tenant_id).join(
-        tenant_rows,
-        (tenant_rows.c.tenant == versions.c.tenant) & (tenant_rows.c.champion == versions.c.version),
-    )
-    return _record(connection.execute(statement).scalar())
+def alias(connection: Connection, tenant_id: str, name: str) -> ModelVersion | None:
+    """The version of an alias."""
+    same = (aliases.c.tenant == versions.c.tenant) & (aliases.c.version == versions.c.version)
+    return _record(connection.execute(_bodies(tenant_id).join(aliases, same).where(aliases.c.name == name)))
 
 
-def newest(connection: Connection, tenant_id: str, limit: int) -> Sequence[ModelVersion]:
-    """The last `limit` versions, newest first."""
-    statement = _bodies(tenant_id).order_by(versions.c.seq.desc()).limit(limit)
+def page(connection: Connection, tenant_id: str, limit: int, since: str | None) -> Sequence[ModelVersion]:
+    """The newest versions, newest first; with `since` the versions after that version, oldest first."""
+    statement = _bodies(tenant_id).limit(limit)
+    if since is None:
+        statement = statement.order_by(versions.c.seq.desc())
+    else:
+        here = (versions.c.tenant == tenants.number_of(tenant_id), versions.c.version == since)
+        number = select(versions.c.seq).where(*here).scalar_subquery()
+        statement = statement.where(versions.c.seq > number).order_by(versions.c.seq)
     return [ModelVersion.model_validate_json(body) for body in connection.execute(statement).scalars()]
 
 
 def find(connection: Connection, tenant_id: str, version: str) -> ModelVersion | None:
     """One version by name."""
-    return _record(connection.execute(_bodies(tenant_id).where(versions.c.version == version)).scalar())
+    return _record(connection.execute(_bodies(tenant_id).where(versions.c.version == version)))
 
 
 def lineage_page(
@@ -74,20 +78,20 @@ def lineage_page(
     ids = select(lineage.c.example, example_rows.c.example_id).join(
         example_rows, example_rows.c.seq == lineage.c.example
     )
-    return _page(connection, ids, lineage, tenant_id, version, after=after, size=size)
+    return _link_page(connection, ids, lineage, tenant_id, version, after=after, size=size)
 
 
-def heard_page(
+def pseudo_labelled_page(
     connection: Connection, tenant_id: str, version: str, *, after: int, size: int
 ) -> Sequence[tuple[int, str]]:
-    """The next turns that a version heard after the number `after`, as numbers and ids."""
-    ids = select(heard_turns.c.turn, turn_rows.c.turn_id).join(
-        turn_rows, turn_rows.c.seq == heard_turns.c.turn
+    """The next pseudo-labelled turns of a version after the number `after`, as numbers and ids."""
+    ids = select(pseudo_labelled_turns.c.turn, turn_rows.c.turn_id).join(
+        turn_rows, turn_rows.c.seq == pseudo_labelled_turns.c.turn
     )
-    return _page(connection, ids, heard_turns, tenant_id, version, after=after, size=size)
+    return _link_page(connection, ids, pseudo_labelled_turns, tenant_id, version, after=after, size=size)
 
 
-def _page(
+def _link_page(
     connection: Connection,
     ids: Select[Any],
     links: Table,
@@ -97,26 +101,20 @@ def _page(
     after: int,
     size: int,
 ) -> Sequence[tuple[int, str]]:
-    """`ids` selects, out of the `links` of versions to other things, their numbers and their ids."""
+    """`ids` selects numbers and ids of the rows that `links` connects with versions."""
     number = ids.selected_columns[0]
-    statement = (
-        ids.join(versions, versions.c.seq == links.c.version)
-        .where(
-            versions.c.tenant == tenants.number_of(tenant_id),
-            versions.c.version == version,
-            number > after,
-        )
-        .order_by(number)
-        .limit(size)
-    )
-    return [(row[0], row[1]) for row in connection.execute(statement)]
+    here = (versions.c.tenant == tenants.number_of(tenant_id), versions.c.version == version, number > after)
+    statement = ids.join(versions, versions.c.seq == links.c.version).where(*here)
+    return [(row[0], row[1]) for row in connection.execute(statement.order_by(number).limit(size))]
 
 
-def _set_champion(connection: Connection, tenant: int, expected: str | None, version: str) -> bool:
-    present = tenant_rows.c.champion
-    believed = present.is_(None) if expected is None else present == expected
-    statement = update(tenant_rows).where(tenant_rows.c.tenant == tenant, believed).values(champion=version)
-    return connection.execute(statement).rowcount == 1
+def _set_alias(connection: Connection, tenant: int, promotion: Promotion) -> bool:
+    name, version = promotion.alias, promotion.version.version
+    if promotion.expected is None:
+        values = insert(connection, aliases).values(tenant=tenant, name=name, version=version)
+        return connection.execute(values.on_conflict_do_nothing()).rowcount == 1
+    here = (aliases.c.tenant == tenant, aliases.c.name == name, aliases.c.version == promotion.expected)
+    return connection.execute(update(aliases).where(*here).values(version=version)).rowcount == 1
 
 
 def _write_version(connection: Connection, tenant: int, version: ModelVersion) -> int:
@@ -129,20 +127,20 @@ def _write_version(connection: Connection, tenant: int, version: ModelVersion) -
 
 
 def _undo(connection: Connection, tenant: int, before: str, *, restored: str) -> None:
-    """Make pending again what was learned in the champion before or its ancestors, and is not known to
-    the restored version: what that one or its ancestors were trained on."""
-    found = connection.execute(select(versions.c.seq, versions.c.body).where(versions.c.tenant == tenant))
-    known = {record.version: (seq, record) for seq, body in found if (record := _record(body)) is not None}
-    parents = {name: record.parent for name, (_, record) in known.items()}
-    kept = set(_line(parents, restored))
-    for name in _line(parents, before):
+    """What `before` or its ancestors learned, and `restored` and its ancestors did not, becomes pending."""
+    statement = select(versions.c.version, versions.c.seq, versions.c.body)
+    found = connection.execute(statement.where(versions.c.tenant == tenant)).all()
+    numbers = {name: seq for name, seq, _ in found}
+    parents = {name: ModelVersion.model_validate_json(body).parent for name, _, body in found}
+    kept = set(_ancestry(parents, restored))
+    for name in _ancestry(parents, before):
         if name not in kept:
-            trained_on = select(lineage.c.example).where(lineage.c.version == known[name][0])
-            examples.unlearn(connection, tenant, name, connection.execute(trained_on).scalars().all())
+            trained_on = select(lineage.c.example).where(lineage.c.version == numbers[name])
+            curation.unlearn(connection, tenant, name, connection.execute(trained_on).scalars().all())
 
 
-def _line(parents: Mapping[str, str | None], version: str | None) -> list[str]:
-    """A version and its ancestors, as far as they are known."""
+def _ancestry(parents: Mapping[str, str | None], version: str | None) -> list[str]:
+    """A version and its known ancestors."""
     line: list[str] = []
     while version is not None and version in parents and version not in line:
         line.append(version)
@@ -150,21 +148,20 @@ def _line(parents: Mapping[str, str | None], version: str | None) -> list[str]:
     return line
 
 
-def _write_lineage(connection: Connection, tenant: int, number: int, example_ids: Sequence[str]) -> None:
-    for piece in chunks(list(dict.fromkeys(example_ids))):
-        known = select(literal(number), example_rows.c.seq).where(
-            example_rows.c.tenant == tenant, example_rows.c.example_id.in_(piece)
-        )
-        statement = insert(connection, lineage).from_select(["version", "example"], known)
-        connection.execute(statement.on_conflict_do_nothing())
-
-
-def _write_heard(connection: Connection, tenant: int, number: int, seqs: Sequence[int]) -> None:
-    for piece in chunks(list(dict.fromkeys(seqs))):
-        known = select(literal(number), turn_rows.c.seq).where(
-            turn_rows.c.tenant == tenant, turn_rows.c.seq.in_(piece)
-        )
-        statement = insert(connection, heard_turns).from_select(["version", "turn"], known)
+def _link(
+    connection: Connection,
+    tenant: int,
+    version: int,
+    links: Table,
+    rows: Table,
+    column: str,
+    values: Sequence[Any],
+) -> None:
+    """Connect a version with the tenant's `rows` that have one of the `values` in `column`."""
+    for piece in chunks(list(dict.fromkeys(values))):
+        here = (rows.c.tenant == tenant, rows.c[column].in_(piece))
+        known = select(literal(version), rows.c.seq).where(*here)
+        statement = insert(connection, links).from_select(list(links.c), known)
         connection.execute(statement.on_conflict_do_nothing())
 
 
@@ -172,5 +169,6 @@ def _bodies(tenant_id: str) -> Select[str]:
     return select(versions.c.body).where(versions.c.tenant == tenants.number_of(tenant_id))
 
 
-def _record(body: str | None) -> ModelVersion | None:
+def _record(found: Any) -> ModelVersion | None:
+    body = found.scalar()
     return None if body is None else ModelVersion.model_validate_json(body)

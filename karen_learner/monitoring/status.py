@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import UnknownTenant
 from karen_learner.models.registry import ModelRegistry
@@ -76,7 +74,7 @@ class Overview:
             await self.require(tenant_id)
         tallies = await self._store.cycle_tallies(tenant_id)
         recent = await self._recent(tenant_id) if tenant_id is not None else ()
-        tenants = [tenant_id] if tenant_id is not None else await self._store.tenants()
+        one = None if tenant_id is None else await self._store.counts(tenant_id)
         trained = tallies.get("trained", 0)
         return LearningMetrics(
             tenant_id=tenant_id,
@@ -89,16 +87,10 @@ class Overview:
             average_training_time=tallies.get("training_seconds", 0.0) / trained if trained else 0.0,
             last_cycle=recent[0] if recent else None,
             recent_cycles=recent,
-            turns=await self._turns(tenants),
-            tenants=len(tenants),
+            turns=one.turns if one is not None else await self._store.total_turns(),
+            tenants=1 if one is not None else len(await self._store.tenants()),
         )
 
     async def _recent(self, tenant_id: str) -> tuple[LearningCycleResult, ...]:
         rows = await self._store.cycles(tenant_id, limit=RECENT)
         return tuple(row.result for row in rows if row.result is not None)
-
-    async def _turns(self, tenants: Sequence[str]) -> int:
-        total = 0
-        for tenant_id in tenants:
-            total += (await self._store.counts(tenant_id)).turns
-        return total

@@ -35,6 +35,7 @@ from karen_learner.records.conversations import (
     UserFeedback,
 )
 from karen_learner.records.cycles import (
+    CYCLE_LEASE,
     CurationCounts,
     CycleContext,
     CycleRow,
@@ -46,12 +47,14 @@ from karen_learner.records.cycles import (
 )
 from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
 from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
-from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus
+from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus, VersionCounts
 from karen_learner.records.texts import NO_CONSENT, Entity, EntitySpan, Example, LabelledText, Span
-from karen_learner.records.writes import AwaitingTurn, CurationWrite, Promotion, ReadSet
+from karen_learner.records.writes import CHAMPION, AwaitingTurn, CurationWrite, Promotion, ReadSet
 
 __all__ = [
     "CATEGORY_TASKS",
+    "CHAMPION",
+    "CYCLE_LEASE",
     "GOLD_SOURCES",
     "NO_CONSENT",
     "POOR_RATING",
@@ -98,6 +101,7 @@ __all__ = [
     "UserFeedback",
     "ValidationResult",
     "Verdict",
+    "VersionCounts",
     "check_id",
     "check_text",
     "clean_text",

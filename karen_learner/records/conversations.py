@@ -114,10 +114,9 @@ class ConversationMetadata(Record):
 class Turn(Record):
     """One conversation turn as the store keeps it.
 
-    `user_text` and `assistant_response` are None where the user did not consent: then nothing that
-    could be learned from is kept. `seq` is given by the store, grows with every new turn of any
-    tenant, and is None before the turn is stored. `entities` are those that were detected;
-    `out_of_scope`: the model found that the text is none of its intents' business.
+    `user_text` and `assistant_response` are None without consent (see `without_content`). The store assigns
+    `seq`: unique, and within a tenant in the order of commits; None before the turn is stored. `entities` are
+    the detected ones; `out_of_scope` is the model's.
     """
 
     metadata: ConversationMetadata
@@ -181,3 +180,15 @@ class Turn(Record):
                 entities=None if self.user_text is None else self.entities,
             ),
         }
+
+    def with_seq(self, seq: int) -> Turn:
+        """The turn with the number that the store assigned.
+
+        `model_copy(update={"seq": seq})` at a third of its cost: it runs for every stored and read turn.
+        """
+        copy = Turn.__new__(Turn)
+        object.__setattr__(copy, "__dict__", {**self.__dict__, "seq": seq})
+        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__ | {"seq"})
+        object.__setattr__(copy, "__pydantic_extra__", None)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return copy

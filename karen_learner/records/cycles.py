@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Stage, utc_now
 from karen_learner.records.judgements import ValidationResult, Verdict
+
+CYCLE_LEASE = "cycle"
+"""Name of the lease for learning cycles."""
 
 
 class ModelVersion(Record):
@@ -32,9 +35,10 @@ class ModelVersion(Record):
 
 
 class Lease(Record):
-    """The exclusive right to run a cycle. `token`, larger for each new holder, fences writes."""
+    """An exclusive right, such as that to run a cycle. `token`, larger for each holder, fences writes."""
 
     tenant_id: str
+    name: str = CYCLE_LEASE
     owner: str
     token: int
     expires_at: datetime
@@ -80,7 +84,10 @@ class LearningCycleResult(Record):
     model_improved: bool = False
     training_examples: int = 0
     replay_examples: int = 0
-    self_labelled_turns: int = 0
+    pseudo_labelled_turns: int = Field(
+        default=0, validation_alias=AliasChoices("pseudo_labelled_turns", "self_labelled_turns")
+    )
+    """`self_labelled_turns` in earlier journals."""
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
     verdict: Verdict | None = None
@@ -107,6 +114,7 @@ class CycleRow(Record):
     started_at: datetime
     finished_at: datetime | None = None
     result: LearningCycleResult | None = None
+    seq: int | None = None
 
 
 class LearningPlan(Record):

@@ -24,6 +24,15 @@ class TenantCounts(Record):
     degraded: int = 0
 
 
+class VersionCounts(Record):
+    """Counts of the turns that one version analysed."""
+
+    turns: int = 0
+    with_feedback: int = 0
+    corrections: int = 0
+    degraded: int = 0
+
+
 class TenantStatus(Record):
     """What the engineer on call wants to see first."""
 

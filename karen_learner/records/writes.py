@@ -10,6 +10,9 @@ from karen_learner.records.conversations import Turn
 from karen_learner.records.cycles import ModelVersion
 from karen_learner.records.texts import Example
 
+CHAMPION = "champion"
+"""The alias of the version that serves a tenant."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AwaitingTurn:
@@ -26,8 +29,7 @@ class AwaitingTurn:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSet:
-    """What decisions rest on, as it was read: examples by `key`, and the splits of groups. What was
-    looked for and not there is None."""
+    """Values that a decision depends on: examples by `key` and splits by group; None for absent ones."""
 
     examples: Mapping[str, Example | None]
     splits: Mapping[str, Split | None]
@@ -35,7 +37,7 @@ class ReadSet:
 
 @dataclass(frozen=True, kw_only=True)
 class CurationWrite:
-    """What one page of curation decided; written in a single transaction.
+    """Decisions of one page of curation, written in a single transaction.
 
     `curated` holds (seq, revision) of the curated turns; a turn with a newer revision keeps awaiting.
     `upserts` replace the example with the same `example_id`, or are new. With a `read_set` they are written
@@ -49,19 +51,18 @@ class CurationWrite:
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """A change of champion and all that must become true with it, in a single transaction.
+    """A change of an alias with all its consequences, in a single transaction.
 
-    `expected` is the champion that the caller believes in; if it is another one by now, nothing is
-    written and False is returned. `version` is written as a new row unless it exists already.
-    `learned` are examples as the version was trained on them: those that are pending and still say the
-    same become `learned`. They and the ids in `replayed` enter the lineage. When the version is no
-    child of the champion, versions are undone by it: what was learned in them is `pending` again.
-    `pseudo_labelled` are the `seq` of the turns without feedback that the version learned from; those of
-    the tenant are stored (see `MemoryStore.pseudo_labelled_turns`).
+    If the alias is not the version `expected` (None: unset), nothing is written. `version` is inserted unless
+    it exists. `learned` are examples as the version was trained on them: those that are still pending with
+    the same text and labels become `learned`. They and the ids in `replayed` form the lineage.
+    `pseudo_labelled` are the `seq` of turns without feedback that the version learned from. If the new
+    champion is no child of the former one, the versions between are undone: their examples become pending.
     """
 
     version: ModelVersion
     expected: str | None
+    alias: str = CHAMPION
     learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
     pseudo_labelled: Sequence[int] = ()

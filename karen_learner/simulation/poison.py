@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 
+from asyncio_extras import call_in_executor
+
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.versions import candidate_digest
 from karen_learner.records import TASKS, LabelledText, LearningCycleResult, Record, Task
@@ -111,4 +113,4 @@ async def attack(
 async def live_digest(learner: AutonomousLearner, tenant_id: str) -> str:
     """Digest of the champion's files on disk; "" without a champion."""
     champion = (await learner.status(tenant_id)).champion
-    return "" if champion is None else await asyncio.to_thread(candidate_digest, champion.path)
+    return "" if champion is None else await call_in_executor(candidate_digest, champion.path)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+
+from asyncio_extras import call_in_executor
 
 from karen_learner.curation import Curator
 from karen_learner.curation.examples import new_example
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import TASKS, Analysis, LabelledText, Record, Score, Task
 from karen_learner.records.training import PredictionRow
-from karen_learner.training import BasePipeline, PredictJob, TrainingWorker, TrainJob, write_lines
+from karen_learner.training import BasePipeline, LocalWorker, PredictJob, TrainJob, write_lines
 from karen_learner.validation.results import Prediction, mean_score, task_result
 
 
@@ -56,7 +57,8 @@ def score(gold: Sequence[LabelledText], rows: Sequence[PredictionRow]) -> Scores
 async def evaluate(learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText]) -> Scores:
     """Scores of the live model on the test texts. Stores nothing."""
     analyses = await learner.analyze_many(tenant_id, [example.text for example in test])
-    return await asyncio.to_thread(score, test, [row_of(analysis) for analysis in analyses])
+    scores: Scores = await call_in_executor(score, test, [row_of(analysis) for analysis in analyses])
+    return scores
 
 
 class Refit(Record):
@@ -83,7 +85,7 @@ async def refit(
     dev_examples = await write_lines(folder / "dev.jsonl", curator.dev(tenant_id))
     await write_lines(folder / "holdout.jsonl", [LabelledText(text=example.text) for example in test])
     job = await _job(learner, tenant_id, folder)
-    async with TrainingWorker(learner.settings.training) as worker:
+    async with LocalWorker(learner.settings.training) as worker:
         started = perf_counter()
         report = await worker.train(job)
         seconds = perf_counter() - started
@@ -92,7 +94,7 @@ async def refit(
     return Refit(
         training_examples=len(training),
         dev_examples=dev_examples,
-        scores=await asyncio.to_thread(score, test, predicted.rows[0]),
+        scores=await call_in_executor(score, test, predicted.rows[0]),
         seconds=seconds,
     )
 

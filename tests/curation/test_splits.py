@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.selection import Shares, SplitRules, assign_splits, spread_shares
+from karen_learner.curation.splits import Shares, SplitRules, assign_splits, spread_shares
 from karen_learner.records import Example, Split
 from tests.curation.specimens import annotation, gold
 

@@ -1,9 +1,10 @@
-"""What only a server can do to a store: lose it, keep it waiting, or not let it in."""
+"""The store on a PostgreSQL server: lost connections, locks, access."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from karen_learner.errors import InvalidInput, StoreError, StoreLocked, StoreNotOurs, StoreReadOnly
 from karen_learner.memory import open_store
+from karen_learner.memory.database import _lock_key
 from karen_learner.memory.schema import VERSION_TABLE
 from karen_learner.memory.tables import metadata
 from karen_learner.records import CurationWrite
 from karen_learner.settings import StoreSettings
 from tests.databases import SERVER, a_database
-from tests.memory.memory_specimens import make_example, make_turn
+from tests.memory.memory_specimens import make_cycle, make_example, make_turn
 
 pytestmark = pytest.mark.skipif(not SERVER, reason="KAREN_TEST_POSTGRES names no server")
 
@@ -49,7 +51,7 @@ async def end_connections(other: AsyncConnection, *, waiting: bool = False) -> i
     return len(ended.all())
 
 
-async def test_migrations_make_what_the_tables_say(
+async def test_migrations_produce_the_declared_tables(
     url: str, store_settings: StoreSettings, other: AsyncConnection
 ) -> None:
     def differences(connection: Connection) -> list[object]:
@@ -60,7 +62,7 @@ async def test_migrations_make_what_the_tables_say(
         assert await other.run_sync(differences) == []
 
 
-async def test_a_lost_connection_is_made_again(
+async def test_a_lost_connection_is_replaced(
     url: str, store_settings: StoreSettings, other: AsyncConnection
 ) -> None:
     async with open_store(url, store_settings) as store:
@@ -71,7 +73,7 @@ async def test_a_lost_connection_is_made_again(
         assert await store.next_version_number("acme") == 1
 
 
-async def test_one_that_is_lost_during_a_transaction_is_told(
+async def test_a_connection_lost_during_a_transaction_is_reported(
     url: str, store_settings: StoreSettings, other: AsyncConnection
 ) -> None:
     async with open_store(url, store_settings) as store, other.engine.connect() as holder:
@@ -88,40 +90,7 @@ async def test_one_that_is_lost_during_a_transaction_is_told(
         assert await store.add_turn(make_turn("t2"))
 
 
-async def test_a_database_of_the_first_schema_is_brought_up_to_date(
-    url: str, store_settings: StoreSettings, other: AsyncConnection
-) -> None:
-    async with open_store(url, store_settings) as store:
-        await store.save_curation("acme", CurationWrite(upserts=[make_example()]))
-    for statement in (
-        "DROP TABLE heard_turns",
-        f"UPDATE {VERSION_TABLE} SET version_num = '0001'",
-    ):
-        await other.exec_driver_sql(statement)
-    async with open_store(url, store_settings) as store:
-        assert await store.examples_by_key("acme", ["key-e1"])
-
-
-async def test_a_database_that_tells_of_moods_serves_without_them(
-    url: str, store_settings: StoreSettings, other: AsyncConnection
-) -> None:
-    async with open_store(url, store_settings) as store:
-        await store.add_turn(make_turn())
-        await store.save_curation("acme", CurationWrite(upserts=[make_example()]))
-    for statement in (
-        "ALTER TABLE examples ADD COLUMN mood TEXT",
-        """UPDATE examples SET mood = '{"negative": 0.5}'""",
-        """UPDATE turns SET body = replace(body, '"feedback":', '"mood":{"negative":0.5},"feedback":')""",
-        f"UPDATE {VERSION_TABLE} SET version_num = '0003'",
-    ):
-        await other.exec_driver_sql(statement)
-    async with open_store(url, store_settings) as store:
-        assert [turn.turn_id async for turn in store.turns("acme")] == ["t1"]
-        assert await store.examples_by_key("acme", ["key-e1"])
-        assert await store.save_curation("acme", CurationWrite(upserts=[make_example("new")]))
-
-
-async def test_a_writer_waits_no_longer_than_it_should(
+async def test_a_writer_waits_at_most_for_the_busy_timeout(
     url: str, store_settings: StoreSettings, other: AsyncConnection
 ) -> None:
     store_settings.update({"busy_timeout_s": 0.05})
@@ -139,8 +108,58 @@ async def test_a_writer_waits_no_longer_than_it_should(
         assert await store.add_turn(make_turn("t2"))
 
 
+async def wait_for_lock(other: AsyncConnection) -> None:
+    """Return once a transaction waits for a lock."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    while not (await other.exec_driver_sql(waiting)).scalar():
+        await asyncio.sleep(0.01)
+
+
+async def test_transactions_of_one_tenant_exclude_each_other_and_no_other_tenant(
+    url: str, store_settings: StoreSettings, other: AsyncConnection
+) -> None:
+    async with open_store(url, store_settings) as store, open_store(url, store_settings) as second:
+        await store.add_turn(make_turn())
+        await other.exec_driver_sql(
+            f"SELECT pg_advisory_lock_shared(5498114), pg_advisory_lock(5498114, {_lock_key('acme')})"
+        )
+        held = asyncio.ensure_future(store.add_turn(make_turn("t2")))
+        await wait_for_lock(other)
+        assert await second.add_turn(make_turn("u1", tenant="other"))
+        assert await second.acquire_lease("other", "far/1/a", ttl=timedelta(seconds=60))
+        assert not held.done()
+        await other.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+        assert (await held).turn_id == "t2"
+
+
+async def test_starting_a_cycle_waits_for_every_transaction(
+    url: str, store_settings: StoreSettings, other: AsyncConnection
+) -> None:
+    async with open_store(url, store_settings) as store:
+        await other.exec_driver_sql("SELECT pg_advisory_lock_shared(5498114)")
+        starting = asyncio.ensure_future(store.start_cycle(make_cycle()))
+        await wait_for_lock(other)
+        await other.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+        await starting
+
+
+async def test_batches_of_overlapping_tenants_do_not_deadlock(
+    url: str, store_settings: StoreSettings
+) -> None:
+    names = [f"tenant {n}" for n in range(9)]
+    async with open_store(url, store_settings) as one, open_store(url, store_settings) as two:
+        await asyncio.gather(
+            *(one.add_turn(make_turn(f"a{n}", tenant=name)) for n in range(20) for name in names),
+            *(two.add_turn(make_turn(f"b{n}", tenant=name)) for n in range(20) for name in reversed(names)),
+        )
+        assert await one.total_turns() == 2 * 20 * 9
+
+
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-async def test_writers_take_turns_whatever_isolation_is_usual(
+async def test_writers_exclude_each_other_at_any_default_isolation(
     url: str, store_settings: StoreSettings, other: AsyncConnection, level: str
 ) -> None:
     name = make_url(url).database
@@ -152,7 +171,7 @@ async def test_writers_take_turns_whatever_isolation_is_usual(
     assert sorted(numbers) == list(range(1, 41))
 
 
-async def test_what_is_refused_is_refused_alone(
+async def test_a_refused_item_fails_alone(
     url: str, store_settings: StoreSettings, other: AsyncConnection
 ) -> None:
     long = "".join(chr(0x4E00 + 7919 * n % 20000) for n in range(3000))
@@ -170,7 +189,7 @@ async def test_what_is_refused_is_refused_alone(
         assert (await store.counts("acme")).examples == {}
 
 
-async def test_a_database_that_cannot_be_written_is_told(
+async def test_a_read_only_database_is_reported(
     url: str, store_settings: StoreSettings, other: AsyncConnection
 ) -> None:
     name = make_url(url).database
@@ -179,7 +198,7 @@ async def test_a_database_that_cannot_be_written_is_told(
         await open_store(url, store_settings).start()
 
 
-async def test_a_database_of_something_else_is_refused(
+async def test_a_foreign_database_is_refused(
     url: str, store_settings: StoreSettings, other: AsyncConnection
 ) -> None:
     await other.exec_driver_sql("CREATE TABLE customers (id INTEGER)")
@@ -187,7 +206,7 @@ async def test_a_database_of_something_else_is_refused(
         await open_store(url, store_settings).start()
 
 
-async def test_what_is_not_there_is_told(url: str, store_settings: StoreSettings) -> None:
+async def test_a_missing_database_user_or_server_is_reported(url: str, store_settings: StoreSettings) -> None:
     for part, wrong, told in (
         ("database", "karen_nowhere", "createdb"),
         ("username", "karen_nobody", "pg_hba"),

@@ -1,4 +1,4 @@
-"""What every memory store promises: turns and examples. (The rest: `test_store_contract_cycles`.)"""
+"""Contract of every memory store: turns and examples. (The rest: `test_store_contract_cycles`.)"""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def save(store: MemoryStore, *examples: Example, tenant: str = "acme") -> 
 
 
 class TestTurns:
-    async def test_comes_back_as_it_went_in_with_a_number(self, store: MemoryStore) -> None:
+    async def test_a_turn_is_stored_unchanged_with_a_number(self, store: MemoryStore) -> None:
         turn = make_turn(feedback=LIKED)
         stored = await store.add_turn(turn)
         assert stored == turn.model_copy(update={"seq": stored.seq})
@@ -61,7 +61,7 @@ class TestTurns:
         assert await store.get_turn("acme", "t2") is None
         assert await store.get_turn("other", "t1") is None
 
-    async def test_are_read_in_order_page_by_page(self, store: MemoryStore) -> None:
+    async def test_are_read_in_order_in_pages(self, store: MemoryStore) -> None:
         stored = [await store.add_turn(make_turn(f"t{n}")) for n in range(8)]
         await store.add_turn(make_turn("other", tenant="other"))
         assert await gathered(store.turns("acme")) == stored
@@ -72,14 +72,14 @@ class TestTurns:
         assert await store.add_turn(make_turn(text="something else")) == first
         assert (await store.counts("acme")).turns == 1
 
-    async def test_a_repeated_turn_brings_its_feedback(self, store: MemoryStore) -> None:
+    async def test_feedback_of_a_repeated_turn_is_merged(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn(feedback=LIKED))
         merged = await store.add_turn(make_turn(text="something else", feedback=CORRECTED))
         assert merged.user_text == "pay my bill in Rome"
         assert merged.feedback == LIKED.merged_with(CORRECTED)
         assert await store.get_turn("acme", "t1") == merged
 
-    async def test_many_callers_at_once_with_repeats(self, store: MemoryStore) -> None:
+    async def test_concurrent_callers_with_repeats_store_each_turn_once(self, store: MemoryStore) -> None:
         turns = [make_turn(f"t{n % 40}", feedback=LIKED if n % 3 else None) for n in range(200)]
         stored = await asyncio.gather(*map(store.add_turn, turns))
         assert len({turn.seq for turn in stored}) == 40
@@ -96,7 +96,7 @@ class TestTurns:
         ],
         ids=["text", "id", "nan", "infinite"],
     )
-    async def test_what_cannot_be_stored_is_refused(self, store: MemoryStore, turn: Turn) -> None:
+    async def test_unstorable_turns_are_refused(self, store: MemoryStore, turn: Turn) -> None:
         with pytest.raises(InvalidInput):
             await store.add_turn(turn)
         assert await store.tenants() == []
@@ -111,7 +111,7 @@ class TestTurns:
         assert (turn.tenant_id, turn.turn_id) == (odd, odd)
         assert await store.tenants() == [odd]
 
-    async def test_surrogates_in_a_question_are_invalid_input(self, store: MemoryStore) -> None:
+    async def test_surrogates_in_ids_are_invalid_input(self, store: MemoryStore) -> None:
         with pytest.raises(InvalidInput):
             await store.get_turn("\ud800", "t1")
         with pytest.raises(InvalidInput):
@@ -119,7 +119,7 @@ class TestTurns:
 
 
 class TestFeedback:
-    async def test_is_merged_and_the_metadata_follows(self, store: MemoryStore) -> None:
+    async def test_is_merged_and_updates_the_metadata(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn())
         await store.add_feedback("acme", "t1", UserFeedback(satisfaction_score=0.9, response_quality=0.7))
         turn = await store.add_feedback(
@@ -134,13 +134,13 @@ class TestFeedback:
         assert turn.metadata.correction_needed
         assert await store.get_turn("acme", "t1") == turn
 
-    async def test_confirming_what_was_detected_needs_no_correction(self, store: MemoryStore) -> None:
+    async def test_confirmed_labels_need_no_correction(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn())
         spans = (EntitySpan(start=15, end=19, label="CITY"),)
         agreed = UserFeedback(corrected_intent="billing", corrected_entities=spans)
         assert not (await store.add_feedback("acme", "t1", agreed)).metadata.correction_needed
 
-    async def test_no_entities_is_not_unknown_entities(self, store: MemoryStore) -> None:
+    async def test_no_entities_differs_from_unknown_entities(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn())
         turn = await store.add_feedback("acme", "t1", UserFeedback(corrected_entities=()))
         assert turn.feedback is not None
@@ -153,7 +153,7 @@ class TestFeedback:
             await store.add_feedback(tenant, "t1", LIKED)
         assert await store.tenants() == ["other"]
 
-    async def test_from_many_callers_is_all_merged(self, store: MemoryStore) -> None:
+    async def test_of_concurrent_callers_is_merged(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn())
         parts = [
             LIKED,
@@ -172,7 +172,7 @@ class TestFeedback:
             comment=CORRECTED.comment,
         )
 
-    async def test_may_come_together_with_its_turn(self, store: MemoryStore) -> None:
+    async def test_may_be_submitted_together_with_its_turn(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn("before"))
         answers = await asyncio.gather(
             store.add_turn(make_turn()),
@@ -186,7 +186,7 @@ class TestFeedback:
 
 
 class TestAwaitingCuration:
-    async def test_holds_turns_with_feedback_and_words(self, store: MemoryStore) -> None:
+    async def test_applies_to_turns_with_feedback_and_text(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn("silent"))
         await store.add_turn(make_turn("rated", feedback=LIKED))
         await store.add_turn(make_turn("wordless", text=None, feedback=LIKED))
@@ -196,7 +196,7 @@ class TestAwaitingCuration:
         assert await waiting(store) == ["rated", "later"]
         assert (await store.counts("acme")).awaiting_curation == 2
 
-    async def test_comes_in_pages_in_order(self, store: MemoryStore) -> None:
+    async def test_is_read_in_pages_in_order(self, store: MemoryStore) -> None:
         stored = [await store.add_turn(make_turn(f"t{n}", feedback=LIKED)) for n in range(7)]
         pages = await gathered(store.turns_awaiting_curation("acme"))
         assert [len(page) for page in pages] == [3, 3, 1]
@@ -204,7 +204,7 @@ class TestAwaitingCuration:
         rest = await gathered(store.turns_awaiting_curation("acme", after_seq=stored[3].seq or 0))
         assert [awaiting.turn for page in rest for awaiting in page] == stored[4:]
 
-    async def test_leaves_out_what_was_curated(self, store: MemoryStore) -> None:
+    async def test_excludes_curated_turns(self, store: MemoryStore) -> None:
         for n in range(4):
             await store.add_turn(make_turn(f"t{n}", feedback=LIKED))
         curated = [awaiting.mark for awaiting in (await awaiting_turns(store))[:2]]
@@ -213,7 +213,7 @@ class TestAwaitingCuration:
         assert await waiting(store) == ["t2", "t3"]
         assert (await store.counts("acme")).awaiting_curation == 2
 
-    async def test_can_be_curated_while_it_is_read(self, store: MemoryStore) -> None:
+    async def test_pages_can_be_curated_while_they_are_read(self, store: MemoryStore) -> None:
         for n in range(8):
             await store.add_turn(make_turn(f"t{n}", feedback=LIKED))
         met = 0
@@ -223,12 +223,12 @@ class TestAwaitingCuration:
         assert met == 8
         assert await waiting(store) == []
 
-    async def test_later_feedback_puts_a_turn_back(self, store: MemoryStore) -> None:
+    async def test_new_feedback_makes_a_curated_turn_await_again(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn(feedback=LIKED))
         (awaiting,) = await awaiting_turns(store)
         await curate(store, awaiting.mark)
         await store.add_feedback("acme", "t1", LIKED)
-        assert await waiting(store) == []  # nothing new was said
+        assert await waiting(store) == []  # repeated feedback changes nothing
         await store.add_feedback("acme", "t1", CORRECTED)
         assert await waiting(store) == ["t1"]
 
@@ -257,11 +257,11 @@ async def unlabelled(store: MemoryStore, limit: int = 99, tenant: str = "acme") 
 
 
 class TestUnlabelledTurns:
-    async def test_come_back_as_they_were_stored_newest_first(self, store: MemoryStore) -> None:
+    async def test_are_listed_newest_first(self, store: MemoryStore) -> None:
         stored = [await store.add_turn(make_turn(f"t{n}")) for n in range(8)]
         assert await store.unlabelled_turns("acme", limit=99) == stored[::-1]
 
-    async def test_have_words_and_no_feedback_at_all(self, store: MemoryStore) -> None:
+    async def test_have_text_and_no_feedback(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn("silent"))
         await store.add_turn(make_turn("rated", feedback=LIKED))
         await store.add_turn(make_turn("commented", feedback=UserFeedback(comment="well")))
@@ -272,20 +272,18 @@ class TestUnlabelledTurns:
         assert await unlabelled(store) == ["empty", "silent"]
 
     @pytest.mark.parametrize("said", [CORRECTED, UserFeedback(consent=False)], ids=["label", "refusal"])
-    async def test_are_so_no_longer_once_something_is_said(
-        self, store: MemoryStore, said: UserFeedback
-    ) -> None:
+    async def test_exclude_turns_with_later_feedback(self, store: MemoryStore, said: UserFeedback) -> None:
         for name in ("a", "b", "c"):
             await store.add_turn(make_turn(name))
         await store.add_feedback("acme", "b", said)
         assert await unlabelled(store) == ["c", "a"]
 
-    async def test_stay_so_when_they_were_repeated(self, store: MemoryStore) -> None:
+    async def test_include_repeated_turns_once(self, store: MemoryStore) -> None:
         for _ in range(2):
             await store.add_turn(make_turn())
         assert await unlabelled(store) == ["t1"]
 
-    async def test_are_looked_for_among_the_newest_only(self, store: MemoryStore) -> None:
+    async def test_are_searched_among_the_newest_only(self, store: MemoryStore) -> None:
         for n in range(6):
             await store.add_turn(make_turn(f"t{n}", feedback=LIKED if n in (3, 4) else None))
             await store.add_turn(make_turn(f"other{n}", tenant="other"))
@@ -298,7 +296,7 @@ class TestUnlabelledTurns:
             6: ["t5", "t2", "t1", "t0"],
         }
 
-    async def test_are_never_those_of_other_tenants(self, store: MemoryStore) -> None:
+    async def test_belong_to_one_tenant(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn("mine"))
         await store.add_turn(make_turn("theirs", tenant="other"))
         assert await unlabelled(store) == ["mine"]
@@ -307,30 +305,30 @@ class TestUnlabelledTurns:
 
 
 class TestConsent:
-    async def test_refused_at_once_leaves_no_words(self, store: MemoryStore) -> None:
+    async def test_refused_at_once_stores_no_content(self, store: MemoryStore) -> None:
         refusal = UserFeedback(
             consent=False, satisfaction_score=0.2, comment="my words", corrected_intent="x"
         )
         stored = await store.add_turn(make_turn(feedback=refusal))
         assert stored == await store.get_turn("acme", "t1")
-        assert_wordless(stored)
+        assert_without_content(stored)
         assert stored.metadata.user_satisfaction == 0.2
 
-    async def test_withdrawn_later_takes_the_words(self, store: MemoryStore) -> None:
+    async def test_withdrawn_later_removes_the_content(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn(feedback=CORRECTED))
         stored = await store.add_feedback("acme", "t1", UserFeedback(consent=False))
         assert stored == await store.get_turn("acme", "t1")
-        assert_wordless(stored)
+        assert_without_content(stored)
         assert await waiting(store) == []
 
-    async def test_is_not_restored(self, store: MemoryStore) -> None:
+    async def test_given_later_restores_nothing(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn(feedback=UserFeedback(consent=False)))
         again = UserFeedback(consent=True, comment="words")
-        assert_wordless(await store.add_feedback("acme", "t1", again))
-        assert_wordless(await store.add_turn(make_turn(feedback=again)))
+        assert_without_content(await store.add_feedback("acme", "t1", again))
+        assert_without_content(await store.add_turn(make_turn(feedback=again)))
         assert await waiting(store) == []
 
-    async def test_withdrawn_takes_the_examples_made_from_it(self, store: MemoryStore) -> None:
+    async def test_withdrawn_removes_the_content_of_examples(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn(feedback=CORRECTED))
         await save(
             store,
@@ -345,7 +343,7 @@ class TestConsent:
         assert await ids(store.examples("acme", state="pending")) == ["other"]
         assert (await store.counts("acme")).examples == {"pending": 1, "quarantined": 1}
 
-    async def test_withdrawn_during_curation_wins(self, store: MemoryStore) -> None:
+    async def test_withdrawn_during_curation_applies_to_its_examples(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn(feedback=CORRECTED))
         await store.add_feedback("acme", "t1", UserFeedback(consent=False))
         await save(store, make_example("late", turn_id="t1", text="pay my bill in Rome"))
@@ -361,7 +359,7 @@ class TestConsent:
         assert await ids(store.examples("acme", state="pending")) == ["e1"]
 
 
-def assert_wordless(turn: Turn) -> None:
+def assert_without_content(turn: Turn) -> None:
     assert turn.user_text is None
     assert turn.assistant_response is None
     assert turn.entities == ()
@@ -373,7 +371,7 @@ def assert_wordless(turn: Turn) -> None:
 
 
 class TestExamples:
-    async def test_come_back_as_they_went_in(self, store: MemoryStore) -> None:
+    async def test_are_stored_unchanged(self, store: MemoryStore) -> None:
         rich = make_example(
             "rich",
             sentiment="sad",
@@ -396,13 +394,13 @@ class TestExamples:
             "key-none": none.model_copy(update={"seq": found["key-none"].seq}),
         }
 
-    async def test_are_replaced_in_their_place(self, store: MemoryStore) -> None:
+    async def test_are_replaced_with_the_same_number(self, store: MemoryStore) -> None:
         await save(store, make_example("a"), make_example("b"))
         await save(store, make_example("a", intent="refund", stratum="refund"))
         first, second = await gathered(store.examples("acme", state="pending"))
         assert (first.example_id, first.intent, second.example_id) == ("a", "refund", "b")
 
-    async def test_twice_in_one_outcome_the_last_counts(self, store: MemoryStore) -> None:
+    async def test_the_last_of_two_with_one_id_is_stored(self, store: MemoryStore) -> None:
         await save(store, make_example("a"), make_example("a", intent="refund"))
         (only,) = await gathered(store.examples("acme", state="pending"))
         assert only.intent == "refund"
@@ -428,12 +426,12 @@ class TestExamples:
             await save(store, example.model_copy(update={"state": "conflict"}))
         assert met == [f"e{n}" for n in range(8)]
 
-    async def test_groups_know_their_split(self, store: MemoryStore) -> None:
+    async def test_groups_have_a_split(self, store: MemoryStore) -> None:
         await save(store, make_example("a", group="g1", split="dev"), make_example("b", group="g2"))
         assert await store.splits_by_group("acme", ["g1", "g2", "g3"]) == {"g1": "dev", "g2": "train"}
         assert await store.splits_by_group("other", ["g1"]) == {}
 
-    async def test_groups_are_forgotten_with_their_last_member(self, store: MemoryStore) -> None:
+    async def test_groups_are_deleted_with_their_last_member(self, store: MemoryStore) -> None:
         await save(store, make_example("a", group="g1"), make_example("b", group="g1", turn_id="t1"))
         await save(store, make_example("a", group="g2", split="dev"))
         assert await store.splits_by_group("acme", ["g1", "g2"]) == {"g1": "train", "g2": "dev"}
@@ -441,7 +439,7 @@ class TestExamples:
         await store.add_feedback("acme", "t1", UserFeedback(consent=False))
         assert await store.splits_by_group("acme", ["g1", "g2"]) == {"g2": "dev"}
 
-    async def test_sampling_goes_round_by_draw(self, store: MemoryStore) -> None:
+    async def test_sampling_wraps_around_in_order_of_draw(self, store: MemoryStore) -> None:
         learned = {"state": "learned", "learned_in": "v1"}
         await save(store, *(make_example(f"e{n}", draw=n / 10, **learned) for n in range(6)))
         await save(
@@ -465,7 +463,7 @@ class TestExamples:
         assert await store.strata("acme", state="pending", split="dev") == {"billing": 1}
         assert await store.strata("acme", state="learned", split="train") == {}
 
-    async def test_many_keys_are_found(self, store: MemoryStore) -> None:
+    async def test_many_keys_can_be_read(self, store: MemoryStore) -> None:
         await save(store, *(make_example(f"e{n}") for n in range(1203)))
         found = await store.examples_by_key("acme", [f"key-e{n}" for n in range(1300)])
         assert len(found) == 1203
@@ -473,7 +471,7 @@ class TestExamples:
 
 
 class TestLabels:
-    async def test_are_what_gold_taught_counted_over_all(self, store: MemoryStore) -> None:
+    async def test_are_those_of_gold_with_counts_of_all_examples(self, store: MemoryStore) -> None:
         await save(
             store,
             make_example("gold", source="seed", intent="billing", entities=[[0, 1, "X"], [2, 3, "X"]]),
@@ -496,7 +494,7 @@ class TestLabels:
 
 
 class TestRejecting:
-    async def test_twice_for_harm_quarantines(self, store: MemoryStore) -> None:
+    async def test_harmful_rejections_quarantine_at_the_given_number(self, store: MemoryStore) -> None:
         await save(store, make_example("a"), make_example("b"))
         a, b, missing = make_example("a"), make_example("b"), make_example("missing")
         assert await store.reject_examples("acme", [a, a, missing], harmful=True, quarantine_at=2) == 0
@@ -504,6 +502,17 @@ class TestRejecting:
         (harmful,) = await gathered(store.examples("acme", state="quarantined"))
         assert (harmful.example_id, harmful.rejections, harmful.reason) == ("a", 2, "harmful")
         assert await ids(store.examples("acme", state="pending")) == ["b"]
+
+    async def test_the_caller_decides_the_number(self, store: MemoryStore) -> None:
+        await save(store, make_example("a"))
+        trained = [make_example("a")]
+        assert await store.reject_examples("acme", trained, harmful=True, quarantine_at=4) == 0
+        assert await store.reject_examples("acme", trained, harmful=True, quarantine_at=3) == 0
+        assert await store.reject_examples("acme", trained, harmful=True, quarantine_at=3) == 1
+
+    async def test_gold_is_never_quarantined(self, store: MemoryStore) -> None:
+        await save(store, make_example("a", source="seed"))
+        assert await store.reject_examples("acme", [make_example("a")], harmful=True, quarantine_at=1) == 0
 
     async def test_without_harm_changes_nothing(self, store: MemoryStore) -> None:
         await save(store, make_example("a"))
@@ -541,7 +550,7 @@ class TestLifecycle:
         with pytest.raises(LearnerClosed):
             await store.start()
 
-    async def test_closing_writes_what_is_queued(self, store: MemoryStore) -> None:
+    async def test_closing_writes_queued_turns(self, store: MemoryStore) -> None:
         adding = [asyncio.ensure_future(store.add_turn(make_turn(f"t{n}"))) for n in range(50)]
         await asyncio.sleep(0)
         await store.close()

@@ -1,4 +1,4 @@
-"""What every memory store promises: the journal, leases, versions and the overview."""
+"""Contract of every memory store: journal, leases, versions, aliases and overview."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ import pytest
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import FencedOut, InvalidInput, StoreError
 from karen_learner.memory import owner_of
-from karen_learner.records import Confusion, CurationWrite, Example, Promotion, UserFeedback, ValidationResult
+from karen_learner.records import (
+    Confusion,
+    CurationWrite,
+    Example,
+    Promotion,
+    UserFeedback,
+    ValidationResult,
+    VersionCounts,
+)
 from tests.memory.memory_specimens import (
     NOON,
     MovableClock,
@@ -50,7 +58,7 @@ async def take(store: MemoryStore, owner: str = ME, tenant: str = "acme") -> int
 
 
 class TestLeases:
-    async def test_one_holder_at_a_time(self, store: MemoryStore) -> None:
+    async def test_a_lease_has_one_holder_at_a_time(self, store: MemoryStore) -> None:
         lease = await store.acquire_lease("acme", ME, ttl=TTL)
         assert lease is not None
         assert lease.expires_at == NOON + TTL
@@ -68,7 +76,7 @@ class TestLeases:
             await store.release_lease(lease)
         assert tokens == sorted(set(tokens))
 
-    async def test_expired_ones_can_be_taken(self, store: MemoryStore, clock: MovableClock) -> None:
+    async def test_an_expired_lease_can_be_acquired(self, store: MemoryStore, clock: MovableClock) -> None:
         first = await store.acquire_lease("acme", "far/1/a", ttl=TTL)
         assert first is not None
         clock.move(59)
@@ -82,7 +90,7 @@ class TestLeases:
         await store.release_lease(first)
         assert await store.renew_lease(second, ttl=TTL)
 
-    async def test_renewing_prolongs(self, store: MemoryStore, clock: MovableClock) -> None:
+    async def test_renewing_moves_the_expiry(self, store: MemoryStore, clock: MovableClock) -> None:
         lease = await store.acquire_lease("acme", "far/1/a", ttl=TTL)
         assert lease is not None
         clock.move(50)
@@ -94,19 +102,40 @@ class TestLeases:
         lease = await store.acquire_lease("acme", ME, ttl=TTL)
         assert lease is not None
         await store.release_lease(lease)
-        with pytest.raises(FencedOut, match="nobody"):
+        with pytest.raises(FencedOut, match="no process"):
             await store.renew_lease(lease, ttl=TTL)
 
-    async def test_a_dead_process_of_this_host_holds_nothing(self, store: MemoryStore) -> None:
+    async def test_a_dead_process_of_this_machine_holds_no_lease(self, store: MemoryStore) -> None:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ending:
             owner = owner_of(ending.pid)
         assert await store.acquire_lease("acme", owner, ttl=TTL)
         assert await store.acquire_lease("acme", ME, ttl=TTL)
 
     @pytest.mark.parametrize("owner", ["elsewhere/boot/ns/999999999/1/x", "elsewhere/1/x", "odd"])
-    async def test_others_are_taken_to_be_alive(self, store: MemoryStore, owner: str) -> None:
+    async def test_other_processes_count_as_alive(self, store: MemoryStore, owner: str) -> None:
         assert await store.acquire_lease("acme", owner, ttl=TTL)
         assert await store.acquire_lease("acme", ME, ttl=TTL) is None
+
+    async def test_leases_of_different_names_are_independent(self, store: MemoryStore) -> None:
+        cycle = await store.acquire_lease("acme", ME, ttl=TTL)
+        report = await store.acquire_lease("acme", ME, name="report", ttl=TTL)
+        assert cycle is not None
+        assert report is not None
+        assert (cycle.name, report.name) == ("cycle", "report")
+        assert await store.acquire_lease("acme", ME, name="report", ttl=TTL) is None
+        await store.release_lease(report)
+        with pytest.raises(FencedOut, match="report"):
+            await store.renew_lease(report, ttl=TTL)
+        assert await store.renew_lease(cycle, ttl=TTL)
+        again = await store.acquire_lease("acme", ME, name="report", ttl=TTL)
+        assert again is not None
+        assert again.token == report.token + 1
+
+    async def test_a_lease_of_another_name_fences_no_cycle(self, store: MemoryStore) -> None:
+        other = await store.acquire_lease("acme", ME, name="report", ttl=TTL)
+        assert other is not None
+        with pytest.raises(FencedOut, match="cycle"):
+            await store.save_curation("acme", CurationWrite(), token=other.token)
 
     async def test_a_lease_alone_makes_no_tenant(self, store: MemoryStore) -> None:
         await take(store)
@@ -114,7 +143,7 @@ class TestLeases:
 
 
 class TestFencing:
-    async def test_a_holder_may_write(self, store: MemoryStore) -> None:
+    async def test_the_holder_may_write(self, store: MemoryStore) -> None:
         token = await take(store)
         await store.start_cycle(make_cycle(token=token))
         outcome = CurationWrite(upserts=[make_example()])
@@ -123,7 +152,7 @@ class TestFencing:
         await store.reject_examples("acme", [make_example()], harmful=False, quarantine_at=2, token=token)
         assert await store.promote("acme", Promotion(version=make_version(), expected=None), token=token)
 
-    async def test_who_lost_the_lease_may_not(self, store: MemoryStore, clock: MovableClock) -> None:
+    async def test_a_former_holder_may_not_write(self, store: MemoryStore, clock: MovableClock) -> None:
         stale = await take(store, "far/1/a")
         await store.start_cycle(make_cycle(token=stale))
         turn = await store.add_turn(make_turn(feedback=UserFeedback(satisfaction_score=1)))
@@ -149,11 +178,14 @@ class TestFencing:
 
 
 class TestJournal:
-    async def test_follows_a_cycle(self, store: MemoryStore, clock: MovableClock) -> None:
+    async def test_records_the_stages_of_a_cycle(self, store: MemoryStore, clock: MovableClock) -> None:
         token = await take(store)
         row = make_cycle(token=token)
         await store.start_cycle(row)
-        assert await store.unfinished_cycles("acme") == [row]
+        (started,) = await store.unfinished_cycles("acme")
+        assert started.seq is not None
+        row = row.model_copy(update={"seq": started.seq})
+        assert started == row
         await store.advance_cycle("acme", "cycle-1", "training", token=token)
         training = row.model_copy(update={"stage": "training"})
         assert await store.unfinished_cycles("acme") == [training]
@@ -164,34 +196,53 @@ class TestJournal:
         assert await store.cycles("acme") == [row.model_copy(update=done)]
         assert await store.unfinished_cycles("acme") == []
 
-    async def test_tells_the_newest_first(self, store: MemoryStore) -> None:
+    async def test_lists_the_newest_first(self, store: MemoryStore) -> None:
         for n in range(5):
             await store.start_cycle(make_cycle(f"c{n}", tenant="acme" if n % 2 else "other"))
         assert [row.cycle_id for row in await store.cycles("acme")] == ["c3", "c1"]
         assert [row.cycle_id for row in await store.cycles(None, limit=3)] == ["c4", "c3", "c2"]
         assert [row.tenant_id for row in await store.cycles(None, limit=2)] == ["other", "acme"]
 
-    async def test_keeps_one_line_for_a_cycle(self, store: MemoryStore) -> None:
+    async def test_can_be_read_on_from_a_number(self, store: MemoryStore) -> None:
+        for n in range(5):
+            await store.start_cycle(make_cycle(f"c{n}", tenant="acme" if n % 2 else "other"))
+        first = await store.cycles(None, since=0, limit=3)
+        assert [row.cycle_id for row in first] == ["c0", "c1", "c2"]
+        rest = await store.cycles(None, since=first[-1].seq)
+        assert [row.cycle_id for row in rest] == ["c3", "c4"]
+        assert [row.cycle_id for row in await store.cycles("acme", since=first[1].seq)] == ["c3"]
+        assert await store.cycles("acme", since=rest[-1].seq) == []
+
+    async def test_lists_the_tenants_with_unfinished_cycles(self, store: MemoryStore) -> None:
+        assert await store.unfinished_tenants() == []
+        for tenant in ("b", "a", "done"):
+            for cycle in ("c1", "c2"):
+                await store.start_cycle(make_cycle(cycle, tenant=tenant))
+        for cycle in ("c1", "c2"):
+            await store.finish_cycle("done", cycle, make_result(cycle, tenant="done"))
+        assert await store.unfinished_tenants() == ["b", "a"]
+
+    async def test_has_one_row_for_a_cycle(self, store: MemoryStore) -> None:
         await store.start_cycle(make_cycle())
         with pytest.raises(InvalidInput, match="cycle-1"):
             await store.start_cycle(make_cycle())
         await store.start_cycle(make_cycle(tenant="other"))
 
-    async def test_knows_only_cycles_that_were_started(self, store: MemoryStore) -> None:
+    async def test_rejects_cycles_that_were_not_started(self, store: MemoryStore) -> None:
         token = await take(store)
         with pytest.raises(StoreError, match="start_cycle"):
             await store.advance_cycle("acme", "cycle-1", "training", token=token)
         with pytest.raises(StoreError, match="start_cycle"):
             await store.finish_cycle("acme", "cycle-1", make_result())
 
-    async def test_keeps_results_that_are_not_numbers(self, store: MemoryStore) -> None:
+    async def test_keeps_numbers_that_are_not_finite(self, store: MemoryStore) -> None:
         await store.start_cycle(make_cycle())
         await store.finish_cycle("acme", "cycle-1", make_result(stage_seconds={"validating": float("inf")}))
         (row,) = await store.cycles("acme")
         assert row.result is not None
         assert row.result.stage_seconds == {"validating": float("inf")}
 
-    async def test_sums_are_kept(self, store: MemoryStore) -> None:
+    async def test_sums_equal_those_of_the_results(self, store: MemoryStore) -> None:
         results = {
             "c1": make_result("c1", model_improved=True, stage_seconds={"training": 2.5}),
             "c2": make_result("c2", status="rejected", stage_seconds={"training": 1.5}),
@@ -218,7 +269,7 @@ class TestJournal:
         assert await store.cycle_tallies("nobody") == {}
         assert (await store.counts("acme")).cycles == 4
 
-    async def test_a_second_end_replaces_the_first(self, store: MemoryStore) -> None:
+    async def test_a_second_result_replaces_the_first(self, store: MemoryStore) -> None:
         await store.start_cycle(make_cycle())
         await store.finish_cycle("acme", "cycle-1", make_result(status="failed"), stage="interrupted")
         await store.finish_cycle("acme", "cycle-1", make_result(status="rolled_back"))
@@ -240,7 +291,7 @@ def rich_validation() -> ValidationResult:
 async def learn_in(
     store: MemoryStore, version: str, parent: str | None, names: list[str], replayed: Sequence[str] = ()
 ) -> None:
-    """A version that is the next champion, with the examples that are new to it."""
+    """Promote a version that learned these examples."""
     trained = [make_example(name) for name in names]
     await save(store, *trained)
     promotion = Promotion(
@@ -250,7 +301,7 @@ async def learn_in(
 
 
 async def switch(store: MemoryStore, version: str, before: str) -> None:
-    """Make a version champion again."""
+    """Promote an existing version."""
     target = await store.get_version("acme", version)
     assert target is not None
     assert await store.promote("acme", Promotion(version=target, expected=before), token=None)
@@ -262,11 +313,11 @@ async def learned_in(store: MemoryStore) -> dict[str, str | None]:
 
 
 class TestVersions:
-    async def test_numbers_are_given_once(self, store: MemoryStore) -> None:
+    async def test_version_numbers_are_unique(self, store: MemoryStore) -> None:
         assert [await store.next_version_number("acme") for _ in range(3)] == [1, 2, 3]
         assert await store.next_version_number("other") == 1
 
-    async def test_a_promotion_changes_everything_at_once(self, store: MemoryStore) -> None:
+    async def test_a_promotion_is_one_transaction(self, store: MemoryStore) -> None:
         await save(store, *(make_example(f"e{n}") for n in range(4)), make_example("old", state="learned"))
         promotion = Promotion(
             version=make_version(),
@@ -289,7 +340,7 @@ class TestVersions:
         assert (await store.counts("acme")).pending_train == 1
         assert await store.tenants() == ["acme"]
 
-    async def test_the_wrong_champion_changes_nothing(self, store: MemoryStore) -> None:
+    async def test_an_unexpected_champion_changes_nothing(self, store: MemoryStore) -> None:
         await save(store, make_example())
         first = Promotion(version=make_version(), expected=None)
         assert await store.promote("acme", first, token=None)
@@ -300,13 +351,39 @@ class TestVersions:
         assert await store.get_version("acme", "v2") is None
         assert (await store.counts("acme")).pending_train == 1
 
-    async def test_rolling_back_promotes_a_version_that_exists(self, store: MemoryStore) -> None:
+    async def test_a_rollback_promotes_an_existing_version(self, store: MemoryStore) -> None:
         for version, expected in (("v1", None), ("v2", "v1"), ("v1", "v2")):
             promotion = Promotion(version=make_version(version), expected=expected)
             assert await store.promote("acme", promotion, token=None)
         assert await store.champion("acme") == make_version("v1")
         assert [version.version for version in await store.versions("acme")] == ["v2", "v1"]
         assert [version.version for version in await store.versions("acme", limit=1)] == ["v2"]
+
+    async def test_versions_can_be_read_on_from_a_version(self, store: MemoryStore) -> None:
+        for n in range(1, 5):
+            promotion = Promotion(version=make_version(f"v{n}"), expected=f"v{n - 1}" if n > 1 else None)
+            assert await store.promote("acme", promotion, token=None)
+        found = await store.versions("acme", since="v1", limit=2)
+        assert [version.version for version in found] == ["v2", "v3"]
+        assert [version.version for version in await store.versions("acme", since="v3")] == ["v4"]
+        assert await store.versions("acme", since="v4") == []
+        assert await store.versions("acme", since="unknown") == []
+
+    async def test_other_aliases_change_by_compare_and_set(self, store: MemoryStore) -> None:
+        await learn_in(store, "v1", None, ["a"])
+        await learn_in(store, "v2", "v1", ["b"])
+        shadow = Promotion(version=make_version("v3"), expected=None, alias="shadow")
+        assert await store.promote("acme", shadow, token=None)
+        assert not await store.promote("acme", shadow, token=None)
+        assert await store.alias("acme", "shadow") == make_version("v3")
+        again = Promotion(version=make_version("v4"), expected="v3", alias="shadow")
+        assert await store.promote("acme", again, token=None)
+        assert await store.alias("acme", "shadow") == make_version("v4")
+        champion = await store.champion("acme")
+        assert champion == await store.alias("acme", "champion") == make_version("v2", parent="v1")
+        assert await store.alias("acme", "unknown") is None
+        assert await store.alias("other", "shadow") is None
+        assert await learned_in(store) == {"a": "v1", "b": "v2"}  # nothing was undone
 
     async def test_consent_withdrawn_during_training_stays_withdrawn(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn(feedback=UserFeedback(corrected_intent="refund")))
@@ -318,7 +395,7 @@ class TestVersions:
         assert await gathered(store.examples("acme", state="learned")) == []
         assert await gathered(store.lineage("acme", "v1")) == ["mine"]
 
-    async def test_what_was_relabelled_during_training_is_not_learned(self, store: MemoryStore) -> None:
+    async def test_examples_relabelled_during_training_are_not_learned(self, store: MemoryStore) -> None:
         trained = [
             make_example("same"),
             make_example("intent"),
@@ -329,7 +406,7 @@ class TestVersions:
         await save(store, *trained)
         await save(
             store,
-            make_example("same", users=2, quality=0.95),  # somebody agreed: the label is what it was
+            make_example("same", users=2, quality=0.95),  # another user agreed: the label is unchanged
             make_example("intent", intent="refund"),
             make_example("mood", sentiment="sad"),
             make_example("spans", entities=((0, 4, "Y"),)),
@@ -339,9 +416,9 @@ class TestVersions:
         assert await store.promote("acme", promotion, token=None)
         assert await ids(store.examples("acme", state="learned")) == ["same"]
         assert await ids(store.examples("acme", state="pending")) == ["intent", "mood", "spans", "text"]
-        assert len(await gathered(store.lineage("acme", "v1"))) == 5  # it was trained on all of them
+        assert len(await gathered(store.lineage("acme", "v1"))) == 5  # lineage holds all trained examples
 
-    async def test_undoing_a_version_makes_what_it_learned_pending(self, store: MemoryStore) -> None:
+    async def test_examples_of_an_undone_version_become_pending(self, store: MemoryStore) -> None:
         await learn_in(store, "v1", None, ["a", "b"])
         await learn_in(store, "v2", "v1", ["c"], replayed=["a"])
         await learn_in(store, "v3", "v2", ["d"], replayed=["b", "c"])
@@ -352,19 +429,17 @@ class TestVersions:
         assert (before.pending_train, (await store.counts("acme")).pending_train) == (0, 2)
         assert await store.strata("acme", state="learned", split="train") == {"billing": 2}
         await learn_in(store, "v4", "v1", ["c"])
-        await switch(store, "v3", "v4")  # another branch: `c` was learned in what is undone now
+        await switch(store, "v3", "v4")  # another branch: `c` was learned in the undone version
         assert await learned_in(store) == {"a": "v1", "b": "v1"}
 
-    async def test_what_was_learned_before_a_version_stays_learned_when_it_is_undone(
-        self, store: MemoryStore
-    ) -> None:
+    async def test_examples_of_former_versions_stay_learned_after_an_undo(self, store: MemoryStore) -> None:
         await save(store, make_example("imported", state="learned"))
         await learn_in(store, "v1", None, ["a"])
         await learn_in(store, "v2", "v1", [], replayed=["a", "imported"])
         await switch(store, "v1", "v2")
         assert await learned_in(store) == {"a": "v1", "imported": None}
 
-    async def test_what_was_learned_anew_under_another_label_is_pending_when_that_is_undone(
+    async def test_an_example_relearned_with_another_label_becomes_pending_after_an_undo(
         self, store: MemoryStore
     ) -> None:
         await learn_in(store, "v1", None, ["a"])
@@ -376,21 +451,21 @@ class TestVersions:
         (pending,) = await gathered(store.examples("acme", state="pending"))
         assert (pending.example_id, pending.intent, pending.learned_in) == ("a", "refund", None)
 
-    async def test_a_switch_that_loses_the_race_undoes_nothing(self, store: MemoryStore) -> None:
+    async def test_a_late_switch_undoes_nothing(self, store: MemoryStore) -> None:
         await learn_in(store, "v1", None, ["a"])
         await learn_in(store, "v2", "v1", ["b"])
         late = Promotion(version=make_version("v1"), expected="v0")
         assert not await store.promote("acme", late, token=None)
         assert await learned_in(store) == {"a": "v1", "b": "v2"}
 
-    async def test_tenants_do_not_share_versions(self, store: MemoryStore) -> None:
+    async def test_versions_belong_to_a_tenant(self, store: MemoryStore) -> None:
         await store.promote("acme", Promotion(version=make_version(), expected=None), token=None)
         assert await store.champion("other") is None
         assert await store.get_version("other", "v1") is None
         assert await store.versions("other") == []
         assert await gathered(store.lineage("other", "v1")) == []
 
-    async def test_many_examples_are_learned_at_once(self, store: MemoryStore) -> None:
+    async def test_many_examples_can_be_learned(self, store: MemoryStore) -> None:
         names = [f"e{n}" for n in range(1203)]
         trained = list(map(make_example, names))
         await save(store, *trained)
@@ -401,14 +476,14 @@ class TestVersions:
         assert (await store.counts("acme")).examples == {"learned": 1203}
 
 
-async def hear(store: MemoryStore, *names: str, tenant: str = "acme") -> list[int]:
-    """The numbers of new turns."""
+async def add_turns(store: MemoryStore, *names: str, tenant: str = "acme") -> list[int]:
+    """Store turns; their numbers."""
     return [(await store.add_turn(make_turn(name, tenant=tenant))).seq or 0 for name in names]
 
 
-class TestHeardTurns:
-    async def test_are_told_by_the_version_that_learned_from_them(self, store: MemoryStore) -> None:
-        numbers = await hear(store, "a", "b", "c", "d", "e")
+class TestPseudoLabelledTurns:
+    async def test_are_listed_by_version(self, store: MemoryStore) -> None:
+        numbers = await add_turns(store, "a", "b", "c", "d", "e")
         first = Promotion(
             version=make_version(), expected=None, pseudo_labelled=[*numbers[3::-1], numbers[0]]
         )
@@ -421,14 +496,14 @@ class TestHeardTurns:
         assert await gathered(store.pseudo_labelled_turns("acme", "v2")) == ["d", "e"]
         assert await gathered(store.lineage("acme", "v1")) == []
 
-    async def test_are_none_of_a_version_that_heard_none(self, store: MemoryStore) -> None:
-        await hear(store, "a")
+    async def test_are_empty_for_a_version_without_any(self, store: MemoryStore) -> None:
+        await add_turns(store, "a")
         await learn_in(store, "v1", None, ["e1"])
         assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == []
         assert await gathered(store.pseudo_labelled_turns("acme", "v9")) == []
 
     async def test_are_not_written_for_the_wrong_champion(self, store: MemoryStore) -> None:
-        numbers = await hear(store, "a", "b")
+        numbers = await add_turns(store, "a", "b")
         first = Promotion(version=make_version(), expected=None, pseudo_labelled=numbers[:1])
         assert await store.promote("acme", first, token=None)
         for version in ("v1", "v2"):
@@ -438,23 +513,27 @@ class TestHeardTurns:
         assert await gathered(store.pseudo_labelled_turns("acme", "v2")) == []
 
     async def test_are_not_written_without_the_lease(self, store: MemoryStore) -> None:
-        promotion = Promotion(version=make_version(), expected=None, pseudo_labelled=await hear(store, "a"))
+        promotion = Promotion(
+            version=make_version(), expected=None, pseudo_labelled=await add_turns(store, "a")
+        )
         with pytest.raises(FencedOut):
             await store.promote("acme", promotion, token=1)
         assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == []
 
-    async def test_are_those_of_the_tenant(self, store: MemoryStore) -> None:
-        theirs = await hear(store, "theirs", tenant="other")
-        mine = await hear(store, "mine")
+    async def test_include_turns_of_the_tenant_only(self, store: MemoryStore) -> None:
+        theirs = await add_turns(store, "theirs", tenant="other")
+        mine = await add_turns(store, "mine")
         promotion = Promotion(version=make_version(), expected=None, pseudo_labelled=[*theirs, *mine, 999])
         assert await store.promote("acme", promotion, token=None)
         assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == ["mine"]
         assert await gathered(store.pseudo_labelled_turns("other", "v1")) == []
 
-    async def test_stay_when_the_version_is_undone_and_restored(self, store: MemoryStore) -> None:
+    async def test_remain_after_an_undo(self, store: MemoryStore) -> None:
         await learn_in(store, "v1", None, [])
         second = Promotion(
-            version=make_version("v2", parent="v1"), expected="v1", pseudo_labelled=await hear(store, "a")
+            version=make_version("v2", parent="v1"),
+            expected="v1",
+            pseudo_labelled=await add_turns(store, "a"),
         )
         assert await store.promote("acme", second, token=None)
         await switch(store, "v1", "v2")
@@ -465,16 +544,18 @@ class TestHeardTurns:
     @pytest.mark.parametrize(
         "said", [UserFeedback(consent=False), UserFeedback(corrected_intent="x")], ids=["refusal", "label"]
     )
-    async def test_stay_whatever_is_said_of_them_later(self, store: MemoryStore, said: UserFeedback) -> None:
-        promotion = Promotion(version=make_version(), expected=None, pseudo_labelled=await hear(store, "a"))
+    async def test_remain_after_later_feedback(self, store: MemoryStore, said: UserFeedback) -> None:
+        promotion = Promotion(
+            version=make_version(), expected=None, pseudo_labelled=await add_turns(store, "a")
+        )
         await store.add_feedback("acme", "a", said)  # during training
         assert await store.promote("acme", promotion, token=None)
         assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == ["a"]
 
-    async def test_may_be_many(self, store: MemoryStore) -> None:
+    async def test_can_be_many(self, store: MemoryStore) -> None:
         names = [f"t{n}" for n in range(1203)]
         promotion = Promotion(
-            version=make_version(), expected=None, pseudo_labelled=await hear(store, *names)
+            version=make_version(), expected=None, pseudo_labelled=await add_turns(store, *names)
         )
         assert await store.promote("acme", promotion, token=None)
         assert await gathered(store.pseudo_labelled_turns("acme", "v1")) == names
@@ -502,7 +583,21 @@ class TestOverview:
             "degraded": 1,
         }
 
-    async def test_of_nobody_are_zero(self, store: MemoryStore) -> None:
+    async def test_turns_are_counted_by_version(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn("a", model_version="v1", degraded=True))
+        await store.add_turn(make_turn("b", model_version="v1", feedback=UserFeedback(corrected_intent="x")))
+        await store.add_turn(make_turn("c", model_version="v2"))
+        await store.add_turn(make_turn("d"))
+        await store.add_turn(make_turn("a", tenant="other", model_version="v1"))
+        await store.add_feedback("acme", "a", UserFeedback(satisfaction_score=0.9))
+        first = await store.version_counts("acme", "v1")
+        assert first == VersionCounts(turns=2, with_feedback=2, corrections=1, degraded=1)
+        assert await store.version_counts("acme", "v2") == VersionCounts(turns=1)
+        assert await store.version_counts("other", "v1") == VersionCounts(turns=1)
+        assert await store.version_counts("acme", "v3") == VersionCounts()
+        assert await store.total_turns() == 5
+
+    async def test_of_an_unknown_tenant_are_zero(self, store: MemoryStore) -> None:
         assert (await store.counts("nobody")).turns == 0
         assert await store.tenants() == []
 
@@ -510,3 +605,11 @@ class TestOverview:
         await store.add_turn(make_turn(tenant="b"))
         await save(store, make_example(), tenant="a")
         assert await store.tenants() == ["b", "a"]
+
+    async def test_tenants_can_be_read_in_pages(self, store: MemoryStore) -> None:
+        for name in ("c", "a", "b"):
+            await store.add_turn(make_turn(tenant=name))
+        assert await store.tenants(limit=2) == ["c", "a"]
+        assert await store.tenants(after="a", limit=2) == ["b"]
+        assert await store.tenants(after="b") == []
+        assert await store.tenants(after="unknown") == []

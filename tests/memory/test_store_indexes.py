@@ -1,4 +1,4 @@
-"""The statements whose cost must not grow with history use their indexes, and sort nothing."""
+"""Statements whose cost must not grow with history use their indexes and do not sort."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event
 
-from karen_learner.memory import counters, examples, journal, turns, versions
+from karen_learner.memory import counters, curation, examples, journal, turns, versions
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.examples import Wanted
@@ -24,7 +24,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 def plans(connection: Connection, work: Callable[[Connection], object]) -> list[str]:
-    """How SQLite would carry out each statement that `work` executes."""
+    """SQLite's query plans of the statements that `work` executes."""
     steps: list[str] = []
 
     def explain(
@@ -58,32 +58,44 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
         "examples_to_replay",
     ),
     "unfinished": (lambda c: journal.unfinished(c, "acme"), "cycles_unfinished"),
-    "cycles": (lambda c: journal.newest(c, "acme", 5), "cycles_in_order"),
-    "versions": (lambda c: versions.newest(c, "acme", 5), "versions_in_order"),
+    "cycles": (lambda c: journal.page(c, "acme", 5, None), "cycles_in_order"),
+    "cycles since": (lambda c: journal.page(c, "acme", 5, 7), "cycles_in_order"),
+    "cycles of all since": (lambda c: journal.page(c, None, 5, 7), "cycles USING INTEGER PRIMARY KEY"),
+    "total turns": (counters.total_turns, "counters_by_family"),
+    "versions since": (lambda c: versions.page(c, "acme", 5, "v1"), "versions_in_order"),
+    "alias": (lambda c: versions.alias(c, "acme", "champion"), "aliases USING PRIMARY KEY"),
+    "version counts": (lambda c: counters.of_version(c, "acme", "v1"), "PRIMARY KEY"),
+    "versions": (lambda c: versions.page(c, "acme", 5, None), "versions_in_order"),
     "lineage": (
         lambda c: versions.lineage_page(c, "acme", "v", after=5, size=3),
         "lineage USING PRIMARY KEY (version=? AND example>?)",
     ),
-    "heard": (
-        lambda c: versions.heard_page(c, "acme", "v", after=5, size=3),
-        "heard_turns USING PRIMARY KEY (version=? AND turn>?)",
+    "pseudo-labelled": (
+        lambda c: versions.pseudo_labelled_page(c, "acme", "v", after=5, size=3),
+        "pseudo_labelled_turns USING PRIMARY KEY (version=? AND turn>?)",
     ),
     "counts": (lambda c: counters.overview(c, "acme"), "PRIMARY KEY"),
     "strata": (lambda c: counters.strata(c, "acme", "pending", "dev"), "PRIMARY KEY"),
-    "withdraw": (lambda c: examples.withdraw(c, 1, ["a"]), "examples_by_turn"),
+    "withdraw": (lambda c: curation.withdraw(c, 1, ["a"]), "examples_by_turn"),
 }
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
 async def test_uses_its_index(database: Database, name: str) -> None:
     work, index = STATEMENTS[name]
-    steps = await database.write(plans, work)
+    steps = await database.write((), plans, work)
     assert any(f"INDEX {index}" in step or index in step for step in steps), steps
     assert not [step for step in steps if re.match(r"SCAN (?!anon_)", step)], steps
-    if name != "split":  # whose page, read by the index, is put in order once more
+    if name != "split":  # it sorts one page
         assert not [step for step in steps if "B-TREE" in step], steps
 
 
 async def test_examples_of_all_splits_sort_one_page_only(database: Database) -> None:
     steps = await database.read(plans, lambda c: examples.page(c, wanted(None), beyond=5, size=3))
     assert sum("INDEX examples_by_state" in step for step in steps) == 3, steps
+
+
+async def test_unfinished_tenants_are_read_from_the_partial_index(database: Database) -> None:
+    steps = await database.read(plans, journal.unfinished_tenants)
+    assert "SCAN cycles USING INDEX cycles_unfinished" in steps
+    assert not [step for step in steps if re.match(r"SCAN tenants", step)], steps

@@ -25,9 +25,8 @@ from karen_learner.memory import open_store
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
 from karen_learner.memory.tables import metadata
-from karen_learner.records import CurationWrite, Promotion, UserFeedback
 from karen_learner.settings import StoreSettings
-from tests.memory.memory_specimens import make_example, make_turn, make_version
+from tests.memory.memory_specimens import make_turn
 
 
 async def filled(place: Path | str, settings: StoreSettings) -> None:
@@ -45,7 +44,7 @@ def execute(file: Path, *statements: str) -> list[tuple[object, ...]]:
     return rows
 
 
-async def test_a_fresh_file_is_made_with_its_folder(tmp_path: Path, store_settings: StoreSettings) -> None:
+async def test_a_new_file_is_made_with_its_folder(tmp_path: Path, store_settings: StoreSettings) -> None:
     file = tmp_path / "a" / "b" / "karen.db"
     await filled(file, store_settings)
     assert execute(file, "PRAGMA journal_mode") == [("wal",)]
@@ -53,7 +52,7 @@ async def test_a_fresh_file_is_made_with_its_folder(tmp_path: Path, store_settin
     assert execute(file, f"SELECT * FROM {VERSION_TABLE}") == [(scripts().get_current_head(),)]
 
 
-async def test_a_current_file_is_opened_as_it_is(file: Path, store_settings: StoreSettings) -> None:
+async def test_a_current_file_is_not_changed(file: Path, store_settings: StoreSettings) -> None:
     await filled(file, store_settings)
     before = execute(file, "SELECT type, name, sql FROM sqlite_master ORDER BY name")
     async with open_store(str(file), store_settings) as store:
@@ -61,58 +60,14 @@ async def test_a_current_file_is_opened_as_it_is(file: Path, store_settings: Sto
     assert execute(file, "SELECT type, name, sql FROM sqlite_master ORDER BY name") == before
 
 
-async def test_a_file_of_the_first_schema_is_brought_up_to_date(
-    file: Path, store_settings: StoreSettings
-) -> None:
-    await filled(file, store_settings)
-    meant = execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name")
-    execute(file, "DROP TABLE heard_turns")
-    execute(file, f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
-    async with open_store(file, store_settings) as store:
-        turn = await store.get_turn("acme", "t1")
-        assert turn is not None
-        promotion = Promotion(version=make_version(), expected=None, pseudo_labelled=[turn.seq or 0])
-        assert await store.promote("acme", promotion, token=None)
-        assert [heard async for heard in store.pseudo_labelled_turns("acme", "v1")] == ["t1"]
-    assert execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name") == meant
-
-
-async def test_a_file_that_tells_of_moods_serves_without_them(
-    file: Path, store_settings: StoreSettings
-) -> None:
-    turns = [make_turn(), make_turn("t2", text='in a "mood": none')]
-    async with open_store(file, store_settings) as store:
-        for turn in turns:
-            await store.add_turn(turn)
-        await store.save_curation("acme", CurationWrite(upserts=[make_example("sad"), make_example()]))
-    meant = execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name")
-    execute(
-        file,
-        "ALTER TABLE examples ADD COLUMN mood TEXT",
-        """UPDATE examples SET mood = '{"negative": 0.5}' WHERE example_id = 'sad'""",
-        """UPDATE turns SET body = replace(body, '"feedback":', '"mood":{"negative":0.5},"feedback":')""",
-        f"UPDATE {VERSION_TABLE} SET version_num = '0003'",
-    )
-    async with open_store(file, store_settings) as store:
-        found = [turn.model_copy(update={"seq": None}) async for turn in store.turns("acme")]
-        assert found == turns
-        await store.add_feedback("acme", "t2", UserFeedback(corrected_intent="travel"))
-        assert [turn.turn_id async for turn in store.turns("acme")] == ["t1", "t2"]
-        stored = await store.examples_by_key("acme", ["key-sad", "key-e1"])
-        assert sorted(example.example_id for example in stored.values()) == ["e1", "sad"]
-        assert await store.save_curation("acme", CurationWrite(upserts=[make_example("new")]))
-    assert execute(file, "SELECT name, sql FROM sqlite_master ORDER BY name") == meant
-    assert execute(file, "SELECT count(*) FROM turns WHERE body LIKE '%\"mood\":{%'") == [(1,)]
-
-
-async def test_a_url_does_as_well(file: Path, store_settings: StoreSettings) -> None:
+async def test_a_url_opens_the_same_database(file: Path, store_settings: StoreSettings) -> None:
     await filled(file, store_settings)
     for url in (f"sqlite:///{file}", f"sqlite+aiosqlite:///{file}"):
         async with open_store(url, store_settings) as store:
             assert await store.tenants() == ["acme"]
 
 
-async def test_migrations_make_what_the_tables_say(file: Path, store_settings: StoreSettings) -> None:
+async def test_migrations_produce_the_declared_tables(file: Path, store_settings: StoreSettings) -> None:
     await filled(file, store_settings)
     engine = create_engine(f"sqlite:///{file}")
     with engine.connect() as connection:
@@ -152,7 +107,7 @@ async def test_a_foreign_database_is_refused_untouched(
 ) -> None:
     execute(file, statement)
     before = file.read_bytes()
-    with pytest.raises(StoreNotOurs, match="something else"):
+    with pytest.raises(StoreNotOurs, match="another program"):
         await open_store(file, store_settings).start()
     assert file.read_bytes() == before
 
@@ -163,14 +118,16 @@ async def test_a_file_that_is_no_database_is_refused(file: Path, store_settings:
         await open_store(file, store_settings).start()
 
 
-async def test_a_read_only_database_is_told(file: Path, store_settings: StoreSettings) -> None:
+async def test_a_read_only_database_is_reported(file: Path, store_settings: StoreSettings) -> None:
     await filled(file, store_settings)
     url = f"sqlite+aiosqlite:///file:{file}?mode=ro&uri=true"
     with pytest.raises(StoreReadOnly, match=r"karen\.db.*right to write"):
         await open_store(url, store_settings).start()
 
 
-async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, store_settings: StoreSettings) -> None:
+async def test_a_folder_that_cannot_be_made_is_reported(
+    tmp_path: Path, store_settings: StoreSettings
+) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(StoreReadOnly, match="choose another path"):
         await open_store(tmp_path / "taken" / "karen.db", store_settings).start()
@@ -178,7 +135,7 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, store_settin
         await open_store(tmp_path, store_settings).start()
 
 
-async def test_a_locked_database_is_told(file: Path, store_settings: StoreSettings) -> None:
+async def test_a_locked_database_is_reported(file: Path, store_settings: StoreSettings) -> None:
     store_settings.update({"busy_timeout_s": 0.05})
     async with open_store(file, store_settings) as store:
         await store.add_turn(make_turn())
@@ -198,7 +155,7 @@ async def test_a_locked_database_is_told(file: Path, store_settings: StoreSettin
         assert await store.add_turn(make_turn("t2"))
 
 
-async def test_a_new_file_that_another_holds_is_told(file: Path, store_settings: StoreSettings) -> None:
+async def test_a_new_file_with_a_lock_is_reported(file: Path, store_settings: StoreSettings) -> None:
     store_settings.update({"busy_timeout_s": 0.05})
     holder = sqlite3.connect(file, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -210,7 +167,7 @@ async def test_a_new_file_that_another_holds_is_told(file: Path, store_settings:
         assert await store.add_turn(make_turn())
 
 
-async def test_a_store_that_is_not_started_says_so(store_settings: StoreSettings) -> None:
+async def test_a_store_that_is_not_started_is_reported(store_settings: StoreSettings) -> None:
     store = open_store(":memory:", store_settings)
     with pytest.raises(StoreError, match="async with"):
         await store.counts("acme")
@@ -220,12 +177,12 @@ async def test_a_store_that_is_not_started_says_so(store_settings: StoreSettings
 
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "://", "oracle+x://"])
-def test_other_databases_are_not_for_us(store_settings: StoreSettings, url: str) -> None:
+def test_other_databases_are_refused(store_settings: StoreSettings, url: str) -> None:
     with pytest.raises(SettingsError, match=r"store\.url"):
         open_store(url, store_settings)
 
 
-def test_postgresql_is_reached_by_its_url_without_telling_the_password(
+def test_a_password_is_not_shown(
     store_settings: StoreSettings,
 ) -> None:
     store = open_store("postgresql://me:secret@host/db", store_settings)
@@ -240,7 +197,7 @@ def test_without_its_driver_postgresql_is_refused(
         open_store("postgresql://host/db", store_settings)
 
 
-def test_options_of_libpq_are_named_as_the_driver_does() -> None:
+def test_options_of_libpq_get_the_names_of_the_driver() -> None:
     url = parse_url("postgres://me@host/db?sslmode=require&prepared_statement_cache_size=0")
     assert url == make_url("postgresql+asyncpg://me@host/db?ssl=require&prepared_statement_cache_size=0")
 
@@ -255,7 +212,7 @@ async def test_many_stores_open_one_new_database_at_once(
     await asyncio.gather(*(store.close() for store in stores))
 
 
-async def test_opening_is_quiet(
+async def test_opening_prints_and_logs_nothing(
     shared: Path | str,
     store_settings: StoreSettings,
     capfd: pytest.CaptureFixture[str],

@@ -100,7 +100,9 @@ async def test_a_failed_transaction_leaves_nothing(file: Path, store_settings: S
         assert (await store.counts("acme")).examples == {"pending": 1}
 
 
-async def test_cancelled_callers_harm_nobody(shared: Path | str, store_settings: StoreSettings) -> None:
+async def test_cancelled_callers_do_not_affect_others(
+    shared: Path | str, store_settings: StoreSettings
+) -> None:
     async with open_store(shared, store_settings) as store:
         adding = [asyncio.ensure_future(store.add_turn(make_turn(f"t{n}"))) for n in range(30)]
         reading = [asyncio.ensure_future(store.counts("acme")) for _ in range(10)]
@@ -115,7 +117,7 @@ async def test_cancelled_callers_harm_nobody(shared: Path | str, store_settings:
         assert (await store.counts("acme")).turns == len([turn async for turn in store.turns("acme")])
 
 
-async def test_cancelled_everywhere_the_store_still_works(
+async def test_the_store_works_after_cancellation_at_any_point(
     shared: Path | str, store_settings: StoreSettings
 ) -> None:
     async with open_store(shared, store_settings) as store:
@@ -134,9 +136,7 @@ async def test_cancelled_everywhere_the_store_still_works(
         assert (await store.counts("acme")).turns == len([turn async for turn in store.turns("acme")])
 
 
-async def test_what_was_acknowledged_survives_kill_9(
-    shared: Path | str, store_settings: StoreSettings
-) -> None:
+async def test_acknowledged_turns_survive_kill_9(shared: Path | str, store_settings: StoreSettings) -> None:
     process = writing_process(shared, "p", 100_000)
     assert process.stdout is not None
     lines = [await asyncio.to_thread(process.stdout.readline) for _ in range(300)]
@@ -163,7 +163,7 @@ async def test_two_processes_write_one_database(shared: Path | str, store_settin
         assert (await store.counts("acme")).turns == 2 * 8 * 30
 
 
-async def test_two_stores_share_turns_and_feedback(shared: Path | str, store_settings: StoreSettings) -> None:
+async def test_two_stores_merge_turns_and_feedback(shared: Path | str, store_settings: StoreSettings) -> None:
     async with open_store(shared, store_settings) as one, open_store(shared, store_settings) as two:
         first = await one.add_turn(make_turn())
         assert await two.add_turn(make_turn(feedback=LIKED)) == first.model_copy(
@@ -182,7 +182,7 @@ async def test_two_stores_share_turns_and_feedback(shared: Path | str, store_set
         assert (counts.turns, counts.with_feedback, counts.awaiting_curation) == (50, 50, 50)
 
 
-async def test_withdrawn_words_are_nowhere_in_the_files(file: Path, store_settings: StoreSettings) -> None:
+async def test_withdrawn_text_is_not_in_the_files(file: Path, store_settings: StoreSettings) -> None:
     secret = "my-secret-phrase-4711"
     async with open_store(file, store_settings) as store:
         await store.add_turn(make_turn(text=f"{secret} in Rome", feedback=UserFeedback(comment=secret)))
@@ -192,9 +192,7 @@ async def test_withdrawn_words_are_nowhere_in_the_files(file: Path, store_settin
     assert secret.encode() not in file.read_bytes()
 
 
-async def test_closing_refuses_callers_that_come_later(
-    shared: Path | str, store_settings: StoreSettings
-) -> None:
+async def test_a_closing_store_refuses_new_callers(shared: Path | str, store_settings: StoreSettings) -> None:
     store = open_store(shared, store_settings)
     await store.start()
     closing = asyncio.ensure_future(store.close())

@@ -1,6 +1,6 @@
-"""Run by Alembic for every migration, on the connection that `schema.upgrade` hands over.
+"""Run by Alembic for every migration, on the connection of `schema.upgrade`.
 
-Not importable by itself; this folder is no package for that reason. Logging is left alone.
+It cannot be imported by itself, so this folder is no package. It does not configure logging.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Versions may learn from turns that nobody gave feedback on: which did from which."""
+"""A table of turns without feedback that a version learned from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples remember how the turns before them sounded."""
+"""A column for the mood of the turns before an example."""
 
 from __future__ import annotations
 

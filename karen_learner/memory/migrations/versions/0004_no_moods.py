@@ -1,4 +1,4 @@
-"""Examples forget how the turns before them sounded."""
+"""Remove the column for moods."""
 
 from __future__ import annotations
 

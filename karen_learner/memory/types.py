@@ -1,8 +1,9 @@
-"""What SQLAlchemy Core says differently for SQLite and PostgreSQL."""
+"""Column types, and statements that differ between SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import TypeVar
 
 from sqlalchemy import Connection, Dialect, Table, Text, TypeDecorator
@@ -11,13 +12,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 T = TypeVar("T")
 
 CHUNK = 500
-"""Values in one `IN (...)`: far below any database's limit on parameters."""
+"""Values in one `IN (...)` or `VALUES ...`: far below the limits of both databases on parameters."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
 _NUL, _ESCAPE = "\0", "\1"
 
 
 class TextWithNul(TypeDecorator[str]):
-    """Text for PostgreSQL, which refuses NUL: that is written as U+0001 and a 0, U+0001 as itself and a 1."""
+    """Text for PostgreSQL, which rejects NUL: NUL is stored as U+0001 "0", and U+0001 as U+0001 "1"."""
 
     impl = Text
     cache_ok = True
@@ -37,7 +40,7 @@ AnyText = Text().with_variant(TextWithNul(), "postgresql")
 
 
 def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+    """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
@@ -47,3 +50,14 @@ def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """`values` in pieces that fit into one statement."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
+
+
+def to_micros(moment: datetime) -> int:
+    """Whole microseconds since 1970 (UTC), exact. A time without a timezone is read as UTC."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    return (aware - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The inverse of `to_micros`, in UTC."""
+    return _EPOCH + micros * _MICROSECOND

@@ -1,4 +1,4 @@
-"""Who holds a lease: a process, told apart from every other that ever had its number, here or elsewhere."""
+"""Names of processes that hold leases, and whether such a process still runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UNKNOWN = "-"
-"""Stands for what a system does not tell: only Linux has boot ids and namespaces of process ids."""
+"""Placeholder on systems without `/proc`: only Linux has boot ids and namespaces of process ids."""
 
 _ENDED = ("Z", "X")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where process ids mean the same: a host, since it was booted, within one namespace of process ids.
+    """The scope of a process id: a host, one boot of it, and a namespace of process ids.
 
     Containers may share the name of their host, and each has a process number 1.
     """
@@ -27,7 +27,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """That of this process."""
+        """The scope of this process."""
         try:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
             namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
@@ -37,21 +37,21 @@ class Machine:
 
 
 def owner_of(pid: int) -> str:
-    """The name under which a process of this machine holds leases, another one each time it is called:
-    `host/boot/namespace/pid/start/nonce`."""
+    """A new owner name for a process of this machine: `host/boot/namespace/pid/start/nonce`."""
     here = Machine.here()
     started, _ = _stat(pid)
     return f"{here.host}/{here.boot}/{here.namespace}/{pid}/{started}/{uuid.uuid4().hex[:8]}"
 
 
 def is_alive(owner: str) -> bool:
-    """Whether the process that holds a lease as `owner` may still run.
+    """Whether the process of an owner name may still run.
 
-    Only one that can be seen from here is taken to be dead, when its number is free, or was given to
-    another since. For all others, the lease's time has to run out.
+    False only for a process of this machine whose number is free or belongs to a later process. A lease of
+    any other process ends by its expiry.
     """
-    *where, pid, started, _ = owner.split("/") if owner.count("/") == 5 else [""] * 6
-    if tuple(where) != _as_parts(Machine.here()) or not pid.isdecimal() or os.name != "posix":
+    *scope, pid, started, _ = owner.split("/") if owner.count("/") == 5 else [""] * 6
+    here = Machine.here()
+    if scope != [here.host, here.boot, here.namespace] or not pid.isdecimal() or os.name != "posix":
         return True
     if not _exists(int(pid)):
         return False
@@ -59,10 +59,6 @@ def is_alive(owner: str) -> bool:
     if UNKNOWN in (started, present):
         return True
     return present == started and state not in _ENDED
-
-
-def _as_parts(machine: Machine) -> tuple[str, str, str]:
-    return machine.host, machine.boot, machine.namespace
 
 
 def _exists(pid: int) -> bool:
@@ -76,7 +72,7 @@ def _exists(pid: int) -> bool:
 
 
 def _stat(pid: int) -> tuple[str, str]:
-    """When a process started, in clock ticks since the boot, and its state. See proc(5)."""
+    """Start of a process in clock ticks since the boot, and its state. See proc(5)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

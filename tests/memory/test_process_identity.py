@@ -1,4 +1,4 @@
-"""Whether the process that holds a lease may still run."""
+"""Names of processes that hold leases, and whether such a process still runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from karen_learner.memory.owners import UNKNOWN, is_alive, owner_of
+from karen_learner.memory.process_identity import UNKNOWN, is_alive, owner_of
 
 PARTS = ("host", "boot", "namespace", "pid", "start", "nonce")
 on_linux = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="/proc tells more than a number")
@@ -39,19 +39,19 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def test_a_process_that_runs_is_alive(other: subprocess.Popen[bytes]) -> None:
+def test_a_running_process_is_alive(other: subprocess.Popen[bytes]) -> None:
     assert is_alive(owner_of(os.getpid()))
     assert is_alive(owner_of(other.pid))
 
 
-def test_one_that_has_ended_is_not(other: subprocess.Popen[bytes]) -> None:
+def test_an_ended_process_is_not_alive(other: subprocess.Popen[bytes]) -> None:
     owner = owner_of(other.pid)
     end(other)
     assert not is_alive(owner)
 
 
 @on_linux
-def test_one_that_has_ended_and_nobody_has_looked_after_is_not(other: subprocess.Popen[bytes]) -> None:
+def test_an_ended_process_whose_number_is_still_taken_is_not_alive(other: subprocess.Popen[bytes]) -> None:
     owner = owner_of(other.pid)
     assert other.stdin is not None
     other.stdin.close()
@@ -60,7 +60,7 @@ def test_one_that_has_ended_and_nobody_has_looked_after_is_not(other: subprocess
 
 
 @on_linux
-def test_another_process_with_its_number_is_not_it() -> None:
+def test_a_later_process_with_the_same_number_is_another_process() -> None:
     mine = owner_of(os.getpid())
     assert not is_alive(changed(mine, start="1"))
     assert is_alive(changed(mine, nonce="other"))
@@ -68,9 +68,7 @@ def test_another_process_with_its_number_is_not_it() -> None:
 
 @on_linux
 @pytest.mark.parametrize("part", ["host", "boot", "namespace"])
-def test_what_cannot_be_seen_from_here_is_taken_to_be_alive(
-    other: subprocess.Popen[bytes], part: str
-) -> None:
+def test_a_process_of_another_machine_counts_as_alive(other: subprocess.Popen[bytes], part: str) -> None:
     owner = owner_of(other.pid)
     end(other)
     assert not is_alive(owner)
@@ -78,7 +76,7 @@ def test_what_cannot_be_seen_from_here_is_taken_to_be_alive(
     assert is_alive(changed(owner_of(os.getpid()), **{part: "elsewhere", "start": "1"}))
 
 
-def test_without_a_start_the_number_decides(other: subprocess.Popen[bytes]) -> None:
+def test_without_a_start_time_the_number_decides(other: subprocess.Popen[bytes]) -> None:
     owner = changed(owner_of(other.pid), start=UNKNOWN)
     assert is_alive(owner)
     end(other)
@@ -86,10 +84,10 @@ def test_without_a_start_the_number_decides(other: subprocess.Popen[bytes]) -> N
 
 
 @pytest.mark.parametrize("owner", ["", "odd", "host/12/nonce", "a/b/c/d/e/f/g"])
-def test_what_names_no_process_is_taken_to_be_alive(owner: str) -> None:
+def test_a_name_of_no_process_counts_as_alive(owner: str) -> None:
     assert is_alive(owner)
     assert is_alive(changed(owner_of(os.getpid()), pid="nobody"))
 
 
-def test_each_name_is_another_one() -> None:
+def test_each_call_returns_a_new_name() -> None:
     assert owner_of(os.getpid()) != owner_of(os.getpid())

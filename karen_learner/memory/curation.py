@@ -1,0 +1,120 @@
+"""Decisions of curation and cycles on examples: saved, withdrawn, rejected, learned, unlearned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, select
+
+from karen_learner.memory import examples, journal, tenants
+from karen_learner.memory.tables import examples as rows
+from karen_learner.memory.tables import turns
+from karen_learner.memory.turns import mark_curated
+from karen_learner.memory.types import chunks
+from karen_learner.records import CurationWrite, Example, ReadSet
+
+HARMFUL = "harmful"
+"""`Example.reason` of examples that are quarantined after rejections for harm."""
+
+
+def save_curation(connection: Connection, tenant_id: str, curated: CurationWrite, token: int | None) -> bool:
+    """Write one page of decisions. False if the values of its read set changed. Raises FencedOut."""
+    tenant = tenants.ensure(connection, tenant_id)
+    journal.check_lease(connection, tenant, tenant_id, token)
+    if curated.read_set is not None and not _is_unchanged(connection, tenant_id, curated.read_set):
+        return False
+    _save(connection, tenant, curated.upserts)
+    mark_curated(connection, tenant, curated.curated)
+    return True
+
+
+def withdraw(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> None:
+    """Remove the content of every example made from these turns, and quarantine it."""
+    for piece in chunks(turn_ids):
+        found = examples.find(connection, rows.c.tenant == tenant, rows.c.turn_id.in_(piece))
+        examples.write(connection, tenant, found, [example.without_content() for example in found])
+
+
+def reject(
+    connection: Connection,
+    tenant_id: str,
+    trained: Sequence[Example],
+    *,
+    harmful: bool,
+    quarantine_at: int,
+    token: int | None,
+) -> int:
+    """Count a harmful rejection on pending examples; the number of examples that this quarantined."""
+    tenant = tenants.ensure(connection, tenant_id)
+    journal.check_lease(connection, tenant, tenant_id, token)
+    if not harmful:
+        return 0
+    quarantined = 0
+    for old in _as_trained(connection, tenant, trained):
+        feedback = [example for example in old if not example.is_gold]
+        new = [_rejected(example, quarantine_at) for example in feedback]
+        examples.write(connection, tenant, feedback, new)
+        quarantined += sum(example.state == "quarantined" for example in new)
+    return quarantined
+
+
+def learn(connection: Connection, tenant: int, trained: Sequence[Example], version: str) -> None:
+    """Pending examples with the trained text and labels become `learned`."""
+    learned = {"state": "learned", "learned_in": version, "reason": None}
+    for old in _as_trained(connection, tenant, trained):
+        examples.write(connection, tenant, old, [example.model_copy(update=learned) for example in old])
+
+
+def unlearn(connection: Connection, tenant: int, version: str, numbers: Sequence[int]) -> None:
+    """The examples among these that were learned in the version become `pending` again."""
+    pending = {"state": "pending", "learned_in": None, "reason": None}
+    for piece in chunks(numbers):
+        here = (rows.c.tenant == tenant, rows.c.seq.in_(piece))
+        old = examples.find(connection, *here, rows.c.state == "learned", rows.c.learned_in == version)
+        examples.write(connection, tenant, old, [example.model_copy(update=pending) for example in old])
+
+
+def _is_unchanged(connection: Connection, tenant_id: str, read_set: ReadSet) -> bool:
+    present = examples.by_key(connection, tenant_id, list(read_set.examples))
+    splits = examples.splits(connection, tenant_id, list(read_set.splits))
+    return all(present.get(key) == read for key, read in read_set.examples.items()) and all(
+        splits.get(group) == read for group, read in read_set.splits.items()
+    )
+
+
+def _save(connection: Connection, tenant: int, upserts: Sequence[Example]) -> None:
+    """Write examples. Those of a turn whose consent was withdrawn since it was read lose their content."""
+    for piece in _pieces(upserts):
+        turn_ids = [example.turn_id for example in piece if example.turn_id]
+        here = (turns.c.tenant == tenant, turns.c.turn_id.in_(turn_ids), ~turns.c.has_words)
+        withdrawn = set(connection.execute(select(turns.c.turn_id).where(*here)).scalars())
+        new = [example.without_content() if example.turn_id in withdrawn else example for example in piece]
+        old = examples.by_ids(connection, tenant, [example.example_id for example in new])
+        examples.write(connection, tenant, old, new)
+
+
+def _as_trained(connection: Connection, tenant: int, trained: Sequence[Example]) -> Iterator[list[Example]]:
+    """Rows, in pieces, that are pending and have the text and labels of training.
+
+    Feedback may have changed the labels since, or the user has withdrawn consent.
+    """
+    for piece in _pieces(trained):
+        wanted = {example.example_id: _content(example) for example in piece}
+        found = examples.by_ids(connection, tenant, list(wanted))
+        yield [row for row in found if row.state == "pending" and _content(row) == wanted[row.example_id]]
+
+
+def _pieces(several: Sequence[Example]) -> Iterator[Sequence[Example]]:
+    """Pieces with distinct ids; the last example of an id counts."""
+    return chunks(list({example.example_id: example for example in several}.values()))
+
+
+def _content(example: Example) -> tuple[object, ...]:
+    return example.text, example.intent, example.sentiment, example.entities
+
+
+def _rejected(example: Example, quarantine_at: int) -> Example:
+    rejections = example.rejections + 1
+    if rejections < quarantine_at:
+        return example.model_copy(update={"rejections": rejections})
+    return example.model_copy(update={"rejections": rejections, "state": "quarantined", "reason": HARMFUL})

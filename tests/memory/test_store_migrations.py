@@ -1,0 +1,247 @@
+"""A database of each former revision opens, keeps its rows, and has the schema of a new one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from karen_learner.memory import open_store, schema
+from karen_learner.memory.engine import parse_url
+from karen_learner.memory.tables import metadata
+from karen_learner.memory.types import to_micros
+from karen_learner.records import CurationWrite, Promotion, Turn, UserFeedback
+from karen_learner.settings import StoreSettings
+from tests.databases import a_database
+from tests.memory.memory_specimens import NOON, make_cycle, make_example, make_turn, make_version
+
+T = TypeVar("T")
+
+REVISIONS = ("0001", "0002", "0003", "0004")
+TURNS = 1100
+"""More than a page of the migration."""
+
+TENANT = "a\0c\1me"
+COUNTED = {"turns": TURNS, "with_feedback": 1, "corrections": 1, "awaiting_curation": 1, "degraded": 1}
+
+
+def former_turns() -> list[Turn]:
+    special = [
+        make_turn("t1", tenant=TENANT, model_version="v1", text='with "mood": in it'),
+        make_turn(
+            "t2",
+            tenant=TENANT,
+            user_id="u\0\1",
+            model_version="v1",
+            degraded=True,
+            feedback=UserFeedback(corrected_entities=()),
+        ),
+    ]
+    common = make_turn("t", tenant=TENANT, occurred_at=NOON + timedelta(seconds=1), model_version="v2")
+    rest = [
+        common.model_copy(update={"metadata": common.metadata.model_copy(update={"turn_id": f"t{n}"})})
+        for n in range(3, TURNS + 1)
+    ]
+    return [*special, *rest]
+
+
+def fill(connection: Connection, revision: str) -> None:
+    """Make the schema of a revision, with rows as the releases of that revision wrote them."""
+    schema.upgrade(connection, "test", revision)
+    stored = TENANT
+    if connection.dialect.name == "postgresql":  # see TextWithNul
+        stored = TENANT.replace("\1", "\1" + "1").replace("\0", "\1" + "0")
+
+    def put(table: str, *rows: dict[str, Any]) -> None:
+        names = list(rows[0])
+        values = ", ".join(f":{name}" for name in names)
+        connection.execute(text(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})"), rows)
+
+    put(
+        "tenants",
+        {"name": stored, "champion": "v1", "last_version_number": 7},
+        {"name": "empty", "champion": None, "last_version_number": 0},
+    )
+    put("turns", *(turn_row(turn, revision) for turn in former_turns()))
+    put(
+        "counters",
+        *({"tenant": 1, "family": "turns", "name": name, "value": n} for name, n in COUNTED.items()),
+    )
+    example = make_example("e1")
+    values = {
+        name: getattr(example, name)
+        for name in ("example_id", "text", "intent", "source", "quality", "key", "stratum", "split", "users")
+    }
+    more = {
+        "tenant": 1,
+        "group_key": "g",
+        "state": "learned",
+        "draw": 0.5,
+        "rejections": 0,
+        "learned_in": "v1",
+    }
+    mood = {"mood": '{"negative": 0.5}'} if revision == "0003" else {}
+    put("examples", values | more | mood | {"created_at": to_micros(NOON)})
+    cycle = {"cycle_id": "c1", "mode": "full", "stage": "training", "token": 4, "started_at": to_micros(NOON)}
+    put("cycles", {"tenant": 1} | cycle)
+    put("leases", {"tenant": 1, "owner": "far/1/a", "token": 4, "expires_at": 0})
+    version = make_version(tenant="acme")
+    put("versions", {"tenant": 1, "version": "v1", "body": json.dumps(version.to_dict())})
+    put("lineage", {"version": 1, "example": 1})
+    if revision > "0001":
+        put("heard_turns", {"version": 1, "turn": 3})
+
+
+def turn_row(turn: Turn, revision: str) -> dict[str, Any]:
+    body = turn.model_dump_json()
+    if revision == "0003":
+        body = body.replace('"feedback":', '"mood":{"negative":0.5},"feedback":')
+    awaiting = turn.feedback is not None
+    return {
+        "tenant": 1,
+        "turn_id": turn.turn_id,
+        "awaiting_curation": awaiting,
+        "has_words": True,
+        "revision": 0,
+        "body": body,
+    }
+
+
+async def on_database(place: Path | str, work: Callable[[Connection], T]) -> T:
+    engine = create_async_engine(parse_url(place))
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def description(connection: Connection) -> list[str]:
+    """Tables, columns and indexes."""
+    found = inspect(connection)
+    return [
+        f"{table} {[column['name'] for column in found.get_columns(table)]} "
+        f"{sorted(str(index['name']) for index in found.get_indexes(table))} "
+        f"{found.get_pk_constraint(table)['constrained_columns']}"
+        for table in sorted(found.get_table_names())
+    ]
+
+
+def differences(connection: Connection) -> list[Any]:
+    options = {"version_table": schema.VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+@asynccontextmanager
+async def former(revision: str, place: Path | str, settings: StoreSettings) -> AsyncIterator[Any]:
+    await on_database(place, lambda connection: fill(connection, revision))
+    async with open_store(place, settings) as store:
+        yield store
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_rows_of_a_former_revision_are_kept(
+    revision: str, shared: Path | str, store_settings: StoreSettings
+) -> None:
+    store_settings.update({"page_size": 500})
+    async with former(revision, shared, store_settings) as store:
+        stored = [turn.model_copy(update={"seq": None}) async for turn in store.turns(TENANT)]
+        assert stored == former_turns()
+        assert (await store.counts(TENANT)).model_dump(include=set(COUNTED)) == COUNTED
+        assert await store.total_turns() == TURNS
+        assert await store.champion(TENANT) == await store.get_version(TENANT, "v1") == make_version()
+        assert await store.next_version_number(TENANT) == 8
+        assert await store.unfinished_tenants() == [TENANT]
+        assert [row.cycle_id for row in await store.unfinished_cycles(TENANT)] == ["c1"]
+        lease = await store.acquire_lease(TENANT, "far/1/b", ttl=timedelta(seconds=60))
+        assert (lease.name, lease.token) == ("cycle", 5)
+        assert [example async for example in store.lineage(TENANT, "v1")] == ["e1"]
+        pseudo_labelled = [turn async for turn in store.pseudo_labelled_turns(TENANT, "v1")]
+        assert pseudo_labelled == (["t3"] if revision > "0001" else [])
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_new_columns_and_counters_are_filled(
+    revision: str, shared: Path | str, store_settings: StoreSettings
+) -> None:
+    async with former(revision, shared, store_settings) as store:
+        first, second = await store.version_counts(TENANT, "v1"), await store.version_counts(TENANT, "v2")
+        assert first.model_dump() == {"turns": 2, "with_feedback": 1, "corrections": 1, "degraded": 1}
+        assert second.model_dump() == {
+            "turns": TURNS - 2,
+            "with_feedback": 0,
+            "corrections": 0,
+            "degraded": 0,
+        }
+
+        def columns(connection: Connection) -> list[Any]:
+            turns = metadata.tables["turns"]
+            wanted = turns.select().order_by(turns.c.seq)
+            return [(row.user_id, row.occurred_at) for row in connection.execute(wanted)]
+
+        expected = [(turn.metadata.user_id, to_micros(turn.metadata.occurred_at)) for turn in former_turns()]
+        assert await on_database(shared, columns) == expected
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_a_migrated_database_accepts_every_write(
+    revision: str, shared: Path | str, store_settings: StoreSettings
+) -> None:
+    async with former(revision, shared, store_settings) as store:
+        await store.add_feedback(TENANT, "t1", UserFeedback(corrected_intent="travel"))
+        new = await store.add_turn(make_turn("new", tenant=TENANT, model_version="v1"))
+        counts = await store.version_counts(TENANT, "v1")
+        assert (counts.turns, counts.with_feedback) == (3, 2)
+        assert await store.save_curation(TENANT, CurationWrite(upserts=[make_example("e2")]))
+        await store.start_cycle(make_cycle("c2", tenant=TENANT))
+        promotion = Promotion(
+            version=make_version("v2", parent="v1"),
+            expected="v1",
+            learned=[make_example("e2")],
+            pseudo_labelled=[new.seq],
+        )
+        assert await store.promote(TENANT, promotion, token=None)
+        assert [turn async for turn in store.pseudo_labelled_turns(TENANT, "v2")] == ["new"]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_a_migrated_schema_equals_that_of_a_new_database(
+    revision: str, shared: Path | str, tmp_path: Path, store_settings: StoreSettings
+) -> None:
+    async with former(revision, shared, store_settings):
+        migrated = await on_database(shared, description)
+        assert await on_database(shared, differences) == []
+    kind = "postgresql" if isinstance(shared, str) else "file"
+    async with a_database(kind, tmp_path / "new") as fresh, open_store(fresh, store_settings):
+        assert await on_database(fresh, description) == migrated
+
+
+async def test_the_last_migration_can_be_undone(shared: Path | str, store_settings: StoreSettings) -> None:
+    from alembic import command
+
+    def undo(connection: Connection) -> None:
+        config = schema._config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0004")
+
+    async with former("0004", shared, store_settings):
+        pass
+    await on_database(shared, undo)
+
+    def champion(connection: Connection) -> list[Any]:
+        rows = connection.execute(text("SELECT champion FROM tenants ORDER BY tenant")).all()
+        return [*(row[0] for row in rows), schema.revision(connection)]
+
+    assert await on_database(shared, champion) == ["v1", None, "0004"]
+    async with open_store(shared, store_settings) as store:
+        assert (await store.version_counts(TENANT, "v1")).turns == 2
+        assert await store.champion(TENANT) is not None
