@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +36,8 @@ STATUS_STYLES = {
 }
 SHOWN_LINES = 20
 TEXT_CHARS = 72
+FOLDED_WIDTH = 12
+"""Least width of a column that may fold."""
 
 
 def text(value: object, style: str = "") -> Text:
@@ -53,7 +56,49 @@ def table(*columns: str, title: str = "", numbers: Iterable[str] = ()) -> Table:
 
 def row(to: Table, *cells: object) -> None:
     """Add a row of escaped cells. None is a dash."""
-    to.add_row(*(cell if isinstance(cell, Text) else text("-" if cell is None else cell) for cell in cells))
+    to.add_row(*map(_cell, cells))
+
+
+def _cell(value: object) -> Text:
+    return value if isinstance(value, Text) else text("-" if value is None else value)
+
+
+class FittingTable:
+    """A table of mappings. Columns without values are omitted.
+
+    A table that is too wide for the terminal loses columns of `optional`, in this order. The column `folded`
+    may fold.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, object]],
+        *,
+        numbers: Iterable[str] = (),
+        optional: Iterable[str] = (),
+        folded: str = "",
+    ) -> None:
+        names = [name for name in rows[0] if any(row[name] is not None for row in rows)] if rows else []
+        self._columns = {name: [_cell(row[name]) for row in rows] for name in names}
+        self._numbers = set(numbers)
+        self._optional = [name for name in optional if name in self._columns]
+        self._folded = folded
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+        columns, optional = dict(self._columns), list(self._optional)
+        while optional and sum(self._width(name) + 3 for name in columns) > options.max_width + 1:
+            del columns[optional.pop(0)]
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in columns:
+            justify = "right" if name in self._numbers else "left"
+            made.add_column(name, justify=justify, overflow="fold", no_wrap=name != self._folded)
+        for cells in zip(*columns.values(), strict=True):
+            made.add_row(*cells)
+        yield made
+
+    def _width(self, name: str) -> int:
+        longest = max(cell_len(cell) for cell in (name, *(cell.plain for cell in self._columns[name])))
+        return min(longest, FOLDED_WIDTH) if name == self._folded else longest
 
 
 def facts(pairs: Iterable[tuple[str, object]], *, title: str = "") -> Table:
@@ -123,31 +168,26 @@ def tenants(all_of_them: Sequence[TenantStatus], metrics: LearningMetrics) -> li
     """One row per tenant, with counts only."""
     if not all_of_them:
         return [text("no tenants yet: `karen-learner bootstrap TENANT FILE` adds one")]
-    made = table(
-        "tenant", "live model", "accuracy", "turns", "feedback", "pending", "holdout", "cycles",
-        "last", "now",
-        numbers=["accuracy", "turns", "feedback", "pending", "holdout", "cycles"],
-    )  # fmt: skip
-    for tenant in all_of_them:
-        _tenant_row(made, tenant)
-    return [made, facts(_tallies(metrics))]
+    rows = [_tenant_row(tenant) for tenant in all_of_them]
+    numbers = ["accuracy", "turns", "feedback", "pending", "holdout", "cycles"]
+    optional = ["holdout", "feedback", "cycles", "accuracy", "turns"]
+    return [FittingTable(rows, numbers=numbers, optional=optional, folded="tenant"), facts(_tallies(metrics))]
 
 
-def _tenant_row(made: Table, tenant: TenantStatus) -> None:
+def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
     champion, counts, last = tenant.champion, tenant.counts, tenant.last_cycle
-    row(
-        made,
-        tenant.tenant_id,
-        champion.version if champion else None,
-        score(champion.scores.get("accuracy")) if champion else None,
-        counts.turns,
-        counts.with_feedback,
-        counts.pending_train + counts.awaiting_curation,
-        counts.holdout,
-        counts.cycles,
-        text(last.status, STATUS_STYLES[last.status]) if last else None,
-        tenant.running_cycle.stage if tenant.running_cycle else _readiness(tenant),
-    )
+    return {
+        "tenant": tenant.tenant_id,
+        "live model": champion.version if champion else None,
+        "accuracy": score(champion.scores.get("accuracy")) if champion else None,
+        "turns": counts.turns,
+        "feedback": counts.with_feedback,
+        "pending": counts.pending_train + counts.awaiting_curation,
+        "holdout": counts.holdout,
+        "cycles": counts.cycles,
+        "last": text(last.status, STATUS_STYLES[last.status]) if last else None,
+        "now": tenant.running_cycle.stage if tenant.running_cycle else _readiness(tenant),
+    }
 
 
 def _readiness(tenant: TenantStatus) -> str:
@@ -172,20 +212,24 @@ def _tallies(metrics: LearningMetrics) -> list[tuple[str, object]]:
 
 def versions(found: Sequence[ModelVersion], champion: str | None) -> RenderableType:
     """Versions, newest first, with marks for live and removed ones."""
-    tasks = ["accuracy", "intent_accuracy", "sentiment_accuracy", "entity_accuracy"]
-    made = table("", "version", "created", "parent", "accuracy", "intent", "sentiment", "entities", "backup")
-    for version in found:
-        live, removed = text("live", "bold green"), text("removed", "dim")
-        row(
-            made,
-            live if version.version == champion else removed if version.removed else "",
-            version.version,
-            moment(version.created_at),
-            version.parent,
-            *(score(version.scores.get(task)) for task in tasks),
-            None if version.removed else version.backup_path,
-        )
-    return made
+    rows = [_version_row(version, live=version.version == champion) for version in found]
+    return FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"], folded="backup")
+
+
+def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
+    removed = text("removed", "dim") if version.removed else ""
+    scores = version.scores
+    return {
+        "": text("live", "bold green") if live else removed,
+        "version": version.version,
+        "created": moment(version.created_at),
+        "parent": version.parent,
+        "accuracy": score(scores.get("accuracy")),
+        "intent": score(scores.get("intent_accuracy")),
+        "sentiment": score(scores.get("sentiment_accuracy")),
+        "entities": score(scores.get("entity_accuracy")),
+        "backup": None if version.removed else version.backup_path,
+    }
 
 
 def ingest_report(report: IngestReport) -> list[RenderableType]:

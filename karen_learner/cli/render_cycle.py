@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from karen_learner.cli.render import STATUS_STYLES, command_line, cut, facts, moment, row, score, table, text
+from karen_learner.cli.render import (
+    STATUS_STYLES,
+    FittingTable,
+    command_line,
+    cut,
+    facts,
+    row,
+    score,
+    table,
+    text,
+)
 from karen_learner.records import TASKS, LearningCycleResult, Task, ValidationResult
 
 if TYPE_CHECKING:
@@ -154,25 +164,23 @@ def _next_step(result: LearningCycleResult, home: Path) -> str:
 
 def history(results: Sequence[LearningCycleResult]) -> RenderableType:
     """Table of cycles and rollbacks, newest first."""
-    made = table(
-        "started", "cycle", "mode", "status", "new", "intent", "sentiment", "entities", "live", "duration",
-        "reason",
-        numbers=["new", "duration"],
-    )  # fmt: skip
-    for result in results:
-        row(
-            made,
-            moment(result.started_at),
-            result.cycle_id,
-            result.mode,
-            text(result.status, STATUS_STYLES[result.status]),
-            result.training_examples,
-            *(_step(result, task) for task in TASKS),
-            result.model_version,
-            f"{result.duration_s:.1f} s",
-            result.reason,
-        )
-    return made
+    optional = ["cycle", "mode", "duration", "entities", "sentiment", "new", "reason"]
+    rows = [_history_row(result) for result in results]
+    return FittingTable(rows, numbers=["new", "duration"], optional=optional, folded="reason")
+
+
+def _history_row(result: LearningCycleResult) -> dict[str, object]:
+    return {
+        "started": f"{result.started_at:%Y-%m-%d %H:%M}Z",
+        "cycle": result.cycle_id,
+        "mode": result.mode,
+        "status": text(result.status, STATUS_STYLES[result.status]),
+        "new": result.training_examples,
+        **{task: _step(result, task) for task in TASKS},
+        "live": result.model_version,
+        "duration": f"{result.duration_s:.1f} s",
+        "reason": result.reason,
+    }
 
 
 def _step(result: LearningCycleResult, task: Task) -> str | None:

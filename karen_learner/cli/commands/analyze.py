@@ -35,7 +35,7 @@ def analyze(
     tenant: Tenant,
     texts: Annotated[
         list[str],
-        typer.Argument(metavar="TEXT...", help="Texts; - reads lines from standard input."),
+        typer.Argument(metavar="TEXT", help="Texts; - reads lines from standard input."),
     ],
 ) -> int:
     """Show intent, sentiment and entities of texts. Stores nothing.

@@ -55,8 +55,10 @@ max_cross_validated = 0
 def demo(invocation: Context) -> int:
     """Run a demonstration: a first model, turns with feedback, then a poisoned batch.
 
-    The home is ./demo-home, or --home. A home of an earlier demo is replaced. Exit code 0: accuracy rose,
-    the gate rejected the poisoned batch, and the live model is unchanged.
+    The home is ./demo-home, or --home. A home of an earlier demo is replaced.
+
+    Exit code 0: accuracy rose, the gate rejected the poisoned batch,
+    and the live model is unchanged.
     """
     from karen_learner.simulation import read_corpus, shipped_corpus
     from karen_learner.simulation.homes import isolated, make_demo_home

@@ -20,7 +20,7 @@ PREAMBLE = """\
 # [section] line if that has one. Then write the new value. A commented line keeps the default of
 # the installed release.
 """
-EXAMPLE_LINE = '{"text": "where is my bill?", "intent": "billing", "sentiment": "neutral", "entities": []}'
+EXAMPLE_LINE = '{"text": "where is my bill?", "intent": "billing", "sentiment": "neutral"}'
 
 
 @with_common_options

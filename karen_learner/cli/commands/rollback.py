@@ -48,7 +48,7 @@ def rollback(
     version: Annotated[
         str | None,
         typer.Argument(
-            metavar="[VERSION]",
+            metavar="VERSION",
             help="Target version. Default: the parent of the live one.",
             show_default=False,
         ),

@@ -27,11 +27,15 @@ TENANT = "simulation"
 
 TrainFile = Annotated[
     Path,
-    typer.Argument(help="Labelled texts (.jsonl), or a folder with train.jsonl and test.jsonl.", exists=True),
+    typer.Argument(
+        metavar="TRAIN",
+        help="Labelled texts (.jsonl), or a folder with train.jsonl and test.jsonl.",
+        exists=True,
+    ),
 ]
 TestFile = Annotated[
     Path | None,
-    typer.Argument(help="Test texts; never used for training.", exists=True, dir_okay=False),
+    typer.Argument(metavar="TEST", help="Test texts; never used for training.", exists=True, dir_okay=False),
 ]
 Shots = Annotated[int, typer.Option(help="Gold texts of each label for the bootstrap.", min=2)]
 CorrectionRate = Annotated[
@@ -92,8 +96,9 @@ def simulate(
 ) -> int:
     """Simulate users on labelled texts: bootstrap from a few, send the others as turns.
 
-    The live model answers each text. Users correct and rate some answers. After each cycle the test file
-    evaluates the live model. --config and --set give the settings. The home is temporary.
+    The live model answers each text. Users correct and rate some answers.
+    After each cycle, the test texts measure the live model.
+    --config and --set give the settings. The home is temporary.
     """
     from karen_learner.simulation import FeedbackRates, Scenario, read_corpus
     from karen_learner.simulation.plot import require_plotting

@@ -22,7 +22,7 @@ def status(
     run: Context,
     tenant: Annotated[
         str | None,
-        typer.Argument(metavar="[TENANT]", help="One tenant. Default: all tenants.", show_default=False),
+        typer.Argument(metavar="TENANT", help="One tenant. Default: all tenants.", show_default=False),
     ] = None,
 ) -> int:
     """Show the live model, stored data and the next step of a tenant, or a table of all tenants."""
