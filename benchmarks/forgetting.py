@@ -7,7 +7,7 @@ For intents, each step brings an equal part of the labels (10 steps of 15 for cl
 step brings the texts of one intent, and with them the entity types that only it has. Every step continues
 through the training loop of the package, with `--replay` stored examples of the steps before.
 
-What is trained on again is chosen as the package does it (`package`): out of a pool that is class-balanced
+Replayed examples are chosen as the package does it (`package`): out of a pool that is class-balanced
 and several times as large, the pipe draws, half evenly over labels and half by its loss, and each counts for
 those that it was drawn from. `--keep` compares this with other ways of spending the same budget, which leave
 the examples unweighted.
@@ -46,8 +46,9 @@ from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings, load_settings
 from karen_learner.simulation import read_corpus
 from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.replay import rehearse, training_examples
-from karen_learner.training.trainer import PipeTrainer, plan_of, spans_of
+from karen_learner.training.prediction import spans_of
+from karen_learner.training.replay import sample_replay, training_examples
+from karen_learner.training.trainer import PipeTrainer, plan_of
 
 Keep = Callable[["Learner", Sequence[LabelledText], int, random.Random], list[LabelledText]]
 ROOT = Path(__file__).parent.parent
@@ -103,11 +104,11 @@ class Learner:
         self._pipeline.prepare({self._task: tuple(self._labels)}, [*docs, *pool])
         begun = time.perf_counter()
         pipe, known = self._pipeline.pipe(self._task), self._pipeline.labelled(self._task, pool)
-        again = rehearse(pipe, known, budget=budget, rng=self._rng)
+        replayed = sample_replay(pipe, known, budget=budget, rng=self._rng)
         trainer = PipeTrainer(
             self.nlp, self._task, pipe.name, settings=self._settings, plan=plan, rng=self._rng
         )
-        for _ in trainer.passes(training_examples(self._pipeline, self._task, docs, again), ()):
+        for _ in trainer.passes(training_examples(self._pipeline, self._task, docs, replayed), ()):
             pass
         self.seconds += time.perf_counter() - begun
 

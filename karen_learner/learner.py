@@ -50,7 +50,7 @@ from karen_learner.settings import (
     TrainingSettings,
     as_settings,
 )
-from karen_learner.training import BasePipeline, TrainingWorker
+from karen_learner.training import BasePipeline, LocalWorker
 from karen_learner.training.stage import TrainingStage
 from karen_learner.validation import ModelValidator
 from karen_learner.validation.stage import ValidationStage
@@ -93,7 +93,7 @@ class AutonomousLearner:
             if spacy_analyzer is not None
             else create_spacy_analyzer(language=self.settings.training.language, settings=self.settings)
         )
-        self._backend: TrainingBackend = backend or TrainingWorker(self.settings.training)
+        self._backend: TrainingBackend = backend or LocalWorker(self.settings.training)
         host_memory = as_host_memory(memory_service) if memory_service is not None else None
         self._forwarder = TurnForwarder(self.store, host_memory)
         self._starting = asyncio.Lock()

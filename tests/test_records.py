@@ -17,6 +17,7 @@ from karen_learner.records import (
     EntitySpan,
     GateCheck,
     LabelledText,
+    LearningCycleResult,
     Record,
     UserFeedback,
     ValidationResult,
@@ -174,3 +175,11 @@ def test_a_verdict_tells_what_failed_or_else_everything() -> None:
     rejected = Verdict(accepted=False, harmful=True, improved=(), checks=(good, bad))
     assert rejected.summary == "worse"
     assert rejected.model_copy(update={"checks": (good, good)}).summary == "fine; fine"
+
+
+def test_a_cycle_of_an_earlier_journal_is_still_read() -> None:
+    fields = {"cycle_id": "c", "tenant_id": "t", "mode": "full", "reason": None, "status": "deployed"}
+    fields["started_at"] = "2026-01-01T00:00:00Z"
+    result = LearningCycleResult.model_validate({**fields, "self_labelled_turns": 3})
+    assert result.pseudo_labelled_turns == 3
+    assert LearningCycleResult.model_validate(result.to_dict()) == result

@@ -1,4 +1,4 @@
-"""Array types of the components, and named arrays as bytes.
+"""Array types of the components, eight-bit rows, and named arrays as bytes.
 
 The format has no pickle: `unpack` refuses unknown array types.
 """
@@ -15,6 +15,7 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 """Positions in another array."""
+Bytes8 = NDArray[np.int8]
 Hashes = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
 Arrays = dict[str, AnyArray]
@@ -27,8 +28,41 @@ _DTYPES = {
     "u4": np.uint32,
     "i8": np.int64,
 }
+QUANTIZED_MAX = 127
+ROWS_PER_PART = 512
+"""Rows that `quantize` converts at a time. A part must fit into the processor's cache."""
+_LENGTH_BYTES = 8
 _DENSE_SHARE = 0.9
 """Above this share of non-zero values, a mask costs more bytes than it saves."""
+
+
+def quantize(rows: Floats) -> tuple[Bytes8, Floats]:
+    """Eight-bit weights with one scale for each row: `rows ~ quantized * scales[:, None]`.
+
+    The error is at most 1/254 of the largest weight of the row.
+    """
+    quantized = np.empty(rows.shape, dtype=np.int8)
+    scales = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), ROWS_PER_PART):
+        part = slice(start, start + ROWS_PER_PART)
+        largest = np.abs(rows[part]).max(axis=1, initial=0.0)
+        scales[part] = largest / np.float32(QUANTIZED_MAX)
+        safe = np.where(scales[part] > 0, scales[part], np.float32(1.0))
+        quantized[part] = np.rint(rows[part] / safe[:, None])
+    return quantized, scales
+
+
+def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:
+    """Ascending distinct numbers, all below `bound`, and the position of each number among them.
+
+    Unlike `np.unique`, it does not sort.
+    """
+    present = np.zeros(bound, dtype=bool)
+    present[numbers] = True
+    distinct = np.flatnonzero(present)
+    places = np.empty(bound, dtype=np.int32)
+    places[distinct] = np.arange(len(distinct), dtype=np.int32)
+    return distinct, places[numbers]
 
 
 def pack(arrays: Arrays) -> bytes:
@@ -46,6 +80,17 @@ def unpack(data: bytes) -> Arrays:
         raise ValueError(
             f"the data are not the weights of a sparse model, or they are damaged: {error}"
         ) from error
+
+
+def with_length(data: bytes) -> bytes:
+    """The data after its length in eight bytes."""
+    return len(data).to_bytes(_LENGTH_BYTES, "little") + data
+
+
+def split_length(data: bytes) -> tuple[bytes, bytes]:
+    """The data of `with_length`, and the bytes after it."""
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    return data[_LENGTH_BYTES:end], data[end:]
 
 
 def require_names(arrays: Arrays, *names: str) -> None:

@@ -237,7 +237,7 @@ def candidate_of(validated: Validated) -> Candidate:
         counts={
             "new": len(new),
             "replay": len(trained.replayed),
-            "self_labelled": len(trained.pseudo_labelled),
+            "pseudo_labelled": len(trained.pseudo_labelled),
             **{f"holdout_{task}": count for task, count in validated.validation.counts.items()},
         },
         scores=headline_scores(validated.validation),

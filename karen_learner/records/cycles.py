@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Stage, utc_now
 from karen_learner.records.judgements import ValidationResult, Verdict
@@ -84,7 +84,10 @@ class LearningCycleResult(Record):
     model_improved: bool = False
     training_examples: int = 0
     replay_examples: int = 0
-    self_labelled_turns: int = 0
+    pseudo_labelled_turns: int = Field(
+        default=0, validation_alias=AliasChoices("pseudo_labelled_turns", "self_labelled_turns")
+    )
+    """`self_labelled_turns` in earlier journals."""
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
     verdict: Verdict | None = None

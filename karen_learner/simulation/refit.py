@@ -12,7 +12,7 @@ from karen_learner.curation import Curator
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import LabelledText, Record
 from karen_learner.simulation.scoring import Scores, score
-from karen_learner.training import BasePipeline, PredictJob, TrainingWorker, TrainJob, write_lines
+from karen_learner.training import BasePipeline, LocalWorker, PredictJob, TrainJob, write_lines
 
 
 class Refit(Record):
@@ -40,7 +40,7 @@ async def refit(
     dev_examples = await write_lines(folder / "dev.jsonl", curator.dev(tenant_id))
     await write_lines(folder / "holdout.jsonl", [LabelledText(text=example.text) for example in test])
     job = await _job(learner, tenant_id, folder)
-    async with TrainingWorker(learner.settings.training) as worker:
+    async with LocalWorker(learner.settings.training) as worker:
         started = perf_counter()
         report = await worker.train(job)
         seconds = perf_counter() - started

@@ -1,6 +1,5 @@
-"""A data set becomes a candidate: corpora, the trainer and its worker process."""
+"""A data set becomes a candidate: base pipeline, training backend, trainer."""
 
-from karen_learner.corpora.docbin import write_docs
 from karen_learner.corpora.lines import write_lines
 from karen_learner.records.training import (
     CrossValidateJob,
@@ -13,11 +12,12 @@ from karen_learner.records.training import (
     TrainReport,
 )
 from karen_learner.training.base_pipeline import BasePipeline
-from karen_learner.training.local_worker import TrainingWorker
+from karen_learner.training.local_worker import LocalWorker
 
 __all__ = [
     "BasePipeline",
     "CrossValidateJob",
+    "LocalWorker",
     "PassReport",
     "PipelineSpec",
     "PredictJob",
@@ -25,7 +25,5 @@ __all__ = [
     "RightRow",
     "TrainJob",
     "TrainReport",
-    "TrainingWorker",
-    "write_docs",
     "write_lines",
 ]

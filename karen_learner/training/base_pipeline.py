@@ -1,4 +1,4 @@
-"""What new tenants start from: a pipeline that the user already has, or the pipeline config."""
+"""The base pipeline of new tenants: the pipeline of the user's analyzer, or the pipeline config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import TrainingSettings, shipped_configs
 
 SHIPPED = {"": "pipeline.cfg", "stock": "stock.cfg"}
-"""Pipelines that go by a name: the one that learns on the fly, and spaCy's own pipes."""
+"""Pipeline configs with a name: our own pipes, and spaCy's."""
 
 
 def template_of(pipeline: str) -> Path:
@@ -23,27 +23,27 @@ def template_of(pipeline: str) -> Path:
 
 
 class BasePipeline:
-    """Settles once, at first need, what the worker starts from.
+    """The base pipeline, resolved at first use.
 
-    A pipeline in memory or in an installed package is written below `home`, because the worker loads
-    from files, and so that an upgrade of the package does not change what a full training means.
+    A pipeline in memory or in an installed package is written below `home`: the worker loads from files, and
+    an upgrade of the package must not change full training.
     """
 
     def __init__(self, analyzer: Analyzer, layout: HomeLayout, settings: TrainingSettings) -> None:
         self._analyzer = analyzer
         self._layout = layout
         self._settings = settings
-        self._settling = asyncio.Lock()
-        self._settled: PipelineSpec | None = None
+        self._lock = asyncio.Lock()
+        self._spec: PipelineSpec | None = None
 
     async def spec(self) -> PipelineSpec:
-        """The pipeline of a tenant that has no champion. Raises ModelError."""
-        async with self._settling:
-            if self._settled is None:
-                self._settled = await self._settle()
-            return self._settled
+        """The pipeline of a tenant without champion. Raises ModelError."""
+        async with self._lock:
+            if self._spec is None:
+                self._spec = await self._resolve()
+            return self._spec
 
-    async def _settle(self) -> PipelineSpec:
+    async def _resolve(self) -> PipelineSpec:
         settings = self._settings
         template = template_of(settings.pipeline)
         empty = PipelineSpec(template=template, language=settings.language)

@@ -1,4 +1,4 @@
-"""The parent's side of the worker: start it, ask it, kill it, start it again."""
+"""The local worker: a training backend that runs jobs in one child process."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ NUMERIC_THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 MESSAGE_LIMIT = 64 * 1024 * 1024
-"""Bytes of one message: the predictions of a full holdout by two models are about one megabyte."""
+"""Bytes of one message. Predictions of two models for a full holdout take about one megabyte."""
 GRACE_S = 5.0
 ERROR_LINES = 20
 
 
-class TrainingWorker:
-    """One warm worker process. Jobs of concurrent callers are done one after another.
+class LocalWorker:
+    """A `TrainingBackend` with one process for all tenants: no two jobs overlap.
 
-    The process starts with the first job, or with `start()`. When it dies, the job that it was doing
-    raises WorkerCrashed, and the next job starts a new one. A job that takes longer than
-    `settings.time_limit_s` (without settings: no limit) is killed, and raises WorkerTimedOut.
+    The process starts with the first job or with `start()`. If it dies, the running job raises WorkerCrashed
+    and the next job starts a new process. A job beyond `settings.time_limit_s` (without settings: no limit)
+    is killed and raises WorkerTimedOut.
     """
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
@@ -68,9 +68,9 @@ class TrainingWorker:
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
         self._closed = False
-        self._complaints: deque[str] = deque(maxlen=ERROR_LINES)
-        self._listener: asyncio.Task[None] | None = None
-        self._reading: set[asyncio.Task[None]] = set()
+        self._errors: deque[str] = deque(maxlen=ERROR_LINES)
+        self._error_reader: asyncio.Task[None] | None = None
+        self._preloading: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -86,44 +86,46 @@ class TrainingWorker:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the running worker, if there is one."""
+        """The id of the running process; None without one."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> None:
-        """Start the process, so that the first job finds it warm. Idempotent."""
+        """Start the process ahead of the first job. Idempotent."""
         async with self._lock:
             await self._running()
 
     async def close(self) -> None:
-        """End the process; a job under way raises WorkerCrashed. Idempotent."""
+        """End the process; a running job raises WorkerCrashed. Idempotent."""
         self._closed = True
         await self._stop()
-        await asyncio.gather(*self._reading)
+        await asyncio.gather(*self._preloading)
 
     async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
-        """Train a candidate. Raises TrainingError (TrainingDiverged, WorkerCrashed, WorkerTimedOut) or
-        ModelError."""
+        """Train a candidate. `on_progress` receives each pass.
+
+        Raises TrainingError (TrainingDiverged, WorkerCrashed, WorkerTimedOut) or ModelError.
+        """
         return await self._ask(job, TrainReport, on_progress)
 
     async def predict(self, job: PredictJob) -> PredictReport:
-        """Predict the holdout with each model."""
+        """Predictions of each model for the holdout."""
         return await self._ask(job, PredictReport, None)
 
     async def cross_validate(self, job: CrossValidateJob) -> CrossValidateReport:
-        """Estimate the scores of a small data set."""
+        """Cross-validated scores of a small data set."""
         return await self._ask(job, CrossValidateReport, None)
 
     def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
-        """Have the worker read what is likely to be trained next, while nobody waits for it.
+        """Load the pipeline of the next training in the background.
 
-        Does nothing while the worker has a job. Should it fail, the training reads the pipeline itself.
+        Does nothing during a job. After a failure, the training loads the pipeline itself.
         """
         if self._closed or self._lock.locked():
             return
         task = asyncio.create_task(self._preload(PreloadJob(tenant_id=tenant_id, pipeline=pipeline)))
-        self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
+        self._preloading.add(task)
+        task.add_done_callback(self._preloading.discard)
 
     async def _preload(self, job: PreloadJob) -> None:
         try:
@@ -136,23 +138,23 @@ class TrainingWorker:
             process = await self._running()
             limit_s = self._settings.time_limit_s if self._settings is not None else None
             try:
-                talk = self._converse(process, job, report_type, on_progress)
-                return await asyncio.wait_for(talk, limit_s)
+                exchange = self._exchange(process, job, report_type, on_progress)
+                return await asyncio.wait_for(exchange, limit_s)
             except asyncio.TimeoutError:
                 await self._kill()
                 raise _timed_out(job, limit_s) from None
             except asyncio.CancelledError:
-                await self._stop()  # nobody waits for the job: do not let it hold the next one up
+                await self._stop()  # stop the job, so that the next one need not wait
                 raise
 
-    async def _converse(
+    async def _exchange(
         self,
         process: asyncio.subprocess.Process,
         job: Job,
         report_type: type[ReportT],
         on_progress: OnProgress | None,
     ) -> ReportT:
-        self._complaints.clear()  # what was said of another tenant's job is not told in this one's result
+        self._errors.clear()  # the errors of another tenant's job must not reach this result
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
         try:
@@ -168,17 +170,17 @@ class TrainingWorker:
                     on_progress(message.report)
         except (ConnectionError, ValidationError, ValueError) as error:
             await self._stop()
-            raise WorkerCrashed(f"the training worker gave no usable answer: {error}") from error
+            raise WorkerCrashed(f"the training worker sent an invalid message: {error}") from error
         raise await self._crash(process)
 
     async def _crash(self, process: asyncio.subprocess.Process) -> WorkerCrashed:
         code = await process.wait()
-        complaints = " | ".join(self._complaints)
+        errors_seen = " | ".join(self._errors)
         await self._stop()
         return WorkerCrashed(
-            f"the training worker ended with code {code} in the middle of a job"
-            f"{' (killed, perhaps for lack of memory)' if code == -9 else ''}; "
-            f"a new one is started for the next job. {complaints}".strip()
+            f"the training worker ended with code {code} during a job"
+            f"{' (killed, perhaps by a lack of memory)' if code == -9 else ''}; "
+            f"the next job starts a new one. {errors_seen}".strip()
         )
 
     async def _running(self) -> asyncio.subprocess.Process:
@@ -197,36 +199,36 @@ class TrainingWorker:
                 limit=MESSAGE_LIMIT,
                 start_new_session=True,
             )
-            self._listener = asyncio.create_task(self._listen(self._process))
+            self._error_reader = asyncio.create_task(self._read_errors(self._process))
             logger.info("training worker started", extra={"pid": self._process.pid})
         return self._process
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+    async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None  # noqa: S101 - it is a pipe
         while line := await process.stderr.readline():
             text = line.decode(errors="replace").rstrip()
-            self._complaints.append(text)
+            self._errors.append(text)
             logger.debug("training worker: %s", text)
 
     async def _kill(self) -> None:
-        """For one that may not even notice that its input has ended."""
+        """Kill a process that may not react to the end of its input."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
         await self._stop()
 
     async def _stop(self) -> None:
         process, self._process = self._process, None
-        listener, self._listener = self._listener, None
+        error_reader, self._error_reader = self._error_reader, None
         if process is not None:
             if process.stdin is not None:
                 process.stdin.close()
             await _end(process)
-        if listener is not None:
-            await asyncio.gather(listener, return_exceptions=True)
+        if error_reader is not None:
+            await asyncio.gather(error_reader, return_exceptions=True)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """It ends by itself when its input does; it is killed where it does not."""
+    """Wait for the process to end with its input; kill it after GRACE_S."""
     try:
         await asyncio.wait_for(process.wait(), GRACE_S)
     except asyncio.TimeoutError:
@@ -236,9 +238,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _timed_out(job: Job, limit_s: float | None) -> WorkerTimedOut:
     return WorkerTimedOut(
-        f"the training worker had not finished its job ({job.kind}) within training.time_limit_s, which is "
-        f"{limit_s:g} seconds, and was killed: raise it if the data need longer; a new worker is started for "
-        "the next job"
+        f"the training worker exceeded training.time_limit_s ({limit_s:g} seconds) in a {job.kind} job "
+        "and was killed: raise the limit for large data; the next job starts a new worker"
     )
 
 

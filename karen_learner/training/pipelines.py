@@ -1,4 +1,4 @@
-"""The `Language` that the worker trains: where it comes from, its pipes, its labels, how it is saved."""
+"""The pipeline that the worker trains: opening, pipes and labels, examples, saving."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from karen_learner.records.training import LabelSchema, PipelineSpec
 logger = logging.getLogger(__name__)
 
 TEMPLATE_PIPES: Mapping[Task, str] = {"intent": "intent", "sentiment": "sentiment", "entities": "ner"}
-"""The pipe of each task in a pipeline config of ours."""
+"""The pipe of each task in our pipeline configs."""
 MIN_CATEGORIES = 2
 
 
 class TrainablePipeline:
-    """A pipeline on its way to becoming a candidate.
+    """A pipeline in training.
 
-    `kept_strings` are the words that its string store had before any training text was seen: only
-    these and the labels are saved, so that a model carries no vocabulary of the people it learned from.
+    `kept_strings` is its string store before any training text. Only these strings and the labels are saved,
+    so that a model holds no words of training texts.
     """
 
     def __init__(self, nlp: Language, tasks: Mapping[Task, str], template: Config) -> None:
@@ -43,7 +43,7 @@ class TrainablePipeline:
 
     @classmethod
     def open(cls, spec: PipelineSpec) -> TrainablePipeline:
-        """Load the pipeline that `spec` names, or make an empty one of its language."""
+        """Load the pipeline of `spec`, or make an empty one of its language."""
         template = Config().from_disk(spec.template, interpolate=True)
         if spec.path is None:
             return cls(spacy.blank(spec.language), {}, template)
@@ -53,7 +53,7 @@ class TrainablePipeline:
             raise ModelError(f"cannot load the pipeline {spec.path}: {error}") from error
         pipeline = cls(nlp, spec.tasks, template)
         pipeline._check_tasks()
-        pipeline._give_own_embeddings()
+        pipeline._copy_shared_embeddings()
         return pipeline
 
     def _check_tasks(self) -> None:
@@ -61,23 +61,22 @@ class TrainablePipeline:
             if name not in self.nlp.pipe_names:
                 raise PipelineUnsuitable(
                     f"the task {task!r} is mapped to a pipe {name!r}, but the pipeline has "
-                    f"{', '.join(self.nlp.pipe_names) or 'no pipes'} (those that are disabled do not count)"
+                    f"{', '.join(self.nlp.pipe_names) or 'no pipes'} (disabled pipes do not count)"
                 )
 
-    def _give_own_embeddings(self) -> None:
-        """Through a shared tok2vec, training one pipe would move the others: each gets a copy."""
+    def _copy_shared_embeddings(self) -> None:
+        """Give each pipe its own tok2vec: training through a shared one would change the other pipes."""
         for name, component in list(self.nlp.pipeline):
             listeners = getattr(component, "listening_components", ())
             for pipe in set(listeners) & set(self.tasks.values()):
                 self.nlp.replace_listeners(name, pipe, ["model.tok2vec"])
 
     def prepare(self, labels: LabelSchema, docs: Sequence[Doc]) -> None:
-        """Give every task that has labels a pipe with all of them. New pipes are initialized from
-        `docs`; those that exist keep their weights."""
+        """Add all labels to the pipes of their tasks. Missing pipes are added and initialized from `docs`."""
         for task in TASKS:
             wanted = labels.get(task, ())
             if task in self.tasks and task not in self.trainable_tasks:
-                logger.warning("the pipe %r cannot be trained: %s stays as it is", self.tasks[task], task)
+                logger.warning("the pipe %r is not trainable: %s stays unchanged", self.tasks[task], task)
             elif task in self.tasks:
                 self._add_labels(self.pipe(task), wanted)
             elif len(wanted) >= (1 if task == "entities" else MIN_CATEGORIES):
@@ -102,7 +101,7 @@ class TrainablePipeline:
         name = TEMPLATE_PIPES[task]
         config = self._template["components"].get(name)
         if config is None:
-            logger.warning("the pipeline config has no pipe %r: %s will not be learned", name, task)
+            logger.warning("the pipeline config has no pipe %r: %s is not trained", name, task)
             return
         config = dict(config)
         pipe: Any = self.nlp.add_pipe(config.pop("factory"), name=name, config=config)
@@ -112,12 +111,12 @@ class TrainablePipeline:
         pipe.initialize(lambda: sample, nlp=self.nlp)
 
     def labelled(self, task: Task, docs: Iterable[Doc]) -> list[Doc]:
-        """The documents that say something of the task."""
+        """The documents with labels of the task."""
         labels = self.pipe(task).labels
         return [doc for doc in docs if is_labelled(task, doc, labels)]
 
     def examples(self, task: Task, docs: Iterable[Doc]) -> list[Example]:
-        """What the documents teach the pipe of the task; those that say nothing of it are left out."""
+        """The training examples of the task, from the documents with its labels."""
         pipe = self.pipe(task)
         negatives = not isinstance(pipe, KarenTextCategorizer)
         return [
@@ -126,7 +125,7 @@ class TrainablePipeline:
         ]
 
     def save(self, folder: Path) -> None:
-        """Write the pipeline with a string store that holds nothing of the training texts."""
+        """Write the pipeline, with a string store without words of training texts."""
         folder.mkdir(parents=True, exist_ok=True)
         self.nlp.to_disk(folder)
         labels = {label for task in self.tasks for label in self.pipe(task).labels}
@@ -135,7 +134,7 @@ class TrainablePipeline:
 
 
 def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
-    """Whether the document says anything of the task."""
+    """Whether the document has labels of the task."""
     if task == "entities":
         return bool(doc.has_annotation("ENT_IOB"))
     return any(doc.cats.get(label) == 1.0 for label in doc.cats.keys() & set(labels))
@@ -144,10 +143,10 @@ def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
 def example_for(
     nlp: Language, task: Task, doc: Doc, labels: Sequence[str], *, negatives: bool = True
 ) -> Example:
-    """An example that carries the annotation of one task and nothing of the others, and what it counts.
+    """An example with the annotation of one task, and with the sample weight of the document.
 
-    Stock text categorizers need every other label as a negative. Ours does not, and writing 150 of them
-    would take as long as learning the example.
+    Stock text categorizers need every other label as a negative. Ours does not, and 150 negatives would take
+    as long as the training step.
     """
     reference = Doc(nlp.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
     set_sample_weight(reference, sample_weight(doc))

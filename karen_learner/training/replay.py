@@ -1,13 +1,13 @@
-"""Which of the learned examples a pipe trains on again, and how much each then counts.
+"""Replay: which learned examples a pipe trains on again, and with which importance weights.
 
-Of a pool, many times as large as what may be trained on, a pipe draws what it would learn most from: half of
-the places go evenly to the labels, half by the loss that the pipe has as it is. What was drawn with a chance
-of `p` counts `1 / p`, and what the pool was drawn from counts too, so that on average the training is that on
-everything that was learned before, at the cost of a part:
+The pool is several times larger than the budget. Half of the inclusion probabilities are equal over labels,
+half are proportional to the loss of the pipe before training. An example drawn with probability `p` has the
+importance weight `1 / p`, times its weight in the pool, so that the expected loss is that of all learned
+examples:
 
     Zhao, Zhang: Stochastic Optimization with Importance Sampling, ICML 2015.
 
-Of a history that is long beside what is new they count less than that: see MOST_PER_NEW.
+The weights of a long history are capped: see MAX_REPLAY_RATIO.
 """
 
 from __future__ import annotations
@@ -28,94 +28,93 @@ from karen_learner.records import Task
 from karen_learner.training.pipelines import TrainablePipeline
 
 Floats = NDArray[np.float64]
+Weighted = tuple[Doc, float]
+"""A document of the pool and its importance weight."""
 
-BY_LOSS = 0.5
-"""The share of the places that goes by loss. Evenly drawn examples keep what is well known well known."""
-SMALLEST_LOSS = 1e-9
-"""What is known well can still be drawn."""
-MOST_PER_NEW = 10.0
-"""All that is trained on again counts together at most so many times what is new, or as often as it is there.
-A few examples that each counted as a hundred would jolt a model that knows what they stand for already, and a
-new label would learn little from its few examples."""
+LOSS_SHARE = 0.5
+"""The share of the budget that is drawn by loss. Draws that are equal over labels preserve easy examples."""
+MIN_LOSS = 1e-9
+"""Keeps every inclusion probability above zero."""
+MAX_REPLAY_RATIO = 10.0
+"""The summed weights of replayed examples are at most this many times the new examples, or the number of the
+replayed ones. Large weights destabilise a trained model and outweigh a new label with few examples."""
 
 
-def rehearse(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random) -> list[tuple[Doc, float]]:
-    """Up to `budget` documents of the pool, each with what it counts; all of them if there is room.
+def sample_replay(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random) -> list[Weighted]:
+    """Up to `budget` documents of the pool with importance weights; all of them if the budget suffices.
 
-    The pool holds gold documents with labels of the pipe. A pipe that cannot tell its losses, one of
-    spaCy's own for instance, draws evenly over labels.
+    The pool holds gold documents with labels of the pipe. A pipe without losses per document, such as
+    spaCy's own, draws equally over labels.
     """
     if len(pool) <= budget:
         return [(doc, sample_weight(doc)) for doc in pool]
-    chances = _chances(pipe, pool, budget)
-    return [(pool[at], sample_weight(pool[at]) / float(chances[at])) for at in drawn_by(chances, rng)]
+    probabilities = _probabilities(pipe, pool, budget)
+    drawn = systematic_sample(probabilities, rng)
+    return [(pool[at], sample_weight(pool[at]) / float(probabilities[at])) for at in drawn]
 
 
 def training_examples(
     pipeline: TrainablePipeline,
     task: Task,
     new: Sequence[Doc],
-    again: Sequence[tuple[Doc, float]],
+    replayed: Sequence[Weighted],
     *,
-    guessed: Sequence[Doc] = (),
+    pseudo_labelled: Sequence[Doc] = (),
 ) -> list[Example]:
-    """Everything that the pipe of a task trains on; what is trained on `again` by what it counts.
-
-    Those that the pipe has `guessed` itself are not what is new, beside which the others are bounded.
-    """
+    """All training examples of a pipe. Pseudo-labelled ones do not raise the cap of the replay weights."""
     examples = pipeline.examples(task, new)
-    replayed = pipeline.examples(task, [doc for doc, _ in again])
-    weights = _bounded(np.array([weight for _, weight in again]), new=len(examples))
-    for example, weight in zip(replayed, weights.tolist(), strict=True):
+    again = pipeline.examples(task, [doc for doc, _ in replayed])
+    weights = _capped(np.array([weight for _, weight in replayed]), new=len(examples))
+    for example, weight in zip(again, weights.tolist(), strict=True):
         set_sample_weight(example.reference, weight)
-    return [*examples, *replayed, *pipeline.examples(task, guessed)]
+    return [*examples, *again, *pipeline.examples(task, pseudo_labelled)]
 
 
-def chances_for(sizes: Floats, places: float) -> Floats:
-    """Chances in proportion to `sizes` (all above 0), none above 1, that add up to `places`.
+def inclusion_probabilities(sizes: Floats, budget: float) -> Floats:
+    """Probabilities proportional to `sizes` (all above 0), at most 1, with the sum `budget`.
 
-    All are 1 if there are as many places as sizes, or more; all are 0 if there is no place.
+    All are 1 if the budget covers all sizes, and 0 if it is 0 or less.
     """
-    if places <= 0.0:
+    if budget <= 0.0:
         return np.zeros(len(sizes))
-    chances = np.ones(len(sizes))
+    probabilities = np.ones(len(sizes))
     free = np.ones(len(sizes), dtype=bool)
     while free.any():
-        room = places - (len(sizes) - free.sum())
-        chances[free] = sizes[free] * (room / sizes[free].sum())
-        if (chances[free] <= 1.0).all():
+        left = budget - (len(sizes) - free.sum())
+        probabilities[free] = sizes[free] * (left / sizes[free].sum())
+        if (probabilities[free] <= 1.0).all():
             break
-        free &= chances < 1.0
-        chances[~free] = 1.0
-    return chances
+        free &= probabilities < 1.0
+        probabilities[~free] = 1.0
+    return probabilities
 
 
-def drawn_by(chances: Floats, rng: random.Random) -> list[int]:
-    """Positions, each drawn by its chance; their number is the sum of the chances to within one."""
-    order = np.array(rng.sample(range(len(chances)), len(chances)), dtype=np.int64)
-    reached = np.floor(np.cumsum(chances[order]) + rng.random())
+def systematic_sample(probabilities: Floats, rng: random.Random) -> list[int]:
+    """Positions by systematic sampling in random order; their number is the sum of probabilities, +- 1."""
+    order = np.array(rng.sample(range(len(probabilities)), len(probabilities)), dtype=np.int64)
+    reached = np.floor(np.cumsum(probabilities[order]) + rng.random())
     return sorted(order[np.diff(reached, prepend=0.0) > 0].tolist())
 
 
-def _bounded(weights: Floats, *, new: int) -> Floats:
-    """The same in proportion, together no more than they may count beside so many new examples."""
-    most = max(float(len(weights)), MOST_PER_NEW * new)
-    return weights * min(1.0, most / max(float(weights.sum()), 1.0))
+def _capped(weights: Floats, *, new: int) -> Floats:
+    """The weights, scaled down so that their sum respects MAX_REPLAY_RATIO."""
+    limit = max(float(len(weights)), MAX_REPLAY_RATIO * new)
+    return weights * min(1.0, limit / max(float(weights.sum()), 1.0))
 
 
-def _chances(pipe: Any, pool: Sequence[Doc], budget: int) -> Floats:
-    """Of each document of the pool the chance to be drawn."""
+def _probabilities(pipe: Any, pool: Sequence[Doc], budget: int) -> Floats:
     losses = pipe.document_losses(pool) if isinstance(pipe, BaseTextCategorizer) else None
+    by_label = _inverse_frequencies(pipe, pool)
     if losses is None:
-        return chances_for(_rarity(pipe, pool), budget)
-    sizes = np.maximum(np.nan_to_num(losses).astype(np.float64), SMALLEST_LOSS)
-    by_loss = chances_for(sizes, BY_LOSS * budget)
-    evenly = chances_for(_rarity(pipe, pool), (1.0 - BY_LOSS) * budget)
-    return chances_for(by_loss + evenly, budget)
+        return inclusion_probabilities(by_label, budget)
+    sizes = np.maximum(np.nan_to_num(losses).astype(np.float64), MIN_LOSS)
+    by_loss = inclusion_probabilities(sizes, LOSS_SHARE * budget)
+    evenly = inclusion_probabilities(by_label, (1.0 - LOSS_SHARE) * budget)
+    return inclusion_probabilities(by_loss + evenly, budget)
 
 
-def _rarity(pipe: Any, pool: Sequence[Doc]) -> Floats:
-    """One over the number of documents with the same labels of the pipe."""
+def _inverse_frequencies(pipe: Any, pool: Sequence[Doc]) -> Floats:
+    """For each document, one over the number of documents with the same labels of the pipe."""
     labels = set(pipe.labels)
     keys = [frozenset(_labels_of(doc) & labels) for doc in pool]
     counts = Counter(keys)

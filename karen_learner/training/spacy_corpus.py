@@ -1,7 +1,6 @@
-"""`karen_learner.Corpus.v1`: a corpus for `spacy train` that needs no conversion first.
+"""`karen_learner.Corpus.v1`: reader of JSON lines and DocBin files for `spacy train`.
 
-spaCy's own reader takes DocBin files. This one takes those and JSON lines, the form in which a corpus is
-written by hand and exported.
+spaCy's own reader takes DocBin files only, which need a conversion first.
 """
 
 import logging
@@ -21,19 +20,19 @@ Reader = Callable[[Language], Iterable[Example]]
 
 
 def corpus_reader(path: str | Path, tasks: Sequence[Task] = TASKS) -> Reader:
-    """What reads a corpus: a file of JSON lines (`.jsonl`), or anything that `spacy.Corpus.v1` reads.
+    """The reader of a file of JSON lines (`.jsonl`), or of anything that `spacy.Corpus.v1` reads.
 
-    tasks: what is read of JSON lines, of "intent", "sentiment" and "entities". Name the one that a text
-        categorizer is trained for, unless its labels are given: it takes every category for its own.
+    tasks: the labels to read from JSON lines, of "intent", "sentiment" and "entities". Name one task to
+        train a text categorizer without given labels, because it uses every category.
     """
     return JsonlCorpus(path, tasks) if Path(path).suffix == ".jsonl" else Corpus(path)
 
 
 class JsonlCorpus:
-    """The examples of a file of JSON lines, read anew whenever they are asked for.
+    """The examples of a file of JSON lines, read at each call.
 
-    Lines that say nothing of the tasks are left out. Lines that cannot be used are, too, and that is logged.
-    Raises ImportFormatError if there is no file, or nothing in it to be learned.
+    Lines without labels of the tasks are left out. Unusable lines are left out and logged. Raises
+    ImportFormatError for a missing file and for a file without usable labels.
     """
 
     def __init__(self, path: str | Path, tasks: Sequence[Task] = TASKS) -> None:
@@ -50,6 +49,6 @@ class JsonlCorpus:
                 count += 1
                 yield Example(nlp.make_doc(line.text), doc)
         for reason in skipped:
-            logger.warning("left out: %s", reason)
+            logger.warning("skipped: %s", reason)
         if not count:
             raise ImportFormatError(f"no line of {self._path} has a label for {' or '.join(self._tasks)}")

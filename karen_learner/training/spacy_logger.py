@@ -1,7 +1,9 @@
-"""`karen_learner.JsonlLogger.v1`: what `spacy train` tells, as a table to read and as lines for a machine."""
+"""`karen_learner.JsonlLogger.v1`: the table of `spacy train`, also as JSON lines."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
 from typing import IO, Any
@@ -14,25 +16,27 @@ Logger = Callable[[Language, IO[str], IO[str]], tuple[LogStep, Callable[[], None
 
 
 def jsonl_logger(path: str | Path, progress_bar: bool = False) -> Logger:
-    """Print the table of spaCy's console logger, and write each of its rows to `path` as a line of JSON.
+    """Print the table of spaCy's console logger, and append each of its rows to `path` as a JSON line.
 
-    A line has `epoch`, `step`, the `words` trained on so far, the `seconds` since the beginning (evaluation
-    included), `losses` by pipe, the `score`, and the `scores` of which it is made. Each training begins the
-    file anew. A row is in the file when it is printed.
+    A line has the `run` (start time and process id), `epoch`, `step`, the `words` trained so far, the
+    `seconds` since the start (with evaluation), `losses` by pipe, the `score` and its `scores`. Earlier lines
+    stay: several trainings may share a file, even at the same time. A line is written when its row is
+    printed.
     """
 
     def set_up(nlp: Language, stdout: IO[str], stderr: IO[str]) -> tuple[LogStep, Callable[[], None]]:
         log = Path(path)
         log.parent.mkdir(parents=True, exist_ok=True)
-        file = log.open("w", encoding="utf-8")
+        file = log.open("ab", buffering=0)  # a line is one write, so that lines of two runs do not mix
         print_row, finish_table = console_logger(progress_bar)(nlp, stdout, stderr)
-        begun = perf_counter()
+        started = perf_counter()
+        run = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}-{os.getpid()}"
 
         def log_step(info: Mapping[str, Any] | None) -> None:
             print_row(info)
             if info is not None:
-                file.write(json.dumps(_row(info, perf_counter() - begun)) + "\n")
-                file.flush()
+                line = {"run": run, **_row(info, perf_counter() - started)}
+                file.write(json.dumps(line).encode() + b"\n")
 
         def finish() -> None:
             finish_table()
@@ -50,6 +54,6 @@ def _row(info: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         "words": info["words"],
         "seconds": round(seconds, 3),
         "losses": {pipe: float(loss) for pipe, loss in info["losses"].items()},
-        "score": None if info["score"] is None else float(info["score"]),
+        "score": float(info["score"]),
         "scores": info["other_scores"],
     }

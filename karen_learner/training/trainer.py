@@ -1,8 +1,7 @@
-"""The training loop: one pipe at a time, a pass at a time, as a generator.
+"""The training loop of one pipe, as a generator of passes.
 
-Reading, progress and saving are elsewhere; this decides what is updated, when to stop and which
-weights are kept. The gradient steps go through `nlp.update` with every other pipe excluded, so an
-example moves only the pipes it has labels for.
+It decides the updates, the early stop and the weights that are kept. Gradient steps go through `nlp.update`
+with all other pipes excluded, so that an example trains only the pipes it has labels for.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -18,28 +17,27 @@ from typing import Any
 
 import numpy as np
 from spacy.language import Language
-from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Adam, Model, Optimizer
 
 from karen_learner.components.online.trainable import online_trainables, prepare_to_learn, scale_learn_rate
 from karen_learner.errors import TrainingDiverged
-from karen_learner.metrics import Span, span_f1
 from karen_learner.records import CycleMode, Task
 from karen_learner.records.training import PassReport
 from karen_learner.settings import TrainingSettings
+from karen_learner.training.prediction import score_pipe
 
 logger = logging.getLogger(__name__)
 
-LAST_RATE = 0.05
-"""Where the learn rate ends, as a share of where it begins."""
-EXPLODED = 1000.0
-"""A loss this many times that of the first pass is no learning any more."""
+FINAL_RATE = 0.05
+"""The last learn rate, as a share of the first."""
+DIVERGENCE_FACTOR = 1000.0
+"""Training diverges if a loss is this many times the loss of the first pass."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a pipe is trained, and how fast it begins, as a share of its learn rate."""
+    """Passes and least updates of a pipe, and its initial learn rate as a share of the configured one."""
 
     passes: int
     min_updates: int
@@ -47,14 +45,14 @@ class Plan:
 
 
 def plan_of(settings: TrainingSettings, *, mode: CycleMode, continues: bool) -> Plan:
-    """`continues`: the pipe was trained before, and goes on from there."""
+    """The plan of a new pipe, or of a trained one that training continues."""
     if continues:
         return Plan(settings.continuing_n_iter, 0, settings.continuing_rate)
     return Plan(settings.n_iter, settings.min_updates if mode == "full" else 0, 1.0)
 
 
 class PipeTrainer:
-    """Trains one pipe of a pipeline in place, and leaves it with the best weights where it can choose."""
+    """Trains one pipe of a pipeline in place."""
 
     def __init__(
         self,
@@ -79,25 +77,25 @@ class PipeTrainer:
         self.skipped: list[str] = []
 
     def passes(self, examples: Sequence[Example], dev: Sequence[Example]) -> Iterator[PassReport]:
-        """Train until the passes are done or the development split stops improving.
+        """Train until the last pass, or until the score on `dev` stops improving; restore the best weights.
 
-        The last weights are kept if `dev` is empty, or if the passes are too few to stop before their end:
-        as the learn rate falls, the last of a few is hardly ever worse by more than chance, and to choose
-        would cost as much as a pass. Raises TrainingDiverged.
+        Without `dev`, or with at most `patience` passes, the last weights are kept: with a decaying learn
+        rate the last of a few passes is rarely worse by more than chance, and scoring costs as much as a
+        pass. Raises TrainingDiverged.
         """
         optimizer = Adam(self._learn_rate)
         prepare_to_learn(self._pipe.model)
         total = self._planned_passes(len(examples))
-        best, first_loss = _Best(self._pipe.model), math.inf
+        best, first_loss = _BestWeights(self._pipe.model), math.inf
         examples = list(examples)
-        chooses = bool(dev) and total > self._settings.patience
+        selects = bool(dev) and total > self._settings.patience
         for iteration in range(1, total + 1):
             self._rng.shuffle(examples)
-            schedule = _falling(self._learn_rate, iteration, total, self._updates(len(examples)))
+            schedule = _decaying_rates(self._learn_rate, iteration, total, self._updates(len(examples)))
             loss, words, seconds = self._one_pass(examples, optimizer, schedule)
             first_loss = loss if iteration == 1 else first_loss
             self._check(loss, first_loss)
-            score = score_pipe(self._task, self._pipe, dev) if chooses else None
+            score = score_pipe(self._task, self._pipe, dev) if selects else None
             yield PassReport(
                 task=self._task, iteration=iteration, total=total, loss=loss, words=words,
                 seconds=seconds, score=score, is_best=best.is_best(score, is_last=iteration == total),
@@ -108,17 +106,17 @@ class PipeTrainer:
         best.restore()
 
     def _updates(self, examples: int) -> int:
-        """Updates in a pass."""
+        """Updates of a pass."""
         return max(1, math.ceil(examples / self._settings.batch_size))
 
     def _planned_passes(self, examples: int) -> int:
-        """Those of the plan, or more where a small corpus would get too few updates."""
+        """The passes of the plan, or more if a small corpus needs them for `min_updates`."""
         return max(self._plan.passes, math.ceil(self._plan.min_updates / self._updates(examples)))
 
     def _one_pass(
         self, examples: Sequence[Example], optimizer: Optimizer, schedule: Iterator[float]
     ) -> tuple[float, int, float]:
-        """The summed loss, the words and the seconds of a pass."""
+        """The summed loss, the words and the seconds of one pass."""
         started, losses, words = perf_counter(), 0.0, 0
         remaining = iter(examples)
         while batch := list(islice(remaining, self._batch_size)):
@@ -129,7 +127,7 @@ class PipeTrainer:
         return losses, words, perf_counter() - started
 
     def _update(self, batch: list[Example], optimizer: Optimizer) -> float:
-        """One step; in halves when memory runs out, one by one when an example breaks it."""
+        """The loss of one step. Out of memory: in halves. An example raises: one by one."""
         if not batch:
             return 0.0
         try:
@@ -152,7 +150,7 @@ class PipeTrainer:
         if len(batch) == 1:
             raise MemoryError("a single example does not fit into memory")
         self._batch_size = max(1, len(batch) // 2)
-        logger.warning("out of memory: the batch size is now %d", self._batch_size)
+        logger.warning("out of memory: the batch size is reduced to %d", self._batch_size)
         middle = len(batch) // 2
         return self._update(batch[:middle], optimizer) + self._update(batch[middle:], optimizer)
 
@@ -164,26 +162,25 @@ class PipeTrainer:
         return 0.0
 
     def _check(self, loss: float, first_loss: float) -> None:
-        if not math.isfinite(loss) or loss > EXPLODED * max(first_loss, 1.0):
+        if not math.isfinite(loss) or loss > DIVERGENCE_FACTOR * max(first_loss, 1.0):
             raise TrainingDiverged(
-                f"the loss of {self._task} went to {loss} (first pass: {first_loss:.3g}): "
-                f"lower {self._rate_setting}, or look at the newest examples"
+                f"the loss of {self._task} is {loss} (first pass: {first_loss:.3g}): "
+                f"lower {self._rate_setting}, or check the newest examples"
             )
         if not all_finite(self._pipe.model):
             raise TrainingDiverged(f"the weights of {self._task} are not finite: lower {self._rate_setting}")
 
     @property
     def _rate_setting(self) -> str:
-        """Where the rate is set at which this pipe learns."""
+        """The name of the setting with the learn rate of this pipe."""
         own = any(True for _ in online_trainables(self._pipe.model))
         return f"learn_rate of {self._pipe.name}'s model in its config" if own else "training.learn_rate"
 
 
-class _Best:
-    """The weights with the best score so far, and for how many passes it has not got better.
+class _BestWeights:
+    """The weights with the best score so far, and the number of passes since.
 
-    Of equal scores the later one is kept: it has seen more, and on a small development split equal is
-    all that can be seen.
+    The later of equal scores wins: it is trained longer, and a small development split shows no difference.
     """
 
     def __init__(self, model: Model[Any, Any]) -> None:
@@ -193,35 +190,35 @@ class _Best:
         self.stale = 0
 
     def is_best(self, score: float | None, *, is_last: bool) -> bool:
-        """Take note of a pass. Without scores no pass is best, and none is stale."""
+        """Record a pass. Without a score no pass is best and none is stale."""
         if score is None:
             return False
         self.stale = 0 if score > self._score else self.stale + 1
         if score < self._score:
             return False
         self._score = score
-        self._weights = b"" if is_last else self._model.to_bytes()  # the last ones stay where they are
+        self._weights = b"" if is_last else self._model.to_bytes()  # the model has the last weights
         return True
 
     def restore(self) -> None:
-        """Put the best weights back, if any pass was scored."""
+        """Restore the best weights, if a pass was scored."""
         if self._weights:
             self._model.from_bytes(self._weights)
 
 
-def _falling(learn_rate: float, iteration: int, total: int, updates: int) -> Iterator[float]:
-    """The learn rates of a pass: over all passes they fall in a line to a twentieth.
+def _decaying_rates(learn_rate: float, iteration: int, total: int, updates: int) -> Iterator[float]:
+    """The learn rates of a pass. They decay linearly over all passes to a twentieth.
 
-    Continuing at a constant rate leaves the weights of spaCy's pipes wherever the last batches pushed them.
+    With a constant rate, the last batches dominate the weights of spaCy's pipes.
     """
     done = (iteration - 1) * updates
     while True:
-        yield learn_rate * max(LAST_RATE, 1.0 - done / (total * updates))
+        yield learn_rate * max(FINAL_RATE, 1.0 - done / (total * updates))
         done += 1
 
 
 def discard_gradients(model: Model[Any, Any]) -> None:
-    """Forget what a step that failed half-way has accumulated."""
+    """Discard the gradients of a failed step."""
     for own in online_trainables(model):
         own.discard_gradients()
     for node in model.walk():
@@ -239,33 +236,3 @@ def all_finite(model: Model[Any, Any]) -> bool:
         for name in node.param_names
         if node.has_param(name)
     )
-
-
-def score_pipe(task: Task, pipe: Any, examples: Sequence[Example]) -> float:
-    """Accuracy of a text categorizer, F1 of exact spans of an entity recognizer."""
-    texts = [example.x.copy() for example in examples]
-    predicted = list(pipe.pipe(iter(texts), batch_size=256))
-    if task == "entities":
-        pairs = zip(examples, predicted, strict=True)
-        return span_f1((spans_of(example.y), spans_of(doc)) for example, doc in pairs)
-    labels = pipe.labels
-    right = sum(
-        example.y.cats.get(likeliest(scores_of(doc, labels)) or "") == 1.0
-        for doc, example in zip(predicted, examples, strict=True)
-    )
-    return right / len(examples)
-
-
-def scores_of(doc: Doc, labels: Sequence[str]) -> dict[str, float]:
-    """What a text categorizer with these labels has given the document; 0 where it has given nothing."""
-    return {label: doc.cats.get(label, 0.0) for label in labels}
-
-
-def likeliest(scores: Mapping[str, float] | None) -> str | None:
-    """The label with the highest score, of equal ones the first; None if there is none."""
-    return max(scores, key=scores.__getitem__) if scores else None
-
-
-def spans_of(doc: Doc) -> tuple[Span, ...]:
-    """The entities of a document."""
-    return tuple((span.start_char, span.end_char, span.label_) for span in doc.ents)

@@ -1,4 +1,4 @@
-"""spaCy's own commands work with our pipes, and need no `--code`: train, evaluate, package."""
+"""spaCy's commands train, evaluate and package with our pipes, without `--code`."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def without(*tasks: str) -> Callable[[Row], Row]:
 
 
 def run(folder: Path, *words: object) -> str:
-    """What a command prints. It runs offline, and as somebody would run it who has the package installed."""
+    """Output of a command, which runs offline with the installed package."""
     done = subprocess.run(
         [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -65,8 +65,7 @@ def run(folder: Path, *words: object) -> str:
 def trained_by_spacy(
     folder: Path, config: str, row_of: Callable[[Row], Row] = dict, *, suffix: str = "spacy"
 ) -> Path:
-    """A folder with `train` and `test` as JSON lines and DocBin files, and what `spacy train` makes of those
-    with the suffix."""
+    """A folder with `train` and `test` as JSON lines and DocBin files, and the output of `spacy train`."""
     for name, places in {"train": PLACES[:6], "test": PLACES[6:]}.items():
         lines = "".join(json.dumps(row_of(row)) + "\n" for row in rows(places))
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
@@ -88,7 +87,7 @@ def evaluated_by_spacy(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the shipped pipeline, trained by `spacy train`."""
+    """A folder with the shipped pipeline, trained by `spacy train`."""
     return trained_by_spacy(tmp_path_factory.mktemp("spacy"), "train.cfg")
 
 
@@ -145,7 +144,7 @@ def test_the_training_of_the_shipped_pipeline_is_logged(workplace: Path) -> None
     assert max(json.loads(line)["score"] for line in lines) > 0.9
 
 
-def test_several_processes_find_what_one_finds(nlp: Language) -> None:
+def test_several_processes_find_the_same_entities(nlp: Language) -> None:
     assert_the_same(answers(nlp, n_process=2, batch_size=2), answers(nlp))
 
 
@@ -155,21 +154,21 @@ def test_a_packaged_pipeline_is_loaded_by_its_name(workplace: Path, nlp: Languag
     run(tmp_path, "-m", "spacy", "package", best, tmp_path, *options)
     package = tmp_path / "en_tiny-1.2.3"
     install_in_place(package)
-    told = json.loads(run(tmp_path, "-c", LOAD, package, *TEXTS))
-    assert told["version"] == "1.2.3"
-    assert_the_same(told["answers"], answers(nlp))
+    report = json.loads(run(tmp_path, "-c", LOAD, package, *TEXTS))
+    assert report["version"] == "1.2.3"
+    assert_the_same(report["answers"], answers(nlp))
     for part in ("intent", "sentiment", "ner"):  # so that it can learn on
         state = Path(part, "state", "weights")
         assert (package / "en_tiny" / package.name / state).read_bytes() == (best / state).read_bytes()
 
 
 def install_in_place(package: Path) -> None:
-    """What its `setup.py` and an installer would do; spaCy takes the names of installed packages only."""
+    """Install the package like its `setup.py`. spaCy loads only installed packages by name."""
     for folder in (package / "en_tiny", package / "en_tiny" / package.name):
         shutil.copy(package / "meta.json", folder)
-    noted = package / f"{package.name}.dist-info"
-    noted.mkdir()
-    (noted / "METADATA").write_text("Metadata-Version: 2.1\nName: en_tiny\nVersion: 1.2.3\n")
+    info = package / f"{package.name}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: en_tiny\nVersion: 1.2.3\n")
 
 
 def test_a_packaged_pipeline_requires_this_package(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:

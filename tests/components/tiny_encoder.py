@@ -36,7 +36,7 @@ def make_encoder(
     max_tokens: int | None = 16,
     pooling: str | None = None,
 ) -> Path:
-    """Write an encoder whose sub-words are rows of `table(seed)`; what is pooled is the rows' maximum."""
+    """Write an encoder whose sub-words are rows of `table(seed)`. Its pooled output is their maximum."""
     write_tokenizer(folder)
     model = folder / model_file
     model.parent.mkdir(parents=True, exist_ok=True)

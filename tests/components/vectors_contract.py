@@ -1,4 +1,4 @@
-"""What holds for vectors from anywhere."""
+"""Contract of all `SentenceVectors`."""
 
 import numpy as np
 from spacy.language import Language
@@ -19,7 +19,7 @@ HOSTILE = (
 
 
 def check_contract(vectors: SentenceVectors, nlp: Language) -> None:
-    """Raises AssertionError if `vectors` are not what every user of them relies on."""
+    """Raises AssertionError if `vectors` break the contract."""
     assert isinstance(vectors, SentenceVectors)
     assert {"digest", "source", "width"} <= set(vectors.identity)
     docs = [nlp.make_doc(text) for text in ("hello there", *HOSTILE, "hello there")]

@@ -64,15 +64,15 @@ async def test_a_cycle_learns_from_clear_turns_without_feedback(
         await correct(learner)
         result = await learner.trigger_learning_cycle(ACME, mode="incremental", force_training=True)
         assert result.status in {"deployed", "rejected"}, result.error_message
-        heard: set[str] = set()
+        pseudo_labelled: set[str] = set()
         if result.status == "deployed":
             assert result.model_version is not None
-            heard = {
+            pseudo_labelled = {
                 turn_id async for turn_id in learner.store.pseudo_labelled_turns(ACME, result.model_version)
             }
 
     clear = {f"clear {number}" for number in range(6)}
-    assert (result.self_labelled_turns > 0) == (unlabelled_turns > 0)
-    assert result.self_labelled_turns <= len(clear)
-    assert heard <= clear
-    assert result.status == "rejected" or len(heard) == result.self_labelled_turns
+    assert (result.pseudo_labelled_turns > 0) == (unlabelled_turns > 0)
+    assert result.pseudo_labelled_turns <= len(clear)
+    assert pseudo_labelled <= clear
+    assert result.status == "rejected" or len(pseudo_labelled) == result.pseudo_labelled_turns

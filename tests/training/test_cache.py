@@ -1,11 +1,11 @@
-"""The worker goes on from what it has in memory exactly as from what it has on the disk."""
+"""Training continues from the cache exactly as from disk."""
 
 import shutil
 from pathlib import Path
 
 from karen_learner.records.training import PipelineSpec, PredictJob, PreloadJob, TrainJob
 from karen_learner.settings import load_settings
-from karen_learner.training.cache import Warm, identity_of
+from karen_learner.training.cache import WorkerCache, identity_of
 from karen_learner.training.handlers import predict, preload, train
 from tests.components.text_corpora import LABELLED
 
@@ -33,62 +33,62 @@ def job(folder: Path, output: Path, *, parent: Path | None = None) -> TrainJob:
     )  # fmt: skip
 
 
-def test_going_on_in_memory_gives_the_same_weights_as_going_on_from_the_disk(tmp_path: Path) -> None:
-    folder, warm = corpus(tmp_path / "corpus"), Warm()
-    train(job(folder, tmp_path / "staging"), lambda _: None, warm=warm)
+def test_continuing_from_memory_gives_the_same_weights_as_continuing_from_disk(tmp_path: Path) -> None:
+    folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
+    train(job(folder, tmp_path / "staging"), lambda _: None, cache=cache)
     parent = (tmp_path / "staging").rename(tmp_path / "v1")
     train(job(folder, tmp_path / "from-disk", parent=parent), lambda _: None)
-    train(job(folder, tmp_path / "from-memory", parent=parent), lambda _: None, warm=warm)
+    train(job(folder, tmp_path / "from-memory", parent=parent), lambda _: None, cache=cache)
     for part in ("intent/model", "intent/state/weights"):
         assert (tmp_path / "from-memory" / part).read_bytes() == (tmp_path / "from-disk" / part).read_bytes()
 
 
-def test_another_pipeline_is_read_from_the_disk(tmp_path: Path) -> None:
-    folder, warm = corpus(tmp_path / "corpus"), Warm()
-    train(job(folder, tmp_path / "v1"), lambda _: None, warm=warm)
-    first = warm.take(job(folder, tmp_path / "x", parent=tmp_path / "v1").pipeline)
-    warm.keep(first, tmp_path / "v1")
+def test_another_pipeline_is_loaded_from_disk(tmp_path: Path) -> None:
+    folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
+    train(job(folder, tmp_path / "v1"), lambda _: None, cache=cache)
+    first = cache.take(job(folder, tmp_path / "x", parent=tmp_path / "v1").pipeline)
+    cache.keep(first, tmp_path / "v1")
     shutil.copytree(tmp_path / "v1", tmp_path / "copy")
     assert identity_of(tmp_path / "copy") != identity_of(tmp_path / "v1")
     for other in ("copy", "v1"):  # of the second one it was let go with the first
-        assert warm.take(job(folder, tmp_path / "x", parent=tmp_path / other).pipeline) is not first
+        assert cache.take(job(folder, tmp_path / "x", parent=tmp_path / other).pipeline) is not first
 
 
-def test_what_was_preload_need_not_be_read_again(tmp_path: Path) -> None:
-    folder, warm = corpus(tmp_path / "corpus"), Warm()
+def test_a_preloaded_pipeline_is_not_loaded_again(tmp_path: Path) -> None:
+    folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
     train(job(folder, tmp_path / "v1"), lambda _: None)
     onward = job(folder, tmp_path / "ahead", parent=tmp_path / "v1")
-    preload(PreloadJob(tenant_id="acme", pipeline=onward.pipeline), warm=warm)
+    preload(PreloadJob(tenant_id="acme", pipeline=onward.pipeline), cache=cache)
     shutil.rmtree(tmp_path / "v1" / "intent")
-    train(onward, lambda _: None, warm=warm)
+    train(onward, lambda _: None, cache=cache)
     assert (tmp_path / "ahead" / "intent/state/weights").is_file()
 
 
-def test_what_a_pipe_needs_for_learning_on_outlives_the_folder_it_was_read_from(tmp_path: Path) -> None:
-    folder, warm = corpus(tmp_path / "corpus"), Warm()
+def test_the_optimizer_state_of_an_untrained_pipe_outlives_its_folder(tmp_path: Path) -> None:
+    folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
     train(job(folder, tmp_path / "v1"), lambda _: None)
-    pipeline = warm.take(job(folder, tmp_path / "x", parent=tmp_path / "v1").pipeline)  # from the disk
+    pipeline = cache.take(job(folder, tmp_path / "x", parent=tmp_path / "v1").pipeline)  # from the disk
     pipeline.save(tmp_path / "v2")  # a cycle that teaches this task nothing
-    warm.keep(pipeline, tmp_path / "v2")
+    cache.keep(pipeline, tmp_path / "v2")
     shutil.rmtree(tmp_path / "v1")
-    again = warm.take(job(folder, tmp_path / "x", parent=tmp_path / "v2").pipeline)
+    again = cache.take(job(folder, tmp_path / "x", parent=tmp_path / "v2").pipeline)
     assert again is pipeline
     again.save(tmp_path / "v3")
     state = "intent/state/weights"
     assert (tmp_path / "v3" / state).read_bytes() == (tmp_path / "v2" / state).read_bytes()
 
 
-def test_predictions_are_remembered_for_the_same_holdout_only(tmp_path: Path) -> None:
-    folder, warm = corpus(tmp_path / "corpus"), Warm()
-    report = train(job(folder, tmp_path / "v1"), lambda _: None, warm=warm)
+def test_predictions_are_cached_for_the_same_holdout_only(tmp_path: Path) -> None:
+    folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
+    report = train(job(folder, tmp_path / "v1"), lambda _: None, cache=cache)
     model = PipelineSpec(path=str(tmp_path / "v1"), tasks=report.tasks, template=SHIPPED)
     asked = PredictJob(tenant_id="acme", models=(model,), corpus=folder)
-    rows = predict(asked, warm=warm).rows
-    recalled = warm.recall(model, folder / "holdout.jsonl")
+    rows = predict(asked, cache=cache).rows
+    recalled = cache.predictions.get(model, folder / "holdout.jsonl")
     assert recalled is not None
     assert [row for row, _ in recalled] == list(rows[0])
-    assert predict(asked, warm=warm).rows == rows == predict(asked).rows
+    assert predict(asked, cache=cache).rows == rows == predict(asked).rows
     with (folder / "holdout.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"text": "hello", "intent": "greet"}\n')
-    assert warm.recall(model, folder / "holdout.jsonl") is None
-    assert len(predict(asked, warm=warm).rows[0]) == len(rows[0]) + 1
+    assert cache.predictions.get(model, folder / "holdout.jsonl") is None
+    assert len(predict(asked, cache=cache).rows[0]) == len(rows[0]) + 1

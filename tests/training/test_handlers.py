@@ -1,4 +1,4 @@
-"""What the worker does with a job, in this process."""
+"""Handlers of jobs, in this process."""
 
 from collections import Counter
 from pathlib import Path
@@ -22,7 +22,7 @@ from karen_learner.training import (
     TrainReport,
     write_lines,
 )
-from karen_learner.training.handlers import LEAST_TO_CALIBRATE, cross_validate, perform, predict, train
+from karen_learner.training.handlers import MIN_CALIBRATION_EXAMPLES, cross_validate, perform, predict, train
 from karen_learner.training.trainer import PipeTrainer, plan_of
 from tests.training.conftest import LABELS
 
@@ -60,7 +60,7 @@ async def test_all_three_tasks_are_learned(trained: tuple[TrainReport, Path, lis
     assert [span.text for span in doc.ents] == ["paris"]
 
 
-async def test_a_saved_model_holds_no_word_of_its_training(
+async def test_a_saved_model_holds_no_words_of_training_texts(
     trained: tuple[TrainReport, Path, list[PassReport]],
 ) -> None:
     strings = spacy.load(trained[1]).vocab.strings
@@ -81,7 +81,7 @@ async def test_the_same_data_gives_the_same_model(
     assert answers[0] == answers[1]
 
 
-async def test_an_incremental_job_continues_and_takes_new_labels(
+async def test_an_incremental_job_continues_and_adds_labels(
     trained: tuple[TrainReport, Path, list[PassReport]],
     corpus: Path,
     spec: PipelineSpec,
@@ -96,8 +96,8 @@ async def test_an_incremental_job_continues_and_takes_new_labels(
     await write_lines(corpus / "train.jsonl", [*new, *examples])
     parent = spec.model_copy(update={"path": str(output), "tasks": report.tasks})
     labels = {**LABELS, "intent": ("balance", "order", "travel")}
-    again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", labels=labels)
-    assert train(again, lambda _: None).by_task["intent"].examples == 16
+    continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", labels=labels)
+    assert train(continued, lambda _: None).by_task["intent"].examples == 16
     nlp = spacy.load(tmp_path / "next")
     assert nlp("one soup please").cats["order"] > 0.5
     assert nlp("what is my balance").cats["balance"] > 0.5
@@ -116,12 +116,12 @@ async def test_corrupt_lines_are_skipped_and_counted(
 
 @pytest.fixture
 def parent(trained: tuple[TrainReport, Path, list[PassReport]], spec: PipelineSpec) -> PipelineSpec:
-    """What an incremental job goes on from."""
+    """The parent of an incremental job."""
     report, output, _ = trained
     return spec.model_copy(update={"path": str(output), "tasks": report.tasks})
 
 
-async def test_of_the_pool_each_pipe_trains_on_so_many_again(
+async def test_each_pipe_replays_up_to_the_budget(
     corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
     new = [LabelledText(text="my balance once more", intent="balance")]
@@ -129,8 +129,8 @@ async def test_of_the_pool_each_pipe_trains_on_so_many_again(
     pool = [*examples, *only_intent]
     await write_lines(corpus / "train.jsonl", new)
     await write_lines(corpus / "replay.jsonl", pool, importance_weights=[2.0] * len(pool))
-    again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=5)
-    report = train(again, lambda _: None)
+    continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=5)
+    report = train(continued, lambda _: None)
     assert {task: made.examples for task, made in report.by_task.items()} == {
         "intent": 1 + 5, "sentiment": 5, "entities": 5,
     }  # fmt: skip
@@ -139,10 +139,10 @@ async def test_of_the_pool_each_pipe_trains_on_so_many_again(
     docs = list(DocBin().from_disk(corpus / "train.spacy").get_docs(spacy.blank("en").vocab))
     assert [doc.text for doc in docs] == [one.text for one in (*new, *(pool[n] for n in report.replayed))]
     assert not any(doc.user_data for doc in docs)
-    assert train(again, lambda _: None).replayed == report.replayed
+    assert train(continued, lambda _: None).replayed == report.replayed
 
 
-async def test_lines_of_the_pool_that_are_corrupt_are_no_others_lines(
+async def test_corrupt_lines_of_the_pool_do_not_shift_line_numbers(
     corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
     await write_lines(corpus / "train.jsonl", examples[:1])
@@ -150,8 +150,8 @@ async def test_lines_of_the_pool_that_are_corrupt_are_no_others_lines(
     (corpus / "replay.jsonl").write_text(
         f"{to_line(examples[1])}\n{corrupt}{to_line(examples[7])}\n{corrupt}{to_line(examples[8], 3.0)}\n"
     )
-    again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=100)
-    report = train(again, lambda _: None)
+    continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=100)
+    report = train(continued, lambda _: None)
     assert report.replayed == (0, 3, 6)
     assert [reason.partition(":")[0] for reason in report.skipped_reasons] == [
         f"replay.jsonl line {number}" for number in (2, 3, 5, 6)
@@ -165,28 +165,28 @@ async def test_nothing_is_replayed_without_a_budget_or_a_pool(
 ) -> None:  # fmt: skip
     await write_lines(corpus / "train.jsonl", examples[:3])
     await write_lines(corpus / "replay.jsonl", examples[:pool])
-    again = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=budget)
-    report = train(again, lambda _: None)
+    continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=budget)
+    report = train(continued, lambda _: None)
     assert report.replayed == ()
     assert {made.examples for made in report.by_task.values()} == {3}
 
 
 @pytest.mark.parametrize("file", ["replay.jsonl", "train.jsonl"])
-@pytest.mark.parametrize(("stands_for", "intent"), [(30.0, "travel"), (1 / 30, "balance")])
-async def test_what_a_line_stands_for_decides_how_much_it_teaches(
+@pytest.mark.parametrize(("weight", "intent"), [(30.0, "travel"), (1 / 30, "balance")])
+async def test_the_importance_weight_of_a_line_scales_its_loss(
     corpus: Path, parent: PipelineSpec, settings: Settings, tmp_path: Path,
-    file: str, stands_for: float, intent: str,
+    file: str, weight: float, intent: str,
 ) -> None:  # fmt: skip
-    """The same text comes with two labels: that of the line which stands for more is learned."""
+    """The same text comes with two labels: the label of the line with the higher weight is learned."""
     (corpus / "train.jsonl").write_text(to_line(LabelledText(text="zzz", intent="balance")) + "\n")
     with (corpus / file).open("a") as lines:
-        lines.write(to_line(LabelledText(text="zzz", intent="travel"), stands_for) + "\n")
+        lines.write(to_line(LabelledText(text="zzz", intent="travel"), weight) + "\n")
     train(job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=9), lambda _: None)
     cats = spacy.load(tmp_path / "next")("zzz").cats
     assert max(("balance", "travel"), key=lambda label: cats[label]) == intent
 
 
-async def test_a_calibrated_pipe_trains_on_texts_that_nobody_labelled(
+async def test_a_calibrated_pipe_trains_on_pseudo_labelled_texts(
     corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
     nlp = spacy.load(str(parent.path))
@@ -211,17 +211,17 @@ async def test_a_calibrated_pipe_trains_on_texts_that_nobody_labelled(
     assert max(("balance", "travel"), key=lambda label: cats[label]) == "travel"
 
 
-async def test_without_labels_there_is_nothing_to_train(
+async def test_too_few_labels_are_an_error(
     corpus: Path, spec: PipelineSpec, settings: Settings, tmp_path: Path
 ) -> None:
     await write_lines(corpus / "train.jsonl", [LabelledText(text="hello", intent="greet")])
     only = job(corpus, spec, settings, tmp_path / "out", labels={"intent": ("greet",)})
-    with pytest.raises(TrainingError, match="nothing to train"):
+    with pytest.raises(TrainingError, match="too few labels"):
         train(only, lambda _: None)
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])
-async def test_dev_is_scored_where_there_are_passes_to_choose_from(
+async def test_dev_is_scored_only_with_more_passes_than_patience(
     passes: int,
     corpus: Path,
     spec: PipelineSpec,
@@ -232,26 +232,24 @@ async def test_dev_is_scored_where_there_are_passes_to_choose_from(
     await write_lines(corpus / "train.jsonl", examples)
     await write_lines(corpus / "dev.jsonl", examples[:2])
     settings.training.update({"n_iter": passes, "patience": 2})
-    told: list[PassReport] = []
-    report = train(job(corpus, spec, settings, tmp_path / "out"), told.append)
-    assert {one.score is not None for one in told} == {passes > 2}
+    reports: list[PassReport] = []
+    report = train(job(corpus, spec, settings, tmp_path / "out"), reports.append)
+    assert {one.score is not None for one in reports} == {passes > 2}
     assert {made.best_score is not None for made in report.by_task.values()} == {passes > 2}
     assert spacy.load(tmp_path / "out")("i want to fly to paris").cats
 
 
-async def test_a_corpus_that_is_not_there_is_an_error(
-    spec: PipelineSpec, settings: Settings, tmp_path: Path
-) -> None:
+async def test_a_missing_corpus_is_an_error(spec: PipelineSpec, settings: Settings, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(TrainingError, match=r"nowhere.train\.jsonl is not there"):
+    with pytest.raises(TrainingError, match=r"nowhere.train\.jsonl does not exist"):
         train(job(nowhere, spec, settings, tmp_path / "out"), lambda _: None)
     assert not nowhere.exists()
 
 
-async def test_scores_are_calibrated_on_what_was_held_back(
+async def test_scores_are_calibrated_on_held_out_examples(
     corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
-    held = [example for example in examples * 5 if example.intent is not None][:LEAST_TO_CALIBRATE]
+    held = [example for example in examples * 5 if example.intent is not None][:MIN_CALIBRATION_EXAMPLES]
     await write_lines(corpus / "train.jsonl", examples)
     await write_lines(corpus / "dev.jsonl", held)
     made = train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None).by_task["intent"]
@@ -299,7 +297,7 @@ async def test_cross_validation_estimates_each_task(
     assert perform(estimate, lambda _: None).scores == scores
 
 
-async def test_a_pipeline_with_a_shared_embedding_moves_only_the_pipe_that_learns(
+async def test_with_a_shared_embedding_only_the_trained_pipe_changes(
     corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
     shared = shared_pipeline()
@@ -319,7 +317,7 @@ async def test_a_pipeline_with_a_shared_embedding_moves_only_the_pipe_that_learn
 
 
 def shared_pipeline() -> Language:
-    """What many users have: stock pipes that listen to one tok2vec."""
+    """Stock pipes that listen to one shared tok2vec."""
     from spacy.training import Example
     from thinc.api import Config
 
@@ -352,7 +350,7 @@ def shared_pipeline() -> Language:
     return nlp
 
 
-def test_a_task_mapped_to_no_pipe_is_told(tmp_path: Path, spec: PipelineSpec) -> None:
+def test_a_task_with_an_unknown_pipe_is_an_error(tmp_path: Path, spec: PipelineSpec) -> None:
     spacy.blank("en").to_disk(tmp_path / "blank")
     wrong = spec.model_copy(update={"path": str(tmp_path / "blank"), "tasks": {"intent": "textcat"}})
     (tmp_path / "holdout.jsonl").write_text('{"text": "hello"}\n')
@@ -373,7 +371,7 @@ class Exhausted(PipeTrainer):
         return super()._step(batch, optimizer)
 
 
-def test_the_batch_is_halved_when_memory_runs_out(settings: Settings) -> None:
+def test_the_batch_is_halved_out_of_memory(settings: Settings) -> None:
     nlp = shared_pipeline()
     nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
     trainer = _trainer(nlp, settings, Exhausted)

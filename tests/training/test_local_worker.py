@@ -1,4 +1,4 @@
-"""The worker as a real process: warm, killed, restarted, never left behind."""
+"""The worker as a real process: reused, killed, restarted, never orphaned."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import pytest
 from karen_learner.errors import LearnerClosed, ModelError, TrainingError, WorkerCrashed, WorkerTimedOut
 from karen_learner.records import LabelledText
 from karen_learner.settings import Settings
-from karen_learner.training import PassReport, PipelineSpec, PredictJob, TrainingWorker, TrainJob, write_lines
+from karen_learner.training import LocalWorker, PassReport, PipelineSpec, PredictJob, TrainJob, write_lines
 from tests.training.conftest import LABELS
 
 
@@ -33,13 +33,13 @@ async def ready(
     )
 
 
-async def test_one_process_stays_warm_for_all_jobs(ready: TrainJob, tmp_path: Path) -> None:
+async def test_one_process_does_all_jobs(ready: TrainJob, tmp_path: Path) -> None:
     passes: list[PassReport] = []
-    async with TrainingWorker() as worker:
+    async with LocalWorker() as worker:
         pid = worker.pid
         report = await worker.train(ready, passes.append)
-        again = ready.model_copy(update={"output": tmp_path / "second"})
-        reports = await asyncio.gather(worker.train(again), worker.train(again))
+        second = ready.model_copy(update={"output": tmp_path / "second"})
+        reports = await asyncio.gather(worker.train(second), worker.train(second))
         assert worker.pid == pid
     assert report.tasks == reports[0].tasks == reports[1].tasks
     assert len(passes) == 9
@@ -47,30 +47,30 @@ async def test_one_process_stays_warm_for_all_jobs(ready: TrainJob, tmp_path: Pa
     assert worker.pid is None
 
 
-async def test_what_is_preload_is_there_for_the_next_job(ready: TrainJob, tmp_path: Path) -> None:
-    async with TrainingWorker() as worker:
+async def test_a_preloaded_pipeline_serves_the_next_job(ready: TrainJob, tmp_path: Path) -> None:
+    async with LocalWorker() as worker:
         tasks = (await worker.train(ready)).tasks
         champion = ready.pipeline.model_copy(update={"path": str(ready.output), "tasks": tasks})
         onward = ready.model_copy(
             update={"mode": "incremental", "pipeline": champion, "output": tmp_path / "second"}
         )
         worker.preload("acme", champion)
-        worker.preload("acme", champion)  # it is busy: nothing is queued behind what somebody may wait for
+        worker.preload("acme", champion)  # ignored: a job runs already
         await asyncio.sleep(0)
         assert (await worker.train(onward)).tasks == tasks
         worker.preload("acme", champion.model_copy(update={"path": str(tmp_path / "nowhere")}))
         await asyncio.sleep(0)
-        await worker.train(onward)  # what cannot be read ahead does no harm
+        await worker.train(onward)  # after a failed preload
         worker.preload("acme", champion)
     worker.preload("acme", champion)
     assert worker.pid is None
 
 
-async def test_a_killed_worker_fails_the_job_and_the_next_one_gets_a_new_process(ready: TrainJob) -> None:
+async def test_a_killed_worker_fails_its_job_and_the_next_job_starts_a_new_process(ready: TrainJob) -> None:
     endless = ready.model_copy(
         update={"settings": ready.settings.model_copy(update={"n_iter": 100_000, "patience": 100_000})}
     )
-    async with TrainingWorker() as worker:
+    async with LocalWorker() as worker:
 
         def kill(_: PassReport) -> None:
             if worker.pid is not None:
@@ -81,13 +81,13 @@ async def test_a_killed_worker_fails_the_job_and_the_next_one_gets_a_new_process
         assert (await worker.train(ready)).skipped == 0
 
 
-async def test_a_worker_that_hangs_is_killed_at_the_time_limit(ready: TrainJob, tmp_path: Path) -> None:
+async def test_a_hanging_worker_is_killed_at_the_time_limit(ready: TrainJob, tmp_path: Path) -> None:
     limited = ready.settings.model_copy(update={"time_limit_s": 2.0})
-    async with TrainingWorker(limited) as worker:
+    async with LocalWorker(limited) as worker:
         first = worker.pid
         assert first is not None
         os.kill(first, signal.SIGSTOP)
-        with pytest.raises(WorkerTimedOut, match=r"training\.time_limit_s, which is 2 seconds.*was killed"):
+        with pytest.raises(WorkerTimedOut, match=r"training\.time_limit_s \(2 seconds\).*was killed"):
             await worker.train(ready)
         assert worker.pid is None
         with pytest.raises(ProcessLookupError):
@@ -98,11 +98,11 @@ async def test_a_worker_that_hangs_is_killed_at_the_time_limit(ready: TrainJob, 
     assert set(report.tasks) == set(LABELS)
 
 
-async def test_a_cancelled_job_does_not_hold_up_the_next(ready: TrainJob) -> None:
+async def test_a_cancelled_job_does_not_delay_the_next(ready: TrainJob) -> None:
     endless = ready.model_copy(
         update={"settings": ready.settings.model_copy(update={"n_iter": 100_000, "patience": 100_000})}
     )
-    async with TrainingWorker() as worker:
+    async with LocalWorker() as worker:
         begun = asyncio.Event()
         task = asyncio.create_task(worker.train(endless, lambda _: begun.set()))
         await begun.wait()
@@ -112,9 +112,9 @@ async def test_a_cancelled_job_does_not_hold_up_the_next(ready: TrainJob) -> Non
         assert (await worker.train(ready)).skipped == 0
 
 
-async def test_errors_of_the_job_come_back_as_what_they_are(ready: TrainJob, tmp_path: Path) -> None:
-    async with TrainingWorker() as worker:
-        with pytest.raises(TrainingError, match="nothing to train"):
+async def test_errors_of_a_job_keep_their_class(ready: TrainJob, tmp_path: Path) -> None:
+    async with LocalWorker() as worker:
+        with pytest.raises(TrainingError, match="too few labels"):
             await worker.train(ready.model_copy(update={"labels": {}}))
         nowhere = ready.pipeline.model_copy(update={"path": str(tmp_path / "nowhere")})
         with pytest.raises(ModelError, match="cannot load the pipeline"):
@@ -124,8 +124,8 @@ async def test_errors_of_the_job_come_back_as_what_they_are(ready: TrainJob, tmp
             await worker.train(ready.model_copy(update={"pipeline": template}))
 
 
-async def test_a_closed_worker_says_so(ready: TrainJob) -> None:
-    worker = TrainingWorker()
+async def test_a_closed_worker_raises(ready: TrainJob) -> None:
+    worker = LocalWorker()
     await worker.close()
     await worker.close()
     with pytest.raises(LearnerClosed):
@@ -138,9 +138,9 @@ def test_no_orphan_is_left_when_the_parent_is_killed() -> None:
             sys.executable,
             "-c",
             "import asyncio\n"
-            "from karen_learner.training import TrainingWorker\n"
+            "from karen_learner.training import LocalWorker\n"
             "async def main():\n"
-            "    worker = TrainingWorker()\n"
+            "    worker = LocalWorker()\n"
             "    await worker.start()\n"
             "    print(worker.pid, flush=True)\n"
             "    await asyncio.sleep(600)\n"

@@ -1,4 +1,4 @@
-"""Which learned examples a pipe trains on again, and what each then counts."""
+"""Replay of each pipe: the drawn examples and their importance weights."""
 
 import math
 import random
@@ -20,60 +20,64 @@ from karen_learner.settings import shipped_configs
 from karen_learner.training import PipelineSpec
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.replay import (
-    MOST_PER_NEW,
-    chances_for,
-    drawn_by,
-    rehearse,
+    MAX_REPLAY_RATIO,
+    inclusion_probabilities,
+    sample_replay,
+    systematic_sample,
     training_examples,
 )
 from tests.components.text_corpora import LABELLED, sparse_pipeline, train
 
 SIZES = st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=40)
-CHANCES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40)
+PROBABILITIES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40)
 DRIFT = 1e-6
 
 
 @given(SIZES, st.floats(0.0, 50.0))
-def test_chances_are_in_bounds_and_add_up_to_the_places(sizes: list[float], places: float) -> None:
-    chances = chances_for(np.array(sizes), places)
-    assert chances.shape == (len(sizes),)
-    assert (chances >= 0.0).all()
-    assert (chances <= 1.0).all()
-    assert chances.sum() == pytest.approx(min(places, len(sizes)), abs=DRIFT)
+def test_probabilities_are_in_bounds_and_add_up_to_the_budget(sizes: list[float], budget: float) -> None:
+    probabilities = inclusion_probabilities(np.array(sizes), budget)
+    assert probabilities.shape == (len(sizes),)
+    assert (probabilities >= 0.0).all()
+    assert (probabilities <= 1.0).all()
+    assert probabilities.sum() == pytest.approx(min(budget, len(sizes)), abs=DRIFT)
 
 
 @given(SIZES, st.floats(0.1, 50.0))
-def test_below_one_chances_are_in_proportion_to_the_sizes(sizes: list[float], places: float) -> None:
-    chances = chances_for(np.array(sizes), places)
-    rates = chances / np.array(sizes)
-    free = chances < 1.0 - DRIFT
+def test_below_one_probabilities_are_proportional_to_the_sizes(sizes: list[float], budget: float) -> None:
+    probabilities = inclusion_probabilities(np.array(sizes), budget)
+    rates = probabilities / np.array(sizes)
+    free = probabilities < 1.0 - DRIFT
     if free.any():
         assert rates[free] == pytest.approx(rates[free][0], rel=1e-6)
         assert (rates[~free] <= rates[free][0] * (1.0 + DRIFT)).all()
 
 
-@pytest.mark.parametrize(("places", "chance"), [(-1.0, 0.0), (0.0, 0.0), (3.5, 0.5), (7.0, 1.0), (9.0, 1.0)])
-def test_equal_sizes_have_equal_chances(places: float, chance: float) -> None:
-    assert chances_for(np.full(7, 0.1), places) == pytest.approx(np.full(7, chance))
+@pytest.mark.parametrize(
+    ("budget", "probability"), [(-1.0, 0.0), (0.0, 0.0), (3.5, 0.5), (7.0, 1.0), (9.0, 1.0)]
+)
+def test_equal_sizes_have_equal_probabilities(budget: float, probability: float) -> None:
+    assert inclusion_probabilities(np.full(7, 0.1), budget) == pytest.approx(np.full(7, probability))
 
 
-def test_nothing_has_no_chances() -> None:
-    assert chances_for(np.zeros(0), 3.0).shape == (0,)
-    assert drawn_by(np.zeros(0), random.Random(0)) == []
+def test_without_sizes_there_are_no_probabilities() -> None:
+    assert inclusion_probabilities(np.zeros(0), 3.0).shape == (0,)
+    assert systematic_sample(np.zeros(0), random.Random(0)) == []
 
 
-@given(CHANCES, st.integers(0, 2**32))
-def test_each_is_drawn_once_and_as_many_as_the_chances_say(chances: list[float], seed: int) -> None:
-    drawn = drawn_by(np.array(chances), random.Random(seed))
+@given(PROBABILITIES, st.integers(0, 2**32))
+def test_the_sample_size_is_the_sum_of_probabilities(probabilities: list[float], seed: int) -> None:
+    drawn = systematic_sample(np.array(probabilities), random.Random(seed))
     assert drawn == sorted(set(drawn))
-    assert set(drawn) <= {at for at, chance in enumerate(chances) if chance > 0.0}
-    assert math.floor(sum(chances) - DRIFT) <= len(drawn) <= math.ceil(sum(chances) + DRIFT)
+    assert set(drawn) <= {at for at, probability in enumerate(probabilities) if probability > 0.0}
+    assert math.floor(sum(probabilities) - DRIFT) <= len(drawn) <= math.ceil(sum(probabilities) + DRIFT)
 
 
-def test_each_is_drawn_by_its_chance() -> None:
-    chances, draws = np.array([0.05, 0.3, 0.5, 0.75, 1.0]), 4000
-    drawn = Counter(at for seed in range(draws) for at in drawn_by(chances, random.Random(seed)))
-    assert [drawn[at] / draws for at in range(5)] == pytest.approx(chances.tolist(), abs=0.025)
+def test_each_position_is_drawn_with_its_probability() -> None:
+    probabilities, draws = np.array([0.05, 0.3, 0.5, 0.75, 1.0]), 4000
+    drawn = Counter(
+        at for seed in range(draws) for at in systematic_sample(probabilities, random.Random(seed))
+    )
+    assert [drawn[at] / draws for at in range(5)] == pytest.approx(probabilities.tolist(), abs=0.025)
     assert drawn[4] == draws
 
 
@@ -97,33 +101,35 @@ def trained() -> Language:
 
 
 @pytest.mark.parametrize("budget", [24, 25, 100])
-def test_with_room_for_all_each_counts_what_it_stood_for(trained: Language, budget: int) -> None:
+def test_a_sufficient_budget_keeps_the_weights_of_the_pool(trained: Language, budget: int) -> None:
     pool = pool_of(trained)
     set_sample_weight(pool[3], 2.5)
-    again = rehearse(trained.get_pipe("intent"), pool, budget=budget, rng=random.Random(0))
-    assert [doc for doc, _ in again] == pool
-    assert [weight for _, weight in again] == [2.5 if at == 3 else 1.0 for at in range(24)]
+    replayed = sample_replay(trained.get_pipe("intent"), pool, budget=budget, rng=random.Random(0))
+    assert [doc for doc, _ in replayed] == pool
+    assert [weight for _, weight in replayed] == [2.5 if at == 3 else 1.0 for at in range(24)]
 
 
 @pytest.mark.parametrize("budget", [0, 1, 7, 23])
-def test_no_more_than_the_budget_and_none_twice(trained: Language, budget: int) -> None:
-    again = rehearse(trained.get_pipe("intent"), pool_of(trained), budget=budget, rng=random.Random(1))
-    assert len(again) == budget
-    assert len({id(doc) for doc, _ in again}) == budget
+def test_the_draw_respects_the_budget_without_repetition(trained: Language, budget: int) -> None:
+    replayed = sample_replay(
+        trained.get_pipe("intent"), pool_of(trained), budget=budget, rng=random.Random(1)
+    )
+    assert len(replayed) == budget
+    assert len({id(doc) for doc, _ in replayed}) == budget
 
 
-def test_an_empty_pool_gives_nothing(trained: Language) -> None:
-    assert rehearse(trained.get_pipe("intent"), [], budget=5, rng=random.Random(0)) == []
+def test_an_empty_pool_gives_an_empty_draw(trained: Language) -> None:
+    assert sample_replay(trained.get_pipe("intent"), [], budget=5, rng=random.Random(0)) == []
 
 
-def test_the_draw_is_that_of_its_generator(trained: Language) -> None:
+def test_the_draw_depends_on_the_seed_alone(trained: Language) -> None:
     pool, pipe = pool_of(trained, copies=5), trained.get_pipe("intent")
-    one, same, other = [rehearse(pipe, pool, budget=20, rng=random.Random(seed)) for seed in (1, 1, 2)]
+    one, same, other = [sample_replay(pipe, pool, budget=20, rng=random.Random(seed)) for seed in (1, 1, 2)]
     assert one == same != other
 
 
 @pytest.mark.parametrize("passes", [0, 1, 8])
-def test_what_is_drawn_stands_for_the_whole_pool(passes: int) -> None:
+def test_the_weights_of_a_draw_estimate_the_whole_pool(passes: int) -> None:
     """The weights of each label add up to those of the pool, on average over draws."""
     nlp = train(sparse_pipeline(), passes)
     pool, draws = pool_of(nlp, copies=2), 600
@@ -133,12 +139,12 @@ def test_what_is_drawn_stands_for_the_whole_pool(passes: int) -> None:
     for doc in pool:
         whole[label_of(doc)] += sample_weight(doc)
     for seed in range(draws):
-        for doc, weight in rehearse(nlp.get_pipe("intent"), pool, budget=15, rng=random.Random(seed)):
+        for doc, weight in sample_replay(nlp.get_pipe("intent"), pool, budget=15, rng=random.Random(seed)):
             found[label_of(doc)] += weight / draws
     assert found == pytest.approx(whole, rel=0.05)
 
 
-def test_what_the_pipe_gets_wrong_is_drawn_more_often_and_counts_less(trained: Language) -> None:
+def test_errors_of_the_pipe_are_drawn_more_often_with_lower_weights(trained: Language) -> None:
     pool = pool_of(trained, copies=5)
     wrong = [doc for doc in pool if label_of(doc) == "greet"][::8]
     for doc in wrong:
@@ -146,7 +152,9 @@ def test_what_the_pipe_gets_wrong_is_drawn_more_often_and_counts_less(trained: L
     drawn, ids = Counter[bool](), {id(doc) for doc in wrong}
     weights: dict[bool, list[float]] = {True: [], False: []}
     for seed in range(50):
-        for doc, weight in rehearse(trained.get_pipe("intent"), pool, budget=30, rng=random.Random(seed)):
+        for doc, weight in sample_replay(
+            trained.get_pipe("intent"), pool, budget=30, rng=random.Random(seed)
+        ):
             drawn[id(doc) in ids] += 1
             weights[id(doc) in ids].append(weight)
     assert drawn[True] / len(wrong) > 2 * drawn[False] / (len(pool) - len(wrong))
@@ -154,20 +162,20 @@ def test_what_the_pipe_gets_wrong_is_drawn_more_often_and_counts_less(trained: L
 
 
 @pytest.mark.parametrize(
-    ("new", "stands_for", "together"),
+    ("new", "importance_weight", "together"),
     [
         (5, 3.0, 3.0 * 8),  # little enough: as it is
-        (5, 1000.0, MOST_PER_NEW * 5),
+        (5, 1000.0, MAX_REPLAY_RATIO * 5),
         (0, 1000.0, 8.0),  # as often as it is there, if that is more
     ],
 )
-def test_what_is_trained_on_again_does_not_drown_what_is_new(
-    trained: Language, new: int, stands_for: float, together: float
+def test_replay_weights_are_capped_relative_to_new_examples(
+    trained: Language, new: int, importance_weight: float, together: float
 ) -> None:
     pipeline = TrainablePipeline(trained, {"intent": "intent"}, Config())
     pool = pool_of(trained)
-    again = [(doc, stands_for * share) for doc, share in zip(pool[:8], [0.5, 1.5] * 4, strict=True)]
-    examples = training_examples(pipeline, "intent", pool[8 : 8 + new], again)
+    replayed = [(doc, importance_weight * share) for doc, share in zip(pool[:8], [0.5, 1.5] * 4, strict=True)]
+    examples = training_examples(pipeline, "intent", pool[8 : 8 + new], replayed)
 
     weights = [sample_weight(example.reference) for example in examples]
     assert weights[:new] == [1.0] * new
@@ -182,19 +190,19 @@ def test_losses_that_are_no_numbers_do_not_break_the_draw(
     pipe, pool = trained.get_pipe("intent"), pool_of(trained)
     losses = np.full(len(pool), broken, dtype=np.float32)
     monkeypatch.setattr(pipe, "document_losses", lambda docs: losses[: len(docs)])
-    again = rehearse(pipe, pool, budget=10, rng=random.Random(0))
-    assert len(again) == 10
-    assert all(math.isfinite(weight) and weight > 0 for _, weight in again)
+    replayed = sample_replay(pipe, pool, budget=10, rng=random.Random(0))
+    assert len(replayed) == 10
+    assert all(math.isfinite(weight) and weight > 0 for _, weight in replayed)
 
 
-def test_empty_and_equal_texts_are_drawn_like_others(trained: Language) -> None:
+def test_empty_and_equal_texts_are_drawn_like_other_texts(trained: Language) -> None:
     pool = [trained.make_doc(text) for text in ("", "", "hello", "hello", "hello", "hello")]
     for doc in pool:
         doc.cats = {"greet": 1.0}
     found = Counter[int]()
     for seed in range(300):
-        again = rehearse(trained.get_pipe("intent"), pool, budget=3, rng=random.Random(seed))
-        found.update(next(at for at, one in enumerate(pool) if one is doc) for doc, _ in again)
+        replayed = sample_replay(trained.get_pipe("intent"), pool, budget=3, rng=random.Random(seed))
+        found.update(next(at for at, one in enumerate(pool) if one is doc) for doc, _ in replayed)
     assert len(found) == 6
 
 
@@ -202,7 +210,7 @@ STOCK = {"textcat": "spacy.TextCatBOW.v3", "karen_textcat": "spacy.TextCatBOW.v3
 
 
 @pytest.mark.parametrize("factory", STOCK)
-def test_a_pipe_that_cannot_tell_its_losses_draws_evenly_over_labels(factory: str) -> None:
+def test_a_pipe_without_losses_draws_equally_over_labels(factory: str) -> None:
     nlp = spacy.blank("en")
     model = {"@architectures": STOCK[factory], "exclusive_classes": True, "ngram_size": 1, "length": 256}
     pipe = nlp.add_pipe(factory, config={"model": {**model, "no_output_layer": False}})
@@ -210,22 +218,22 @@ def test_a_pipe_that_cannot_tell_its_losses_draws_evenly_over_labels(factory: st
         pipe.add_label(label)
     drawn = Counter[str]()
     for seed in range(200):
-        for doc, weight in rehearse(pipe, pool_of(nlp), budget=9, rng=random.Random(seed)):
+        for doc, weight in sample_replay(pipe, pool_of(nlp), budget=9, rng=random.Random(seed)):
             drawn[label_of(doc)] += 1
             assert weight == pytest.approx(16 / 3 if label_of(doc) == "greet" else 4 / 3)
     assert drawn == pytest.approx(dict.fromkeys(("greet", "order", "leave"), 600), rel=0.1)
 
 
-def test_an_entity_recognizer_draws_evenly_over_what_the_texts_hold() -> None:
+def test_an_entity_recognizer_draws_equally_over_sets_of_labels() -> None:
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("karen_ner", config={"model": {"@architectures": "karen_learner.SparseChain.v1"}})
     pipe.add_label("CITY")
     pool = [nlp.make_doc("fly to paris now") for _ in range(4)] + [nlp.make_doc("hello") for _ in range(36)]
     for at, doc in enumerate(pool):
         doc.set_ents([doc.char_span(7, 12, "CITY")] if at < 4 else [], default="outside")
-    again = rehearse(pipe, pool, budget=8, rng=random.Random(0))
-    assert sum(bool(doc.ents) for doc, _ in again) == 4
-    assert sum(weight for _, weight in again) == pytest.approx(40)
+    replayed = sample_replay(pipe, pool, budget=8, rng=random.Random(0))
+    assert sum(bool(doc.ents) for doc, _ in replayed) == 4
+    assert sum(weight for _, weight in replayed) == pytest.approx(40)
 
 
 @pytest.fixture
@@ -239,7 +247,7 @@ def weights_in(examples: list[Example]) -> list[float]:
     return [sample_weight(example.reference) for example in examples]
 
 
-def test_examples_carry_what_they_count(pipeline: TrainablePipeline) -> None:
+def test_training_examples_carry_their_weights(pipeline: TrainablePipeline) -> None:
     task: Task = "intent"
     docs = pool_of(pipeline.nlp)
     set_sample_weight(docs[0], 3.0)
@@ -248,7 +256,7 @@ def test_examples_carry_what_they_count(pipeline: TrainablePipeline) -> None:
     assert sample_weight(docs[0]) == 3.0  # for the pipe of another task it may count something else
 
 
-def test_of_the_pool_only_what_says_something_of_the_task_is_drawn_from(pipeline: TrainablePipeline) -> None:
+def test_only_documents_with_labels_of_the_task_are_drawn(pipeline: TrainablePipeline) -> None:
     docs = pool_of(pipeline.nlp)
     docs[0].cats = {"positive": 1.0}
     assert pipeline.labelled("intent", docs) == docs[1:]

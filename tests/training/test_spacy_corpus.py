@@ -1,8 +1,9 @@
-"""The reader and the logger that `spacy train` finds by their names."""
+"""The registered reader and logger of `spacy train`."""
 
 import io
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,12 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_installing_is_enough_to_name_them() -> None:
+def test_both_are_registered_by_the_installation() -> None:
     assert registry.readers.get("karen_learner.Corpus.v1") is corpus_reader
     assert registry.loggers.get("karen_learner.JsonlLogger.v1") is jsonl_logger
 
 
-def test_lines_become_examples_that_know_what_is_unknown(path: Path) -> None:
+def test_unknown_labels_of_lines_are_missing_in_examples(path: Path) -> None:
     reader = corpus_reader(path)
     first, second, third, last = reader(spacy.blank("en"))
     assert (first.reference.cats, first.reference.ents[0].text) == ({"travel": 1.0, "positive": 1.0}, "rome")
@@ -45,7 +46,7 @@ def test_lines_become_examples_that_know_what_is_unknown(path: Path) -> None:
     assert len(list(reader(spacy.blank("en")))) == len(ROWS)
 
 
-def test_only_what_is_wanted_is_read(path: Path) -> None:
+def test_only_labels_of_the_given_tasks_are_read(path: Path) -> None:
     nlp = spacy.blank("en")
     assert [one.reference.cats for one in JsonlCorpus(path, ["intent"])(nlp)] == [
         {"travel": 1},
@@ -55,7 +56,7 @@ def test_only_what_is_wanted_is_read(path: Path) -> None:
     assert [(one.text, one.reference.cats) for one in entities] == [("fly to rome", {}), ("nothing here", {})]
 
 
-def test_what_cannot_be_used_is_left_out_and_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_lines_are_skipped_and_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write('{"text": "halfway", "intent": "travel", "entities": [[0, 4, "place"]]}\n{"intent"\n')
     nlp = spacy.blank("en")
@@ -63,10 +64,10 @@ def test_what_cannot_be_used_is_left_out_and_told(path: Path, caplog: pytest.Log
         assert len(list(JsonlCorpus(path)(nlp))) == len(ROWS)
     assert ["line 5" in caplog.messages[0], "line 6" in caplog.messages[1]] == [True, True]
     assert "halfway" not in caplog.text
-    assert len(list(JsonlCorpus(path, ["intent"])(nlp))) == 3, "its entities are not asked for"
+    assert len(list(JsonlCorpus(path, ["intent"])(nlp))) == 3, "its entities are not read"
 
 
-def test_a_corpus_that_teaches_nothing_is_an_error(path: Path, tmp_path: Path) -> None:
+def test_a_corpus_without_labels_is_an_error(path: Path, tmp_path: Path) -> None:
     path.write_text('{"text": "a"}\n', encoding="utf-8")
     with pytest.raises(ImportFormatError, match=r"corpus\.jsonl.*intent"):
         list(JsonlCorpus(path, ["intent"])(spacy.blank("en")))
@@ -95,4 +96,21 @@ def test_the_log_has_a_line_for_each_row_of_the_table(tmp_path: Path) -> None:
     finish()
     assert "0.75" in out.getvalue()
     assert written[0].pop("seconds") >= 0
+    assert written[0].pop("run").endswith(f"-{os.getpid()}")
     assert written == [{**row, "scores": {"intent_acc": 0.75}}]
+
+
+def test_two_trainings_with_one_log_keep_the_lines_of_both(tmp_path: Path) -> None:
+    nlp, out, path = spacy.blank("en"), io.StringIO(), tmp_path / "log.jsonl"
+    row = {"epoch": 0, "words": 1, "losses": {}, "score": 0.5, "other_scores": {}, "seconds": 0}
+    runs = [jsonl_logger(path)(nlp, out, out) for _ in range(2)]
+    for step in range(3):
+        for log_step, _ in runs:
+            log_step({**row, "step": step, "checkpoints": []})
+    for _, finish in runs:
+        finish()
+    written = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in written] == [0, 0, 1, 1, 2, 2]
+    first, second = written[0]["run"], written[1]["run"]
+    assert first != second
+    assert [line["run"] for line in written] == [first, second] * 3

@@ -22,8 +22,8 @@ from karen_learner.components.ner.crf import ChainBatch, best_sequences, forward
 from karen_learner.components.ner.features import Segments, TokenFeaturizer, cut_into_segments
 from karen_learner.components.ner.tags import UNKNOWN, with_valid_start
 from karen_learner.components.ner.weights import LearningChain, ServedChain, tag_count
-from karen_learner.components.online.feature_rows import RowOptions
-from karen_learner.components.online.shim import LearningShim, Step, find_shim
+from karen_learner.components.online.feature_rows import RowOptions, Step
+from karen_learner.components.online.shim import LearningShim, find_shim
 
 SEGMENT_TOKENS = 128
 """Length of a segment. No entity spans two segments."""

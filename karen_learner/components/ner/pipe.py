@@ -17,19 +17,16 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
-from thinc.api import Config, Model, Optimizer
+from thinc.api import Model, Optimizer
 
 from karen_learner.components.arrays import Ints
 from karen_learner.components.lexical.clusters import word_clusters
 from karen_learner.components.ner.architecture import SparseChainShim, chain_of
 from karen_learner.components.ner.tags import OUTSIDE, TAGS_PER_LABEL, gold_tags
-from karen_learner.components.online.optimizer_state import OptimizerStateMixin
 from karen_learner.components.online.sample_weights import sample_weights
+from karen_learner.components.online.shim import OptimizerStateMixin
 
-DEFAULT_MODEL = """
-[model]
-@architectures = "karen_learner.SparseChain.v1"
-"""
+DEFAULT_MODEL = {"@architectures": "karen_learner.SparseChain.v1"}
 
 
 class KarenEntityRecognizer(OptimizerStateMixin):
@@ -170,7 +167,7 @@ def _labels_of(examples: Iterable[Example]) -> list[str]:
     "karen_ner",
     assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
     default_config={
-        "model": Config().from_str(DEFAULT_MODEL)["model"],
+        "model": DEFAULT_MODEL,
         "scorer": {"@scorers": "spacy.ner_scorer.v1"},
     },
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},

@@ -7,8 +7,13 @@ from typing_extensions import Self
 
 from karen_learner.components.arrays import Arrays, Floats, Ints, Mask, require_names, require_shape
 from karen_learner.components.ner.tags import TAGS_PER_LABEL
-from karen_learner.components.online.feature_rows import AdaGradTable, FeatureRows, RowOptions, ServedRows
-from karen_learner.components.online.shim import Step
+from karen_learner.components.online.feature_rows import (
+    AdaGradTable,
+    FeatureRows,
+    RowOptions,
+    ServedRows,
+    Step,
+)
 
 START, END, BIAS, FIRST_TRANSITION = 0, 1, 2, 3
 """Rows of the chain table: scores of a tag at the start, at the end, anywhere; then transitions."""
@@ -26,10 +31,6 @@ class ServedChain:
     @property
     def labels(self) -> int:
         return label_count(self.chain.shape[1])
-
-    @property
-    def nbytes(self) -> int:
-        return self.rows.nbytes + self.chain.nbytes
 
     def feature_weights(self, buckets: Ints) -> Floats:
         """Weights of these buckets; shape (features, tags), zero for unknown features."""
@@ -72,10 +73,6 @@ class LearningChain:
     @property
     def labels(self) -> int:
         return label_count(self.tags)
-
-    @property
-    def nbytes(self) -> int:
-        return self.rows.nbytes + self._chain.nbytes
 
     @property
     def chain(self) -> Floats:

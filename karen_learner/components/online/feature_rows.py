@@ -11,19 +11,24 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import Self
 
-from karen_learner.components.arrays import AnyArray, Arrays, Floats, Hashes, Ints, Places, require_shape
+from karen_learner.components.arrays import (
+    AnyArray,
+    Arrays,
+    Bytes8,
+    Floats,
+    Hashes,
+    Ints,
+    quantize,
+    require_shape,
+)
 
 NO_ROW = 0
 """The row of features without weights. Its weights are always zero."""
 EVICTED_SHARE = 0.25
 """Share of feature rows that a full table evicts, smallest weights first."""
 COLUMN_STEP = 8
-QUANTIZED_MAX = 127
-ROWS_PER_PART = 512
-"""Feature rows that `quantize` converts at a time. A part must fit into the processor's cache."""
 _ROW_0 = np.zeros(1, dtype=np.int64)
 
 
@@ -34,6 +39,20 @@ class RowOptions:
     bits: int
     max_rows: int
     initial_square: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """Gradient of a batch.
+
+    `gradient` (features, columns): of the weights of `buckets` (features,) and `columns` (columns,), each
+    once. All other columns have gradient 0. `other`: of the weights that belong to no feature.
+    """
+
+    buckets: Ints
+    columns: Ints
+    gradient: Floats
+    other: Floats
 
 
 class BucketRows:
@@ -52,10 +71,6 @@ class BucketRows:
     def __len__(self) -> int:
         """Number of feature rows, with row 0."""
         return self._count
-
-    @property
-    def nbytes(self) -> int:
-        return self._rows.nbytes + self._buckets.nbytes
 
     @property
     def buckets(self) -> Ints:
@@ -129,11 +144,6 @@ class AdaGradTable:
         """The sums of squared gradients without `initial_square`; a view."""
         return self._squares[: self._shape[0], : self._shape[1]]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes in use, without the spare ones."""
-        return self.weights.nbytes + self.squares.nbytes
-
     def grow(self, rows: int, columns: int) -> None:
         """Grow to at least this shape. New weights are zero."""
         rows, columns = max(rows, self._shape[0]), max(columns, self._shape[1])
@@ -203,12 +213,8 @@ class ServedRows:
     NAMES = ("buckets", "quantized", "scales")
 
     table: BucketRows
-    quantized: NDArray[np.int8]
+    quantized: Bytes8
     scales: Floats
-
-    @property
-    def nbytes(self) -> int:
-        return self.table.nbytes + self.quantized.nbytes + self.scales.nbytes
 
     @property
     def weights(self) -> Floats:
@@ -246,9 +252,7 @@ class FeatureRows:
     NAMES = ("buckets", "weights", "squares")
 
     def __init__(self, table: BucketRows, rows: AdaGradTable, *, max_rows: int) -> None:
-        self.table = table
-        self._rows = rows
-        self._max_rows = max_rows
+        self.table, self._rows, self._max_rows = table, rows, max_rows
 
     @classmethod
     def new(cls, options: RowOptions, columns: int) -> Self:
@@ -264,10 +268,6 @@ class FeatureRows:
     def weights(self) -> Floats:
         """The weights, shape (rows, columns); a view."""
         return self._rows.weights
-
-    @property
-    def nbytes(self) -> int:
-        return self.table.nbytes + self._rows.nbytes
 
     def widen(self, columns: int) -> None:
         """Grow to at least this number of columns. New weights are zero."""
@@ -334,35 +334,6 @@ class FeatureRows:
         table = BucketRows.from_buckets(options.bits, served.table.buckets)
         rows = AdaGradTable.from_weights(served.weights, initial_square=options.initial_square)
         return cls(table, rows, max_rows=options.max_rows)
-
-
-def quantize(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Eight-bit weights with one scale for each row: `rows ~ quantized * scales[:, None]`.
-
-    The error is at most 1/254 of the largest weight of the row.
-    """
-    quantized = np.empty(rows.shape, dtype=np.int8)
-    scales = np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(rows), ROWS_PER_PART):
-        part = slice(start, start + ROWS_PER_PART)
-        largest = np.abs(rows[part]).max(axis=1, initial=0.0)
-        scales[part] = largest / np.float32(QUANTIZED_MAX)
-        safe = np.where(scales[part] > 0, scales[part], np.float32(1.0))
-        quantized[part] = np.rint(rows[part] / safe[:, None])
-    return quantized, scales
-
-
-def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:
-    """Ascending distinct numbers, all below `bound`, and the position of each number among them.
-
-    Unlike `np.unique`, it does not sort.
-    """
-    present = np.zeros(bound, dtype=bool)
-    present[numbers] = True
-    distinct = np.flatnonzero(present)
-    places = np.empty(bound, dtype=np.int32)
-    places[distinct] = np.arange(len(distinct), dtype=np.int32)
-    return distinct, places[numbers]
 
 
 def _padded_rows(rows: int) -> int:

@@ -1,24 +1,27 @@
-"""Base of models that train their own weights outside thinc's parameters.
+"""Base of models that train their own weights outside thinc's parameters, and of their pipes.
 
 The weights are in a `Shim`, in one of two forms. The serving form is small. The training form is loaded from
 a separate state when training starts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
+from spacy.pipeline import TrainablePipe
 from thinc.api import Model
 from thinc.shims import Shim
 from typing_extensions import Self
 
-from karen_learner.components.arrays import Arrays, Floats, Ints, pack, unpack
-from karen_learner.components.online.feature_rows import FeatureRows, RowOptions, ServedRows
+from karen_learner.components.arrays import Arrays, pack, split_length, unpack, with_length
+from karen_learner.components.online.feature_rows import FeatureRows, RowOptions, ServedRows, Step
 from karen_learner.errors import ModelError
 
+STATE_FILE = Path("state") / "weights"
+"""The learning state, relative to the folder of a pipe."""
 _SERVED, _LEARNING = b"S", b"L"
 _DECISIVE_ROWS = 64
 """With so many uniformly distributed buckets, the highest one determines the table size."""
@@ -27,27 +30,11 @@ _WITHOUT_STATE = (
 )
 
 
-@dataclass(frozen=True)
-class Step:
-    """Gradient of a batch.
-
-    `gradient` (features, columns): of the weights of `buckets` (features,) and `columns` (columns,), each
-    once. All other columns have gradient 0. `other`: of the weights that belong to no feature.
-    """
-
-    buckets: Ints
-    columns: Ints
-    gradient: Floats
-    other: Floats
-
-
 class WeightForm(Protocol):
     """Weights of features and some others. `from_arrays` reads `arrays` and raises ValueError for damage."""
 
     @property
     def labels(self) -> int: ...
-    @property
-    def nbytes(self) -> int: ...
     def arrays(self) -> Arrays: ...
 
 
@@ -141,11 +128,6 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
     def is_learning(self) -> bool:
         """Whether the learning state is in memory. A model loaded for serving leaves it on the disk."""
         return self._learning is not None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of weights in memory."""
-        return self._weights.nbytes
 
     @property
     def learn_rate(self) -> float:
@@ -296,6 +278,85 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
     @property
     def _weights(self) -> LearningT | ServedT:
         return self._learning if self._learning is not None else self.served_weights()
+
+
+class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
+    """Saves and loads the served weights and the learning state separately.
+
+    A pipe with a model of another package has no learning state.
+    """
+
+    def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
+        """The pipe, with the learning state unless `exclude` contains "state"."""
+        with self._serving_form() as state:
+            data: bytes = super().to_bytes(exclude=exclude)
+        return with_length(data) + (b"" if "state" in exclude else state)
+
+    def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> Self:
+        """Restore the pipe of `to_bytes`."""
+        data, state = split_length(bytes_data)
+        super().from_bytes(data, exclude=exclude)
+        self._require_same_labels("these bytes")
+        if state and "state" not in exclude:
+            self._attach(SavedState(state))
+        return self
+
+    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
+        """Write the pipe. `state/` receives the learning state unless `exclude` contains "state"."""
+        file = Path(path) / STATE_FILE
+        with self._serving_form() as state:
+            self._remove_old_state(file, state)
+            super().to_disk(path, exclude=exclude)
+        if state and "state" not in exclude:
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(state)
+
+    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
+        """Read the pipe. The learning state stays on the disk until the first update.
+
+        Raises ModelError if weights and label names are of different models.
+        """
+        super().from_disk(path, exclude=exclude)
+        self._require_same_labels(str(path))
+        if "state" not in exclude:
+            file = Path(path).absolute() / STATE_FILE
+            self._attach(SavedState(file) if file.is_file() else None)
+        return self
+
+    def _remove_old_state(self, file: Path, state: bytes) -> None:
+        """Remove the state file of other weights. An unread state of this pipe moves into memory."""
+        if not file.is_file():
+            return
+        shim = self._learning_shim()
+        if shim is not None and not shim.is_learning:
+            shim.attach_state(SavedState(state))
+        file.unlink()
+
+    def _require_same_labels(self, source: str) -> None:
+        shim, named = self._learning_shim(), len(self.cfg["labels"])
+        if shim is not None and shim.labels not in (0, named):
+            raise ModelError(
+                f"{source}: the weights of the pipe {self.name!r} have {shim.labels} labels, its cfg has "
+                f"{named}. The files are of different models: restore the folder as it was saved"
+            )
+
+    def _attach(self, state: SavedState | None) -> None:
+        shim = self._learning_shim()
+        if shim is not None:
+            shim.attach_state(state)
+
+    @contextmanager
+    def _serving_form(self) -> Iterator[bytes]:
+        """The learning state. Within the block, the model saves only the served weights."""
+        shim = self._learning_shim()
+        if shim is None:
+            yield b""
+            return
+        with shim.serving_form():
+            yield shim.state_bytes() or b""
+
+    def _learning_shim(self) -> LearningShim[Any, Any, Any] | None:
+        return find_shim(self.model, LearningShim)
 
 
 def find_shim(model: Model[Any, Any], shim_type: type[ShimT]) -> ShimT | None:

@@ -29,7 +29,9 @@ from karen_learner.components.arrays import (
     pack,
     require_names,
     require_shape,
+    split_length,
     unpack,
+    with_length,
 )
 from karen_learner.components.online.feature_rows import AdaGradTable
 from karen_learner.components.textcat.features import DesignMatrix
@@ -47,7 +49,6 @@ from karen_learner.components.vectors.shim import VectorsShim
 from karen_learner.errors import ModelError
 
 _SMALLEST = 1e-9
-_LENGTH_BYTES = 8
 
 
 class DenseNgramsShim(SparseNgramsShim):
@@ -76,10 +77,6 @@ class DenseNgramsShim(SparseNgramsShim):
             ngrams_weight=float(self._ngrams_weight),
         )
         return self._copy_weights_to(copied)
-
-    @property
-    def nbytes(self) -> int:
-        return super().nbytes + self._dense.nbytes + self._centroids.nbytes
 
     @property
     def dense_weights(self) -> Floats:
@@ -166,8 +163,8 @@ class DenseNgramsShim(SparseNgramsShim):
                 "the text classifier was trained without vectors, and its config has some. Remove `vectors` "
                 "from the config of its model, or train it again"
             )
-        identity, rest = _split(data[1:])
-        dense, sparse = _split(rest)
+        identity, rest = split_length(data[1:])
+        dense, sparse = split_length(rest)
         VectorsShim(self.vectors).from_bytes(identity)
         weights, centroids = _dense_from(unpack(dense))
         super().from_bytes(sparse)
@@ -181,7 +178,7 @@ class DenseNgramsShim(SparseNgramsShim):
         identity = VectorsShim(self.vectors).to_bytes()
         weights, squares = self._dense.weights, self._dense.squares
         dense = pack({"weights": weights, "squares": squares, "centres": self._centroids})
-        return DENSE_PREFIX + _sized(identity) + _sized(dense) + sparse
+        return DENSE_PREFIX + with_length(identity) + with_length(dense) + sparse
 
     def _new_dense(self, labels: int) -> tuple[AdaGradTable, Doubles]:
         """Weights and centroids of zero."""
@@ -195,12 +192,3 @@ def _dense_from(arrays: Arrays) -> tuple[AdaGradTable, Doubles]:
     weights, squares = arrays["weights"], arrays["squares"]
     centroids = arrays["centres"].astype(np.float64)
     return AdaGradTable.from_arrays(weights, squares, initial_square=INITIAL_SQUARE), centroids
-
-
-def _sized(data: bytes) -> bytes:
-    return len(data).to_bytes(_LENGTH_BYTES, "little") + data
-
-
-def _split(data: bytes) -> tuple[bytes, bytes]:
-    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-    return data[_LENGTH_BYTES:end], data[end:]

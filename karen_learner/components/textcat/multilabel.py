@@ -9,16 +9,12 @@ from typing import Any
 
 from spacy.language import Language
 from spacy.training import Example
-from thinc.api import Config, Model
+from thinc.api import Model
 from thinc.types import Floats2d
 
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 
-DEFAULT_MODEL = """
-[model]
-@architectures = "karen_learner.SparseNgrams.v1"
-exclusive_classes = false
-"""
+DEFAULT_MODEL = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": False}
 
 
 class KarenMultiLabelTextCategorizer(BaseTextCategorizer):
@@ -52,7 +48,7 @@ class KarenMultiLabelTextCategorizer(BaseTextCategorizer):
 @Language.factory(
     "karen_textcat_multilabel",
     assigns=["doc.cats"],
-    default_config={"model": Config().from_str(DEFAULT_MODEL)["model"], "threshold": 0.5},
+    default_config={"model": DEFAULT_MODEL, "threshold": 0.5},
     default_score_weights={},
 )
 def make_karen_textcat_multilabel(

@@ -26,13 +26,13 @@ from spacy.pipeline.textcat import TextCategorizer
 from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
-from thinc.api import Config, Model, Optimizer, set_dropout_rate
+from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
 from karen_learner.components.arrays import AnyArray, Floats
 from karen_learner.components.online.new_labels import make_new_labels_learnable
-from karen_learner.components.online.optimizer_state import OptimizerStateMixin
 from karen_learner.components.online.sample_weights import sample_weights
+from karen_learner.components.online.shim import OptimizerStateMixin
 from karen_learner.components.textcat.calibration import (
     MARGIN_SCALE,
     Calibration,
@@ -43,11 +43,7 @@ from karen_learner.components.textcat.calibration import (
 )
 from karen_learner.components.textcat.shim import Margins, shim_of, squared_hinge
 
-DEFAULT_MODEL = """
-[model]
-@architectures = "karen_learner.SparseNgrams.v1"
-exclusive_classes = true
-"""
+DEFAULT_MODEL = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
 SAMPLE_EXAMPLES = 10
 """Number of examples that initialize a model."""
 _SMALLEST = 1e-9
@@ -354,7 +350,7 @@ class KarenTextCategorizer(BaseTextCategorizer):
 @Language.factory(
     "karen_textcat",
     assigns=["doc.cats"],
-    default_config={"model": Config().from_str(DEFAULT_MODEL)["model"], "threshold": 0.0},
+    default_config={"model": DEFAULT_MODEL, "threshold": 0.0},
     default_score_weights={},
 )
 def make_karen_textcat(

@@ -17,8 +17,8 @@ from typing_extensions import Self
 from karen_learner.components.arrays import Arrays, Floats, Mask
 from karen_learner.components.lexical.clusters import WordClusters
 from karen_learner.components.lexical.polarities import WordPolarities
-from karen_learner.components.online.feature_rows import RowOptions
-from karen_learner.components.online.shim import LearningShim, Step, find_shim
+from karen_learner.components.online.feature_rows import RowOptions, Step
+from karen_learner.components.online.shim import LearningShim, find_shim
 from karen_learner.components.textcat.features import (
     CHARACTERS,
     WORDS,

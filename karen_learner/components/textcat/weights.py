@@ -9,16 +9,16 @@ weighted by its square root, the rarity. Both forms round `log(1 + d)` to tenths
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
 from karen_learner.components.arrays import AnyArray, Arrays, Floats, Ints, require_names, require_shape
-from karen_learner.components.online.feature_rows import NO_ROW, FeatureRows, RowOptions, ServedRows
-from karen_learner.components.online.shim import Step
+from karen_learner.components.online.feature_rows import NO_ROW, FeatureRows, RowOptions, ServedRows, Step
 from karen_learner.components.textcat.features import DEFERRED_VIEWS, VIEWS, DesignMatrix, TextFeatures
 
 FIRST_BIAS = -1.0
@@ -34,100 +34,79 @@ MAX_TEXTS = 2.0**22
 _DEFERRED = np.isin(np.arange(VIEWS), DEFERRED_VIEWS)
 
 
-class ServedFrequencies:
-    """The serving form of document frequencies: `log_counts` (buckets,), in tenths, of `texts` texts."""
+@dataclass
+class Frequencies(ABC):
+    """Document frequencies: `values` (buckets,) of `texts` texts."""
 
-    NAMES = ("commonness", "texts")
+    NAME: ClassVar[str]
+    values: AnyArray
+    texts: float
 
-    def __init__(self, log_counts: NDArray[np.uint8], texts: float) -> None:
-        self.log_counts = log_counts
-        self.texts = texts
-
-    @property
-    def nbytes(self) -> int:
-        return self.log_counts.nbytes
+    @staticmethod
+    @abstractmethod
+    def _log_counts(values: AnyArray) -> NDArray[np.uint8]:
+        """`log(1 + d)` in tenths."""
 
     def rarity(self, buckets: Ints) -> Floats:
         """Rarity of the features in these buckets."""
-        return _rarity(self.log_counts[buckets], self.texts)
+        highest = 1.0 + np.log1p(self.texts)
+        log_counts = self._log_counts(self.values[buckets])
+        # Rounding can make a count larger than the number of texts.
+        return np.asarray(np.sqrt(np.maximum(highest - log_counts / LOG_STEPS, 1.0)), dtype=np.float32)
 
     def arrays(self) -> Arrays:
-        return {"commonness": self.log_counts, "texts": np.array([self.texts])}
+        return {self.NAME: self.values, "texts": np.array([self.texts])}
 
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
         """Raises ValueError for arrays that do not fit together."""
-        return cls(*_frequencies_from(bits, arrays, "commonness"))
+        require_names(arrays, cls.NAME, "texts")
+        require_shape(arrays[cls.NAME], (1 << bits,), "counts of features")
+        require_shape(arrays["texts"], (1,), "number of texts")
+        return cls(arrays[cls.NAME], float(arrays["texts"][0]))
 
 
-class DocumentFrequencies:
-    """The training form of document frequencies. Each training step counts a text by its sample weight."""
+class ServedFrequencies(Frequencies):
+    """The serving form: the values are logarithms of counts."""
 
-    NAMES = ("text_counts", "texts")
+    NAME = "commonness"
 
-    def __init__(self, counts: Floats, texts: float) -> None:
-        self._counts = counts
-        self._texts = texts
+    @staticmethod
+    def _log_counts(values: AnyArray) -> NDArray[np.uint8]:
+        return values
+
+
+class DocumentFrequencies(Frequencies):
+    """The training form: the values are counts. Each training step counts a text by its sample weight."""
+
+    NAME = "text_counts"
+
+    @staticmethod
+    def _log_counts(values: AnyArray) -> NDArray[np.uint8]:
+        return np.rint(np.log1p(values) * np.float32(LOG_STEPS)).astype(np.uint8)
 
     @classmethod
     def new(cls, bits: int) -> Self:
         """No text is counted: all features are equally rare."""
         return cls(np.zeros(1 << bits, dtype=np.float32), 0.0)
 
-    @property
-    def texts(self) -> float:
-        """Number of counted texts, by sample weight."""
-        return self._texts
-
-    @property
-    def nbytes(self) -> int:
-        return self._counts.nbytes
-
     def add(self, buckets: Ints, texts: Ints, weights: Floats) -> None:
         """Count texts by their sample weights (texts,): text `texts[i]` has `buckets[i]`."""
-        np.add.at(self._counts, buckets, weights[texts])
-        self._texts += float(weights.sum())
-        while self._texts > MAX_TEXTS:
-            self._counts *= np.float32(0.5)
-            self._texts *= 0.5
-
-    def rarity(self, buckets: Ints) -> Floats:
-        """Rarity of the features in these buckets."""
-        return _rarity(_log_counts(self._counts[buckets]), self._texts)
+        np.add.at(self.values, buckets, weights[texts])
+        self.texts += float(weights.sum())
+        while self.texts > MAX_TEXTS:
+            self.values *= np.float32(0.5)
+            self.texts *= 0.5
 
     def served(self) -> ServedFrequencies:
         """The serving form."""
-        return ServedFrequencies(_log_counts(self._counts), self._texts)
-
-    def arrays(self) -> Arrays:
-        return {"text_counts": self._counts, "texts": np.array([self._texts])}
-
-    @classmethod
-    def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
-        """Raises ValueError for arrays that do not fit together."""
-        return cls(*_frequencies_from(bits, arrays, "text_counts"))
+        return ServedFrequencies(self._log_counts(self.values), self.texts)
 
     @classmethod
     def from_served(cls, served: ServedFrequencies) -> Self:
         """The training form of served counts, with a relative error of at most 5 %."""
-        counts = np.rint(np.expm1(served.log_counts / LOG_STEPS))
+        counts = np.rint(np.expm1(served.values / LOG_STEPS))
         return cls(counts.astype(np.float32), served.texts)
-
-
-def _frequencies_from(bits: int, arrays: Arrays, name: str) -> tuple[AnyArray, float]:
-    require_shape(arrays[name], (1 << bits,), "counts of features")
-    require_shape(arrays["texts"], (1,), "number of texts")
-    return arrays[name], float(arrays["texts"][0])
-
-
-def _log_counts(counts: Floats) -> NDArray[np.uint8]:
-    return np.rint(np.log1p(counts) * np.float32(LOG_STEPS)).astype(np.uint8)
-
-
-def _rarity(log_counts: NDArray[np.uint8], texts: float) -> Floats:
-    highest = 1.0 + np.log1p(texts)
-    # Rounding can make a count larger than the number of texts.
-    return np.asarray(np.sqrt(np.maximum(highest - log_counts / LOG_STEPS, 1.0)), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -154,10 +133,6 @@ class ServedWeights:
     def labels(self) -> int:
         return len(self.bias)
 
-    @property
-    def nbytes(self) -> int:
-        return self.rows.nbytes + self.frequencies.nbytes + self.bias.nbytes
-
     def margins(self, design: DesignMatrix) -> Floats:
         """Margin of each label; shape (texts, labels)."""
         weights = self.rows.quantized.take(design.rows, axis=0).astype(np.float32)
@@ -174,65 +149,46 @@ class ServedWeights:
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
         """Raises ValueError for arrays that do not fit together."""
-        require_names(arrays, *ServedRows.NAMES, *ServedFrequencies.NAMES, "bias")
+        require_names(arrays, *ServedRows.NAMES, "bias")
         bias = arrays["bias"]
         rows = ServedRows.from_arrays(bits, arrays, columns=len(bias))
         return cls(rows, ServedFrequencies.from_arrays(bits, arrays), bias)
 
 
+@dataclass(eq=False)
 class LearningWeights:
     """The training form: weights with AdaGrad's sums, document frequencies, and the first text of features.
 
-    A feature of a deferred view gets its row with its second text. All weights of features share a factor,
+    A feature of a deferred view gets its row with its second text. All weights of features share a `factor`,
     which is stored separately: so a decay of all weights is cheap.
     """
 
-    def __init__(
-        self,
-        rows: FeatureRows,
-        frequencies: DocumentFrequencies,
-        *,
-        bias: Floats,
-        bias_squares: Floats,
-        first_texts: NDArray[np.uint32],
-        initial_square: float,
-        factor: float = 1.0,
-    ) -> None:
-        self.rows = rows
-        self.frequencies = frequencies
-        self.bias = bias
-        self._factor = factor
-        self._bias_squares = bias_squares
-        self._first_texts = first_texts
-        self._initial_square = np.float32(initial_square)
+    rows: FeatureRows
+    frequencies: DocumentFrequencies
+    bias: Floats
+    bias_squares: Floats
+    first_texts: NDArray[np.uint32]
+    initial_square: np.float32
+    factor: float = 1.0
 
     @classmethod
     def new(cls, options: RowOptions, labels: int) -> Self:
         """Untrained weights."""
         bias = np.full(labels, FIRST_BIAS, dtype=np.float32)
         rows = FeatureRows.new(options, labels)
-        return cls._with_new_squares(options, rows, DocumentFrequencies.new(options.bits), bias)
+        return cls._without_history(options, rows, DocumentFrequencies.new(options.bits), bias)
 
     @classmethod
-    def _with_new_squares(
+    def _without_history(
         cls, options: RowOptions, rows: FeatureRows, frequencies: DocumentFrequencies, bias: Floats
     ) -> Self:
-        return cls(
-            rows,
-            frequencies,
-            bias=bias,
-            bias_squares=np.zeros_like(bias),
-            first_texts=np.zeros(1 << options.bits, dtype=np.uint32),
-            initial_square=options.initial_square,
-        )
+        first_texts = np.zeros(1 << options.bits, dtype=np.uint32)
+        square = np.float32(options.initial_square)
+        return cls(rows, frequencies, bias, np.zeros_like(bias), first_texts, square)
 
     @property
     def labels(self) -> int:
         return len(self.bias)
-
-    @property
-    def nbytes(self) -> int:
-        return self.rows.nbytes + self.frequencies.nbytes + self._first_texts.nbytes
 
     def add_labels(self, labels: int) -> None:
         """Grow to this number of labels. Existing weights stay."""
@@ -240,7 +196,7 @@ class LearningWeights:
         if added <= 0:
             return
         self.bias = np.concatenate([self.bias, np.full(added, FIRST_BIAS, dtype=np.float32)])
-        self._bias_squares = np.concatenate([self._bias_squares, np.zeros(added, dtype=np.float32)])
+        self.bias_squares = np.concatenate([self.bias_squares, np.zeros(added, dtype=np.float32)])
         self.rows.widen(labels)
 
     def new_features(self, features: TextFeatures) -> NewFeatures:
@@ -256,7 +212,7 @@ class LearningWeights:
 
     def _seen_before(self, buckets: Ints, texts: NDArray[np.uint32]) -> tuple[Ints, Any, Ints]:
         """Unseen buckets, the first text of each, and the buckets that another text has, too."""
-        first_texts = self._first_texts[buckets]
+        first_texts = self.first_texts[buckets]
         blank = first_texts == 0
         unseen, first, which = np.unique(buckets[blank], return_index=True, return_inverse=True)
         new_texts = texts[blank][first]
@@ -266,13 +222,13 @@ class LearningWeights:
     def record(self, new: NewFeatures, design: DesignMatrix, weights: Floats) -> None:
         """Record the first texts of new features, and count the texts by sample weight (texts,)."""
         self.frequencies.add(design.present, design.present_texts, weights)
-        unseen = self._first_texts[new.unseen] == 0
-        self._first_texts[new.unseen[unseen]] = new.first_texts[unseen]
+        unseen = self.first_texts[new.unseen] == 0
+        self.first_texts[new.unseen[unseen]] = new.first_texts[unseen]
 
     def margins(self, design: DesignMatrix) -> Floats:
         """Margin of each label; shape (texts, labels)."""
         product: Floats = design.values @ self.rows.take(design.rows)
-        return product * np.float32(self._factor) + self.bias
+        return product * np.float32(self.factor) + self.bias
 
     def shrink(self, texts: float, *, learn_rate: float) -> None:
         """Weight decay after this number of newly recorded texts.
@@ -282,16 +238,16 @@ class LearningWeights:
             Shalev-Shwartz, Singer, Srebro, Cotter: Pegasos, Mathematical Programming 127 (2011).
         """
         if texts > 0.0:
-            self._factor *= math.exp(-SHRINKAGE * learn_rate * texts / self.frequencies.texts)
-        if self._factor < SMALLEST_FACTOR:
-            self.rows.weights[:] *= np.float32(self._factor)
-            self._factor = 1.0
+            self.factor *= math.exp(-SHRINKAGE * learn_rate * texts / self.frequencies.texts)
+        if self.factor < SMALLEST_FACTOR:
+            self.rows.weights[:] *= np.float32(self.factor)
+            self.factor = 1.0
 
     def step(self, step: Step, *, learn_rate: float) -> None:
         """One AdaGrad step on features and biases (`step.other`)."""
-        self.rows.step(step.buckets, step.columns, step.gradient, learn_rate=learn_rate / self._factor)
-        self._bias_squares += step.other * step.other
-        moves = step.other / np.sqrt(self._bias_squares + self._initial_square)
+        self.rows.step(step.buckets, step.columns, step.gradient, learn_rate=learn_rate / self.factor)
+        self.bias_squares += step.other * step.other
+        moves = step.other / np.sqrt(self.bias_squares + self.initial_square)
         self.bias -= np.float32(learn_rate) * moves
 
     def all_finite(self) -> bool:
@@ -301,7 +257,7 @@ class LearningWeights:
     def served(self) -> ServedWeights:
         """The serving form."""
         rows = self.rows.served()
-        rows = replace(rows, scales=rows.scales * np.float32(self._factor))
+        rows = replace(rows, scales=rows.scales * np.float32(self.factor))
         return ServedWeights(rows, self.frequencies.served(), self.bias.copy())
 
     def arrays(self) -> Arrays:
@@ -309,16 +265,15 @@ class LearningWeights:
             **self.rows.arrays(),
             **self.frequencies.arrays(),
             "bias": self.bias,
-            "bias_squares": self._bias_squares,
-            "first_texts": self._first_texts,
-            "factor": np.array([self._factor]),
+            "bias_squares": self.bias_squares,
+            "first_texts": self.first_texts,
+            "factor": np.array([self.factor]),
         }
 
     @classmethod
     def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self:
         """Raises ValueError for arrays that do not fit together."""
-        require_names(arrays, *FeatureRows.NAMES, *DocumentFrequencies.NAMES)
-        require_names(arrays, "bias", "bias_squares", "first_texts", "factor")
+        require_names(arrays, *FeatureRows.NAMES, "bias", "bias_squares", "first_texts", "factor")
         labels = len(arrays["bias"])
         rows = FeatureRows.from_arrays(options, arrays, columns=labels)
         require_shape(arrays["bias_squares"], (labels,), "sums of squares")
@@ -330,11 +285,11 @@ class LearningWeights:
         return cls(
             rows,
             DocumentFrequencies.from_arrays(options.bits, arrays),
-            bias=arrays["bias"],
-            bias_squares=arrays["bias_squares"],
-            first_texts=arrays["first_texts"],
-            initial_square=options.initial_square,
-            factor=factor,
+            arrays["bias"],
+            arrays["bias_squares"],
+            arrays["first_texts"],
+            np.float32(options.initial_square),
+            factor,
         )
 
     @classmethod
@@ -342,4 +297,4 @@ class LearningWeights:
         """The training form of served weights, with new sums of squares."""
         rows = FeatureRows.from_served(options, served.rows)
         frequencies = DocumentFrequencies.from_served(served.frequencies)
-        return cls._with_new_squares(options, rows, frequencies, served.bias.copy())
+        return cls._without_history(options, rows, frequencies, served.bias.copy())

@@ -127,8 +127,8 @@ class OnnxEncoder:
         if found is None or (subword and numbers[subword].shape[-1] != numbers[found].shape[-1]):
             shapes = ", ".join(f"{name} of shape {value.shape}" for name, value in outputs.items())
             raise EncoderError(
-                f"for {texts} texts of {length} tokens the encoder {self.folder.model} gives {shapes}; it "
-                "must give floats of shape (texts, tokens, width) or (texts, width). Export the model "
+                f"for {texts} texts of {length} tokens the encoder {self.folder.model} returns {shapes}; "
+                "it must return floats of shape (texts, tokens, width) or (texts, width). Export the model "
                 "for feature extraction"
             )
         return pooled, subword, int(numbers[found].shape[-1])

@@ -1,4 +1,4 @@
-"""Brown clusters: read from the lookups, kept in the weights, none for languages without them."""
+"""Brown clusters: loading, saving with the weights, languages without clusters."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def paths(clusters: WordClusters, *words: str) -> list[int]:
     return clusters.values_of(np.array([get_string_id(word) for word in words], dtype=np.uint64)).tolist()
 
 
-def test_words_used_alike_share_a_path() -> None:
+def test_similar_words_share_a_path() -> None:
     seven, eight, london, nonsense = paths(word_clusters("en"), "seven", "eight", "london", "qwrtzx")
     assert seven == eight != 0
     assert london != 0
@@ -29,7 +29,7 @@ def test_other_languages_have_none() -> None:
     assert paths(word_clusters("xx"), "seven") == [0]
 
 
-def test_they_go_through_arrays() -> None:
+def test_clusters_are_restored_from_arrays() -> None:
     clusters = word_clusters("en")
     arrays = clusters.arrays()
     again = WordClusters.from_arrays(arrays)
@@ -43,7 +43,7 @@ def damaged(**changes: Any) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def test_arrays_in_order_are_taken() -> None:
+def test_valid_arrays_are_accepted() -> None:
     assert len(WordClusters.from_arrays(damaged())) == 3
     assert len(WordClusters.from_arrays({"bias": np.zeros(2)})) == 0
 
@@ -65,7 +65,7 @@ def test_damage_is_refused(arrays: dict[str, Any], complaint: str) -> None:
         WordClusters.from_arrays(arrays)
 
 
-def test_models_that_have_the_same_share_them() -> None:
+def test_models_share_equal_tables() -> None:
     arrays = word_clusters("en").arrays()
     one = WordClusters.from_arrays(arrays)
     assert WordClusters.from_arrays({name: array.copy() for name, array in arrays.items()}) is one
@@ -74,7 +74,7 @@ def test_models_that_have_the_same_share_them() -> None:
     assert WordClusters.from_arrays(fewer) is not one
 
 
-def test_features_have_places_for_them_only_where_there_are_some() -> None:
+def test_cluster_features_exist_only_with_clusters() -> None:
     nlp = spacy.blank("en")
     docs = [nlp.make_doc("seven qwrtzx")]
     segments = cut_into_segments([2], max_tokens=8)
@@ -87,7 +87,7 @@ def test_features_have_places_for_them_only_where_there_are_some() -> None:
 
 
 @pytest.mark.parametrize("factory", ["karen_ner", "karen_textcat"])
-def test_a_pipe_can_do_without(factory: str) -> None:
+def test_clusters_can_be_disabled(factory: str) -> None:
     architecture = {"karen_ner": "SparseChain", "karen_textcat": "SparseNgrams"}[factory]
     sizes = []
     for wanted in (True, False):
@@ -111,7 +111,7 @@ def test_a_pipe_can_do_without(factory: str) -> None:
 
 
 @pytest.mark.parametrize("clustered", [True, False])
-def test_a_word_of_the_same_kind_is_understood(clustered: bool) -> None:
+def test_a_cluster_classifies_an_untrained_word(clustered: bool) -> None:
     nlp = spacy.blank("en")
     pipe: Any = nlp.add_pipe("karen_textcat", config={"model": {**SPARSE, "word_clusters": clustered}})
     examples = [

@@ -1,4 +1,4 @@
-"""How good or bad words sound: what the lexicon says, what a text makes of it, that it stays as it was."""
+"""Polarities: the lexicon, features of texts, stable hashes."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from karen_learner.errors import ModelError
 from tests.components.text_corpora import SPARSE
 
 NLP = spacy.blank("en")
-HEARD = {
+WORDS = {
     "glad": ("excellent", "lovely", "brilliant", "terrific", "charming", "superb"),
     "cross": ("horrible", "dreadful", "rude", "disgusting", "miserable", "unfair"),
 }
@@ -28,7 +28,7 @@ def tenths(*words: str) -> list[int]:
 
 
 def degrees(*texts: str, **options: Any) -> list[set[int]]:
-    """What the view of polarities says of each text."""
+    """Polarity features of each text."""
     make = ngrams(**options)
     features = make([NLP.make_doc(text) for text in texts])
     return [of_text(features, number) for number in range(len(texts))]
@@ -43,7 +43,7 @@ def of_text(features: TextFeatures, text: int) -> set[int]:
     return set(features.hashes[(features.views == POLARITY) & (features.texts == text)].tolist())
 
 
-def test_words_and_emoji_sound_good_or_bad_or_neither() -> None:
+def test_words_and_emoji_are_positive_negative_or_neutral() -> None:
     great, terrible, smile, joy, table = tenths("great", "terrible", ":)", "😂", "table")
     assert great > 20
     assert terrible < -20
@@ -57,7 +57,7 @@ def test_other_languages_have_none() -> None:
     assert degrees("this is great", polarities=word_polarities("de")) == [set()]
 
 
-def test_what_is_stronger_has_all_that_is_weaker() -> None:
+def test_stronger_polarities_include_weaker_ones() -> None:
     weak, strong, none, bad = degrees("okay", "a great love", "a table", "terrible")
     assert weak < strong
     assert len(none) == 1
@@ -65,20 +65,20 @@ def test_what_is_stronger_has_all_that_is_weaker() -> None:
     assert not strong & bad
 
 
-def test_what_sounds_like_almost_nothing_is_not_neutral() -> None:
+def test_weak_polarity_is_not_neutral() -> None:
     table = WordPolarities.from_entries({get_string_id("want"): 3, get_string_id("need"): -2})
     weak, neutral = degrees("want need", "so", polarities=table)
     assert weak == set()
     assert len(neutral) == 1
 
 
-def test_a_word_counts_as_it_is_written_most_often() -> None:
-    """Beside "sob" the lexicon has "SOB", which is worse."""
+def test_the_lower_case_entry_of_a_word_wins() -> None:
+    """The lexicon also has "SOB" with a lower value."""
     assert tenths("sob") == [-10]
 
 
 @pytest.mark.parametrize("error", [ModuleNotFoundError("no such package"), FileNotFoundError("no such file")])
-def test_a_missing_lexicon_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_lexicon_is_an_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(package: str) -> None:
         raise error
 
@@ -96,24 +96,24 @@ def test_good_and_bad_do_not_cancel_out() -> None:
     assert both == good | bad
 
 
-def test_a_text_is_never_better_than_the_best() -> None:
+def test_the_polarity_of_a_text_is_bounded() -> None:
     best, better_still = degrees("great " * 9, "great " * 40)
     assert best == better_still
     assert len(best) == MAX_DEGREES
 
 
-def test_only_what_is_read_counts() -> None:
+def test_words_after_the_maximum_are_ignored() -> None:
     assert degrees("a b c great", max_words=3) == degrees("a b c", max_words=3)
 
 
-def test_a_batch_gives_each_text_what_it_has_alone() -> None:
+def test_features_do_not_depend_on_the_batch() -> None:
     texts = ("great", "", "a table", "terrible, I hate it", "   ", "😂😂")
     assert degrees(*texts) == [degrees(text)[0] for text in texts]
     assert degrees("") == [set()]
 
 
-def test_degrees_are_the_same_in_every_process() -> None:
-    """Saved weights belong to these hashes."""
+def test_polarity_hashes_are_stable() -> None:
+    """Saved weights depend on these hashes."""
     table = WordPolarities.from_entries({get_string_id("good"): 19, get_string_id("bad"): -11})
     good, bad, neutral = degrees("good", "bad", "so", polarities=table)
     assert sorted(hex(value) for value in good) == FROZEN_GOOD
@@ -128,7 +128,7 @@ def pipeline(*, lexicon: bool) -> Language:
     )
     examples = [
         Example.from_dict(nlp.make_doc(f"that was {word}"), {"cats": {label: 1.0}})
-        for label, words in HEARD.items()
+        for label, words in WORDS.items()
         for word in words
     ]
     pipe.initialize(lambda: examples, nlp=nlp)
@@ -138,16 +138,16 @@ def pipeline(*, lexicon: bool) -> Language:
 
 
 @pytest.mark.parametrize("lexicon", [True, False])
-def test_a_word_never_learned_is_understood_by_how_it_sounds(lexicon: bool) -> None:
+def test_polarity_classifies_an_untrained_word(lexicon: bool) -> None:
     nlp = pipeline(lexicon=lexicon)
     again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
     for one in (nlp, again):
-        told = [one(text).cats["glad"] for text in ("that was nice", "that was bad")]
-        assert (told[0] > 0.6 > 0.4 > told[1]) == lexicon
+        scores = [one(text).cats["glad"] for text in ("that was nice", "that was bad")]
+        assert (scores[0] > 0.6 > 0.4 > scores[1]) == lexicon
 
 
-def test_the_lexicon_is_kept_with_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is installed when a model is loaded does not matter."""
+def test_the_lexicon_is_saved_with_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loaded model does not need the lexicon."""
     nlp = pipeline(lexicon=True)
     expected, data = nlp("that was nice").cats, nlp.to_bytes()
     assert expected["glad"] > expected["cross"]
@@ -158,7 +158,7 @@ def test_the_lexicon_is_kept_with_the_weights(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_a_table_of_another_kind_is_not_taken_for_it() -> None:
+def test_tables_of_different_kinds_are_distinguished() -> None:
     arrays = word_polarities("en").arrays()
     assert len(WordClusters.from_arrays(arrays)) == 0
     assert WordPolarities.from_arrays(arrays) is word_polarities("en")

@@ -1,4 +1,4 @@
-"""Inference in chains against brute force: every sum and every best sequence, by enumeration."""
+"""Inference in chains against enumeration: sums and best sequences."""
 
 from itertools import pairwise, product
 

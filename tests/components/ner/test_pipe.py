@@ -1,4 +1,4 @@
-"""`karen_ner`: learning, gaps, new labels, what is saved, what is hostile."""
+"""`karen_ner`: training, missing annotation, new labels, saving, hostile texts."""
 
 import random
 from pathlib import Path
@@ -18,7 +18,7 @@ from thinc.api import Adam
 
 from karen_learner.components.ner.architecture import SEGMENT_TOKENS, SparseChainShim, chain_of, sparse_chain
 from karen_learner.components.ner.pipe import KarenEntityRecognizer
-from karen_learner.components.online.optimizer_state import STATE_FILE
+from karen_learner.components.online.shim import STATE_FILE
 from karen_learner.components.online.trainable import online_trainables, scale_learn_rate
 from karen_learner.errors import ModelError
 from karen_learner.settings import load_settings
@@ -92,7 +92,7 @@ def test_it_learns_and_scores_as_ner_does(trained: Language) -> None:
     assert recognizer(trained).labels == ("CITY", "DISH")
 
 
-def test_the_loss_falls_and_is_that_of_get_loss(nlp: Language) -> None:
+def test_training_lowers_the_loss_of_get_loss(nlp: Language) -> None:
     before, _ = recognizer(nlp).get_loss(corpus(nlp), None)
     kept = weights(nlp)
     nlp.update(corpus(nlp), sgd=None)
@@ -102,7 +102,7 @@ def test_the_loss_falls_and_is_that_of_get_loss(nlp: Language) -> None:
     assert not same(kept, weights(nlp))
 
 
-def test_update_without_an_optimizer_moves_nothing(nlp: Language) -> None:
+def test_update_without_an_optimizer_changes_no_weights(nlp: Language) -> None:
     pipe, before = recognizer(nlp), weights(nlp)
     pipe.update(corpus(nlp), sgd=None)
     assert same(before, weights(nlp))
@@ -110,7 +110,7 @@ def test_update_without_an_optimizer_moves_nothing(nlp: Language) -> None:
     assert not same(before, weights(nlp))
 
 
-def test_gradients_that_wait_add_up_or_are_discarded(nlp: Language) -> None:
+def test_pending_gradients_add_up_or_are_discarded(nlp: Language) -> None:
     before = weights(nlp)
     recognizer(nlp).update(corpus(nlp), sgd=None)
     shim(nlp).discard_gradients()
@@ -127,11 +127,11 @@ def test_the_learn_rate_can_be_scaled(nlp: Language) -> None:
     chain = shim(nlp).learning_weights().chain.copy()
     train(nlp, passes=1)
     assert (shim(nlp).learning_weights().chain == chain).all()
-    assert [own.all_finite() for own in online_trainables(recognizer(nlp).model)] == [True]
+    assert [one.all_finite() for one in online_trainables(recognizer(nlp).model)] == [True]
 
 
-def test_what_is_not_annotated_is_not_taught_as_outside(nlp: Language) -> None:
-    """Each example is annotated for dishes alone; its city is a gap. Cities are learned elsewhere."""
+def test_missing_annotation_is_not_trained_as_outside(nlp: Language) -> None:
+    """The examples are annotated for dishes; the city has no annotation. Cities come from other examples."""
     train(nlp)
     partial = []
     for example in corpus(nlp)[:12]:
@@ -147,20 +147,20 @@ def test_what_is_not_annotated_is_not_taught_as_outside(nlp: Language) -> None:
     assert entities(nlp("order pizza in Paris now")) == [("pizza", "DISH")]
 
 
-def test_texts_without_annotation_teach_nothing(trained: Language) -> None:
+def test_texts_without_annotation_change_no_weights(trained: Language) -> None:
     before = weights(trained)
     unknown = Example.from_dict(trained.make_doc("order pizza in Paris"), {"cats": {"ORDER": 1.0}})
     assert trained.update([unknown])["ner"] == 0.0
     assert same(before, weights(trained))
 
 
-def test_no_entities_is_something_to_learn(trained: Language) -> None:
+def test_an_annotation_without_entities_is_learned(trained: Language) -> None:
     text = "order pizza in Paris now"
     train(trained, [Example.from_dict(trained.make_doc(text), {"entities": []})], passes=30)
     assert entities(trained(text)) == []
 
 
-def test_a_new_label_is_learned_and_the_old_ones_stay(trained: Language) -> None:
+def test_a_new_label_is_learned_and_old_labels_stay(trained: Language) -> None:
     pipe = recognizer(trained)
     before = [entities(trained(text)) for text, _ in rows()]
     assert (pipe.add_label("DAY"), pipe.add_label("DAY")) == (1, 0)
@@ -174,7 +174,7 @@ def test_a_new_label_is_learned_and_the_old_ones_stay(trained: Language) -> None
     assert trained.evaluate(corpus(trained))["ents_f"] == 1.0
 
 
-def test_an_unknown_label_is_not_added_in_silence(trained: Language) -> None:
+def test_an_unknown_label_is_not_added(trained: Language) -> None:
     example = Example.from_dict(trained.make_doc("sail on Titanic"), {"entities": [(8, 15, "SHIP")]})
     trained.update([example])
     assert recognizer(trained).labels == ("CITY", "DISH")
@@ -182,14 +182,14 @@ def test_an_unknown_label_is_not_added_in_silence(trained: Language) -> None:
         recognizer(trained).add_label(3)  # type: ignore[arg-type]
 
 
-def test_entities_of_an_earlier_pipe_stay(trained: Language) -> None:
+def test_entities_of_earlier_pipes_stay(trained: Language) -> None:
     ruler = trained.add_pipe("entity_ruler", before="ner")
     ruler.add_patterns([{"label": "PLACE", "pattern": "York now"}])
     assert entities(trained("order pizza in New York now")) == [("pizza", "DISH"), ("York now", "PLACE")]
 
 
 @pytest.mark.parametrize("way", ["disk", "bytes"])
-def test_saved_and_loaded_it_learns_on_as_if_it_had_not_been(
+def test_training_continues_exactly_after_saving_and_loading(
     trained: Language, way: str, tmp_path: Path
 ) -> None:
     if way == "disk":
@@ -208,7 +208,7 @@ def test_saved_and_loaded_it_learns_on_as_if_it_had_not_been(
     assert same(weights(trained), weights(loaded))
 
 
-def test_the_state_stays_apart_and_can_be_left_out(trained: Language, tmp_path: Path) -> None:
+def test_the_state_is_separate_and_can_be_excluded(trained: Language, tmp_path: Path) -> None:
     trained.to_disk(tmp_path / "all")
     trained.to_disk(tmp_path / "lean", exclude=["state"])
     recognizer(trained).to_disk(tmp_path / "pipe", exclude=["state"])
@@ -230,7 +230,7 @@ def test_the_state_of_other_weights_is_refused(trained: Language, tmp_path: Path
         train(loaded, passes=1)
 
 
-def test_the_model_goes_back_to_earlier_weights(trained: Language) -> None:
+def test_a_model_can_restore_earlier_weights(trained: Language) -> None:
     kept, before = recognizer(trained).model.to_bytes(), weights(trained)
     train(trained, passes=1)
     recognizer(trained).model.from_bytes(kept)
@@ -238,7 +238,7 @@ def test_the_model_goes_back_to_earlier_weights(trained: Language) -> None:
     assert same(before, chain_of(recognizer(trained).model.copy()).learning_weights().arrays())
 
 
-def test_nothing_of_the_texts_is_saved(trained: Language) -> None:
+def test_no_word_of_the_texts_is_saved(trained: Language) -> None:
     data = recognizer(trained).to_bytes(exclude=["vocab"])
     assert b"CITY" in data
     assert not any(word in data for word in (b"noodles", b"Jose", b"morning"))
@@ -254,18 +254,18 @@ def test_damaged_weights_are_refused(data: bytes) -> None:
     "options",
     [{"table_bits": 4}, {"learn_rate": 0.0}, {"dropout": 1.0}, {"max_rows": 1}, {"initial_square": 0}],
 )
-def test_impossible_options_are_refused(options: dict[str, float]) -> None:
+def test_invalid_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="needs"):
         sparse_chain(**options)  # type: ignore[arg-type]
 
 
-def test_several_processes_find_what_one_finds(trained: Language) -> None:
+def test_several_processes_find_the_same_entities(trained: Language) -> None:
     texts = [text for text, _ in rows()]
     one = [entities(doc) for doc in trained.pipe(texts)]
     assert [entities(doc) for doc in trained.pipe(texts, n_process=2, batch_size=4)] == one
 
 
-def test_a_long_text_is_read_to_its_end(trained: Language) -> None:
+def test_a_long_text_is_analyzed_to_its_end(trained: Language) -> None:
     text = "order pizza in Paris now . " * 400
     found = entities(trained(text))
     assert found.count(("Paris", "CITY")) > 390
@@ -274,7 +274,7 @@ def test_a_long_text_is_read_to_its_end(trained: Language) -> None:
     assert not same(before, weights(trained))
 
 
-def test_an_entity_across_a_cut_is_learned_in_two_pieces(nlp: Language) -> None:
+def test_an_entity_across_two_segments_is_learned_in_two_parts(nlp: Language) -> None:
     doc = nlp.make_doc("a " * (SEGMENT_TOKENS - 1) + "New York " + "b " * 10)
     at = SEGMENT_TOKENS - 1
     doc.set_ents([Span(doc, at, at + 2, label="CITY")])
@@ -301,7 +301,7 @@ _HOSTILE.initialize(lambda: corpus(_HOSTILE))
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=60), max_size=4), st.booleans())
-def test_any_text_is_read_and_learned_from(texts: list[str], empty: bool) -> None:
+def test_any_text_can_be_analyzed_and_learned(texts: list[str], empty: bool) -> None:
     docs = list(_HOSTILE.pipe(texts))
     assert [doc.text for doc in docs] == texts
     examples = [
@@ -328,7 +328,7 @@ def test_spacy_train_learns(tmp_path: Path) -> None:
     assert trained.evaluate(corpus(trained))["ents_f"] == 1.0
 
 
-def test_our_loop_learns_and_leaves_the_best_weights(nlp: Language) -> None:
+def test_our_loop_ends_with_the_best_weights(nlp: Language) -> None:
     training = load_settings().training.model_copy(update={"batch_size": 4})
     plan = Plan(passes=8, min_updates=0, rate=1.0)
     loop = PipeTrainer(nlp, "entities", "ner", settings=training, plan=plan, rng=random.Random(0))

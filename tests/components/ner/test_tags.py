@@ -1,4 +1,4 @@
-"""Entities as tags: there and back, what may not follow what, what is not annotated."""
+"""Tags of entities: spans, forbidden transitions, missing annotation."""
 
 import numpy as np
 import pytest
@@ -28,12 +28,12 @@ def test_annotation_becomes_tags() -> None:
     assert tags.tolist() == [OUT, CITY, IN_CITY, OUT, DISH]
 
 
-def test_no_entity_is_not_the_same_as_no_annotation() -> None:
+def test_no_entities_differ_from_no_annotation() -> None:
     assert gold_tags(example(["O"] * 5), INDEX).tolist() == [OUT] * 5
     assert gold_tags(example(None), INDEX).tolist() == [UNKNOWN] * 5
 
 
-def test_gaps_and_labels_of_others_are_unknown() -> None:
+def test_missing_annotation_and_other_labels_are_unknown() -> None:
     gap = example(None)
     gap.reference.set_ents(
         [spacy.tokens.Span(gap.reference, 1, 3, label="CITY")],
@@ -46,26 +46,26 @@ def test_gaps_and_labels_of_others_are_unknown() -> None:
     assert gold_tags(other, INDEX).tolist() == [OUT, CITY, IN_CITY, OUT, UNKNOWN]
 
 
-def test_other_tokens_are_aligned_and_what_does_not_fit_is_unknown() -> None:
+def test_other_tokens_are_aligned_and_misaligned_entities_are_unknown() -> None:
     words = ["in", "New York", "eat", "pizza"]
     tags = ["O", "B-CITY", "I-CITY", "O", "O"]
     assert gold_tags(example(tags, words), INDEX).tolist() == [OUT, CITY, OUT, OUT]
     assert gold_tags(example(["O", "O", "B-CITY", "O", "O"], words), INDEX)[1] == UNKNOWN
 
 
-def test_a_span_that_cuts_a_token_is_unknown() -> None:
+def test_a_misaligned_span_is_unknown() -> None:
     with pytest.warns(UserWarning, match="W030"):
         cut = Example.from_dict(NLP.make_doc("in New York now"), {"entities": [(3, 9, "CITY")]})
     assert gold_tags(cut, INDEX).tolist() == [OUT, UNKNOWN, UNKNOWN, OUT]
 
 
-def test_an_inside_that_goes_on_with_nothing_begins() -> None:
+def test_an_inside_tag_without_an_entity_begins_one() -> None:
     iob, labels = np.array([1, 1, 2, 1, 1]), np.array([0, 0, -1, 1, 0])
     assert tags_of(iob, labels).tolist() == [CITY, IN_CITY, OUT, DISH, CITY]
 
 
 @given(st.data())
-def test_valid_tags_are_spans_and_back(data: st.DataObject) -> None:
+def test_valid_tags_and_spans_are_equivalent(data: st.DataObject) -> None:
     count = tag_count(2)
     tags: list[int] = []
     for _ in range(data.draw(st.integers(0, 8))):

@@ -1,4 +1,4 @@
-"""Pipes that are saved, loaded, given new labels and taught on, again and again, as a learner does it."""
+"""Continued training: pipes that are saved, loaded, extended by labels and trained repeatedly."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,28 +35,27 @@ LATER = [topic for topic in TOPICS if topic not in FIRST]
 ROUNDS = 2 * len(LATER)
 EXCLUSIVE = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True, "table_bits": 14}
 CHAIN = {"@architectures": "karen_learner.SparseChain.v1", "table_bits": 14}
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+KIND_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "textcat": ("karen_textcat", EXCLUSIVE),
-    "textcat that forgets": ("karen_textcat", {**EXCLUSIVE, "max_rows": 650}),
+    "textcat with eviction": ("karen_textcat", {**EXCLUSIVE, "max_rows": 650}),
     "textcat with vectors": ("karen_textcat", {**EXCLUSIVE, "vectors": "an encoder"}),
     "multilabel": ("karen_textcat_multilabel", {**EXCLUSIVE, "exclusive_classes": False}),
     "ner": ("karen_ner", CHAIN),
-    "ner that forgets": ("karen_ner", {**CHAIN, "max_rows": 1000}),
+    "ner with eviction": ("karen_ner", {**CHAIN, "max_rows": 1000}),
 }
-"""Those that forget have a small table, in which old features make room for new ones."""
+"""Pipes with eviction have a small table."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of pipe, how it is taught a topic, and how it is asked for one."""
+    """A kind of pipe, its training examples and its answers."""
 
     factory: str
     model: dict[str, Any]
 
     @property
     def language(self) -> str:
-        """For one kind of pipe a language without word clusters; English, where they are saved too, for the
-        rest."""
+        """One kind of pipe has a language without word clusters; the others save those of English."""
         return "xx" if self.factory == "karen_textcat_multilabel" else "en"
 
     def pipeline(self) -> Language:
@@ -87,15 +86,15 @@ class Kind:
         return [label for label, score in doc.cats.items() if score > 0.5]
 
     def accuracy(self, nlp: Language, topics: Iterable[str]) -> float:
-        """The share of things that are told rightly, in words that were not trained on."""
-        asked = [(topic, thing) for topic in topics for thing in TOPICS[topic]]
-        docs = nlp.pipe(f"please tell me about the {thing}" for _, thing in asked)
+        """Share of right answers in texts with untrained words."""
+        questions = [(topic, thing) for topic in topics for thing in TOPICS[topic]]
+        docs = nlp.pipe(f"please tell me about the {thing}" for _, thing in questions)
         return float(
-            np.mean([self.answer(doc) == [topic] for (topic, _), doc in zip(asked, docs, strict=True)])
+            np.mean([self.answer(doc) == [topic] for (topic, _), doc in zip(questions, docs, strict=True)])
         )
 
     def weights(self, nlp: Language) -> dict[str, np.ndarray]:
-        """All that it learns with: the weights, what AdaGrad remembers, which features there are."""
+        """Weights, sums of squares and buckets."""
         model = nlp.get_pipe("pipe").model
         shim: Any = chain_of(model) if self.factory == "karen_ner" else shim_of(model)
         arrays = dict(shim.learning_weights().arrays())
@@ -104,9 +103,9 @@ class Kind:
         return arrays
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=KIND_OPTIONS)
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
-    factory, model = KINDS[request.param]
+    factory, model = KIND_OPTIONS[request.param]
     if "vectors" in model:
         encoder = make_encoder(tmp_path / "encoder")
         model = {**model, "vectors": {"@misc": "karen_learner.OnnxVectors.v1", "path": str(encoder)}}
@@ -122,7 +121,7 @@ def through_bytes(nlp: Language, folder: Path) -> Language:
     return type(nlp).from_config(nlp.config).from_bytes(nlp.to_bytes())
 
 
-def teach(kind: Kind, nlp: Language, topics: Iterable[str], passes: int = 4) -> Language:
+def update(kind: Kind, nlp: Language, topics: Iterable[str], passes: int = 4) -> Language:
     examples = kind.examples(nlp, topics)
     for _ in range(passes):
         nlp.update(examples)
@@ -137,30 +136,30 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
 
 @pytest.mark.parametrize("labelled", ["before it is saved", "after it is loaded"])
 @pytest.mark.parametrize("way", [through_disk, through_bytes])
-def test_a_pipe_that_was_saved_and_loaded_learns_the_same_weights(
+def test_a_saved_and_loaded_pipe_learns_the_same_weights(
     kind: Kind, way: Callable[[Language, Path], Language], labelled: str, tmp_path: Path
 ) -> None:
-    kept, saved = (teach(kind, kind.pipeline(), FIRST) for _ in range(2))
+    kept, saved = (update(kind, kind.pipeline(), FIRST) for _ in range(2))
     if labelled == "before it is saved":
         saved.get_pipe("pipe").add_label("metal")
     saved = way(saved, tmp_path / "model")
     for nlp in (kept, saved):
         nlp.get_pipe("pipe").add_label("metal")
-        teach(kind, nlp, [*FIRST, "metal"])
+        update(kind, nlp, [*FIRST, "metal"])
     assert saved.get_pipe("pipe").labels == kept.get_pipe("pipe").labels
     assert_same(kind.weights(saved), kind.weights(kept))
 
 
 def test_twenty_rounds_with_a_new_label_in_every_second(kind: Kind, tmp_path: Path) -> None:
-    """One pipe is saved and loaded after every round, its twin never. Both end with the same weights."""
-    kept, saved = (teach(kind, kind.pipeline(), FIRST) for _ in range(2))
+    """One pipe is saved and loaded after each round, the other never. Both end with the same weights."""
+    kept, saved = (update(kind, kind.pipeline(), FIRST) for _ in range(2))
     known = [*FIRST]
     for number in range(ROUNDS):
         if number % 2 == 0:
             known.append(LATER[number // 2])
             assert [nlp.get_pipe("pipe").add_label(known[-1]) for nlp in (kept, saved)] == [1, 1]
         for nlp in (kept, saved):
-            teach(kind, nlp, known, passes=6)
+            update(kind, nlp, known, passes=6)
         assert_same(kind.weights(saved), kind.weights(kept))
         saved = (through_disk, through_bytes)[number % 3 == 2](saved, tmp_path / "model")
     assert sorted(saved.get_pipe("pipe").labels) == sorted(TOPICS)

@@ -1,4 +1,4 @@
-"""What an example counts: as much as so many copies of it, in every component that heeds it."""
+"""Sample weights equal copies of an example in each component that uses them."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ SENTENCES: list[tuple[str, list[tuple[int, int, str]]]] = [
 
 @pytest.fixture(params=TEXTCATS)
 def textcat(request: pytest.FixtureRequest, tmp_path: Path) -> Language:
-    """A pipeline that has seen every text twice, so that every pair of words has its row."""
+    """A pipeline trained twice on each text, so that each pair of words has its row."""
     return make_textcat(request.param, tmp_path)
 
 
@@ -61,13 +61,13 @@ def texts(nlp: Language) -> list[Example]:
     return [example(nlp, text, label) for text, label in LABELLED]
 
 
-def counting(one: Example, weight: float) -> Example:
+def weighted_example(one: Example, weight: float) -> Example:
     set_sample_weight(one.reference, weight)
     return one
 
 
 def state(nlp: Language) -> dict[str, np.ndarray]:
-    """Everything that learns."""
+    """All trained arrays."""
     (shim,) = online_trainables(nlp.get_pipe(nlp.pipe_names[-1]).model)
     arrays: dict[str, Any] = dict(shim.learning_weights().arrays())  # type: ignore[attr-defined]
     if isinstance(shim, DenseNgramsShim):
@@ -88,7 +88,7 @@ def shim(nlp: Language) -> SparseNgramsShim:
     return found
 
 
-def test_a_document_counts_one_until_something_else_is_said() -> None:
+def test_the_default_sample_weight_is_one() -> None:
     nlp = spacy.blank("en")
     doc = nlp.make_doc("hello")
     assert sample_weight(doc) == 1.0
@@ -100,7 +100,7 @@ def test_a_document_counts_one_until_something_else_is_said() -> None:
     assert sample_weights([]) is None
 
 
-def test_the_weight_survives_in_a_bin_that_keeps_user_data() -> None:
+def test_a_docbin_with_user_data_keeps_the_sample_weight() -> None:
     nlp = spacy.blank("en")
     doc = nlp.make_doc("hello")
     set_sample_weight(doc, 2.5)
@@ -109,52 +109,52 @@ def test_the_weight_survives_in_a_bin_that_keeps_user_data() -> None:
     assert sample_weight(again) == 2.5
 
 
-def test_a_weight_is_as_good_as_copies_for_a_text_categorizer(textcat: Language, tmp_path: Path) -> None:
+def test_a_sample_weight_equals_copies_for_a_text_categorizer(textcat: Language, tmp_path: Path) -> None:
     copied = spacy.blank("en").from_config(textcat.config)
     copied.from_bytes(textcat.to_bytes())
     weighted, repeated = texts(textcat), texts(copied)
-    textcat.update([counting(weighted[0], 3.0), counting(weighted[5], 2.0), *weighted[1:3]])
+    textcat.update([weighted_example(weighted[0], 3.0), weighted_example(weighted[5], 2.0), *weighted[1:3]])
     copied.update([*[repeated[0]] * 3, *[repeated[5]] * 2, *repeated[1:3]])
     assert_same(textcat, copied)
 
 
-def test_a_weight_is_as_good_as_copies_for_the_chain() -> None:
+def test_a_sample_weight_equals_copies_for_the_chain() -> None:
     weighted, repeated = recognizer(), recognizer()
     some, others = sentences(weighted), sentences(repeated)
-    weighted.update([counting(some[0], 3.0), counting(some[3], 2.0), *some[1:3]])
+    weighted.update([weighted_example(some[0], 3.0), weighted_example(some[3], 2.0), *some[1:3]])
     repeated.update([*[others[0]] * 3, *[others[3]] * 2, *others[1:3]])
     assert_same(weighted, repeated)
 
 
 @pytest.mark.parametrize("at", range(len(SENTENCES)))
-def test_a_weight_of_one_text_alone_counts_at_its_ends_and_between(at: int) -> None:
+def test_a_sample_weight_of_a_single_text_equals_copies(at: int) -> None:
     weighted, repeated = recognizer(), recognizer()
-    weighted.update([counting(sentences(weighted)[at], 4.0)])
+    weighted.update([weighted_example(sentences(weighted)[at], 4.0)])
     repeated.update([sentences(repeated)[at]] * 4)
     assert_same(weighted, repeated)
 
 
-def test_a_weight_of_one_changes_nothing(textcat: Language) -> None:
+def test_a_sample_weight_of_one_changes_nothing(textcat: Language) -> None:
     copied = spacy.blank("en").from_config(textcat.config)
     copied.from_bytes(textcat.to_bytes())
-    textcat.update([counting(one, 1.0) for one in texts(textcat)])
+    textcat.update([weighted_example(one, 1.0) for one in texts(textcat)])
     copied.update(texts(copied))
     assert_same(textcat, copied)
 
 
-def test_what_is_unknown_stays_so_whatever_it_counts() -> None:
+def test_unknown_labels_stay_unknown_at_any_sample_weight() -> None:
     nlp = sparse_pipeline("karen_textcat_multilabel")
     known = Example.from_dict(nlp.make_doc("one pizza please"), {"cats": {"greet": 0.0, "order": 1.0}})
     before = shim(nlp).learning_weights().bias.copy()
-    nlp.update([counting(known, 50.0), counting(example(nlp, "hello", "greet"), 9.0)])
+    nlp.update([weighted_example(known, 50.0), weighted_example(example(nlp, "hello", "greet"), 9.0)])
     after = shim(nlp).learning_weights().bias
     assert after[nlp.get_pipe("intent").labels.index("leave")] == before[2]
     assert (after != before).sum() == 2
 
 
-def test_a_weight_does_not_outlive_its_batch(textcat: Language, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_weights_are_reset_after_the_batch(textcat: Language, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = textcat.get_pipe("intent")
-    weighted = [counting(one, 3.0) for one in texts(textcat)]
+    weighted = [weighted_example(one, 3.0) for one in texts(textcat)]
     textcat.update(weighted)
     assert shim(textcat).sample_weights is None
     with monkeypatch.context() as patched:
@@ -164,12 +164,12 @@ def test_a_weight_does_not_outlive_its_batch(textcat: Language, monkeypatch: pyt
     assert shim(textcat).sample_weights is None
 
 
-def test_a_model_of_spacys_own_does_not_look_at_it() -> None:
+def test_spacys_models_ignore_sample_weights() -> None:
     pipelines = []
     for weight in (1.0, 5.0):
         spacy.util.fix_random_seed(0)
         nlp = stock()
-        nlp.update([counting(one, weight) for one in texts(nlp)])
+        nlp.update([weighted_example(one, weight) for one in texts(nlp)])
         pipelines.append(nlp)
     one, other = (nlp.get_pipe("intent").model.to_bytes() for nlp in pipelines)
     assert one == other
@@ -196,7 +196,7 @@ def categorizer(nlp: Language) -> BaseTextCategorizer:
     return pipe
 
 
-def test_the_loss_is_that_of_the_right_label_and_of_the_worst_wrong_one(textcat: Language) -> None:
+def test_the_document_loss_has_a_true_and_a_false_part(textcat: Language) -> None:
     pipe = categorizer(textcat)
     docs = [gold(textcat, text, greet=0.0, order=0.0, leave=0.0) for text, _ in LABELLED]
     for doc, (_, label) in zip(docs, LABELLED, strict=True):
@@ -210,7 +210,7 @@ def test_the_loss_is_that_of_the_right_label_and_of_the_worst_wrong_one(textcat:
     assert pipe.document_losses(docs) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_of_labels_that_are_unknown_there_is_no_loss() -> None:
+def test_unknown_labels_have_no_loss() -> None:
     nlp = train(sparse_pipeline("karen_textcat_multilabel"))
     only = gold(nlp, "one pizza please", order=1.0)
     two = gold(nlp, "one pizza please", order=1.0, greet=1.0)
@@ -223,7 +223,7 @@ def test_of_labels_that_are_unknown_there_is_no_loss() -> None:
     assert categorizer(nlp).document_losses([only, two]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_document_losses_nothing_and_of_other_models() -> None:
+def test_document_losses_of_no_documents_and_of_other_models() -> None:
     nlp = stock()
     assert categorizer(nlp).document_losses([gold(nlp, "hello", greet=1.0)]) is None
     found = categorizer(sparse_pipeline()).document_losses([])

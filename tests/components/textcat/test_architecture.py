@@ -1,4 +1,4 @@
-"""`karen_learner.SparseNgrams.v1`: learning, new labels, what is saved, what is hostile."""
+"""`karen_learner.SparseNgrams.v1`: training, new labels, saving, hostile texts."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from thinc.api import Adam
 from karen_learner.components.lexical.clusters import word_clusters
 from karen_learner.components.lexical.polarities import word_polarities
 from karen_learner.components.online.feature_rows import NO_ROW, RowOptions
-from karen_learner.components.online.optimizer_state import STATE_FILE
+from karen_learner.components.online.shim import STATE_FILE
 from karen_learner.components.online.trainable import online_trainables, scale_learn_rate
 from karen_learner.components.textcat.architecture import sparse_ngrams
 from karen_learner.components.textcat.features import (
@@ -58,7 +58,7 @@ def trained(nlp: Language) -> Language:
     return train(nlp)
 
 
-def test_it_learns_and_says_how_sure_it_is(nlp: Language) -> None:
+def test_it_learns_and_returns_probabilities(nlp: Language) -> None:
     assert nlp("hello").cats == pytest.approx({"greet": 1 / 3, "order": 1 / 3, "leave": 1 / 3})
     train(nlp)
     assert accuracy(nlp) == 1.0
@@ -66,7 +66,7 @@ def test_it_learns_and_says_how_sure_it_is(nlp: Language) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"char_sizes": []}])
-def test_what_is_made_of_learned_features_is_familiar(options: dict[str, object]) -> None:
+def test_trained_features_have_high_coverage(options: dict[str, object]) -> None:
     nlp = train(sparse_pipeline(**options))
     texts = ("one pizza please", "one pizza xylograph", "xylograph", "")
     coverage = shim(nlp).margins([nlp.make_doc(text) for text in texts]).ngram_coverage
@@ -115,7 +115,7 @@ def test_the_same_examples_give_the_same_weights(trained: Language) -> None:
     np.testing.assert_array_equal(margins(train(sparse_pipeline())), margins(trained))
 
 
-def test_without_an_optimizer_nothing_moves(nlp: Language) -> None:
+def test_without_an_optimizer_weights_stay(nlp: Language) -> None:
     before = margins(nlp)
     assert nlp.get_pipe("intent").update(corpus(nlp))["intent"] > 0
     np.testing.assert_array_equal(margins(nlp), before)
@@ -135,13 +135,13 @@ def test_two_updates_before_finishing_add_up(nlp: Language) -> None:
     np.testing.assert_allclose(margins(nlp), margins(other), atol=1e-6)
 
 
-def test_the_optimizer_has_no_say_in_the_step(nlp: Language, trained: Language) -> None:
+def test_spacys_optimizer_does_not_change_the_step(nlp: Language, trained: Language) -> None:
     for _ in range(8):
         nlp.update(corpus(nlp), sgd=Adam(123.0))
     np.testing.assert_array_equal(margins(nlp), margins(trained))
 
 
-def test_the_training_loop_may_scale_the_learn_rate(nlp: Language) -> None:
+def test_the_training_loop_can_scale_the_learn_rate(nlp: Language) -> None:
     before = margins(nlp)
     scale_learn_rate(nlp.get_pipe("intent").model, 0.0)
     train(nlp, 1)
@@ -163,7 +163,7 @@ def test_gradients_can_be_discarded_and_weights_checked(trained: Language) -> No
     assert len(list(online_trainables(model))) == 1
 
 
-def test_only_rows_of_features_present_are_written_to(trained: Language) -> None:
+def test_an_update_changes_only_rows_of_present_features(trained: Language) -> None:
     learning = shim(trained).learning_weights()
     before, table = learning.rows.weights.copy(), learning.rows.table
     text = example(trained, "zyx", "greet")
@@ -176,13 +176,13 @@ def test_only_rows_of_features_present_are_written_to(trained: Language) -> None
     assert len(learning.rows.weights) > len(before)
 
 
-def test_what_waits_gets_a_row_when_a_second_text_has_it() -> None:
+def test_deferred_features_get_a_row_with_the_second_text() -> None:
     make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("en"))
     weights = LearningWeights.new(RowOptions(20, 1000, 0.3), labels=2)
     english = spacy.blank("en")
 
     def proposed(text: str) -> dict[int, int]:
-        """How many features of each view would get a row; the text is taken note of."""
+        """Number of features of each view that get a row; records the text."""
         features = make([english.make_doc(text)])
         proposal = weights.new_features(features)
         design = design_matrix(features, weights.rows.table, weights.frequencies.rarity, new=proposal.buckets)
@@ -201,7 +201,7 @@ def test_what_waits_gets_a_row_when_a_second_text_has_it() -> None:
 
 
 @pytest.mark.parametrize("passes", [0, 8])
-def test_a_new_label_is_learned_from_the_next_update_on(nlp: Language, passes: int) -> None:
+def test_the_next_update_trains_a_new_label(nlp: Language, passes: int) -> None:
     train(nlp, passes)
     before = margins(nlp)
     pipe = nlp.get_pipe("intent")
@@ -225,7 +225,7 @@ def test_many_labels_one_by_one(nlp: Language) -> None:
     assert shim(nlp).labels == 63 == len(nlp("text").cats)
 
 
-def test_a_full_table_makes_room_for_what_is_new() -> None:
+def test_a_full_table_evicts_for_new_features() -> None:
     nlp = sparse_pipeline(max_rows=600)
     for number in range(200):
         nlp.update([example(nlp, f"word{number} other{number} more", "greet" if number % 2 else "leave")])
@@ -234,7 +234,7 @@ def test_a_full_table_makes_room_for_what_is_new() -> None:
     assert accuracy(nlp) == 1.0
 
 
-def test_a_large_batch_may_fill_the_table() -> None:
+def test_a_large_batch_can_fill_the_table() -> None:
     nlp = sparse_pipeline(max_rows=600)
     texts = [f"word{number} other{number} more" for number in range(100)]
     for _ in range(3):
@@ -244,7 +244,7 @@ def test_a_large_batch_may_fill_the_table() -> None:
     assert max(nlp("word1 more").cats.values()) == nlp("word1 more").cats["greet"]
 
 
-def test_saved_and_loaded_it_learns_on_as_if_it_had_not_been(trained: Language, tmp_path: Path) -> None:
+def test_training_continues_exactly_after_saving_and_loading(trained: Language, tmp_path: Path) -> None:
     trained.to_disk(tmp_path)
     loaded = spacy.load(tmp_path)
     assert not shim(loaded).is_learning
@@ -260,14 +260,14 @@ def test_saved_and_loaded_it_learns_on_as_if_it_had_not_been(trained: Language, 
         np.testing.assert_array_equal(margins(nlp), margins(trained))
 
 
-def test_what_serves_is_close_to_what_was_learned(trained: Language, tmp_path: Path) -> None:
+def test_served_margins_are_close_to_trained_margins(trained: Language, tmp_path: Path) -> None:
     trained.to_disk(tmp_path)
     loaded = spacy.load(tmp_path)
     np.testing.assert_allclose(margins(loaded), margins(trained), atol=0.01)
-    assert shim(loaded).nbytes < shim(trained).nbytes
+    assert len(shim(loaded).to_bytes()) < len(shim(trained).to_bytes())
 
 
-def test_serving_needs_no_state_and_learning_can_do_without(trained: Language, tmp_path: Path) -> None:
+def test_serving_and_training_work_without_a_state(trained: Language, tmp_path: Path) -> None:
     trained.to_disk(tmp_path)
     (tmp_path / "intent" / STATE_FILE).unlink()
     loaded = spacy.load(tmp_path)
@@ -288,7 +288,7 @@ def test_the_state_of_other_weights_is_refused(trained: Language, tmp_path: Path
         loaded.update(corpus(loaded))
 
 
-def test_the_state_can_be_left_out(trained: Language, tmp_path: Path) -> None:
+def test_the_state_can_be_excluded(trained: Language, tmp_path: Path) -> None:
     pipe = trained.get_pipe("intent")
     pipe.to_disk(tmp_path / "intent", exclude=["vocab", "state"])
     assert not (tmp_path / "intent" / STATE_FILE).exists()
@@ -296,7 +296,7 @@ def test_the_state_can_be_left_out(trained: Language, tmp_path: Path) -> None:
 
 
 def test_snapshots_of_the_model_are_exact(trained: Language) -> None:
-    """What a training loop keeps as the best weights, and puts back."""
+    """A training loop stores and restores the best weights."""
     model, before = trained.get_pipe("intent").model, margins(trained)
     snapshot = model.to_bytes()
     train(trained, 2)
@@ -308,7 +308,7 @@ def test_snapshots_of_the_model_are_exact(trained: Language) -> None:
     np.testing.assert_array_equal(margins(trained), after)
 
 
-def test_a_copy_learns_apart(trained: Language) -> None:
+def test_a_copy_is_trained_separately(trained: Language) -> None:
     model, before = trained.get_pipe("intent").model, margins(trained)
     copy = model.copy()
     train(trained, 1)
@@ -343,12 +343,12 @@ def test_damaged_weights_are_refused(trained: Language, data: bytes) -> None:
     "options",
     [{"table_bits": 40}, {"max_rows": 1}, {"learn_rate": 0}, {"max_words": 0}, {"char_sizes": [0]}],
 )
-def test_impossible_options_are_refused(options: dict[str, object]) -> None:
+def test_invalid_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"SparseNgrams\.v1 needs"):
         sparse_ngrams(True, **options)  # type: ignore[arg-type]
 
 
-def test_empty_documents_have_no_category(trained: Language) -> None:
+def test_empty_documents_have_zero_scores(trained: Language) -> None:
     assert trained("").cats == {"greet": 0.0, "order": 0.0, "leave": 0.0}
     mixed = list(trained.pipe(["", "hello there my friend"]))
     assert set(mixed[0].cats.values()) == {0.0}
@@ -359,7 +359,7 @@ def test_empty_documents_have_no_category(trained: Language) -> None:
 @pytest.mark.parametrize(
     "text", ["word " * 200_000, "x" * 900_000, "😀" * 1000, "日本語のテキスト", "\x00", "  "]
 )
-def test_hostile_texts_are_answered_and_learned(trained: Language, text: str) -> None:
+def test_hostile_texts_can_be_analyzed_and_learned(trained: Language, text: str) -> None:
     rows = shim(trained).rows
     doc = trained.tokenizer(text) if len(text) < 1_000_000 else trained.make_doc(text[:999_999])
     pipe = trained.get_pipe("intent")
@@ -369,7 +369,7 @@ def test_hostile_texts_are_answered_and_learned(trained: Language, text: str) ->
     assert shim(trained).rows - rows < 1000
 
 
-def test_lone_surrogates_are_spacys_error_and_harm_nothing(trained: Language) -> None:
+def test_lone_surrogates_raise_spacys_error_and_change_nothing(trained: Language) -> None:
     before = margins(trained)
     with pytest.raises(UnicodeEncodeError):
         trained("a \ud800 b")
@@ -384,7 +384,7 @@ SHARED = train(sparse_pipeline(), 2)
     st.lists(
         st.tuples(
             st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
-            st.sampled_from(["greet", "order", "leave", "somebody else's"]),
+            st.sampled_from(["greet", "order", "leave", "another label"]),
         ),
         max_size=6,
     )
@@ -396,7 +396,7 @@ def test_anything_can_be_learned_and_the_weights_stay_finite(batch: list[tuple[s
         assert sum(doc.cats.values()) == pytest.approx(1.0 if len(doc) else 0.0, abs=1e-5)
 
 
-def test_a_state_of_other_weights_does_not_stay_beside_new_ones(tmp_path: Path) -> None:
+def test_saving_removes_the_state_of_other_weights(tmp_path: Path) -> None:
     nlp = train(sparse_pipeline())
     nlp.to_disk(tmp_path)
     nlp.update(corpus(nlp))
@@ -406,7 +406,7 @@ def test_a_state_of_other_weights_does_not_stay_beside_new_ones(tmp_path: Path) 
     again.update(corpus(again))
 
 
-def test_a_pipe_saved_over_its_own_folder_without_its_state_still_learns_on_from_it(tmp_path: Path) -> None:
+def test_a_pipe_saved_over_its_folder_without_state_keeps_its_state_in_memory(tmp_path: Path) -> None:
     train(sparse_pipeline()).to_disk(tmp_path)
     whole, saved = spacy.load(tmp_path), spacy.load(tmp_path)
     whole.update(corpus(whole))

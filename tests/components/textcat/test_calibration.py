@@ -1,4 +1,4 @@
-"""Calibration against scikit-learn, SciPy and by hand; and as a pipe does it."""
+"""Calibration against scikit-learn, SciPy and by hand; calibration of a pipe."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def seeded(texts: int = 400, labels: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return margins, np.eye(labels)[drawn]
 
 
-def test_the_scale_is_the_one_of_least_log_loss() -> None:
+def test_the_scale_minimizes_the_log_loss() -> None:
     margins, truths = seeded()
     expected = minimize_scalar(
         lambda scale: reference_log_loss(truths.argmax(axis=1), softmax(margins * scale)),
@@ -53,7 +53,7 @@ def test_log_loss_is_that_of_scikit_learn() -> None:
     assert column == pytest.approx(reference_log_loss(truths[:, 0], logistic(margins[:, 0])))
 
 
-def test_unknown_truths_cost_nothing() -> None:
+def test_unknown_truths_have_no_loss() -> None:
     margins, truths = seeded()
     half = truths.copy()
     half[200:] = np.nan
@@ -77,7 +77,7 @@ def test_the_threshold_keeps_to_the_rate(rate: float, refused: int) -> None:
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
-def test_impossible_rates_are_refused(rate: float) -> None:
+def test_invalid_rates_are_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="false_alarm_rate"):
         refusal_threshold(np.zeros(3), false_alarm_rate=rate)
 
@@ -94,7 +94,7 @@ def nlp() -> Language:
     return train(sparse_pipeline())
 
 
-def test_a_calibrated_pipe_tells_what_is_out_of_scope(nlp: Language, tmp_path: Path) -> None:
+def test_a_calibrated_pipe_finds_out_of_scope_texts(nlp: Language, tmp_path: Path) -> None:
     pipe = nlp.get_pipe("intent")
     assert pipe.calibration is None
     assert not nlp("quantum entanglement").user_data
@@ -113,13 +113,13 @@ def test_a_calibrated_pipe_tells_what_is_out_of_scope(nlp: Language, tmp_path: P
     assert not is_out_of_scope(nlp("quantum entanglement"), "sentiment")
 
 
-def test_the_decision_survives_other_processes(nlp: Language) -> None:
+def test_the_out_of_scope_decision_passes_between_processes(nlp: Language) -> None:
     nlp.get_pipe("intent").calibrate(corpus(nlp), false_alarm_rate=0.0)
     docs = nlp.pipe(["hello there my friend", "quantum entanglement"], n_process=2, batch_size=1)
     assert [is_out_of_scope(doc, "intent") for doc in docs] == [False, True]
 
 
-def test_a_label_may_stand_for_what_belongs_nowhere(nlp: Language) -> None:
+def test_an_out_of_scope_label_lowers_the_in_scope_score(nlp: Language) -> None:
     pipe = nlp.get_pipe("intent")
     examples = [*corpus(nlp), example(nlp, "quantum entanglement", "oos"), example(nlp, "a hat trick", "oos")]
     pipe.add_label("oos")
@@ -132,22 +132,22 @@ def test_a_label_may_stand_for_what_belongs_nowhere(nlp: Language) -> None:
         pipe.calibrate(examples, out_of_scope_label="nonsense")
 
 
-def test_calibration_needs_examples_and_may_do_without_a_threshold(nlp: Language) -> None:
+def test_calibration_needs_examples_but_no_threshold(nlp: Language) -> None:
     pipe = nlp.get_pipe("intent")
     with pytest.raises(ValueError, match="no example"):
-        pipe.calibrate([example(nlp, "hello", "somebody else's")])
+        pipe.calibrate([example(nlp, "hello", "another label")])
     report = pipe.calibrate(corpus(nlp), false_alarm_rate=None)
     assert report.calibration.threshold is report.false_alarms is None
     assert not nlp("quantum entanglement").user_data
 
 
-def test_a_threshold_for_scores_of_another_kind_is_none() -> None:
+def test_a_threshold_for_scores_with_other_weights_is_dropped() -> None:
     record = Calibration(2.5, 0.25, 0.05).as_record()
     del record["doubt_weight"]
     assert Calibration.from_record(record) == Calibration(2.5)
 
 
-def test_what_an_earlier_calibration_told_of_moods_is_passed_over(nlp: Language, tmp_path: Path) -> None:
+def test_moods_of_an_earlier_calibration_are_ignored(nlp: Language, tmp_path: Path) -> None:
     pipe = nlp.get_pipe("intent")
     pipe.calibrate(corpus(nlp))
     calibration, expected = pipe.calibration, nlp("hello there").cats

@@ -1,4 +1,4 @@
-"""`karen_learner.SparseNgrams.v1` with vectors: joined margins, what is saved, which encoder it wants."""
+"""`karen_learner.SparseNgrams.v1` with vectors: margins, saving, identity of the encoder."""
 
 from pathlib import Path
 
@@ -53,16 +53,15 @@ def margins(nlp: Language) -> np.ndarray:
     return shim(nlp).margins(docs_of(nlp)).margins
 
 
-def test_it_learns_with_both(trained: Language) -> None:
+def test_n_grams_and_vectors_are_both_trained(trained: Language) -> None:
     assert trained.evaluate(corpus(trained))["intent_acc"] == 1.0
     assert shim(trained).dense_weights.shape == (WIDTH, 3)
     assert shim(trained).dense_weights.all()
     assert shim(trained).rows > 0
-    assert shim(trained).nbytes > shim(trained).dense_weights.nbytes
 
 
-def test_vectors_alone_learn_exactly_as_adagrad_says(folder: Path) -> None:
-    """With n-grams of no weight it is a linear model over the vectors and nothing else."""
+def test_vectors_alone_follow_adagrad_exactly(folder: Path) -> None:
+    """With n-grams of weight 0 the model is linear in the vectors."""
     nlp = sparse_pipeline(
         vectors={"@misc": "karen_learner.OnnxVectors.v1", "path": str(folder)}, ngrams_weight=0.0
     )
@@ -87,8 +86,8 @@ def similarity(nlp: Language, *texts: str) -> np.ndarray:
     return found
 
 
-def test_how_near_a_text_is_to_the_centre_of_each_label(folder: Path, nlp: Language) -> None:
-    """The centre of a label is the mean of the vectors of its texts, each as often as it was learned from."""
+def test_centroid_similarity_is_a_cosine(folder: Path, nlp: Language) -> None:
+    """The centroid of a label is the sum of the vectors of its training texts, by sample weight."""
     assert not similarity(nlp, "one pizza please").any()
     nlp.update(corpus(nlp))
     weighted = example(nlp, "hello there", "greet")
@@ -106,7 +105,7 @@ def test_how_near_a_text_is_to_the_centre_of_each_label(folder: Path, nlp: Langu
     assert not similarity(nlp, " ", "").any()
 
 
-def test_centres_are_saved_and_a_label_without_texts_is_near_to_nothing(
+def test_centroids_are_saved_and_a_label_without_texts_has_similarity_zero(
     trained: Language, tmp_path: Path
 ) -> None:
     before = similarity(trained, "one pizza please", "playing dons")
@@ -120,7 +119,7 @@ def test_centres_are_saved_and_a_label_without_texts_is_near_to_nothing(
 
 
 @pytest.mark.parametrize("certain", [False, True])
-def test_what_is_unknown_of_a_text_moves_no_centre(vectors: dict[str, object], certain: bool) -> None:
+def test_unknown_labels_change_no_centroid(vectors: dict[str, object], certain: bool) -> None:
     nlp = sparse_pipeline("karen_textcat_multilabel", vectors=vectors)
     if certain:  # scores of 1 look the same whether they are right or nobody knows
         shim(nlp).learning_weights().bias[1:] = 9.0
@@ -129,7 +128,7 @@ def test_what_is_unknown_of_a_text_moves_no_centre(vectors: dict[str, object], c
     assert near.tolist() == pytest.approx([1.0, 0.0, 0.0])
 
 
-def test_the_centre_of_what_belongs_nowhere_makes_nothing_familiar(nlp: Language) -> None:
+def test_the_out_of_scope_centroid_does_not_raise_the_in_scope_score(nlp: Language) -> None:
     pipe = nlp.get_pipe("intent")
     pipe.add_label("oos")
     strange = [example(nlp, text, "oos") for text in ("playing dons", "plays don't")]
@@ -141,19 +140,19 @@ def test_the_centre_of_what_belongs_nowhere_makes_nothing_familiar(nlp: Language
     assert is_out_of_scope(nlp("playing dons"), "intent")
 
 
-def test_bytes_that_are_refused_change_nothing(trained: Language) -> None:
+def test_refused_bytes_change_nothing(trained: Language) -> None:
     before, data = margins(trained), shim(trained).to_bytes()
     with pytest.raises(ValueError, match=r"weights|damaged"):
         shim(trained).from_bytes(data[:-200])
     np.testing.assert_array_equal(margins(trained), before)
 
 
-def test_the_margins_learned_from_are_those_that_are_served(trained: Language) -> None:
+def test_training_margins_equal_served_margins(trained: Language) -> None:
     learned, _ = shim(trained).begin_update(docs_of(trained))
     np.testing.assert_allclose(margins(trained), learned, rtol=1e-4, atol=1e-5)
 
 
-def test_without_an_optimizer_nothing_moves_and_gradients_can_be_discarded(trained: Language) -> None:
+def test_without_an_optimizer_weights_stay_and_gradients_can_be_discarded(trained: Language) -> None:
     before = margins(trained)
     weights = shim(trained).dense_weights.copy()
     trained.get_pipe("intent").update([example(trained, "bye now", "greet")])
@@ -176,7 +175,7 @@ def test_a_new_label_is_learned(trained: Language) -> None:
     assert max(doc.cats, key=doc.cats.__getitem__) == "thank"
 
 
-def test_saved_and_loaded_it_learns_on_as_if_it_had_not_been(trained: Language, tmp_path: Path) -> None:
+def test_training_continues_exactly_after_saving_and_loading(trained: Language, tmp_path: Path) -> None:
     trained.to_disk(tmp_path / "model")
     loaded = spacy.load(tmp_path / "model")
     np.testing.assert_allclose(margins(loaded), margins(trained), atol=0.05)
@@ -206,7 +205,7 @@ def test_bytes_and_copies_are_exact(trained: Language) -> None:
     np.testing.assert_array_equal(shim_of(copied).margins(docs).margins, before)
 
 
-def test_beside_another_encoder_it_is_not_loaded(trained: Language, folder: Path, tmp_path: Path) -> None:
+def test_another_encoder_is_refused(trained: Language, folder: Path, tmp_path: Path) -> None:
     trained.to_disk(tmp_path / "model")
     make_encoder(tmp_path / "other", seed=1)
     where = "components.intent.model.vectors.path"
@@ -219,7 +218,9 @@ def test_beside_another_encoder_it_is_not_loaded(trained: Language, folder: Path
     np.testing.assert_allclose(margins(moved), margins(trained), atol=0.05)
 
 
-def test_with_and_without_vectors_are_not_mixed_up(trained: Language, vectors: dict[str, object]) -> None:
+def test_weights_with_and_without_vectors_are_distinguished(
+    trained: Language, vectors: dict[str, object]
+) -> None:
     joined, plain = trained.get_pipe("intent").model, sparse_ngrams(exclusive_classes=True, table_bits=14)
     with pytest.raises(ModelError, match="trained with vectors, and its config has none"):
         plain.from_bytes(joined.to_bytes())
@@ -236,7 +237,7 @@ def test_damaged_weights_are_refused(trained: Language) -> None:
 
 
 @pytest.mark.parametrize("options", [{"vectors_weight": 0.0}, {"ngrams_weight": -1.0}])
-def test_impossible_weights_are_refused(folder: Path, options: dict[str, float]) -> None:
+def test_invalid_weights_are_refused(folder: Path, options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="vectors_weight > 0 and ngrams_weight >= 0"):
         sparse_ngrams(True, vectors=onnx_vectors(str(folder)), **options)
 
@@ -246,7 +247,7 @@ def test_labels_that_do_not_exclude_each_other(vectors: dict[str, object]) -> No
     assert nlp("one pizza please").cats["order"] > 0.5
 
 
-def test_static_vectors_can_be_joined(tmp_path: Path) -> None:
+def test_static_vectors_can_be_used(tmp_path: Path) -> None:
     nlp = spacy.blank("en")
     for number, word in enumerate(("hello", "pizza", "bye")):
         nlp.vocab.set_vector(word, np.eye(3, dtype=np.float32)[number])
@@ -265,7 +266,7 @@ def test_static_vectors_can_be_joined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "🍕" * 50, "pizza " * 2_000])
-def test_hostile_texts_are_answered_and_learned(trained: Language, text: str) -> None:
+def test_hostile_texts_can_be_analyzed_and_learned(trained: Language, text: str) -> None:
     trained.update([example(trained, text, "greet")])
     assert all(np.isfinite(value) for value in trained(text).cats.values())
     assert shim(trained).all_finite()

@@ -1,4 +1,4 @@
-"""Features of texts: which there are, that batches change nothing, hostile texts."""
+"""Features of texts: numbers, independence of the batch, hostile texts."""
 
 import random
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def of_view(features: TextFeatures, view: int, text: int = 0) -> list[int]:
     return sorted(features.hashes[(features.views == view) & (features.texts == text)].tolist())
 
 
-def test_how_many_features_a_text_has() -> None:
+def test_number_of_features_of_a_text() -> None:
     features = ngrams()([NLP.make_doc("to be or not to be")])
     assert len(of_view(features, WORDS)) == 6 + 7
     assert len(set(of_view(features, WORDS))) == 4 + 6  # "to be" twice
@@ -49,7 +49,7 @@ def test_how_many_features_a_text_has() -> None:
     assert len(of_view(features, CHARACTERS)) == 5 * (3 + 2) + (4 + 3)
 
 
-def test_a_batch_gives_each_text_what_it_has_alone() -> None:
+def test_features_do_not_depend_on_the_batch() -> None:
     texts = ["hello there", "", "a b a c", "Hello There", "x"]
     make = ngrams()
     together = make([NLP.make_doc(text) for text in texts])
@@ -60,7 +60,7 @@ def test_a_batch_gives_each_text_what_it_has_alone() -> None:
         assert together.fingerprints[position] == alone.fingerprints[0]
 
 
-def test_case_and_the_order_of_far_words_do_not_matter_to_pairs() -> None:
+def test_pairs_ignore_case_and_order() -> None:
     make = ngrams()
     one, other = make([NLP.make_doc("red green blue")]), make([NLP.make_doc("BLUE red green")])
     assert of_view(one, PAIRS) == of_view(other, PAIRS)
@@ -74,20 +74,20 @@ def test_neighbours_have_an_order_and_borders() -> None:
     assert len(one & other) == 2  # the two words, none of the three neighbours each
 
 
-def test_words_used_alike_are_of_one_kind() -> None:
+def test_similar_words_share_cluster_features() -> None:
     seven, eight, london = clusters_of("book seven seats", "BOOK Eight seats", "book london seats")
     assert len(seven) == 3 * 5 + 4 * 2
     assert seven == eight  # they are in one cluster
     assert 0 < len(set(seven) & set(london)) < len(set(seven))
 
 
-def test_a_word_without_a_cluster_is_of_a_kind_of_its_own() -> None:
+def test_an_unknown_word_is_its_own_cluster() -> None:
     known, one, other = clusters_of("seven", "qwrtzx", "xztrwq")
     assert len(known) == len(one) == 5 + 2 * 2
     assert not set(one) & set(other)
 
 
-def test_the_ends_of_a_text_are_of_no_kind_of_words() -> None:
+def test_text_borders_have_no_cluster() -> None:
     for word, end in ("vice", 1), ("a.m.", 2):
         cluster = int(word_clusters("en").values_of(NLP.make_doc(word).to_array("LOWER"))[0])
         assert cluster & 63 == end  # whose lowest bits alone could be taken for an end
@@ -95,21 +95,21 @@ def test_the_ends_of_a_text_are_of_no_kind_of_words() -> None:
         assert len(set(twice)) == len(set(once)) + 2
 
 
-def test_other_languages_have_no_kinds() -> None:
+def test_other_languages_have_no_cluster_features() -> None:
     make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("xx"))
     assert of_view(make([NLP.make_doc("book seven seats")]), CLUSTERS) == []
 
 
-def test_features_are_the_same_in_every_process() -> None:
-    """Saved weights belong to these hashes."""
+def test_feature_hashes_are_stable() -> None:
+    """Saved weights depend on these hashes."""
     features = ngrams()([NLP.make_doc("hi you")])
     assert [hex(value) for value in features.hashes[:2].tolist()] == FROZEN_WORDS
     [first] = character_ngrams(["hi"], sizes=(2,), max_chars=9, salt=3)
     assert [hex(value) for value in first.tolist()] == FROZEN_CHARACTERS
 
 
-def test_kinds_are_the_same_in_every_process() -> None:
-    """Saved weights belong to these hashes, too."""
+def test_cluster_hashes_are_stable() -> None:
+    """Saved weights depend on these hashes."""
     known = NLP.make_doc("hi").to_array("LOWER")
     clusters = WordClusters(known, np.array([0b1011_0110_1101], dtype=np.uint32))
     make = TextNgrams(char_sizes=(), max_words=9, pair_words=9, clusters=clusters)
@@ -140,7 +140,7 @@ FROZEN_WORDS = ["0xf6b03b898689b479", "0xbf13ab9fbeed9c34"]
 FROZEN_CHARACTERS = ["0x14f08b57018b5f49", "0x35dc756c60493428", "0xff2d693b2b58fade"]
 
 
-def test_long_texts_cost_no_more_than_their_beginning() -> None:
+def test_long_texts_have_a_bounded_number_of_features() -> None:
     make = ngrams()
     long = make([NLP.make_doc("word " * 30_000 + "x" * 100_000)])
     assert len(of_view(long, WORDS)) == 50 + 51
@@ -173,7 +173,7 @@ def test_any_word_has_character_ngrams(word: str) -> None:
 
 
 @given(st.lists(st.text(st.characters(), max_size=50), max_size=6))
-def test_words_have_the_ngrams_together_that_they_have_alone(words: list[str]) -> None:
+def test_n_grams_of_a_word_do_not_depend_on_the_batch(words: list[str]) -> None:
     together = character_ngrams(words, sizes=(2, 3, 9), max_chars=40, salt=1)
     assert len(together) == len(words)
     for word, hashes in zip(words, together, strict=True):
@@ -196,7 +196,7 @@ def test_the_cache_of_words_is_bounded_and_right() -> None:
     assert calls == ["w1", "w2", "w3", "w4", "w5", "w1"]
 
 
-def test_models_share_the_cache_of_words_if_they_read_them_alike() -> None:
+def test_models_with_equal_sizes_share_the_cache_of_words() -> None:
     one, other, different = ngrams((2, 3)), ngrams((2, 3)), ngrams((4,))
     assert one._lexemes is other._lexemes
     assert one._lexemes is not different._lexemes
@@ -205,8 +205,8 @@ def test_models_share_the_cache_of_words_if_they_read_them_alike() -> None:
     )
 
 
-def test_threads_may_share_a_cache_of_words() -> None:
-    """It is small enough to be emptied all the time."""
+def test_threads_can_share_a_cache_of_words() -> None:
+    """A small cache evicts all the time."""
     cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
 
     def ask(seed: int) -> bool:
@@ -219,7 +219,7 @@ def test_threads_may_share_a_cache_of_words() -> None:
         assert all(threads.map(ask, range(4)))
 
 
-def test_more_words_at_once_than_the_cache_keeps() -> None:
+def test_a_call_with_more_words_than_the_cache_holds() -> None:
     cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
     keys = [1, 2, 1, 9, 8, 7, 6, 5]
     assert [int(features[0]) for features in cache.get(keys, str)] == keys

@@ -1,4 +1,4 @@
-"""`karen_textcat`: shares a corpus, leaves the unknown alone, takes new labels."""
+"""`karen_textcat`: a shared corpus, unknown examples, new labels."""
 
 import numpy as np
 import pytest
@@ -76,14 +76,14 @@ def test_two_pipes_learn_from_one_corpus(nlp: Language) -> None:
     assert cats["greet"] + cats["leave"] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_an_example_without_own_labels_moves_nothing(nlp: Language) -> None:
+def test_an_example_without_known_labels_changes_no_weights(nlp: Language) -> None:
     before = weights(nlp, "intent"), weights(nlp, "sentiment")
     nlp.update([example(nlp, "hello again", "positive")], sgd=Adam(0.05))
     assert weights(nlp, "intent") == before[0]
     assert weights(nlp, "sentiment") != before[1]
 
 
-def test_update_without_an_optimizer_moves_nothing(nlp: Language) -> None:
+def test_update_without_an_optimizer_changes_no_weights(nlp: Language) -> None:
     pipe = nlp.get_pipe("intent")
     before = weights(nlp, "intent")
     losses = pipe.update(corpus(nlp), sgd=None)
@@ -91,11 +91,11 @@ def test_update_without_an_optimizer_moves_nothing(nlp: Language) -> None:
     assert weights(nlp, "intent") == before
 
 
-def test_empty_texts_are_left_out(nlp: Language) -> None:
+def test_empty_texts_are_omitted(nlp: Language) -> None:
     assert nlp.get_pipe("intent").update([example(nlp, "", "greet")], sgd=Adam(0.01)) == {"intent": 0.0}
 
 
-def test_a_new_label_keeps_what_was_known(nlp: Language) -> None:
+def test_a_new_label_keeps_the_other_labels(nlp: Language) -> None:
     optimizer = Adam(0.05)
     for _ in range(30):
         nlp.update(corpus(nlp), sgd=optimizer)
@@ -109,7 +109,7 @@ def test_a_new_label_keeps_what_was_known(nlp: Language) -> None:
     assert nlp("one pizza please").cats["order"] > 0.8
 
 
-def test_scores_are_named_after_the_pipe_and_leave_out_the_unknown(nlp: Language) -> None:
+def test_scores_have_the_name_of_the_pipe_and_omit_unknown_examples(nlp: Language) -> None:
     optimizer = Adam(0.05)
     for _ in range(30):
         nlp.update(corpus(nlp), sgd=optimizer)
@@ -120,7 +120,7 @@ def test_scores_are_named_after_the_pipe_and_leave_out_the_unknown(nlp: Language
     assert nlp.get_pipe("intent").score([example(nlp, "whatever")]) == {}
 
 
-def test_two_own_labels_at_once_are_refused(nlp: Language) -> None:
+def test_two_true_labels_are_refused(nlp: Language) -> None:
     with pytest.raises(ValueError, match="E895"):
         nlp.get_pipe("intent").get_loss(
             [example(nlp, "hello", "greet", "leave")], np.zeros((1, 2), dtype="f")
@@ -134,14 +134,14 @@ def test_fewer_than_two_labels_are_refused() -> None:
         pipe.initialize(lambda: [example(nlp, "hello", "greet")], nlp=nlp)
 
 
-def test_without_given_labels_all_categories_are_its_own() -> None:
+def test_without_given_labels_all_categories_are_labels() -> None:
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("karen_textcat", config={"model": SMALL})
     pipe.initialize(lambda: corpus(nlp)[:2], nlp=nlp, labels=None)
     assert pipe.labels == ("greet", "leave", "negative", "positive")
 
 
-def test_it_survives_disk_and_bytes(nlp: Language, tmp_path: object) -> None:
+def test_disk_and_bytes_keep_the_predictions(nlp: Language, tmp_path: object) -> None:
     text = "hello there my friend"
     expected = nlp(text).cats
     nlp.to_disk(tmp_path)
@@ -151,7 +151,7 @@ def test_it_survives_disk_and_bytes(nlp: Language, tmp_path: object) -> None:
 
 
 def test_the_package_registers_it() -> None:
-    """Installing is enough: no `--code`."""
+    """The installation registers the pipe, without `--code`."""
     from importlib.metadata import entry_points
 
     names = {entry.name: entry.value for entry in entry_points(group="spacy_factories")}

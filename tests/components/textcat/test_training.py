@@ -31,7 +31,7 @@ def shim(nlp: Language) -> SparseNgramsShim:
     return found
 
 
-def test_our_loop_learns_and_leaves_the_best_weights() -> None:
+def test_our_loop_ends_with_the_best_weights() -> None:
     nlp = sparse_pipeline()
     examples = corpus(nlp)
     reports = list(trainer(nlp).passes(examples, examples))
@@ -39,7 +39,7 @@ def test_our_loop_learns_and_leaves_the_best_weights() -> None:
     assert nlp.evaluate(corpus(nlp))["intent_acc"] == 1.0
 
 
-def test_our_loop_stops_early_and_goes_back_to_the_best_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_loop_stops_early_and_restores_the_best_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     nlp, scores = sparse_pipeline(), iter([0.5, 0.9, 0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
     monkeypatch.setattr("karen_learner.training.trainer.score_pipe", lambda *_: next(scores))
     examples, after = corpus(nlp), []
@@ -49,7 +49,7 @@ def test_our_loop_stops_early_and_goes_back_to_the_best_pass(monkeypatch: pytest
     assert shim(nlp).to_bytes() == after[3][1] != after[4][1], "of equal scores the later one"
 
 
-def test_our_loop_lets_the_rate_fall_and_begin_lower() -> None:
+def test_our_loop_decreases_the_learn_rate() -> None:
     nlp = sparse_pipeline()
     list(trainer(nlp).passes(corpus(nlp), []))
     assert shim(nlp).learn_rate_scale == pytest.approx(1 / 12)
@@ -57,7 +57,7 @@ def test_our_loop_lets_the_rate_fall_and_begin_lower() -> None:
     assert shim(nlp).learn_rate_scale == pytest.approx(0.3 / 12)
 
 
-def test_an_example_that_breaks_a_batch_leaves_no_trace() -> None:
+def test_an_invalid_example_changes_no_weights() -> None:
     nlp, clean = sparse_pipeline(), sparse_pipeline()
     broken = example(nlp, "hello and goodbye", "greet", "leave")
     loop = trainer(nlp)

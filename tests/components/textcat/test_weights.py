@@ -1,4 +1,4 @@
-"""Weights that shrink together: by how much, where their common factor goes, and what it leaves alone."""
+"""Weight decay: its size, the common factor, weights without decay."""
 
 import math
 from typing import Any
@@ -8,8 +8,7 @@ import pytest
 import spacy
 from spacy.training import Example
 
-from karen_learner.components.online.feature_rows import RowOptions
-from karen_learner.components.online.shim import Step
+from karen_learner.components.online.feature_rows import RowOptions, Step
 from karen_learner.components.textcat.features import TextNgrams, design_matrix
 from karen_learner.components.textcat.shim import INITIAL_SQUARE, shim_of
 from karen_learner.components.textcat.weights import SHRINKAGE, SMALLEST_FACTOR, LearningWeights
@@ -21,7 +20,7 @@ TEXTS = ("where is my parcel", "my line is dead")
 
 
 def learned() -> LearningWeights:
-    """Two labels, a text of each, and weights that are not zero."""
+    """Weights after a step, for two labels with a text each."""
     weights = LearningWeights.new(OPTIONS, 2)
     features = NGRAMS([NLP.make_doc(text) for text in TEXTS])
     proposal = weights.new_features(features)
@@ -33,7 +32,7 @@ def learned() -> LearningWeights:
 
 
 def step_of(buckets: np.ndarray, gradient: np.ndarray) -> Step:
-    """A step of both labels that leaves the biases alone."""
+    """A step of both labels without biases."""
     return Step(buckets, np.arange(2), gradient, np.zeros(2, dtype=np.float32))
 
 
@@ -48,7 +47,7 @@ def without_bias(weights: Any) -> np.ndarray:
     return margins(weights) - weights.bias
 
 
-def test_weights_shrink_by_the_share_of_what_is_new() -> None:
+def test_weights_decay_by_the_share_of_new_texts() -> None:
     weights = learned()
     before, bias = without_bias(weights), weights.bias.copy()
     weights.shrink(1.0, learn_rate=0.1)  # one text, of the two that were noted
@@ -57,7 +56,7 @@ def test_weights_shrink_by_the_share_of_what_is_new() -> None:
     np.testing.assert_array_equal(weights.bias, bias)
 
 
-def test_nothing_new_shrinks_nothing() -> None:
+def test_without_new_texts_weights_do_not_decay() -> None:
     weights = learned()
     before = margins(weights)
     weights.shrink(0.0, learn_rate=0.1)
@@ -65,8 +64,8 @@ def test_nothing_new_shrinks_nothing() -> None:
     LearningWeights.new(OPTIONS, 2).shrink(0.0, learn_rate=0.1)  # no text was ever noted
 
 
-def test_a_step_moves_what_has_shrunk_as_far_as_anything() -> None:
-    """AdaGrad's step is the same, whatever the factor."""
+def test_the_step_size_does_not_depend_on_the_factor() -> None:
+    """AdaGrad's step is the same for each factor."""
     whole, shrunk = learned(), learned()
     shrunk.shrink(2.0, learn_rate=0.5)
     gaps = []
@@ -79,13 +78,13 @@ def test_a_step_moves_what_has_shrunk_as_far_as_anything() -> None:
     np.testing.assert_allclose(gaps[1], gaps[0], rtol=1e-4)
 
 
-def test_what_serves_has_shrunk_too() -> None:
+def test_served_weights_have_decayed() -> None:
     weights = learned()
     weights.shrink(2.0, learn_rate=0.5)
     np.testing.assert_allclose(margins(weights.served()), margins(weights), atol=0.01)
 
 
-def test_what_learns_on_from_what_serves_has_shrunk() -> None:
+def test_training_from_served_weights_keeps_the_decay() -> None:
     weights = learned()
     weights.shrink(2.0, learn_rate=0.5)
     again = LearningWeights.from_served(OPTIONS, weights.served())
@@ -93,7 +92,7 @@ def test_what_learns_on_from_what_serves_has_shrunk() -> None:
     assert again.arrays()["factor"][0] == 1.0
 
 
-def test_a_small_factor_goes_into_the_weights_and_changes_no_margin() -> None:
+def test_a_small_factor_is_multiplied_into_the_weights() -> None:
     weights, factor = learned(), 1.0
     first = without_bias(weights)
     for _ in range(6):
@@ -111,7 +110,7 @@ def test_a_damaged_factor_is_refused(factor: float) -> None:
 
 
 @pytest.mark.parametrize(("exclusive", "shrinks"), [(True, True), (False, False)])
-def test_where_the_size_of_a_margin_decides_nothing_shrinks(exclusive: bool, shrinks: bool) -> None:
+def test_only_exclusive_labels_decay(exclusive: bool, shrinks: bool) -> None:
     nlp = spacy.blank("en")
     model = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": exclusive}
     pipe: Any = nlp.add_pipe(

@@ -1,4 +1,4 @@
-"""`karen_learner.OnnxVectors.v1`: exact vectors, hostile texts, folders that are wrong."""
+"""`karen_learner.OnnxVectors.v1`: exact vectors, hostile texts, unsuitable folders."""
 
 import copy
 import json
@@ -42,13 +42,13 @@ def tokens(vectors: OnnxVectors, nlp: Language, text: str) -> np.ndarray:
     return vectors.tokens([nlp.make_doc(text)])[0]
 
 
-def test_they_keep_the_contract(folder: Path, nlp: Language) -> None:
+def test_the_contract_of_vectors_holds(folder: Path, nlp: Language) -> None:
     check_contract(OnnxVectors(folder), nlp)
     check_contract(OnnxVectors(folder, cache_size=0, token_cache_size=0), nlp)
 
 
 @pytest.mark.parametrize("pooling", [None, "mean_tokens"])
-def test_a_text_has_the_mean_of_its_sub_words_at_length_one(
+def test_a_text_vector_is_the_normalized_mean_of_its_sub_words(
     tmp_path: Path, nlp: Language, pooling: str | None
 ) -> None:
     vectors = OnnxVectors(make_encoder(tmp_path, pooling=pooling))
@@ -57,19 +57,19 @@ def test_a_text_has_the_mean_of_its_sub_words_at_length_one(
     np.testing.assert_allclose(sentence(vectors, nlp, "Hello playing friend"), expected, rtol=1e-5)
 
 
-def test_a_folder_may_ask_for_the_first_sub_word(tmp_path: Path, nlp: Language) -> None:
+def test_cls_pooling_uses_the_first_sub_word(tmp_path: Path, nlp: Language) -> None:
     vectors = OnnxVectors(make_encoder(tmp_path, pooling="cls_token"))
     np.testing.assert_allclose(sentence(vectors, nlp, "hello"), unit(table()[ids()[0]]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["mean", "cls"])
-def test_the_short_form_of_the_pooling_is_understood(tmp_path: Path, mode: str, folder: Path) -> None:
+def test_the_short_form_of_the_pooling_is_read(tmp_path: Path, mode: str, folder: Path) -> None:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": mode}))
     assert OnnxVectors(folder).encoder.folder.pooling == mode
 
 
-def test_a_model_may_have_pooled_already(tmp_path: Path, nlp: Language) -> None:
+def test_pooled_output_of_a_model_is_used(tmp_path: Path, nlp: Language) -> None:
     expected = unit(table()[ids("hello", "friend")].max(axis=0))
     both = OnnxVectors(make_encoder(tmp_path / "b", outputs=("last_hidden_state", "sentence_embedding")))
     np.testing.assert_allclose(sentence(both, nlp, "hello friend"), expected, rtol=1e-5)
@@ -80,7 +80,7 @@ def test_a_model_may_have_pooled_already(tmp_path: Path, nlp: Language) -> None:
         alone.tokens([nlp.make_doc("hello")])
 
 
-def test_the_pooler_beside_sub_words_is_not_a_text_s_vector(tmp_path: Path, nlp: Language) -> None:
+def test_the_pooler_output_is_not_the_text_vector(tmp_path: Path, nlp: Language) -> None:
     vectors = OnnxVectors(make_encoder(tmp_path, outputs=("pooler_output", "last_hidden_state")))
     expected = unit(table()[ids("hello")].mean(axis=0))
     np.testing.assert_allclose(sentence(vectors, nlp, "hello"), expected, rtol=1e-5)
@@ -88,7 +88,7 @@ def test_the_pooler_beside_sub_words_is_not_a_text_s_vector(tmp_path: Path, nlp:
 
 @pytest.mark.parametrize("inputs", [("input_ids",), ("input_ids", "attention_mask")])
 @pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32])
-def test_inputs_may_be_fewer_and_smaller(
+def test_inputs_can_be_fewer_and_of_32_bits(
     tmp_path: Path, nlp: Language, inputs: tuple[str, ...], kind: int
 ) -> None:
     vectors = OnnxVectors(make_encoder(tmp_path, inputs=inputs, kind=kind, model_file="model.onnx"))
@@ -96,7 +96,7 @@ def test_inputs_may_be_fewer_and_smaller(
     np.testing.assert_allclose(sentence(vectors, nlp, "hello"), expected, rtol=1e-5)
 
 
-def test_a_token_has_the_mean_of_the_sub_words_that_overlap_it(folder: Path, nlp: Language) -> None:
+def test_a_token_vector_is_the_mean_of_overlapping_sub_words(folder: Path, nlp: Language) -> None:
     found = tokens(OnnxVectors(folder), nlp, "Friends don't  order!")  # friend ##s | do | n't -> don ' t
     rows = {word: table()[number] for word, number in VOCABULARY.items()}
     expected = [
@@ -110,7 +110,7 @@ def test_a_token_has_the_mean_of_the_sub_words_that_overlap_it(folder: Path, nlp
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_a_sub_word_across_tokens_counts_for_each(folder: Path) -> None:
+def test_a_sub_word_across_tokens_belongs_to_each(folder: Path) -> None:
     nlp = spacy.blank("en")
     doc = spacy.tokens.Doc(nlp.vocab, words=["hel", "lo", "🍕", "bye"], spaces=[False, True, True, False])
     found = OnnxVectors(folder).tokens([doc])[0]
@@ -118,7 +118,7 @@ def test_a_sub_word_across_tokens_counts_for_each(folder: Path) -> None:
     np.testing.assert_allclose(found, table()[[VOCABULARY[word] for word in words]], rtol=1e-6)
 
 
-def test_the_same_text_with_other_tokens_is_not_mistaken(folder: Path, nlp: Language) -> None:
+def test_the_token_cache_distinguishes_tokenizations(folder: Path, nlp: Language) -> None:
     vectors = OnnxVectors(folder)
     whole = spacy.tokens.Doc(nlp.vocab, words=["playing"], spaces=[False])
     parts = spacy.tokens.Doc(nlp.vocab, words=["play", "ing"], spaces=[False, False])
@@ -126,7 +126,7 @@ def test_the_same_text_with_other_tokens_is_not_mistaken(folder: Path, nlp: Lang
     assert (vectors.token_cache.hits, vectors.token_cache.misses) == (0, 3)
 
 
-def test_long_texts_are_cut(folder: Path, nlp: Language) -> None:
+def test_long_texts_are_truncated(folder: Path, nlp: Language) -> None:
     vectors = OnnxVectors(folder)  # 16 tokens, two of them special
     expected = unit(table()[ids(*["pizza"] * 14)].mean(axis=0))
     np.testing.assert_allclose(sentence(vectors, nlp, "pizza " * 1000), expected, rtol=1e-5)
@@ -135,21 +135,21 @@ def test_long_texts_are_cut(folder: Path, nlp: Language) -> None:
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(5, 5), (None, 256)])
-def test_the_tokenizer_may_name_the_limit(tmp_path: Path, limit: int | None, expected: int) -> None:
+def test_the_tokenizer_can_set_the_limit(tmp_path: Path, limit: int | None, expected: int) -> None:
     folder = make_encoder(tmp_path, max_tokens=None)
     file = folder / "tokenizer.json"
-    told = json.loads(file.read_text())
+    config = json.loads(file.read_text())
     truncation = {"max_length": limit, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
-    file.write_text(json.dumps({**told, "truncation": truncation if limit else None}))
+    file.write_text(json.dumps({**config, "truncation": truncation if limit else None}))
     assert OnnxVectors(folder).encoder.folder.max_tokens == expected
 
 
-def test_what_is_unknown_has_the_vector_of_the_unknown(folder: Path, nlp: Language) -> None:
+def test_unknown_words_have_the_unknown_vector(folder: Path, nlp: Language) -> None:
     found = sentence(OnnxVectors(folder), nlp, "👽")
     np.testing.assert_allclose(found, unit(table()[[*ids()[:1], UNK, *ids()[1:]]].mean(axis=0)), rtol=1e-5)
 
 
-def test_many_texts_of_many_lengths_come_back_in_order(folder: Path, nlp: Language) -> None:
+def test_texts_of_different_lengths_keep_their_order(folder: Path, nlp: Language) -> None:
     rng = np.random.default_rng(1)
     words = np.asarray(["hello", "pizza", "order", "friend", "morning"])
     texts = [" ".join(rng.choice(words, size=rng.integers(1, 9))) for _ in range(600)]
@@ -165,7 +165,7 @@ def test_the_cache_is_bounded_and_counted(folder: Path, nlp: Language) -> None:
     assert (vectors.cache.hits, vectors.cache.misses, len(vectors.cache)) == (1, 4, 2)
 
 
-def test_threads_get_what_one_gets(folder: Path, nlp: Language) -> None:
+def test_threads_get_the_same_vectors(folder: Path, nlp: Language) -> None:
     vectors, alone = OnnxVectors(folder, cache_size=3), OnnxVectors(folder)
     docs = [nlp.make_doc(" ".join([word] * n)) for word in ("hello", "pizza") for n in range(1, 6)]
     expected = alone(docs)
@@ -175,7 +175,7 @@ def test_threads_get_what_one_gets(folder: Path, nlp: Language) -> None:
     assert len(vectors.cache) == 3
 
 
-def test_pipes_that_name_the_same_encoder_share_it(folder: Path, tmp_path: Path) -> None:
+def test_pipes_with_the_same_encoder_share_it(folder: Path, tmp_path: Path) -> None:
     first = onnx_vectors(str(folder))
     assert onnx_vectors(str(folder)) is first
     assert onnx_vectors(str(folder), cache_size=5) is not first
@@ -185,7 +185,7 @@ def test_pipes_that_name_the_same_encoder_share_it(folder: Path, tmp_path: Path)
     assert onnx_vectors(str(folder)) is not first
 
 
-def test_sizes_must_be_possible(folder: Path) -> None:
+def test_negative_sizes_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="cache_size >= 0"):
         OnnxVectors(folder, cache_size=-1)
 
@@ -239,7 +239,7 @@ def _strange_output(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (_wrong_pooling, r"1_Pooling.config\.json asks for pooling_mode_max_tokens.*Take another encoder"),
         (_no_pooling, r"1_Pooling.config\.json asks for no pooling"),
@@ -252,11 +252,11 @@ def _strange_output(folder: Path) -> None:
         (_no_tokenizer, r"lacks the tokenizer: there is no tokenizer\.json"),
         (_strange_input, r"model\.onnx takes input_ids, pixel_values; it must take input_ids"),
         (_no_ids, r"model\.onnx is not an ONNX model|takes attention_mask; it must take input_ids"),
-        (_strange_output, r"gives lengths of shape \(2,\); it must give floats"),
+        (_strange_output, r"returns lengths of shape \(2,\); it must return floats"),
     ],
 )
-def test_a_folder_that_is_wrong_is_a_clear_error(folder: Path, spoil: object, message: str) -> None:
-    spoil(folder)
+def test_an_unsuitable_folder_is_a_clear_error(folder: Path, damage: object, message: str) -> None:
+    damage(folder)
     with pytest.raises(EncoderError, match=message):
         OnnxVectors(folder)
 
@@ -268,9 +268,9 @@ def test_no_folder_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_tokenizer_of_another_model_is_a_clear_error(folder: Path, nlp: Language) -> None:
     file = folder / "tokenizer.json"
-    told = json.loads(file.read_text())
-    told["model"]["vocab"]["hello"] = 9_999
-    file.write_text(json.dumps(told))
+    config = json.loads(file.read_text())
+    config["model"]["vocab"]["hello"] = 9_999
+    file.write_text(json.dumps(config))
     vectors = OnnxVectors(folder)
     with pytest.raises(EncoderError, match=r"cannot compute 1 texts of 3 tokens.*belongs to this model"):
         sentence(vectors, nlp, "hello")
@@ -285,7 +285,7 @@ def test_without_the_extra_the_error_names_it(
         OnnxVectors(folder)
 
 
-def test_a_model_remembers_its_encoder_and_refuses_another(tmp_path: Path) -> None:
+def test_a_model_saves_the_identity_of_its_encoder_and_refuses_another(tmp_path: Path) -> None:
     learned = OnnxVectors(make_encoder(tmp_path / "one"))
     data = vectors_layer(learned).to_bytes()
     assert len(data) < 1_000
@@ -299,22 +299,22 @@ def test_a_model_remembers_its_encoder_and_refuses_another(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("change", ["1_Pooling/config.json", "onnx/model.onnx_data", "tokenizer.json"])
-def test_every_file_that_matters_is_in_the_digest(folder: Path, change: str) -> None:
+def test_the_digest_covers_all_relevant_files(folder: Path, change: str) -> None:
     before = OnnxVectors(folder).identity["digest"]
     (folder / "README.md").write_text("not one of them")
     assert OnnxVectors(folder).identity["digest"] == before
     if change == "tokenizer.json":
         write_tokenizer(folder)
         assert OnnxVectors(folder).identity["digest"] == before
-        told = json.loads((folder / change).read_text())
-        (folder / change).write_text(json.dumps(told))
+        config = json.loads((folder / change).read_text())
+        (folder / change).write_text(json.dumps(config))
     else:
         (folder / change).parent.mkdir(exist_ok=True)
         (folder / change).write_text('{"pooling_mode": "mean"}')
     assert OnnxVectors(folder).identity["digest"] != before
 
 
-def test_as_a_layer_it_gives_the_vectors(folder: Path, nlp: Language) -> None:
+def test_the_layer_returns_the_vectors(folder: Path, nlp: Language) -> None:
     vectors = OnnxVectors(folder)
     layer = vectors_layer(vectors)
     docs = [nlp.make_doc("hello"), nlp.make_doc("one pizza")]
@@ -325,7 +325,7 @@ def test_as_a_layer_it_gives_the_vectors(folder: Path, nlp: Language) -> None:
 
 
 @pytest.mark.parametrize("registered", ["OnnxVectors", "StaticVectors"])
-def test_they_stand_in_the_registry(folder: Path, registered: str) -> None:
+def test_vectors_are_registered(folder: Path, registered: str) -> None:
     options = {"path": str(folder)} if registered == "OnnxVectors" else {"width": 3}
     config = {"vectors": {"@misc": f"karen_learner.{registered}.v1", **options}}
     resolved = spacy.registry.resolve(config)["vectors"]

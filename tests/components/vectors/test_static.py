@@ -1,4 +1,4 @@
-"""`karen_learner.StaticVectors.v1`: what the vocabulary has."""
+"""`karen_learner.StaticVectors.v1`: vectors of the vocabulary."""
 
 import numpy as np
 import pytest
@@ -18,11 +18,11 @@ def nlp() -> Language:
     return nlp
 
 
-def test_they_keep_the_contract(nlp: Language) -> None:
+def test_the_contract_of_vectors_holds(nlp: Language) -> None:
     check_contract(StaticVectors(3), nlp)
 
 
-def test_a_text_has_the_mean_of_its_tokens_at_length_one(nlp: Language) -> None:
+def test_a_text_vector_is_the_normalized_mean_of_its_tokens(nlp: Language) -> None:
     docs = [nlp.make_doc(text) for text in ("hello there", "hello unknown", "unknown")]
     expected = [[0.6, 0.8, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     np.testing.assert_allclose(StaticVectors(3)(docs), expected, rtol=1e-6)
@@ -41,6 +41,6 @@ def test_a_vocabulary_without_vectors_is_an_error() -> None:
         StaticVectors(300)([spacy.blank("en").make_doc("hello")])
 
 
-def test_the_width_must_be_possible() -> None:
+def test_a_width_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="width >= 1"):
         StaticVectors(0)

@@ -1,4 +1,4 @@
-"""Pipes that are copied, moved, damaged and mixed up: they learn on as before, or say what is wrong."""
+"""Copied, moved, damaged and mixed files of pipes: exact continuation, or an error that names the cause."""
 
 import copy
 import pickle
@@ -37,16 +37,16 @@ def example(nlp: Language, label: str) -> Example:
     return Example.from_dict(nlp.make_doc(f"see a {word} today"), {"cats": cats, "entities": spans})
 
 
-def teach(nlp: Language, *labels: str) -> Language:
+def update(nlp: Language, *labels: str) -> Language:
     for _ in range(6):
         nlp.update([example(nlp, label) for label in labels])
     return nlp
 
 
-def taught(factory: str, *labels: str) -> Language:
+def trained(factory: str, *labels: str) -> Language:
     nlp = blank(factory)
     nlp.get_pipe("pipe").initialize(lambda: [example(nlp, label) for label in labels], nlp=nlp, labels=labels)
-    return teach(nlp, *labels)
+    return update(nlp, *labels)
 
 
 def shim(nlp: Language) -> LearningShim[Any, Any, Any]:
@@ -72,59 +72,59 @@ def factory(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def saved(factory: str, tmp_path: Path) -> Path:
-    taught(factory, "tree", "fish").to_disk(tmp_path / "saved")
+    trained(factory, "tree", "fish").to_disk(tmp_path / "saved")
     return tmp_path / "saved"
 
 
-def test_what_is_loaded_over_another_model_learns_by_its_own_order_of_labels(factory: str) -> None:
-    nlp = taught(factory, "tree", "fish").from_bytes(taught(factory, "fish", "tree").to_bytes())
+def test_a_pipe_loaded_over_another_uses_the_loaded_order_of_labels(factory: str) -> None:
+    nlp = trained(factory, "tree", "fish").from_bytes(trained(factory, "fish", "tree").to_bytes())
     assert nlp.get_pipe("pipe").labels == ("fish", "tree")
-    teach(nlp, "tree", "fish")
+    update(nlp, "tree", "fish")
     assert [answer(nlp, label) for label in ("tree", "fish")] == ["tree", "fish"]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda nlp: pickle.loads(pickle.dumps(nlp))])
-def test_a_copy_of_a_loaded_pipeline_learns_on_as_the_original(saved: Path, copied: Any) -> None:
+def test_a_copy_of_a_loaded_pipeline_trains_like_the_original(saved: Path, copied: Any) -> None:
     nlp = spacy.load(saved)
     other = copied(nlp)
-    assert weights(teach(nlp, "fish")) == weights(teach(other, "fish"))
+    assert weights(update(nlp, "fish")) == weights(update(other, "fish"))
 
 
-def test_a_pipeline_loaded_by_a_relative_path_learns_on_wherever_the_process_goes(
+def test_a_relative_path_is_resolved_when_the_pipeline_is_loaded(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(saved.parent)
     nlp = spacy.load(saved.name)
     monkeypatch.chdir("/")
-    assert weights(teach(nlp, "fish")) == weights(teach(spacy.load(saved), "fish"))
+    assert weights(update(nlp, "fish")) == weights(update(spacy.load(saved), "fish"))
 
 
-def test_a_state_that_has_gone_is_missed(saved: Path) -> None:
+def test_a_removed_state_is_an_error(saved: Path) -> None:
     nlp = spacy.load(saved)
     moved = saved.rename(saved.with_name("moved"))
     with pytest.raises(ModelError, match=rf"{saved}.*Load the model again"):
-        teach(nlp, "fish")
-    assert weights(teach(spacy.load(moved), "fish"))
+        update(nlp, "fish")
+    assert weights(update(spacy.load(moved), "fish"))
 
 
-def test_a_damaged_state_is_named_and_can_be_done_without(saved: Path) -> None:
+def test_the_error_names_a_damaged_state_and_training_works_without_it(saved: Path) -> None:
     state = saved / "pipe" / "state" / "weights"
     state.write_bytes(state.read_bytes()[:-1])
     with pytest.raises(ModelError, match=rf"{state} is damaged.*delete it"):
-        teach(spacy.load(saved), "fish")
+        update(spacy.load(saved), "fish")
     state.unlink()
-    assert answer(teach(spacy.load(saved), "fish"), "fish") == "fish"
+    assert answer(update(spacy.load(saved), "fish"), "fish") == "fish"
 
 
-def test_the_state_of_another_version_is_not_saved_beside_these_weights(saved: Path, factory: str) -> None:
+def test_the_state_of_another_version_is_not_saved_with_these_weights(saved: Path, factory: str) -> None:
     nlp = spacy.load(saved)
-    taught(factory, "tree", "fish", "metal").to_disk(saved)
+    trained(factory, "tree", "fish", "metal").to_disk(saved)
     with pytest.raises(ModelError, match=rf"{saved}.*overwritten"):
         nlp.to_disk(saved.with_name("copy"))
 
 
-def test_files_of_two_models_are_told_apart(saved: Path, factory: str, tmp_path: Path) -> None:
-    taught(factory, "tree", "fish", "metal").to_disk(tmp_path / "other")
+def test_files_of_two_models_are_detected(saved: Path, factory: str, tmp_path: Path) -> None:
+    trained(factory, "tree", "fish", "metal").to_disk(tmp_path / "other")
     for file in ("model", "state/weights"):
         shutil.copy(tmp_path / "other" / "pipe" / file, saved / "pipe" / file)
     with pytest.raises(ModelError, match=rf"{saved}.*have 3 labels, its cfg has 2"):
@@ -138,7 +138,7 @@ def test_weights_of_another_table_size_are_refused(saved: Path) -> None:
 
 @pytest.mark.parametrize("form", ["training", "serving"])
 def test_weights_of_earlier_versions_do_not_state_their_table_size(factory: str, form: str) -> None:
-    saved = shim(taught(factory, "tree", "fish"))
+    saved = shim(trained(factory, "tree", "fish"))
     data = saved.to_bytes() if form == "training" else saved.served_bytes()
     arrays = unpack(data[1:])
     del arrays["table_bits"]
@@ -150,8 +150,8 @@ def test_weights_of_earlier_versions_do_not_state_their_table_size(factory: str,
 
 
 @pytest.mark.parametrize("weight", [float("inf"), float("nan"), -1.0, 1e39, 10 * MAX_SAMPLE_WEIGHT])
-def test_what_no_example_can_count_is_refused(factory: str, weight: float) -> None:
-    nlp = taught(factory, "tree", "fish")
+def test_invalid_sample_weights_are_refused(factory: str, weight: float) -> None:
+    nlp = trained(factory, "tree", "fish")
     before, one = weights(nlp), example(nlp, "fish")
     set_sample_weight(one.reference, weight)
     with pytest.raises(ValueError, match="must be between 0 and"):
@@ -159,8 +159,8 @@ def test_what_no_example_can_count_is_refused(factory: str, weight: float) -> No
     assert weights(nlp) == before
 
 
-def test_an_entity_recognizers_loss_leaves_waiting_gradients_alone() -> None:
-    nlp, other = taught("karen_ner", "tree", "fish"), taught("karen_ner", "tree", "fish")
+def test_get_loss_keeps_pending_gradients() -> None:
+    nlp, other = trained("karen_ner", "tree", "fish"), trained("karen_ner", "tree", "fish")
     for one in (nlp, other):
         one.get_pipe("pipe").update([example(one, "fish")], sgd=None)
     nlp.get_pipe("pipe").get_loss([example(nlp, "tree")], None)
@@ -169,8 +169,8 @@ def test_an_entity_recognizers_loss_leaves_waiting_gradients_alone() -> None:
     assert weights(nlp) == weights(other)
 
 
-def test_a_label_that_cannot_be_written_is_not_taken() -> None:
-    nlp = taught("karen_ner", "tree", "fish")
+def test_a_label_with_a_lone_surrogate_is_refused() -> None:
+    nlp = trained("karen_ner", "tree", "fish")
     with pytest.raises(UnicodeEncodeError):
         nlp.get_pipe("pipe").add_label("\ud800")
     assert set(nlp.get_pipe("pipe").labels) == {"tree", "fish"}

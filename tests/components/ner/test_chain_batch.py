@@ -1,4 +1,4 @@
-"""From features to scores and back: the gradient of the likelihood against finite differences."""
+"""Batches of a chain: features, and the gradient of the likelihood against finite differences."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,7 @@ from karen_learner.components.ner.crf import ChainBatch, forward_backward
 from karen_learner.components.ner.features import NO_FEATURE, Segments, TokenFeaturizer, cut_into_segments
 from karen_learner.components.ner.tags import UNKNOWN
 from karen_learner.components.ner.weights import BIAS, FIRST_TRANSITION, LearningChain
-from karen_learner.components.online.feature_rows import RowOptions
-from karen_learner.components.online.shim import Step
+from karen_learner.components.online.feature_rows import RowOptions, Step
 
 LABELS, TAGS = 2, 5
 TEXTS = ["fly to New York", "eat pizza", "now"]
@@ -59,7 +58,7 @@ def test_the_gradient_is_that_of_finite_differences(dropped: bool) -> None:
             assert gradient[place] == pytest.approx((above - below) / (2 * step), abs=2e-3)
 
 
-def test_segments_cover_every_token_once_and_fall_in_length() -> None:
+def test_segments_cover_each_token_once_by_descending_length() -> None:
     segments = cut_into_segments([5, 0, 12, 4], max_tokens=5)
     assert segments.lengths.tolist() == [5, 5, 5, 4, 2]
     covered = sorted(
@@ -87,7 +86,7 @@ def test_features_depend_on_neighbours_but_not_on_other_texts() -> None:
     assert (other[1] == alone[1]).any()
 
 
-def test_short_words_leave_places_empty() -> None:
+def test_short_words_have_unused_places() -> None:
     docs = [NLP.make_doc("a b")]
     tokens = TokenFeaturizer()(docs, cut_into_segments([2], max_tokens=8)).tokens
     assert (tokens == NO_FEATURE).any()

@@ -1,4 +1,4 @@
-"""Tables of rows: buckets, AdaGrad against its definition, growth, eight bits."""
+"""Weight tables: buckets, AdaGrad against its definition, growth, quantization."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from karen_learner.components.arrays import pack, unpack
-from karen_learner.components.online.feature_rows import (
-    NO_ROW,
-    ROWS_PER_PART,
-    AdaGradTable,
-    BucketRows,
-    quantize,
-)
+from karen_learner.components.arrays import ROWS_PER_PART, pack, quantize, unpack
+from karen_learner.components.online.feature_rows import NO_ROW, AdaGradTable, BucketRows
 
 
 def test_a_bucket_gets_one_row_and_keeps_it() -> None:
@@ -34,7 +28,7 @@ def test_no_more_rows_than_the_limit() -> None:
     assert table.rows_of(np.array([4])).tolist() == [NO_ROW]
 
 
-def test_rows_that_are_kept_are_renumbered() -> None:
+def test_retained_rows_are_renumbered() -> None:
     table = BucketRows(8)
     table.allocate(np.array([10, 20, 30, 40]), limit=100)
     table.retain(np.array([2, 4]))
@@ -43,7 +37,7 @@ def test_rows_that_are_kept_are_renumbered() -> None:
     assert copy.rows_of(np.array([10, 20, 30, 40])).tolist() == [NO_ROW, 1, NO_ROW, 2]
 
 
-def test_buckets_of_another_table_are_refused() -> None:
+def test_buckets_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"2\*\*8"):
         BucketRows.from_buckets(8, np.array([256]))
 
@@ -71,7 +65,7 @@ def test_a_gradient_of_another_shape_is_refused() -> None:
         table.step(np.array([1]), np.arange(3), np.ones((2, 2), dtype=np.float32), learn_rate=1.0)
 
 
-def test_growing_keeps_what_was_learned() -> None:
+def test_growth_keeps_the_weights() -> None:
     table = AdaGradTable(2, 2, initial_square=0.1)
     table.step(np.array([1]), np.arange(2), np.ones((1, 2), dtype=np.float32), learn_rate=1.0)
     before = table.weights.copy()
@@ -83,7 +77,7 @@ def test_growing_keeps_what_was_learned() -> None:
 
 
 @given(arrays(np.float32, array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1e3, 1e3, width=32)))
-def test_eight_bits_are_right_to_half_a_step(rows: np.ndarray) -> None:
+def test_quantization_errors_are_at_most_half_a_step(rows: np.ndarray) -> None:
     quantized, scales = quantize(rows)
     error = np.abs(quantized * scales[:, None] - rows)
     assert (error <= np.abs(rows).max(axis=1, keepdims=True) / 253 + 1e-30).all()
@@ -92,7 +86,7 @@ def test_eight_bits_are_right_to_half_a_step(rows: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "size", [0, 1, ROWS_PER_PART - 1, ROWS_PER_PART, ROWS_PER_PART + 1, 2 * ROWS_PER_PART + 1]
 )
-def test_parts_make_no_difference_to_eight_bits(size: int) -> None:
+def test_quantization_does_not_depend_on_parts(size: int) -> None:
     rows = np.random.default_rng(0).normal(size=(size, 7)).astype(np.float32)
     rows[size // 2 : size // 2 + 1] = 0.0
     quantized, scales = quantize(rows)
@@ -110,7 +104,7 @@ def test_parts_make_no_difference_to_eight_bits(size: int) -> None:
         elements=st.integers(0, 3),
     )
 )
-def test_packed_arrays_come_back_exactly(array: np.ndarray) -> None:
+def test_unpacked_arrays_are_equal(array: np.ndarray) -> None:
     back = unpack(pack({"a": array, "b": array[:0]}))
     assert back["a"].dtype == array.dtype
     np.testing.assert_array_equal(back["a"], array)

@@ -1,11 +1,11 @@
-"""After its training, a text categorizer of ours is calibrated on what was held back."""
+"""Calibration of our text categorizers on held_out-out examples."""
 
 from spacy.language import Language
 
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.model_queue import BatchAnalyzer
 from karen_learner.models.live import LiveModel
-from karen_learner.training.handlers import LEAST_TO_CALIBRATE, calibrate
+from karen_learner.training.handlers import MIN_CALIBRATION_EXAMPLES, calibrate
 from tests.components.text_corpora import corpus, sparse_pipeline
 
 
@@ -16,30 +16,30 @@ def trained() -> Language:
     return nlp
 
 
-def test_too_few_examples_leave_the_pipe_as_it_was() -> None:
+def test_too_few_examples_leave_the_pipe_unchanged() -> None:
     nlp = trained()
-    few = corpus(nlp)[: LEAST_TO_CALIBRATE - 1]
+    few = corpus(nlp)[: MIN_CALIBRATION_EXAMPLES - 1]
     assert calibrate(nlp.get_pipe("intent"), few, false_alarm_rate=0.05) is None
     assert nlp.get_pipe("intent").calibration is None
 
 
-def test_a_stock_pipe_has_nothing_to_calibrate() -> None:
+def test_a_stock_pipe_is_not_calibrated() -> None:
     nlp = trained()
     pipe = nlp.add_pipe("textcat", name="stock")
-    assert calibrate(pipe, corpus(nlp) * LEAST_TO_CALIBRATE, false_alarm_rate=0.05) is None
+    assert calibrate(pipe, corpus(nlp) * MIN_CALIBRATION_EXAMPLES, false_alarm_rate=0.05) is None
 
 
-async def test_what_is_out_of_scope_reaches_the_analysis() -> None:
+async def test_the_analysis_marks_out_of_scope_texts() -> None:
     nlp = trained()
-    held = corpus(nlp) * LEAST_TO_CALIBRATE
-    summary = calibrate(nlp.get_pipe("intent"), held, false_alarm_rate=0.0)
+    held_out = corpus(nlp) * MIN_CALIBRATION_EXAMPLES
+    summary = calibrate(nlp.get_pipe("intent"), held_out, false_alarm_rate=0.0)
     assert summary is not None
-    assert summary.examples == len(held)
+    assert summary.examples == len(held_out)
     assert summary.false_alarms == 0.0
     assert summary.ece_after <= summary.ece_before
     model = LiveModel(nlp, tasks={"intent": "intent"})
     analyzer = BatchAnalyzer.of(model, fallback=RuleBasedFallback())
-    texts = [held[0].text, "zxqv wjkp qqqq"]
+    texts = [held_out[0].text, "zxqv wjkp qqqq"]
     result = await model.run(lambda pipeline: analyzer.analyze(pipeline, texts))
     model.close()
     assert [analysis.out_of_scope for analysis in result.analyses] == [False, True]
