@@ -5,7 +5,6 @@ import pytest
 
 from karen_learner.analysis import RuleBasedFallback
 from karen_learner.collection import ConversationMetadataCollector, TurnInput
-from karen_learner.collection.collector import RecentKeys
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
 from karen_learner.records import Analysis
@@ -109,11 +108,17 @@ async def test_the_store_recognises_a_repeated_turn_after_a_restart(collector, s
     assert (await store.counts("t")).turns == 1
 
 
-def test_the_number_of_recent_keys_is_bounded():
-    recent = RecentKeys(2)
-    for key in ("a", "b", "a", "c"):
-        recent.add(("t", key))
-    assert [("t", key) in recent for key in "abc"] == [True, False, True]
+async def test_the_store_recognises_a_repeated_turn_beyond_the_recent_ones(
+    store, analyzer, settings, monkeypatch
+):
+    monkeypatch.setattr("karen_learner.collection.collector.RECENT_TURNS", 2)
+    collector = ConversationMetadataCollector(store, analyzer, settings)
+    first = await collector.collect("t", "hello", "hi", "u", turn_id="a")
+    for turn_id in "bcd":
+        await collector.collect("t", "bye", "hi", "u", turn_id=turn_id)
+    assert await collector.collect("t", "bye", "hi", "u", turn_id="a") == first
+    assert analyzer.texts == ["hello", "bye", "bye", "bye", "bye"]  # the last repetition is analysed
+    assert (await store.counts("t")).turns == 4
 
 
 async def test_concurrent_repetitions_of_a_turn_are_stored_once(collector, store):
