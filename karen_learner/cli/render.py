@@ -90,8 +90,12 @@ class FittingTable:
             del columns[optional.pop(0)]
         made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in columns:
-            justify = "right" if name in self._numbers else "left"
-            made.add_column(name, justify=justify, overflow="fold", no_wrap=name != self._folded)
+            made.add_column(
+                name,
+                justify="right" if name in self._numbers else "left",
+                overflow="fold",
+                no_wrap=name != self._folded,
+            )
         for cells in zip(*columns.values(), strict=True):
             made.add_row(*cells)
         yield made
