@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from asyncio_extras import call_in_executor
-from typing_extensions import Self
 
 from karen_learner.analysis import Analyzer, SpacyAnalyzer, analyze_in_mood
 from karen_learner.assembly import Ground, assemble

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 from asyncio_extras import call_in_executor
-from typing_extensions import Self
 
 from karen_learner.analysis.batching import MicroBatcher, batches
 from karen_learner.analysis.fallback import RuleBasedFallback

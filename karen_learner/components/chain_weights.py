@@ -1,11 +1,10 @@
 """The weights of a linear chain over sparse features, in two forms: one that learns, one that serves."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from karen_learner.components.entity_tags import (
     forbidden_starts,

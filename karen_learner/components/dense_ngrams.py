@@ -17,12 +17,11 @@ serves; the encoder's own weights are never saved.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
-from typing_extensions import Self
 
 from karen_learner.components.design_matrix import DesignMatrix
 from karen_learner.components.row_coding import pack, require_names, require_shape, unpack

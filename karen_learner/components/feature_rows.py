@@ -2,11 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from karen_learner.components.bucket_rows import NO_ROW, BucketRows
 from karen_learner.components.row_coding import quantize, require_shape

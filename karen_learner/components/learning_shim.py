@@ -6,12 +6,11 @@ one that serves is small; the one that learns is read, when it is needed, from a
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from thinc.api import Model
 from thinc.shims import Shim
-from typing_extensions import Self
 
 from karen_learner.components.feature_rows import RowOptions
 from karen_learner.components.learning_state import LearningState

@@ -14,14 +14,13 @@ is not applied: it gained nothing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
-from typing_extensions import Self
 
 from karen_learner.components.calibration import logistic, softmax
 from karen_learner.components.design_matrix import DesignMatrix, design_matrix

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from spacy.pipeline import TrainablePipe
-from typing_extensions import Self
 
 from karen_learner.components.learning_shim import LearningShim, first_shim
 from karen_learner.components.learning_state import LearningState, StateFile, StoredState

@@ -8,11 +8,10 @@ Its square root is what a feature is worth: on held-out data of several sets bet
 of it. `log(1 + d)` is rounded to tenths, in the form that learns as in the one that serves: they agree.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from karen_learner.components.row_coding import require_shape
 

@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from karen_learner.components.bucket_rows import NO_ROW
 from karen_learner.components.design_matrix import DesignMatrix

@@ -1,11 +1,10 @@
 """What a `LearningShim` asks of its weights, in the form that learns and in the one that serves."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from karen_learner.components.feature_rows import FeatureRows, RowOptions, ServedRows
 

@@ -12,10 +12,9 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 from pydantic import ValidationError
-from typing_extensions import Self
 
 from karen_learner.curation.batches import batches
 from karen_learner.curation.candidates import Schema, new_example, stratum, task_labels
