@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # before numpy is imported
+
 from karen_learner.factory import create_autonomous_learner
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import LearningCycleResult
 from tests.databases import SHARED, a_database
+
 
 settings.register_profile("karen", deadline=None)  # no test asserts times: the machine may be busy
 settings.load_profile("karen")

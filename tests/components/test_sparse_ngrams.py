@@ -212,7 +212,7 @@ def test_a_new_label_is_learned_from_the_next_update_on(nlp: Language, passes: i
     pipe = nlp.get_pipe("intent")
     assert (pipe.add_label("joke"), pipe.add_label("joke")) == (1, 0)
     after = margins(nlp)
-    np.testing.assert_array_equal(after[:, :3], before)
+    np.testing.assert_allclose(after[:, :3], before, rtol=1e-5)  # a product of another shape rounds otherwise
     if passes:
         assert (after[:, 3] < after[:, :3].max(axis=1)).all()
     for _ in range(8):
