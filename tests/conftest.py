@@ -18,6 +18,9 @@ from karen_learner.factory import create_autonomous_learner
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import LearningCycleResult
 from tests.databases import SHARED, a_database
+from tests.greenlets import trace_greenlets_as_threads
+
+trace_greenlets_as_threads()
 
 
 settings.register_profile("karen", deadline=None)  # no test asserts times: the machine may be busy
