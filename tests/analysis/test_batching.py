@@ -43,7 +43,7 @@ async def test_callers_who_ask_again_at_once_meet_again():
 
     async def caller() -> None:
         for number in range(5):
-            assert await asyncio.wait_for(batcher.submit(number), 10) == 2 * number
+            assert await asyncio.wait_for(batcher.submit(number), 60) == 2 * number
 
     await asyncio.gather(*(caller() for _ in range(8)))
     assert [len(batch) for batch in handle.batches] == [8] * 5
