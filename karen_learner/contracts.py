@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar, runtime_checkable
-
-from typing_extensions import Self
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from karen_learner.events import Event
 from karen_learner.records import (

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-
-from typing_extensions import Self
+from typing import Self
 
 from karen_learner.batching import Batcher
 from karen_learner.memory import counters, curation, examples, journal, tenants, turns, versions

@@ -160,7 +160,7 @@ async def test_a_retired_model_goes_when_the_last_holder_lets_go(nlp):
     models.install("a", LiveModel(spacy.blank("en"), tasks={}))
     gc.collect()
     assert gone() is None
-    await asyncio.to_thread(thread.join, 10)
+    await asyncio.to_thread(thread.join, 60)
     assert not thread.is_alive()
     models.close()
 
