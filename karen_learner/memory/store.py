@@ -119,9 +119,6 @@ class SqlMemoryStore:
             yield page
             after_seq = page[-1].turn.seq or 0
 
-    async def unlabelled_turns(self, tenant_id: str, *, limit: int) -> Sequence[Turn]:
-        return await self._database.read(turns.unlabelled, tenant_id, limit=limit)
-
     async def save_curation(
         self, tenant_id: str, curated: CurationWrite, *, token: int | None = None
     ) -> bool:
@@ -247,10 +244,6 @@ class SqlMemoryStore:
     async def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         async for example_id in self._linked(versions.lineage_page, tenant_id, version):
             yield example_id
-
-    async def pseudo_labelled_turns(self, tenant_id: str, version: str) -> AsyncIterator[str]:
-        async for turn_id in self._linked(versions.pseudo_labelled_page, tenant_id, version):
-            yield turn_id
 
     async def _linked(
         self, page_of: Callable[..., Sequence[tuple[int, str]]], tenant_id: str, version: str

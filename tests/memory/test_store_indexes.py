@@ -70,10 +70,6 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
         lambda c: versions.lineage_page(c, "acme", "v", after=5, size=3),
         "lineage USING PRIMARY KEY (version=? AND example>?)",
     ),
-    "pseudo-labelled": (
-        lambda c: versions.pseudo_labelled_page(c, "acme", "v", after=5, size=3),
-        "pseudo_labelled_turns USING PRIMARY KEY (version=? AND turn>?)",
-    ),
     "counts": (lambda c: counters.overview(c, "acme"), "PRIMARY KEY"),
     "strata": (lambda c: counters.strata(c, "acme", "pending", "dev"), "PRIMARY KEY"),
     "withdraw": (lambda c: curation.withdraw(c, 1, ["a"]), "examples_by_turn"),

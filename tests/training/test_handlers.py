@@ -11,7 +11,6 @@ from spacy.language import Language
 from spacy.tokens import DocBin
 from thinc.api import Optimizer
 
-from karen_learner.components.textcat.calibration import Calibration
 from karen_learner.corpora.lines import to_line
 from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
 from karen_learner.records import LabelledText
@@ -187,31 +186,6 @@ async def test_the_importance_weight_of_a_line_scales_its_loss(
     train(job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=9), lambda _: None)
     cats = spacy.load(tmp_path / "next")("zzz").cats
     assert max(("balance", "travel"), key=lambda label: cats[label]) == intent
-
-
-async def test_a_calibrated_pipe_trains_on_pseudo_labelled_texts(
-    corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
-) -> None:
-    nlp = spacy.load(str(parent.path))
-    sure = Calibration(1000.0, None, None, None)
-    nlp.get_pipe("intent").cfg["calibration"] = sure.as_record()
-    nlp.to_disk(str(parent.path))
-    said = ["i want to fly to zanzibar", "what is my zloty balance"]
-    await write_lines(corpus / "train.jsonl", examples[:1])
-    await write_lines(corpus / "unlabelled.jsonl", [LabelledText(text=text) for text in said])
-    with (corpus / "unlabelled.jsonl").open("a") as lines:
-        lines.write("cut o\n")
-    report = train(job(corpus, parent, settings, tmp_path / "next", mode="incremental"), lambda _: None)
-    assert {task: made.examples for task, made in report.by_task.items()} == {
-        "intent": 1 + 2, "sentiment": 1, "entities": 1,
-    }  # fmt: skip
-    assert report.pseudo_labelled == (0, 1)
-    assert report.skipped_reasons[0].startswith("unlabelled.jsonl line 3")
-    docs = list(DocBin().from_disk(corpus / "train.spacy").get_docs(spacy.blank("en").vocab))
-    assert [doc.text for doc in docs] == [examples[0].text]
-    assert "zanzibar" not in spacy.load(tmp_path / "next").vocab.strings
-    cats = spacy.load(tmp_path / "next")("zanzibar").cats
-    assert max(("balance", "travel"), key=lambda label: cats[label]) == "travel"
 
 
 async def test_too_few_labels_are_an_error(
