@@ -476,11 +476,6 @@ class TestVersions:
         assert (await store.counts("acme")).examples == {"learned": 1203}
 
 
-async def add_turns(store: MemoryStore, *names: str, tenant: str = "acme") -> list[int]:
-    """Store turns; their numbers."""
-    return [(await store.add_turn(make_turn(name, tenant=tenant))).seq or 0 for name in names]
-
-
 class TestOverview:
     async def test_counts(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn("a", degraded=True))
