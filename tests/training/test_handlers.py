@@ -253,7 +253,7 @@ async def test_divergence_is_an_error(
     monkeypatch.setattr(PipeTrainer, "_step", step)
     await write_lines(corpus / "train.jsonl", examples)
     spec = PipelineSpec(template=shipped_configs() / "stock.cfg")  # ours learn at a rate of their own
-    with pytest.raises(TrainingDiverged, match=r"loss of .* went to .*: lower training\.learn_rate"):
+    with pytest.raises(TrainingDiverged, match=r"loss of .* is .*: lower training\.learn_rate"):
         train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None)
 
 
