@@ -326,7 +326,7 @@ async def test_gold_that_cannot_be_used_is_left_out_and_logged(
     ]
     await acme.bootstrap(ACME, bad)
     assert (await acme.status(ACME)).counts.examples == before
-    assert f"{len(bad)} examples were left out, the first at position 1" in caplog.text
+    assert f"{len(bad)} examples are skipped, the first at position 1" in caplog.text
 
 
 async def test_one_label_for_two_tasks_is_refused_with_nothing_stored(
