@@ -13,10 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode, exit_codes_help
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.output import Output, logging_to
-from karen_learner.errors import KarenLearnerError, SettingsError
+from karen_learner.errors import ExitCode, KarenLearnerError
 
 PROGRAM = "karen-learner"
 COMMANDS = (
@@ -24,6 +23,15 @@ COMMANDS = (
     "export", "convert", "simulate", "demo",
 )  # fmt: skip
 """In the order of the help page. Each is a module of `cli.commands` with a function of that name."""
+EXIT_CODE_MEANINGS = {
+    ExitCode.OK: "success or deployed",
+    ExitCode.ERROR: "error, with a message on standard error",
+    ExitCode.USAGE: "invalid command line or setting",
+    ExitCode.REJECTED: "cycle rejected",
+    ExitCode.SKIPPED: "nothing to do, or declined",
+    ExitCode.FAILED: "cycle failed",
+    ExitCode.INTERRUPTED: "interrupted",
+}
 INTERRUPTED = "interrupted: the next start completes or undoes unfinished work"
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """The usage error of click. Some versions of typer contain their own copy of click."""
@@ -57,7 +65,7 @@ app = typer.Typer(
     name=PROGRAM,
     cls=CommandGroup,
     help="Train spaCy models from conversations: collect turns, learn, deploy, roll back.",
-    epilog=exit_codes_help(),
+    epilog="Exit codes: " + "; ".join(f"{code:d} {text}" for code, text in EXIT_CODE_MEANINGS.items()) + ".",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -91,7 +99,7 @@ for name in COMMANDS:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit the process with its code (see `exit_codes.py`)."""
+    """Run a command and exit the process with its code (see `errors.ExitCode`)."""
     typer.main.get_command(app).main(args=arguments)
 
 
@@ -111,10 +119,8 @@ def explained(error: BaseException) -> tuple[str, int]:
     """Message and exit code of an error."""
     if isinstance(error, USAGE_ERROR):
         return _usage(error), ExitCode.USAGE
-    if isinstance(error, SettingsError):
-        return str(error), ExitCode.USAGE
     if isinstance(error, KarenLearnerError):
-        return _with_backup(error), ExitCode.ERROR
+        return _with_backup(error), error.exit_code
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return INTERRUPTED, ExitCode.INTERRUPTED
     if isinstance(error, SystemExit):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from karen_learner.cli.exit_codes import ExitCode
+from karen_learner.errors import ExitCode
 
 TENANT = "telecom"
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from karen_learner.cli import app
-from karen_learner.cli.exit_codes import MEANINGS
+from karen_learner.cli.app import EXIT_CODE_MEANINGS
 from karen_learner.cli.options import COMMON
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -63,4 +63,4 @@ def test_common_options_are_documented_and_accepted_by_every_command():
 
 def test_exit_codes_are_documented():
     section = sections()["Exit codes"]
-    assert all(f"| {code:d} | {meaning} |" in section for code, meaning in MEANINGS.items())
+    assert all(f"| {code:d} | {meaning} |" in section for code, meaning in EXIT_CODE_MEANINGS.items())

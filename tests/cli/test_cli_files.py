@@ -5,7 +5,7 @@ import json
 import pytest
 
 from karen_learner.cli.commands.init import commented_out
-from karen_learner.cli.exit_codes import ExitCode
+from karen_learner.errors import ExitCode
 from karen_learner.settings import load_settings, shipped_configs
 
 TENANT = "telecom"

@@ -8,9 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from karen_learner.cli import app
-from karen_learner.cli.app import explained
-from karen_learner.cli.exit_codes import MEANINGS, ExitCode, exit_for
-from karen_learner.errors import StoreError
+from karen_learner.cli.app import EXIT_CODE_MEANINGS, explained
+from karen_learner.errors import STATUS_EXIT_CODES, ExitCode, StoreError
 
 TENANT = "telecom"
 
@@ -106,7 +105,7 @@ def test_a_command_restores_the_logging_configuration(cli):
     assert (list(root.handlers), package.level, warnings.showwarning) == before
 
 
-def test_every_cycle_status_has_an_exit_code():
-    codes = [exit_for(status) for status in ("deployed", "rolled_back", "rejected", "skipped", "failed")]
-    assert codes == [0, 0, 3, 4, 5]
-    assert set(MEANINGS) == set(ExitCode)
+def test_exit_codes_of_cycles_and_their_meanings():
+    statuses = ("deployed", "rolled_back", "rejected", "skipped", "failed")
+    assert [STATUS_EXIT_CODES[status] for status in statuses] == [0, 0, 3, 4, 5]
+    assert set(EXIT_CODE_MEANINGS) == set(ExitCode)

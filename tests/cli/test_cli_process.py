@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from karen_learner.cli.exit_codes import ExitCode
+from karen_learner.errors import ExitCode
 
 TENANT = "telecom"
 COMMAND = (sys.executable, "-c", "from karen_learner.cli import main; main()")

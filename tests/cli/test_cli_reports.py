@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from karen_learner.cli.exit_codes import ExitCode
+from karen_learner.errors import ExitCode
 
 TENANT = "telecom"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from karen_learner.cli.exit_codes import ExitCode
+from karen_learner.errors import ExitCode
 
 TENANT = "telecom"
 

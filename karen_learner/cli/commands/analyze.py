@@ -13,11 +13,10 @@ import typer
 from asyncio_extras import call_in_executor
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import Tenant, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.render import analysis
-from karen_learner.errors import InvalidInput
+from karen_learner.errors import ExitCode, InvalidInput
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner

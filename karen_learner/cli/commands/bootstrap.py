@@ -9,10 +9,10 @@ import typer
 
 from karen_learner.cli.commands.ingest import import_file
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import exit_for
 from karen_learner.cli.options import FirstMode, SourceFile, Tenant, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.render import ingest_report
+from karen_learner.errors import STATUS_EXIT_CODES
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
@@ -39,7 +39,7 @@ def bootstrap(
     )
     document = result.to_dict() | {"ingested": report.to_dict()}
     run.output.result(document, *ingest_report(report), *cycle_result(result, home=run.home))
-    return exit_for(result.status)
+    return STATUS_EXIT_CODES[result.status]
 
 
 async def first_model(

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.render import text
+from karen_learner.errors import ExitCode
 
 
 @with_common_options

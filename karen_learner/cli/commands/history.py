@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import Limit, Tenant, with_common_options
+from karen_learner.errors import ExitCode
 
 
 @with_common_options

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import SourceFile, Tenant, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.render import ingest_report
-from karen_learner.errors import InvalidInput
+from karen_learner.errors import ExitCode, InvalidInput
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 
 from karen_learner.cli.context import SETTINGS_FILE, Context
-from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.render import command_line, facts, text
+from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode, exit_for
 from karen_learner.cli.options import Mode, Tenant, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.render import plan
+from karen_learner.errors import STATUS_EXIT_CODES, ExitCode
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
@@ -49,7 +49,7 @@ def learn(
         tenant=tenant,
     )
     run.output.result(result.to_dict(), *cycle_result(result, home=run.home))
-    return exit_for(result.status)
+    return STATUS_EXIT_CODES[result.status]
 
 
 def _show_plan(run: Context, tenant: str, *, force: bool, mode: Mode) -> int:

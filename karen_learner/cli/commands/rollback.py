@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import Tenant, with_common_options
 from karen_learner.cli.render import command_line, facts, moment, text
-from karen_learner.errors import DeploymentError, InvalidInput, UnknownVersion
+from karen_learner.errors import DeploymentError, ExitCode, InvalidInput, UnknownVersion
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,10 +12,10 @@ import typer
 from rich.console import RenderableType
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import Mode, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.progress import learning_progress
+from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner

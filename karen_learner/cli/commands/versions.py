@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from karen_learner.cli import render
 from karen_learner.cli.context import Context
-from karen_learner.cli.exit_codes import ExitCode
 from karen_learner.cli.options import Limit, Tenant, with_common_options
+from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
