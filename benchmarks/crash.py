@@ -49,8 +49,8 @@ OVERRIDES = {
     "gate.max_cross_validated": 0,
 }
 EARLIEST_S, LATEST_S = 0.2, 6.0
-START_LIMIT_S = 180.0
-ORPHAN_GRACE_S = 30.0
+START_LIMIT_S = 600.0
+ORPHAN_GRACE_S = 120.0
 WORDS = ("red", "blue", "green", "grey", "pink", "gold", "black", "white", "brown", "cyan", "coral", "olive")
 
 

@@ -35,7 +35,7 @@ TENANT = "bench"
 HABITS = Habits(correction_rate=0.3, rating_rate=0.3, noise=0.05)
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "incremental": {},
-    "naive": {"learning.replay_examples": 0, "learning.unlabelled_turns": 0},
+    "naive": {"learning.replay_examples": 0},
     "from scratch": {},
 }
 

@@ -50,8 +50,6 @@ def _headline(result: LearningCycleResult) -> list[Text]:
 def _facts(result: LearningCycleResult) -> list[tuple[str, object]]:
     trained = result.status not in {"skipped", "rolled_back"}
     taken = f"{result.training_examples} new, {result.replay_examples} replayed"
-    if result.pseudo_labelled_turns:
-        taken += f", {result.pseudo_labelled_turns} pseudo-labelled turns"
     left = f", {result.skipped_examples} left out by the trainer" if result.skipped_examples else ""
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.stage_seconds.items())
     return [

@@ -11,9 +11,7 @@ import re
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 from karen_learner.records import ConversationMetadata, EntitySpan, LabelledText, Record, Task
 from karen_learner.simulation.scenario import Habits

@@ -4,9 +4,7 @@ Everything is real: an SQLite database, a worker process that trains with `nlp.u
 Only the pipeline is small, so that a test takes seconds.
 """
 
-import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -31,6 +29,7 @@ from karen_learner import (
     create_spacy_analyzer,
 )
 from karen_learner.errors import InvalidInput, LearnerClosed, SettingsError, UnknownTenant, UnknownTurn
+from tests.homes import Homes, TaughtHome, a_store
 
 TENANT = "tenant_123"
 QUICK = {
@@ -69,28 +68,32 @@ def seed_examples() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "karen-home"
+async def home(tmp_path: Path, store_kind: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """One that is still to be made."""
+    async with a_store(store_kind, monkeypatch):
+        yield tmp_path / "karen-home"
 
 
-@pytest.fixture(scope="session")
-def bootstrapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a tenant that has been bootstrapped: made once, copied for each test."""
-
-    async def bootstrap(home: Path) -> str:
-        async with create_autonomous_learner(home, overrides=QUICK) as learner:
-            return (await learner.bootstrap(TENANT, seed_examples())).status
-
-    home = tmp_path_factory.mktemp("contract") / "karen-home"
-    assert asyncio.run(bootstrap(home)) == "deployed"
-    return home
+async def bootstrap(home: Path) -> None:
+    async with create_autonomous_learner(home, overrides=QUICK) as learner:
+        assert (await learner.bootstrap(TENANT, seed_examples())).status == "deployed"
 
 
 @pytest.fixture
-async def learner(bootstrapped: Path, home: Path) -> AsyncIterator[AutonomousLearner]:
+def bootstrapped(homes: Homes, store_kind: str) -> TaughtHome:
+    """The home of a tenant that has been bootstrapped: made once, copied for each test."""
+    return homes.taught("contract", store_kind, bootstrap)
+
+
+@pytest.fixture
+async def learner(
+    bootstrapped: TaughtHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AutonomousLearner]:
     """A learner whose tenant has a model."""
-    shutil.copytree(bootstrapped, home)
-    async with create_autonomous_learner(home, overrides=QUICK) as learner:
+    async with (
+        bootstrapped.copied(tmp_path / "karen-home", monkeypatch) as home,
+        create_autonomous_learner(home, overrides=QUICK) as learner,
+    ):
         yield learner
 
 
@@ -497,6 +500,26 @@ async def test_a_host_supplies_analyzer_and_memory(home: Path, tmp_path: Path) -
     assert (analyzer.deployed[1] / "config.cfg").is_file()
     assert [turn.turn_id for turn in memory.turns] == [metadata.turn_id]
     assert list((tmp_path / "model_backups").rglob("*.tar.gz"))
+
+
+async def test_the_class_accepts_the_keywords_of_the_factory(home: Path, tmp_path: Path) -> None:
+    async with create_spacy_analyzer() as analyzer:
+        learner = AutonomousLearner(
+            home, spacy_analyzer=analyzer, memory_service=None, model_backup_dir=tmp_path / "safe",
+            overrides=QUICK,
+        )  # fmt: skip
+        async with learner:
+            assert learner.analyzer is analyzer
+            assert learner.layout.backups(TENANT).parent == tmp_path / "safe"
+            assert learner.learning_config.min_data_threshold == 10
+            assert (await learner.analyze(TENANT, "hello")).degraded
+
+
+async def test_results_answer_by_key(learner: AutonomousLearner) -> None:
+    metrics = await learner.get_learning_metrics(TENANT)
+    assert metrics["last_cycle"]["status"] == "deployed"
+    assert "total_cycles" in metrics
+    assert dict(metrics)["total_cycles"] == metrics.get("total_cycles") == 1
 
 
 async def test_every_part_of_the_contract_has_its_name(learner: AutonomousLearner) -> None:

@@ -9,9 +9,9 @@ Duchi, Hazan, Singer: Adaptive Subgradient Methods for Online Learning and Stoch
 
 import hashlib
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from typing_extensions import Self
 
 from karen_learner.components.arrays import (
     AnyArray,
