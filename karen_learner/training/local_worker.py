@@ -9,10 +9,9 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from pydantic import ValidationError
-from typing_extensions import Self
 
 from karen_learner import errors
 from karen_learner.errors import (
