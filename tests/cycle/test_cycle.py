@@ -463,7 +463,7 @@ async def test_a_worker_that_hangs_fails_the_cycle_and_the_next_one_runs(
     acme.training_config.time_limit_s = 2.0
     result = await acme.trigger_learning_cycle(ACME)
     assert result.status == "failed"
-    assert "training.time_limit_s, which is 2 seconds" in (result.error_message or "")
+    assert "training.time_limit_s (2 seconds)" in (result.error_message or "")
     assert await champion_of(acme) == before
     assert leftovers(acme) == []
     acme.training_config.time_limit_s = 600.0
