@@ -56,7 +56,7 @@ def gold_examples() -> list[dict[str, Any]]:
     ]
 
 
-async def _teach(home: Path) -> None:
+async def teach(home: Path) -> None:
     async with create_autonomous_learner(home, overrides=TINY) as learner:
         result = await learner.bootstrap(ACME, gold_examples())
         assert result.status == "deployed", result.error_message
@@ -78,7 +78,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
 @pytest.fixture
 def taught_once(homes: Homes, store_kind: str) -> TaughtHome:
     """Only to be copied."""
-    return homes.taught("taught", store_kind, _teach)
+    return homes.taught("taught", store_kind, teach)
 
 
 @pytest.fixture
