@@ -18,7 +18,7 @@ from karen_learner.factory import create_autonomous_learner
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest
 from tests.conftest import TINY, teach
-from tests.homes import Homes, TaughtHome
+from tests.homes import Homes, TrainedHome
 
 ACME, GLOBEX = "acme", "globex/../acme"
 PETS = ("cat", "dog", "hamster", "parrot", "turtle", "rabbit", "pony", "goldfish", "canary", "ferret")
@@ -41,8 +41,8 @@ async def teach_both(home: Path) -> None:
 
 
 @pytest.fixture
-def taught_once(homes: Homes, store_kind: str) -> TaughtHome:
-    return homes.taught("two-tenants", store_kind, teach_both)
+def taught_once(homes: Homes, store_kind: str) -> TrainedHome:
+    return homes.trained("two-tenants", store_kind, teach_both)
 
 
 @pytest.fixture
