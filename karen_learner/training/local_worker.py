@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from typing_extensions import Self
 
 from karen_learner import errors
+from karen_learner.contracts import OnProgress
 from karen_learner.errors import (
     KarenLearnerError,
     LearnerClosed,
@@ -25,7 +25,6 @@ from karen_learner.errors import (
 from karen_learner.records.training import (
     CrossValidateJob,
     CrossValidateReport,
-    PassReport,
     PipelineSpec,
     PredictJob,
     PredictReport,
@@ -39,7 +38,6 @@ from karen_learner.training.protocol import AnyMessage, Done, Failed, Job, Progr
 
 logger = logging.getLogger(__name__)
 
-OnProgress = Callable[[PassReport], None]
 ReportT = TypeVar("ReportT", TrainReport, PredictReport, CrossValidateReport, PreloadReport)
 
 NUMERIC_THREADS = (

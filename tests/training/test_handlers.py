@@ -193,9 +193,9 @@ async def test_a_calibrated_pipe_trains_on_pseudo_labelled_texts(
     sure = Calibration(1000.0, None, None, None)
     nlp.get_pipe("intent").cfg["calibration"] = sure.as_record()
     nlp.to_disk(str(parent.path))
-    said = ["i want to fly to zanzibar", "what is my zloty balance"]
+    texts = ["i want to fly to zanzibar", "what is my zloty balance"]
     await write_lines(corpus / "train.jsonl", examples[:1])
-    await write_lines(corpus / "unlabelled.jsonl", [LabelledText(text=text) for text in said])
+    await write_lines(corpus / "unlabelled.jsonl", [LabelledText(text=text) for text in texts])
     with (corpus / "unlabelled.jsonl").open("a") as lines:
         lines.write("cut o\n")
     report = train(job(corpus, parent, settings, tmp_path / "next", mode="incremental"), lambda _: None)
