@@ -1,70 +1,97 @@
-"""Every exception that karen_learner raises on purpose.
+"""The exceptions of karen_learner, and the exit codes of commands.
 
     KarenLearnerError
-    ├── InvalidInput (ValueError)          what was given cannot be used
+    ├── InvalidInput (ValueError)          an unusable argument or file
     │   ├── SettingsError                  an unknown key or a value out of range
     │   ├── LabelCollision                 one label in two tasks
-    │   └── ImportFormatError              a file that no importer understands
+    │   └── ImportFormatError              a file in an unknown format
     ├── UnknownTenant (LookupError)        the tenant has no data here
-    ├── UnknownTurn (LookupError)          feedback for a turn that was never stored
+    ├── UnknownTurn (LookupError)          the turn is not stored
     ├── UnknownVersion (LookupError)       no such model version or backup
     ├── LearnerClosed (RuntimeError)       used after `close()`
-    ├── StoreError                         the memory store cannot do its work
+    ├── StoreError                         the memory store fails
     │   ├── StoreReadOnly
     │   ├── StoreLocked
-    │   ├── StoreNotOurs                   a database that belongs to something else
+    │   ├── StoreNotOurs                   a database of another program
     │   ├── SchemaTooNew                   written by a newer release
-    │   └── FencedOut                      another process has taken the lease over
+    │   └── FencedOut                      another process took over the lease
     ├── ModelError                         a model cannot be saved, loaded or used
-    │   ├── DigestMismatch                 the files are not those of the manifest
+    │   ├── DigestMismatch                 the files differ from those of the manifest
     │   ├── PipelineUnsuitable             a spaCy pipeline without a usable pipe
     │   └── EncoderError                   an encoder cannot be opened or used
-    │       ├── EncoderNotInstalled        the packages of the extra `encoder` are absent
-    │       └── EncoderMismatch            a model is loaded beside other vectors than it was trained on
-    ├── TrainingError                      the trainer cannot produce a candidate
+    │       ├── EncoderNotInstalled        the extra `encoder` is not installed
+    │       └── EncoderMismatch            other vectors than those of the training
+    ├── TrainingError                      training produces no candidate
     │   ├── TrainingDiverged               the loss is NaN, infinite or exploding
     │   ├── WorkerCrashed                  the worker process died
-    │   └── WorkerTimedOut                 the worker process took longer than it may
-    └── DeploymentError                    a promotion or rollback did not take place
+    │   └── WorkerTimedOut                 a job exceeded its time limit
+    └── DeploymentError                    a promotion or rollback failed
 
-Messages say what was wrong, where, and what to do about it. What a cycle raises carries
-`backup_path`, the archive from which the live model can be restored.
+A message names the problem, its place and the remedy. Errors of a cycle carry `backup_path`, the archive of
+the champion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
 from pathlib import Path
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """Exit code of a command."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    REJECTED = 3
+    SKIPPED = 4
+    FAILED = 5
+    INTERRUPTED = 130
+
+
+STATUS_EXIT_CODES: Mapping[str, ExitCode] = {
+    "deployed": ExitCode.OK,
+    "rolled_back": ExitCode.OK,
+    "rejected": ExitCode.REJECTED,
+    "skipped": ExitCode.SKIPPED,
+    "failed": ExitCode.FAILED,
+}
+"""Exit code of a cycle by its status. The exit code of an error is its attribute `exit_code`."""
 
 
 class KarenLearnerError(Exception):
-    """Base of the tree. `backup_path` is set on errors raised inside a learning cycle."""
+    """Base of the tree. Errors of a learning cycle have a `backup_path`."""
 
+    exit_code: ClassVar[ExitCode] = ExitCode.ERROR
     backup_path: Path | None = None
 
 
 class InvalidInput(KarenLearnerError, ValueError):
-    """What was given cannot be used; nothing was stored."""
+    """An argument or file is unusable; nothing was stored."""
 
 
 class SettingsError(InvalidInput):
     """A setting is unknown or its value is not allowed."""
 
+    exit_code = ExitCode.USAGE
+
 
 class LabelCollision(InvalidInput):
-    """One label is used by two tasks; both write `doc.cats`, so one would overwrite the other."""
+    """Two tasks use the same label; both write `doc.cats`, so one overwrites the other."""
 
     @classmethod
     def between(cls, labels: Iterable[str]) -> LabelCollision:
-        """Of labels that would be intents and sentiments."""
+        """The error for labels that are both intents and sentiments."""
         names = ", ".join(map(repr, sorted(labels)[:5]))
         return cls(
-            f"{names} would be an intent and a sentiment: both write `doc.cats`; rename one of the two"
+            f"{names}: used for intents and for sentiments, which share `doc.cats`; rename one of the two"
         )
 
 
 class ImportFormatError(InvalidInput):
-    """A file that no importer understands."""
+    """No importer reads the format of the file."""
 
 
 class UnknownTenant(KarenLearnerError, LookupError):
@@ -72,39 +99,39 @@ class UnknownTenant(KarenLearnerError, LookupError):
 
 
 class UnknownTurn(KarenLearnerError, LookupError):
-    """No turn of that id is stored for the tenant."""
+    """The tenant has no turn with this id."""
 
 
 class UnknownVersion(KarenLearnerError, LookupError):
-    """No such version or backup."""
+    """The version or backup does not exist."""
 
 
 class LearnerClosed(KarenLearnerError, RuntimeError):
-    """Something was used after it was closed."""
+    """An object was used after its `close()`."""
 
 
 class StoreError(KarenLearnerError):
-    """The memory store cannot do its work."""
+    """The memory store fails."""
 
 
 class StoreReadOnly(StoreError):
-    """The database or its folder cannot be written."""
+    """The database or its folder is not writable."""
 
 
 class StoreLocked(StoreError):
-    """Another process holds the database for longer than the timeout."""
+    """Another process holds the database longer than the timeout."""
 
 
 class StoreNotOurs(StoreError):
-    """The database holds tables of something else, or is no database at all."""
+    """The file is a database of another program, or no database."""
 
 
 class SchemaTooNew(StoreError):
-    """The database was written by a newer release of karen_learner."""
+    """A newer release of karen_learner wrote the database."""
 
 
 class FencedOut(StoreError):
-    """The lease under which this write was made now belongs to somebody else."""
+    """Another process holds the lease of this write."""
 
 
 class ModelError(KarenLearnerError):
@@ -112,11 +139,11 @@ class ModelError(KarenLearnerError):
 
 
 class DigestMismatch(ModelError):
-    """The files of a version are not those that its manifest names."""
+    """The files of a version differ from those of its manifest."""
 
 
 class PipelineUnsuitable(ModelError):
-    """A spaCy pipeline lacks the pipe that a task needs."""
+    """A spaCy pipeline has no pipe for a task."""
 
 
 class EncoderError(ModelError):
@@ -124,28 +151,28 @@ class EncoderError(ModelError):
 
 
 class EncoderNotInstalled(EncoderError):
-    """The packages of the extra `encoder` are absent."""
+    """The extra `encoder` is not installed."""
 
 
 class EncoderMismatch(EncoderError):
-    """A model is loaded beside other vectors than those that it was trained on."""
+    """A model is loaded with other vectors than those of its training."""
 
 
 class TrainingError(KarenLearnerError):
-    """The trainer cannot produce a candidate."""
+    """Training produces no candidate."""
 
 
 class TrainingDiverged(TrainingError):
-    """The loss became NaN, infinite or exploded."""
+    """The loss is NaN, infinite or exploding."""
 
 
 class WorkerCrashed(TrainingError):
-    """The worker process died before it had finished its job."""
+    """The worker process died during a job."""
 
 
 class WorkerTimedOut(TrainingError):
-    """The worker process had not finished its job within the time limit, and was killed."""
+    """A job exceeded its time limit, and its worker process was killed."""
 
 
 class DeploymentError(KarenLearnerError):
-    """A promotion or a rollback did not take place; the champion is what it was."""
+    """A promotion or a rollback failed; the champion is unchanged."""

@@ -89,7 +89,7 @@ class ModelRolledBack(Event):
 
 
 class ModelUnloaded(Event):
-    """A live model left memory because of a limit. The tenant's next request loads it again."""
+    """A live model was unloaded. `reason` is the exceeded setting. The next request loads it again."""
 
     version: str | None
     reason: str

@@ -22,11 +22,12 @@ from karen_learner.curation import Curator
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.errors import LearnerClosed, StoreReadOnly
-from karen_learner.events import EventBus
+from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.memory import open_store
-from karen_learner.models.layout import HomeLayout
-from karen_learner.models.registry import ModelRegistry
+from karen_learner.models.files import HomeLayout
+from karen_learner.models.live import LiveModel
+from karen_learner.models.versions import ModelRegistry
 from karen_learner.monitoring.status import Overview
 from karen_learner.pipeline import IncrementalTrainingPipeline
 from karen_learner.records import (
@@ -104,7 +105,8 @@ class AutonomousLearner:
         """Make the parts. Nothing is opened or started."""
         settings, store, events, layout = self.settings, self.store, self.events, self.layout
         language = settings.training.language
-        self._models = live_models_of(self.analyzer, limit=settings.analysis.live_models)
+        self._models = live_models_of(self.analyzer, settings.analysis)
+        self._models.on_unload = self._publish_unloaded
         self._registry = registry = ModelRegistry(store, layout)
         self._champions = ChampionSync(registry, self._models, settings.serving, analyzer=self.analyzer)
         self._collector = ConversationMetadataCollector(store, self.analyzer, settings, events=events)
@@ -129,6 +131,9 @@ class AutonomousLearner:
         self.training_pipeline = IncrementalTrainingPipeline(
             self._cycle, rollback, self._backend, start=self.start
         )
+
+    def _publish_unloaded(self, tenant_id: str, model: LiveModel, setting: str) -> None:
+        self.events.publish(ModelUnloaded(tenant_id=tenant_id, version=model.version, reason=setting))
 
     # Settings --------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""Every setting, its type and its bounds. The defaults stand in `configs/default.cfg` alone.
+"""Settings: their types and bounds. Their defaults are in `configs/default.cfg`.
 
-Layers, each over the one before: `default.cfg`, the user's `.cfg`, the environment
+Layers, from lowest to highest priority: `default.cfg`, the user's `.cfg`, the environment
 (`KAREN_LEARNING__MIN_DATA_THRESHOLD=20`), keyword overrides.
 """
 
@@ -32,7 +32,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Change several settings at once: all of them, or none when one is not allowed."""
+        """Change several settings: all of them, or none if a value is not allowed."""
         _refuse_unknown(type(self).__name__, values, self._names())
         trial = self.model_copy()
         trial._assign(values)
@@ -67,7 +67,7 @@ class PathSettings(Section):
 
 
 class ThresholdSettings(Section):
-    """Absolute scores. See `policy` for what they mean while a model has not reached them."""
+    """Minimum scores. `policy` defines their use while the champion does not reach them."""
 
     accuracy: Share
     intent_accuracy: Share
@@ -106,7 +106,7 @@ class LearningSettings(Section):
     @property
     def _bound_thresholds(self) -> ThresholdSettings:
         if self._thresholds is None:
-            raise SettingsError("validation_threshold is only known on settings loaded as a whole")
+            raise SettingsError("validation_threshold needs complete settings: use load_settings")
         return self._thresholds
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Any:
@@ -145,11 +145,12 @@ class GateSettings(Section):
 
 
 class AnalysisSettings(Section):
-    max_text_chars: Annotated[int, Field(ge=1, le=1_000_000)]  # of more, spaCy makes no document
+    max_text_chars: Annotated[int, Field(ge=1, le=1_000_000)]  # the limit of spaCy
     max_response_chars: Count
     max_batch: Count
     queue_size: Count
     live_models: Count
+    live_models_bytes: Count
 
 
 class ServingSettings(Section):
@@ -162,7 +163,7 @@ class PersonaSettings(Section):
 
 
 class Settings(Section):
-    """All sections. Make one with `load_settings`; change what is in a section, not the section."""
+    """All sections, made by `load_settings`. Change the settings of a section, not the section."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -180,12 +181,12 @@ class Settings(Section):
         self.learning._thresholds = self.thresholds
 
     def dump(self) -> dict[str, Any]:
-        """Plain values, for a manifest or `--json`."""
+        """The settings in JSON types."""
         return self.model_dump(mode="json")
 
 
 def shipped_configs() -> Path:
-    """The folder `configs/`: beside the package in a checkout, inside it when installed."""
+    """The folder `configs/`: next to the package in a checkout, inside it when installed."""
     package = Path(__file__).parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
@@ -197,11 +198,11 @@ def load_settings(
     overrides: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings in force.
+    """Settings from all layers.
 
     `overrides` maps sections to mappings, or dotted names (`"learning.quality_threshold"`) to values.
-    Raises SettingsError for an unknown key (naming the nearest known one), a value out of bounds, or
-    a file that cannot be read.
+    Raises SettingsError for an unknown key (with the nearest known one), a value out of bounds, or an
+    unreadable file.
     """
     values = _read(shipped_configs() / "default.cfg")
     known = {section: set(keys) for section, keys in values.items()}
@@ -244,7 +245,7 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, dic
 
 
 def parse_value(raw: str) -> Any:
-    """A value as it is typed in an environment or a command line: JSON, or else the text itself."""
+    """The value of a JSON text; other texts as they are."""
     try:
         return json.loads(raw)
     except ValueError:
@@ -260,7 +261,7 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             nested.setdefault(section, {}).update(value)
         else:
-            raise SettingsError(f"the override {name!r} names no setting: write 'section.key'")
+            raise SettingsError(f"the override {name!r} is no setting: write 'section.key'")
     return nested
 
 

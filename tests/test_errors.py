@@ -1,16 +1,18 @@
-"""The tree of exceptions is the one that is drawn."""
+"""The documented tree of exceptions, and the exit codes."""
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from karen_learner import errors
-from karen_learner.errors import KarenLearnerError
+from karen_learner.errors import STATUS_EXIT_CODES, ExitCode, InvalidInput, KarenLearnerError, SettingsError
+from karen_learner.records import CycleStatus
 
 
-def drawn() -> dict[str, tuple[str, str | None]]:
-    """Each name of the drawing with its parent and the built-in exception in brackets."""
+def documented() -> dict[str, tuple[str, str | None]]:
+    """Each documented name with its parent and the built-in exception in brackets."""
     tree: dict[str, tuple[str, str | None]] = {}
     above = ["KarenLearnerError"]
     for line in (errors.__doc__ or "").splitlines():
@@ -31,16 +33,16 @@ def defined() -> dict[str, type[KarenLearnerError]]:
     }
 
 
-def test_the_tree_drawn_is_the_tree_that_is() -> None:
+def test_the_documented_tree_is_the_real_one() -> None:
     real = {
         name: (kind.__bases__[0].__name__, kind.__bases__[1].__name__ if len(kind.__bases__) > 1 else None)
         for name, kind in defined().items()
     }
-    assert drawn() == real
+    assert documented() == real
 
 
 @pytest.mark.parametrize("kind", defined().values(), ids=defined())
-def test_every_error_says_what_it_is_and_carries_a_backup_path(kind: type[KarenLearnerError]) -> None:
+def test_every_error_has_a_description_and_carries_a_backup_path(kind: type[KarenLearnerError]) -> None:
     assert kind.__doc__
     assert "\n" not in kind.__doc__.strip()
     error = kind("what, where, what to do")
@@ -48,3 +50,9 @@ def test_every_error_says_what_it_is_and_carries_a_backup_path(kind: type[KarenL
     assert error.backup_path is None
     error.backup_path = Path("somewhere")
     assert KarenLearnerError.backup_path is None
+
+
+def test_every_cycle_status_and_every_error_has_an_exit_code() -> None:
+    assert STATUS_EXIT_CODES.keys() == set(get_args(CycleStatus))
+    assert {kind.exit_code for kind in defined().values()} == {ExitCode.ERROR, ExitCode.USAGE}
+    assert (InvalidInput.exit_code, SettingsError.exit_code) == (ExitCode.ERROR, ExitCode.USAGE)

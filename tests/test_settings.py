@@ -183,6 +183,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, file: Path) -> None:
         ("serving.refresh_s", 0),
         ("gate.margin_standard_errors", float("nan")),
         ("analysis.live_models", 0),
+        ("analysis.live_models_bytes", 0),
         ("personas.default", ""),
     ],
 )

@@ -9,9 +9,9 @@ from spacy.language import Language
 from spacy.util import is_package
 
 from karen_learner.analysis.features import common_words
-from karen_learner.analysis.spacy_analyzer import ModelLoader, SpacyAnalyzer
+from karen_learner.analysis.spacy_analyzer import ModelLoader, SpacyAnalyzer, live_models
 from karen_learner.errors import ModelError, PipelineUnsuitable
-from karen_learner.models.live import LiveModel, LiveModels, load_pipeline
+from karen_learner.models.live import LiveModel, load_pipeline
 from karen_learner.records import Task
 from karen_learner.settings import Settings, load_settings
 
@@ -38,7 +38,7 @@ def create_spacy_analyzer(
     """
     settings = load_settings() if settings is None else settings
     base = _base(model, tasks=tasks, language=language)
-    return SpacyAnalyzer(settings=settings, models=LiveModels(settings.analysis.live_models), base=base)
+    return SpacyAnalyzer(settings=settings, models=live_models(settings.analysis), base=base)
 
 
 def _base(

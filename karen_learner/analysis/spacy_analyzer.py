@@ -17,7 +17,7 @@ from karen_learner.contracts import Analyzer, BasePipelineInfo
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.records import Analysis, Entity, clean_text
-from karen_learner.settings import Settings
+from karen_learner.settings import AnalysisSettings, Settings
 
 ModelLoader = Callable[[], LiveModel]
 
@@ -167,6 +167,11 @@ class SpacyAnalyzer:
         await model.run(lambda nlp: nlp.to_disk(folder))
 
 
-def live_models_of(analyzer: Analyzer, *, limit: int) -> LiveModels:
-    """The live models that the analyzer serves; a new pool of `limit` models for other kinds of analyzers."""
-    return analyzer.models if isinstance(analyzer, SpacyAnalyzer) else LiveModels(limit)
+def live_models(settings: AnalysisSettings) -> LiveModels:
+    """An empty pool with the limits of the settings."""
+    return LiveModels(settings.live_models, max_bytes=settings.live_models_bytes)
+
+
+def live_models_of(analyzer: Analyzer, settings: AnalysisSettings) -> LiveModels:
+    """The live models that the analyzer serves; a new pool for other kinds of analyzers."""
+    return analyzer.models if isinstance(analyzer, SpacyAnalyzer) else live_models(settings)

@@ -78,7 +78,7 @@ class Invocation:
         return asyncio.run(self._with_learner(settings, work, tenant), debug=False)
 
     def _require_home(self, settings: Settings) -> None:
-        from karen_learner.models.layout import HomeLayout
+        from karen_learner.models.files import HomeLayout
 
         database = HomeLayout(self.home, settings.paths).database
         if not settings.store.url and not database.is_file():

@@ -25,7 +25,7 @@ from karen_learner.deployment import Deployer
 from karen_learner.errors import FencedOut, KarenLearnerError
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
-from karen_learner.models.registry import ModelRegistry
+from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     CycleContext,
     CycleRow,

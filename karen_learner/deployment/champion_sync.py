@@ -14,7 +14,7 @@ from karen_learner.contracts import Analyzer
 from karen_learner.errors import KarenLearnerError, ModelError
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.live import LiveModel, LiveModels
-from karen_learner.models.registry import ModelRegistry
+from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import ModelVersion
 from karen_learner.settings import ServingSettings
 

@@ -17,11 +17,16 @@ from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError
 from karen_learner.events import ModelDeployed
 from karen_learner.models.backups import backup_file, make_backup, prune_backups
-from karen_learner.models.files import remove_folder
-from karen_learner.models.layout import HomeLayout
+from karen_learner.models.files import HomeLayout, remove_folder
 from karen_learner.models.live import LiveModel
-from karen_learner.models.registry import ModelRegistry
-from karen_learner.models.versions import Manifest, candidate_digest, library_versions, seal, version_name
+from karen_learner.models.versions import (
+    Manifest,
+    ModelRegistry,
+    candidate_digest,
+    library_versions,
+    seal,
+    version_name,
+)
 from karen_learner.records import CycleMode, Example, ModelVersion, Promotion, Task, ValidationResult, utc_now
 from karen_learner.settings import Settings
 from karen_learner.training.stage import Trained

@@ -12,8 +12,7 @@ from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError, UnknownVersion
 from karen_learner.events import ModelRolledBack
 from karen_learner.models.backups import read_backup_manifest, restore_backup
-from karen_learner.models.registry import ModelRegistry
-from karen_learner.models.versions import Manifest, verify
+from karen_learner.models.versions import Manifest, ModelRegistry, verify
 from karen_learner.records import (
     CycleRow,
     LearningCycleResult,

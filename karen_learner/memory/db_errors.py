@@ -17,7 +17,7 @@ DATABASE_ERRORS = (
     OSError,
     asyncio.TimeoutError,
 )
-"""What SQLAlchemy and the drivers raise. Use: `except DATABASE_ERRORS as error: raise translated(...)`."""
+"""Errors of SQLAlchemy and the drivers. Use: `except DATABASE_ERRORS as error: raise translated(...)`."""
 
 _LOCKED = "is locked by another process: stop it, or raise store.busy_timeout_s"
 _FULL = "cannot grow: the disk is full; free some space and try again"

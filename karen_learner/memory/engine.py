@@ -88,7 +88,7 @@ def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
     """Engines that are not connected yet."""
     if url.get_backend_name() != "sqlite":
         return Engines(
-            # The writer must see what was committed while it waited for its locks, on any server default.
+            # The writer must see commits made while it waited for its locks, on any server default.
             create_async_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED"),
             # As on SQLite, each statement of a reader sees all commits before it, and needs no BEGIN.
             _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True),
@@ -106,7 +106,7 @@ def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
 
 
 def probe(url: URL) -> None:
-    """Open the SQLite database and close it again; raises what SQLAlchemy raises. Blocks.
+    """Open the SQLite database and close it again. Raises SQLAlchemy's errors. Blocks.
 
     aiosqlite's thread outlives a failed connect for a moment, and logs an error if the event loop ends
     meanwhile. So the first connection is made without aiosqlite.

@@ -83,7 +83,7 @@ def acquire_lease(
     """The lease, unless a living process holds it."""
     tenant = tenants.ensure(connection, tenant_id)
     held = _lease(connection, tenant, name)
-    if held is not None and not _is_free(held, now, is_alive):
+    if held is not None and not _is_free(held, owner, now, is_alive):
         return None
     token = 1 if held is None else held.token + 1
     values = {"owner": owner, "token": token, "expires_at": to_micros(now + ttl)}
@@ -123,8 +123,9 @@ def check_lease(
         )
 
 
-def _is_free(held: Row[Any], now: datetime, is_alive: Callable[[str], bool]) -> bool:
-    return held.owner is None or held.expires_at <= to_micros(now) or not is_alive(held.owner)
+def _is_free(held: Row[Any], owner: str, now: datetime, is_alive: Callable[[str], bool]) -> bool:
+    expired = held.owner is None or held.expires_at <= to_micros(now)
+    return expired or (held.owner != owner and not is_alive(held.owner))
 
 
 def _lease(connection: Connection, tenant: int, name: str) -> Row[Any] | None:

@@ -127,7 +127,7 @@ def _write_version(connection: Connection, tenant: int, version: ModelVersion) -
 
 
 def _undo(connection: Connection, tenant: int, before: str, *, restored: str) -> None:
-    """What `before` or its ancestors learned, and `restored` and its ancestors did not, becomes pending."""
+    """Examples become pending that `before` or its ancestors learned, but not the ancestry of `restored`."""
     statement = select(versions.c.version, versions.c.seq, versions.c.body)
     found = connection.execute(statement.where(versions.c.tenant == tenant)).all()
     numbers = {name: seq for name, seq, _ in found}

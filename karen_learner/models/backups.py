@@ -1,4 +1,4 @@
-"""Compressed copies of versions: made at each deployment, restored when a version is damaged."""
+"""Backups: compressed copies of versions, made at each deployment, restored if a version is damaged."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".tar.gz"
 PARTIAL = ".partial"
 UNREADABLE = (tarfile.TarError, OSError, EOFError, KeyError, ValueError, zlib.error)
-"""What a damaged archive makes `tarfile` and the manifest's reader raise."""
+"""Errors of `tarfile` and of the manifest's reader for a damaged archive."""
 CHUNK_BYTES = 1 << 20
 COMPRESSION = 3
-"""Weights compress badly: higher levels cost seconds and save nothing."""
+"""Weights compress badly: higher levels cost seconds and save no space."""
 
 
 def backup_file(version_folder: Path, backups: Path) -> Path:
-    """Where the backup of a version lies."""
+    """The path of a version's backup."""
     return backups / f"{version_folder.name}{SUFFIX}"
 
 
 def make_backup(version_folder: Path, target: Path) -> Path:
-    """Write the archive `target` (see `backup_file`). A crash leaves no half archive under that name."""
+    """Write the archive `target` (see `backup_file`) atomically."""
     backups = target.parent
     backups.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")  # a cancelled one may still run
+    # a unique name: the thread of a cancelled backup may still write
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
     with tarfile.open(partial, "w:gz", compresslevel=COMPRESSION) as archive:
         archive.add(version_folder, arcname=version_folder.name)
     sync_path(partial)
     partial.replace(target)
-    for folder in (backups, backups.parent):  # it may be the tenant's first
+    for folder in (backups, backups.parent):  # both may be new
         sync_path(folder)
     return target
 
 
 def read_backup_manifest(backup: Path) -> Manifest:
-    """What an archive holds, without unpacking it. Raises UnknownVersion or ModelError."""
+    """The manifest in an archive. Raises UnknownVersion or ModelError."""
     if not backup.is_file():
         raise UnknownVersion(f"there is no backup at {backup}")
     try:
@@ -60,10 +61,10 @@ def read_backup_manifest(backup: Path) -> Manifest:
 
 
 def restore_backup(backup: Path, target: Path) -> Manifest:
-    """Unpack an archive so that it stands at `target`, in the place of whatever is there.
+    """Replace `target` by the content of an archive.
 
-    The archive is unpacked and checked beside it first, so that one that is damaged, or not what its
-    manifest says, changes nothing. Raises UnknownVersion, ModelError or DigestMismatch.
+    The archive is first unpacked elsewhere and checked against its manifest, so that a damaged one changes
+    nothing. Raises UnknownVersion, ModelError or DigestMismatch.
     """
     manifest = read_backup_manifest(backup)
     unpacking = target.parent / ".restoring" / uuid.uuid4().hex
@@ -103,7 +104,7 @@ def intact_manifest(version: ModelVersion) -> Manifest:
 
 
 def _unpack(backup: Path, folder: Path) -> Path:
-    """Nothing outside `folder` can be written, and nothing but plain files and folders."""
+    """Unpack plain files and folders, and write only below `folder`."""
     _check(backup)
     with tarfile.open(backup, "r:gz") as archive:
         for member in archive:
@@ -114,15 +115,17 @@ def _unpack(backup: Path, folder: Path) -> Path:
 
 
 def _check(backup: Path) -> None:
-    """Compare the archive with its checksum, which stands at its end: `tarfile` does not read so far, and the
-    digest of a version does not cover its manifest."""
+    """Compare the archive with the checksum at its end.
+
+    `tarfile` does not read that far, and the digest of a version does not cover its manifest.
+    """
     with gzip.open(backup) as archive:
         while archive.read(CHUNK_BYTES):
             pass
 
 
 def _top(archive: tarfile.TarFile) -> str:
-    """The one folder in which everything lies; it need not be named like the archive."""
+    """The top folder of the archive. Its name may differ from that of the archive."""
     for name in map(PurePosixPath, archive.getnames()):
         if name.name == MANIFEST and len(name.parts) == 2:
             return name.parts[0]
@@ -139,9 +142,9 @@ def _clear(target: Path) -> None:
 def prune_backups(
     backups: Path, *, keep: Iterable[str], retention_days: float, now: datetime | None = None
 ) -> list[Path]:
-    """Remove archives older than the retention, but never those of the versions in `keep`.
+    """Remove expired archives, except those of the versions in `keep`, and unfinished ones.
 
-    What a crash left half written goes as well: nobody may be writing a backup meanwhile.
+    No other process may write a backup at the same time.
     """
     kept = set(keep)
     oldest = (now or datetime.now(timezone.utc)) - timedelta(days=retention_days)

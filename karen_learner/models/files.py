@@ -1,18 +1,79 @@
-"""Writing folders so that they survive: digests, syncing, moving into place."""
+"""Paths of a home, and durable writes of its folders: digests, syncing, moves."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-CHUNK = 1 << 20
+from karen_learner.records import ModelVersion
+from karen_learner.settings import PathSettings
+
+READABLE_CHARS = 40
+CHUNK_BYTES = 1 << 20
+
+
+def tenant_folder(tenant_id: str) -> str:
+    """A safe, unique folder name for any tenant id: its readable characters and a hash."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", tenant_id).strip("-")[:READABLE_CHARS]
+    digest = hashlib.blake2b(tenant_id.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    return f"{readable}-{digest}" if readable else digest
+
+
+class HomeLayout:
+    """The folders of one home. `model_backups` replaces the configured folder of backups."""
+
+    def __init__(self, home: Path, paths: PathSettings, *, model_backups: Path | None = None) -> None:
+        self.home = home.absolute()
+        self._models = self.home / paths.models
+        self._backups = (model_backups or self.home / paths.model_backups).absolute()
+        self._corpus = self.home / paths.corpus
+
+    @property
+    def database(self) -> Path:
+        return self.home / "karen.db"
+
+    def models(self, tenant_id: str) -> Path:
+        """The folder of a tenant's versions."""
+        return self._models / tenant_folder(tenant_id)
+
+    def version(self, tenant_id: str, version: str) -> Path:
+        return self.models(tenant_id) / version
+
+    def staging(self, tenant_id: str, cycle_id: str) -> Path:
+        """The folder of a candidate before its deployment. Clean-up removes it at the end of a cycle."""
+        return self.models(tenant_id) / ".staging" / cycle_id
+
+    def placed(self, version: ModelVersion) -> ModelVersion:
+        """The version with its paths in this home. Stored paths are outdated if the home was moved."""
+        moved = {"path": self.version(version.tenant_id, version.version)}
+        if version.backup_path is not None:
+            moved["backup_path"] = self.backups(version.tenant_id) / version.backup_path.name
+        return version.model_copy(update=moved)
+
+    def base(self, name: str) -> Path:
+        """The copy of a pipeline that new tenants start from."""
+        return self._models / ".base" / tenant_folder(name)
+
+    def backups(self, tenant_id: str) -> Path:
+        return self._backups / tenant_folder(tenant_id)
+
+    def corpora(self, tenant_id: str) -> Path:
+        """The folder of a tenant's corpora, with one folder for each cycle."""
+        return self._corpus / tenant_folder(tenant_id)
+
+    def corpus(self, tenant_id: str, cycle_id: str) -> Path:
+        return self.corpora(tenant_id) / cycle_id
+
+
+# Durable files -------------------------------------------------------------------------------
 
 
 def folder_digest(folder: Path, *, leave_out: frozenset[str] = frozenset()) -> str:
-    """SHA-256 over the relative paths and contents of all files below `folder`, in order."""
+    """SHA-256 of the relative paths and contents of all files below `folder`, sorted."""
     total = hashlib.sha256()
     for path in sorted(_files(folder)):
         name = path.relative_to(folder).as_posix()
@@ -25,13 +86,13 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring every file and folder below, and `folder` itself, to the disk."""
+    """Sync `folder` and everything below it to disk."""
     for path in _files(folder):
         sync_path(path)
     for path in [*(p for p in folder.rglob("*") if p.is_dir()), folder]:
@@ -39,14 +100,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def move_into_place(source: Path, target: Path) -> None:
-    """Rename a synced folder, and make the rename itself durable. `target` must not exist."""
+    """Rename a synced folder durably. `target` must not exist."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
     sync_path(target.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never half."""
+    """Replace a file atomically: after a crash it has the old or the new content."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
     sync_path(partial)
@@ -55,8 +116,13 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder if it is there."""
+    """Remove a folder if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Total size of all files below `folder`."""
+    return sum(path.stat().st_size for path in _files(folder))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -64,7 +130,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def sync_path(path: Path) -> None:
-    """Bring one file to the disk, or the entries of one folder."""
+    """Sync one file, or the entries of one folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
-"""The live slot: loaded pipelines, each with an inference thread of its own.
+"""Live models: loaded pipelines, each with its own inference thread.
 
-A `Language` in a memory zone must not be used by two threads at once, so everything that touches one
-runs on the single thread of its `LiveModel`. A model that leaves the registry is not shut down under
-those who still hold it: it answers them, and its thread and memory go when the last of them lets go.
+Two threads must not use a `Language` in a memory zone at the same time, so all its uses run on the thread of
+its `LiveModel`. A replaced model answers the requests that hold it. Its thread and memory are released with
+the last reference.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from spacy.language import Language
 from typing_extensions import Self
 
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
+from karen_learner.models.files import folder_bytes
 from karen_learner.models.switch_interval import short_switch_interval
 from karen_learner.records import Task
 
@@ -31,17 +32,25 @@ WARM_UP_TEXT = "Hello, how are you today?"
 
 
 class LiveModel:
-    """A loaded pipeline that serves, on its own thread.
+    """A loaded pipeline with its own thread.
 
-    `tasks` names the pipe of each task. A candidate gets its `version` when it is deployed.
-    Raises PipelineUnsuitable if the pipeline lacks one of the pipes.
+    `tasks` names the pipe of each task. Deployment sets the `version` of a candidate. `size_bytes` is the
+    size of the model's files, an estimate of its memory. Raises PipelineUnsuitable if a pipe is missing.
     """
 
-    def __init__(self, nlp: Language, *, tasks: Mapping[Task, str], version: str | None = None) -> None:
+    def __init__(
+        self,
+        nlp: Language,
+        *,
+        tasks: Mapping[Task, str],
+        version: str | None = None,
+        size_bytes: int = 0,
+    ) -> None:
         _require_pipes(nlp, tasks)
         self._nlp = nlp
         self.tasks: Mapping[Task, str] = MappingProxyType(dict(tasks))
         self.version = version
+        self.size_bytes = size_bytes
         self._labels = {
             task: tuple(getattr(nlp.get_pipe(pipe), "labels", ())) for task, pipe in tasks.items()
         }
@@ -59,24 +68,25 @@ class LiveModel:
     ) -> Self:
         """Load from a folder or an installed package, and warm up. Blocks: call it in a thread.
 
-        `familiar_words` gives the words of a language that are worth keeping in the vocabulary (see
-        `warm_up`). Raises ModelError if the model cannot be loaded or cannot read a text,
-        PipelineUnsuitable if a pipe of `tasks` is missing.
+        `familiar_words` returns the frequent words of a language (see `warm_up`). Raises ModelError if the
+        model cannot be loaded or cannot process a text, PipelineUnsuitable if a pipe of `tasks` is missing.
         """
         with short_switch_interval():
-            model = cls(load_pipeline(path_or_package), tasks=tasks, version=version)
+            nlp, folder = load_pipeline(path_or_package), Path(path_or_package)
+            size = folder_bytes(folder) if folder.is_dir() else 0
+            model = cls(nlp, tasks=tasks, version=version, size_bytes=size)
             try:
                 model.warm_up(familiar_words(model.language) if familiar_words else ())
             except Exception as error:
                 model.close()
                 raise ModelError(
-                    f"the model {path_or_package} loads but cannot read a text: {error}"
+                    f"the model {path_or_package} loads, but cannot process a text: {error}"
                 ) from error
         return model
 
     @classmethod
     def blank(cls, language: str) -> Self:
-        """A tokenizer of the language alone: no task, but linguistic features."""
+        """A tokenizer of the language without pipes, for linguistic features."""
         try:
             return cls(spacy.blank(language), tasks={})
         except (ImportError, ValueError) as error:
@@ -94,27 +104,27 @@ class LiveModel:
         return self._closed
 
     def labels(self, task: Task) -> frozenset[str]:
-        """The labels that the pipe of the task knows; none if the task is not mapped."""
+        """The labels of the pipe of the task; none without a pipe."""
         return frozenset(self.ordered_labels(task))
 
     def ordered_labels(self, task: Task) -> tuple[str, ...]:
-        """The same labels in the order of the pipe."""
+        """The labels of the pipe of the task, in its order."""
         return self._labels.get(task, ())
 
     def warm_up(self, familiar_words: Sequence[str] = ()) -> None:
-        """Read one text, so that the first request does not pay for what is set up on first use. Blocks.
+        """Process one text, so that lazy initialization does not delay the first request. Blocks.
 
-        What a memory zone has seen of a word is forgotten with it, and seeing it anew costs time: with
-        real chat that made serving a fifth slower than `nlp.pipe`. Words made familiar here stay.
+        A memory zone forgets its new words at its end, and recreating them made serving of chat texts 20 %
+        slower than `nlp.pipe`. `familiar_words` are tokenized outside of a zone and stay in the vocabulary.
         """
         self._executor.submit(_tokenize_each, self._nlp, familiar_words).result()
-        self._executor.submit(self._in_zone, _read_one).result()
+        self._executor.submit(self._in_zone, _process_one).result()
 
     async def run(self, function: Callable[[Language], T]) -> T:
-        """Call `function` with the pipeline on the inference thread, in a memory zone.
+        """The result of `function(nlp)` on the inference thread, in a memory zone.
 
-        Only plain values may come out: docs, tokens and spans end with the zone. What `function`
-        raises is raised here. Raises LearnerClosed after `close()`.
+        It must be plain values: docs, tokens and spans are invalid after the zone. Raises LearnerClosed after
+        `close()`, and the errors of `function`.
         """
         if self._closed:
             raise LearnerClosed(f"the model {self.version or 'without a version'} was closed")
@@ -131,25 +141,31 @@ class LiveModel:
         try:
             raise error
         finally:
-            del error  # else the error and this frame would keep each other, and the model, alive
+            del error  # a reference cycle of error and frame would keep the model in memory
 
     def close(self) -> None:
-        """Take nothing new, finish what is queued, then end the thread. Idempotent, does not block."""
+        """Refuse new calls, finish queued ones, then end the thread. Idempotent, does not block."""
         self._closed = True
         self._executor.shutdown(wait=False)
 
 
-class LiveModels:
-    """The live model of each tenant, at most `limit` of them: the least recently used one gives way.
+OnUnload = Callable[[str, LiveModel, str], None]
 
-    Safe to call from any thread. A model that is replaced or evicted is retired, not closed:
-    a request that holds it is still answered.
+
+class LiveModels:
+    """The live model of each tenant: at most `limit` models, of together at most `max_bytes`.
+
+    Beyond a limit, the least recently used model is unloaded and `on_unload(tenant_id, model, setting)` is
+    called with the name of the exceeded setting. The newest model always stays. Unloaded and replaced models
+    are not closed, because requests may hold them. Thread-safe.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, max_bytes: int | None = None) -> None:
         if limit < 1:
             raise ValueError(f"at least one live model is needed, not {limit}")
         self._limit = limit
+        self._max_bytes = max_bytes
+        self.on_unload: OnUnload | None = None
         self._models: OrderedDict[str, LiveModel] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
@@ -158,7 +174,7 @@ class LiveModels:
         return len(self._models)
 
     def get(self, tenant_id: str) -> LiveModel | None:
-        """The tenant's live model, or None if it has none in memory."""
+        """The tenant's live model; None without one."""
         with self._lock:
             self._require_open()
             model = self._models.get(tenant_id)
@@ -167,7 +183,7 @@ class LiveModels:
             return model
 
     def peek(self, tenant_id: str) -> LiveModel | None:
-        """The same for one who only looks: it does not count as a use."""
+        """The tenant's live model; does not count as a use of it."""
         with self._lock:
             return self._models.get(tenant_id)
 
@@ -177,18 +193,33 @@ class LiveModels:
             return list(self._models)
 
     def install(self, tenant_id: str, model: LiveModel) -> LiveModel | None:
-        """Put the model in the tenant's slot at once, and return the one that was there."""
+        """Make the model the tenant's live model, and return the replaced one."""
         with self._lock:
             self._require_open()
             previous = self._models.get(tenant_id)
             self._models[tenant_id] = model
             self._models.move_to_end(tenant_id)
-            if len(self._models) > self._limit:
-                self._models.popitem(last=False)
-            return previous
+            unloaded = list(self._unload_excess())
+        for tenant, old, setting in unloaded:
+            if self.on_unload is not None:
+                self.on_unload(tenant, old, setting)
+        return previous
+
+    def _unload_excess(self) -> Iterator[tuple[str, LiveModel, str]]:
+        while len(self._models) > 1 and (setting := self._exceeded()) is not None:
+            tenant_id, model = self._models.popitem(last=False)
+            yield tenant_id, model, setting
+
+    def _exceeded(self) -> str | None:
+        if len(self._models) > self._limit:
+            return "analysis.live_models"
+        total = sum(model.size_bytes for model in self._models.values())
+        return (
+            "analysis.live_models_bytes" if self._max_bytes is not None and total > self._max_bytes else None
+        )
 
     def close(self) -> None:
-        """Close every model: what is queued in them finishes. Idempotent."""
+        """Close every model; queued calls finish. Idempotent."""
         with self._lock:
             self._closed = True
             models = list(self._models.values())
@@ -202,7 +233,7 @@ class LiveModels:
 
 
 def load_pipeline(path_or_package: str | Path) -> Language:
-    """`spacy.load`, with every way in which it can fail told as a ModelError. Blocks."""
+    """`spacy.load`, with every failure as a ModelError. Blocks."""
     try:
         return spacy.load(path_or_package)
     except Exception as error:
@@ -215,24 +246,24 @@ def load_pipeline(path_or_package: str | Path) -> Language:
 def _require_pipes(nlp: Language, tasks: Mapping[Task, str]) -> None:
     for task, pipe in tasks.items():
         if pipe not in nlp.pipe_names:
-            there = ", ".join(nlp.pipe_names) or "none"
+            found = ", ".join(nlp.pipe_names) or "none"
             raise PipelineUnsuitable(
-                f"the task {task!r} needs the pipe {pipe!r}, but the pipeline has these: {there}"
+                f"the task {task!r} needs the pipe {pipe!r}, but the pipeline has: {found}"
             )
 
 
 def _tokenize_each(nlp: Language, words: Sequence[str]) -> None:
-    # One by one: within one text, the tokenizer caches nothing that follows one of its special cases.
+    # One text for each word: after a special case, the tokenizer caches no later word of a text.
     for word in words:
         nlp.tokenizer(word)
 
 
-def _read_one(nlp: Language) -> None:
+def _process_one(nlp: Language) -> None:
     nlp(WARM_UP_TEXT)
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Drop the local variables of where an error came from: docs in them end with the memory zone."""
+    """Clear the local variables of an error's frames: their docs are invalid after the memory zone."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

@@ -1,18 +1,26 @@
-"""Immutable version folders: a saved spaCy pipeline and its manifest."""
+"""Immutable version folders (a saved spaCy pipeline and its manifest), and the rows that list them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from asyncio_extras import call_in_executor
 from pydantic import Field, ValidationError
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.errors import DigestMismatch, ModelError
-from karen_learner.models.files import folder_digest, move_into_place, replace_file, sync_folder
-from karen_learner.records import CycleMode, Record, Task
+from karen_learner.models.files import (
+    HomeLayout,
+    folder_digest,
+    move_into_place,
+    replace_file,
+    sync_folder,
+)
+from karen_learner.records import CycleMode, ModelVersion, Record, Task
 
 MANIFEST = "manifest.json"
 NOT_DIGESTED = frozenset({MANIFEST})
@@ -20,7 +28,7 @@ LIBRARIES = ("karen-learner", "spacy", "thinc", "numpy")
 
 
 class Manifest(Record):
-    """What a version is: enough to know where it came from and to refuse it when it was changed."""
+    """Origin and digest of a version."""
 
     tenant_id: str
     version: str
@@ -37,7 +45,7 @@ class Manifest(Record):
 
 
 def library_versions() -> dict[str, str]:
-    """The releases that a model was made with."""
+    """Installed releases of the libraries that a model depends on."""
     return {name: found for name in LIBRARIES if (found := _release(name))}
 
 
@@ -49,7 +57,7 @@ def _release(name: str) -> str | None:
 
 
 def version_name(number: int, digest: str) -> str:
-    """`v0012-3f2a9c1e`: in order of making, and telling contents apart."""
+    """A name such as `v0012-3f2a9c1e`: sequence number and digest."""
     return f"v{number:04d}-{digest[:8]}"
 
 
@@ -59,14 +67,14 @@ def candidate_digest(folder: Path) -> str:
 
 
 def seal(staging: Path, target: Path, manifest: Manifest) -> None:
-    """Make a candidate a version: manifest, everything synced, then moved into place."""
+    """Write the manifest into a candidate's folder, sync it, and move it to `target`."""
     replace_file(staging / MANIFEST, manifest.model_dump_json(indent=2).encode())
     sync_folder(staging)
     move_into_place(staging, target)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a version. Raises ModelError when there is none that can be read."""
+    """The manifest of a version. Raises ModelError if it is missing or unreadable."""
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError) as error:
@@ -74,7 +82,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path, *, digest: str) -> Manifest:
-    """The manifest, once the files have been found to be what `digest` (from the store) says.
+    """The manifest of a version, after a check of its files against `digest` (of the store).
 
     Raises DigestMismatch or ModelError.
     """
@@ -85,7 +93,36 @@ def verify(folder: Path, *, digest: str) -> Manifest:
         raise ModelError(f"the files of {folder} cannot be read: {error}") from error
     if found != digest or manifest.digest != digest:
         raise DigestMismatch(
-            f"the files of {folder} were changed: their digest is {found[:12]}, not {digest[:12]}; "
-            "the version is not loaded, its backup is restored where there is one"
+            f"the files of {folder} changed: their digest is {found[:12]}, not {digest[:12]}; "
+            "the version is not loaded; its backup, if there is one, is restored"
         )
     return manifest
+
+
+class ModelRegistry:
+    """Versions and champions of the store, with their present paths: a home may be moved."""
+
+    def __init__(self, store: MemoryStore, layout: HomeLayout) -> None:
+        self._store = store
+        self._layout = layout
+
+    async def champion(self, tenant_id: str) -> ModelVersion | None:
+        """The tenant's champion."""
+        version = await self._store.champion(tenant_id)
+        return self._layout.placed(version) if version is not None else None
+
+    async def get(self, tenant_id: str, version: str) -> ModelVersion | None:
+        """A version by its name."""
+        found = await self._store.get_version(tenant_id, version)
+        return self._layout.placed(found) if found is not None else None
+
+    async def versions(self, tenant_id: str, *, limit: int = 100) -> Sequence[ModelVersion]:
+        """Versions, newest first. Those without files and backup are marked as removed."""
+        found = [self._layout.placed(one) for one in await self._store.versions(tenant_id, limit=limit)]
+        marked: list[ModelVersion] = await call_in_executor(lambda: [_marked(one) for one in found])
+        return marked
+
+
+def _marked(version: ModelVersion) -> ModelVersion:
+    saved = version.backup_path is not None and version.backup_path.is_file()
+    return version.model_copy(update={"removed": not saved and not version.path.is_dir()})

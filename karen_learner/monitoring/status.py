@@ -1,10 +1,10 @@
-"""What there is to know of a tenant or of all: status and metrics, read from counters and the journal."""
+"""Status and metrics of one tenant or of all, from counters and the journal."""
 
 from __future__ import annotations
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import UnknownTenant
-from karen_learner.models.registry import ModelRegistry
+from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     CycleRow,
     LearningCycleResult,
@@ -19,7 +19,7 @@ RECENT = 20
 
 
 class Overview:
-    """Reads; its cost does not grow with history."""
+    """Status and metrics. The cost of reading does not depend on the length of the history."""
 
     def __init__(self, store: MemoryStore, registry: ModelRegistry, settings: Settings) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class Overview:
         self._settings = settings
 
     async def require(self, tenant_id: str) -> None:
-        """Raise UnknownTenant if nothing was ever stored for the tenant."""
+        """Raise UnknownTenant if the store has no data of the tenant."""
         counts = await self._store.counts(tenant_id)
         if counts.turns or counts.cycles or sum(counts.examples.values()):
             return
@@ -37,7 +37,7 @@ class Overview:
         )
 
     async def status(self, tenant_id: str) -> TenantStatus:
-        """Champion, counts, labels, what runs, what came last, and what to do now."""
+        """Champion, counts, labels, running and last cycle, and advice. Raises UnknownTenant."""
         await self.require(tenant_id)
         counts = await self._store.counts(tenant_id)
         champion = await self._registry.champion(tenant_id)
@@ -69,7 +69,7 @@ class Overview:
         return False, f"{waiting} of {minimum} new examples collected: keep collecting feedback"
 
     async def metrics(self, tenant_id: str | None) -> LearningMetrics:
-        """Sums over cycles. Without a tenant: over all of them, and no results, which hold content."""
+        """Sums over cycles. Without a tenant: over all tenants, without results, which contain texts."""
         if tenant_id is not None:
             await self.require(tenant_id)
         tallies = await self._store.cycle_tallies(tenant_id)

@@ -1,4 +1,4 @@
-"""The frozen values that travel between the stages. No I/O, no spaCy.
+"""Frozen values that the packages exchange. No I/O, no spaCy.
 
 Times are timezone-aware UTC. Character offsets are Python (code point) offsets, end exclusive.
 Scores and probabilities are in 0..1.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
@@ -16,10 +16,10 @@ from karen_learner.errors import InvalidInput
 Task = Literal["intent", "sentiment", "entities"]
 TASKS: tuple[Task, ...] = ("intent", "sentiment", "entities")
 CATEGORY_TASKS: tuple[Task, ...] = ("intent", "sentiment")
-"""Those whose answer is one label for the whole text."""
+"""Tasks with one label for the whole text."""
 
 Source = Literal["seed", "reviewed", "correction", "rating"]
-"""Where a label comes from: `seed` and `reviewed` are gold, the other two are a user's word."""
+"""Origin of a label: `seed` and `reviewed` are gold, `correction` and `rating` are feedback."""
 GOLD_SOURCES: frozenset[Source] = frozenset({"seed", "reviewed"})
 
 Split = Literal["train", "dev", "holdout"]
@@ -34,18 +34,34 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def utc_now() -> datetime:
-    """The present moment, timezone-aware."""
+    """The current time, timezone-aware."""
     return datetime.now(timezone.utc)
 
 
 class Record(BaseModel):
-    """A frozen value without unknown keys."""
+    """A frozen value without unknown keys. Its fields are attributes and, as in a dict, keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types: what `--json` and the HTTP service show."""
+        """The record in JSON types."""
         return self.model_dump(mode="json")
+
+    def keys(self) -> Iterable[str]:
+        """Names of the fields."""
+        return type(self).model_fields.keys()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in type(self).model_fields
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a field; `default` if there is no such field."""
+        return getattr(self, name) if name in self else default
 
 
 MAX_ID_CHARS = 1_000
@@ -72,7 +88,7 @@ def check_text(text: str, *, limit: int, what: str, setting: str | None = None) 
 
 
 def within_limit(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
-    """The text itself, or InvalidInput if it is longer than `limit` characters."""
+    """The text. Raises InvalidInput beyond `limit` characters."""
     if len(text) > limit:
         remedy = f": shorten it or raise the setting {setting}" if setting else ""
         raise InvalidInput(f"{what} has {len(text):,} characters, more than the {limit:,} allowed{remedy}")
@@ -88,7 +104,7 @@ def replace_unfit(text: str) -> str:
 
 
 def check_id(value: str, what: str) -> str:
-    """An id as it is: any text of 1 to 1,000 characters that a database can hold."""
+    """The id: a text of 1 to 1,000 characters without NUL and lone surrogates. Raises InvalidInput."""
     if not isinstance(value, str):
         raise InvalidInput(f"{what} must be a text, not {type(value).__name__}")
     if not value or len(value) > MAX_ID_CHARS:
@@ -101,9 +117,8 @@ def check_id(value: str, what: str) -> str:
 def new_id() -> str:
     """A UUID of version 7, as 32 hexadecimal digits: the time in milliseconds, then 74 random bits.
 
-    Identifiers that are made one after the other lie side by side in the store's index. With random ones
-    each turn writes another page of it, which halves the turns that are stored in a second. See RFC 9562,
-    section 5.7.
+    Successive ids are neighbours in the store's index. With random ids each turn writes another page of the
+    index, which halves the rate of stored turns. See RFC 9562, section 5.7.
     """
     version_and_variant = (7 << 76) | (2 << 62)
     random = (secrets.randbits(12) << 64) | secrets.randbits(62)

@@ -1,4 +1,4 @@
-"""A turn of a conversation: what the model said of it, what its user said of that, what is kept."""
+"""Turns of conversations: analysis, feedback, metadata."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from karen_learner.records.base import Features, Label, Record, Score
 from karen_learner.records.texts import Entity, Span
 
 POOR_RATING = 0.5
-"""A rating below this says that something about the answer was wrong."""
+"""Ratings below this mark an error in the answer."""
 
 
 class UserFeedback(Record):
-    """What a user said of an answer. Every part may be absent: absent means unknown.
+    """Feedback of a user on an answer. Missing parts are unknown.
 
-    `corrected_entities=()` says "there are none here". `consent=False` says "do not learn from me".
+    `corrected_entities=()`: the text has no entities. `consent=False`: the turn must not be learned from.
     """
 
     satisfaction_score: Score | None = None
@@ -40,8 +40,9 @@ class UserFeedback(Record):
     def finds_fault(
         self, *, intent: str | None, sentiment: str | None, entities: Iterable[Entity] | None
     ) -> bool:
-        """Whether what was detected needs correction: the user says otherwise, or rates the answer below
-        one half. `entities` are None where they are no longer known; any corrected ones then count.
+        """Whether the detected labels need correction: they differ from the corrections, or a rating is poor.
+
+        `entities` are None if they are no longer stored; then any corrected entities count as different.
         """
         ratings = (self.satisfaction_score, self.response_quality)
         return (
@@ -58,7 +59,7 @@ class UserFeedback(Record):
         return corrected != {(entity.start, entity.end, entity.label) for entity in entities}
 
     def merged_with(self, later: UserFeedback) -> UserFeedback:
-        """This feedback with everything that `later` states put over it."""
+        """This feedback, overwritten by the known parts of `later`."""
         return self.model_copy(update=later.model_dump(exclude_none=True) | later._kept_spans())
 
     def _kept_spans(self) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class UserFeedback(Record):
 
 
 class Analysis(Record):
-    """What the live model, or the fallback (`degraded`), says of a text."""
+    """Analysis of a text by the live model or, if `degraded`, by the fallback."""
 
     intent: str | None
     intent_confidence: Score
@@ -89,7 +90,7 @@ class Analysis(Record):
 
 
 class ConversationMetadata(Record):
-    """One turn as it was understood and remembered, without its words."""
+    """Analysis and feedback of one turn, without its texts."""
 
     conversation_id: str
     turn_id: str
@@ -112,7 +113,7 @@ class ConversationMetadata(Record):
 
 
 class Turn(Record):
-    """One conversation turn as the store keeps it.
+    """One conversation turn in the store.
 
     `user_text` and `assistant_response` are None without consent (see `without_content`). The store assigns
     `seq`: unique, and within a tenant in the order of commits; None before the turn is stored. `entities` are

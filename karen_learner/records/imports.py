@@ -1,4 +1,4 @@
-"""What became of an imported file."""
+"""Reports of imports."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from karen_learner.records.base import Record
 
 
 class SkippedLine(Record):
-    """A line of an imported file that could not be used, and why. Lines count from 1."""
+    """An unusable line of an imported file, and the reason. Lines count from 1."""
 
     line: int
     reason: str
 
 
 class IngestReport(Record):
-    """What an import kept and what it left out. `skipped` lists the first 1,000."""
+    """Stored turns and examples of an import. `skipped` lists the first 1,000 skipped lines."""
 
     path: Path
     turns: int = 0
@@ -26,10 +26,10 @@ class IngestReport(Record):
 
 
 class GoldReport(Record):
-    """What became of labelled texts. Positions count from 1; each list holds the first 1,000.
+    """Results of adding labelled texts. Positions count from 1; each list holds the first 1,000.
 
-    `added` are new texts and those whose label was changed, `merged` those that were known already.
-    `entities_dropped` were added without their entities, whose spans are not made of whole tokens.
+    `added` are new texts and texts with changed labels, `merged` known ones. `entities_dropped` were added
+    without their entities, because a span does not begin and end with a token.
     """
 
     added: int = 0

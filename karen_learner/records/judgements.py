@@ -1,4 +1,4 @@
-"""How good a model is, and whether it may replace another."""
+"""Scores of a model, and the verdict on a candidate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LabelScore(Record):
 
 
 class Confusion(Record):
-    """How often `gold` was taken for `predicted`, with a few of the texts."""
+    """Number of texts with the gold label `gold` and the prediction `predicted`, with some of them."""
 
     task: Task
     gold: str
@@ -34,8 +34,8 @@ class ValidationResult(Record):
     `intent_accuracy` and `sentiment_accuracy` are accuracies, `entity_accuracy` the F1 of exact spans
     with labels; `accuracy` is their mean weighted by the texts of each task; `precision`, `recall` and
     `f1_score` are macro averages over labels, weighted likewise. A task without holdout texts is None.
-    `intervals` holds 95 % intervals by score name. `cross_validated` holds accuracies estimated by
-    cross-validation beside a holdout that is too small to say much.
+    `intervals` holds 95 % intervals by score name. `cross_validated` holds cross-validated accuracies, if the
+    holdout is small.
     """
 
     accuracy: Score | None
@@ -53,7 +53,7 @@ class ValidationResult(Record):
     cross_validated: Mapping[Task, Score] | None = None
 
     def task_score(self, task: Task) -> float | None:
-        """The one score by which a task is judged."""
+        """The score that the gate compares for a task."""
         scores = {
             "intent": self.intent_accuracy,
             "sentiment": self.sentiment_accuracy,
@@ -63,7 +63,7 @@ class ValidationResult(Record):
 
 
 class GateCheck(Record):
-    """One question that a candidate had to answer, and its answer."""
+    """One condition of the gate and its result."""
 
     name: str
     passed: bool
@@ -71,7 +71,7 @@ class GateCheck(Record):
 
 
 class Verdict(Record):
-    """Whether a candidate may replace the champion, and why. `harmful`: it was clearly worse."""
+    """Decision of the gate, with its checks. `harmful`: the candidate is clearly worse."""
 
     accepted: bool
     harmful: bool

@@ -1,4 +1,4 @@
-"""What there is to know of a tenant, or of all of them."""
+"""Status and metrics of one tenant or of all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from karen_learner.records.cycles import CycleRow, LearningCycleResult, ModelVer
 
 
 class TenantCounts(Record):
-    """Counts kept up to date by the store, so that reading them costs the same at any size."""
+    """Counters of the store: reading them costs the same at any size."""
 
     turns: int = 0
     with_feedback: int = 0
@@ -34,7 +34,7 @@ class VersionCounts(Record):
 
 
 class TenantStatus(Record):
-    """What the engineer on call wants to see first."""
+    """Champion, counts, labels, cycles and advice for one tenant."""
 
     tenant_id: str
     champion: ModelVersion | None
@@ -47,7 +47,7 @@ class TenantStatus(Record):
 
 
 class LearningMetrics(Record):
-    """Counts over the cycles of one tenant, or of all (then without content)."""
+    """Counts over the cycles of one tenant; of all tenants without content."""
 
     tenant_id: str | None
     total_cycles: int

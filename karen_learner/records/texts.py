@@ -1,4 +1,4 @@
-"""Texts with what is known of them: spans, labels, and the curated examples that models learn from."""
+"""Labelled texts, entity spans and curated examples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_CONSENT = "consent"
 
 
 class EntitySpan(Record):
-    """A labelled stretch of a text."""
+    """A labelled span of a text."""
 
     start: int = Field(ge=0)
     end: int = Field(gt=0)
@@ -40,7 +40,7 @@ class EntitySpan(Record):
 
 
 class Entity(Record):
-    """An entity found in a text, with the words it covers."""
+    """A detected entity, with its text."""
 
     start: int
     end: int
@@ -49,7 +49,7 @@ class Entity(Record):
 
 
 def _span_from_triple(value: Any) -> Any:
-    """Accept the corpus form `[start, end, label]` beside `{start, end, label}`."""
+    """Accept the corpus form `[start, end, label]` as well as `{start, end, label}`."""
     if isinstance(value, (list, tuple)) and len(value) == 3:
         return {"start": value[0], "end": value[1], "label": value[2]}
     return value
@@ -59,7 +59,7 @@ Span = Annotated[EntitySpan, BeforeValidator(_span_from_triple)]
 
 
 class LabelledText(Record):
-    """A line of a corpus. A label that is None, or entities that are None, are unknown."""
+    """A line of a corpus. None means unknown."""
 
     text: str
     intent: Label | None = None
@@ -69,14 +69,14 @@ class LabelledText(Record):
     @model_validator(mode="before")
     @classmethod
     def _without_mood(cls, values: Any) -> Any:
-        """Pass over the `mood` that earlier exports gave to a text."""
+        """Ignore the `mood` of texts in earlier exports."""
         if isinstance(values, Mapping) and "mood" in values:
             return {key: value for key, value in values.items() if key != "mood"}
         return values
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks for which this text carries a label."""
+        """The tasks with a known label."""
         known = (self.intent, self.sentiment, self.entities)
         return tuple(task for task, label in zip(TASKS, known, strict=True) if label is not None)
 
@@ -84,10 +84,9 @@ class LabelledText(Record):
 class Example(LabelledText):
     """A curated training or test example.
 
-    `key` identifies the normalised text, `group` its near-duplicates (which share a split), `stratum`
-    the label by which sets are balanced. `quality` is in 0..1. `users` counts the distinct people who
-    agree. `draw` is a fixed random number in 0..1 by which the store samples. `reason` tells why an
-    example is in `conflict` or `quarantined`.
+    `key` identifies the normalised text, `group` its near-duplicates (which share a split), `stratum` the
+    label that balances data sets. `quality` is in 0..1. `users` is the number of users who agree. `draw` is a
+    fixed random number in 0..1 for sampling. `reason` explains the states `conflict` and `quarantined`.
     """
 
     example_id: str

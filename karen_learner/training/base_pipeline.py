@@ -8,8 +8,7 @@ from pathlib import Path
 from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import Analyzer, BasePipelineSource
-from karen_learner.models.files import move_into_place, remove_folder, sync_folder
-from karen_learner.models.layout import HomeLayout
+from karen_learner.models.files import HomeLayout, move_into_place, remove_folder, sync_folder
 from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import TrainingSettings, shipped_configs
 

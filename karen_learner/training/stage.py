@@ -18,8 +18,7 @@ from karen_learner.corpora.lines import write_lines
 from karen_learner.curation import Curated, Curator
 from karen_learner.events import TrainingProgressed
 from karen_learner.models.backups import intact_manifest
-from karen_learner.models.files import remove_folder
-from karen_learner.models.layout import HomeLayout
+from karen_learner.models.files import HomeLayout, remove_folder
 from karen_learner.records import CycleContext, Example, LabelledText, ModelVersion, Turn, utc_now
 from karen_learner.records.training import LabelSchema, PassReport, PipelineSpec, TrainJob, TrainReport
 from karen_learner.settings import Settings

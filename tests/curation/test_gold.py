@@ -109,7 +109,7 @@ async def test_a_label_of_two_tasks_is_refused_before_anything_is_written(
     store: MemoryStore, curator: Curator
 ) -> None:
     texts = [{"text": f"text {at}", "intent": "billing"} for at in range(30)]
-    with pytest.raises(LabelCollision, match="'billing' would be an intent and a sentiment"):
+    with pytest.raises(LabelCollision, match="'billing': used for intents and for sentiments"):
         await curator.add_gold(TENANT, [*texts, {"text": "last", "sentiment": "billing"}])
     assert await stored(store) == {}
     assert not any((await store.labels(TENANT)).values())

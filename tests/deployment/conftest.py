@@ -19,9 +19,8 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.deployment import Candidate, ChampionSync, Deployer, Rollback
 from karen_learner.events import Event, EventBus
 from karen_learner.memory import open_store
-from karen_learner.models.layout import HomeLayout
-from karen_learner.models.registry import ModelRegistry
-from karen_learner.models.versions import read_manifest
+from karen_learner.models.files import HomeLayout
+from karen_learner.models.versions import ModelRegistry, read_manifest
 from karen_learner.records import Analysis, ModelVersion
 from karen_learner.settings import Settings, load_settings
 

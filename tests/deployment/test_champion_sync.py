@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from karen_learner.errors import ModelError
+from karen_learner.events import ModelUnloaded
+from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest, remove_folder
 from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import verify
@@ -70,6 +73,29 @@ async def test_a_tenant_without_a_champion_is_left_alone_for_a_while(site: Any) 
     site.clock.now = 5.1
     assert await site.champions.ensure("nobody") is None
     assert asked == 2
+
+
+async def test_unknown_tenants_are_remembered_up_to_a_limit(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("karen_learner.deployment.champion_sync.MAX_ABSENT", 3)
+    for number in range(10):
+        assert await site.champions.ensure(f"nobody {number}") is None
+    assert len(site.champions._absent_until) <= 3
+
+
+async def test_a_model_unloaded_by_a_limit_is_published(
+    make_learner: Callable[..., AutonomousLearner],
+) -> None:
+    async with make_learner(analysis__live_models=1) as learner:
+        received: list[ModelUnloaded] = []
+        learner.events.subscribe(received.append, to=ModelUnloaded)
+        version = (await learner.analyze(ACME, "hello")).model_version
+        learner.analyzer.models.install("globex", LiveModel.blank("en"))
+        await learner.events.drain()
+    assert [(event.tenant_id, event.version, event.reason) for event in received] == [
+        (ACME, version, "analysis.live_models")
+    ]
 
 
 # Damage -----------------------------------------------------------------------------------------

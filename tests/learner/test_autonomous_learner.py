@@ -499,6 +499,26 @@ async def test_a_host_supplies_analyzer_and_memory(home: Path, tmp_path: Path) -
     assert list((tmp_path / "model_backups").rglob("*.tar.gz"))
 
 
+async def test_the_class_accepts_the_keywords_of_the_factory(home: Path, tmp_path: Path) -> None:
+    async with create_spacy_analyzer() as analyzer:
+        learner = AutonomousLearner(
+            home, spacy_analyzer=analyzer, memory_service=None, model_backup_dir=tmp_path / "safe",
+            overrides=QUICK,
+        )  # fmt: skip
+        async with learner:
+            assert learner.analyzer is analyzer
+            assert learner.layout.backups(TENANT).parent == tmp_path / "safe"
+            assert learner.learning_config.min_data_threshold == 10
+            assert (await learner.analyze(TENANT, "hello")).degraded
+
+
+async def test_results_answer_by_key(learner: AutonomousLearner) -> None:
+    metrics = await learner.get_learning_metrics(TENANT)
+    assert metrics["last_cycle"]["status"] == "deployed"
+    assert "total_cycles" in metrics
+    assert dict(metrics)["total_cycles"] == metrics.get("total_cycles") == 1
+
+
 async def test_every_part_of_the_contract_has_its_name(learner: AutonomousLearner) -> None:
     assert hasattr(MemoryStore, "add_turn")
     assert isinstance(learner.training_pipeline, IncrementalTrainingPipeline)

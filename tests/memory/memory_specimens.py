@@ -21,7 +21,7 @@ NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=timezone.utc)
 
 
 class MovableClock:
-    """A clock that stands still until it is moved."""
+    """A clock that only `move` changes."""
 
     def __init__(self) -> None:
         self.now = NOON

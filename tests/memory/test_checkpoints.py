@@ -8,7 +8,7 @@ from karen_learner.settings import load_settings
 from tests.memory.memory_specimens import make_turn
 
 
-def test_a_checkpoint_begins_after_every_16_commits_and_never_beside_another() -> None:
+def test_a_checkpoint_begins_after_every_16_commits_and_never_while_another_runs() -> None:
     schedule = CheckpointSchedule()
     assert [schedule.after_commit() for _ in range(COMMITS_PER_CHECKPOINT)] == [False] * (
         COMMITS_PER_CHECKPOINT - 1

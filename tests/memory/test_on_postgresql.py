@@ -34,7 +34,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def other(url: str) -> AsyncIterator[AsyncConnection]:
-    """A connection of somebody else, each of whose statements is a transaction."""
+    """A connection outside the store; each statement is a transaction."""
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         yield connection
@@ -207,11 +207,11 @@ async def test_a_foreign_database_is_refused(
 
 
 async def test_a_missing_database_user_or_server_is_reported(url: str, store_settings: StoreSettings) -> None:
-    for part, wrong, told in (
+    for part, wrong, message in (
         ("database", "karen_nowhere", "createdb"),
         ("username", "karen_nobody", "pg_hba"),
         ("port", 1, "cannot be reached"),
     ):
         place = make_url(url).set(**{part: wrong})  # type: ignore[arg-type]
-        with pytest.raises(StoreError, match=told):
+        with pytest.raises(StoreError, match=message):
             await open_store(place.render_as_string(hide_password=False), store_settings).start()

@@ -13,7 +13,7 @@ import pytest
 from karen_learner.memory.process_identity import UNKNOWN, is_alive, owner_of
 
 PARTS = ("host", "boot", "namespace", "pid", "start", "nonce")
-on_linux = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="/proc tells more than a number")
+on_linux = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc")
 
 
 def changed(owner: str, **parts: str) -> str:

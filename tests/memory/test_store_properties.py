@@ -163,7 +163,7 @@ def test_counters_equal_a_scan_and_tenants_are_separate(
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of the first tenant around the acts of the other, and what is counted of both."""
+    """Views of the first tenant before and after operations on the other, and counts of both."""
 
     before: Any
     after_acts_of_other: Any
@@ -187,7 +187,7 @@ async def play(kind: str, first: list[Operation], second: list[Operation]) -> Se
 
 async def act(store: MemoryStore, tenant: str, operations: list[Operation]) -> None:
     for operation in operations:
-        # Feedback on no turn, an end without a start: then nothing is done.
+        # Feedback on an unknown turn and the end of an unknown cycle are errors.
         with contextlib.suppress(KarenLearnerError):
             await operation(store, tenant)
 
@@ -197,7 +197,7 @@ async def gathered(items: AsyncIterator[Any]) -> list[Any]:
 
 
 async def view(store: MemoryStore, tenant: str) -> list[Any]:
-    """Everything that can be read of a tenant."""
+    """Results of every read of a tenant."""
     return [
         await gathered(store.turns(tenant)),
         await gathered(store.turns_awaiting_curation(tenant)),
@@ -219,7 +219,7 @@ async def view(store: MemoryStore, tenant: str) -> list[Any]:
 
 
 async def counted(store: MemoryStore, tenant: str) -> dict[str, Any]:
-    """What the counters say."""
+    """Values of the counters."""
     schema = await store.labels(tenant)
     return {
         "counts": (await store.counts(tenant)).model_dump(),
@@ -235,7 +235,7 @@ async def counted(store: MemoryStore, tenant: str) -> dict[str, Any]:
 
 
 async def scanned(store: MemoryStore, tenant: str) -> dict[str, Any]:
-    """The same, by looking at everything."""
+    """The same values from a scan of all rows."""
     turns = [turn async for turn in store.turns(tenant)]
     everything = [
         item for state in get_args(ExampleState) async for item in store.examples(tenant, state=state)

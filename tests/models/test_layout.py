@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from karen_learner.models.layout import HomeLayout, tenant_folder
+from karen_learner.models.files import HomeLayout, tenant_folder
 from karen_learner.records import ModelVersion, utc_now
 from karen_learner.settings import PathSettings
 

@@ -81,7 +81,7 @@ def test_a_missing_pipe_is_named_with_those_there_are(nlp):
 
 def test_a_disabled_pipe_is_missing(nlp):
     nlp.disable_pipe("entity_ruler")
-    with pytest.raises(PipelineUnsuitable, match="has these: none"):
+    with pytest.raises(PipelineUnsuitable, match="the pipeline has: none"):
         model_of(nlp)
 
 
@@ -131,7 +131,7 @@ def test_what_loads_but_cannot_read_is_a_model_error(tmp_path):
     pipeline.add_pipe("textcat").add_label("a")
     pipeline.get_pipe("textcat").add_label("b")
     pipeline.to_disk(tmp_path / "untrained")
-    with pytest.raises(ModelError, match="cannot read a text"):
+    with pytest.raises(ModelError, match="cannot process a text"):
         LiveModel.load(tmp_path / "untrained", tasks={"intent": "textcat"}, version=None)
 
 
@@ -140,7 +140,7 @@ def test_a_blank_model_of_an_unknown_language():
         LiveModel.blank("qq")
 
 
-async def test_install_swaps_at_once_and_the_old_model_still_answers_who_holds_it(nlp):
+async def test_install_swaps_at_once_and_a_held_model_still_answers(nlp):
     models = LiveModels(2)
     old, new = LiveModel(nlp, tasks={}, version="old"), LiveModel(spacy.blank("en"), tasks={}, version="new")
     assert models.install("tenant", old) is None
@@ -152,7 +152,7 @@ async def test_install_swaps_at_once_and_the_old_model_still_answers_who_holds_i
     models.close()
 
 
-async def test_a_retired_model_goes_when_the_last_holder_lets_go(nlp):
+async def test_a_replaced_model_is_released_with_its_last_reference(nlp):
     models = LiveModels(1)
     models.install("a", model_of(nlp, "retired"))
     thread = await models.get("a").run(lambda _: threading.current_thread())
@@ -189,7 +189,7 @@ async def test_no_request_fails_while_models_are_swapped(nlp):
     models.close()
 
 
-def test_the_least_recently_used_model_gives_way():
+def test_the_least_recently_used_model_is_unloaded():
     models = LiveModels(2)
     for name in ("a", "b"):
         models.install(name, LiveModel(spacy.blank("en"), tasks={}, version=name))
@@ -201,7 +201,43 @@ def test_the_least_recently_used_model_gives_way():
     models.close()
 
 
-async def test_closing_the_registry_closes_its_models(nlp, caplog):
+def sized(name: str, size_bytes: int) -> LiveModel:
+    return LiveModel(spacy.blank("en"), tasks={}, version=name, size_bytes=size_bytes)
+
+
+def test_models_beyond_the_limit_of_bytes_are_unloaded_and_reported():
+    models, unloaded = LiveModels(10, max_bytes=100), []
+    models.on_unload = lambda tenant, model, setting: unloaded.append((tenant, model.version, setting))
+    for name, size in (("a", 40), ("b", 40), ("c", 30)):
+        models.install(name, sized(name, size))
+    assert models.tenants() == ["b", "c"]
+    assert unloaded == [("a", "a", "analysis.live_models_bytes")]
+    models.install("d", sized("d", 500))
+    assert models.tenants() == ["d"]  # the newest model stays, even if it alone is too large
+    assert [version for _, version, _ in unloaded] == ["a", "b", "c"]
+    models.close()
+
+
+def test_a_replaced_model_is_not_reported_as_unloaded():
+    models, unloaded = LiveModels(1, max_bytes=100), []
+    models.on_unload = lambda *event: unloaded.append(event)
+    models.install("a", sized("one", 90))
+    models.install("a", sized("two", 90))
+    assert unloaded == []
+    models.install("b", sized("three", 1))
+    assert [event[0] for event in unloaded] == ["a"]
+    models.close()
+
+
+def test_the_size_of_a_loaded_model_is_that_of_its_files(tmp_path):
+    spacy.blank("en").to_disk(tmp_path / "model")
+    model = LiveModel.load(tmp_path / "model", tasks={}, version="v1")
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert model.size_bytes == sum(path.stat().st_size for path in files) > 0
+    model.close()
+
+
+async def test_closing_the_pool_closes_its_models(nlp, caplog):
     models = LiveModels(2)
     model = model_of(nlp)
     models.install("a", model)
@@ -216,6 +252,6 @@ async def test_closing_the_registry_closes_its_models(nlp, caplog):
         models.install("a", model)
 
 
-def test_a_registry_without_room_is_refused():
+def test_a_pool_without_room_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         LiveModels(0)

@@ -106,7 +106,7 @@ def test_clusters_can_be_disabled(factory: str) -> None:
         example = Example.from_dict(doc, truth)
         nlp.initialize(lambda example=example: [example])
         sizes.append(len(pipe.model.to_bytes()))
-        assert word_clusters.cache_info().misses == wanted  # what is not wanted is not read
+        assert word_clusters.cache_info().misses == wanted  # a disabled table is not read
     assert sizes[0] > 1_000_000 > 10_000 > sizes[1]
 
 

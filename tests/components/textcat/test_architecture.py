@@ -125,7 +125,7 @@ def test_without_an_optimizer_weights_stay(nlp: Language) -> None:
 
 def test_two_updates_before_finishing_add_up(nlp: Language) -> None:
     other = sparse_pipeline()
-    for one in (nlp, other):  # rows there already, so that the parts see what the whole sees
+    for one in (nlp, other):  # parts and whole then have the same rows
         train(one, 1)
     pipe, examples = nlp.get_pipe("intent"), corpus(nlp)
     pipe.update(examples[:5])
@@ -194,7 +194,7 @@ def test_deferred_features_get_a_row_with_the_second_text() -> None:
     assert once[WORDS] == 2 + 3
     assert once[CHARACTERS] > 0
     assert once[PAIRS] == once[CLUSTERS] == 0
-    assert proposed("qwrtzx monday") == once  # the same text says nothing more
+    assert proposed("qwrtzx monday") == once  # the same text is no second text
     again = proposed("monday never qwrtzx")
     assert again[PAIRS] == 1
     assert again[CLUSTERS] == 2 * len(CLUSTER_BITS)  # both words, in another order

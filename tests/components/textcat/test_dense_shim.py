@@ -121,9 +121,9 @@ def test_centroids_are_saved_and_a_label_without_texts_has_similarity_zero(
 @pytest.mark.parametrize("certain", [False, True])
 def test_unknown_labels_change_no_centroid(vectors: dict[str, object], certain: bool) -> None:
     nlp = sparse_pipeline("karen_textcat_multilabel", vectors=vectors)
-    if certain:  # scores of 1 look the same whether they are right or nobody knows
+    if certain:  # a score of 1 can be a true or a masked one
         shim(nlp).learning_weights().bias[1:] = 9.0
-    nlp.update([example(nlp, "hello there", "greet")])  # nothing is said of the others
+    nlp.update([example(nlp, "hello there", "greet")])  # the other labels are unknown
     [near] = similarity(nlp, "hello there")
     assert near.tolist() == pytest.approx([1.0, 0.0, 0.0])
 
@@ -231,9 +231,9 @@ def test_weights_with_and_without_vectors_are_distinguished(
 def test_damaged_weights_are_refused(trained: Language) -> None:
     data = shim(trained).to_bytes()
     other = sparse_pipeline(vectors=Config(trained.config)["components"]["intent"]["model"]["vectors"])
-    for spoilt in (data[:400], data[:-50]):
+    for damaged in (data[:400], data[:-50]):
         with pytest.raises(ValueError, match=r"weights|damaged"):
-            shim(other).from_bytes(spoilt)
+            shim(other).from_bytes(damaged)
 
 
 @pytest.mark.parametrize("options", [{"vectors_weight": 0.0}, {"ngrams_weight": -1.0}])

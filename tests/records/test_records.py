@@ -1,4 +1,4 @@
-"""Records: frozen, without unknown keys, and the same after a journey through JSON."""
+"""Records: frozen, without unknown keys, readable by key, and unchanged by a round trip through JSON."""
 
 from __future__ import annotations
 
@@ -175,6 +175,22 @@ def test_a_verdict_tells_what_failed_or_else_everything() -> None:
     rejected = Verdict(accepted=False, harmful=True, improved=(), checks=(good, bad))
     assert rejected.summary == "worse"
     assert rejected.model_copy(update={"checks": (good, good)}).summary == "fine; fine"
+
+
+def test_a_record_answers_by_key_as_a_dict_does() -> None:
+    check = GateCheck(name="intent", passed=True, detail="no worse")
+    verdict = Verdict(accepted=True, harmful=False, improved=("intent",), checks=(check,))
+    assert verdict["checks"][0]["passed"] is True
+    assert verdict.get("accepted") is True
+    assert verdict.get("unknown", 7) == 7
+    assert "accepted" in verdict
+    assert "unknown" not in verdict
+    assert "summary" not in verdict  # a property is no field
+    assert list(verdict.keys()) == ["accepted", "harmful", "improved", "checks"]
+    assert dict(verdict) == {name: getattr(verdict, name) for name in Verdict.model_fields}
+    assert {**check} == {"name": "intent", "passed": True, "detail": "no worse"}
+    with pytest.raises(KeyError, match="unknown"):
+        verdict["unknown"]
 
 
 def test_a_cycle_of_an_earlier_journal_is_still_read() -> None:

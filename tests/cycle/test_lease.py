@@ -1,0 +1,77 @@
+"""The lease of a cycle: renewal, loss, and cancellation."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from karen_learner.contracts import MemoryStore
+from karen_learner.cycle.lease import hold_lease, renewing
+from karen_learner.errors import FencedOut
+from karen_learner.memory import open_store
+from karen_learner.records import Lease
+from karen_learner.settings import load_settings
+
+TTL = timedelta(seconds=0.2)
+OWNER, OTHER = "elsewhere/1/a", "elsewhere/2/b"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[MemoryStore]:
+    async with open_store(tmp_path / "karen.db", load_settings(environment={}).store) as opened:
+        yield opened
+
+
+async def lost_lease(store: MemoryStore) -> Lease:
+    """A lease that another process took over."""
+    lease = await store.acquire_lease("acme", OWNER, ttl=timedelta(0))
+    assert lease is not None
+    assert await store.acquire_lease("acme", OTHER, ttl=timedelta(seconds=60)) is not None
+    return lease
+
+
+async def test_one_holder_at_a_time_and_release_at_the_end(store: MemoryStore) -> None:
+    async with hold_lease(store, "acme", owner=OWNER, ttl=TTL) as first:
+        assert first is not None
+        async with hold_lease(store, "acme", owner=OTHER, ttl=TTL) as second:
+            assert second is None
+    async with hold_lease(store, "acme", owner=OTHER, ttl=TTL) as third:
+        assert third is not None
+        assert third.token > first.token
+
+
+async def test_a_renewed_lease_does_not_expire(store: MemoryStore) -> None:
+    async with hold_lease(store, "acme", owner=OWNER, ttl=TTL) as lease:
+        assert lease is not None
+        async with renewing(store, lease, ttl=TTL):
+            await asyncio.sleep(3 * TTL.total_seconds())
+            assert await store.acquire_lease("acme", OTHER, ttl=TTL) is None
+
+
+async def test_a_lost_lease_stops_the_block_and_leaves_the_task_uncancelled(store: MemoryStore) -> None:
+    lease = await lost_lease(store)
+    with pytest.raises(FencedOut, match="'acme'"):
+        async with renewing(store, lease, ttl=TTL):
+            await asyncio.sleep(60)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    async with asyncio.timeout(5):  # a timeout works only in a task without pending cancellations
+        await asyncio.sleep(0)
+
+
+async def test_a_cancellation_from_outside_stays_a_cancellation(store: MemoryStore) -> None:
+    async def block() -> None:
+        async with hold_lease(store, "acme", owner=OWNER, ttl=TTL) as lease:
+            assert lease is not None
+            async with renewing(store, lease, ttl=TTL):
+                await asyncio.sleep(60)
+
+    running = asyncio.create_task(block())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await store.acquire_lease("acme", OTHER, ttl=TTL) is not None
