@@ -1,19 +1,19 @@
-"""How well the components learn, beside what a user would otherwise pick, measured in the same run.
+"""Accuracy, speed and size of the components and of common alternatives, measured in one run.
 
     python benchmarks/accuracy.py --data DIR [--seeds 3] [--only clinc150 meld snips]
                                   [--encoder FOLDER] [--stock]
 
-DIR holds a folder for each data set, with files of JSON lines (`text`, and `intent`, `sentiment` or
-`entities`): clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
-meld/{train,val,test}.jsonl (with `dialogue`, too; https://github.com/declare-lab/MELD) and
-snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). A set of
-which a file is not there is left out.
+DIR has one folder per data set with JSON lines (`text`, and `intent`, `sentiment` or `entities`):
+clinc150/{train,val,test,oos_train,oos_test}.jsonl (https://github.com/clinc/oos-eval),
+meld/{train,val,test}.jsonl (with `dialogue`; https://github.com/declare-lab/MELD) and
+snips/{train,test}.jsonl (https://github.com/snipsco/nlu-benchmark, Coucke et al., arXiv 1805.10190). A set
+with a missing file is skipped.
 
-Thresholds and temperatures are fitted on `val`; `test` is read once, for the table. `--encoder` adds ours
-with the vectors of an encoder (docs/encoder.md tells what its folder holds), and a peer that has them, too;
-`--stock` adds spaCy's own pipes, which takes minutes. Figures of our pipeline are those of the saved and
-loaded one, but for the calibration error before calibration. "MB" is what answering needs: of ours the
-weights in eight bits (their state for learning lies apart), of LinearSVC its coefficients.
+Thresholds and temperatures are fitted on `val`. `test` is evaluated once. `--encoder` adds our pipe with
+sentence vectors (docs/encoder.md describes the folder) and a peer on the same vectors. `--stock` adds spaCy's
+own pipes, which takes minutes. Figures of our pipes are measured after saving and loading, except the
+calibration error before calibration. "MB" is the size of the serving weights: eight bits for our pipes,
+the coefficients for LinearSVC.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from pathlib import Path
 import accuracy_encoder
 import accuracy_entities
 import accuracy_text
-from accuracy_text import Contest
+from accuracy_text import Systems
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace, Contest], Iterator[tuple[str, dict[str, float]]]]] = {
+PARTS: dict[str, Callable[[Path, argparse.Namespace, Systems], Iterator[tuple[str, dict[str, float]]]]] = {
     "clinc150": accuracy_text.clinc150,
     "meld": accuracy_text.meld,
     "snips": accuracy_entities.snips,
 }
-"""For each data set what measures it: it yields the name of a system and what one run of it gave."""
-
+"""For each data set a generator of system names with the figures of one run."""
 
 FILES = {
     "clinc150": ("train", "val", "test", "oos_train", "oos_test"),
@@ -46,27 +45,28 @@ FILES = {
 
 @dataclass
 class Table:
-    """The figures of all runs: by system, by measure."""
+    """Figures of all runs, by system and measure."""
 
     runs: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, system: str, figures: dict[str, float]) -> None:
-        row = self.runs.setdefault(system, {})
+        measured = self.runs.setdefault(system, {})
         for name, value in figures.items():
-            row.setdefault(name, []).append(value)
+            measured.setdefault(name, []).append(value)
 
     def lines(self) -> Iterator[str]:
-        names = list(dict.fromkeys(name for row in self.runs.values() for name in row))
+        names = list(dict.fromkeys(name for measured in self.runs.values() for name in measured))
         width = max(len(system) for system in self.runs)
         sizes = [max(len(name), 15) for name in names]
         yield " ".join(["system".ljust(width), *(f"{n:>{s}}" for n, s in zip(names, sizes, strict=True))])
-        for system, row in self.runs.items():
-            cells = [f"{told(row.get(n, [])):>{s}}" for n, s in zip(names, sizes, strict=True)]
+        for system, measured in self.runs.items():
+            values = [mean_and_deviation(measured.get(name, [])) for name in names]
+            cells = [f"{value:>{s}}" for value, s in zip(values, sizes, strict=True)]
             yield " ".join([system.ljust(width), *cells])
 
 
-def told(values: Sequence[float]) -> str:
-    """Mean and standard deviation; nothing where nothing was measured."""
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Mean and standard deviation; empty without values."""
     if not values:
         return ""
     mean = statistics.mean(values)
@@ -83,16 +83,16 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, default=None)
     parser.add_argument("--stock", action="store_true")
     options = parser.parse_args()
-    contest = accuracy_text.TEXTS_ALONE
+    systems = accuracy_text.WITHOUT_ENCODER
     if options.encoder is not None:
-        contest = contest.joined_by(accuracy_encoder.with_encoder(options.encoder))
+        systems = systems.joined_with(accuracy_encoder.with_encoder(options.encoder))
     for name in options.only:
         absent = [file for file in FILES[name] if not (options.data / name / f"{file}.jsonl").is_file()]
         if absent:
-            print(f"{name}: no {', '.join(absent)} in {options.data / name}; see --help for where to get it")
+            print(f"{name}: no {', '.join(absent)} in {options.data / name}; see --help for its address")
             continue
         table = Table()
-        for system, figures in PARTS[name](options.data / name, options, contest):
+        for system, figures in PARTS[name](options.data / name, options, systems):
             table.add(system, figures)
         print(f"\n{name}", *table.lines(), sep="\n", flush=True)
 

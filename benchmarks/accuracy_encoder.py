@@ -1,8 +1,7 @@
-"""The part of `accuracy.py` about an encoder: ours with its vectors, beside what these give by themselves.
+"""The encoder part of `accuracy.py`: our pipe with sentence vectors, and a classifier on the same vectors.
 
-The peer is what is often built: a logistic regression on the frozen vectors, fitted from scratch. A text is
-encoded once in a run, for whoever asks first; so seconds and milliseconds would say nothing here, and are
-left out.
+The peer is a logistic regression on the frozen vectors, trained from scratch. A run encodes each text once,
+for the first system that needs it. Times are therefore omitted.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import spacy
-from accuracy_text import OURS, Contest, DataSet, Figures, System, linear_peer, ours
+from accuracy_text import OURS, DataSet, Figures, System, Systems, linear_peer, ours
 from numpy.typing import NDArray
 from peers import make_logistic_regression
 
@@ -24,18 +23,18 @@ CACHED_TEXTS = 50_000
 TIMED = ("train s", "words/s", "ms/text")
 
 
-def with_encoder(folder: Path) -> Contest:
-    """Those who need the encoder of a folder."""
+def with_encoder(folder: Path) -> Systems:
+    """The systems that need the encoder of a folder."""
     vectors = {"@misc": "karen_learner.OnnxVectors.v1", "path": str(folder), "cache_size": CACHED_TEXTS}
     make = partial(make_logistic_regression, encode=encoder_of(folder))
-    return Contest(
+    return Systems(
         ours={"ours, with the encoder": untimed(partial(ours, model={**OURS, "vectors": vectors}))},
         peers={"encoder, logistic regression": untimed(partial(linear_peer, make=make, penalties=PENALTIES))},
     )
 
 
 def untimed(system: System) -> System:
-    """The same without what was timed."""
+    """The same figures without times."""
 
     def measure(data: DataSet, **options: Any) -> tuple[Figures, list[str]]:
         figures, predicted = system(data, **options)
@@ -45,6 +44,6 @@ def untimed(system: System) -> System:
 
 
 def encoder_of(folder: Path) -> Callable[[Sequence[str]], NDArray[Any]]:
-    """From texts to their vectors, shape (texts, width)."""
+    """A function from texts to their vectors, shape (texts, width)."""
     nlp, vectors = spacy.blank("en"), onnx_vectors(str(folder), CACHED_TEXTS)
     return lambda texts: vectors([nlp.make_doc(text) for text in texts])

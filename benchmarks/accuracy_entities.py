@@ -1,6 +1,6 @@
-"""The entity part of `accuracy.py`: snips, beside spaCy's own `ner`.
+"""The entity part of `accuracy.py`: snips, compared with spaCy's own `ner`.
 
-A gold span that does not fit the tokens counts as missed.
+A gold span that does not match token boundaries counts as missed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from spacy.training import Example
 from karen_learner.components.online.trainable import scale_learn_rate
 from karen_learner.corpora.lines import require_json_lines
 
-Row = dict[str, Any]
+JsonLine = dict[str, Any]
 Figures = dict[str, float]
 LAST_RATE = 0.05
 BATCH = 32
 
 
 def snips(folder: Path, options: argparse.Namespace, _: object) -> Iterator[tuple[str, Figures]]:
-    """Our recognizer, a run for each seed; with `--stock` spaCy's, once."""
+    """Our recognizer with each seed; `--stock` adds spaCy's, once."""
     train, test = read(folder / "train.jsonl"), read(folder / "test.jsonl")
     for seed in range(options.seeds):
         yield "karen_ner", ours(train, test, seed)
@@ -37,26 +37,28 @@ def snips(folder: Path, options: argparse.Namespace, _: object) -> Iterator[tupl
         yield "spaCy ner (10 passes)", stock(train, test)
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[JsonLine]:
     return [value for _, value in require_json_lines(path)]
 
 
-def ours(train: list[Row], test: list[Row], seed: int) -> Figures:
-    """Train through `nlp.update`, save, load, and measure what was loaded."""
+def ours(train: list[JsonLine], test: list[JsonLine], seed: int) -> Figures:
+    """Train with `nlp.update`, save, load, and measure the loaded pipeline."""
     nlp = spacy.blank("en")
     nlp.add_pipe("karen_ner", name="ner")
     return measured(nlp, train, test, passes=5, seed=seed)
 
 
-def stock(train: list[Row], test: list[Row]) -> Figures:
+def stock(train: list[JsonLine], test: list[JsonLine]) -> Figures:
     nlp = spacy.blank("en")
     nlp.add_pipe("ner")
     return measured(nlp, train, test, passes=10, seed=0)
 
 
-def measured(nlp: Language, train: list[Row], test: list[Row], *, passes: int, seed: int) -> Figures:
+def measured(
+    nlp: Language, train: list[JsonLine], test: list[JsonLine], *, passes: int, seed: int
+) -> Figures:
     spacy.util.fix_random_seed(seed)
-    examples = [example(nlp, row) for row in train]
+    examples = [example(nlp, line) for line in train]
     started = time.perf_counter(), time.process_time()
     optimizer = nlp.initialize(lambda: examples)
     learn(nlp, examples, optimizer, passes=passes, rng=random.Random(seed))
@@ -73,16 +75,16 @@ def measured(nlp: Language, train: list[Row], test: list[Row], *, passes: int, s
     return {"F1": f1, **figures, "ms/text": milliseconds, "peak RSS MB": peak}
 
 
-def example(nlp: Language, row: Row) -> Example:
+def example(nlp: Language, line: JsonLine) -> Example:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # spans that do not fit the tokens
         return Example.from_dict(
-            nlp.make_doc(row["text"]), {"entities": [tuple(one) for one in row["entities"]]}
+            nlp.make_doc(line["text"]), {"entities": [tuple(one) for one in line["entities"]]}
         )
 
 
 def learn(nlp: Language, examples: list[Example], optimizer: Any, *, passes: int, rng: random.Random) -> None:
-    """Through `nlp.update`, at a learn rate that falls in a line."""
+    """Train with `nlp.update` at a linearly falling learn rate."""
     model: Any = nlp.get_pipe("ner").model
     for done, total, part in batches(examples, passes=passes, rng=rng):
         scale_learn_rate(model, max(LAST_RATE, 1.0 - done / total))
@@ -100,17 +102,17 @@ def batches(
             done += 1
 
 
-def evaluated(nlp: Language, rows: list[Row]) -> tuple[float, float]:
-    """F1 of exact spans over the characters of the text, and milliseconds a text."""
+def evaluated(nlp: Language, lines: list[JsonLine]) -> tuple[float, float]:
+    """F1 of exact character spans, and milliseconds per text."""
     started = time.perf_counter()
-    docs = list(nlp.pipe(row["text"] for row in rows))
-    took = (time.perf_counter() - started) / len(rows) * 1e3
+    docs = list(nlp.pipe(line["text"] for line in lines))
+    milliseconds = (time.perf_counter() - started) / len(lines) * 1e3
     hits = found = gold = 0
-    for doc, row in zip(docs, rows, strict=True):
-        ours = {(span.start_char, span.end_char, span.label_) for span in doc.ents}
-        theirs = {tuple(one) for one in row["entities"]}
-        hits, found, gold = hits + len(ours & theirs), found + len(ours), gold + len(theirs)
-    return 2 * hits / (found + gold), took
+    for doc, line in zip(docs, lines, strict=True):
+        predicted = {(span.start_char, span.end_char, span.label_) for span in doc.ents}
+        annotated = {tuple(one) for one in line["entities"]}
+        hits, found, gold = hits + len(predicted & annotated), found + len(predicted), gold + len(annotated)
+    return 2 * hits / (found + gold), milliseconds
 
 
 def size(path: Path) -> float:

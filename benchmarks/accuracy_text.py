@@ -1,5 +1,4 @@
-"""The part of `accuracy.py` about text categorizers: intents of clinc150, sentiments of meld, and what is
-true of any texts."""
+"""The text categorizer part of `accuracy.py`: clinc150 intents, meld sentiments, shared functions."""
 
 from __future__ import annotations
 
@@ -28,10 +27,11 @@ from karen_learner.corpora.lines import require_json_lines
 
 Texts = Sequence[tuple[str, str]]
 Figures = dict[str, float]
-Rows = Iterator[tuple[str, Figures]]
+Runs = Iterator[tuple[str, Figures]]
 System = Callable[..., tuple[Figures, list[str]]]
-"""Given a data set (and one of ours a `seed` and the number of `passes`), what it measured, and what it
-predicted for the texts of `test`."""
+"""A function from a data set to the figures and the predictions for `test`.
+
+Our systems also take a `seed` and the number of `passes`."""
 
 OURS = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
 PASSES, FEW_SHOT_PASSES, BATCH = 5, 20, 32
@@ -76,9 +76,9 @@ STOCK = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """Texts with labels; `weighted` says whether the score is weighted F1 rather than accuracy.
+    """Texts with labels. `weighted`: the score is weighted F1 instead of accuracy.
 
-    `test_groups`: texts of `test` with the same number depend on each other; empty if none do.
+    `test_groups`: texts of `test` with the same number are dependent; empty if all are independent.
     """
 
     train: Texts
@@ -101,65 +101,65 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Who is compared, by name: `ours` are run with each seed, and the first of them is the one to beat;
-    `peers` know no seed."""
+class Systems:
+    """The compared systems by name. `ours` run with each seed; the first one is the reference.
+
+    `peers` use no seed.
+    """
 
     ours: Mapping[str, System]
     peers: Mapping[str, System]
 
-    def joined_by(self, other: Contest) -> Contest:
-        """All of both."""
-        return Contest({**self.ours, **other.ours}, {**self.peers, **other.peers})
+    def joined_with(self, other: Systems) -> Systems:
+        """The systems of both."""
+        return Systems({**self.ours, **other.ours}, {**self.peers, **other.peers})
 
 
-def clinc150(folder: Path, options: argparse.Namespace, contest: Contest) -> Rows:
-    """Intents in scope; out-of-scope texts refused at a threshold fitted on `val`; ten examples a label."""
+def clinc150(folder: Path, options: argparse.Namespace, systems: Systems) -> Runs:
+    """Accuracy in scope, out-of-scope recall at a threshold from `val`, and ten examples a label."""
     data = DataSet(
         *(read(folder / f"{name}.jsonl", "intent") for name in ("train", "val", "test")),
         weighted=False,
         out_train=read(folder / "oos_train.jsonl", "intent"),
         out_test=read(folder / "oos_test.jsonl", "intent"),
     )
-    yield from compare(data, options, contest)
+    yield from compare(data, options, systems)
     with_out = DataSet([*data.train, *data.out_train], data.val, data.test, False, (), data.out_test)
     for seed in range(options.seeds):
         yield "ours, oos_train as a label", ours(with_out, seed=seed)[0]
     for seed in range(options.seeds):
         few = DataSet(few_shot(data.train, seed), data.val, data.test, False, (), data.out_test)
-        for name, system in contest.ours.items():
+        for name, system in systems.ours.items():
             yield f"{name}, {SHOTS} examples a label", system(few, seed=seed, passes=FEW_SHOT_PASSES)[0]
-        for name, peer in contest.peers.items():
+        for name, peer in systems.peers.items():
             yield f"{name}, {SHOTS} examples a label", peer(few)[0]
 
 
-def meld(folder: Path, options: argparse.Namespace, contest: Contest) -> Rows:
-    """Sentiments of the turns of dialogues. Intervals are of dialogues drawn anew: the turns of one depend on
-    each other."""
+def meld(folder: Path, options: argparse.Namespace, systems: Systems) -> Runs:
+    """Sentiments of dialogue turns. The bootstrap draws whole dialogues: their turns are dependent."""
     data = DataSet(
         *(read(folder / f"{name}.jsonl", "sentiment") for name in ("train", "val", "test")),
         weighted=True,
         test_groups=[int(dialogue) for _, dialogue in read(folder / "test.jsonl", "dialogue")],
     )
-    yield from compare(data, options, contest)
+    yield from compare(data, options, systems)
 
 
-def compare(data: DataSet, options: argparse.Namespace, contest: Contest) -> Rows:
-    """Ours with each seed, the peers, and whether a lead of ours over a peer, or over the first of ours,
-    could be chance."""
+def compare(data: DataSet, options: argparse.Namespace, systems: Systems) -> Runs:
+    """Our systems with each seed, the peers, and the intervals of the differences."""
     predicted: dict[str, list[str]] = {}
-    for name, system in contest.ours.items():
+    for name, system in systems.ours.items():
         for seed in range(options.seeds):
-            figures, said = system(data, seed=seed)
-            predicted.setdefault(name, said)
+            figures, answers = system(data, seed=seed)
+            predicted.setdefault(name, answers)
             yield name, figures
-    for name, peer in contest.peers.items():
+    for name, peer in systems.peers.items():
         figures, predicted[name] = peer(data)
         yield name, figures
-    base, *more = contest.ours
-    pairs = [*itertools.product(contest.ours, contest.peers), *((name, base) for name in more)]
+    base, *more = systems.ours
+    pairs = [*itertools.product(systems.ours, systems.peers), *((name, base) for name in more)]
     for name, other in pairs:
-        low, high = lead(data, predicted[name], predicted[other])
+        low, high = difference_interval(data, predicted[name], predicted[other])
         yield f"{name} - {other}, 95 % (low)", {data.measure: low}
         yield f"{name} - {other}, 95 % (high)", {data.measure: high}
     for name, (model, passes) in STOCK.items() if options.stock else ():
@@ -176,13 +176,13 @@ def few_shot(texts: Texts, seed: int) -> Texts:
     for text, label in texts:
         by_label.setdefault(label, []).append((text, label))
     rng = random.Random(seed)
-    return [row for label in sorted(by_label) for row in rng.sample(by_label[label], SHOTS)]
+    return [pair for label in sorted(by_label) for pair in rng.sample(by_label[label], SHOTS)]
 
 
 def ours(
     data: DataSet, *, seed: int, passes: int = PASSES, model: Mapping[str, Any] = OURS
 ) -> tuple[Figures, list[str]]:
-    """Train through `nlp.update`, calibrate on `val`, save, load, and measure what was loaded."""
+    """Train with `nlp.update`, calibrate on `val`, save, load, and measure the loaded pipeline."""
     nlp, figures = trained(data, dict(model), passes=passes, seed=seed)
     pipe: Any = nlp.get_pipe("textcat")
     out = OUT if OUT in pipe.labels else None
@@ -190,7 +190,7 @@ def ours(
     for rate in reversed(FALSE_ALARM_RATES):
         val = [example(nlp, text, label) for text, label in data.val]
         pipe.calibrate(val, false_alarm_rate=rate, out_of_scope_label=out)
-        figures |= refusals(loaded(nlp)[0], data, rate)
+        figures |= out_of_scope_rates(loaded(nlp)[0], data, rate)
     nlp, figures["MB"] = loaded(nlp)
     predicted, figures["ms/text"] = predict(nlp, data.test)
     figures |= {data.measure: data.score(predicted), "ECE before": before, "ECE after": ece(nlp, data)}
@@ -211,7 +211,7 @@ def trained(data: DataSet, model: dict[str, Any], *, passes: int, seed: int) -> 
 
 
 def learn(nlp: Language, examples: list[Example], *, passes: int, rng: random.Random) -> None:
-    """Through `nlp.update`, at a learn rate that falls in a line."""
+    """Train with `nlp.update` at a linearly falling learn rate."""
     optimizer = nlp.create_optimizer()
     model: Any = nlp.get_pipe("textcat").model
     steps, done = passes * -(-len(examples) // BATCH), 0
@@ -228,22 +228,22 @@ def example(nlp: Language, text: str, label: str) -> Example:
 
 
 def loaded(nlp: Language) -> tuple[Language, float]:
-    """The pipeline as it serves, and the megabytes of its weights on the disk."""
+    """The loaded pipeline, and the megabytes of its serving weights."""
     with tempfile.TemporaryDirectory() as folder:
         nlp.to_disk(folder)
         return spacy.load(folder), (Path(folder) / "textcat" / "model").stat().st_size / 1e6
 
 
 def predict(nlp: Language, texts: Texts) -> tuple[list[str], float]:
-    """The best label of each text, and the milliseconds a text took."""
+    """The best label of each text, and milliseconds per text."""
     started = time.perf_counter()
     docs = list(nlp.pipe([text for text, _ in texts]))
-    took = (time.perf_counter() - started) / len(texts) * 1e3
-    return [max(doc.cats, key=lambda label: doc.cats[label]) for doc in docs], took
+    milliseconds = (time.perf_counter() - started) / len(texts) * 1e3
+    return [max(doc.cats, key=lambda label: doc.cats[label]) for doc in docs], milliseconds
 
 
-def refusals(nlp: Language, data: DataSet, rate: float) -> Figures:
-    """How many texts of `test` are refused, rightly and wrongly."""
+def out_of_scope_rates(nlp: Language, data: DataSet, rate: float) -> Figures:
+    """Shares of out-of-scope texts and of texts of `test` that the pipe marks out of scope."""
     if not data.out_test:
         return {}
     shares = [
@@ -257,30 +257,30 @@ def ece(nlp: Language, data: DataSet) -> float:
     """Expected calibration error on `test`."""
     docs = list(nlp.pipe(text for text, _ in data.test))
     best = [max(doc.cats, key=lambda label: doc.cats[label]) for doc in docs]
-    sure = np.array([doc.cats[label] for doc, label in zip(docs, best, strict=True)])
+    confidence = np.array([doc.cats[label] for doc, label in zip(docs, best, strict=True)])
     right = np.array([label == gold for label, (_, gold) in zip(best, data.test, strict=True)])
-    return expected_calibration_error(sure, right)
+    return expected_calibration_error(confidence, right)
 
 
 def linear_peer(
     data: DataSet, *, make: Callable[[float], Any], penalties: Sequence[float]
 ) -> tuple[Figures, list[str]]:
-    """A linear model of scikit-learn's, fitted from scratch; its `C` is chosen on `val`."""
-    judge = replace(data, test=data.val)
+    """A linear model of scikit-learn, trained from scratch. `val` selects its `C`."""
+    validation = replace(data, test=data.val)
     model, seconds = max(
         (fitted(make(c), data) for c in penalties),
-        key=lambda fitted: judge.score(predict_all(fitted[0], data.val)),
+        key=lambda fitted: validation.score(predict_all(fitted[0], data.val)),
     )
     figures = {"train s": seconds, "C": model[-1].C}
     started = time.perf_counter()
     predicted = predict_all(model, data.test)
     figures["ms/text"] = (time.perf_counter() - started) / len(data.test) * 1e3
     figures["MB"] = model[-1].coef_.nbytes / 1e6
-    return {data.measure: data.score(predicted), **figures, **peer_refusals(model, data)}, predicted
+    return {data.measure: data.score(predicted), **figures, **peer_out_of_scope_rates(model, data)}, predicted
 
 
 def fitted(model: Any, data: DataSet) -> tuple[Any, float]:
-    """The model, and the seconds of fitting it."""
+    """The fitted model, and the seconds of fitting."""
     started = time.perf_counter()
     model.fit([text for text, _ in data.train], [label for _, label in data.train])
     return model, time.perf_counter() - started
@@ -291,8 +291,8 @@ def predict_all(model: Any, texts: Texts) -> list[str]:
     return labels
 
 
-def peer_refusals(model: Any, data: DataSet) -> Figures:
-    """By the largest decision value, with the threshold from `val`."""
+def peer_out_of_scope_rates(model: Any, data: DataSet) -> Figures:
+    """Out-of-scope rates by the largest decision value, with the threshold from `val`."""
     if not data.out_test:
         return {}
     val, test, out = (
@@ -308,48 +308,47 @@ def peer_refusals(model: Any, data: DataSet) -> Figures:
 
 
 def stock(data: DataSet, model: dict[str, Any], *, passes: int) -> Figures:
-    """One of spaCy's own architectures, with Adam at its default rate."""
+    """One of spaCy's architectures with Adam at its default rate."""
     nlp, figures = trained(data, model, passes=passes, seed=0)
     predicted, figures["ms/text"] = predict(nlp, data.test)
     figures["MB"] = loaded(nlp)[1]
     return {data.measure: data.score(predicted), **figures}
 
 
-def lead(data: DataSet, one: Sequence[str], other: Sequence[str]) -> tuple[float, float]:
-    """The 95 % interval of the difference of scores, by paired bootstrap over the texts of `test`, or over
-    the groups of those that depend on each other."""
+def difference_interval(data: DataSet, one: Sequence[str], other: Sequence[str]) -> tuple[float, float]:
+    """The 95 % interval of the score difference: paired bootstrap over texts or groups of `test`."""
     rng = np.random.default_rng(0)
     gold = np.array([label for _, label in data.test])
-    ours_, theirs = np.array(one), np.array(other)
+    first, second = np.array(one), np.array(other)
     labels = sorted(set(gold))
     numbers = np.array(data.test_groups or range(len(gold)))
     groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     differences = [
-        resampled(gold[rows], ours_[rows], labels, data.weighted)
-        - resampled(gold[rows], theirs[rows], labels, data.weighted)
-        for rows in (drawn(groups, rng) for _ in range(RESAMPLES))
+        score_of(gold[sample], first[sample], labels, data.weighted)
+        - score_of(gold[sample], second[sample], labels, data.weighted)
+        for sample in (resampled(groups, rng) for _ in range(RESAMPLES))
     ]
     return float(np.quantile(differences, 0.025)), float(np.quantile(differences, 0.975))
 
 
-def drawn(groups: Sequence[Any], rng: np.random.Generator) -> Any:
-    """As many groups as there are, drawn with replacement: the rows of all of them."""
+def resampled(groups: Sequence[Any], rng: np.random.Generator) -> Any:
+    """Positions of a bootstrap sample of groups."""
     return np.concatenate([groups[at] for at in rng.integers(0, len(groups), len(groups))])
 
 
-def resampled(gold: Any, predicted: Any, labels: Sequence[str], weighted: bool) -> float:
-    """Accuracy or weighted F1, without scikit-learn's checks: it is called thousands of times."""
+def score_of(gold: Any, predicted: Any, labels: Sequence[str], weighted: bool) -> float:
+    """Accuracy or weighted F1 without scikit-learn's input checks, for thousands of calls."""
     if not weighted:
         return float((gold == predicted).mean())
     total = 0.0
     for label in labels:
-        true, told = gold == label, predicted == label
-        found = 2 * (true & told).sum() / max(1, true.sum() + told.sum())
-        total += found * true.mean()
+        true, found = gold == label, predicted == label
+        f1 = 2 * (true & found).sum() / max(1, true.sum() + found.sum())
+        total += f1 * true.mean()
     return float(total)
 
 
-TEXTS_ALONE = Contest(
+WITHOUT_ENCODER = Systems(
     ours={"ours": ours},
     peers={"LinearSVC": partial(linear_peer, make=make_linear_svc, penalties=PENALTIES)},
 )

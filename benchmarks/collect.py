@@ -1,16 +1,15 @@
-"""How many turns a second are remembered durably, and how long each caller waits.
+"""Durable turns a second, and waiting times of callers.
 
     python benchmarks/collect.py [--store] [--analysis]
 
-Without an option, both. `--store` measures the memory store alone: callers that each await their own
-`add_turn` before the next. Beside it, in the same run and on the same tables with the same pragmas, every
-turn in a transaction of its own: through SQLAlchemy on aiosqlite, as the store itself is built, and through
-plain aiosqlite. Rounds of all alternate, so that all meet the same machine. The turns have the identifiers
-that the collector gives; `--random-ids` measures with those of a host that gives random ones.
+Default: both. `--store` measures the memory store alone: each caller awaits its `add_turn` before the next.
+Peers in the same run, on the same tables and pragmas: one transaction per turn through SQLAlchemy on
+aiosqlite, and through plain aiosqlite. Rounds alternate. Turn ids are those of the collector; `--random-ids`
+uses random ones.
 
-`--analysis` measures whole turns: `collect_conversation_metadata` from the same callers (three pipes,
-linguistic features, stored durably), beside bare `nlp.pipe` with the same model on the same texts. With
-`--stock`, the model is made of spaCy's own pipes.
+`--analysis` measures whole turns: `collect_conversation_metadata` of the same callers (three pipes,
+linguistic features, durable storage), compared with bare `nlp.pipe` with the same model and texts. `--stock`
+uses spaCy's own pipes.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ Add = Callable[[Turn], Awaitable[object]]
 
 @dataclass
 class Measured:
-    """Rates (turns a second) by round, and the waiting times of all calls (seconds)."""
+    """Turns a second by round, and waiting times of all calls in seconds."""
 
     rates: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
@@ -60,7 +59,7 @@ class Measured:
         return statistics.median(self.rates)
 
     def wait_ms(self, share: float) -> float:
-        """The waiting time that this share of the calls does not exceed."""
+        """The quantile of the waiting times, in milliseconds."""
         return sorted(self.waits)[min(int(share * len(self.waits)), len(self.waits) - 1)] * 1e3
 
 
@@ -68,7 +67,7 @@ TEXT = "How do I optimize this Python code?"
 
 
 def make_turn(*, with_feedback: bool = True, make_id: Callable[[], str] = new_id, text: str = TEXT) -> Turn:
-    """A turn of ordinary size (about 1 kB as JSON) with an id of its own."""
+    """A turn of about 1 kB as JSON, with its own id."""
     feedback = UserFeedback(satisfaction_score=0.9, response_quality=0.8) if with_feedback else None
     metadata = ConversationMetadata(
         conversation_id="conversation-1",
@@ -100,29 +99,29 @@ def make_turn(*, with_feedback: bool = True, make_id: Callable[[], str] = new_id
 
 
 async def measure(add: Add, turns: Sequence[Turn], *, callers: int, into: Measured) -> None:
-    """Let `callers` callers add the turns, each awaiting its own before the next."""
+    """Add the turns with `callers` callers; each awaits its turn before the next."""
     waiting = iter(turns)
 
     async def caller() -> None:
         for turn in waiting:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             await add(turn)
-            into.waits.append(time.perf_counter() - begun)
+            into.waits.append(time.perf_counter() - started)
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    into.rates.append(len(turns) / (time.perf_counter() - begun))
+    into.rates.append(len(turns) / (time.perf_counter() - started))
 
 
-COUNTED = ("turns", "with_feedback", "awaiting_curation")
+COUNTERS = ("turns", "with_feedback", "awaiting_curation")
 
 
 class ThroughSqlAlchemy:
-    """Each turn in its own transaction on the store's own stack: what it would do without group commit."""
+    """One transaction per turn through SQLAlchemy: the store without group commit."""
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @classmethod
     async def open(cls, file: Path) -> ThroughSqlAlchemy:
@@ -130,29 +129,29 @@ class ThroughSqlAlchemy:
 
     async def add(self, turn: Turn) -> None:
         body = turn.model_dump_json()
-        async with self._turn, self._engines.writer.begin() as connection:
+        async with self._lock, self._engines.writer.begin() as connection:
             await connection.run_sync(self._write, turn.turn_id, body)
 
     @staticmethod
     def _write(connection: Connection, turn_id: str, body: str) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         turn_writer.add(connection, [(1, turn_id, "u", 0, True, True, 0, body)])
-        counters.add(connection, {1: {("turns", name): 1 for name in COUNTED}})
+        counters.add(connection, {1: {("turns", name): 1 for name in COUNTERS}})
 
     async def close(self) -> None:
         await self._engines.dispose()
 
 
-class RowByRow:
-    """Each turn in its own transaction through plain aiosqlite: the leanest way without group commit."""
+class ThroughAiosqlite:
+    """One transaction per turn through plain aiosqlite."""
 
     def __init__(self, driver: aiosqlite.Connection, tenant: int) -> None:
         self._driver = driver
         self._tenant = tenant
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @classmethod
-    async def open(cls, file: Path) -> RowByRow:
+    async def open(cls, file: Path) -> ThroughAiosqlite:
         driver = await aiosqlite.connect(file, isolation_level=None)
         for pragma in WRITER_PRAGMAS:
             await driver.execute_fetchall(pragma)
@@ -161,7 +160,7 @@ class RowByRow:
 
     async def add(self, turn: Turn) -> None:
         body = turn.model_dump_json()
-        async with self._turn:
+        async with self._lock:
             await self._driver.execute_fetchall("BEGIN IMMEDIATE")
             await self._driver.execute_fetchall(
                 "INSERT INTO turns (tenant, turn_id, awaiting_curation, has_words, revision, body) "
@@ -183,17 +182,17 @@ class RowByRow:
 async def compare_store(
     folder: Path, *, rounds: int, turns: int, callers: int, make_id: Callable[[], str]
 ) -> dict[str, Measured]:
-    """The store and the row-by-row ways, in alternating rounds. Every acknowledged turn is checked."""
+    """The store and its peers in alternating rounds. Checks every acknowledged turn."""
     file, few = folder / "karen.db", max(turns // 20, callers)
     async with open_store(file, load_settings().store) as store:
-        await store.add_turn(make_turn())  # makes the tenant known
-        peers = [await ThroughSqlAlchemy.open(file), await RowByRow.open(file)]
-        ways: dict[str, tuple[Add, int]] = {"group commit": (store.add_turn, turns)}
+        await store.add_turn(make_turn())  # creates the tenant
+        peers = [await ThroughSqlAlchemy.open(file), await ThroughAiosqlite.open(file)]
+        systems: dict[str, tuple[Add, int]] = {"group commit": (store.add_turn, turns)}
         for name, peer in zip(PEERS, peers, strict=True):
-            ways[name] = (peer.add, few)
-        measured = {name: Measured() for name in ways}
+            systems[name] = (peer.add, few)
+        measured = {name: Measured() for name in systems}
         for _ in range(rounds):
-            for name, (add, number) in ways.items():
+            for name, (add, number) in systems.items():
                 batch = [make_turn(make_id=make_id) for _ in range(number)]
                 await measure(add, batch, callers=callers, into=measured[name])
         for peer in peers:
@@ -203,26 +202,24 @@ async def compare_store(
 
 
 async def check(store: SqlMemoryStore, expected: int) -> None:
-    """Raise when anything that was acknowledged is missing."""
-    kept = 0
+    """Raise if an acknowledged turn is missing."""
+    stored = 0
     async for _ in store.turns(TENANT):
-        kept += 1
-    if not kept == expected == (await store.counts(TENANT)).turns:
-        raise RuntimeError(f"{expected} turns were acknowledged, {kept} are there")
+        stored += 1
+    if not stored == expected == (await store.counts(TENANT)).turns:
+        raise RuntimeError(f"{expected} turns were acknowledged, {stored} are stored")
 
 
 def print_store(measured: Mapping[str, Measured], *, callers: int) -> None:
-    """The table, with what was aimed at."""
+    """Print the table with the targets."""
     grouped = measured["group commit"]
-    print(
-        f"{callers} callers, each awaiting its own turn; {len(grouped.waits):,} turns, all found afterwards"
-    )
+    print(f"{callers} callers, each awaiting its own turn; {len(grouped.waits):,} turns, all stored")
     print(f"{'':38}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'ratio':>8}")
     for name, one in measured.items():
         waits = "".join(f"{one.wait_ms(share):9.2f}" for share in (0.5, 0.99, 1.0))
         print(f"{name:38}{one.rate:10,.0f}{waits}{grouped.rate / one.rate:8.1f}")
     print(f"rounds of group commit: {', '.join(f'{rate:,.0f}' for rate in grouped.rates)} turns/s")
-    print(f"aims: {TARGET_PER_S:,} turns/s, p99 {TARGET_P99_MS:.0f} ms, ratio {TARGET_RATIO:.0f}")
+    print(f"targets: {TARGET_PER_S:,} turns/s, p99 {TARGET_P99_MS:.0f} ms, ratio {TARGET_RATIO:.0f}")
 
 
 def run_store(options: argparse.Namespace) -> None:
@@ -241,34 +238,34 @@ def run_store(options: argparse.Namespace) -> None:
 
 
 def random_id() -> str:
-    """An identifier of a host that does not order them by time."""
+    """A random identifier, without time order."""
     return uuid.uuid4().hex
 
 
 async def compare_analysis(
     folder: Path, *, pipeline: str, rounds: int, callers: int
 ) -> tuple[Measured, list[float]]:
-    """Turns with analysis, and the rates of bare `nlp.pipe`, in alternating rounds."""
-    rows = [value for _, value in require_json_lines(CORPUS)]
-    texts = [row["text"] for row in rows]
+    """Turns with analysis, and bare `nlp.pipe`, in alternating rounds."""
+    lines = [value for _, value in require_json_lines(CORPUS)]
+    texts = [line["text"] for line in lines]
     whole, bare = Measured(), []
-    quick = {
+    fast = {
         "training.pipeline": pipeline,
         "training.n_iter": 1,
         "training.min_updates": 0,
         "gate.max_cross_validated": 0,
     }
-    async with create_autonomous_learner(folder, overrides=quick) as learner:
-        await learner.bootstrap(TENANT, rows)
+    async with create_autonomous_learner(folder, overrides=fast) as learner:
+        await learner.bootstrap(TENANT, lines)
         nlp = spacy.load((await learner.versions(TENANT))[0].path)
         for number in range(rounds + 1):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for _ in nlp.pipe(texts, batch_size=64):
                 pass
-            rate = len(texts) / (time.perf_counter() - begun)
+            rate = len(texts) / (time.perf_counter() - started)
             measured = Measured()
             await measure_turns(learner, texts, callers=callers, into=measured)
-            if number > 0:  # the first round warms both up
+            if number > 0:  # the first round is a warm-up
                 bare.append(rate)
                 whole.rates += measured.rates
                 whole.waits += measured.waits
@@ -278,18 +275,18 @@ async def compare_analysis(
 async def measure_turns(
     learner: AutonomousLearner, texts: Sequence[str], *, callers: int, into: Measured
 ) -> None:
-    """Let the callers collect one turn for each text."""
+    """Collect one turn per text."""
     waiting = iter(texts)
 
     async def caller(number: int) -> None:
         for text in waiting:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             await learner.collect_conversation_metadata(TENANT, text, "Let me see.", f"user_{number}")
-            into.waits.append(time.perf_counter() - begun)
+            into.waits.append(time.perf_counter() - started)
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await asyncio.gather(*(caller(number) for number in range(callers)))
-    into.rates.append(len(texts) / (time.perf_counter() - begun))
+    into.rates.append(len(texts) / (time.perf_counter() - started))
 
 
 def run_analysis(options: argparse.Namespace) -> None:
@@ -303,7 +300,7 @@ def run_analysis(options: argparse.Namespace) -> None:
                 callers=options.callers,
             )
         )
-    ratios = [ours / theirs for ours, theirs in zip(whole.rates, bare, strict=True)]
+    ratios = [rate / bare_rate for rate, bare_rate in zip(whole.rates, bare, strict=True)]
     print(f"{'':24}{'turns/s':>10}{'p50 ms':>9}{'p99 ms':>9}")
     print(
         f"{'collect with analysis':24}{whole.rate:10,.0f}{whole.wait_ms(0.5):9.1f}{whole.wait_ms(0.99):9.1f}"
@@ -311,19 +308,19 @@ def run_analysis(options: argparse.Namespace) -> None:
     print(f"{'bare nlp.pipe':24}{statistics.median(bare):10,.0f}")
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     print(f"ratio, round by round: median {statistics.median(ratios):.2f} ({spread})")
-    print(f"aim: {TARGET_OF_BARE}")
+    print(f"target: {TARGET_OF_BARE}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--store", action="store_true", help="the memory store alone")
     parser.add_argument("--analysis", action="store_true", help="whole turns, against bare nlp.pipe")
-    parser.add_argument("--stock", action="store_true", help="analysis by spaCy's own pipes")
+    parser.add_argument("--stock", action="store_true", help="use spaCy's own pipes")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--turns", type=int, default=6_400, help="turns in a round")
+    parser.add_argument("--turns", type=int, default=6_400, help="turns per round")
     parser.add_argument("--callers", type=int, default=64)
-    parser.add_argument("--random-ids", action="store_true", help="turn ids as of a host that draws them")
-    parser.add_argument("--folder", help="where the database is made (default: the temporary folder)")
+    parser.add_argument("--random-ids", action="store_true", help="random turn ids")
+    parser.add_argument("--folder", help="folder of the database; default: the temporary folder")
     options = parser.parse_args()
     both = options.store == options.analysis
     if options.store or both:

@@ -1,14 +1,12 @@
-"""What a learning cycle costs as the history grows: 1,000, 10,000, 100,000, a million learned examples.
+"""Seconds of a learning cycle with 1,000 to 1,000,000 learned examples.
 
     python benchmarks/cost.py [--sizes 1000 10000 100000 1000000] [--events 1000] [--cycles 3] [--refit 0]
 
-One tenant with 150 intents and a live model. Between the measurements the history is filled up with
-examples as earlier cycles would have left them (learned, with their counters and their places in the
-indexes); then users correct `--events` answers and an incremental cycle runs, all of it real: curation,
-replay, the worker process, validation, deployment. Told is the median of each stage over `--cycles` cycles,
-and the sum of those that every cycle goes through, up to the verdict. A rejected cycle is not deployed: the
-median of that stage is over those that were, if any. At the size
-`--refit` a model is also trained from scratch on the whole history, for comparison.
+One tenant with 150 intents and a live model. Between measurements the store is filled with learned examples,
+their counters and index entries, as earlier cycles leave them. Then users correct `--events` answers and an
+incremental cycle runs: curation, replay, worker process, validation, deployment. The table has the median of
+each stage over `--cycles` cycles, and the sum up to the verdict. The deployment median covers deployed cycles
+only. At the size `--refit`, a model is also trained from scratch on all examples.
 """
 
 from __future__ import annotations
@@ -30,21 +28,21 @@ from karen_learner.records import CurationWrite, Example, LabelledText, Learning
 TENANT = "bench"
 INTENTS = 150
 SHOTS = 20
-WORDS_OF_AN_INTENT = 12
+WORDS_PER_INTENT = 12
 COMMON_WORDS = 400
 PAGE = 2000
-AIM = 1.3
+TARGET_RATIO = 1.3
 ONSETS, VOWELS, CODAS = "bdfgklmnprstvz", "aeiou", "lmnrstkp"
-ALWAYS, IF_BETTER = ("curating", "training", "validating"), "deploying"
+STAGES, DEPLOYMENT = ("curating", "training", "validating"), "deploying"
 
 
-class Talk:
-    """Texts of made-up words: some belong to one intent, most to all of them."""
+class TextSource:
+    """Texts of made-up words. Some words belong to one intent, most to all."""
 
     def __init__(self, seed: int = 0) -> None:
         self._rng = random.Random(seed)
         self._common = [self._word() for _ in range(COMMON_WORDS)]
-        self._own = [[self._word() for _ in range(WORDS_OF_AN_INTENT)] for _ in range(INTENTS)]
+        self._own = [[self._word() for _ in range(WORDS_PER_INTENT)] for _ in range(INTENTS)]
 
     def _word(self) -> str:
         syllables = self._rng.randrange(2, 4)
@@ -52,7 +50,7 @@ class Talk:
             self._rng.choice(CODAS)
         )
 
-    def say(self) -> tuple[str, str]:
+    def draw(self) -> tuple[str, str]:
         """A text and its intent."""
         number = self._rng.randrange(INTENTS)
         words = self._rng.sample(self._common, 5) + self._rng.sample(self._own[number], 2)
@@ -60,7 +58,7 @@ class Talk:
         return " ".join(words), f"intent_{number:03d}"
 
     def shots(self, each: int) -> Iterator[dict[str, str]]:
-        """Gold texts, so many of each intent."""
+        """Gold texts, the same number for each intent."""
         for number in range(INTENTS):
             for _ in range(each):
                 words = self._rng.sample(self._common, 5) + self._rng.sample(self._own[number], 2)
@@ -68,29 +66,29 @@ class Talk:
 
 
 def learned(text: str, intent: str) -> Example:
-    """An example as an earlier cycle left it."""
+    """An example as an earlier cycle leaves it."""
     labelled = LabelledText(text=text, intent=intent)
     return new_example(labelled, source="correction", quality=0.9).model_copy(update={"state": "learned"})
 
 
-async def fill(store: SqlMemoryStore, talk: Talk, size: int) -> None:
-    """Bring the tenant's learned examples to `size`."""
+async def fill(store: SqlMemoryStore, source: TextSource, size: int) -> None:
+    """Add learned examples up to `size`."""
     missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
     while missing > 0:
-        page = [learned(*talk.say()) for _ in range(min(PAGE, missing))]
+        page = [learned(*source.draw()) for _ in range(min(PAGE, missing))]
         await store.save_curation(TENANT, CurationWrite(upserts=page))
         missing = size - (await store.counts(TENANT)).examples.get("learned", 0)
 
 
-async def cycle(learner: AutonomousLearner, talk: Talk, events: int) -> LearningCycleResult:
+async def cycle(learner: AutonomousLearner, source: TextSource, events: int) -> LearningCycleResult:
     """Corrections, and a cycle on them."""
-    said = [talk.say() for _ in range(events)]
+    drawn = [source.draw() for _ in range(events)]
     await asyncio.gather(
         *(
             learner.collect_conversation_metadata(
                 TENANT, text, "Let me see.", f"u{number % 40}", {"corrected_intent": intent}
             )
-            for number, (text, intent) in enumerate(said)
+            for number, (text, intent) in enumerate(drawn)
         )
     )
     result = await learner.trigger_learning_cycle(TENANT, mode="incremental", force_training=True)
@@ -100,13 +98,13 @@ async def cycle(learner: AutonomousLearner, talk: Talk, events: int) -> Learning
 
 
 def median_of(results: Sequence[LearningCycleResult], stage: str) -> float:
-    """Seconds of a stage in the cycles that came to it; NaN if none did."""
+    """Median seconds of a stage; NaN without values."""
     seconds = [result.stage_seconds[stage] for result in results if stage in result.stage_seconds]
     return statistics.median(seconds) if seconds else math.nan
 
 
-async def refitted(learner: AutonomousLearner) -> float:
-    """Seconds of training from scratch on everything that was learned."""
+async def full_training_s(learner: AutonomousLearner) -> float:
+    """Seconds of training from scratch on all learned examples."""
     result = await learner.trigger_learning_cycle(TENANT, mode="full", force_training=True)
     if "training" not in result.stage_seconds or result.status == "failed":
         raise RuntimeError(f"the refit ended as {result.status}: {result.error_message}")
@@ -114,40 +112,42 @@ async def refitted(learner: AutonomousLearner) -> float:
 
 
 async def measure(sizes: Sequence[int], *, events: int, cycles: int, refit: int) -> None:
-    talk = Talk()
+    source = TextSource()
     print(
-        f"{'history':>10}"
-        + "".join(f"{stage:>12}" for stage in ALWAYS)
-        + f"{'sum s':>9}{'ratio':>8}{IF_BETTER:>12}"
+        f"{'examples':>10}"
+        + "".join(f"{stage:>12}" for stage in STAGES)
+        + f"{'sum s':>9}{'ratio':>8}{DEPLOYMENT:>12}"
     )
     reference: float | None = None
     settings = {"gate.max_cross_validated": 0, "learning.max_full_examples": max(2 * refit, 1)}
     with tempfile.TemporaryDirectory() as home:
         async with create_autonomous_learner(home, overrides=settings) as learner:
-            await learner.bootstrap(TENANT, list(talk.shots(SHOTS)))
+            await learner.bootstrap(TENANT, list(source.shots(SHOTS)))
             for size in sizes:
-                begun = time.perf_counter()
-                await fill(learner.store, talk, size)
-                filled = time.perf_counter() - begun
-                results = [await cycle(learner, talk, events) for _ in range(cycles)]
-                medians = {stage: median_of(results, stage) for stage in (*ALWAYS, IF_BETTER)}
-                seconds = sum(medians[stage] for stage in ALWAYS)
+                started = time.perf_counter()
+                await fill(learner.store, source, size)
+                filled = time.perf_counter() - started
+                results = [await cycle(learner, source, events) for _ in range(cycles)]
+                medians = {stage: median_of(results, stage) for stage in (*STAGES, DEPLOYMENT)}
+                seconds = sum(medians[stage] for stage in STAGES)
                 reference = seconds if size <= 10_000 or reference is None else reference
-                stages = "".join(f"{medians[stage]:12.2f}" for stage in ALWAYS)
+                stages = "".join(f"{medians[stage]:12.2f}" for stage in STAGES)
                 deployed = sum(result.status == "deployed" for result in results)
                 print(
-                    f"{size:>10,}{stages}{seconds:9.2f}{seconds / reference:8.2f}{medians[IF_BETTER]:12.2f}"
+                    f"{size:>10,}{stages}{seconds:9.2f}{seconds / reference:8.2f}{medians[DEPLOYMENT]:12.2f}"
                     f" in {deployed} of {cycles}   (filled in {filled:.0f} s)",
                     flush=True,
                 )
                 if size == refit:
-                    scratch = await refitted(learner)
+                    scratch = await full_training_s(learner)
                     print(
-                        f"{'':10}training from scratch on all of it: {scratch:.1f} s; "
-                        f"an incremental one takes {medians['training'] / scratch:.3f} of that; aim: 0.1",
+                        f"{'':10}training from scratch on all examples: {scratch:.1f} s; "
+                        f"incremental: {medians['training'] / scratch:.3f} of that; target: 0.1",
                         flush=True,
                     )
-    print(f"ratio: to 10,000, or else to the smallest size; aim: a million within {AIM} of 10,000")
+    print(
+        f"ratio: to 10,000, or else to the smallest size; target: a million within {TARGET_RATIO} of 10,000"
+    )
 
 
 def main() -> None:
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000, help="corrections before each cycle")
     parser.add_argument("--cycles", type=int, default=3, help="cycles at each size")
     parser.add_argument(
-        "--refit", type=int, default=100_000, help="the size at which to train anew; 0: never"
+        "--refit", type=int, default=100_000, help="size at which to train from scratch; 0: never"
     )
     options = parser.parse_args()
     asyncio.run(measure(options.sizes, events=options.events, cycles=options.cycles, refit=options.refit))

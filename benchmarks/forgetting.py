@@ -1,23 +1,22 @@
-"""Is what was learned first still known at the end? New labels come step by step, old ones come no more.
+"""Accuracy on early labels after later ones: labels arrive step by step.
 
-    python benchmarks/forgetting.py DATA/clinc150 [--steps 10] [--replay 1500] [--seeds 3] [--keep all]
+    python benchmarks/forgetting.py DATA/clinc150 [--steps 10] [--replay 1500] [--seeds 3] [--selection all]
     python benchmarks/forgetting.py DATA/snips --task entities
 
-For intents, each step brings an equal part of the labels (10 steps of 15 for clinc150). For entities, each
-step brings the texts of one intent, and with them the entity types that only it has. Every step continues
-through the training loop of the package, with `--replay` stored examples of the steps before.
+For intents, each step adds an equal part of the labels (10 steps of 15 for clinc150). For entities, each step
+adds the texts of one intent with its own entity types. Every step continues the training with the package's
+training loop and `--replay` stored examples of earlier steps.
 
-Replayed examples are chosen as the package does it (`package`): out of a pool that is class-balanced
-and several times as large, the pipe draws, half evenly over labels and half by its loss, and each counts for
-those that it was drawn from. `--keep` compares this with other ways of spending the same budget, which leave
-the examples unweighted.
+`package` selects the replayed examples as the package does: from a class-balanced pool the pipe draws half
+evenly over labels and half in proportion to the loss, with importance weights. `--selection` compares other
+selections of the same size without weights.
 
-- final: the score on the whole test file after the last step;
-- forgetting: how far each step's labels have fallen from their best, on average (Chaudhry et al., 2018);
-- backward transfer: the last score of each step's labels minus the one right after that step (Lopez-Paz and
+- final: score on the test file after the last step;
+- forgetting: mean drop of each step's labels from their best score (Chaudhry et al., 2018);
+- backward transfer: last score of each step's labels minus the score after that step (Lopez-Paz and
   Ranzato, 2017).
 
-Controls: `naive` replays nothing, `joint` learns everything at once.
+Controls: `naive` replays nothing; `joint` trains on all labels at once.
 """
 
 from __future__ import annotations
@@ -50,13 +49,13 @@ from karen_learner.training.prediction import spans_of
 from karen_learner.training.replay import sample_replay, training_examples
 from karen_learner.training.trainer import PipeTrainer, plan_of
 
-Keep = Callable[["Learner", Sequence[LabelledText], int, random.Random], list[LabelledText]]
+Selection = Callable[["Learner", Sequence[LabelledText], int, random.Random], list[LabelledText]]
 ROOT = Path(__file__).parent.parent
 
 
 @dataclass
-class Outcome:
-    """`matrix[i][j]`: the score on the labels of step j after step i; one row for who learned all at once."""
+class StepScores:
+    """`matrix[i][j]`: the score on the labels of step j after step i. A joint training has one line."""
 
     matrix: list[list[float]]
     final: float
@@ -65,14 +64,14 @@ class Outcome:
     @property
     def forgetting(self) -> float:
         last = self.matrix[-1] if len(self.matrix) > 1 else []
-        falls = [max(row[j] for row in self.matrix[j:]) - last[j] for j in range(len(last) - 1)]
-        return statistics.mean(falls) if falls else 0.0
+        drops = [max(scores[j] for scores in self.matrix[j:]) - last[j] for j in range(len(last) - 1)]
+        return statistics.mean(drops) if drops else 0.0
 
     @property
     def backward_transfer(self) -> float:
         last = self.matrix[-1] if len(self.matrix) > 1 else []
-        moves = [last[j] - self.matrix[j][j] for j in range(len(last) - 1)]
-        return statistics.mean(moves) if moves else 0.0
+        changes = [last[j] - self.matrix[j][j] for j in range(len(last) - 1)]
+        return statistics.mean(changes) if changes else 0.0
 
 
 class Learner:
@@ -97,12 +96,12 @@ class Learner:
     def learn(
         self, new: Sequence[LabelledText], replay: Sequence[LabelledText] = (), *, budget: int = 0
     ) -> None:
-        """Continue with the new examples and up to `budget` of those to replay, as the worker does."""
+        """Continue with the new examples and up to `budget` replayed ones, as the worker does."""
         plan = plan_of(self._settings, mode="full", continues=self._continues)
         self._labels.update(dict.fromkeys(label for one in new for label in labels_of(self._task, one)))
         docs, pool = self._docs(new), self._docs(replay)
         self._pipeline.prepare({self._task: tuple(self._labels)}, [*docs, *pool])
-        begun = time.perf_counter()
+        started = time.perf_counter()
         pipe, known = self._pipeline.pipe(self._task), self._pipeline.labelled(self._task, pool)
         replayed = sample_replay(pipe, known, budget=budget, rng=self._rng)
         trainer = PipeTrainer(
@@ -110,15 +109,15 @@ class Learner:
         )
         for _ in trainer.passes(training_examples(self._pipeline, self._task, docs, replayed), ()):
             pass
-        self.seconds += time.perf_counter() - begun
+        self.seconds += time.perf_counter() - started
 
     def score(self, texts: Sequence[LabelledText]) -> float:
-        """Accuracy, or F1 of exact spans (a misaligned gold span counts as missed)."""
+        """Accuracy, or F1 of exact spans; a misaligned gold span counts as missed."""
         if self._task == "entities":
             docs = zip(texts, self.nlp.pipe(one.text for one in texts), strict=True)
             return span_f1((gold_spans(one), spans_of(doc)) for one, doc in docs)
         known = [one for one in texts if one.intent in self._labels]
-        right = sum(guess == one.intent for guess, one in zip(self.intents(known), known, strict=True))
+        right = sum(intent == one.intent for intent, one in zip(self.intents(known), known, strict=True))
         return right / len(texts)
 
     def intents(self, texts: Sequence[LabelledText]) -> list[str]:
@@ -127,12 +126,12 @@ class Learner:
         return [max(labels, key=lambda label: doc.cats.get(label, 0.0)) for doc in docs]
 
     def margins(self, texts: Sequence[LabelledText]) -> np.ndarray:
-        """The score of the right label minus that of the best wrong one; small is hard."""
-        rows = []
+        """Score of the true label minus the best wrong one."""
+        margins = []
         for doc, one in zip(self.nlp.pipe(one.text for one in texts), texts, strict=True):
             others = max((score for label, score in doc.cats.items() if label != one.intent), default=0.0)
-            rows.append(doc.cats.get(one.intent or "", 0.0) - others)
-        return np.asarray(rows)
+            margins.append(doc.cats.get(one.intent or "", 0.0) - others)
+        return np.asarray(margins)
 
     def _docs(self, texts: Sequence[LabelledText]) -> list[Doc]:
         docs = []
@@ -153,7 +152,7 @@ def labels_of(task: Task, one: LabelledText) -> list[str]:
 
 
 def package(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random) -> list[LabelledText]:
-    """A class-balanced pool for the pipe to draw from, each for as many as the pool was drawn from."""
+    """A class-balanced pool with importance weights; the pipe draws from it."""
     pool: list[LabelledText] = []
     groups = _classes(seen)
     for name, share in water_fill(_sizes(groups), REPLAY_POOL * budget).items():
@@ -163,19 +162,19 @@ def package(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.R
 
 
 def balanced(_: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random) -> list[LabelledText]:
-    """Class-balanced at random, from all that was seen."""
+    """A class-balanced random sample."""
     return _by_class(seen, budget, lambda group: rng.sample(group, len(group)))
 
 
 def reservoir(
     _: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random
 ) -> list[LabelledText]:
-    """At random, without regard to classes."""
+    """A random sample over all classes."""
     return rng.sample(list(seen), min(budget, len(seen)))
 
 
 def herding(_: Learner, seen: Sequence[LabelledText], budget: int, __: random.Random) -> list[LabelledText]:
-    """Of each class those that together come nearest to its mean (Welling, 2009; iCaRL)."""
+    """For each class, the examples whose mean is nearest to the class mean (Welling, 2009; iCaRL)."""
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     vectorizer.fit(one.text for one in seen)
     return _by_class(seen, budget, lambda group: _herded(vectorizer, group, budget))
@@ -184,7 +183,7 @@ def herding(_: Learner, seen: Sequence[LabelledText], budget: int, __: random.Ra
 def hardest(
     learner: Learner, seen: Sequence[LabelledText], budget: int, _: random.Random
 ) -> list[LabelledText]:
-    """Of each class those with the smallest margin under the model as it is."""
+    """For each class, the examples with the smallest margin."""
     margins = dict(zip(map(id, seen), learner.margins(seen), strict=True))
     return _by_class(seen, budget, lambda group: sorted(group, key=lambda one: margins[id(one)]))
 
@@ -192,14 +191,14 @@ def hardest(
 def by_loss(
     learner: Learner, seen: Sequence[LabelledText], budget: int, rng: random.Random
 ) -> list[LabelledText]:
-    """Drawn with a probability that grows with the loss, whatever the class."""
+    """A sample in proportion to the loss, over all classes."""
     weights = np.log1p(np.exp(-5.0 * learner.margins(seen)))
     draws = np.random.default_rng(rng.randrange(2**32))
     chosen = draws.choice(len(seen), min(budget, len(seen)), replace=False, p=weights / weights.sum())
     return [seen[at] for at in chosen]
 
 
-KEEPS: Mapping[str, Keep] = {
+SELECTIONS: Mapping[str, Selection] = {
     "package": package,
     "balanced": balanced,
     "reservoir": reservoir,
@@ -231,13 +230,13 @@ def _sizes(groups: Mapping[str, list[LabelledText]]) -> dict[str, int]:
 
 
 def _herded(vectorizer: TfidfVectorizer, group: list[LabelledText], budget: int) -> list[LabelledText]:
-    rows = vectorizer.transform(one.text for one in group).toarray()
-    mean, total = rows.mean(axis=0), np.zeros(rows.shape[1])
+    vectors = vectorizer.transform(one.text for one in group).toarray()
+    mean, total = vectors.mean(axis=0), np.zeros(vectors.shape[1])
     left, order = list(range(len(group))), []
     for count in range(1, min(len(group), budget) + 1):
-        gaps = np.linalg.norm(mean - (total + rows[left]) / count, axis=1)
-        order.append(left.pop(int(gaps.argmin())))
-        total += rows[order[-1]]
+        distances = np.linalg.norm(mean - (total + vectors[left]) / count, axis=1)
+        order.append(left.pop(int(distances.argmin())))
+        total += vectors[order[-1]]
     return [group[at] for at in order]
 
 
@@ -256,29 +255,29 @@ def run(
     parts: Sequence[Sequence[LabelledText]],
     tests: Sequence[Sequence[LabelledText]],
     *,
-    keep: Keep | None,
+    select: Selection | None,
     budget: int,
     rng: random.Random,
-) -> Outcome:
-    """Learn the parts one after the other; `keep` None replays nothing."""
+) -> StepScores:
+    """Train on the parts in order; without `select` nothing is replayed."""
     learner, seen, matrix = make(), [], []
     for part in parts:
-        replay = keep(learner, seen, budget, rng) if keep is not None and seen else []
+        replay = select(learner, seen, budget, rng) if select is not None and seen else []
         learner.learn(part, replay, budget=budget)
         seen += part
         matrix.append([learner.score(test) for test in tests])
-    return Outcome(matrix, learner.score([one for test in tests for one in test]), learner.seconds)
+    return StepScores(matrix, learner.score([one for test in tests for one in test]), learner.seconds)
 
 
-def report(name: str, outcomes: Sequence[Outcome], joint: float) -> None:
-    finals = [one.final for one in outcomes]
+def report(name: str, runs: Sequence[StepScores], joint: float) -> None:
+    finals = [one.final for one in runs]
     spread = statistics.stdev(finals) if len(finals) > 1 else 0.0
     print(
         f"{name:12}{statistics.mean(finals):8.4f}{spread:8.4f}"
         f"{statistics.mean(finals) / joint:9.1%}"
-        f"{statistics.mean(one.forgetting for one in outcomes):12.3f}"
-        f"{statistics.mean(one.backward_transfer for one in outcomes):11.3f}"
-        f"{statistics.mean(one.seconds for one in outcomes):10.1f}",
+        f"{statistics.mean(one.forgetting for one in runs):12.3f}"
+        f"{statistics.mean(one.backward_transfer for one in runs):11.3f}"
+        f"{statistics.mean(one.seconds for one in runs):10.1f}",
         flush=True,
     )
 
@@ -292,16 +291,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--replay", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--keep", nargs="+", choices=[*KEEPS, "all"], default=["package"])
-    parser.add_argument("--judge", help="another file of the folder to judge by, e.g. val.jsonl")
+    parser.add_argument("--selection", nargs="+", choices=[*SELECTIONS, "all"], default=["package"])
+    parser.add_argument("--test-file", help="test file in the folder, for example val.jsonl")
     parser.add_argument("--pipeline", type=Path, default=ROOT / "configs" / "pipeline.cfg")
     options = parser.parse_args()
     if not (options.data / "train.jsonl").is_file():
         raise SystemExit(f"there is no {options.data / 'train.jsonl'}: see benchmarks/README.md for the sets")
-    judge = options.data / (options.judge or "test.jsonl")
-    corpus = read_corpus(options.data / "train.jsonl", judge)
-    keeps = list(KEEPS) if "all" in options.keep else options.keep
-    outcomes: dict[str, list[Outcome]] = defaultdict(list)
+    test_file = options.data / (options.test_file or "test.jsonl")
+    corpus = read_corpus(options.data / "train.jsonl", test_file)
+    selections = list(SELECTIONS) if "all" in options.selection else options.selection
+    runs: dict[str, list[StepScores]] = defaultdict(list)
     for seed in range(options.seeds):
         steps = steps_of(options.task, corpus.train, options.steps, seed)
         parts = [[one for one in corpus.train if one.intent in step] for step in steps]
@@ -310,18 +309,18 @@ def main() -> None:
         def make(seed: int = seed) -> Learner:
             return Learner(options.task, load_settings(), options.pipeline, seed)
 
-        whole, rng = [[one for part in parts for one in part]], random.Random(seed)
-        outcomes["joint"].append(run(make, whole, tests, keep=None, budget=0, rng=rng))
-        outcomes["naive"].append(run(make, parts, tests, keep=None, budget=0, rng=rng))
-        for name in keeps:
-            found = run(make, parts, tests, keep=KEEPS[name], budget=options.replay, rng=rng)
-            outcomes[name].append(found)
-    joint = statistics.mean(one.final for one in outcomes["joint"])
-    print(f"{len(steps)} steps, replay of {options.replay}, {options.seeds} seeds, judged by {judge.name}")
-    print(f"{'':12}{'final':>8}{'spread':>8}{'of joint':>9}{'forgetting':>12}{'backward':>11}{'seconds':>10}")
-    for name, found in outcomes.items():
+        joint_parts, rng = [[one for part in parts for one in part]], random.Random(seed)
+        runs["joint"].append(run(make, joint_parts, tests, select=None, budget=0, rng=rng))
+        runs["naive"].append(run(make, parts, tests, select=None, budget=0, rng=rng))
+        for name in selections:
+            found = run(make, parts, tests, select=SELECTIONS[name], budget=options.replay, rng=rng)
+            runs[name].append(found)
+    joint = statistics.mean(one.final for one in runs["joint"])
+    print(f"{len(steps)} steps, replay of {options.replay}, {options.seeds} seeds, test: {test_file.name}")
+    print(f"{'':12}{'final':>8}{'stdev':>8}{'of joint':>9}{'forgetting':>12}{'backward':>11}{'seconds':>10}")
+    for name, found in runs.items():
         report(name, found, joint)
-    print("aim: at least 98.5 % of joint")
+    print("target: at least 98.5 % of joint")
 
 
 if __name__ == "__main__":

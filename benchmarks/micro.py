@@ -1,15 +1,13 @@
-"""How soon 100 new events are live: a micro-update of a model with 150 intents.
+"""Time from 100 new events to the live model, with 150 intents.
 
     python benchmarks/micro.py DATA/clinc150 [--events 100] [--replay 300] [--rounds 5]
 
-The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. Then, round by
-round, users correct `--events` answers, and an incremental cycle makes one pass over up to `--events` of
-the examples that wait, balanced over their labels, and `--replay` replayed ones in the warm worker:
-curation, replay, training, validation of both models on the holdout, deployment, swap. Told are the seconds
-of training (the updates themselves), and those from the call until the new model is live (the compressed
-backup follows the swap). What a rejected cycle did not learn goes on waiting: it does not make the next one
-larger. Between two rounds there is a pause of a second, in which the worker reads the champion again if it
-has trained a candidate in vain.
+The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. In each round users
+correct `--events` answers. An incremental cycle makes one pass over up to `--events` pending examples,
+balanced over labels, and `--replay` replayed ones: curation, replay, training, validation of both models,
+deployment. The table has the seconds of the updates, and the seconds from the call until the new model is
+live. The backup follows later. Examples of a rejected cycle stay pending; the next cycle is not larger.
+Between rounds the worker gets a pause of a second to preload the champion after a rejection.
 """
 
 from __future__ import annotations
@@ -30,13 +28,13 @@ from karen_learner.simulation import read_corpus
 
 TENANT = "bench"
 HOLDOUT = 1000
-AIM_TRAINING_S = 0.2
-AIM_LIVE_S = 2.0
+TARGET_TRAINING_S = 0.2
+TARGET_LIVE_S = 2.0
 PAUSE_S = 1.0
 
 
-class Watch:
-    """What the cycle tells of itself while it runs."""
+class CycleTimes:
+    """A subscriber: training seconds and deployment time of the running cycle."""
 
     def __init__(self) -> None:
         self.training_s = 0.0
@@ -50,9 +48,9 @@ class Watch:
 
 
 async def micro_update(
-    learner: AutonomousLearner, events: Sequence[LabelledText], watch: Watch
+    learner: AutonomousLearner, events: Sequence[LabelledText], times: CycleTimes
 ) -> tuple[LearningCycleResult, float]:
-    """Correct, call, and the seconds from the call until the swap (or the end, if it was rejected)."""
+    """Corrections, a cycle, and the seconds until the model is live or rejected."""
     await asyncio.gather(
         *(
             learner.collect_conversation_metadata(
@@ -61,17 +59,17 @@ async def micro_update(
             for number, one in enumerate(events)
         )
     )
-    begun = time.perf_counter()
+    started = time.perf_counter()
     result = await learner.trigger_learning_cycle(TENANT, mode="incremental", force_training=True)
     ended = time.perf_counter()
     await learner.events.drain()
-    return result, (watch.live_at or ended) - begun
+    return result, (times.live_at or ended) - started
 
 
 async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
     corpus = read_corpus(data)
     texts = random.Random(0).sample(corpus.train, len(corpus.train))
-    kept, rest = texts[: -events * rounds], texts[-events * rounds :]
+    gold, rest = texts[: -events * rounds], texts[-events * rounds :]
     settings = {
         "gate.max_cross_validated": 0,
         "learning.holdout_cap": HOLDOUT,
@@ -79,36 +77,36 @@ async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
         "learning.replay_examples": replay,
         "training.continuing_n_iter": 1,
     }
-    trained, live, decided = [], [], []
+    trained, live, rejected = [], [], []
     with tempfile.TemporaryDirectory() as home:
         async with create_autonomous_learner(home, overrides=settings) as learner:
-            first = await learner.bootstrap(TENANT, kept)
-            print(f"bootstrap: {len(kept):,} examples, {first.duration_s:.0f} s")
+            first = await learner.bootstrap(TENANT, gold)
+            print(f"bootstrap: {len(gold):,} examples, {first.duration_s:.0f} s")
             columns = ("curating", "training", "validating", "deploying")
             print(f"{'round':>5}{'training s':>12}{'live after s':>14}  status    {'  '.join(columns)}")
             for number in range(rounds):
                 await asyncio.sleep(PAUSE_S)
-                watch = Watch()
-                unsubscribe = learner.events.subscribe(watch)
+                times = CycleTimes()
+                unsubscribe = learner.events.subscribe(times)
                 part = rest[number * events : (number + 1) * events]
-                result, seconds = await micro_update(learner, part, watch)
+                result, seconds = await micro_update(learner, part, times)
                 unsubscribe()
-                trained.append(watch.training_s)
-                (live if result.status == "deployed" else decided).append(seconds)
+                trained.append(times.training_s)
+                (live if result.status == "deployed" else rejected).append(seconds)
                 stages = "  ".join(
                     f"{result.stage_seconds.get(name, 0.0):{len(name)}.2f}" for name in columns
                 )
                 print(
-                    f"{number:>5}{watch.training_s:12.3f}{seconds:14.2f}  {result.status:9} {stages}",
+                    f"{number:>5}{times.training_s:12.3f}{seconds:14.2f}  {result.status:9} {stages}",
                     flush=True,
                 )
     training_ms = statistics.median(trained) * 1000
     print(f"{events} events, {replay} replayed, one pass, medians of {rounds} rounds:")
-    print(f"{training_ms:.0f} ms of training; aim: {AIM_TRAINING_S * 1000:.0f}")
+    print(f"{training_ms:.0f} ms of training; target: {TARGET_TRAINING_S * 1000:.0f}")
     if live:
-        print(f"live after {statistics.median(live):.2f} s, in {len(live)} rounds; aim: {AIM_LIVE_S:g}")
-    if decided:
-        print(f"rejected after {statistics.median(decided):.2f} s, in {len(decided)} rounds")
+        print(f"live after {statistics.median(live):.2f} s, in {len(live)} rounds; target: {TARGET_LIVE_S:g}")
+    if rejected:
+        print(f"rejected after {statistics.median(rejected):.2f} s, in {len(rejected)} rounds")
 
 
 def main() -> None:

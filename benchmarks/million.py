@@ -1,11 +1,10 @@
-"""Whether the store is as fast at a million turns as at ten thousand.
+"""Cost of the store at a million turns against ten thousand.
 
     python benchmarks/million.py
 
-Fills one tenant, and at each size measures what must not depend on it: the counts of `status`, curating
-1,000 new turns (one in twenty of the turns before had feedback, and was curated), and adding turns. Before
-each measurement the system writes what the filling left in its cache (`sync`), so that the two do not share
-the disk.
+Fills one tenant. At each size it measures the counts of `status`, the curation of 1,000 new turns (one in
+twenty older turns has curated feedback), and adding turns. Each measurement follows a `sync`, so that the
+filling does not share the disk with it.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ SYLLABLES = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "lmn
 FILLING_CALLERS = 512
 FEEDBACK_EVERY = 20
 CALLERS = 64
-AIM = 1.5
+TARGET_RATIO = 1.5
 
 rng = random.Random(0)
 
 
 async def fill(store: SqlMemoryStore, size: int) -> float:
-    """Add turns until the tenant has `size`, one in twenty with feedback; turns a second."""
+    """Add turns up to `size`, one in twenty with feedback. Returns turns a second."""
     missing = size - (await store.counts(TENANT)).turns
     numbers = iter(range(missing))
 
@@ -44,18 +43,18 @@ async def fill(store: SqlMemoryStore, size: int) -> float:
         for number in numbers:
             await store.add_turn(make_turn(with_feedback=number % FEEDBACK_EVERY == 0, text=words()))
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(FILLING_CALLERS)))
-    return missing / (time.perf_counter() - begun)
+    return missing / (time.perf_counter() - started)
 
 
 def words() -> str:
-    """A text that has not been seen before."""
+    """A new text."""
     return " ".join(f"{rng.choice(SYLLABLES)}{rng.choice(SYLLABLES)}" for _ in range(7))
 
 
 async def curate(store: SqlMemoryStore) -> None:
-    """Make examples of all turns that await it."""
+    """Curate all turns awaiting curation."""
     counts = await Curator(store, load_settings()).curate(TENANT)
     if counts.accepted != counts.turns:
         raise RuntimeError(f"every turn should have become an example: {counts}")
@@ -63,13 +62,13 @@ async def curate(store: SqlMemoryStore) -> None:
 
 async def timed(work: Callable[[], Awaitable[object]]) -> float:
     """Milliseconds."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await work()
-    return (time.perf_counter() - begun) * 1e3
+    return (time.perf_counter() - started) * 1e3
 
 
 async def measure_all(store: SqlMemoryStore) -> dict[str, float]:
-    """Milliseconds, each the median of many."""
+    """Median milliseconds of each operation."""
     await curate(store)
     counting = [await timed(lambda: store.counts(TENANT)) for _ in range(200)]
     adding = [await timed(lambda: store.add_turn(make_turn(with_feedback=False))) for _ in range(300)]
@@ -100,7 +99,10 @@ async def run(file: Path, sizes: list[int]) -> list[dict[str, float]]:
         await store.declare_labels(TENANT, {"intent": ["optimize_code"], "sentiment": ["neutral"]})
         for size in sizes:
             rate = await fill(store, size)
-            print(f"filled to {size:,} at {rate:,.0f} turns/s (making them included)", flush=True)
+            print(
+                f"filled to {size:,} at {rate:,.0f} turns/s, including the construction of the turns",
+                flush=True,
+            )
             await asyncio.to_thread(os.sync)
             columns.append(await measure_all(store))
     return columns
@@ -113,13 +115,13 @@ def print_table(sizes: list[int], columns: list[dict[str, float]]) -> None:
         values = [column[name] for column in columns]
         numbers = "".join(f"{value:14.3f}" for value in values)
         print(f"{name:36}{numbers}{values[-1] / values[0]:9.2f}")
-    print(f"aim: no ratio above {AIM}")
+    print(f"target: no ratio above {TARGET_RATIO}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 1_000_000])
-    parser.add_argument("--folder", help="where the database is made (default: the temporary folder)")
+    parser.add_argument("--folder", help="folder of the database; default: the temporary folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         columns = asyncio.run(run(Path(folder) / "karen.db", options.sizes))

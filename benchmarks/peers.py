@@ -1,4 +1,4 @@
-"""What a user would otherwise pick: scikit-learn, fitted from scratch."""
+"""Peers of scikit-learn, trained from scratch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from karen_learner.records import LabelledText
 
 
 def make_linear_svc(c: float = 1.0) -> Pipeline:
-    """TF-IDF of words (1-2) and of characters within words (2-5), then a linear support vector machine; the
-    smaller `c`, the simpler it stays."""
+    """TF-IDF of words (1-2) and of characters within words (2-5), with a linear SVM. `c`: inverse penalty."""
     return make_pipeline(
         make_union(
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
@@ -28,12 +27,12 @@ def make_linear_svc(c: float = 1.0) -> Pipeline:
 
 
 def make_logistic_regression(c: float, *, encode: Callable[[Sequence[str]], NDArray[Any]]) -> Pipeline:
-    """A logistic regression on the vectors that `encode` makes; the smaller `c`, the simpler it stays."""
+    """A logistic regression on the vectors of `encode`. `c`: inverse penalty."""
     return make_pipeline(FunctionTransformer(encode), LogisticRegression(C=c, max_iter=2000))
 
 
 def linear_svc(train: Sequence[LabelledText], test: Sequence[LabelledText]) -> float:
-    """The accuracy of its intents on the test texts."""
+    """Accuracy of intents on the test texts."""
     model = make_linear_svc().fit([one.text for one in train], [one.intent for one in train])
     predicted = model.predict([one.text for one in test])
     right = sum(label == one.intent for label, one in zip(predicted, test, strict=True))

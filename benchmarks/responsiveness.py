@@ -1,8 +1,7 @@
-"""Does the chat product notice that its model is learning?
+"""Event-loop lag and latency while a cycle trains, and memory growth.
 
-Measures in one run, on the shipped corpus: event-loop lag and the latency of `analyze` while 50 turns a
-second are collected, first with nothing else going on, then while a full learning cycle trains in the
-worker process; and the resident memory of this process before and after it has analysed 200,000 texts.
+Measures in one run on the shipped corpus: event-loop lag and latency of `analyze` at 50 turns a second, idle
+and during a full cycle in the worker process; resident memory before and after 200,000 analysed texts.
 
     python benchmarks/responsiveness.py [--seconds 20] [--texts 200000]
 """
@@ -25,31 +24,31 @@ from karen_learner.corpora.lines import require_json_lines
 CORPUS = Path(__file__).parent.parent / "corpus" / "telecom"
 TENANT = "bench"
 TURNS_PER_SECOND = 50
-PROBES_PER_SECOND = 20
-HEARTBEAT_S = 0.005
-AIM_LAG_MS = 5.0
-AIM_GROWTH = 0.05
-WARM_TEXTS = 5_000
+ANALYSES_PER_SECOND = 20
+LAG_INTERVAL_S = 0.005
+TARGET_LAG_MS = 5.0
+TARGET_GROWTH = 0.05
+WARM_UP_TEXTS = 5_000
 
 
 @dataclass
-class Readings:
-    """Seconds: how late the loop woke up, how long `analyze` took."""
+class Samples:
+    """Seconds: event-loop lags and durations of `analyze`."""
 
     lags: list[float] = field(default_factory=list)
     analyses: list[float] = field(default_factory=list)
     turns: int = 0
 
 
-async def beat(readings: Readings, stop: asyncio.Event) -> None:
+async def measure_lag(samples: Samples, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        due = perf_counter() + HEARTBEAT_S
-        await asyncio.sleep(HEARTBEAT_S)
-        readings.lags.append(max(0.0, perf_counter() - due))
+        due = perf_counter() + LAG_INTERVAL_S
+        await asyncio.sleep(LAG_INTERVAL_S)
+        samples.lags.append(max(0.0, perf_counter() - due))
 
 
 async def collect(
-    learner: AutonomousLearner, texts: Sequence[str], readings: Readings, stop: asyncio.Event
+    learner: AutonomousLearner, texts: Sequence[str], samples: Samples, stop: asyncio.Event
 ) -> None:
     rng, started, pending = random.Random(1), perf_counter(), set()
     while not stop.is_set():
@@ -60,36 +59,36 @@ async def collect(
         )
         pending.add(task)
         task.add_done_callback(pending.discard)
-        readings.turns += 1
-        await asyncio.sleep(max(0.0, started + readings.turns / TURNS_PER_SECOND - perf_counter()))
+        samples.turns += 1
+        await asyncio.sleep(max(0.0, started + samples.turns / TURNS_PER_SECOND - perf_counter()))
     await asyncio.gather(*pending)
 
 
-async def probe(
-    learner: AutonomousLearner, texts: Sequence[str], readings: Readings, stop: asyncio.Event
+async def measure_analyses(
+    learner: AutonomousLearner, texts: Sequence[str], samples: Samples, stop: asyncio.Event
 ) -> None:
     rng = random.Random(2)
     while not stop.is_set():
-        begun = perf_counter()
+        started = perf_counter()
         await learner.analyze(TENANT, rng.choice(texts))
-        readings.analyses.append(perf_counter() - begun)
-        await asyncio.sleep(1 / PROBES_PER_SECOND)
+        samples.analyses.append(perf_counter() - started)
+        await asyncio.sleep(1 / ANALYSES_PER_SECOND)
 
 
 async def under_load(
     learner: AutonomousLearner, texts: Sequence[str], until: asyncio.Future[object]
-) -> Readings:
-    """Collect and probe until the future is done."""
-    readings, stop = Readings(), asyncio.Event()
+) -> Samples:
+    """Collect and measure until the future is done."""
+    samples, stop = Samples(), asyncio.Event()
     load = [
-        asyncio.create_task(beat(readings, stop)),
-        asyncio.create_task(collect(learner, texts, readings, stop)),
-        asyncio.create_task(probe(learner, texts, readings, stop)),
+        asyncio.create_task(measure_lag(samples, stop)),
+        asyncio.create_task(collect(learner, texts, samples, stop)),
+        asyncio.create_task(measure_analyses(learner, texts, samples, stop)),
     ]
     await until
     stop.set()
     await asyncio.gather(*load)
-    return readings
+    return samples
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -103,61 +102,61 @@ def resident_mb() -> float:
     raise SystemExit("resident memory is read from /proc: run this on Linux")
 
 
-def row(name: str, readings: Readings) -> str:
+def table_line(name: str, samples: Samples) -> str:
     return (
-        f"{name:<16} {readings.turns:>6} {percentile(readings.lags, 0.5):>9.2f} "
-        f"{percentile(readings.lags, 0.99):>9.2f} {max(readings.lags) * 1000:>9.1f} "
-        f"{percentile(readings.analyses, 0.5):>12.2f} {percentile(readings.analyses, 0.99):>12.2f}"
+        f"{name:<16} {samples.turns:>6} {percentile(samples.lags, 0.5):>9.2f} "
+        f"{percentile(samples.lags, 0.99):>9.2f} {max(samples.lags) * 1000:>9.1f} "
+        f"{percentile(samples.analyses, 0.5):>12.2f} {percentile(samples.analyses, 0.99):>12.2f}"
     )
 
 
 async def responsiveness(learner: AutonomousLearner, texts: Sequence[str], seconds: float) -> None:
     idle = await under_load(learner, texts, asyncio.ensure_future(asyncio.sleep(seconds)))
     cycle = asyncio.ensure_future(learner.trigger_learning_cycle(TENANT, force_training=True, mode="full"))
-    busy = await under_load(learner, texts, cycle)
+    training = await under_load(learner, texts, cycle)
     result = cycle.result()
     columns = f"{'lag p50':>9} {'lag p99':>9} {'lag max':>9} {'analyze p50':>12} {'analyze p99':>12}"
     print(f"{'':<16} {'turns':>6} {columns}  (ms)")
-    print(row("no cycle", idle))
-    print(row("while learning", busy))
-    ratio = percentile(busy.analyses, 0.5) / percentile(idle.analyses, 0.5)
-    print(f"cycle: {result.status}, {result.duration_s:.1f} s; analyze p50 is {ratio:.2f} of that without")
-    verdict = "reached" if percentile(busy.lags, 0.99) <= AIM_LAG_MS else "missed"
-    print(f"aim: lag p99 <= {AIM_LAG_MS:g} ms while learning: {verdict}")
+    print(table_line("idle", idle))
+    print(table_line("during a cycle", training))
+    ratio = percentile(training.analyses, 0.5) / percentile(idle.analyses, 0.5)
+    print(f"cycle: {result.status}, {result.duration_s:.1f} s; analyze p50 is {ratio:.2f} of the idle one")
+    verdict = "reached" if percentile(training.lags, 0.99) <= TARGET_LAG_MS else "missed"
+    print(f"target: lag p99 <= {TARGET_LAG_MS:g} ms during a cycle: {verdict}")
 
 
 async def memory(learner: AutonomousLearner, texts: Sequence[str], count: int) -> None:
     rng = random.Random(3)
 
-    async def analyse(number: int) -> None:
+    async def analyze(number: int) -> None:
         for start in range(0, number, 1000):
             batch = [f"{rng.choice(texts)} {rng.randrange(10**9)}" for _ in range(min(1000, number - start))]
             await learner.analyze_many(TENANT, batch)
 
-    await analyse(WARM_TEXTS)
-    before, begun = resident_mb(), perf_counter()
-    await analyse(count)
-    after, taken = resident_mb(), perf_counter() - begun
+    await analyze(WARM_UP_TEXTS)
+    before, started = resident_mb(), perf_counter()
+    await analyze(count)
+    after, taken = resident_mb(), perf_counter() - started
     growth = after / before - 1
     print(f"memory: {before:.0f} MB before, {after:.0f} MB after {count:,} new texts: {growth:+.1%}")
     print(f"        {count / taken:,.0f} texts/s")
-    print(f"aim: growth below {AIM_GROWTH:.0%}: {'reached' if growth < AIM_GROWTH else 'missed'}")
+    print(f"target: growth below {TARGET_GROWTH:.0%}: {'reached' if growth < TARGET_GROWTH else 'missed'}")
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure without a cycle")
-    parser.add_argument("--texts", type=int, default=200_000, help="texts to analyse for the memory figure")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of the idle measurement")
+    parser.add_argument("--texts", type=int, default=200_000, help="texts of the memory measurement")
     options = parser.parse_args()
-    rows = [value for _, value in require_json_lines(CORPUS / "train.jsonl")]
-    texts = [line["text"] for line in rows]
+    lines = [value for _, value in require_json_lines(CORPUS / "train.jsonl")]
+    texts = [line["text"] for line in lines]
     with tempfile.TemporaryDirectory() as home:
         overrides = {"training.n_iter": 6, "training.min_updates": 0, "gate.max_cross_validated": 0}
         async with create_autonomous_learner(home, overrides=overrides) as learner:
-            result = await learner.bootstrap(TENANT, rows)
-            print(f"bootstrap: {result.status}, {result.duration_s:.1f} s, {len(rows)} examples")
+            result = await learner.bootstrap(TENANT, lines)
+            print(f"bootstrap: {result.status}, {result.duration_s:.1f} s, {len(lines)} examples")
             await responsiveness(learner, texts, options.seconds)
             await memory(learner, texts, options.texts)
 

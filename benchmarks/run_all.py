@@ -1,4 +1,4 @@
-"""Run every benchmark, one after the other: `make bench DATA=DIR`."""
+"""Run all benchmarks in turn: `make bench DATA=DIR`."""
 
 from __future__ import annotations
 
@@ -10,33 +10,26 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SHIPPED = HERE.parent / "corpus" / "telecom"
 SCRIPTS = ("collect.py", "responsiveness.py", "million.py", "crash.py", "cost.py")
-HABITS = (
-    "--shots",
-    "10",
-    "--correction-rate",
-    "0.3",
-    "--rating-rate",
-    "0.3",
-    "--noise",
-    "0.05",
-    "--cycles",
-    "10",
+SIMULATION_OPTIONS = (
+    "--shots=10", "--correction-rate=0.3", "--rating-rate=0.3", "--noise=0.05", "--cycles=10",
+)  # fmt: skip
+DATA_SOURCE = (
+    "the set is at github.com/clinc/oos-eval, CC BY 3.0; DATA/clinc150 holds train.jsonl and test.jsonl"
 )
-WHERE = "the set is at github.com/clinc/oos-eval, CC BY 3.0; DATA/clinc150 holds train.jsonl and test.jsonl"
 
 
 def simulation(data: Path | None) -> list[str]:
-    """The command of the simulation, on clinc150 where it is."""
+    """The command of the simulation, on clinc150 if available."""
     corpus = data / "clinc150" if data is not None else SHIPPED
     if not (corpus / "train.jsonl").is_file():
-        raise SystemExit(f"there is no {corpus / 'train.jsonl'}: {WHERE}")
+        raise SystemExit(f"there is no {corpus / 'train.jsonl'}: {DATA_SOURCE}")
     if data is None:
-        print(f"no DATA given: the simulation runs on the shipped corpus ({WHERE})")
-    return ["-m", "karen_learner.cli", "simulate", str(corpus), *HABITS]
+        print(f"no DATA given: the simulation runs on the shipped corpus ({DATA_SOURCE})")
+    return ["-m", "karen_learner.cli", "simulate", str(corpus), *SIMULATION_OPTIONS]
 
 
 def comparisons(data: Path, encoder: Path | None) -> list[list[str]]:
-    """The commands that need the sets."""
+    """The commands that need data sets."""
     clinc = str(data / "clinc150")
     vectors = [] if encoder is None else ["--encoder", str(encoder)]
     commands = [

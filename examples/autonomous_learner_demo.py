@@ -1,9 +1,8 @@
-"""Every feature, in the order in which one wants to meet them.
+"""All features in order: first model, turns, feedback, cycles, poisoned feedback, status, rollback.
 
     python examples/autonomous_learner_demo.py [HOME]
 
-Runs on a handful of made-up texts with a small pipeline, so that it takes seconds. HOME is a folder for
-everything that is kept; without it, a temporary one.
+The texts are made up and few, so that the script takes seconds. Default HOME: a temporary folder.
 """
 
 import asyncio
@@ -35,27 +34,27 @@ QUICK = {
 }
 
 
-def told(title: str) -> None:
+def show_title(title: str) -> None:
     print(f"\n== {title}")
 
 
-def told_result(result: LearningCycleResult) -> None:
+def show_result(result: LearningCycleResult) -> None:
     print(f"{result.status}: {result.model_version} after {result.duration_s:.1f} s")
     if result.verdict is not None:
-        print(f"because {result.verdict.summary}")
+        print(f"reason: {result.verdict.summary}")
 
 
 async def first_model(learner: AutonomousLearner) -> None:
-    told("Before there is a model, rules answer, and say so")
+    show_title("Without a model, the rule-based fallback answers")
     print((await learner.analyze(TENANT, "hello there")).model_dump(include={"intent", "degraded"}))
-    told("A first model from labelled texts")
-    told_result(await learner.bootstrap(TENANT, SEED))
+    show_title("A first model from labelled texts")
+    show_result(await learner.bootstrap(TENANT, SEED))
     analysis = await learner.analyze(TENANT, "when do my tulips arrive")
     print(f"{analysis.intent} ({analysis.intent_confidence:.2f}) by {analysis.model_version}")
 
 
 async def conversations(learner: AutonomousLearner) -> None:
-    told("A turn of a conversation, remembered when the call returns")
+    show_title("A turn: stored when the call returns")
     metadata = await learner.collect_conversation_metadata(
         tenant_id=TENANT,
         user_text="are orchids hard to keep alive",
@@ -64,7 +63,7 @@ async def conversations(learner: AutonomousLearner) -> None:
         user_feedback={"satisfaction_score": 0.9, "response_quality": 0.8},
     )
     print(f"{metadata.intent_detected}, persona {metadata.persona_selected}, turn {metadata.turn_id}")
-    told("Feedback that comes later; a person who does not want to be learned from")
+    show_title("Later feedback, and a turn without consent")
     later = await learner.add_feedback(TENANT, metadata.turn_id, UserFeedback(corrected_intent="care"))
     print(f"correction needed: {later.correction_needed}")
     await learner.collect_conversation_metadata(
@@ -73,31 +72,31 @@ async def conversations(learner: AutonomousLearner) -> None:
 
 
 async def learning(learner: AutonomousLearner) -> None:
-    told("Corrections, and a learning cycle")
+    show_title("Corrections and a learning cycle")
     for number, flower in enumerate(FLOWERS * 3):
         await learner.collect_conversation_metadata(
             TENANT, f"{flower} wilting, any advice number {number}", "Hm.", f"user {number % 5}",
             {"corrected_intent": "care"},
         )  # fmt: skip
     plan = await learner.plan_learning_cycle(TENANT)
-    print(f"it would {'run' if plan.would_run else 'not run'}: {plan.why}")
-    told_result(await learner.trigger_learning_cycle(TENANT, reason="the shop asked for it"))
+    print(f"plan: {'run' if plan.would_run else 'skip'}: {plan.why}")
+    show_result(await learner.trigger_learning_cycle(TENANT, reason="requested by the shop"))
     print((await learner.analyze(TENANT, "tulips wilting, any advice")).intent)
 
 
 async def poison(learner: AutonomousLearner) -> None:
-    told("Wrong corrections are refused, and the live model is untouched")
+    show_title("Wrong corrections: the gate rejects the candidate")
     wrong = {"order": "care", "delivery": "order", "care": "delivery"}
     for number, row in enumerate(SEED):
         await learner.collect_conversation_metadata(
-            TENANT, f"{row['text']} {number}", "Hm.", f"troll {number % 6}",
+            TENANT, f"{row['text']} {number}", "Hm.", f"attacker {number % 6}",
             {"corrected_intent": wrong[row["intent"]]},
         )  # fmt: skip
-    told_result(await learner.trigger_learning_cycle(TENANT))
+    show_result(await learner.trigger_learning_cycle(TENANT))
 
 
-async def looking(learner: AutonomousLearner, home: Path) -> None:
-    told("What the engineer on call sees")
+async def inspection(learner: AutonomousLearner, home: Path) -> None:
+    show_title("Status, history, metrics, export")
     status = await learner.status(TENANT)
     print(f"{status.counts.turns} turns, {status.counts.corrections} corrections; {status.advice}")
     for cycle in await learner.history(TENANT):
@@ -108,12 +107,12 @@ async def looking(learner: AutonomousLearner, home: Path) -> None:
     print(f"{count} curated examples in learned.jsonl")
 
 
-async def going_back(learner: AutonomousLearner) -> None:
-    told("Undo")
+async def undo(learner: AutonomousLearner) -> None:
+    show_title("Rollback")
     versions = await learner.versions(TENANT)
     if len(versions) > 1:
         back = await learner.rollback(TENANT)
-        print(f"live again: {back.version}, {back.scores}")
+        print(f"live: {back.version}, {back.scores}")
 
 
 async def main(home: Path) -> None:
@@ -125,10 +124,10 @@ async def main(home: Path) -> None:
         await conversations(learner)
         await learning(learner)
         await poison(learner)
-        await looking(learner, home)
-        await going_back(learner)
+        await inspection(learner, home)
+        await undo(learner)
         await learner.events.drain()
-        print(f"\n{len(passes)} passes over the data in all. Everything lies below {home.name}/")
+        print(f"\n{len(passes)} training passes. The home is {home.name}/")
 
 
 if __name__ == "__main__":

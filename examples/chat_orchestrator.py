@@ -1,9 +1,8 @@
-"""A chat orchestrator that understands with karen_learner and teaches it with every turn.
+"""A chat orchestrator that analyses each message and stores each turn.
 
     python examples/chat_orchestrator.py [HOME]
 
-The answers are canned: what matters is where the learner is called. The user's answer is not kept
-waiting by anything but the analysis; the turn is stored beside it.
+The answers are fixed texts. A reply waits for the analysis alone; a background task stores the turn.
 """
 
 import asyncio
@@ -29,13 +28,13 @@ ANSWERS = {"broken": "Bring it in, we will have a look.", "price": "That is 49 e
 
 @dataclass
 class Orchestrator:
-    """One for the whole product; conversations are told apart by their id."""
+    """One instance serves all conversations."""
 
     learner: AutonomousLearner
     collecting: set[asyncio.Task[ConversationMetadata]] = field(default_factory=set)
 
     async def reply(self, user_id: str, conversation_id: str, turn_id: str, text: str) -> str:
-        """Understand, answer, and remember the turn in the background."""
+        """The answer to a message. A background task stores the turn."""
         analysis = await self.learner.analyze(TENANT, text)
         answer = ANSWERS.get(analysis.intent, ANSWERS[None])
         task = asyncio.create_task(
@@ -53,7 +52,7 @@ class Orchestrator:
         return answer
 
     async def thumbs(self, turn_id: str, *, up: bool) -> None:
-        """The user has pressed a thumb under an answer."""
+        """Store the rating of an answer."""
         await asyncio.gather(*self.collecting)
         await self.learner.add_feedback(TENANT, turn_id, {"satisfaction_score": 1.0 if up else 0.0})
 
@@ -68,7 +67,7 @@ async def main(home: Path) -> None:
             print(f"bot:  {await orchestrator.reply('ann', 'c1', f't{number}', text)}")
             await orchestrator.thumbs(f"t{number}", up=True)
         counts = (await learner.status(TENANT)).counts
-        print(f"{counts.turns} turns remembered, {counts.with_feedback} with feedback")
+        print(f"{counts.turns} turns stored, {counts.with_feedback} with feedback")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""A spaCy pipeline that you already have learns to learn.
+"""Continue the training of an existing spaCy pipeline.
 
     python examples/existing_pipeline.py [HOME]
 
-The pipeline here is made on the spot, with a stock `ner` and a stock `textcat` that share one `tok2vec`,
-as many do. The learner copies it below HOME, gives each pipe an embedding of its own, and goes on from
-there; your own folder or package is not touched.
+The script builds a pipeline with `ner` and `textcat` on one shared `tok2vec`. The learner copies it below
+HOME, gives each pipe its own embedding, and continues its training. Your folder or package stays unchanged.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ ROWS = [
 
 
 def your_pipeline() -> Language:
-    """Stands for the one that you have: it knows two of the cities, and two intents a little."""
+    """An example pipeline: two intents and two of the cities, briefly trained."""
     nlp = spacy.blank("en")
     nlp.add_pipe("tok2vec")
     listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 96, "upstream": "*"}

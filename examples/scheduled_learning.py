@@ -1,9 +1,9 @@
-"""A scheduled task that lets every tenant learn when it is ready.
+"""A scheduled task: run a learning cycle for every tenant that is ready.
 
     python examples/scheduled_learning.py HOME [--every SECONDS] [--rounds N]
 
-Run it beside the chat product, in its process or in one of its own: a lease in the store sees to it that
-a tenant has one cycle at a time, and other processes notice a new champion by themselves.
+Run it in the process of the chat product or in another one. A lease allows one cycle per tenant at a time.
+Other processes load a new champion by themselves.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from karen_learner import AutonomousLearner, create_autonomous_learner
 
 
 async def learn_once(learner: AutonomousLearner) -> int:
-    """One round over all tenants; returns how many have a better model now."""
+    """Run one round over all tenants. Returns the number of improved models."""
     improved = 0
     for tenant_id in await learner.tenants():
         status = await learner.status(tenant_id)

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar, runtime_checkable
-
-from typing_extensions import Self
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from karen_learner.events import Event
 from karen_learner.records import (
@@ -206,9 +204,6 @@ class MemoryStore(Protocol):
         `CurationWrite.curated`: feedback that changes a turn in the meantime keeps it awaiting.
         """
 
-    async def unlabelled_turns(self, tenant_id: TenantId, *, limit: int) -> Sequence[Turn]:
-        """The turns with text and without feedback among the newest `limit` turns, newest first."""
-
     # Examples --------------------------------------------------------------------------------
 
     async def save_curation(
@@ -350,12 +345,6 @@ class MemoryStore(Protocol):
 
     def lineage(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
         """Ids of the examples that the version was trained on in its own cycle."""
-
-    def pseudo_labelled_turns(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
-        """Ids of the turns without feedback that the version learned from in its own cycle.
-
-        In order of `seq`. Later feedback does not remove a turn.
-        """
 
     # Overview --------------------------------------------------------------------------------
 

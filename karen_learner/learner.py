@@ -9,10 +9,9 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from asyncio_extras import call_in_executor
-from typing_extensions import Self
 
 from karen_learner.analysis import create_spacy_analyzer, live_models_of
 from karen_learner.collection import ConversationMetadataCollector, ImportedLine, TurnForwarder

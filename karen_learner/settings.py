@@ -83,7 +83,6 @@ class LearningSettings(Section):
     quality_threshold: Share
     max_training_examples: Count
     replay_examples: Annotated[int, Field(ge=0)]
-    unlabelled_turns: Annotated[int, Field(ge=0)]
     max_full_examples: Count
     full_growth: Annotated[float, Field(ge=0.0)]
     holdout_cap: Count

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # before numpy is imported
+
 from karen_learner.factory import create_autonomous_learner
 from karen_learner.learner import AutonomousLearner
-from karen_learner.records import LearningCycleResult
 from tests.databases import SHARED, a_database
+from tests.greenlets import trace_greenlets_as_threads
+from tests.homes import Homes, TaughtHome
+
+trace_greenlets_as_threads()
 
 settings.register_profile("karen", deadline=None)  # no test asserts times: the machine may be busy
 settings.load_profile("karen")
@@ -52,24 +56,38 @@ def gold_examples() -> list[dict[str, Any]]:
     ]
 
 
-async def _teach(home: Path) -> LearningCycleResult:
+async def _teach(home: Path) -> None:
     async with create_autonomous_learner(home, overrides=TINY) as learner:
-        return await learner.bootstrap(ACME, gold_examples())
+        result = await learner.bootstrap(ACME, gold_examples())
+        assert result.status == "deployed", result.error_message
+
+
+@pytest.fixture(params=SHARED)
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Where the learners of a test have their store: in their home, or on a server."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def taught_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Only to be copied."""
-    home = tmp_path_factory.mktemp("taught") / "home"
-    result = asyncio.run(_teach(home))
-    assert result.status == "deployed", result.error_message
-    return home
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
+    made = Homes(tmp_path_factory)
+    yield made
+    made.drop()
 
 
 @pytest.fixture
-def taught_home(taught_once: Path, tmp_path: Path) -> Path:
+def taught_once(homes: Homes, store_kind: str) -> TaughtHome:
+    """Only to be copied."""
+    return homes.taught("taught", store_kind, _teach)
+
+
+@pytest.fixture
+async def taught_home(
+    taught_once: TaughtHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Path]:
     """A home with a tenant `acme` that has one version."""
-    return Path(shutil.copytree(taught_once, tmp_path / "taught-home"))
+    async with taught_once.copied(tmp_path / "taught-home", monkeypatch) as home:
+        yield home
 
 
 @pytest.fixture

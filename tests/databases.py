@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from karen_learner.learner import AutonomousLearner
 
 SERVER = os.environ.get("KAREN_TEST_POSTGRES", "")
 """The URL of a PostgreSQL server whose user may make databases. Without it, nothing runs on PostgreSQL."""
@@ -19,30 +22,66 @@ SHARED = ["file", "postgresql"] if SERVER else ["file"]
 
 
 @asynccontextmanager
-async def a_database(kind: str, folder: Path = Path()) -> AsyncIterator[Path | str]:
-    """What `open_store` opens as a new database, which is gone with the test."""
+async def a_database(kind: str, folder: Path = Path(), *, like: str = "") -> AsyncIterator[Path | str]:
+    """What `open_store` opens as a new database (or a server's copy of another), gone with the test."""
     if kind == "postgresql":
-        async with _new_on_server() as url:
+        url = await make_on_server(like)
+        try:
             yield url
+        finally:
+            await drop_from_server(url)
     else:
         yield folder / "karen.db" if kind == "file" else ":memory:"
 
 
-@asynccontextmanager
-async def _new_on_server() -> AsyncIterator[str]:
-    server = make_url(SERVER).set(drivername="postgresql+asyncpg")
+async def make_on_server(like: str = "") -> str:
+    """The URL of a new database, or of a copy of another that nobody is connected to."""
+    server = make_url(SERVER)
     name = f"karen_test_{uuid.uuid4().hex}"
-    await _order(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
-    try:
-        yield server.set(database=name).render_as_string(hide_password=False)
-    finally:
-        await _order(server, f"DROP DATABASE {name} WITH (FORCE)")
+    template = make_url(like).database if like else "template0 ENCODING 'UTF8'"
+    await execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    return server.set(database=name).render_as_string(hide_password=False)
 
 
-async def _order(server: URL, statement: str) -> None:
-    engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
+async def drop_from_server(url: str) -> None:
+    await execute(make_url(SERVER), f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
+
+
+async def execute(place: Path | str | URL, statement: str) -> None:
+    """As somebody else who has the database open, too."""
+    async with _connection(place) as connection:
+        await connection.exec_driver_sql(statement)
+
+
+def place_of(learner: AutonomousLearner) -> Path | str:
+    """Where the store of a learner is."""
+    return learner.settings.store.url or learner.layout.database
+
+
+async def contents(place: Path | str) -> str:
+    """All rows of a database."""
+    if isinstance(place, Path):
+        with closing(sqlite3.connect(place)) as opened:
+            return "\n".join(opened.iterdump())
+    lines: list[str] = []
+    async with _connection(place) as connection:
+        named = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+        for table in (await connection.exec_driver_sql(named)).scalars().all():
+            rows = await connection.exec_driver_sql(f"SELECT t::text FROM {table} AS t ORDER BY 1")
+            lines += [f"{table} {row}" for row in rows.scalars()]
+    return "\n".join(lines)
+
+
+@asynccontextmanager
+async def _connection(place: Path | str | URL) -> AsyncIterator[AsyncConnection]:
+    """Each of its statements is a transaction."""
+    if isinstance(place, Path):
+        url = URL.create("sqlite+aiosqlite", database=str(place))
+    else:
+        url = make_url(place).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
-            await connection.exec_driver_sql(statement)
+            yield connection
     finally:
         await engine.dispose()

@@ -1,4 +1,4 @@
-"""The examples run, and do what they say."""
+"""The examples run and print the documented results."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def run(name: str, *arguments: str) -> str:
-    """What the example prints; a warning is an error, as in the tests."""
+    """The output of an example."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, check=False
     )
@@ -26,7 +26,7 @@ def test_every_example_has_a_test() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
-def test_autonomous_learner_demo(tmp_path: Path) -> None:
+def test_the_demo_and_scheduled_learning_run(tmp_path: Path) -> None:
     printed = run("autonomous_learner_demo.py", str(tmp_path / "home"))
     assert "'degraded': True" in printed
     assert "deployed: v0001-" in printed
@@ -38,14 +38,14 @@ def test_autonomous_learner_demo(tmp_path: Path) -> None:
     assert "round 1: " in scheduled
 
 
-def test_chat_orchestrator(tmp_path: Path) -> None:
+def test_the_chat_orchestrator_runs(tmp_path: Path) -> None:
     printed = run("chat_orchestrator.py", str(tmp_path / "home"))
     assert "bot:  That is 49 euros." in printed
     assert "bot:  Bring it in, we will have a look." in printed
     assert "2 turns remembered, 2 with feedback" in printed
 
 
-def test_existing_pipeline(tmp_path: Path) -> None:
+def test_the_existing_pipeline_runs(tmp_path: Path) -> None:
     printed = run("existing_pipeline.py", str(tmp_path / "home"))
     assert "by en_pipeline-0.0.0" in printed
     assert "deployed; after: weather ['athens'] by v0001-" in printed

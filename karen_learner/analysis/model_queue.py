@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from spacy.language import Language
 from spacy.tokens import Doc
-from typing_extensions import Self
 
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.features import linguistic_features

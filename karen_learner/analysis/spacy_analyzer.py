@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 from weakref import WeakKeyDictionary
 
 from asyncio_extras import call_in_executor
-from typing_extensions import Self
 
 from karen_learner.analysis.fallback import RuleBasedFallback
 from karen_learner.analysis.model_queue import AnalysisRequest, ModelQueue

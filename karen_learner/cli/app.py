@@ -1,36 +1,71 @@
-"""The Typer app with all its commands, and the entry point `karen-learner`."""
+"""The Typer app, its error handling, and the entry point `karen-learner`."""
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from karen_learner.cli import (
-    analyzing,
-    converting,
-    demo,
-    exporting,
-    home,
-    learning,
-    looking,
-    simulate,
-    teaching,
-    undoing,
-)
-from karen_learner.cli.exits import ExitCode, exit_codes_help
-from karen_learner.cli.group import PROGRAM, CommandGroup
-from karen_learner.cli.invocation import Invocation
+from karen_learner.cli.context import Context
 from karen_learner.cli.options import with_common_options
+from karen_learner.cli.output import Output, logging_to
+from karen_learner.errors import ExitCode, KarenLearnerError
 
-FAMILIES = (home, teaching, learning, analyzing, looking, undoing, exporting, converting, simulate, demo)
+PROGRAM = "karen-learner"
+COMMANDS = (
+    "init", "bootstrap", "ingest", "learn", "analyze", "status", "history", "versions", "rollback",
+    "export", "convert", "simulate", "demo",
+)  # fmt: skip
+"""In the order of the help page. Each is a module of `cli.commands` with a function of that name."""
+EXIT_CODE_MEANINGS = {
+    ExitCode.OK: "success or deployed",
+    ExitCode.ERROR: "error, with a message on standard error",
+    ExitCode.USAGE: "invalid command line or setting",
+    ExitCode.REJECTED: "cycle rejected",
+    ExitCode.SKIPPED: "nothing to do, or declined",
+    ExitCode.FAILED: "cycle failed",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+INTERRUPTED = "interrupted: the next start completes or undoes unfinished work"
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""The usage error of click. Some versions of typer contain their own copy of click."""
+
+
+class CommandGroup(TyperGroup):
+    """The group of all commands. Turns the result or error of a command into an exit code."""
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *_more: Any, **extra: Any
+    ) -> NoReturn:
+        """Run a command and exit the process with its code."""
+        extra |= {"prog_name": prog_name or PROGRAM, "standalone_mode": False}
+        output = Output()
+        with logging_to(output) as logs:
+            context = Context(output=output, logs=logs)
+            code = self._exit_code(context, args, **extra)
+        sys.exit(code)
+
+    def _exit_code(self, context: Context, args: Sequence[str] | None, **extra: Any) -> int:
+        try:
+            code = super().main(args, obj=context, **extra)
+        except BaseException as error:
+            return _report(context, error)
+        if code == ExitCode.INTERRUPTED:
+            context.output.error(INTERRUPTED, kind="KeyboardInterrupt")
+        return int(code or ExitCode.OK)
+
 
 app = typer.Typer(
     name=PROGRAM,
     cls=CommandGroup,
-    help="spaCy language understanding that learns from its own conversations.",
-    epilog=exit_codes_help(),
+    help="Train spaCy models from conversations: collect turns, learn, deploy, roll back.",
+    epilog="Exit codes: " + "; ".join(f"{code:d} {text}" for code, text in EXIT_CODE_MEANINGS.items()) + ".",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -48,21 +83,63 @@ def _show_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 @with_common_options
 def root(
-    run: Invocation,
-    version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", help="Tell the version.", callback=_show_version, is_eager=True)
+    run: Context,
+    version: Annotated[  # noqa: ARG001 - its callback prints the version
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> int:
-    if run.context is None or run.context.invoked_subcommand is not None:
+    if run.typer_context is None or run.typer_context.invoked_subcommand is not None:
         return ExitCode.OK
-    typer.echo(run.context.get_help(), nl=False)
+    typer.echo(run.typer_context.get_help(), nl=False)
     return ExitCode.USAGE
 
 
-for family in FAMILIES:
-    family.register(app)
+for name in COMMANDS:
+    app.command(name)(getattr(import_module(f"karen_learner.cli.commands.{name}"), name))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point: run a command and exit the process with its code (see `exits.py`)."""
+    """Run a command and exit the process with its code (see `errors.ExitCode`)."""
     typer.main.get_command(app).main(args=arguments)
+
+
+def _report(context: Context, error: BaseException) -> int:
+    """Print the error; return its exit code."""
+    message, code = explained(error)
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe (`| head`) has closed it: no message
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.ERROR
+    context.output.error(message, kind=type(error).__name__)
+    if context.debug:
+        context.output.trace("".join(traceback.format_exception(error)))
+    return code
+
+
+def explained(error: BaseException) -> tuple[str, int]:
+    """Message and exit code of an error."""
+    if isinstance(error, USAGE_ERROR):
+        return _usage(error), ExitCode.USAGE
+    if isinstance(error, KarenLearnerError):
+        return _with_backup(error), error.exit_code
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return INTERRUPTED, ExitCode.INTERRUPTED
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}", ExitCode.ERROR
+    name = type(error).__name__
+    return f"unexpected {name}: {error} (--debug prints the trace)", ExitCode.ERROR
+
+
+def _usage(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else PROGRAM
+    message: str = getattr(error, "format_message", error.__str__)()
+    return f"{message.strip().rstrip('.')} (see `{path} --help`)"
+
+
+def _with_backup(error: KarenLearnerError) -> str:
+    if error.backup_path is None:
+        return str(error)
+    return f"{error} (backup of the live model: {error.backup_path})"

@@ -1,25 +1,63 @@
-"""The options that every command takes, before or after its name."""
+"""Arguments and options: of several commands, and of all commands."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from karen_learner.cli.invocation import HOME_VARIABLE, Invocation
+from karen_learner.cli.context import HOME_VARIABLE, Context
 
-PANEL = "Common options, also before the command's name"
+Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Id of the tenant.", show_default=False)]
+SourceFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="A .jsonl, .csv or .spacy file.",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        show_default=False,
+    ),
+]
+Limit = Annotated[int, typer.Option(help="Maximum number of entries.", min=1, metavar="N")]
+
+
+class Mode(str, Enum):
+    """Training modes of a cycle."""
+
+    auto = "auto"
+    incremental = "incremental"
+    full = "full"
+
+
+class FirstMode(str, Enum):
+    """Training modes of a bootstrap."""
+
+    full = "full"
+    incremental = "incremental"
+
+
+class Kind(str, Enum):
+    """Contents of an export."""
+
+    examples = "examples"
+    turns = "turns"
+
+
+PANEL = "Common options, before or after the command"
 
 
 def _option(*names: str, help: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=PANEL, show_default=False, **more)
 
 
-HOME_HELP = f"The folder that holds everything. Default: the variable {HOME_VARIABLE}, or this folder."
+HOME_HELP = f"Folder of all data. Default: the variable {HOME_VARIABLE}, or the current folder."
 COMMON: dict[str, tuple[Any, Any]] = {
     "home": (
         Annotated[Path | None, _option("--home", help=HOME_HELP, metavar="PATH", file_okay=False)],
@@ -30,7 +68,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
             Path | None,
             _option(
                 "--config",
-                help="The settings file. Default: karen.cfg in the home, if it is there.",
+                help="Settings file. Default: karen.cfg in the home, if it exists.",
                 metavar="FILE",
                 exists=True,
                 dir_okay=False,
@@ -41,24 +79,19 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "set": (
         Annotated[
             list[str] | None,
-            _option(
-                "--set", help="Change one setting; may be given several times.", metavar="SECTION.KEY=VALUE"
-            ),
+            _option("--set", help="Change one setting. Repeatable.", metavar="SECTION.KEY=VALUE"),
         ],
         None,
     ),
-    "json": (Annotated[bool, _option("--json", help="One JSON document on standard output.")], False),
-    "verbose": (Annotated[bool, _option("--verbose", help="Tell on standard error what is done.")], False),
-    "debug": (Annotated[bool, _option("--debug", help="Tell everything, and errors with a trace.")], False),
+    "json": (Annotated[bool, _option("--json", help="Print one JSON document.")], False),
+    "verbose": (Annotated[bool, _option("--verbose", help="Print progress to standard error.")], False),
+    "debug": (Annotated[bool, _option("--debug", help="Print all messages and stack traces.")], False),
 }
-"""Each option's type, with its declaration, and its default."""
+"""Type, declaration and default of each option."""
 
 
 def with_common_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the common options; its first parameter is then the `Invocation`.
-
-    The command returns its exit code. Use it below `@app.command()`.
-    """
+    """The command with the common options. Its first parameter is the `Context`; it returns its exit code."""
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     common = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
@@ -68,13 +101,13 @@ def with_common_options(command: Callable[..., int]) -> Callable[..., int]:
     parameters = [context, *(param.replace(kind=inspect.Parameter.KEYWORD_ONLY) for param in own), *common]
 
     @functools.wraps(command)
-    def invoked(*, context: typer.Context, **values: Any) -> int:
-        invocation: Invocation = context.obj
-        invocation.context = context
-        invocation.take({name: values.pop(name) for name in COMMON})
-        return command(invocation, **values)
+    def run(*, context: typer.Context, **values: Any) -> int:
+        ours: Context = context.obj
+        ours.typer_context = context
+        ours.update({name: values.pop(name) for name in COMMON})
+        return command(ours, **values)
 
-    invoked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    invoked.__annotations__ = {param.name: param.annotation for param in parameters}
-    del invoked.__wrapped__
-    return invoked
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {param.name: param.annotation for param in parameters}
+    del run.__wrapped__
+    return run

@@ -1,10 +1,10 @@
-"""What is seen of long work while it runs."""
+"""Progress bars."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from karen_learner.cli.output import Output
 
 if TYPE_CHECKING:
     from karen_learner.events import Event, StageStarted, TrainingProgressed
+    from karen_learner.learner import AutonomousLearner
     from karen_learner.records import Task
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class LearningProgress:
-    """Subscribes to a learner's events and draws a bar for each task that is trained."""
+    """A subscriber that shows a bar for each stage and each trained task."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -50,39 +51,46 @@ class LearningProgress:
         logger.info("cycle %s: %s", event.cycle_id, event.stage)
         if self._stage is not None:
             self._bars.update(self._stage, total=1, completed=1)
-        self._stage = self._bars.add_task(event.stage, total=None, told="")
+        self._stage = self._bars.add_task(event.stage, total=None, details="")
 
     def _show_pass(self, event: TrainingProgressed) -> None:
-        told = _told(event)
-        logger.debug("%s: pass %d of %d, %s", event.task, event.iteration, event.total, told)
+        details = _details(event)
+        logger.debug("%s: pass %d of %d, %s", event.task, event.iteration, event.total, details)
         bar = self._tasks.get(event.task)
         if bar is None:
-            bar = self._tasks[event.task] = self._bars.add_task(f"  {event.task}", total=event.total, told="")
-        self._bars.update(bar, completed=event.iteration, told=told)
+            bar = self._tasks[event.task] = self._bars.add_task(
+                f"  {event.task}", total=event.total, details=""
+            )
+        self._bars.update(bar, completed=event.iteration, details=details)
 
 
-def _told(event: TrainingProgressed) -> str:
+def _details(event: TrainingProgressed) -> str:
     score = "" if event.score is None else f", dev score {event.score:.3f}"
     return f"loss {event.loss:.3g}, {event.words_per_second:,.0f} words/s{score}"
 
 
-@contextmanager
-def learning_progress(output: Output) -> Iterator[LearningProgress]:
-    """Bars for the stages and passes of a cycle."""
+@asynccontextmanager
+async def learning_progress(output: Output, learner: AutonomousLearner) -> AsyncIterator[None]:
+    """Show bars for the stages and passes of cycles while the block runs."""
     with output.progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
+        TextColumn("{task.fields[details]}", markup=False),
         TimeElapsedColumn(),
     ) as bars:
-        yield LearningProgress(bars)
+        unsubscribe = learner.events.subscribe(LearningProgress(bars))
+        try:
+            yield
+            await learner.events.drain()
+        finally:
+            unsubscribe()
 
 
 @contextmanager
 def line_progress(output: Output, path: Path) -> Iterator[Callable[[int], None]]:
-    """A bar over the lines of a file: call what is given with the number of lines read so far."""
+    """Show a bar for the lines of a file. The value is a callback for the number of lines read."""
     with output.progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -101,7 +109,7 @@ def line_progress(output: Output, path: Path) -> Iterator[Callable[[int], None]]
 
 
 def count_lines(path: Path) -> int | None:
-    """How many lines a text file has; None for a binary one. Reads the file in chunks."""
+    """Number of lines of a text file; None for a binary file."""
     if path.suffix == ".spacy":
         return None
     with path.open("rb") as file:

@@ -1,20 +1,21 @@
-"""Records as tables and paragraphs. Whatever a user wrote passes through `visible`."""
+"""Records as tables and paragraphs. All foreign text is escaped."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from karen_learner.cli.visible import shortened, visible
+from karen_learner.cli.output import escape, shortened
 
 if TYPE_CHECKING:
     from karen_learner.records import (
@@ -33,17 +34,19 @@ STATUS_STYLES = {
     "failed": "bold red",
     "rolled_back": "bold magenta",
 }
-TOLD_LINES = 20
+SHOWN_LINES = 20
 TEXT_CHARS = 72
+FOLDED_WIDTH = 12
+"""Least width of a column that may fold."""
 
 
 def text(value: object, style: str = "") -> Text:
-    """Any value as text in which nothing is markup."""
-    return Text("" if value is None else visible(str(value)), style=style)
+    """A value as escaped text without markup."""
+    return Text("" if value is None else escape(str(value)), style=style)
 
 
 def table(*columns: str, title: str = "", numbers: Iterable[str] = ()) -> Table:
-    """An empty table; the columns named in `numbers` are aligned to the right."""
+    """An empty table. The columns in `numbers` are right-aligned."""
     right = set(numbers)
     made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
@@ -52,12 +55,58 @@ def table(*columns: str, title: str = "", numbers: Iterable[str] = ()) -> Table:
 
 
 def row(to: Table, *cells: object) -> None:
-    """A row of safe cells. None is shown as a dash."""
-    to.add_row(*(cell if isinstance(cell, Text) else text("-" if cell is None else cell) for cell in cells))
+    """Add a row of escaped cells. None is a dash."""
+    to.add_row(*map(_cell, cells))
+
+
+def _cell(value: object) -> Text:
+    return value if isinstance(value, Text) else text("-" if value is None else value)
+
+
+class FittingTable:
+    """A table of mappings. Columns without values are omitted.
+
+    A table that is too wide for the terminal loses columns of `optional`, in this order. The column `folded`
+    may fold.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, object]],
+        *,
+        numbers: Iterable[str] = (),
+        optional: Iterable[str] = (),
+        folded: str = "",
+    ) -> None:
+        names = [name for name in rows[0] if any(row[name] is not None for row in rows)] if rows else []
+        self._columns = {name: [_cell(row[name]) for row in rows] for name in names}
+        self._numbers = set(numbers)
+        self._optional = [name for name in optional if name in self._columns]
+        self._folded = folded
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+        columns, optional = dict(self._columns), list(self._optional)
+        while optional and sum(self._width(name) + 3 for name in columns) > options.max_width + 1:
+            del columns[optional.pop(0)]
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in columns:
+            made.add_column(
+                name,
+                justify="right" if name in self._numbers else "left",
+                overflow="fold",
+                no_wrap=name != self._folded,
+            )
+        for cells in zip(*columns.values(), strict=True):
+            made.add_row(*cells)
+        yield made
+
+    def _width(self, name: str) -> int:
+        longest = max(cell_len(cell) for cell in (name, *(cell.plain for cell in self._columns[name])))
+        return min(longest, FOLDED_WIDTH) if name == self._folded else longest
 
 
 def facts(pairs: Iterable[tuple[str, object]], *, title: str = "") -> Table:
-    """Names and values, one a line; what is None is left out."""
+    """Names and values, one pair a line. Values of None are omitted."""
     made = Table(title=title or None, title_justify="left", box=None, show_header=False, pad_edge=False)
     made.add_column(style="dim")
     made.add_column(overflow="fold")
@@ -72,25 +121,25 @@ def score(value: float | None) -> str | None:
 
 
 def moment(value: datetime | None) -> str | None:
-    """UTC to the second."""
+    """Time in UTC with seconds."""
     return None if value is None else f"{value:%Y-%m-%d %H:%M:%S}Z"
 
 
 def command_line(home: Path, *words: str) -> str:
-    """A command to type next, quoted for a shell."""
+    """A command line, quoted for a shell."""
     at = () if home == Path() else ("--home", str(home))
     return shlex.join(["karen-learner", *at, *words])
 
 
 def status(tenant: TenantStatus) -> list[RenderableType]:
-    """What the engineer on call wants to see first."""
+    """Champion, counts, last cycle and advice of a tenant."""
     champion, counts = tenant.champion, tenant.counts
     states = ", ".join(f"{count} {state}" for state, count in counts.examples.items() if count)
     running = tenant.running_cycle
     last = tenant.last_cycle
     lines: list[tuple[str, object]] = [
         ("tenant", text(tenant.tenant_id, "bold")),
-        ("live model", champion.version if champion else "none: the rule-based fallback answers"),
+        ("live model", champion.version if champion else "none; the rule-based fallback answers"),
         ("deployed", moment(champion.created_at) if champion else None),
         ("scores", _scores(champion) if champion else None),
         ("turns", f"{counts.turns} ({counts.with_feedback} with feedback, {counts.corrections} corrected)"),
@@ -98,15 +147,15 @@ def status(tenant: TenantStatus) -> list[RenderableType]:
         ("examples", f"{states or 'none'}; {counts.holdout} in the holdout"),
         ("degraded answers", counts.degraded or None),
         ("cycles", counts.cycles),
-        ("running", f"{running.cycle_id} is {running.stage}" if running else None),
+        ("running", f"{running.cycle_id}: {running.stage}" if running else None),
         ("last cycle", text(f"{last.status}, {moment(last.started_at)}") if last else None),
-        ("what to do", text(tenant.advice, "bold")),
+        ("next step", text(tenant.advice, "bold")),
     ]
     return [facts(lines), *_labels(tenant)]
 
 
 def _scores(version: ModelVersion) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or "none were told"
+    return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or "none"
 
 
 def _labels(tenant: TenantStatus) -> list[RenderableType]:
@@ -120,39 +169,34 @@ def _labels(tenant: TenantStatus) -> list[RenderableType]:
 
 
 def tenants(all_of_them: Sequence[TenantStatus], metrics: LearningMetrics) -> list[RenderableType]:
-    """The operator's view: counts, never content."""
+    """One row per tenant, with counts only."""
     if not all_of_them:
-        return [text("no tenants yet: `karen-learner bootstrap TENANT FILE` makes the first")]
-    made = table(
-        "tenant", "live model", "accuracy", "turns", "feedback", "pending", "holdout", "cycles",
-        "last", "now",
-        numbers=["accuracy", "turns", "feedback", "pending", "holdout", "cycles"],
-    )  # fmt: skip
-    for tenant in all_of_them:
-        _tenant_row(made, tenant)
-    return [made, facts(_tallies(metrics))]
+        return [text("no tenants yet: `karen-learner bootstrap TENANT FILE` adds one")]
+    rows = [_tenant_row(tenant) for tenant in all_of_them]
+    numbers = ["accuracy", "turns", "feedback", "pending", "holdout", "cycles"]
+    optional = ["holdout", "feedback", "cycles", "accuracy", "turns"]
+    return [FittingTable(rows, numbers=numbers, optional=optional, folded="tenant"), facts(_tallies(metrics))]
 
 
-def _tenant_row(made: Table, tenant: TenantStatus) -> None:
+def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
     champion, counts, last = tenant.champion, tenant.counts, tenant.last_cycle
-    row(
-        made,
-        tenant.tenant_id,
-        champion.version if champion else None,
-        score(champion.scores.get("accuracy")) if champion else None,
-        counts.turns,
-        counts.with_feedback,
-        counts.pending_train + counts.awaiting_curation,
-        counts.holdout,
-        counts.cycles,
-        text(last.status, STATUS_STYLES[last.status]) if last else None,
-        tenant.running_cycle.stage if tenant.running_cycle else _readiness(tenant),
-    )
+    return {
+        "tenant": tenant.tenant_id,
+        "live model": champion.version if champion else None,
+        "accuracy": score(champion.scores.get("accuracy")) if champion else None,
+        "turns": counts.turns,
+        "feedback": counts.with_feedback,
+        "pending": counts.pending_train + counts.awaiting_curation,
+        "holdout": counts.holdout,
+        "cycles": counts.cycles,
+        "last": text(last.status, STATUS_STYLES[last.status]) if last else None,
+        "now": tenant.running_cycle.stage if tenant.running_cycle else _readiness(tenant),
+    }
 
 
 def _readiness(tenant: TenantStatus) -> str:
     if tenant.champion is None:
-        return "needs a bootstrap"
+        return "bootstrap needed"
     return "ready to learn" if tenant.ready_to_learn else "collecting"
 
 
@@ -171,39 +215,43 @@ def _tallies(metrics: LearningMetrics) -> list[tuple[str, object]]:
 
 
 def versions(found: Sequence[ModelVersion], champion: str | None) -> RenderableType:
-    """The versions, newest first; the live one is marked, and those that were removed."""
-    tasks = ["accuracy", "intent_accuracy", "sentiment_accuracy", "entity_accuracy"]
-    made = table("", "version", "made", "parent", "accuracy", "intent", "sentiment", "entities", "backup")
-    for version in found:
-        live, removed = text("live", "bold green"), text("removed", "dim")
-        row(
-            made,
-            live if version.version == champion else removed if version.removed else "",
-            version.version,
-            moment(version.created_at),
-            version.parent,
-            *(score(version.scores.get(task)) for task in tasks),
-            None if version.removed else version.backup_path,
-        )
-    return made
+    """Versions, newest first, with marks for live and removed ones."""
+    rows = [_version_row(version, live=version.version == champion) for version in found]
+    return FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"], folded="backup")
+
+
+def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
+    removed = text("removed", "dim") if version.removed else ""
+    scores = version.scores
+    return {
+        "": text("live", "bold green") if live else removed,
+        "version": version.version,
+        "created": moment(version.created_at),
+        "parent": version.parent,
+        "accuracy": score(scores.get("accuracy")),
+        "intent": score(scores.get("intent_accuracy")),
+        "sentiment": score(scores.get("sentiment_accuracy")),
+        "entities": score(scores.get("entity_accuracy")),
+        "backup": None if version.removed else version.backup_path,
+    }
 
 
 def ingest_report(report: IngestReport) -> list[RenderableType]:
-    """What an import kept, and the first lines that it left out."""
-    kept = f"{report.turns} turns, {report.examples} new examples, {report.duplicates} known already"
-    shown: list[RenderableType] = [facts([("imported", kept), ("left out", report.skipped_count or None)])]
+    """Imported counts, and the first skipped lines."""
+    kept = f"{report.turns} turns, {report.examples} new examples, {report.duplicates} duplicates"
+    shown: list[RenderableType] = [facts([("imported", kept), ("skipped", report.skipped_count or None)])]
     if report.skipped:
-        made = table("line", "why it was left out", numbers=["line"])
-        for line in report.skipped[:TOLD_LINES]:
+        made = table("line", "reason", numbers=["line"])
+        for line in report.skipped[:SHOWN_LINES]:
             row(made, line.line, line.reason)
         shown.append(made)
-    if report.skipped_count > TOLD_LINES:
-        shown.append(text(f"and {report.skipped_count - TOLD_LINES} more (--json lists the first 1,000)"))
+    if report.skipped_count > SHOWN_LINES:
+        shown.append(text(f"and {report.skipped_count - SHOWN_LINES} more (--json lists the first 1,000)"))
     return shown
 
 
 def plan(planned: LearningPlan) -> list[RenderableType]:
-    """What a cycle would do."""
+    """The plan of a cycle."""
     verdict = "would run" if planned.would_run else "would be skipped"
     curation = planned.curation
     decided = (
@@ -212,19 +260,19 @@ def plan(planned: LearningPlan) -> list[RenderableType]:
         f"{curation.quarantined} quarantined, {curation.unlabelled} without a label"
     )
     lines: list[tuple[str, object]] = [
-        ("a cycle", text(verdict, "bold green" if planned.would_run else "bold cyan")),
-        ("why", planned.why),
+        ("cycle", text(verdict, "bold green" if planned.would_run else "bold cyan")),
+        ("reason", planned.why),
         ("mode", planned.mode),
-        ("to be curated", decided),
+        ("curation", decided),
         ("new examples", f"up to {planned.training_examples}"),
         ("replayed", f"up to {planned.replay_examples}"),
         ("holdout", planned.holdout_examples),
     ]
-    return [facts(lines), text("nothing was changed", "dim")]
+    return [facts(lines), text("nothing changed", "dim")]
 
 
 def analysis(of: str, found: Analysis) -> RenderableType:
-    """One text and what the model says of it."""
+    """One text with its analysis."""
     entities = ", ".join(f"{entity.label}: {entity.text!r}" for entity in found.entities)
     out = " (out of scope)" if found.out_of_scope else ""
     intent = None if found.intent is None else f"{found.intent} {found.intent_confidence:.2f}{out}"
@@ -240,5 +288,5 @@ def analysis(of: str, found: Analysis) -> RenderableType:
 
 
 def cut(foreign: str) -> str:
-    """A user's text, short enough for a table."""
+    """A text of a user, escaped and cut for a table."""
     return shortened(foreign, TEXT_CHARS)

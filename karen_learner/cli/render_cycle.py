@@ -1,4 +1,4 @@
-"""A learning cycle's result, so that the engineer on call understands it at first sight."""
+"""The result of a learning cycle, and the history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from karen_learner.cli.render import STATUS_STYLES, command_line, cut, facts, moment, row, score, table, text
+from karen_learner.cli.render import (
+    STATUS_STYLES,
+    FittingTable,
+    command_line,
+    cut,
+    facts,
+    row,
+    score,
+    table,
+    text,
+)
 from karen_learner.records import TASKS, LearningCycleResult, Task, ValidationResult
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ SHOWN_CONFUSIONS = 10
 
 
 def cycle_result(result: LearningCycleResult, *, home: Path) -> list[RenderableType]:
-    """Verdict, scores before and after, gates, confusions, and how to undo it."""
+    """Status, scores before and after, gate checks, confusions, and the command to undo."""
     parts: list[RenderableType] = [Text.assemble(*_headline(result)), facts(_facts(result))]
     if result.validation is not None:
         parts += [Text(), _scores(result.baseline, result.validation)]
@@ -36,32 +46,30 @@ def cycle_result(result: LearningCycleResult, *, home: Path) -> list[RenderableT
 
 
 def _headline(result: LearningCycleResult) -> list[Text]:
-    said = {
+    sentences = {
         "deployed": f"{result.model_version} is live for {result.tenant_id!r}",
-        "rejected": f"the live model of {result.tenant_id!r} stays {result.model_version or 'the fallback'}",
-        "skipped": f"no cycle was run for {result.tenant_id!r}",
-        "failed": f"the live model of {result.tenant_id!r} stays {result.model_version or 'the fallback'}",
-        "rolled_back": f"{result.model_version} is live again for {result.tenant_id!r}",
+        "rejected": f"live model of {result.tenant_id!r} unchanged: {result.model_version or 'the fallback'}",
+        "skipped": f"no cycle for {result.tenant_id!r}",
+        "failed": f"live model of {result.tenant_id!r} unchanged: {result.model_version or 'the fallback'}",
+        "rolled_back": f"{result.model_version} is live for {result.tenant_id!r}",
     }
     head = text(result.status.upper().replace("_", " "), STATUS_STYLES[result.status])
-    return [head, text(f"  {said[result.status]}", "bold")]
+    return [head, text(f"  {sentences[result.status]}", "bold")]
 
 
 def _facts(result: LearningCycleResult) -> list[tuple[str, object]]:
     trained = result.status not in {"skipped", "rolled_back"}
     taken = f"{result.training_examples} new, {result.replay_examples} replayed"
-    if result.pseudo_labelled_turns:
-        taken += f", {result.pseudo_labelled_turns} pseudo-labelled turns"
-    left = f", {result.skipped_examples} left out by the trainer" if result.skipped_examples else ""
+    left = f", {result.skipped_examples} skipped in training" if result.skipped_examples else ""
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.stage_seconds.items())
     return [
-        ("why", result.error_message),
+        ("reason", result.error_message),
         ("cycle", f"{result.cycle_id} ({result.mode}{f', {result.reason}' if result.reason else ''})"),
-        ("live before", result.previous_version),
-        ("learned from", taken + left if trained else None),
+        ("previous version", result.previous_version),
+        ("examples", taken + left if trained else None),
         ("curated", _curated(result)),
-        ("took", f"{result.duration_s:.1f} s{f' ({stages})' if stages else ''}"),
-        ("backup of that", result.backup_path),
+        ("duration", f"{result.duration_s:.1f} s{f' ({stages})' if stages else ''}"),
+        ("its backup", result.backup_path),
     ]
 
 
@@ -114,7 +122,7 @@ def _interval(bounds: tuple[float, float] | None) -> str | None:
 
 
 def _gates(verdict: Verdict) -> RenderableType:
-    made = table("gate", "", "answer", title="Gates")
+    made = table("check", "", "detail", title="Gate")
     for check in verdict.checks:
         passed = text("passed", "green") if check.passed else text("FAILED", "bold red")
         row(made, check.name, passed, check.detail)
@@ -123,8 +131,8 @@ def _gates(verdict: Verdict) -> RenderableType:
 
 def _confusions(errors: Sequence[Confusion]) -> RenderableType:
     made = table(
-        "task", "should be", "was taken for", "times", "for example",
-        title="Most frequent confusions", numbers=["times"],
+        "task", "gold", "predicted", "count", "example",
+        title="Most frequent confusions", numbers=["count"],
     )  # fmt: skip
     worst = sorted(errors, key=lambda error: -error.count)[:SHOWN_CONFUSIONS]
     for error in worst:
@@ -143,40 +151,38 @@ def _next_step(result: LearningCycleResult, home: Path) -> str:
     tenant = result.tenant_id
     if result.status in {"deployed", "rolled_back"}:
         if result.previous_version is None:
-            return "this is the first version: there is none to go back to"
+            return "first version: no rollback possible"
         return f"to undo: {command_line(home, 'rollback', tenant, result.previous_version)}"
     if result.status == "rejected":
-        return f"its examples stay pending; to look: {command_line(home, 'status', tenant)}"
+        return f"examples stay pending; status: {command_line(home, 'status', tenant)}"
     if result.status == "failed":
-        return "nothing was lost: its examples stay pending; run it again with --debug to see the trace"
-    return f"to see what is waiting: {command_line(home, 'status', tenant)}"
+        return "examples stay pending; repeat with --debug to print the stack trace"
+    return f"status: {command_line(home, 'status', tenant)}"
 
 
 def history(results: Sequence[LearningCycleResult]) -> RenderableType:
-    """Cycles and rollbacks, newest first."""
-    made = table(
-        "started", "cycle", "mode", "status", "new", "intent", "sentiment", "entities", "live", "took",
-        "reason",
-        numbers=["new", "took"],
-    )  # fmt: skip
-    for result in results:
-        row(
-            made,
-            moment(result.started_at),
-            result.cycle_id,
-            result.mode,
-            text(result.status, STATUS_STYLES[result.status]),
-            result.training_examples,
-            *(_step(result, task) for task in TASKS),
-            result.model_version,
-            f"{result.duration_s:.1f} s",
-            result.reason,
-        )
-    return made
+    """Table of cycles and rollbacks, newest first."""
+    optional = ["cycle", "mode", "duration", "entities", "sentiment", "new", "reason"]
+    rows = [_history_row(result) for result in results]
+    return FittingTable(rows, numbers=["new", "duration"], optional=optional, folded="reason")
+
+
+def _history_row(result: LearningCycleResult) -> dict[str, object]:
+    return {
+        "started": f"{result.started_at:%Y-%m-%d %H:%M}Z",
+        "cycle": result.cycle_id,
+        "mode": result.mode,
+        "status": text(result.status, STATUS_STYLES[result.status]),
+        "new": result.training_examples,
+        **{task: _step(result, task) for task in TASKS},
+        "live": result.model_version,
+        "duration": f"{result.duration_s:.1f} s",
+        "reason": result.reason,
+    }
 
 
 def _step(result: LearningCycleResult, task: Task) -> str | None:
-    """`before > after`, as far as both are known."""
+    """`before > after`, or the known one."""
     scores = [found.task_score(task) for found in (result.baseline, result.validation) if found is not None]
     known = [f"{value:.3f}" for value in scores if value is not None]
     return " > ".join(known) or None

@@ -1,4 +1,4 @@
-"""A simulation as rows that come one by one, a chart, and what it all came to."""
+"""A simulation: one row per cycle, a chart, and a summary."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 SPARKS = "▁▂▃▄▅▆▇█"
 BAR_CELLS = 40
-COUNTS = ("turns", "said", "corr.", "new", "replay")
+COUNTS = ("turns", "fdbk", "corr.", "new", "replay")
 
 
 def header(tasks: Sequence[Task]) -> Text:
-    """The names of the columns of `step_lines`."""
+    """Column names of `step_lines`."""
     names = [f"{'cycle':>5}", *(f"{name:>6}" for name in COUNTS)]
     names += [f"{name:>9}" for name in _score_names(tasks)]
-    return text("  ".join([*names, f"{'took':>7}", f"{'status':<10}", "live"]), "bold")
+    return text("  ".join([*names, f"{'time':>7}", f"{'status':<10}", "live"]), "bold")
 
 
 def step_lines(step: Step, tasks: Sequence[Task]) -> list[Text]:
-    """One step as a line that can be shown when it happens, and why nothing was deployed if so."""
+    """One step as a line, and the reason if nothing was deployed."""
     why = [] if step.message is None else [text(f"{'':>5}  {step.message}", "dim")]
     return [_step_line(step, tasks), *why]
 
@@ -53,7 +53,7 @@ def _score_cells(scores: Scores, tasks: Sequence[Task]) -> list[str]:
 
 
 def chart(steps: Sequence[Step], refit: Refit | None) -> RenderableType:
-    """The accuracy after each cycle as bars, and the refit's below."""
+    """Bars of the accuracy after each cycle and of the refit."""
     values: list[tuple[str, float, str]] = [
         (f"cycle {step.cycle}", step.scores.accuracy or 0.0, step.status) for step in steps
     ]
@@ -62,7 +62,7 @@ def chart(steps: Sequence[Step], refit: Refit | None) -> RenderableType:
     low = max(0.0, int(min(value for _, value, _ in values) * 20 - 1) / 20)
     high = max(max(value for _, value, _ in values), low + 0.05)
     made = Table(
-        title=f"Accuracy on the test texts (bars begin at {low:.2f})",
+        title=f"Accuracy on the test texts (bars start at {low:.2f})",
         title_justify="left", box=None, show_header=False, pad_edge=False,
     )  # fmt: skip
     for name, value, status in values:
@@ -72,21 +72,21 @@ def chart(steps: Sequence[Step], refit: Refit | None) -> RenderableType:
 
 
 def bar(share: float, cells: int = BAR_CELLS) -> str:
-    """A bar of `share` (0..1) of so many cells, to an eighth of a cell."""
+    """A bar of `share` (0..1) times `cells`, in steps of an eighth."""
     eighths = round(max(0.0, min(1.0, share)) * cells * 8)
     full, part = divmod(eighths, 8)
     return "█" * full + (EIGHTHS[part] if part else "")
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """One character a value, from the lowest to the highest."""
+    """One character per value, scaled to the range of the values."""
     low, high = min(values), max(values)
     span = high - low
     return "".join(SPARKS[round((value - low) / span * 7) if span > 0 else 3] for value in values)
 
 
 def summary(steps: Sequence[Step], refit: Refit | None) -> RenderableType:
-    """What got better, how far it is from the refit, and what it cost."""
+    """Gains, distance to the refit, and cost."""
     return facts([*_gains(steps), *_distance(steps, refit), *_cost(steps)])
 
 
@@ -108,9 +108,9 @@ def _change(before: float, after: float, more: str = "") -> Text:
 def _distance(steps: Sequence[Step], refit: Refit | None) -> Iterator[tuple[str, object]]:
     last = steps[-1].scores.accuracy
     if refit is not None and refit.scores.accuracy is not None and last is not None:
-        learned = f"{refit.training_examples} examples, {refit.dev_examples} for development"
+        learned = f"{refit.training_examples} examples, {refit.dev_examples} dev examples"
         yield "refit from scratch", f"{refit.scores.accuracy:.3f} in {refit.seconds:.1f} s from {learned}"
-        yield "learned against refit", f"{last - refit.scores.accuracy:+.3f}"
+        yield "minus refit", f"{last - refit.scores.accuracy:+.3f}"
 
 
 def _cost(steps: Sequence[Step]) -> Iterator[tuple[str, object]]:
@@ -119,23 +119,23 @@ def _cost(steps: Sequence[Step]) -> Iterator[tuple[str, object]]:
     yield "turns", f"{turns}, {feedback} with feedback, {corrections} corrected"
     ended = {status: sum(step.status == status for step in steps) for status in STATUS_STYLES}
     yield "cycles", ", ".join(f"{count} {status}" for status, count in ended.items() if count)
-    talk, cycles = sum(step.talk_s for step in steps), sum(step.cycle_s for step in steps)
-    pace = f" ({turns / talk:,.0f} turns/s)" if talk > 0 else ""
-    yield "seconds", f"{talk:.1f} in conversations{pace}, {cycles:.1f} in cycles"
+    turns_s, cycles_s = sum(step.turns_s for step in steps), sum(step.cycle_s for step in steps)
+    pace = f" ({turns / turns_s:,.0f} turns/s)" if turns_s > 0 else ""
+    yield "seconds", f"{turns_s:.1f} in turns{pace}, {cycles_s:.1f} in cycles"
     training = sum(step.stage_seconds.get("training", 0.0) for step in steps)
-    yield "of them training", f"{training:.1f}"
+    yield "training seconds", f"{training:.1f}"
 
 
 def exchange_lines(exchange: Exchange) -> list[Text]:
-    """What a user said, what the model made of it, and what the user said of that."""
+    """A text, its analysis, and the feedback."""
     answer = exchange.answer
     found = [answer.intent, answer.sentiment, *(f"{label}: {words}" for words, label in answer.entities)]
     understood = ", ".join(part for part in found if part is not None)
     said = text(f"  {exchange.user_id}  ", "dim").append_text(text(f'"{cut(exchange.gold.text)}"', "italic"))
     return [
         said,
-        text(f"            understood as  {understood}"),
-        text(f"            user says      {_reaction(exchange.feedback, exchange.gold.text)}", "cyan"),
+        text(f"            analysis   {understood}"),
+        text(f"            feedback   {_reaction(exchange.feedback, exchange.gold.text)}", "cyan"),
     ]
 
 
@@ -149,24 +149,24 @@ def _reaction(feedback: Mapping[str, Any] | None, said: str) -> str:
             "no entities"
         ]
     rating = (feedback or {}).get("satisfaction_score")
-    parts = [f"no, {', '.join(stated)}"] if stated else []
+    parts = [f"corrected: {', '.join(stated)}"] if stated else []
     if rating is not None:
-        parts.append(f"{'well done' if rating >= 0.5 else 'not good'} ({rating})")
-    return "; ".join(parts) or "nothing"
+        parts.append(f"{'good' if rating >= 0.5 else 'poor'} ({rating})")
+    return "; ".join(parts) or "none"
 
 
 def attack_facts(attack: Attack) -> RenderableType:
-    """How the poison was received."""
+    """Effect of the poisoned batch."""
     result, digest = attack.result, attack.digest_after[:16]
-    came = "as before" if attack.untouched else f"CHANGED, before {attack.digest_before[:16]}"
+    came = "unchanged" if attack.unchanged else f"CHANGED, before {attack.digest_before[:16]}"
     return facts(
         [
             ("poisoned", f"{attack.turns} corrections by {attack.users} users"),
             (
-                "the cycle",
+                "cycle",
                 text(f"{result.status} after {result.duration_s:.1f} s", STATUS_STYLES[result.status]),
             ),
-            ("why", result.error_message),
+            ("reason", result.error_message),
             ("digest of the live model", f"{digest} ({came})"),
             ("accuracy of the live model", f"{attack.scores_after.accuracy or 0.0:.3f}"),
         ]

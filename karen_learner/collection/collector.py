@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from cachetools import LRUCache
+
 from karen_learner.analysis import RuleBasedFallback
 from karen_learner.collection.turns import (
     CharacterSanitizer,
@@ -29,23 +31,6 @@ logger = logging.getLogger(__name__)
 
 RECENT_TURNS = 4_096
 """Number of the latest turns whose repetition is recognised without the store."""
-
-
-class RecentKeys:
-    """The latest keys, at most `limit`."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._keys: dict[tuple[str, str], None] = {}
-
-    def __contains__(self, key: tuple[str, str]) -> bool:
-        return key in self._keys
-
-    def add(self, key: tuple[str, str]) -> None:
-        self._keys.pop(key, None)
-        self._keys[key] = None
-        if len(self._keys) > self._limit:
-            del self._keys[next(iter(self._keys))]
 
 
 class ConversationMetadataCollector:
@@ -72,7 +57,7 @@ class ConversationMetadataCollector:
         self._personas = PersonaRules(settings.personas)
         self._fallback = RuleBasedFallback()
         self._failing = False
-        self._recent = RecentKeys(RECENT_TURNS)
+        self._recent: LRUCache[tuple[str, str], bool] = LRUCache(RECENT_TURNS)
 
     async def collect(
         self,
@@ -162,7 +147,7 @@ class ConversationMetadataCollector:
         persona = self._personas.select(analysis.intent, analysis.sentiment)
         turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona))
         if draft.turn_id_given:
-            self._recent.add(draft.key)
+            self._recent[draft.key] = True
         self._events.publish(
             TurnCollected(tenant_id=turn.tenant_id, turn_id=turn.turn_id, degraded=turn.metadata.degraded)
         )

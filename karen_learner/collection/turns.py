@@ -181,8 +181,8 @@ def _labels(feedback: UserFeedback) -> list[str]:
 
 def check_spans(feedback: UserFeedback | None, text: str) -> None:
     """Raise InvalidInput if corrected entities do not fit the text."""
-    problem = span_problem(text, feedback.corrected_entities or ()) if feedback else None
-    if problem is not None:
+    spans = feedback.corrected_entities if feedback else None
+    if spans and (problem := span_problem(text, spans)):
         raise InvalidInput(f"user_feedback: corrected_entities: {problem}")
 
 

@@ -52,19 +52,6 @@ def quantize(rows: Floats) -> tuple[Bytes8, Floats]:
     return quantized, scales
 
 
-def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:
-    """Ascending distinct numbers, all below `bound`, and the position of each number among them.
-
-    Unlike `np.unique`, it does not sort.
-    """
-    present = np.zeros(bound, dtype=bool)
-    present[numbers] = True
-    distinct = np.flatnonzero(present)
-    places = np.empty(bound, dtype=np.int32)
-    places[distinct] = np.arange(len(distinct), dtype=np.int32)
-    return distinct, places[numbers]
-
-
 def pack(arrays: Arrays) -> bytes:
     """The arrays as bytes. Zeros take one bit each."""
     packed: bytes = srsly.msgpack_dumps({name: _encode(array) for name, array in arrays.items()})

@@ -10,11 +10,10 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 from asyncio_extras import call_in_executor
 from pydantic import ValidationError
-from typing_extensions import Self
 
 from karen_learner.batching import pages
 from karen_learner.corpora.lines import to_line

@@ -241,11 +241,10 @@ class Release:
 
     def annotation(self) -> Example:
         """The annotation of one user, as if its turn were read now."""
-        row = self.quarantined
-        return row.model_copy(
+        return self.quarantined.model_copy(
             update={
                 "key": self.key,
-                "example_id": example_id(key=self.key, turn_id=row.turn_id),
+                "example_id": example_id(key=self.key, turn_id=self.quarantined.turn_id),
                 "state": "pending",
                 "reason": None,
                 "users": 1,
@@ -287,10 +286,10 @@ class LabelResolver:
         return resolution
 
     def _release(self, release: Release) -> Resolution | Unusable:
-        row = release.quarantined
-        if self._stored.get(row.key) != row:  # changed since the entry was made
+        quarantined = release.quarantined
+        if self._stored.get(quarantined.key) != quarantined:  # changed since the entry was made
             return "quarantined"
-        self._examples[row.key] = closed(row)
+        self._examples[quarantined.key] = closed(quarantined)
         return self.resolve(release.annotation())
 
     def _state(self, key: str) -> LabelState | None:

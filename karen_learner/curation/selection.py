@@ -12,11 +12,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from asyncio_extras import call_in_executor
-
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation.examples import group_key, text_key
-from karen_learner.records import CurationCounts, Example, ExampleState, Split, Turn
+from karen_learner.records import CurationCounts, Example, ExampleState, Split
 from karen_learner.settings import LearningSettings
 
 Strata = Mapping[str, int]
@@ -52,7 +49,7 @@ def water_fill(counts: Strata, limit: int, *, order: Sequence[str] | None = None
 
 @dataclass(frozen=True, kw_only=True)
 class Curated:
-    """What curation hands to training: new examples, learned examples for replay, and unlabelled turns.
+    """What curation hands to training: new examples, and learned examples for replay.
 
     With `importance_weights` (one for each example of `replay`), `replay` is a pool to sample from. Without
     them, a cycle trains on all of it. `counts` are those of the curated turns.
@@ -61,7 +58,6 @@ class Curated:
     new: tuple[Example, ...] = ()
     replay: tuple[Example, ...] = ()
     importance_weights: tuple[float, ...] | None = None
-    unlabelled: tuple[Turn, ...] = ()
     counts: CurationCounts = field(default_factory=CurationCounts)
 
 
@@ -77,7 +73,7 @@ async def select_full(store: MemoryStore, tenant_id: str, learning: LearningSett
 async def select_incremental(
     store: MemoryStore, tenant_id: str, learning: LearningSettings, rng: random.Random
 ) -> Curated:
-    """Pending examples, a replay pool of learned ones, and unlabelled turns, each up to its setting."""
+    """Pending examples and a replay pool of learned ones, each up to its setting."""
     pending = store.examples(tenant_id, state="pending", split="train", newest_first=True)
     new = await balanced(pending, learning.max_training_examples)
     drawn = await sample_replay(store, tenant_id, limit=REPLAY_POOL * learning.replay_examples, rng=rng)
@@ -87,25 +83,7 @@ async def select_incremental(
         new=tuple(new),
         replay=tuple(one.example for one in pool),
         importance_weights=tuple(one.importance_weight for one in pool),
-        unlabelled=await _unlabelled(store, tenant_id, learning.unlabelled_turns),
     )
-
-
-async def _unlabelled(store: MemoryStore, tenant_id: str, limit: int) -> tuple[Turn, ...]:
-    """The newest turns without feedback, each text once. Without texts that are examples, or
-    near-duplicates of an example in `dev` or `holdout`."""
-    turns = await store.unlabelled_turns(tenant_id, limit=limit)
-    by_key, groups = await call_in_executor(_by_key, turns)
-    known = await store.examples_by_key(tenant_id, list(by_key))
-    groups = {key: group for key, group in groups.items() if key not in known}
-    splits = await store.splits_by_group(tenant_id, sorted(set(groups.values())))
-    return tuple(by_key[key] for key, group in groups.items() if splits.get(group, "train") == "train")
-
-
-def _by_key(turns: Sequence[Turn]) -> tuple[dict[str, Turn], dict[str, str]]:
-    """The turns by the keys of their texts, and the near-duplicate group of each key."""
-    by_key = {text_key(turn.user_text): turn for turn in turns if turn.user_text}
-    return by_key, {key: group_key(turn.user_text or "") for key, turn in by_key.items()}
 
 
 async def in_split(store: MemoryStore, tenant_id: str, split: Split) -> AsyncIterator[Example]:

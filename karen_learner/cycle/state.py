@@ -50,7 +50,6 @@ class CycleState:
             model_improved=deployed is not None and bool(deployed.validated.verdict.improved),
             training_examples=len(curated.new) if curated else 0,
             replay_examples=len(trained.replayed) if trained else 0,
-            pseudo_labelled_turns=len(trained.pseudo_labelled) if trained else 0,
             baseline=validated.baseline if validated else None,
             validation=validated.validation if validated else None,
             verdict=validated.verdict if validated else None,

@@ -44,8 +44,8 @@ HEADLINE_SCORES = ("accuracy", "f1_score", "intent_accuracy", "sentiment_accurac
 class Candidate:
     """A trained pipeline in its staging folder, and the content of its manifest and lineage.
 
-    `learned` are the new examples as trained on, `replayed` ids of older examples, `pseudo_labelled` numbers
-    (`seq`) of turns. `parent` is the champion that the candidate replaces.
+    `learned` are the new examples as trained on, `replayed` ids of older examples. `parent` is the champion
+    that the candidate replaces.
     """
 
     tenant_id: str
@@ -58,7 +58,6 @@ class Candidate:
     parent: str | None
     learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
-    pseudo_labelled: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +134,6 @@ class Deployer:
                 expected=candidate.parent,
                 learned=candidate.learned,
                 replayed=candidate.replayed,
-                pseudo_labelled=candidate.pseudo_labelled,
             )
             switched = await self._store.promote(candidate.tenant_id, promotion, token=token)
         finally:
@@ -242,14 +240,12 @@ def candidate_of(validated: Validated) -> Candidate:
         counts={
             "new": len(new),
             "replay": len(trained.replayed),
-            "pseudo_labelled": len(trained.pseudo_labelled),
             **{f"holdout_{task}": count for task, count in validated.validation.counts.items()},
         },
         scores=headline_scores(validated.validation),
         parent=cycle.champion.version if cycle.champion else None,
         learned=new,
         replayed=[example.example_id for example in trained.replayed],
-        pseudo_labelled=[turn.seq for turn in trained.pseudo_labelled if turn.seq is not None],
     )
 
 

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-
-from typing_extensions import Self
+from typing import Self
 
 from karen_learner.batching import Batcher
 from karen_learner.memory import counters, curation, examples, journal, tenants, turns, versions
@@ -119,9 +118,6 @@ class SqlMemoryStore:
         while page := await read(turns.awaiting_page, tenant_id, after=after_seq, size=size):
             yield page
             after_seq = page[-1].turn.seq or 0
-
-    async def unlabelled_turns(self, tenant_id: str, *, limit: int) -> Sequence[Turn]:
-        return await self._database.read(turns.unlabelled, tenant_id, limit=limit)
 
     async def save_curation(
         self, tenant_id: str, curated: CurationWrite, *, token: int | None = None
@@ -248,10 +244,6 @@ class SqlMemoryStore:
     async def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         async for example_id in self._linked(versions.lineage_page, tenant_id, version):
             yield example_id
-
-    async def pseudo_labelled_turns(self, tenant_id: str, version: str) -> AsyncIterator[str]:
-        async for turn_id in self._linked(versions.pseudo_labelled_page, tenant_id, version):
-            yield turn_id
 
     async def _linked(
         self, page_of: Callable[..., Sequence[tuple[int, str]]], tenant_id: str, version: str

@@ -199,13 +199,3 @@ lineage = Table(
     Index("lineage_by_example", "example", "version"),
     sqlite_with_rowid=False,
 )
-
-pseudo_labelled_turns = Table(
-    "pseudo_labelled_turns",
-    metadata,
-    _link("version", "versions.seq"),
-    _link("turn", "turns.seq"),
-    Index("pseudo_labelled_by_turn", "turn", "version"),
-    sqlite_with_rowid=False,
-)
-"""Lineage of versions that learned from turns without feedback."""

@@ -57,14 +57,6 @@ def awaiting_page(connection: Connection, tenant_id: str, *, after: int, size: i
     return [AwaitingTurn(turn=_turn(row), revision=row.revision) for row in rows]
 
 
-def unlabelled(connection: Connection, tenant_id: str, *, limit: int) -> Sequence[Turn]:
-    """The turns with text and without feedback among the newest `limit` turns, newest first."""
-    here = turns.c.tenant == tenants.number_of(tenant_id)
-    newest = select(turns).where(here).order_by(turns.c.seq.desc()).limit(limit)
-    with_text = [_turn(row) for row in connection.execute(newest) if row.has_words]
-    return [turn for turn in with_text if turn.feedback is None]
-
-
 def mark_curated(connection: Connection, tenant: int, curated: Sequence[tuple[int, int]]) -> None:
     """Mark turns (seq, revision) as curated, except those that feedback has changed since."""
     by_revision: dict[int, list[int]] = {}

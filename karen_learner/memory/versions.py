@@ -9,10 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, literal, select, update
 
 from karen_learner.memory import curation, journal, tenants
-from karen_learner.memory.tables import aliases, lineage, pseudo_labelled_turns, versions
+from karen_learner.memory.tables import aliases, lineage, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
-from karen_learner.memory.tables import turns as turn_rows
 from karen_learner.memory.types import chunks, insert
 from karen_learner.records import CHAMPION, ModelVersion, Promotion
 
@@ -43,8 +42,6 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, token:
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
     _link(connection, tenant, number, lineage, example_rows, "example_id", trained)
-    turns = promotion.pseudo_labelled
-    _link(connection, tenant, number, pseudo_labelled_turns, turn_rows, "seq", turns)
     return True
 
 
@@ -79,16 +76,6 @@ def lineage_page(
         example_rows, example_rows.c.seq == lineage.c.example
     )
     return _link_page(connection, ids, lineage, tenant_id, version, after=after, size=size)
-
-
-def pseudo_labelled_page(
-    connection: Connection, tenant_id: str, version: str, *, after: int, size: int
-) -> Sequence[tuple[int, str]]:
-    """The next pseudo-labelled turns of a version after the number `after`, as numbers and ids."""
-    ids = select(pseudo_labelled_turns.c.turn, turn_rows.c.turn_id).join(
-        turn_rows, turn_rows.c.seq == pseudo_labelled_turns.c.turn
-    )
-    return _link_page(connection, ids, pseudo_labelled_turns, tenant_id, version, after=after, size=size)
 
 
 def _link_page(

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import spacy
 from asyncio_extras import call_in_executor
 from spacy.language import Language
-from typing_extensions import Self
 
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.files import folder_bytes

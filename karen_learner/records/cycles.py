@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from pydantic import AliasChoices, Field
+from pydantic import Field, model_validator
 
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Stage, utc_now
 from karen_learner.records.judgements import ValidationResult, Verdict
@@ -84,10 +85,6 @@ class LearningCycleResult(Record):
     model_improved: bool = False
     training_examples: int = 0
     replay_examples: int = 0
-    pseudo_labelled_turns: int = Field(
-        default=0, validation_alias=AliasChoices("pseudo_labelled_turns", "self_labelled_turns")
-    )
-    """`self_labelled_turns` in earlier journals."""
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
     verdict: Verdict | None = None
@@ -100,6 +97,14 @@ class LearningCycleResult(Record):
     curation: CurationCounts | None = None
     skipped_examples: int = 0
     error_message: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_keys(cls, values: Any) -> Any:
+        """Earlier journals contain `self_labelled_turns`."""
+        if isinstance(values, dict):
+            return {key: value for key, value in values.items() if key != "self_labelled_turns"}
+        return values
 
 
 class CycleRow(Record):

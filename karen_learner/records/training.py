@@ -38,8 +38,7 @@ class PipelineSpec(Record):
 class TrainJob(Record):
     """Train `pipeline` on `corpus`/train.jsonl, select weights on dev.jsonl, save to `output`.
 
-    Each pipe replays up to `replay` examples of replay.jsonl. Texts of unlabelled.jsonl with a confident
-    prediction are trained on with that pseudo-label.
+    Each pipe replays up to `replay` examples of replay.jsonl.
     """
 
     kind: Literal["train"] = "train"
@@ -132,14 +131,12 @@ class TaskReport(Record):
 class TrainReport(Record):
     """A candidate on disk at `TrainJob.output`.
 
-    `replayed` are the lines of replay.jsonl, from 0, that at least one pipe trained on. `pseudo_labelled` are
-    those of unlabelled.jsonl.
+    `replayed` are the lines of replay.jsonl, from 0, that at least one pipe trained on.
     """
 
     tasks: Mapping[Task, str]
     by_task: Mapping[Task, TaskReport]
     replayed: tuple[int, ...] = ()
-    pseudo_labelled: tuple[int, ...] = ()
     skipped: int
     skipped_reasons: tuple[str, ...] = ()
 

@@ -56,8 +56,8 @@ class Promotion:
     If the alias is not the version `expected` (None: unset), nothing is written. `version` is inserted unless
     it exists. `learned` are examples as the version was trained on them: those that are still pending with
     the same text and labels become `learned`. They and the ids in `replayed` form the lineage.
-    `pseudo_labelled` are the `seq` of turns without feedback that the version learned from. If the new
-    champion is no child of the former one, the versions between are undone: their examples become pending.
+    If the new champion is no child of the former one, the versions between are undone: their examples
+    become pending.
     """
 
     version: ModelVersion
@@ -65,4 +65,3 @@ class Promotion:
     alias: str = CHAMPION
     learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
-    pseudo_labelled: Sequence[int] = ()

@@ -1,22 +1,21 @@
-"""Labelled texts stand in for users: the main job from end to end, and what it is worth."""
+"""Simulated users: they send labelled texts as turns and give feedback."""
 
 from karen_learner.simulation.corpora import Corpus, read_corpus, shipped_corpus
 from karen_learner.simulation.poison import Attack, attack
-from karen_learner.simulation.refit import Refit, refit
-from karen_learner.simulation.run import Exchange, Step, evaluate, simulate
-from karen_learner.simulation.scenario import Habits, Scenario
-from karen_learner.simulation.scoring import Scores
-from karen_learner.simulation.users import Crowd
+from karen_learner.simulation.run import Exchange, Step, simulate
+from karen_learner.simulation.scenario import FeedbackRates, Scenario
+from karen_learner.simulation.scoring import Refit, Scores, evaluate, refit
+from karen_learner.simulation.users import SimulatedUsers
 
 __all__ = [
     "Attack",
     "Corpus",
-    "Crowd",
     "Exchange",
-    "Habits",
+    "FeedbackRates",
     "Refit",
     "Scenario",
     "Scores",
+    "SimulatedUsers",
     "Step",
     "attack",
     "evaluate",

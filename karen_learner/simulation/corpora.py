@@ -1,4 +1,4 @@
-"""Labelled texts that stand in for users: read from files, and the corpus that is shipped."""
+"""Corpora of simulations: files of labelled texts, and the shipped corpus."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from karen_learner.records import TASKS, LabelledText, Record, Task
 
 
 class Corpus(Record):
-    """What the users will say, and the texts by which the model is judged and never taught."""
+    """Texts of the users, and test texts that are never trained on."""
 
     train: tuple[LabelledText, ...]
     test: tuple[LabelledText, ...]
 
     @property
     def labels(self) -> dict[Task, tuple[str, ...]]:
-        """The labels of each task in the training part, in alphabetical order."""
+        """Sorted labels of each task in the training part."""
         found: dict[Task, set[str]] = {task: set() for task in TASKS}
         for example in self.train:
             found["intent"] |= {example.intent} if example.intent is not None else set()
@@ -35,12 +35,12 @@ def read_corpus(train: Path, test: Path | None = None) -> Corpus:
     if test is None:
         if not train.is_dir():
             raise InvalidInput(
-                f"{train} is no folder: name one with train.jsonl and test.jsonl, or two files"
+                f"{train} is not a folder: give a folder with train.jsonl and test.jsonl, or two files"
             )
         train, test = train / "train.jsonl", train / "test.jsonl"
     corpus = Corpus(train=_read(train), test=_read(test))
     if not corpus.labels or not any(example.tasks for example in corpus.test):
-        raise InvalidInput(f"{train} and {test} need labels: nothing could be learned or judged")
+        raise InvalidInput(f"{train} and {test} have no labels: nothing to train on or to evaluate")
     return corpus
 
 
@@ -62,12 +62,9 @@ def _labelled(path: Path, number: int, value: object) -> LabelledText:
 
 
 def shipped_corpus() -> Path:
-    """The folder of the shipped corpus: `corpus/telecom` in a checkout, inside the package when installed.
-
-    Raises InvalidInput when neither is there.
-    """
+    """The folder of the shipped corpus, in a checkout or in the installed package. Raises InvalidInput."""
     package = Path(__file__).parent.parent
     for folder in (package / "seed" / "telecom", package.parent / "corpus" / "telecom"):
         if (folder / "train.jsonl").is_file():
             return folder
-    raise InvalidInput("the shipped corpus is missing: install karen-learner again, or name a corpus")
+    raise InvalidInput("the shipped corpus is missing: reinstall karen-learner, or give a corpus")

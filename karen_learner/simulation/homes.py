@@ -1,4 +1,4 @@
-"""Where a simulation lives: a home of its own, which never touches another."""
+"""Homes of simulations, separate from all others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from karen_learner.errors import InvalidInput
 from karen_learner.settings import Settings, load_settings
 
 DEMO_MARK = "made-by-karen-learner-demo.txt"
-MARK_TEXT = "`karen-learner demo` made this folder and replaces it when it is run again.\n"
+MARK_TEXT = "`karen-learner demo` created this folder. The next run replaces it.\n"
 
 
 def isolated(settings: Settings) -> Settings:
-    """The same settings, but everything is stored below the home: no other database, no other folder."""
+    """The same settings with the default database and folders below the home."""
     values = settings.dump()
     usual = load_settings(environment={}).dump()
     values["store"]["url"] = usual["store"]["url"]
@@ -26,27 +26,24 @@ def isolated(settings: Settings) -> Settings:
 
 @contextmanager
 def fresh_home(keep: Path | None = None) -> Iterator[Path]:
-    """`keep`, which must be new or empty, or a temporary folder that is removed at the end.
-
-    Raises InvalidInput.
-    """
+    """The folder `keep`, or a temporary one. Raises InvalidInput if `keep` is not empty."""
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="karen-simulation-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
         return
     if keep.exists() and not _is_empty(keep):
-        raise InvalidInput(f"{keep} is not empty: name a new folder, a simulation begins from nothing")
+        raise InvalidInput(f"{keep} is not empty: give a new or empty folder")
     keep.mkdir(parents=True, exist_ok=True)
     yield keep
 
 
 def make_demo_home(home: Path, settings_text: str) -> None:
-    """A new home with these settings in its `karen.cfg`. One that an earlier demo made is replaced.
+    """Create a home with these settings in `karen.cfg`. Replaces the home of an earlier demo.
 
-    Raises InvalidInput for any other folder that is not empty, and for what is no folder.
+    Raises InvalidInput for a file, and for any other folder with content.
     """
     if home.is_symlink() or (home.exists() and not (_is_empty(home) or (home / DEMO_MARK).is_file())):
-        raise InvalidInput(f"{home} was not made by the demo, so it is left alone: name another with --home")
+        raise InvalidInput(f"{home} is not a home of the demo: give another folder with --home")
     if home.exists():
         shutil.rmtree(home)
     home.mkdir(parents=True)

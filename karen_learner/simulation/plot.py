@@ -1,4 +1,4 @@
-"""A picture of a run. The only place that knows matplotlib, which is an extra."""
+"""A chart of a simulation. The only module that imports matplotlib, an extra."""
 
 from __future__ import annotations
 
@@ -8,35 +8,33 @@ from typing import Any
 
 from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS
-from karen_learner.simulation.refit import Refit
 from karen_learner.simulation.run import Step
+from karen_learner.simulation.scoring import Refit
 
 COLOURS = {"intent": "#1b6ca8", "sentiment": "#d1495b", "entities": "#3c7d44"}
 
 
 def require_plotting(path: Path) -> None:
-    """Raise InvalidInput if no picture could be drawn at `path`: ask before a long run, not after."""
+    """Raise InvalidInput if no chart can be written to `path`. Call it before a long run."""
     _figure_class()
     if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
-        raise InvalidInput(f"cannot draw {path}: name a file that ends in .png, .svg or .pdf")
+        raise InvalidInput(f"cannot write a chart to {path}: give a .png, .svg or .pdf file")
     if not path.absolute().parent.is_dir():
-        raise InvalidInput(f"cannot draw {path}: there is no folder {path.absolute().parent}")
+        raise InvalidInput(f"cannot write a chart to {path}: there is no folder {path.absolute().parent}")
 
 
 def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InvalidInput(
-            "a plot needs matplotlib, which is an extra: pip install 'karen-learner[plot]'"
-        ) from error
+        raise InvalidInput("a chart needs matplotlib: pip install 'karen-learner[plot]'") from error
     return Figure
 
 
 def draw(steps: Sequence[Step], refit: Refit | None, path: Path) -> None:
-    """Draw the score of each task on the test texts over the turns, and the refit as a dashed line.
+    """Write a chart of the scores over the turns, with the refit as a dashed line.
 
-    Cycles that were not deployed are hollow. Blocking. Raises InvalidInput without matplotlib.
+    Cycles without deployment have hollow markers. Blocking. Raises InvalidInput without matplotlib.
     """
     figure = _figure_class()(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""An attack: several users say confidently, and alike, that every label is another one."""
+"""A poisoning attack: several users send the same wrong labels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from asyncio_extras import call_in_executor
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.versions import candidate_digest
 from karen_learner.records import TASKS, LabelledText, LearningCycleResult, Record, Task
-from karen_learner.simulation.run import CONCURRENT_TURNS, RESPONSE, evaluate
-from karen_learner.simulation.scoring import Scores
-from karen_learner.simulation.stream import cut_every
+from karen_learner.simulation.run import CONCURRENT_TURNS, RESPONSE
+from karen_learner.simulation.scenario import cut_every
+from karen_learner.simulation.scoring import Scores, evaluate
 from karen_learner.simulation.users import Feedback, Labels, correction
 
 Shuffle = Mapping[Task, Mapping[str, str]]
 
 
 class Attack(Record):
-    """What came of it. The digests are those of the live model's files, read from the disk."""
+    """Result of an attack. The digests are those of the live model's files on disk."""
 
     turns: int
     users: int
@@ -31,20 +31,17 @@ class Attack(Record):
     scores_after: Scores
 
     @property
-    def refused(self) -> bool:
-        """Whether the cycle judged the poisoned candidate and kept the champion."""
+    def rejected(self) -> bool:
+        """Whether the gate rejected the poisoned candidate."""
         return self.result.status == "rejected"
 
     @property
-    def untouched(self) -> bool:
+    def unchanged(self) -> bool:
         return self.digest_before == self.digest_after
 
 
-def shuffled(labels: Labels, *, seed: int) -> Shuffle:
-    """Another label of the same task for every label: one cycle through all of them in random order.
-
-    A label that is the only one of its task stays what it is.
-    """
+def label_permutation(labels: Labels, *, seed: int) -> Shuffle:
+    """A cyclic permutation of the labels of each task. A single label maps to itself."""
     rng = random.Random(f"{seed}/poison")  # noqa: S311 - a simulation, no secret
     return {task: _cycled(labels[task], rng) for task in TASKS if task in labels}
 
@@ -55,8 +52,8 @@ def _cycled(labels: Sequence[str], rng: random.Random) -> dict[str, str]:
     return dict(zip(order, [*order[1:], *order[:1]], strict=True))
 
 
-def poisoned(gold: LabelledText, shuffle: Shuffle) -> Feedback:
-    """A correction of all that is known of a text to what it is not, and a bad rating."""
+def poisoned_feedback(gold: LabelledText, shuffle: Shuffle) -> Feedback:
+    """A correction of all labels to wrong ones, and a poor rating."""
     false = gold.model_copy(
         update={
             "intent": _wrong(shuffle, "intent", gold.intent),
@@ -84,21 +81,21 @@ async def attack(
     users: int = 20,
     seed: int = 0,
 ) -> Attack:
-    """Have `users` people poison these texts, a text each in turn, and run a cycle on that.
+    """Send poisoned feedback of `users` people on new texts, then run a cycle.
 
-    The texts should be new to the learner. Raises TrainingError, StoreError.
+    Raises TrainingError, StoreError.
     """
     digest_before = await live_digest(learner, tenant_id)
     scores_before = await evaluate(learner, tenant_id, test)
-    shuffle = shuffled(labels, seed=seed)
-    for wave in cut_every(list(enumerate(texts)), CONCURRENT_TURNS):
+    shuffle = label_permutation(labels, seed=seed)
+    for batch in cut_every(list(enumerate(texts)), CONCURRENT_TURNS):
         await asyncio.gather(
             *(
                 learner.collect_conversation_metadata(
                     tenant_id, gold.text, RESPONSE, f"attacker-{place % users + 1:03d}",
-                    poisoned(gold, shuffle), turn_id=f"poison-{place:07d}",
+                    poisoned_feedback(gold, shuffle), turn_id=f"poison-{place:07d}",
                 )
-                for place, gold in wave
+                for place, gold in batch
             )
         )  # fmt: skip
     result = await learner.trigger_learning_cycle(tenant_id, force_training=True, reason="poisoned feedback")
@@ -114,6 +111,6 @@ async def attack(
 
 
 async def live_digest(learner: AutonomousLearner, tenant_id: str) -> str:
-    """The digest of the champion's files as they are on the disk now; "" without a champion."""
+    """Digest of the champion's files on disk; "" without a champion."""
     champion = (await learner.status(tenant_id)).champion
     return "" if champion is None else await call_in_executor(candidate_digest, champion.path)

@@ -1,4 +1,4 @@
-"""The main job on labelled texts: the live model answers, users react, cycles run, the test file judges."""
+"""Simulation runs: turns of simulated users, learning cycles, scores on test texts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
-
-from asyncio_extras import call_in_executor
 
 from karen_learner.errors import TrainingError
 from karen_learner.learner import AutonomousLearner
@@ -21,17 +19,16 @@ from karen_learner.records import (
     Record,
 )
 from karen_learner.simulation.corpora import Corpus
-from karen_learner.simulation.scenario import Scenario
-from karen_learner.simulation.scoring import Scores, row_of, score
-from karen_learner.simulation.stream import cut_every, divide
-from karen_learner.simulation.users import Answer, Crowd, Feedback
+from karen_learner.simulation.scenario import Scenario, cut_every, plan_stream
+from karen_learner.simulation.scoring import Scores, evaluate
+from karen_learner.simulation.users import Answer, Feedback, SimulatedUsers
 
 CONCURRENT_TURNS = 64
-RESPONSE = "(the answer of a simulated assistant)"
+RESPONSE = "(response of a simulated assistant)"
 
 
 class Exchange(Record):
-    """One turn as the user lived through it: what was said, understood, and said of that."""
+    """One turn: the text, its analysis, and the feedback."""
 
     position: int
     user_id: str
@@ -44,10 +41,10 @@ OnExchange = Callable[[Exchange], None]
 
 
 class Step(Record):
-    """One row: what happened since the row before, what the cycle did, how the live model does now.
+    """Turns before a cycle, its result, and the scores of the live model after it.
 
-    `cycle` 0 is the bootstrap, where nobody has spoken yet. `scores` are those of the model that is live
-    after the cycle, on the test texts. `talk_s`: seconds of the conversations; `cycle_s`: of the cycle.
+    `cycle` 0 is the bootstrap, without turns. `scores` are measured on the test texts. `turns_s`: seconds of
+    the turns; `cycle_s`: of the cycle.
     """
 
     cycle: int
@@ -62,7 +59,7 @@ class Step(Record):
     version: str | None
     holdout_accuracy: float | None
     scores: Scores
-    talk_s: float = 0.0
+    turns_s: float = 0.0
     cycle_s: float
     stage_seconds: Mapping[str, float]
     message: str | None
@@ -76,82 +73,76 @@ async def simulate(
     *,
     on_exchange: OnExchange | None = None,
 ) -> AsyncIterator[Step]:
-    """Bootstrap, then let the crowd speak and run a cycle, again and again; a step after each cycle.
+    """Bootstrap, then alternate turns of simulated users with forced cycles. Yields a step after each cycle.
 
-    Cycles are forced: they run however few new examples there are. The tenant must be new. Raises
-    TrainingError when the bootstrap gives no model.
+    The tenant must be new. Raises TrainingError if the bootstrap deploys no model.
     """
-    division = divide(corpus.train, scenario)
-    result = await learner.bootstrap(tenant_id, division.gold)
+    plan = plan_stream(corpus.train, scenario)
+    result = await learner.bootstrap(tenant_id, plan.gold)
     if result.status != "deployed":
-        raise TrainingError(f"the bootstrap gave no model to start from: {result.error_message}")
+        raise TrainingError(f"the bootstrap deployed no model: {result.error_message}")
     yield _step(0, result, await evaluate(learner, tenant_id, corpus.test))
-    crowd = Crowd(users=scenario.users, habits=scenario.habits, labels=corpus.labels, seed=scenario.seed)
+    users = SimulatedUsers(
+        users=scenario.users, rates=scenario.rates, labels=corpus.labels, seed=scenario.seed
+    )
     position = 0
-    for cycle, texts in enumerate(division.cycles, start=1):
-        talk = Talk(learner, tenant_id, crowd, on_exchange=on_exchange)
-        await talk.hold(texts, first=position)
+    for cycle, texts in enumerate(plan.cycles, start=1):
+        conversations = Conversations(learner, tenant_id, users, on_exchange=on_exchange)
+        await conversations.run(texts, first=position)
         position += len(texts)
         result = await learner.trigger_learning_cycle(
             tenant_id, force_training=True, mode=scenario.mode, reason=f"simulation, cycle {cycle}"
         )
-        yield _step(cycle, result, await evaluate(learner, tenant_id, corpus.test), talk)
+        yield _step(cycle, result, await evaluate(learner, tenant_id, corpus.test), conversations)
 
 
-async def evaluate(learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText]) -> Scores:
-    """The scores of the live model on the test texts; nothing is stored."""
-    analyses = await learner.analyze_many(tenant_id, [example.text for example in test])
-    scores: Scores = await call_in_executor(score, test, [row_of(analysis) for analysis in analyses])
-    return scores
-
-
-class Talk:
-    """Conversations of a crowd with the live model, and what came of them."""
+class Conversations:
+    """Turns of simulated users with the live model, and their counts."""
 
     def __init__(
         self,
         learner: AutonomousLearner,
         tenant_id: str,
-        crowd: Crowd,
+        users: SimulatedUsers,
         *,
         on_exchange: OnExchange | None = None,
     ) -> None:
         self._learner = learner
         self._tenant_id = tenant_id
-        self._crowd = crowd
+        self._users = users
         self._on_exchange = on_exchange
         self.turns = self.feedback = self.corrections = 0
         self.seconds = 0.0
 
-    async def hold(self, texts: Sequence[LabelledText], *, first: int) -> None:
-        """Speak the texts, many at a time; `first` is the position of the first one in the stream."""
+    async def run(self, texts: Sequence[LabelledText], *, first: int) -> None:
+        """Send the texts, CONCURRENT_TURNS at a time. `first`: position of the first text in the stream."""
         started = perf_counter()
-        placed = list(enumerate(texts, start=first))
-        for wave in cut_every(placed, CONCURRENT_TURNS):
-            answered = await asyncio.gather(*(self._say(position, gold) for position, gold in wave))
+        numbered = list(enumerate(texts, start=first))
+        for batch in cut_every(numbered, CONCURRENT_TURNS):
+            answered = await asyncio.gather(*(self._send(position, gold) for position, gold in batch))
             exchanges = [
-                self._heard(*place, metadata) for place, metadata in zip(wave, answered, strict=True)
+                self._exchange(*place, metadata) for place, metadata in zip(batch, answered, strict=True)
             ]
-            await asyncio.gather(*(self._tell(exchange) for exchange in exchanges))
+            await asyncio.gather(*(self._give_feedback(exchange) for exchange in exchanges))
         self.seconds += perf_counter() - started
 
-    async def _say(self, position: int, gold: LabelledText) -> ConversationMetadata:
-        speaker = self._crowd.speaker(position)
+    async def _send(self, position: int, gold: LabelledText) -> ConversationMetadata:
+        user_id = self._users.user_id(position)
         return await self._learner.collect_conversation_metadata(
-            self._tenant_id, gold.text, RESPONSE, speaker, turn_id=_turn_id(position)
+            self._tenant_id, gold.text, RESPONSE, user_id, turn_id=_turn_id(position)
         )
 
-    def _heard(self, position: int, gold: LabelledText, metadata: ConversationMetadata) -> Exchange:
+    def _exchange(self, position: int, gold: LabelledText, metadata: ConversationMetadata) -> Exchange:
         answer = Answer.of(metadata)
         return Exchange(
             position=position,
             user_id=metadata.user_id,
             gold=gold,
             answer=answer,
-            feedback=self._crowd.react(position, gold, answer),
+            feedback=self._users.react(position, gold, answer),
         )
 
-    async def _tell(self, exchange: Exchange) -> None:
+    async def _give_feedback(self, exchange: Exchange) -> None:
         if exchange.feedback is not None:
             await self._learner.add_feedback(self._tenant_id, _turn_id(exchange.position), exchange.feedback)
         self._count(exchange.feedback)
@@ -168,12 +159,14 @@ def _turn_id(position: int) -> str:
     return f"turn-{position:07d}"
 
 
-def _step(cycle: int, result: LearningCycleResult, scores: Scores, talk: Talk | None = None) -> Step:
+def _step(
+    cycle: int, result: LearningCycleResult, scores: Scores, conversations: Conversations | None = None
+) -> Step:
     return Step(
         cycle=cycle,
-        turns=talk.turns if talk else 0,
-        feedback=talk.feedback if talk else 0,
-        corrections=talk.corrections if talk else 0,
+        turns=conversations.turns if conversations else 0,
+        feedback=conversations.feedback if conversations else 0,
+        corrections=conversations.corrections if conversations else 0,
         new_examples=result.training_examples,
         replay_examples=result.replay_examples,
         curation=result.curation,
@@ -182,7 +175,7 @@ def _step(cycle: int, result: LearningCycleResult, scores: Scores, talk: Talk | 
         version=result.model_version,
         holdout_accuracy=result.validation.accuracy if result.validation else None,
         scores=scores,
-        talk_s=talk.seconds if talk else 0.0,
+        turns_s=conversations.seconds if conversations else 0.0,
         cycle_s=result.duration_s,
         stage_seconds=result.stage_seconds,
         message=result.error_message,

@@ -1,18 +1,27 @@
-"""How well a model does on the test texts, by the formulas with which cycles are judged."""
+"""Scores on test texts: of the live model, and of a reference model trained from scratch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
 
+from asyncio_extras import call_in_executor
+
+from karen_learner.curation import Curator
 from karen_learner.curation.examples import new_example
+from karen_learner.learner import AutonomousLearner
 from karen_learner.records import TASKS, Analysis, LabelledText, Record, Score, Task
 from karen_learner.records.training import PredictionRow
+from karen_learner.training import BasePipeline, LocalWorker, PredictJob, TrainJob, write_lines
 from karen_learner.validation.results import Prediction, mean_score, task_result
 
 
 class Scores(Record):
-    """`intent` and `sentiment` are accuracies, `entities` the F1 of exact spans with labels, `accuracy`
-    their mean weighted by the texts of each task. A task that the test texts lack is None."""
+    """Accuracy of `intent` and `sentiment`, F1 of exact spans of `entities`, and their weighted mean.
+
+    The weights are the texts of each task. A task without test texts is None.
+    """
 
     accuracy: Score | None = None
     intent: Score | None = None
@@ -21,7 +30,7 @@ class Scores(Record):
 
     @property
     def by_task(self) -> dict[Task, float]:
-        """The scores of the tasks that there are."""
+        """Scores of the tasks with test texts."""
         known: dict[Task, float | None] = {
             "intent": self.intent,
             "sentiment": self.sentiment,
@@ -31,15 +40,74 @@ class Scores(Record):
 
 
 def row_of(analysis: Analysis) -> PredictionRow:
-    """What the live model says, in the form in which the worker tells it."""
+    """An analysis in the format of the worker's predictions."""
     spans = tuple((entity.start, entity.end, entity.label) for entity in analysis.entities)
     return analysis.intent, analysis.sentiment, spans
 
 
 def score(gold: Sequence[LabelledText], rows: Sequence[PredictionRow]) -> Scores:
-    """The scores of predictions, one row a text, on texts whose labels are known."""
+    """Scores of predictions, one row per gold text."""
     examples = [new_example(example, source="seed", quality=1.0) for example in gold]
     predictions = [Prediction.from_row(row) for row in rows]
     results = [task_result(task, examples, predictions)[0] for task in TASKS]
     known = {str(result.task): result.score for result in results if result.texts}
     return Scores(accuracy=mean_score(results), **known)
+
+
+async def evaluate(learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText]) -> Scores:
+    """Scores of the live model on the test texts. Stores nothing."""
+    analyses = await learner.analyze_many(tenant_id, [example.text for example in test])
+    scores: Scores = await call_in_executor(score, test, [row_of(analysis) for analysis in analyses])
+    return scores
+
+
+class Refit(Record):
+    """Scores and cost of the reference model."""
+
+    training_examples: int
+    dev_examples: int
+    scores: Scores
+    seconds: float
+
+
+async def refit(
+    learner: AutonomousLearner, tenant_id: str, test: Sequence[LabelledText], *, folder: Path
+) -> Refit:
+    """Train and evaluate the reference model below the empty `folder`. The learner's models stay unchanged.
+
+    The splits are those of a full cycle; the holdout is excluded. `seconds` covers the training alone.
+    Raises TrainingError.
+    """
+    curator = Curator(learner.store, learner.settings)
+    selection = await curator.select(tenant_id, mode="full")
+    training = [*selection.new, *selection.replay]
+    await write_lines(folder / "train.jsonl", training)
+    dev_examples = await write_lines(folder / "dev.jsonl", curator.dev(tenant_id))
+    await write_lines(folder / "holdout.jsonl", [LabelledText(text=example.text) for example in test])
+    job = await _job(learner, tenant_id, folder)
+    async with LocalWorker(learner.settings.training) as worker:
+        started = perf_counter()
+        report = await worker.train(job)
+        seconds = perf_counter() - started
+        model = job.pipeline.model_copy(update={"path": str(job.output), "tasks": report.tasks})
+        predicted = await worker.predict(PredictJob(tenant_id=tenant_id, models=(model,), corpus=folder))
+    return Refit(
+        training_examples=len(training),
+        dev_examples=dev_examples,
+        scores=await call_in_executor(score, test, predicted.rows[0]),
+        seconds=seconds,
+    )
+
+
+async def _job(learner: AutonomousLearner, tenant_id: str, folder: Path) -> TrainJob:
+    settings = learner.settings.training
+    labels = await learner.store.labels(tenant_id)
+    return TrainJob(
+        tenant_id=tenant_id,
+        mode="full",
+        pipeline=await BasePipeline(learner.analyzer, learner.layout, settings).spec(),
+        corpus=folder,
+        labels={task: tuple(sorted(known)) for task, known in labels.items()},
+        settings=settings,
+        output=folder / "model",
+    )

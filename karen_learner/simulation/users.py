@@ -1,7 +1,6 @@
-"""The crowd: who speaks, and how they react to an answer. Pure and seeded.
+"""Simulated users and their feedback. Pure and seeded.
 
-Every turn has random numbers of its own, drawn from the seed and its position: what one user does
-depends neither on the order in which turns are answered nor on what others were told.
+The random numbers of a turn depend on the seed and its position alone, not on the order of answers.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ import re
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 from karen_learner.records import ConversationMetadata, EntitySpan, LabelledText, Record, Task
-from karen_learner.simulation.scenario import Habits
+from karen_learner.simulation.scenario import FeedbackRates
 
 GOOD_RATINGS = (0.8, 0.9, 1.0)
 BAD_RATINGS = (0.0, 0.1, 0.2)
@@ -24,11 +21,11 @@ _WORD = re.compile(r"\w+")
 
 Labels = Mapping[Task, Sequence[str]]
 Feedback = dict[str, Any]
-"""What `collect_conversation_metadata` and `add_feedback` take."""
+"""Keyword mapping for `collect_conversation_metadata` and `add_feedback`."""
 
 
 class Answer(Record):
-    """What the user gets to see of the model's understanding: entities as words with their labels."""
+    """The analysis as a user sees it: entities are texts with labels."""
 
     intent: str | None = None
     sentiment: str | None = None
@@ -44,7 +41,7 @@ class Answer(Record):
 
 
 def wrong_tasks(gold: LabelledText, answer: Answer) -> tuple[Task, ...]:
-    """The tasks on which the answer differs from what is known to be right; unknown is never wrong."""
+    """Tasks whose answer differs from a known gold label."""
     right: dict[Task, bool] = {
         "intent": gold.intent == answer.intent,
         "sentiment": gold.sentiment == answer.sentiment,
@@ -58,7 +55,7 @@ def _words_of(gold: LabelledText) -> list[tuple[str, str]]:
 
 
 def correction(gold: LabelledText, tasks: Sequence[Task]) -> Feedback:
-    """Feedback that states what is right for these tasks."""
+    """A correction with the labels of these tasks."""
     stated: dict[Task, Any] = {
         "intent": gold.intent,
         "sentiment": gold.sentiment,
@@ -67,10 +64,10 @@ def correction(gold: LabelledText, tasks: Sequence[Task]) -> Feedback:
     return {f"corrected_{task}": stated[task] for task in tasks}
 
 
-def falsified(gold: LabelledText, labels: Labels, rng: random.Random) -> LabelledText:
-    """The same text with another label wherever it has one and there is another to choose.
+def with_wrong_labels(gold: LabelledText, labels: Labels, rng: random.Random) -> LabelledText:
+    """The same text with another label for each task, where another label exists.
 
-    A text that has no entities gets its first word as one.
+    A text without entities gets one on its first word.
     """
     return gold.model_copy(
         update={
@@ -99,43 +96,43 @@ def _other_spans(
     return tuple(span.model_copy(update={"label": _other(span.label, labels, rng)}) for span in gold.entities)
 
 
-class Crowd:
-    """Users of unequal activity: the one of rank k speaks in proportion to 1 / k (Zipf, 1949).
+class SimulatedUsers:
+    """Users of unequal activity: the user of rank k sends a share in proportion to 1 / k (Zipf, 1949).
 
-    `labels` are those from which mistaken corrections are drawn.
+    `labels`: source of the labels of wrong corrections.
     """
 
-    def __init__(self, *, users: int, habits: Habits, labels: Labels, seed: int) -> None:
-        self._habits = habits
+    def __init__(self, *, users: int, rates: FeedbackRates, labels: Labels, seed: int) -> None:
+        self._rates = rates
         self._labels = labels
         self._seed = seed
         self._activity = list(accumulate(1 / rank for rank in range(1, users + 1)))
 
-    def speaker(self, position: int) -> str:
-        """Who speaks the text at this position of the stream."""
+    def user_id(self, position: int) -> str:
+        """The user of the turn at this position."""
         drawn = self._numbers("speaker", position).random() * self._activity[-1]
         return f"user-{bisect(self._activity, drawn) + 1:03d}"
 
     def react(self, position: int, gold: LabelledText, answer: Answer) -> Feedback | None:
-        """The feedback on an answer, or None if the user says nothing."""
+        """The feedback on an answer; None without feedback."""
         rng = self._numbers("reaction", position)
-        corrects, mistaken, rates, slips = (rng.random() for _ in range(4))
-        habits, wrong = self._habits, wrong_tasks(gold, answer)
+        corrects, wrong_correction, gives_rating, wrong_rating = (rng.random() for _ in range(4))
+        rates, wrong = self._rates, wrong_tasks(gold, answer)
         feedback: Feedback = {}
-        if corrects < habits.correction_rate:
-            feedback |= self._correct(gold, wrong, mistaken < habits.noise, rng)
-        if rates < habits.rating_rate:
-            feedback |= rating(good=(not wrong) != (slips < habits.noise), rng=rng)
+        if corrects < rates.correction_rate:
+            feedback |= self._correct(gold, wrong, wrong_correction < rates.noise, rng)
+        if gives_rating < rates.rating_rate:
+            feedback |= rating(good=(not wrong) != (wrong_rating < rates.noise), rng=rng)
         return feedback or None
 
     def _correct(
-        self, gold: LabelledText, wrong: tuple[Task, ...], mistaken: bool, rng: random.Random
+        self, gold: LabelledText, wrong: tuple[Task, ...], is_wrong: bool, rng: random.Random
     ) -> Feedback:
-        """What is wrong put right; by mistake something else, which may hit what was right as well."""
-        if not mistaken:
+        """A correction of the wrong tasks; a wrong correction may change right labels."""
+        if not is_wrong:
             return correction(gold, wrong)
         tasks = wrong or ((rng.choice(gold.tasks),) if gold.tasks else ())
-        false = falsified(gold, self._labels, rng)
+        false = with_wrong_labels(gold, self._labels, rng)
         return correction(false, [task for task in tasks if getattr(false, task) != getattr(gold, task)])
 
     def _numbers(self, what: str, position: int) -> random.Random:
@@ -143,6 +140,6 @@ class Crowd:
 
 
 def rating(*, good: bool, rng: random.Random) -> Feedback:
-    """A satisfied user, or one who is not."""
+    """A good or a poor rating."""
     values = GOOD_RATINGS if good else BAD_RATINGS
     return {"satisfaction_score": rng.choice(values), "response_quality": rng.choice(values)}

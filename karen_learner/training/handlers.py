@@ -33,7 +33,6 @@ from karen_learner.training.cache import WorkerCache
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.prediction import predict, score_pipe
 from karen_learner.training.protocol import Job, Report
-from karen_learner.training.pseudo_labels import pseudo_label
 from karen_learner.training.replay import Weighted, sample_replay, training_examples
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of
 
@@ -45,11 +44,10 @@ MIN_CALIBRATION_EXAMPLES = 40
 
 @dataclass(frozen=True)
 class _Documents:
-    """The documents of a job; `pool` and `unlabelled` by line number, from 0."""
+    """The documents of a job; `pool` by line number, from 0."""
 
     new: list[Doc]
     pool: dict[int, Doc]
-    unlabelled: dict[int, Doc]
     dev: list[Doc]
     skipped: list[str]
 
@@ -73,26 +71,18 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     pipeline = cache.take(job.pipeline)
     docs = _read(pipeline, job.corpus)
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
-    known = {task: pipeline.pipe(task).labels for task in continued & set(pipeline.trainable_tasks)}
     pipeline.prepare(job.labels, [*docs.new, *docs.pool.values()])
     if not pipeline.trainable_tasks:
         raise TrainingError(
             "too few labels to train: add examples of two intents, two sentiments or one entity label"
         )
-    # All pipes draw replay and pseudo-labels before the first of them is trained.
+    # All pipes draw replay before the first of them is trained.
     replayed = _sample_replay(pipeline, job, list(docs.pool.values()))
-    pseudo = {
-        task: pseudo_label(pipeline.pipe(task), docs.unlabelled, known=known.get(task, ()))
-        for task in pipeline.trainable_tasks
-    }
     lines = _lines_of(docs.pool, replayed)
     write_docs(job.corpus / "train.spacy", [*docs.new, *(docs.pool[line] for line in lines)])
     reports: dict[Task, TaskReport] = {}
     for task in pipeline.trainable_tasks:
-        pseudo_labelled = list(pseudo[task].values())
-        examples = training_examples(
-            pipeline, task, docs.new, replayed[task], pseudo_labelled=pseudo_labelled
-        )
+        examples = training_examples(pipeline, task, docs.new, replayed[task])
         plan = plan_of(job.settings, mode=job.mode, continues=task in continued)
         if examples:
             reports[task] = _train_task(
@@ -104,7 +94,6 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
         tasks=pipeline.tasks,
         by_task=reports,
         replayed=lines,
-        pseudo_labelled=tuple(sorted({line for labelled in pseudo.values() for line in labelled})),
         skipped=len(docs.skipped),
         skipped_reasons=tuple(docs.skipped[:MAX_REASONS]),
     )
@@ -120,7 +109,6 @@ def _read(pipeline: TrainablePipeline, corpus: Path) -> _Documents:
     return _Documents(
         new=list(numbered_docs(nlp, corpus / "train.jsonl", skipped=skipped).values()),
         pool=numbered_docs(nlp, corpus / "replay.jsonl", skipped=skipped),
-        unlabelled=numbered_docs(nlp, corpus / "unlabelled.jsonl", skipped=skipped),
         dev=lines_to_docbin(nlp, corpus / "dev.jsonl", skipped=skipped),
         skipped=skipped,
     )

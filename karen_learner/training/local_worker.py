@@ -8,10 +8,9 @@ import os
 import sys
 from collections import deque
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from pydantic import ValidationError
-from typing_extensions import Self
 
 from karen_learner import errors
 from karen_learner.contracts import OnProgress

@@ -58,16 +58,14 @@ def training_examples(
     task: Task,
     new: Sequence[Doc],
     replayed: Sequence[Weighted],
-    *,
-    pseudo_labelled: Sequence[Doc] = (),
 ) -> list[Example]:
-    """All training examples of a pipe. Pseudo-labelled ones do not raise the cap of the replay weights."""
+    """All training examples of a pipe, with capped importance weights of the replayed ones."""
     examples = pipeline.examples(task, new)
     again = pipeline.examples(task, [doc for doc, _ in replayed])
     weights = _capped(np.array([weight for _, weight in replayed]), new=len(examples))
     for example, weight in zip(again, weights.tolist(), strict=True):
         set_sample_weight(example.reference, weight)
-    return [*examples, *again, *pipeline.examples(task, pseudo_labelled)]
+    return [*examples, *again]
 
 
 def inclusion_probabilities(sizes: Floats, budget: float) -> Floats:

@@ -19,7 +19,7 @@ from karen_learner.curation import Curated, Curator
 from karen_learner.events import TrainingProgressed
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.files import HomeLayout, remove_folder
-from karen_learner.records import CycleContext, Example, LabelledText, ModelVersion, Turn, utc_now
+from karen_learner.records import CycleContext, Example, ModelVersion, utc_now
 from karen_learner.records.training import LabelSchema, PassReport, PipelineSpec, TrainJob, TrainReport
 from karen_learner.settings import Settings
 from karen_learner.training.base_pipeline import BasePipeline
@@ -43,7 +43,6 @@ class Trained:
     labels: LabelSchema
     holdout: tuple[Example, ...]
     replayed: tuple[Example, ...]
-    pseudo_labelled: tuple[Turn, ...]
     skipped_examples: int
 
 
@@ -99,7 +98,6 @@ class TrainingStage:
             labels=job.labels,
             holdout=holdout,
             replayed=tuple(pool[line] for line in report.replayed) if drawn else pool,
-            pseudo_labelled=tuple(curated.unlabelled[line] for line in report.pseudo_labelled),
             skipped_examples=report.skipped,
         )
 
@@ -110,16 +108,12 @@ class TrainingStage:
         return base
 
     async def _write_corpus(self, job: TrainJob, curated: Curated) -> None:
-        """Write the new examples, the replay pool, the unlabelled texts and the development split."""
+        """Write the new examples, the replay pool and the dev split."""
         folder, weights = job.corpus, curated.importance_weights
         pool = curated.replay if weights is not None else ()
         whole = curated.new if weights is not None else (*curated.new, *curated.replay)
         await write_lines(folder / "train.jsonl", whole)
         await write_lines(folder / "replay.jsonl", pool, importance_weights=weights or ())
-        await write_lines(
-            folder / "unlabelled.jsonl",
-            (LabelledText(text=turn.user_text or "") for turn in curated.unlabelled),
-        )
         await write_lines(folder / "dev.jsonl", self._curator.dev(job.tenant_id))
 
     async def _write_holdout(self, job: TrainJob) -> tuple[Example, ...]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from karen_learner.cli import app
 
 TENANT = "telecom"
-SURE = {
+FAST = {
     "training.n_iter": 10,
     "training.continuing_n_iter": 10,
     "training.min_updates": 0,
@@ -21,7 +21,7 @@ SURE = {
     "learning.full_growth": 0,
     "gate.max_cross_validated": 0,
 }
-"""A second of training with these, and a model tells texts apart that a word tells apart."""
+"""Short training that separates texts with distinct words."""
 BILLS = ("where is", "explain", "send me", "print", "i lost", "check", "why so high is", "who pays", "show",
          "correct", "resend", "i do not understand")  # fmt: skip
 LINES = ("down is", "broken is", "slow is", "gone is", "repair", "restart", "no signal from", "test",
@@ -33,14 +33,14 @@ HELLOS = ("hello", "good morning", "hi", "good evening", "hey", "good day", "gre
 
 
 def corpus() -> list[dict[str, Any]]:
-    """Two intents that a word tells apart, twelve texts each."""
+    """Two intents with distinct words, twelve texts each."""
     bills = [{"text": f"{words} my invoice bill", "intent": "billing"} for words in BILLS]
     lines = [{"text": f"{words} the wifi router", "intent": "outage"} for words in LINES]
     return bills + lines
 
 
 def more() -> list[dict[str, Any]]:
-    """A third intent, which the first model cannot know."""
+    """A third intent, unknown to the first model."""
     return [{"text": f"{words} dear friend", "intent": "greeting"} for words in HELLOS]
 
 
@@ -50,9 +50,9 @@ def write_lines(path: Path, lines: list[Any]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sure() -> tuple[str, ...]:
-    """Options under which the outcome of training on the texts above is certain."""
-    return tuple(word for name, value in SURE.items() for word in ("--set", f"{name}={value}"))
+def fast() -> tuple[str, ...]:
+    """Options that make the result of training deterministic."""
+    return tuple(word for name, value in FAST.items() for word in ("--set", f"{name}={value}"))
 
 
 class Cli:
@@ -66,18 +66,18 @@ class Cli:
         return CliRunner(env={"KAREN_HOME": None}).invoke(app, arguments, input=input)
 
     def json(self, *words: str | Path, code: int = 0, input: str | None = None) -> Any:
-        """The document on standard output, of which there must be exactly one."""
+        """The single JSON document on standard output."""
         result = self(*words, "--json", input=input)
         assert result.exit_code == code, result.output
         return json.loads(result.stdout)
 
 
 @dataclass(frozen=True)
-class Taught:
-    """A home with two versions, the words that were told on the way, and a copy to go back to.
+class TrainedHome:
+    """A home with two versions, the results of its commands, and a copy for the next test.
 
-    The holdout has two texts of each of the three intents. The first model knows two of them, the
-    second all three.
+    The holdout has two texts of each of the three intents. The first model knows two intents, the second
+    all three.
     """
 
     home: Path
@@ -88,34 +88,34 @@ class Taught:
 
 
 @pytest.fixture(scope="session")
-def taught(tmp_path_factory: pytest.TempPathFactory, sure: tuple[str, ...]) -> Taught:
+def trained(tmp_path_factory: pytest.TempPathFactory, fast: tuple[str, ...]) -> TrainedHome:
     folder = tmp_path_factory.mktemp("cli")
     examples = write_lines(folder / "examples.jsonl", [*corpus(), {"text": "no label at all", "shoe": 3}])
     cli = Cli(folder / "home")
-    bootstrap = cli("bootstrap", TENANT, examples, *sure)
+    bootstrap = cli("bootstrap", TENANT, examples, *fast)
     assert cli("ingest", TENANT, write_lines(folder / "more.jsonl", more())).exit_code == 0
-    learn = cli("learn", TENANT, "--force", "--mode", "full", "--reason", "greetings", *sure)
+    learn = cli("learn", TENANT, "--force", "--mode", "full", "--reason", "greetings", *fast)
     shutil.copytree(cli.home, folder / "snapshot")
-    return Taught(cli.home, folder / "snapshot", examples, bootstrap, learn)
+    return TrainedHome(cli.home, folder / "snapshot", examples, bootstrap, learn)
 
 
 @pytest.fixture
-def cli(taught: Taught) -> Cli:
-    """The taught home as it was: versions are stored with their whole path, so it stays in its place."""
-    shutil.rmtree(taught.home)
-    shutil.copytree(taught.snapshot, taught.home)
-    return Cli(taught.home)
+def cli(trained: TrainedHome) -> Cli:
+    """The trained home, restored in place: the store contains absolute paths of versions."""
+    shutil.rmtree(trained.home)
+    shutil.copytree(trained.snapshot, trained.home)
+    return Cli(trained.home)
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Cli:
-    """A home that does not exist yet."""
+    """Commands on a home that does not exist."""
     return Cli(tmp_path / "home")
 
 
 @pytest.fixture
 def files_of() -> Callable[[Path], dict[str, bytes]]:
-    """The content of every file below a folder, without the database, which is written when it is opened."""
+    """The content of every file below a folder, without the database: opening it writes to it."""
 
     def read(folder: Path) -> dict[str, bytes]:
         found = (

@@ -1,45 +1,45 @@
-"""`bootstrap` and `learn`: what they tell, what they exit with, and what they leave alone."""
+"""`bootstrap` and `learn`: output, exit codes and side effects."""
 
 import re
 
 import pytest
 
-from karen_learner.cli.exits import ExitCode
+from karen_learner.errors import ExitCode
 
 TENANT = "telecom"
 
 
-def _cells(told, first):
-    """The cells after `first` in the row of a table that begins with it."""
-    rows = (re.split(r"\s{2,}", line.strip()) for line in told.splitlines())
+def _cells(output, first):
+    """The other cells of the table line that begins with `first`."""
+    rows = (re.split(r"\s{2,}", line.strip()) for line in output.splitlines())
     return next(cells[1:] for cells in rows if cells[0] == first and len(cells) > 2)
 
 
-def test_a_bootstrap_tells_what_was_left_out_and_what_is_live(taught):
-    told = taught.bootstrap
-    assert told.exit_code == ExitCode.OK
-    assert "24 new examples" in told.stdout
-    assert "unknown key 'shoe'" in told.stdout
-    assert "DEPLOYED" in told.stdout
-    assert "this is the first version" in told.stdout
-    assert _cells(told.stdout, "intent") == ["4", "-", "1.000", "-", "0.510 to 1.000", "-"]
+def test_a_bootstrap_reports_skipped_lines_and_the_live_version(trained):
+    result = trained.bootstrap
+    assert result.exit_code == ExitCode.OK
+    assert "24 new examples" in result.stdout
+    assert "unknown key 'shoe'" in result.stdout
+    assert "DEPLOYED" in result.stdout
+    assert "first version: no rollback possible" in result.stdout
+    assert _cells(result.stdout, "intent") == ["4", "-", "1.000", "-", "0.510 to 1.000", "-"]
 
 
-def test_a_cycle_tells_verdict_scores_counts_and_how_to_undo_it(taught):
-    told = taught.learn.stdout
-    assert taught.learn.exit_code == ExitCode.OK
+def test_learn_prints_verdict_scores_counts_and_the_undo_command(trained):
+    result = trained.learn.stdout
+    assert trained.learn.exit_code == ExitCode.OK
     for expected in ("DEPLOYED  v0002", "9 new, 18 replayed", "95 % interval"):
-        assert expected in told
-    # four of six right before, since two are greetings; all six after. Wilson: 6 / (6 + 1.96 ** 2)
-    assert _cells(told, "intent") == ["6", "0.667", "1.000", "+0.333", "0.610 to 1.000", "-"]
-    assert _cells(told, "all") == ["-", "0.667", "1.000", "+0.333", "1.000 to 1.000", "-"]
-    assert "improved: intent" in told
-    assert "thresholds: met" in told
-    assert "rollback telecom v0001" in told
-    assert taught.learn.stderr == ""
+        assert expected in result
+    # four of six correct before (two are greetings), all six after; Wilson: 6 / (6 + 1.96 ** 2)
+    assert _cells(result, "intent") == ["6", "0.667", "1.000", "+0.333", "0.610 to 1.000", "-"]
+    assert _cells(result, "all") == ["-", "0.667", "1.000", "+0.333", "1.000 to 1.000", "-"]
+    assert "improved: intent" in result
+    assert "thresholds: met" in result
+    assert "rollback telecom v0001" in result
+    assert trained.learn.stderr == ""
 
 
-def test_the_result_of_a_cycle_is_one_document(cli):
+def test_a_cycle_result_is_one_json_document(cli):
     result = cli.json("history", TENANT)[0]
     assert result["status"] == "deployed"
     assert result["reason"] == "greetings"
@@ -50,12 +50,12 @@ def test_the_result_of_a_cycle_is_one_document(cli):
     assert result["verdict"]["improved"] == ["intent"]
 
 
-NOT_BY_BEING_SURER = ("--set", "gate.margin_standard_errors=1000")
-"""A model that is right as often may well be a little surer: no difference is so many standard errors."""
+NO_MARGIN_GAIN = ("--set", "gate.margin_standard_errors=1000")
+"""A margin that no candidate reaches: an equally accurate model may still have a higher margin."""
 
 
-def test_a_cycle_that_makes_nothing_better_is_rejected(cli, sure):
-    words = ("learn", TENANT, "--force", "--mode", "full", *sure, *NOT_BY_BEING_SURER)
+def test_a_cycle_without_improvement_is_rejected(cli, fast):
+    words = ("learn", TENANT, "--force", "--mode", "full", *fast, *NO_MARGIN_GAIN)
     result = cli.json(*words, code=ExitCode.REJECTED)
     assert result["status"] == "rejected"
     assert result["baseline"]["accuracy"] == result["validation"]["accuracy"] == 1.0
@@ -64,55 +64,55 @@ def test_a_cycle_that_makes_nothing_better_is_rejected(cli, sure):
     assert cli.json("status", TENANT)["champion"]["version"] == result["previous_version"]
 
 
-def test_a_rejection_says_that_the_live_model_stays(cli, sure):
-    told = cli("learn", TENANT, "--force", "--mode", "full", *sure, *NOT_BY_BEING_SURER).stdout
-    assert "REJECTED" in told
-    assert "stays v0002" in told
-    assert "no task improved" in told
-    assert _cells(told, "intent") == ["6", "1.000", "1.000", "+0.000", "0.610 to 1.000", "-"]
+def test_a_rejection_reports_the_unchanged_live_model(cli, fast):
+    result = cli("learn", TENANT, "--force", "--mode", "full", *fast, *NO_MARGIN_GAIN).stdout
+    assert "REJECTED" in result
+    assert "unchanged: v0002" in result
+    assert "no task improved" in result
+    assert _cells(result, "intent") == ["6", "1.000", "1.000", "+0.000", "0.610 to 1.000", "-"]
 
 
 def test_a_cycle_without_enough_examples_is_skipped(cli):
-    told = cli("learn", TENANT)
-    assert told.exit_code == ExitCode.SKIPPED
-    assert "there is nothing new to learn" in told.stdout
+    result = cli("learn", TENANT)
+    assert result.exit_code == ExitCode.SKIPPED
+    assert "there is nothing new to learn" in result.stdout
 
 
-def test_a_cycle_that_fails_is_told_as_failed(cli, tmp_path):
+def test_a_failed_cycle_has_its_own_exit_code(cli, tmp_path):
     broken = tmp_path / "broken.cfg"
     broken.write_text("[nlp]\nlang = 'nosuchlanguage'\n")
-    told = cli("learn", TENANT, "--force", "--mode", "full", "--set", f"training.pipeline={broken}")
-    assert told.exit_code == ExitCode.FAILED
-    assert "FAILED" in told.stdout
-    assert "Traceback" not in told.output
+    result = cli("learn", TENANT, "--force", "--mode", "full", "--set", f"training.pipeline={broken}")
+    assert result.exit_code == ExitCode.FAILED
+    assert "FAILED" in result.stdout
+    assert "Traceback" not in result.output
 
 
 @pytest.mark.parametrize(
     ("options", "code", "would_run"),
     [((), ExitCode.SKIPPED, False), (("--force", "--mode", "full"), ExitCode.OK, True)],
 )
-def test_a_dry_run_tells_and_changes_nothing(cli, files_of, options, code, would_run):
+def test_a_dry_run_of_learn_reports_the_plan_and_changes_nothing(cli, files_of, options, code, would_run):
     before = cli.json("history", TENANT), cli.json("status", TENANT), files_of(cli.home)
     planned = cli.json("learn", TENANT, "--dry-run", *options, code=code)
     assert planned["would_run"] is would_run
     assert (cli.json("history", TENANT), cli.json("status", TENANT), files_of(cli.home)) == before
 
 
-def test_a_dry_run_in_words(cli):
-    told = cli("learn", TENANT, "--dry-run").stdout
-    assert "would be skipped" in told
-    assert "nothing was changed" in told
+def test_a_dry_run_prints_the_plan(cli):
+    result = cli("learn", TENANT, "--dry-run").stdout
+    assert "would be skipped" in result
+    assert "nothing changed" in result
 
 
-def test_a_bootstrap_with_json_is_one_document_with_both_reports(empty, taught, sure):
-    document = empty.json("bootstrap", "new", taught.examples, *sure)
+def test_bootstrap_with_json_prints_one_document_with_both_reports(empty, trained, fast):
+    document = empty.json("bootstrap", "new", trained.examples, *fast)
     assert document["status"] == "deployed"
     assert document["validation"]["intent_accuracy"] == 1.0
     assert document["ingested"]["examples"] == 24
     assert [line["line"] for line in document["ingested"]["skipped"]] == [25]
 
 
-def test_stages_are_told_when_asked_for(cli):
-    told = cli("learn", TENANT, "--verbose")
-    assert "curating" in told.stderr
+def test_verbose_prints_the_stages(cli):
+    result = cli("learn", TENANT, "--verbose")
+    assert "curating" in result.stderr
     assert "curating" not in cli("learn", TENANT).stderr

@@ -1,4 +1,4 @@
-"""The options of every command, errors and exit codes, and what leaks nowhere."""
+"""Common options, errors and exit codes."""
 
 import logging
 import warnings
@@ -8,23 +8,22 @@ import pytest
 from typer.testing import CliRunner
 
 from karen_learner.cli import app
-from karen_learner.cli.exits import MEANINGS, ExitCode, exit_for
-from karen_learner.cli.group import explained
-from karen_learner.errors import StoreError
+from karen_learner.cli.app import EXIT_CODE_MEANINGS, explained
+from karen_learner.errors import STATUS_EXIT_CODES, ExitCode, StoreError
 
 TENANT = "telecom"
 
 
-def test_without_a_command_the_help_is_shown(empty):
-    told = CliRunner().invoke(app, [])
-    assert told.exit_code == ExitCode.USAGE
-    assert "bootstrap" in told.stdout
+def test_a_call_without_a_command_prints_the_help(empty):
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == ExitCode.USAGE
+    assert "bootstrap" in result.stdout
 
 
-def test_the_version():
-    told = CliRunner().invoke(app, ["--version"])
-    assert told.exit_code == ExitCode.OK
-    assert told.stdout.startswith("karen-learner ")
+def test_version_prints_the_installed_version():
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == ExitCode.OK
+    assert result.stdout.startswith("karen-learner ")
 
 
 @pytest.mark.parametrize(
@@ -42,16 +41,16 @@ def test_the_version():
         (("status", "--set", "training.n_iter=many"), "many"),
     ],
 )
-def test_what_is_typed_wrongly(cli, words, expected):
-    told = cli(*words)
-    assert told.exit_code == ExitCode.USAGE
-    assert told.stdout == ""
-    assert told.stderr.startswith("karen-learner: error: ")
-    assert expected in told.stderr
-    assert told.stderr.count("\n") == 1
+def test_an_invalid_command_line_is_a_usage_error(cli, words, expected):
+    result = cli(*words)
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stdout == ""
+    assert result.stderr.startswith("karen-learner: error: ")
+    assert expected in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
-def test_common_options_stand_before_or_after_the_command(cli, tmp_path):
+def test_common_options_work_before_and_after_the_command(cli, tmp_path):
     runner = CliRunner()
     home = ("--home", str(cli.home))
     before = runner.invoke(app, [*home, "--json", "status", TENANT])
@@ -61,52 +60,52 @@ def test_common_options_stand_before_or_after_the_command(cli, tmp_path):
     assert before.stdout.startswith("{")
 
 
-def test_the_home_is_taken_from_the_environment(cli):
-    told = CliRunner(env={"KAREN_HOME": str(cli.home)}).invoke(app, ["status", TENANT])
-    assert "v0002" in told.stdout
+def test_the_environment_variable_sets_the_home(cli):
+    result = CliRunner(env={"KAREN_HOME": str(cli.home)}).invoke(app, ["status", TENANT])
+    assert "v0002" in result.stdout
 
 
-def test_settings_given_in_both_places_all_count(cli):
+def test_settings_before_and_after_the_command_all_apply(cli):
     words = ["--set", "learning.min_data_threshold=1", "status", TENANT, "--set", "training.n_iter=0"]
-    told = CliRunner().invoke(app, ["--home", str(cli.home), *words])
-    assert "n_iter" in told.stderr
+    result = CliRunner().invoke(app, ["--home", str(cli.home), *words])
+    assert "n_iter" in result.stderr
 
 
-def test_debug_shows_the_trace(cli):
+def test_debug_prints_the_stack_trace(cli):
     assert "Traceback" in cli("status", "nobody", "--debug").stderr
     assert "Traceback" not in cli("status", "nobody").stderr
 
 
-def test_an_unexpected_error_is_told_by_its_name_with_advice():
+def test_an_unexpected_error_is_reported_with_its_type_and_the_debug_option():
     assert explained(RuntimeError("the sky fell")) == (
-        "unexpected RuntimeError: the sky fell (use --debug to see where)",
+        "unexpected RuntimeError: the sky fell (--debug prints the trace)",
         ExitCode.ERROR,
     )
 
 
-def test_what_a_cycle_raises_tells_the_backup():
+def test_an_error_of_a_cycle_names_the_backup():
     error = StoreError("the journal cannot be written")
     error.backup_path = Path("/backups/v1.tar.gz")
     assert explained(error)[0].endswith("(backup of the live model: /backups/v1.tar.gz)")
 
 
-def test_a_database_that_is_no_database(empty):
+def test_a_corrupt_database_is_a_one_line_error(empty):
     empty.home.mkdir()
     (empty.home / "karen.db").write_text("this is no database, " * 100)
-    told = empty("status")
-    assert told.exit_code == ExitCode.ERROR
-    assert told.stderr.count("\n") == 1
-    assert "unexpected" not in told.stderr
+    result = empty("status")
+    assert result.exit_code == ExitCode.ERROR
+    assert result.stderr.count("\n") == 1
+    assert "unexpected" not in result.stderr
 
 
-def test_logging_is_as_it_was_afterwards(cli):
+def test_a_command_restores_the_logging_configuration(cli):
     root, package = logging.getLogger(), logging.getLogger("karen_learner")
     before = list(root.handlers), package.level, warnings.showwarning
     cli("status", "--debug")
     assert (list(root.handlers), package.level, warnings.showwarning) == before
 
 
-def test_every_way_a_cycle_ends_has_a_code():
-    codes = [exit_for(status) for status in ("deployed", "rolled_back", "rejected", "skipped", "failed")]
-    assert codes == [0, 0, 3, 4, 5]
-    assert set(MEANINGS) == set(ExitCode)
+def test_exit_codes_of_cycles_and_their_meanings():
+    statuses = ("deployed", "rolled_back", "rejected", "skipped", "failed")
+    assert [STATUS_EXIT_CODES[status] for status in statuses] == [0, 0, 3, 4, 5]
+    assert set(EXIT_CODE_MEANINGS) == set(ExitCode)

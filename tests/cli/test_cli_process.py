@@ -1,4 +1,4 @@
-"""The command as a process of its own: what it imports, pipes, and Ctrl-C."""
+"""The command in its own process: imports, pipes and Ctrl-C."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from karen_learner.cli.exits import ExitCode
+from karen_learner.errors import ExitCode
 
 TENANT = "telecom"
 COMMAND = (sys.executable, "-c", "from karen_learner.cli import main; main()")
@@ -26,18 +26,20 @@ def test_help_does_not_import_spacy():
         "heavy = {'spacy', 'thinc', 'numpy', 'sqlalchemy', 'confection'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
-def test_nothing_but_the_document_is_written_in_asyncios_debug_mode(cli):
-    told = run("--home", cli.home, "status", TENANT, "--json", env={**os.environ, "PYTHONASYNCIODEBUG": "1"})
-    assert told.returncode == ExitCode.OK
-    assert json.loads(told.stdout)["tenant_id"] == TENANT
-    assert told.stderr == ""
+def test_asyncio_debug_mode_adds_no_output(cli):
+    result = run(
+        "--home", cli.home, "status", TENANT, "--json", env={**os.environ, "PYTHONASYNCIODEBUG": "1"}
+    )
+    assert result.returncode == ExitCode.OK
+    assert json.loads(result.stdout)["tenant_id"] == TENANT
+    assert result.stderr == ""
 
 
-def test_lines_are_answered_as_they_come(cli):
+def test_analyze_answers_each_line_of_a_pipe_at_once(cli):
     words = ("--home", str(cli.home), "analyze", TENANT, "-")
     with subprocess.Popen([*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdin.write("my bill, bitte sch\u00f6n\n".encode())
@@ -48,49 +50,49 @@ def test_lines_are_answered_as_they_come(cli):
     assert process.returncode == ExitCode.OK
 
 
-def test_input_from_a_regular_file(cli, tmp_path):
+def test_analyze_reads_a_redirected_file(cli, tmp_path):
     file = tmp_path / "texts.txt"
     file.write_bytes(b"my bill\r\nnot utf-8: \xff the wifi router\n")
     with file.open("rb") as texts:
-        told = run("--home", cli.home, "analyze", TENANT, "-", "--json", stdin=texts)
-    assert [item["text"] for item in json.loads(told.stdout)] == [
+        result = run("--home", cli.home, "analyze", TENANT, "-", "--json", stdin=texts)
+    assert [item["text"] for item in json.loads(result.stdout)] == [
         "my bill",
         "not utf-8: \ufffd the wifi router",
     ]
 
 
-def test_a_reader_that_goes_away_is_no_catastrophe(cli):
+def test_a_closed_output_pipe_prints_no_error(cli):
     command = f"{sys.executable} -c 'from karen_learner.cli import main; main()' --home {cli.home}"
-    told = subprocess.run(
+    result = subprocess.run(
         f"yes my bill | head -c 3000000 | {command} analyze {TENANT} - | head -n 1",
         shell=True, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "my bill" in told.stdout
-    assert told.stderr == ""
+    assert "my bill" in result.stdout
+    assert result.stderr == ""
 
 
-def listen_to_ctrl_c():
-    """What a shell starts in the background ignores it, and so would the process of the test."""
+def restore_sigint():
+    """Restores the default handler: a process in the background of a shell ignores SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_ends_a_cycle_and_the_journal_is_right_at_the_next_start(cli):
+def test_ctrl_c_ends_a_cycle_and_the_next_start_completes_the_journal(cli):
     words = ("--home", str(cli.home), "learn", TENANT, "--force", "--mode", "full", "--debug", *SLOW)
     with subprocess.Popen(
         [*COMMAND, *words],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=listen_to_ctrl_c,
+        preexec_fn=restore_sigint,
     ) as process:
         for line in process.stderr:
             if "pass 1 of" in line:
                 break
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate()
+        _, result = process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
-    assert "karen-learner: error: interrupted" in told
+    assert "karen-learner: error: interrupted" in result
     newest = cli.json("history", TENANT)[0]
     assert newest["status"] == "failed"
     assert "training" in newest["error_message"]

@@ -1,8 +1,8 @@
-"""`rollback`: to the version before, to a named one, from a backup; asked, planned, refused."""
+"""`rollback`: targets, confirmation, dry run and errors."""
 
 import pytest
 
-from karen_learner.cli.exits import ExitCode
+from karen_learner.errors import ExitCode
 
 TENANT = "telecom"
 
@@ -16,25 +16,25 @@ def names(cli):
     return [version["version"] for version in cli.json("versions", TENANT)]
 
 
-def test_back_to_the_version_before_and_forth_again(cli, names):
+def test_rollback_restores_the_parent_and_then_the_newer_version(cli, names):
     newest, first = names
-    told = cli("rollback", TENANT, "--yes")
-    assert told.exit_code == ExitCode.OK
-    assert f"rollback {TENANT} {newest}" in told.stdout
+    result = cli("rollback", TENANT, "--yes")
+    assert result.exit_code == ExitCode.OK
+    assert f"rollback {TENANT} {newest}" in result.stdout
     assert live(cli) == first
     assert cli.json("rollback", TENANT, newest, "--yes")["done"] is True
     assert live(cli) == newest
 
 
-def test_a_dry_run_changes_nothing(cli, names):
+def test_a_dry_run_of_rollback_changes_nothing(cli, names):
     document = cli.json("rollback", TENANT, "--dry-run")
     assert document["done"] is False
     assert document["version"]["version"] == names[1]
-    assert "nothing was changed" in cli("rollback", TENANT, "--dry-run").stdout
+    assert "nothing changed" in cli("rollback", TENANT, "--dry-run").stdout
     assert live(cli) == names[0]
 
 
-def test_from_a_backup(cli, names):
+def test_rollback_restores_a_backup(cli, names):
     backup = cli.json("versions", TENANT)[1]["backup_path"]
     assert cli("rollback", TENANT, "--backup", backup, "--yes").exit_code == ExitCode.OK
     assert live(cli) == names[1]
@@ -43,35 +43,35 @@ def test_from_a_backup(cli, names):
 @pytest.mark.parametrize(
     ("answer", "code", "position"), [("y\n", ExitCode.OK, 1), ("n\n", ExitCode.SKIPPED, 0)]
 )
-def test_it_asks_first(cli, names, answer, code, position):
-    told = cli("rollback", TENANT, input=answer)
-    assert told.exit_code == code
-    assert "[y/N]" in told.stderr
+def test_rollback_asks_for_confirmation(cli, names, answer, code, position):
+    result = cli("rollback", TENANT, input=answer)
+    assert result.exit_code == code
+    assert "[y/N]" in result.stderr
     assert live(cli) == names[position]
 
 
-def test_with_nobody_to_answer_it_says_what_to_do(cli, names):
-    told = cli("rollback", TENANT)
-    assert told.exit_code == ExitCode.USAGE
-    assert "--yes" in told.stderr
+def test_rollback_without_an_answer_names_the_option_yes(cli, names):
+    result = cli("rollback", TENANT)
+    assert result.exit_code == ExitCode.USAGE
+    assert "--yes" in result.stderr
     assert live(cli) == names[0]
 
 
-def test_what_cannot_be_rolled_back_to(cli, names, taught):
+def test_rollback_to_an_impossible_target_is_an_error(cli, names, trained):
     assert "no version 'v9'" in cli("rollback", TENANT, "v9").stderr
-    assert "live already" in cli("rollback", TENANT, names[0], "--yes").stderr
-    assert cli("rollback", TENANT, names[1], "--backup", taught.examples).exit_code == ExitCode.USAGE
-    told = cli("rollback", TENANT, "--backup", taught.examples, "--yes")
-    assert told.exit_code == ExitCode.ERROR
-    assert "not a backup" in told.stderr
+    assert "already live" in cli("rollback", TENANT, names[0], "--yes").stderr
+    assert cli("rollback", TENANT, names[1], "--backup", trained.examples).exit_code == ExitCode.USAGE
+    result = cli("rollback", TENANT, "--backup", trained.examples, "--yes")
+    assert result.exit_code == ExitCode.ERROR
+    assert "not a backup" in result.stderr
     assert live(cli) == names[0]
 
 
-def test_a_backup_of_another_tenant_is_refused(cli, tmp_path):
+def test_a_backup_of_another_tenant_is_rejected(cli, tmp_path):
     backup = cli.json("versions", TENANT)[1]["backup_path"]
     other = tmp_path / "other.jsonl"
     other.write_text('{"text": "good morning", "intent": "greeting"}\n')
     assert cli("ingest", "other", other).exit_code == ExitCode.OK
-    told = cli("rollback", "other", "--backup", backup, "--yes")
-    assert told.exit_code == ExitCode.ERROR
-    assert "is a backup of the tenant 'telecom', not of 'other'" in told.stderr
+    result = cli("rollback", "other", "--backup", backup, "--yes")
+    assert result.exit_code == ExitCode.ERROR
+    assert "is a backup of the tenant 'telecom', not of 'other'" in result.stderr

@@ -5,7 +5,6 @@ import pytest
 
 from karen_learner.analysis import RuleBasedFallback
 from karen_learner.collection import ConversationMetadataCollector, TurnInput
-from karen_learner.collection.collector import RecentKeys
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
 from karen_learner.records import Analysis
@@ -65,7 +64,7 @@ async def test_returned_metadata_is_stored(collector, store):
     assert (turn.user_text, turn.assistant_response) == ("this is a terrible mess", "sorry")
 
 
-async def test_refused_input_is_neither_stored_nor_analysed(collector, store, analyzer, published):
+async def test_refused_input_is_neither_stored_nor_analysed(collector, store, analyzer, events, published):
     for change in (
         {"user_text": " "},
         {"tenant_id": ""},
@@ -76,12 +75,13 @@ async def test_refused_input_is_neither_stored_nor_analysed(collector, store, an
         with pytest.raises(InvalidInput):
             await collector.collect(**{**arguments, **change})
     assert analyzer.texts == []
+    await events.drain()
     assert published == []
     assert await store.tenants() == []
 
 
 async def test_a_repeated_turn_is_stored_and_analysed_once_and_its_feedback_merged(
-    collector, store, analyzer, published
+    collector, store, analyzer, events, published
 ):
     first = await collector.collect("t", "hello", "hi", "u", turn_id="x")
     again = await collector.collect("t", "other words", "hi", "u", turn_id="x")
@@ -91,6 +91,7 @@ async def test_a_repeated_turn_is_stored_and_analysed_once_and_its_feedback_merg
     assert later.turn_id == "x"
     assert analyzer.texts == ["hello"]
     assert (await store.counts("t")).turns == 1
+    await events.drain()
     assert [type(event) for event in published] == [TurnCollected, FeedbackAdded]
 
 
@@ -107,11 +108,17 @@ async def test_the_store_recognises_a_repeated_turn_after_a_restart(collector, s
     assert (await store.counts("t")).turns == 1
 
 
-def test_the_number_of_recent_keys_is_bounded():
-    recent = RecentKeys(2)
-    for key in ("a", "b", "a", "c"):
-        recent.add(("t", key))
-    assert [("t", key) in recent for key in "abc"] == [True, False, True]
+async def test_the_store_recognises_a_repeated_turn_beyond_the_recent_ones(
+    store, analyzer, settings, monkeypatch
+):
+    monkeypatch.setattr("karen_learner.collection.collector.RECENT_TURNS", 2)
+    collector = ConversationMetadataCollector(store, analyzer, settings)
+    first = await collector.collect("t", "hello", "hi", "u", turn_id="a")
+    for turn_id in "bcd":
+        await collector.collect("t", "bye", "hi", "u", turn_id=turn_id)
+    assert await collector.collect("t", "bye", "hi", "u", turn_id="a") == first
+    assert analyzer.texts == ["hello", "bye", "bye", "bye", "bye"]  # the last repetition is analysed
+    assert (await store.counts("t")).turns == 4
 
 
 async def test_concurrent_repetitions_of_a_turn_are_stored_once(collector, store):
@@ -128,15 +135,16 @@ async def test_the_same_turn_id_of_another_tenant_is_another_turn(collector, ana
     assert analyzer.texts == ["hello", "bye"]
 
 
-async def test_later_feedback_is_merged(collector, published):
+async def test_later_feedback_is_merged(collector, events, published):
     metadata = await collector.collect("t", "in Boston", "ok", "u")
     assert not metadata.feedback_provided
     later = await collector.add_feedback("t", metadata.turn_id, {"corrected_entities": [[3, 9, "CITY"]]})
     assert later.feedback_provided
     assert later.correction_needed
-    assert published[-1] == FeedbackAdded(
-        tenant_id="t", turn_id=metadata.turn_id, is_correction=True, at=published[-1].at
-    )
+    await events.drain()
+    added = published[-1]
+    assert isinstance(added, FeedbackAdded)
+    assert (added.tenant_id, added.turn_id, added.is_correction) == ("t", metadata.turn_id, True)
 
 
 async def test_unfit_feedback_changes_nothing(collector, store):
@@ -167,13 +175,12 @@ async def test_refused_consent_stores_no_content(collector, store):
     assert later.feedback_provided
 
 
-async def test_the_fallback_replaces_a_failing_analyzer_and_the_error_is_logged_once(
-    collector, analyzer, published, caplog
-):
+async def test_the_fallback_replaces_a_failing_analyzer(collector, analyzer, events, published, caplog):
     analyzer.error = RuntimeError("the host is down")
     with caplog.at_level(logging.WARNING):
         answers = [await collector.collect("t", "hello", "hi", "u") for _ in range(3)]
     assert all(answer.degraded and answer.intent_detected == "greeting" for answer in answers)
+    await events.drain()
     assert [event.degraded for event in published] == [True] * 3
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "the host is down" in caplog.text

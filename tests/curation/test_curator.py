@@ -307,39 +307,6 @@ class TestSelect:
         assert sum(selection.importance_weights) == pytest.approx(learned)
         assert {(example.state, example.split) for example in selection.replay} == {("learned", "train")}
 
-    async def test_incremental_selects_turns_without_feedback(
-        self, taught: MemoryStore, settings: Settings
-    ) -> None:
-        settings.learning.update({"unlabelled_turns": 6})
-        curator = Curator(taught, settings)
-        await collect(taught, [turn("too old", turn_id="t0")])
-        await collect(taught, [said("apple pie"), turn("Apple pie", turn_id="t1")])
-        await collect(taught, [turn("new words", turn_id="t2"), turn("NEW  words", turn_id="t3")])
-        await collect(
-            taught, [turn(None, turn_id="t4"), turn("rated", feedback={"comment": "hm"}, turn_id="t5")]
-        )
-        await curator.curate(TENANT)
-
-        selection = await curator.select(TENANT, mode="incremental")
-        assert [one.user_text for one in selection.unlabelled] == ["new words"]
-        assert (await curator.select(TENANT, mode="full")).unlabelled == ()
-        settings.learning.update({"unlabelled_turns": 0})
-        assert (await curator.select(TENANT, mode="incremental")).unlabelled == ()
-
-    async def test_near_duplicates_of_dev_and_holdout_are_not_selected_as_unlabelled(
-        self, store: MemoryStore, settings: Settings
-    ) -> None:
-        curator = Curator(store, settings)
-        await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
-        held = [example async for example in curator.holdout(TENANT)]
-        held += [example async for example in curator.dev(TENANT)]
-        assert held  # a text with other punctuation is a near-duplicate
-        near = [turn(f"{one.text}!!", turn_id=one.example_id) for one in held]
-        await collect(store, [*near, turn("quite something else", turn_id="other")])
-
-        selection = await curator.select(TENANT, mode="incremental")
-        assert [one.user_text for one in selection.unlabelled] == ["quite something else"]
-
     async def test_full_selects_the_whole_train_split(self, store: MemoryStore, curator: Curator) -> None:
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
         first = await curator.select(TENANT, mode="full")

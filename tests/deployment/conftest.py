@@ -98,6 +98,12 @@ class Site:
         return await self.deployer.promote(candidate, loaded, token=token)
 
 
+@pytest.fixture
+def store_kind() -> str:
+    """These open the database of a home by themselves."""
+    return "file"
+
+
 @asynccontextmanager
 async def open_site(home: Path) -> AsyncIterator[Site]:
     settings = load_settings(environment={})

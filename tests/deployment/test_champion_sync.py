@@ -295,7 +295,7 @@ class Listener:
         self._news.set()
 
     async def next(self) -> tuple[str, Path]:
-        await asyncio.wait_for(self._news.wait(), timeout=60)  # so that a failure does not hang
+        await asyncio.wait_for(self._news.wait(), timeout=300)  # so that a failure does not hang
         self._news.clear()
         return self.told[-1]
 

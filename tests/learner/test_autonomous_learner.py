@@ -4,9 +4,7 @@ Everything is real: an SQLite database, a worker process that trains with `nlp.u
 Only the pipeline is small, so that a test takes seconds.
 """
 
-import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -31,6 +29,7 @@ from karen_learner import (
     create_spacy_analyzer,
 )
 from karen_learner.errors import InvalidInput, LearnerClosed, SettingsError, UnknownTenant, UnknownTurn
+from tests.homes import Homes, TaughtHome, a_store
 
 TENANT = "tenant_123"
 QUICK = {
@@ -69,28 +68,32 @@ def seed_examples() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "karen-home"
+async def home(tmp_path: Path, store_kind: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """One that is still to be made."""
+    async with a_store(store_kind, monkeypatch):
+        yield tmp_path / "karen-home"
 
 
-@pytest.fixture(scope="session")
-def bootstrapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a tenant that has been bootstrapped: made once, copied for each test."""
-
-    async def bootstrap(home: Path) -> str:
-        async with create_autonomous_learner(home, overrides=QUICK) as learner:
-            return (await learner.bootstrap(TENANT, seed_examples())).status
-
-    home = tmp_path_factory.mktemp("contract") / "karen-home"
-    assert asyncio.run(bootstrap(home)) == "deployed"
-    return home
+async def bootstrap(home: Path) -> None:
+    async with create_autonomous_learner(home, overrides=QUICK) as learner:
+        assert (await learner.bootstrap(TENANT, seed_examples())).status == "deployed"
 
 
 @pytest.fixture
-async def learner(bootstrapped: Path, home: Path) -> AsyncIterator[AutonomousLearner]:
+def bootstrapped(homes: Homes, store_kind: str) -> TaughtHome:
+    """The home of a tenant that has been bootstrapped: made once, copied for each test."""
+    return homes.taught("contract", store_kind, bootstrap)
+
+
+@pytest.fixture
+async def learner(
+    bootstrapped: TaughtHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AutonomousLearner]:
     """A learner whose tenant has a model."""
-    shutil.copytree(bootstrapped, home)
-    async with create_autonomous_learner(home, overrides=QUICK) as learner:
+    async with (
+        bootstrapped.copied(tmp_path / "karen-home", monkeypatch) as home,
+        create_autonomous_learner(home, overrides=QUICK) as learner,
+    ):
         yield learner
 
 

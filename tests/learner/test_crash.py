@@ -26,4 +26,4 @@ def test_nothing_is_lost_to_kill_9(tmp_path: Path) -> None:
     assert figures["kills"] == 3
     assert figures["turns"] > 0
     assert figures["lost_turns"] == figures["without_champion"] == figures["orphans"] == 0
-    assert figures["unfinished"] == figures["rubbish"] == 0
+    assert figures["unfinished"] == figures["leftovers"] == 0

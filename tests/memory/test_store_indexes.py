@@ -48,7 +48,6 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "awaiting": (lambda c: turns.awaiting_page(c, "acme", after=5, size=3), "turns_awaiting"),
     "marking": (lambda c: turns.mark_curated(c, 1, [(1, 0), (2, 1)]), "(rowid=?)"),
     "turns": (lambda c: turns.page(c, "acme", after=5, size=3), "turns_in_order"),
-    "unlabelled": (lambda c: turns.unlabelled(c, "acme", limit=3), "turns_in_order"),
     "get": (lambda c: turns.get(c, "acme", "t"), "sqlite_autoindex_turns_1"),
     "find": (lambda c: turns.find(c, [(1, "a"), (1, "b")]), "sqlite_autoindex_turns_1"),
     "keys": (lambda c: examples.by_key(c, "acme", ["a", "b"]), "examples_by_key"),
@@ -69,10 +68,6 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "lineage": (
         lambda c: versions.lineage_page(c, "acme", "v", after=5, size=3),
         "lineage USING PRIMARY KEY (version=? AND example>?)",
-    ),
-    "pseudo-labelled": (
-        lambda c: versions.pseudo_labelled_page(c, "acme", "v", after=5, size=3),
-        "pseudo_labelled_turns USING PRIMARY KEY (version=? AND turn>?)",
     ),
     "counts": (lambda c: counters.overview(c, "acme"), "PRIMARY KEY"),
     "strata": (lambda c: counters.strata(c, "acme", "pending", "dev"), "PRIMARY KEY"),

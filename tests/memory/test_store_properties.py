@@ -106,7 +106,6 @@ def promoting(version: str, expected: str | None, learned: list[Example]) -> Ope
             expected=expected,
             learned=learned,
             replayed=["e1"],
-            pseudo_labelled=[1, 2],
         )
         return store.promote(tenant, promotion, token=None)
 
@@ -201,7 +200,6 @@ async def view(store: MemoryStore, tenant: str) -> list[Any]:
     return [
         await gathered(store.turns(tenant)),
         await gathered(store.turns_awaiting_curation(tenant)),
-        await store.unlabelled_turns(tenant, limit=4),
         *[await gathered(store.examples(tenant, state=state)) for state in get_args(ExampleState)],
         await store.examples_by_key(tenant, [f"key-e{n}" for n in range(5)]),
         await store.splits_by_group(tenant, ["g1", "g2"]),
@@ -213,7 +211,6 @@ async def view(store: MemoryStore, tenant: str) -> list[Any]:
         await store.versions(tenant, since="v1"),
         await store.versions(tenant),
         *[await gathered(store.lineage(tenant, version)) for version in ("v1", "v2")],
-        *[await gathered(store.pseudo_labelled_turns(tenant, version)) for version in ("v1", "v2")],
         await counted(store, tenant),
     ]
 

@@ -160,7 +160,7 @@ async def test_a_replaced_model_is_released_with_its_last_reference(nlp):
     models.install("a", LiveModel(spacy.blank("en"), tasks={}))
     gc.collect()
     assert gone() is None
-    await asyncio.to_thread(thread.join, 10)
+    await asyncio.to_thread(thread.join, 60)
     assert not thread.is_alive()
     models.close()
 

@@ -17,7 +17,7 @@ PLACES = ["berlin", "paris", "rome", "oslo", "madrid"]
 
 
 def sentence(number: int) -> LabelledText:
-    """Three intents that are easy to tell apart; every other text names a place."""
+    """Three distinct intents; every other text contains a place."""
     intent = sorted(NOUNS)[number % 3]
     words = FRAMES[number // 3 % len(FRAMES)].format(NOUNS[intent][number // 18 % 4])
     sentiment = "negative" if intent == "outage" else "neutral"

@@ -9,14 +9,14 @@ from karen_learner.settings import load_settings
 from karen_learner.simulation.homes import DEMO_MARK, fresh_home, isolated, make_demo_home
 
 
-def test_a_temporary_home_is_gone_afterwards() -> None:
+def test_a_temporary_home_is_removed() -> None:
     with fresh_home() as home:
         (home / "models").mkdir()
         assert home.is_dir()
     assert not home.exists()
 
 
-def test_a_temporary_home_is_gone_after_an_interruption() -> None:
+def test_a_temporary_home_is_removed_after_an_interruption() -> None:
     with pytest.raises(KeyboardInterrupt), fresh_home() as home:
         raise KeyboardInterrupt
     assert not home.exists()
@@ -34,7 +34,7 @@ def test_a_kept_home_must_be_new_or_empty(tmp_path: Path) -> None:
         pass
 
 
-def test_only_what_the_demo_made_is_replaced(tmp_path: Path) -> None:
+def test_the_demo_replaces_only_its_own_home(tmp_path: Path) -> None:
     home = tmp_path / "demo-home"
     make_demo_home(home, "[training]\nn_iter = 3\n")
     (home / "karen.db").write_bytes(b"old")
@@ -45,19 +45,19 @@ def test_only_what_the_demo_made_is_replaced(tmp_path: Path) -> None:
     other = tmp_path / "precious"
     other.mkdir()
     (other / "work.txt").write_text("mine")
-    with pytest.raises(InvalidInput, match="not made by the demo"):
+    with pytest.raises(InvalidInput, match="is not a home of the demo"):
         make_demo_home(other, "")
     assert (other / "work.txt").read_text() == "mine"
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_the_demo_does_not_follow_a_link(tmp_path: Path) -> None:
     make_demo_home(tmp_path / "real", "")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(InvalidInput, match="not made by the demo"):
+    with pytest.raises(InvalidInput, match="is not a home of the demo"):
         make_demo_home(tmp_path / "link", "")
 
 
-def test_isolated_settings_store_nothing_elsewhere() -> None:
+def test_isolated_settings_use_the_default_database_and_folders() -> None:
     settings = load_settings(
         overrides={
             "store.url": "postgresql+asyncpg://db/live",

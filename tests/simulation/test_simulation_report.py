@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from karen_learner.cli.demo import (
+from karen_learner.cli.commands.demo import (
     DEMO_SETTINGS,
-    broken_promises,
     demo_scenario,
+    failed_checks,
+    informative,
     next_commands,
-    telling,
     unused,
 )
 from karen_learner.cli.render_simulation import (
@@ -46,7 +46,7 @@ def step(cycle: int, accuracy: float, **changes: Any) -> Step:
     values: dict[str, Any] = {
         "cycle": cycle, "turns": 100, "feedback": 40, "corrections": 10, "new_examples": 30,
         "replay_examples": 200, "curation": None, "mode": "incremental", "status": "deployed",
-        "version": f"v{cycle:04d}-abc", "holdout_accuracy": 0.7, "talk_s": 2.0, "cycle_s": 12.5,
+        "version": f"v{cycle:04d}-abc", "holdout_accuracy": 0.7, "turns_s": 2.0, "cycle_s": 12.5,
         "scores": Scores(accuracy=accuracy, intent=accuracy), "stage_seconds": {"training": 10.0},
         "message": None,
     }  # fmt: skip
@@ -74,10 +74,10 @@ def shown(*parts: Any) -> str:
     return capture.get()
 
 
-def test_a_step_is_a_line_below_its_header() -> None:
+def test_a_step_is_one_line_aligned_with_the_header() -> None:
     lines = shown(header(["intent"]), *step_lines(step(3, 0.8125), ["intent"])).splitlines()
     assert lines[0].split() == [
-        "cycle", "turns", "said", "corr.", "new", "replay", "intent", "took", "status", "live",
+        "cycle", "turns", "fdbk", "corr.", "new", "replay", "intent", "time", "status", "live",
     ]  # fmt: skip
     assert lines[1].split() == [
         "3", "100", "40", "10", "30", "200", "0.812", "12.5s", "deployed", "v0003-abc",
@@ -85,12 +85,12 @@ def test_a_step_is_a_line_below_its_header() -> None:
     assert lines[0].index("status") == lines[1].index("deployed")
 
 
-def test_below_a_step_without_deployment_stands_why() -> None:
+def test_a_step_without_deployment_has_its_reason_below() -> None:
     lines = shown(*step_lines(step(3, 0.8, status="rejected", message="no task improved"), ["intent"]))
     assert [line.split()[-1] for line in lines.splitlines()] == ["v0003-abc", "improved"]
 
 
-def test_several_tasks_have_columns_of_their_own() -> None:
+def test_every_task_has_its_own_column() -> None:
     scores = Scores(accuracy=0.7, intent=0.8, entities=0.6)
     lines = shown(
         header(["intent", "entities"]), *step_lines(step(1, 0.0, scores=scores), ["intent", "entities"])
@@ -99,9 +99,9 @@ def test_several_tasks_have_columns_of_their_own() -> None:
     assert lines.splitlines()[1].split()[6:9] == ["0.700", "0.800", "0.600"]
 
 
-def test_the_chart_shows_every_cycle_and_the_refit() -> None:
+def test_the_chart_has_a_bar_for_each_cycle_and_the_refit() -> None:
     lines = shown(chart([step(0, 0.6), step(1, 0.8)], REFIT)).splitlines()
-    assert lines[0].strip() == "Accuracy on the test texts (bars begin at 0.55)"
+    assert lines[0].strip() == "Accuracy on the test texts (bars start at 0.55)"
     assert [line.split()[-1] for line in lines[1:]] == ["0.600", "0.800", "0.830"]
     assert [line.count("█") for line in lines[1:]] == [7, 35, 40]
 
@@ -114,25 +114,25 @@ def test_bars_are_drawn_to_an_eighth(share: float, drawn: str) -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1))
-def test_a_sparkline_has_a_character_a_value(values: list[float]) -> None:
+def test_a_sparkline_has_one_character_per_value(values: list[float]) -> None:
     assert len(sparkline(values)) == len(values)
 
 
-def test_a_sparkline_goes_from_lowest_to_highest() -> None:
+def test_a_sparkline_spans_the_range_of_the_values() -> None:
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
 
 
-def test_the_summary_adds_up() -> None:
-    said = " ".join(shown(summary([step(0, 0.6), step(1, 0.8, status="rejected")], REFIT)).split())
-    assert "intent 0.600 -> 0.800 +0.200" in said
-    assert "refit from scratch 0.830 in 50.0 s from 300 examples, 30 for development" in said
-    assert "learned against refit -0.030" in said
-    assert "turns 200, 80 with feedback, 20 corrected" in said
-    assert "cycles 1 deployed, 1 rejected" in said
-    assert "4.0 in conversations (50 turns/s), 25.0 in cycles" in said
+def test_the_summary_shows_gains_costs_and_the_refit() -> None:
+    message = " ".join(shown(summary([step(0, 0.6), step(1, 0.8, status="rejected")], REFIT)).split())
+    assert "intent 0.600 -> 0.800 +0.200" in message
+    assert "refit from scratch 0.830 in 50.0 s from 300 examples, 30 dev examples" in message
+    assert "minus refit -0.030" in message
+    assert "turns 200, 80 with feedback, 20 corrected" in message
+    assert "cycles 1 deployed, 1 rejected" in message
+    assert "4.0 in turns (50 turns/s), 25.0 in cycles" in message
 
 
-def test_an_exchange_tells_who_said_what() -> None:
+def test_an_exchange_shows_text_analysis_and_feedback() -> None:
     gold = LabelledText(text="to Rome \x1b[2J", intent="a", entities=((3, 7, "city"),))
     exchange = Exchange(
         position=0, user_id="user-001", gold=gold, answer=Answer(intent="b", entities=(("to", "city"),)),
@@ -142,32 +142,32 @@ def test_an_exchange_tells_who_said_what() -> None:
             "satisfaction_score": 0.1,
         },
     )  # fmt: skip
-    said = shown(*exchange_lines(exchange))
-    assert "\x1b" not in said
-    assert "understood as  b, city: to" in said
-    assert "user says      no, a, city: Rome; not good (0.1)" in said
+    message = shown(*exchange_lines(exchange))
+    assert "\x1b" not in message
+    assert "analysis   b, city: to" in message
+    assert "feedback   corrected: a, city: Rome; poor (0.1)" in message
 
 
-def test_the_attack_is_told() -> None:
-    said = " ".join(shown(attack_facts(attack_with())).split())
-    assert "60 corrections by 6 users" in said
-    assert "aa (as before)" in said
+def test_the_attack_report_contains_the_digest() -> None:
+    message = " ".join(shown(attack_facts(attack_with())).split())
+    assert "60 corrections by 6 users" in message
+    assert "aa (unchanged)" in message
     assert "CHANGED, before aa" in shown(attack_facts(attack_with(after="bb")))
 
 
-def test_the_demo_keeps_its_promises_or_says_which_it_broke() -> None:
+def test_failed_checks_of_the_demo_are_listed() -> None:
     steps = [step(0, 0.6), step(1, 0.8)]
-    assert broken_promises(steps, attack_with()) == []
-    assert broken_promises(steps[:1], attack_with()) == ["accuracy did not rise: 0.600 -> 0.600"]
-    assert broken_promises(steps, attack_with("deployed", "bb", 0.1)) == [
-        "the poisoned cycle was not rejected but deployed",
-        "the files of the live model were changed by the attack",
-        "the live model answers differently since the attack",
+    assert failed_checks(steps, attack_with()) == []
+    assert failed_checks(steps[:1], attack_with()) == ["accuracy did not rise: 0.600 -> 0.600"]
+    assert failed_checks(steps, attack_with("deployed", "bb", 0.1)) == [
+        "the poisoned cycle was deployed, not rejected",
+        "the attack changed the files of the live model",
+        "the attack changed the answers of the live model",
     ]
 
 
-def test_a_few_telling_exchanges_are_chosen() -> None:
-    said: list[dict[str, Any] | None] = [
+def test_shown_exchanges_are_corrections_and_one_good_rating() -> None:
+    feedbacks: list[dict[str, Any] | None] = [
         None,
         {"satisfaction_score": 0.9},
         {"corrected_intent": "a"},
@@ -177,20 +177,20 @@ def test_a_few_telling_exchanges_are_chosen() -> None:
     ]
     exchanges = [
         Exchange(position=n, user_id="u", gold=LabelledText(text="x"), answer=Answer(), feedback=feedback)
-        for n, feedback in enumerate(said)
+        for n, feedback in enumerate(feedbacks)
     ]
-    assert [exchange.position for exchange in telling(exchanges, 3)] == [2, 5, 1]
-    assert telling([], 3) == []
+    assert [exchange.position for exchange in informative(exchanges, 3)] == [2, 5, 1]
+    assert informative([], 3) == []
 
 
-def test_the_demo_poisons_texts_that_nobody_has_used() -> None:
+def test_the_demo_poisons_unused_texts() -> None:
     corpus = read_corpus(shipped_corpus())
     texts = unused(corpus, demo_scenario())
     assert len(texts) == 1460 - 28 * demo_scenario().shots - (demo_scenario().limit or 0) > 100
     assert not {example.text for example in texts} & {example.text for example in corpus.test}
 
 
-def test_the_settings_of_the_demo_are_settings(tmp_path: Path) -> None:
+def test_the_settings_of_the_demo_are_valid(tmp_path: Path) -> None:
     path = tmp_path / "karen.cfg"
     path.write_text(DEMO_SETTINGS)
     settings, shipped = load_settings(path, environment={}), load_settings(environment={})
@@ -200,24 +200,24 @@ def test_the_settings_of_the_demo_are_settings(tmp_path: Path) -> None:
             assert getattr(getattr(settings, section), name) == value
 
 
-def test_what_to_type_next_names_the_home() -> None:
+def test_next_commands_name_the_home() -> None:
     assert next_commands(Path("demo home"))[0] == "karen-learner --home 'demo home' status halo"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["simulate", str(shipped_corpus()), "--cycles", "2", "--every", "9"], "not both"),
+        (["simulate", str(shipped_corpus()), "--cycles", "2", "--every", "9"], "exclude each other"),
         (["simulate", str(shipped_corpus()), "--plot", "x.doc"], ".png"),
-        (["simulate", str(shipped_corpus() / "train.jsonl")], "is no folder"),
+        (["simulate", str(shipped_corpus() / "train.jsonl")], "is not a folder"),
     ],
 )
-def test_a_wrong_command_line_is_told_before_anything_is_done(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_command_line_fails_before_the_simulation(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from karen_learner.cli.app import main
 
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--json"])
     assert ended.value.code != 0
-    assert said in json.loads(capsys.readouterr().out)["error"]
+    assert message in json.loads(capsys.readouterr().out)["error"]

@@ -7,7 +7,7 @@ import pytest
 
 from karen_learner import create_autonomous_learner
 from karen_learner.errors import TrainingError
-from karen_learner.simulation import Corpus, Exchange, Habits, Scenario, Step, attack, refit, simulate
+from karen_learner.simulation import Corpus, Exchange, FeedbackRates, Scenario, Step, attack, refit, simulate
 from karen_learner.simulation.plot import draw
 
 MakeCorpus = Callable[[int, int], Corpus]
@@ -20,8 +20,8 @@ TINY = {
 }
 
 
-def intents_alone(corpus: Corpus) -> Corpus:
-    """Entities take most of the time of a training."""
+def intents_only(corpus: Corpus) -> Corpus:
+    """The corpus without sentiments and entities: training is faster."""
     train, test = (
         tuple(text.model_copy(update={"sentiment": None, "entities": None}) for text in part)
         for part in (corpus.train, corpus.test)
@@ -29,12 +29,12 @@ def intents_alone(corpus: Corpus) -> Corpus:
     return Corpus(train=train, test=test)
 
 
-HABITS = Habits(correction_rate=1.0, rating_rate=0.5)
+RATES = FeedbackRates(correction_rate=1.0, rating_rate=0.5)
 
 
-async def test_a_simulation_from_bootstrap_to_refit(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+async def test_a_simulation_yields_steps_scores_and_a_refit(make_corpus: MakeCorpus, tmp_path: Path) -> None:
     corpus = make_corpus(80, 20)
-    scenario = Scenario(shots=8, habits=HABITS, users=5, cycles=2, limit=40)
+    scenario = Scenario(shots=8, rates=RATES, users=5, cycles=2, limit=40)
     exchanges: list[Exchange] = []
     async with create_autonomous_learner(tmp_path / "home", overrides=TINY) as learner:
         steps = [
@@ -48,7 +48,7 @@ async def test_a_simulation_from_bootstrap_to_refit(make_corpus: MakeCorpus, tmp
     assert [step.turns for step in steps] == [0, 20, 20]
     assert (counts.turns, counts.with_feedback) == (40, sum(step.feedback for step in steps))
     assert counts.corrections == sum(step.corrections for step in steps)
-    _the_steps_tell_what_users_did(steps, exchanges)
+    _check_counts(steps, exchanges)
     for step in steps:
         assert set(step.scores.by_task) == {"intent", "sentiment", "entities"}
         assert step.version is not None
@@ -59,7 +59,7 @@ async def test_a_simulation_from_bootstrap_to_refit(make_corpus: MakeCorpus, tmp
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
-def _the_steps_tell_what_users_did(steps: list[Step], exchanges: list[Exchange]) -> None:
+def _check_counts(steps: list[Step], exchanges: list[Exchange]) -> None:
     assert steps[0].status == "deployed"
     assert steps[0].feedback == steps[0].corrections == 0
     assert sorted(exchange.position for exchange in exchanges) == list(range(40))
@@ -70,10 +70,10 @@ def _the_steps_tell_what_users_did(steps: list[Step], exchanges: list[Exchange])
         assert step.corrections <= step.feedback <= step.turns
 
 
-async def test_poison_is_refused_and_the_live_model_left_alone(
+async def test_a_poisoned_candidate_is_rejected_and_the_live_model_is_unchanged(
     make_corpus: MakeCorpus, tmp_path: Path
 ) -> None:
-    corpus = intents_alone(make_corpus(400, 30))
+    corpus = intents_only(make_corpus(400, 30))
     gold, texts = corpus.train[:100], corpus.train[100:]
     more = TINY | {"training.n_iter": 8, "training.min_updates": 100}
     async with create_autonomous_learner(tmp_path, overrides=more) as learner:
@@ -81,8 +81,8 @@ async def test_poison_is_refused_and_the_live_model_left_alone(
         found = await attack(learner, "t", texts, corpus.test, labels=corpus.labels, users=6)
         champion = (await learner.status("t")).champion
 
-    assert found.refused, found.result.error_message
-    assert found.untouched
+    assert found.rejected, found.result.error_message
+    assert found.unchanged
     assert champion is not None
     assert champion.digest == found.digest_before == found.digest_after
     assert found.scores_after == found.scores_before
@@ -95,8 +95,8 @@ async def test_a_bootstrap_without_a_model_ends_the_simulation(
     make_corpus: MakeCorpus, tmp_path: Path
 ) -> None:
     corpus = make_corpus(30, 6)
-    train = [text.model_copy(update={"intent": "same"}) for text in intents_alone(corpus).train]
+    train = [text.model_copy(update={"intent": "same"}) for text in intents_only(corpus).train]
     lone = Corpus(train=tuple(train), test=corpus.test)
     async with create_autonomous_learner(tmp_path, overrides=TINY) as learner:
-        with pytest.raises(TrainingError, match="no model to start from"):
+        with pytest.raises(TrainingError, match="bootstrap deployed no model"):
             await anext(simulate(learner, "t", lone, Scenario(shots=4)))

@@ -20,7 +20,7 @@ ROWS = [
 ]
 
 
-def test_scores_count_only_what_is_known() -> None:
+def test_scores_use_known_labels_only() -> None:
     found = score(GOLD, ROWS)
     assert found.intent == 0.75
     assert found.sentiment == 0.5
@@ -28,14 +28,14 @@ def test_scores_count_only_what_is_known() -> None:
     assert found.accuracy == pytest.approx((4 * 0.75 + 2 * 0.5 + 2 * 2 / 3) / 8)
 
 
-def test_a_task_that_the_texts_lack_has_no_score() -> None:
+def test_a_task_without_labels_has_no_score() -> None:
     found = score(GOLD[3:], ROWS[3:])
     assert found == Scores(accuracy=1.0, intent=1.0)
     assert found.by_task == {"intent": 1.0}
     assert score([], []) == Scores()
 
 
-def test_an_analysis_is_told_as_a_row() -> None:
+def test_an_analysis_converts_to_a_prediction_row() -> None:
     analysis = Analysis(
         intent="a", intent_confidence=0.9, sentiment=None, sentiment_confidence=0.0,
         entities=(Entity(start=3, end=7, label="city", text="Rome"),),

@@ -1,14 +1,16 @@
 """Handlers of jobs, in this process."""
 
+import math
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import pytest
 import spacy
 from spacy.language import Language
 from spacy.tokens import DocBin
+from thinc.api import Optimizer
 
-from karen_learner.components.textcat.calibration import Calibration
 from karen_learner.corpora.lines import to_line
 from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
 from karen_learner.records import LabelledText
@@ -186,31 +188,6 @@ async def test_the_importance_weight_of_a_line_scales_its_loss(
     assert max(("balance", "travel"), key=lambda label: cats[label]) == intent
 
 
-async def test_a_calibrated_pipe_trains_on_pseudo_labelled_texts(
-    corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
-) -> None:
-    nlp = spacy.load(str(parent.path))
-    sure = Calibration(1000.0, None, None, None)
-    nlp.get_pipe("intent").cfg["calibration"] = sure.as_record()
-    nlp.to_disk(str(parent.path))
-    texts = ["i want to fly to zanzibar", "what is my zloty balance"]
-    await write_lines(corpus / "train.jsonl", examples[:1])
-    await write_lines(corpus / "unlabelled.jsonl", [LabelledText(text=text) for text in texts])
-    with (corpus / "unlabelled.jsonl").open("a") as lines:
-        lines.write("cut o\n")
-    report = train(job(corpus, parent, settings, tmp_path / "next", mode="incremental"), lambda _: None)
-    assert {task: made.examples for task, made in report.by_task.items()} == {
-        "intent": 1 + 2, "sentiment": 1, "entities": 1,
-    }  # fmt: skip
-    assert report.pseudo_labelled == (0, 1)
-    assert report.skipped_reasons[0].startswith("unlabelled.jsonl line 3")
-    docs = list(DocBin().from_disk(corpus / "train.spacy").get_docs(spacy.blank("en").vocab))
-    assert [doc.text for doc in docs] == [examples[0].text]
-    assert "zanzibar" not in spacy.load(tmp_path / "next").vocab.strings
-    cats = spacy.load(tmp_path / "next")("zanzibar").cats
-    assert max(("balance", "travel"), key=lambda label: cats[label]) == "travel"
-
-
 async def test_too_few_labels_are_an_error(
     corpus: Path, spec: PipelineSpec, settings: Settings, tmp_path: Path
 ) -> None:
@@ -257,14 +234,37 @@ async def test_scores_are_calibrated_on_held_out_examples(
     assert made.calibration.examples == len(held) != made.examples
 
 
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 1e6])
 async def test_divergence_is_an_error(
-    corpus: Path, settings: Settings, examples: list[LabelledText], tmp_path: Path
+    corpus: Path,
+    settings: Settings,
+    examples: list[LabelledText],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loss: float,
 ) -> None:
-    spec = PipelineSpec(template=shipped_configs() / "stock.cfg")  # ours learn at a rate of their own
-    settings.training.update({"learn_rate": 3e38, "n_iter": 3})
+    """The loss is told, not provoked: what a rate that is far too high does depends on the processor."""
+    learn, updates = PipeTrainer._step, count(1)
+
+    def step(trainer: PipeTrainer, batch: list, optimizer: Optimizer) -> float:
+        real = learn(trainer, batch, optimizer)
+        return real if next(updates) <= 3 else loss  # a pass has three
+
+    monkeypatch.setattr(PipeTrainer, "_step", step)
     await write_lines(corpus / "train.jsonl", examples)
-    with pytest.raises(TrainingDiverged, match="learn_rate"):
+    spec = PipelineSpec(template=shipped_configs() / "stock.cfg")  # ours learn at a rate of their own
+    with pytest.raises(TrainingDiverged, match=r"loss of .* is .*: lower training\.learn_rate"):
         train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None)
+
+
+def test_weights_that_are_not_finite_are_an_error(settings: Settings) -> None:
+    nlp = shared_pipeline()
+    nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
+    trainer = _trainer(nlp, settings, Spoiling)
+    with pytest.raises(
+        TrainingDiverged, match=r"weights of intent are not finite: lower training\.learn_rate"
+    ):
+        list(trainer.passes(_examples(nlp, 8), ()))
 
 
 async def test_both_models_predict_every_holdout_text(
@@ -390,6 +390,16 @@ class Picky(PipeTrainer):
         if any(example.x.text == "word 3" for example in batch):
             raise ValueError("indigestible")
         return super()._step(batch, optimizer)
+
+
+class Spoiling(PipeTrainer):
+    """A trainer one of whose weights is no number after a step, while its losses look well."""
+
+    def _step(self, batch: list, optimizer: object) -> float:
+        super()._step(batch, optimizer)
+        node = next(node for node in self._pipe.model.walk() if "W" in node.param_names)
+        node.get_param("W").flat[0] = math.nan
+        return 1.0
 
 
 def test_an_example_that_breaks_the_update_is_skipped_once(settings: Settings) -> None:

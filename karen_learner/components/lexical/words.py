@@ -6,11 +6,10 @@ A word is spaCy's 64-bit hash of it. Caches and tables store no strings.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
 
 import numpy as np
-from typing_extensions import Self
 
 from karen_learner.components.arrays import AnyArray, Arrays, Hashes, Ints, require_names, require_shape
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from thinc.api import NumpyOps
 
-from karen_learner.components.arrays import Doubles, Floats, Ints, Mask, Places, unique_below
+from karen_learner.components.arrays import Doubles, Floats, Ints, Mask, Places
 from karen_learner.components.ner.features import NO_FEATURE, Segments, TokenFeatures
 from karen_learner.components.ner.tags import UNKNOWN
 from karen_learner.components.ner.weights import BIAS, END, FIRST_TRANSITION, START, chain_scores_of
-from karen_learner.components.online.feature_rows import BucketRows
+from karen_learner.components.online.feature_rows import BucketRows, unique_below
 
 SMALLEST = 1e-200
 """Lower bound of an allowed potential. It prevents underflow."""

@@ -1,9 +1,9 @@
 """Weights of a linear chain over sparse features, in a training form and a serving form."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from typing_extensions import Self
 
 from karen_learner.components.arrays import Arrays, Floats, Ints, Mask, require_names, require_shape
 from karen_learner.components.ner.tags import TAGS_PER_LABEL

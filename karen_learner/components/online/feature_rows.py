@@ -9,9 +9,9 @@ Duchi, Hazan, Singer: Adaptive Subgradient Methods for Online Learning and Stoch
 
 import hashlib
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from typing_extensions import Self
 
 from karen_learner.components.arrays import (
     AnyArray,
@@ -20,6 +20,7 @@ from karen_learner.components.arrays import (
     Floats,
     Hashes,
     Ints,
+    Places,
     quantize,
     require_shape,
 )
@@ -334,6 +335,19 @@ class FeatureRows:
         table = BucketRows.from_buckets(options.bits, served.table.buckets)
         rows = AdaGradTable.from_weights(served.weights, initial_square=options.initial_square)
         return cls(table, rows, max_rows=options.max_rows)
+
+
+def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:
+    """Ascending distinct numbers, all below `bound`, and the position of each number among them.
+
+    Unlike `np.unique`, it does not sort.
+    """
+    present = np.zeros(bound, dtype=bool)
+    present[numbers] = True
+    distinct = np.flatnonzero(present)
+    places = np.empty(bound, dtype=np.int32)
+    places[distinct] = np.arange(len(distinct), dtype=np.int32)
+    return distinct, places[numbers]
 
 
 def _padded_rows(rows: int) -> int:

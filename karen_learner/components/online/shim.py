@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from spacy.pipeline import TrainablePipe
 from thinc.api import Model
 from thinc.shims import Shim
-from typing_extensions import Self
 
 from karen_learner.components.arrays import Arrays, pack, split_length, unpack, with_length
 from karen_learner.components.online.feature_rows import FeatureRows, RowOptions, ServedRows, Step

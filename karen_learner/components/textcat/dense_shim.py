@@ -16,11 +16,10 @@ served weights. The weights of the encoder are not saved.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from spacy.tokens import Doc
-from typing_extensions import Self
 
 from karen_learner.components.arrays import (
     Arrays,

@@ -13,7 +13,7 @@ import numpy as np
 from spacy.attrs import LOWER
 from spacy.tokens import Doc
 
-from karen_learner.components.arrays import Doubles, Floats, Hashes, Ints, Mask, unique_below
+from karen_learner.components.arrays import Doubles, Floats, Hashes, Ints, Mask
 from karen_learner.components.lexical.clusters import WordClusters
 from karen_learner.components.lexical.polarities import WordPolarities
 from karen_learner.components.lexical.words import (
@@ -24,7 +24,7 @@ from karen_learner.components.lexical.words import (
     combine_unordered,
     salted,
 )
-from karen_learner.components.online.feature_rows import NO_ROW, BucketRows
+from karen_learner.components.online.feature_rows import NO_ROW, BucketRows, unique_below
 
 WORDS, CHARACTERS, PAIRS, CLUSTERS, POLARITY = range(5)
 VIEW_NORMS = (1.0, 1.0, 1.0, 0.7, 0.4)

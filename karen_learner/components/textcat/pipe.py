@@ -138,21 +138,6 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer, ABC):
         loss = squared_hinge(shim.margins(docs).margins, truths)
         return np.asarray(sum(np.where(truths == side, loss, 0.0).max(axis=1) for side in (0.0, 1.0)))
 
-    def confident_labels(self, docs: Sequence[Doc], *, min_probability: float) -> list[str | None]:
-        """Predicted label of each document; None below `min_probability`, out of scope, and for empty texts.
-
-        All are None if the pipe is not calibrated or not exclusive, or has a model other than SparseNgrams.
-        """
-        if shim_of(self.model) is None or self.calibration is None or not self.exclusive or not docs:
-            return [None] * len(docs)
-        scores, names = self.predict(docs), self.labels
-        label_scores = scores[:, : len(names)]
-        confident = label_scores.max(axis=1) >= min_probability
-        if scores.shape[1] > len(names):
-            confident &= scores[:, -1] >= 0.0
-        best = label_scores.argmax(axis=1)
-        return [names[label] if known else None for label, known in zip(best, confident, strict=True)]
-
     def add_label(self, label: str) -> int:
         """Add a label at any time: 1 if it is new, 0 if not. The next update trains it."""
         added = super().add_label(label)

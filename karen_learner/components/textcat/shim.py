@@ -7,12 +7,11 @@ Each label has its own hyperplane, trained with squared hinge loss:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from spacy.tokens import Doc
 from thinc.api import Model
-from typing_extensions import Self
 
 from karen_learner.components.arrays import Arrays, Floats, Mask
 from karen_learner.components.lexical.clusters import WordClusters

@@ -11,11 +11,10 @@ weighted by its square root, the rarity. Both forms round `log(1 + d)` to tenths
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from karen_learner.components.arrays import AnyArray, Arrays, Floats, Ints, require_names, require_shape
 from karen_learner.components.online.feature_rows import NO_ROW, FeatureRows, RowOptions, ServedRows, Step

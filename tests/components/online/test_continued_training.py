@@ -159,7 +159,7 @@ def test_twenty_rounds_with_a_new_label_in_every_second(kind: Kind, tmp_path: Pa
             known.append(LATER[number // 2])
             assert [nlp.get_pipe("pipe").add_label(known[-1]) for nlp in (kept, saved)] == [1, 1]
         for nlp in (kept, saved):
-            update(kind, nlp, known, passes=6)
+            update(kind, nlp, known, passes=4)
         assert_same(kind.weights(saved), kind.weights(kept))
         saved = (through_disk, through_bytes)[number % 3 == 2](saved, tmp_path / "model")
     assert sorted(saved.get_pipe("pipe").labels) == sorted(TOPICS)

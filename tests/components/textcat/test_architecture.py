@@ -207,7 +207,7 @@ def test_the_next_update_trains_a_new_label(nlp: Language, passes: int) -> None:
     pipe = nlp.get_pipe("intent")
     assert (pipe.add_label("joke"), pipe.add_label("joke")) == (1, 0)
     after = margins(nlp)
-    np.testing.assert_array_equal(after[:, :3], before)
+    np.testing.assert_allclose(after[:, :3], before, rtol=1e-5)  # a product of another shape rounds otherwise
     if passes:
         assert (after[:, 3] < after[:, :3].max(axis=1)).all()
     for _ in range(8):

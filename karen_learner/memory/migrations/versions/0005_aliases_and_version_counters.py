@@ -1,4 +1,4 @@
-"""Aliases, named leases, users and times of turns, counters by version, pseudo-labelled turns.
+"""Aliases, named leases, users and times of turns, and counters by version.
 
 Turns are read and updated in pages, so the memory that this needs does not depend on their number.
 """
@@ -44,7 +44,7 @@ counters = sa.table(
 
 def upgrade() -> None:
     _create_aliases()
-    _rename_pseudo_labelled("heard_turns", "pseudo_labelled_turns", "pseudo_labelled_by_turn")
+    op.drop_table("heard_turns")
     _replace_leases(with_name=True)
     op.create_index("counters_by_family", "counters", ["family", "name"])
     op.add_column("turns", sa.Column("user_id", sa.Text))
@@ -65,7 +65,7 @@ def downgrade() -> None:
     op.drop_column("turns", "user_id")
     op.execute("DELETE FROM counters WHERE family LIKE 'version/%'")
     _replace_leases(with_name=False)
-    _rename_pseudo_labelled("pseudo_labelled_turns", "heard_turns", "heard_turns_by_turn")
+    _create_heard_turns()
     op.add_column("tenants", sa.Column("champion", sa.Text))
     op.execute(
         "UPDATE tenants SET champion = (SELECT version FROM aliases "
@@ -94,11 +94,15 @@ def _create_aliases() -> None:
     op.drop_column("tenants", "champion")
 
 
-def _rename_pseudo_labelled(old: str, new: str, index: str) -> None:
-    (found,) = sa.inspect(op.get_bind()).get_indexes(old)
-    op.drop_index(found["name"] or "", old)
-    op.rename_table(old, new)
-    op.create_index(index, new, ["turn", "version"])
+def _create_heard_turns() -> None:
+    """The table of self-training, as revision 0002 creates it."""
+    op.create_table(
+        "heard_turns",
+        sa.Column("version", BIG_KEY, sa.ForeignKey("versions.seq"), primary_key=True, autoincrement=False),
+        sa.Column("turn", BIG_KEY, sa.ForeignKey("turns.seq"), primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("heard_turns_by_turn", "heard_turns", ["turn", "version"])
 
 
 def _replace_leases(*, with_name: bool) -> None:

@@ -1,4 +1,4 @@
-"""`karen-learner simulate`: the main job on labelled texts that stand in for users."""
+"""`simulate`: learning cycles on labelled texts with simulated users."""
 
 from __future__ import annotations
 
@@ -6,35 +6,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
 
-from karen_learner.cli.arguments import Mode
-from karen_learner.cli.exits import ExitCode
-from karen_learner.cli.invocation import Invocation
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import Mode, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.cli.progress import learning_progress
-from karen_learner.cli.scenario_options import (
-    CorrectionRate,
-    Cycles,
-    Every,
-    KeptHome,
-    Limit,
-    ModeOption,
-    Noise,
-    Plot,
-    RatingRate,
-    Refitted,
-    Save,
-    Seed,
-    Shots,
-    TestFile,
-    TrainFile,
-    Users,
-)
+from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
@@ -44,10 +25,58 @@ if TYPE_CHECKING:
 
 TENANT = "simulation"
 
+TrainFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TRAIN",
+        help="Labelled texts (.jsonl), or a folder with train.jsonl and test.jsonl.",
+        exists=True,
+    ),
+]
+TestFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="TEST", help="Test texts; never used for training.", exists=True, dir_okay=False),
+]
+Shots = Annotated[int, typer.Option(help="Gold texts of each label for the bootstrap.", min=2)]
+CorrectionRate = Annotated[
+    float, typer.Option(help="Share of wrong answers that users correct.", min=0, max=1)
+]
+RatingRate = Annotated[float, typer.Option(help="Share of answers that users rate.", min=0, max=1)]
+Noise = Annotated[float, typer.Option(help="Share of feedback that is wrong.", min=0, max=1)]
+Users = Annotated[int, typer.Option(help="Number of users, of unequal activity.", min=1)]
+Cycles = Annotated[
+    int | None,
+    typer.Option(help="Number of learning cycles. Default: 10.", min=1, show_default=False),
+]
+Every = Annotated[
+    int | None,
+    typer.Option(help="Turns per cycle, instead of --cycles.", min=1, show_default=False),
+]
+Limit = Annotated[int | None, typer.Option(help="Maximum number of turns.", min=1, show_default=False)]
+ModeOption = Annotated[Mode, typer.Option(help="Training mode of the cycles.")]
+Seed = Annotated[int, typer.Option(help="Seed of the shots, the order and the feedback.")]
+KeptHome = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep the home in this new folder.", metavar="DIR", file_okay=False, show_default=False
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(help="Write a chart (.png, .svg, .pdf).", metavar="FILE", show_default=False),
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the JSON document to this file too.", metavar="FILE", dir_okay=False, show_default=False
+    ),
+]
+Refitted = Annotated[bool, typer.Option(help="Train from scratch at the end, for comparison.")]
+
 
 @with_common_options
 def simulate(
-    invocation: Invocation,
+    invocation: Context,
     train: TrainFile,
     test: TestFile = None,
     shots: Shots = 10,
@@ -65,39 +94,40 @@ def simulate(
     save: Save = None,
     refit: Refitted = True,
 ) -> int:
-    """Let labelled texts stand in for users: bootstrap from a few, the others arrive as conversations.
+    """Simulate users on labelled texts: bootstrap from a few, send the others as turns.
 
-    The live model answers each text; users correct and rate some answers; cycles run; the test file,
-    which is used for nothing else, judges the live model after each. Settings are taken from --config
-    and --set; everything is stored in a temporary home.
+    The live model answers each text. Users correct and rate some answers.
+    After each cycle, the test texts measure the live model.
+    --config and --set give the settings. The home is temporary.
     """
-    from karen_learner.simulation import Habits, Scenario, read_corpus
+    from karen_learner.simulation import FeedbackRates, Scenario, read_corpus
     from karen_learner.simulation.plot import require_plotting
 
     if cycles is not None and every is not None:
-        raise typer.BadParameter("give --cycles or --every, not both")
+        raise typer.BadParameter("--cycles and --every exclude each other: give one")
     if plot is not None:
         require_plotting(plot)
+    rates = FeedbackRates(correction_rate=correction_rate, rating_rate=rating_rate, noise=noise)
     scenario = Scenario(
-        shots=shots, habits=Habits(correction_rate=correction_rate, rating_rate=rating_rate, noise=noise),
-        users=users, cycles=cycles, every=every, limit=limit, mode=mode.value, seed=seed,
+        shots=shots, rates=rates, users=users, cycles=cycles, every=every, limit=limit,
+        mode=mode.value, seed=seed,
     )  # fmt: skip
     run = _Run(invocation.output, read_corpus(train, test), scenario)
-    _play(run, invocation, keep_home=keep_home, with_refit=refit)
-    _leave_behind(run, plot=plot, save=save)
-    run.conclude(keep_home, plot)
+    _simulate(run, invocation, keep_home=keep_home, with_refit=refit)
+    _write_files(run, plot=plot, save=save)
+    run.show_summary(keep_home, plot)
     return ExitCode.OK
 
 
-def _play(run: _Run, invocation: Invocation, *, keep_home: Path | None, with_refit: bool) -> None:
+def _simulate(run: _Run, invocation: Context, *, keep_home: Path | None, with_refit: bool) -> None:
     from karen_learner.simulation.homes import fresh_home, isolated
 
     settings = isolated(invocation.settings())
     with fresh_home(keep_home) as home:
-        asyncio.run(run.play(home, settings, with_refit=with_refit))
+        asyncio.run(run.execute(home, settings, with_refit=with_refit))
 
 
-def _leave_behind(run: _Run, *, plot: Path | None, save: Path | None) -> None:
+def _write_files(run: _Run, *, plot: Path | None, save: Path | None) -> None:
     from karen_learner.simulation.plot import draw
 
     if plot is not None:
@@ -107,17 +137,17 @@ def _leave_behind(run: _Run, *, plot: Path | None, save: Path | None) -> None:
 
 
 class _Run:
-    """One simulation: what is shown while it runs and when it is over."""
+    """One simulation and its output."""
 
     def __init__(self, output: Output, corpus: Corpus, scenario: Scenario) -> None:
         self._output = output
         self._corpus = corpus
         self._scenario = scenario
-        self._tasks = judged_tasks(corpus)
+        self._tasks = evaluated_tasks(corpus)
         self.steps: list[Step] = []
         self.refit: Refit | None = None
 
-    async def play(self, home: Path, settings: Settings, *, with_refit: bool) -> None:
+    async def execute(self, home: Path, settings: Settings, *, with_refit: bool) -> None:
         from karen_learner.cli.render_simulation import header, step_lines
         from karen_learner.factory import create_autonomous_learner
         from karen_learner.simulation import refit, simulate
@@ -125,20 +155,20 @@ class _Run:
         self._show(header(self._tasks))
         async with create_autonomous_learner(home, settings=settings) as learner:
             steps = simulate(learner, TENANT, self._corpus, self._scenario)
-            async for step in watched(self._output, learner, steps):
+            async for step in with_progress(self._output, learner, steps):
                 self.steps.append(step)
                 for line in step_lines(step, self._tasks):
                     self._show(line)
             if with_refit:
-                self._output.note("training from scratch on all that was curated ...", style="dim")
+                self._output.note("training from scratch on all curated examples ...", style="dim")
                 self.refit = await refit(learner, TENANT, self._corpus.test, folder=home / "refit")
 
     def _show(self, part: RenderableType) -> None:
-        """A part of the result that comes while the run goes on; with `--json` it all comes at the end."""
+        """Print a part of the result at once. `--json` prints one document at the end."""
         if not self._output.json:
             self._output.result(None, part)
 
-    def conclude(self, home: Path | None, plot: Path | None) -> None:
+    def show_summary(self, home: Path | None, plot: Path | None) -> None:
         from karen_learner.cli.render import text
         from karen_learner.cli.render_simulation import chart, summary
 
@@ -147,7 +177,7 @@ class _Run:
         self._output.result(self._document(), *shown, *places)
 
     def save(self, path: Path) -> None:
-        """The whole result as a file."""
+        """Write the result as a JSON file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self._document(), indent=2) + "\n", encoding="utf-8")
 
@@ -166,28 +196,19 @@ class _Run:
         }
 
 
-def judged_tasks(corpus: Corpus) -> tuple[Task, ...]:
-    """The tasks for which the test texts have labels."""
+def evaluated_tasks(corpus: Corpus) -> tuple[Task, ...]:
+    """Tasks with labels in the test texts."""
     found = {task for example in corpus.test for task in example.tasks}
     return tuple(sorted(found, key=("intent", "sentiment", "entities").index))
 
 
-async def watched(
+async def with_progress(
     output: Output, learner: AutonomousLearner, steps: AsyncIterator[Step]
 ) -> AsyncIterator[Step]:
-    """The same steps; what the learner does on the way to each is seen on a terminal."""
+    """The same steps, with progress bars of the learner during each."""
     while True:
-        with learning_progress(output) as bars:
-            forget = learner.events.subscribe(bars)
-            try:
-                step = await anext(steps, None)
-                await learner.events.drain()
-            finally:
-                forget()
+        async with learning_progress(output, learner):
+            step = await anext(steps, None)
         if step is None:
             return
         yield step
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(simulate)

@@ -1,4 +1,4 @@
-"""One call of the command line: what its common options say, and the learner that they describe."""
+"""Context of one command: its common options, and the learner of its home."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from karen_learner.cli.logs import LogHandler, set_verbosity
-from karen_learner.cli.output import Output
+from karen_learner.cli.output import LogHandler, Output, set_verbosity
 from karen_learner.errors import InvalidInput, UnknownTenant
 
 if TYPE_CHECKING:
@@ -28,23 +27,23 @@ SETTINGS_FILE = "karen.cfg"
 
 
 @dataclass(kw_only=True)
-class Invocation:
-    """The common options as given so far: first those before the command's name, then those after.
+class Context:
+    """Common options from before and after the command name.
 
-    A later `--home` or `--config` replaces an earlier one; every `--set` counts.
+    A later `--home` or `--config` replaces an earlier one. All `--set` options apply.
     """
 
     output: Output
     logs: LogHandler | None = None
-    context: typer.Context | None = None
+    typer_context: typer.Context | None = None
     home_given: Path | None = None
     config_given: Path | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     debug: bool = False
     verbose: bool = False
 
-    def take(self, options: Mapping[str, Any]) -> None:
-        """Take what was given in one place of the command line. Raises typer.BadParameter."""
+    def update(self, options: Mapping[str, Any]) -> None:
+        """Add the options of one place of the command line. Raises typer.BadParameter."""
         self.home_given = options["home"] or self.home_given
         self.config_given = options["config"] or self.config_given
         self.overrides.update(map(_assignment, options["set"] or ()))
@@ -59,18 +58,18 @@ class Invocation:
         return self.home_given or Path(os.environ.get(HOME_VARIABLE) or ".")
 
     def settings(self) -> Settings:
-        """The settings in force. Raises SettingsError."""
+        """The effective settings. Raises SettingsError."""
         from karen_learner.settings import load_settings
 
-        usual = self.home / SETTINGS_FILE
-        path = self.config_given or (usual if usual.is_file() else None)
+        default = self.home / SETTINGS_FILE
+        path = self.config_given or (default if default.is_file() else None)
         return load_settings(path, overrides=self.overrides)
 
     def run(self, work: Work[T], *, tenant: str | None = None, create: bool = False) -> T:
-        """Start the learner of this home, do `work` with it, and close it.
+        """The result of `work` with the learner of this home.
 
-        Without `create` the home must be there already: looking into a wrong folder makes no database.
-        `tenant` is the one that was named: when it is unknown, a near one is suggested.
+        Without `create` the home must exist, so that a wrong folder gets no database. The error of an
+        unknown `tenant` suggests a near name.
         """
         settings = self.settings()
         if not create:
@@ -83,8 +82,8 @@ class Invocation:
         database = HomeLayout(self.home, settings.paths).database
         if not settings.store.url and not database.is_file():
             raise InvalidInput(
-                f"there is no database in {database.parent}: name the right folder with --home, "
-                "or make one there with `karen-learner init`"
+                f"there is no database in {database.parent}: give the right folder with --home, "
+                "or create a home with `karen-learner init`"
             )
 
     async def _with_learner(self, settings: Settings, work: Work[T], tenant: str | None) -> T:

@@ -5,29 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from karen_learner.cli.exits import ExitCode
+from karen_learner.errors import ExitCode
 
 TENANT = "telecom"
 
 
-def test_the_status_of_a_tenant(cli):
-    told = cli("status", TENANT)
-    assert told.exit_code == ExitCode.OK
-    for expected in ("v0002", "greeting", "6 in the holdout", "intent_accuracy 1.000", "what to do"):
-        assert expected in told.stdout
+def test_status_shows_champion_counts_and_next_step(cli):
+    result = cli("status", TENANT)
+    assert result.exit_code == ExitCode.OK
+    for expected in ("v0002", "greeting", "6 in the holdout", "intent_accuracy 1.000", "next step"):
+        assert expected in result.stdout
 
 
-def test_the_status_of_all_tenants_has_counts_and_no_content(cli):
-    told = cli("status").stdout
-    assert "telecom" in told
-    assert "2 deployed" in told
+def test_the_status_of_all_tenants_contains_counts_and_no_texts(cli):
+    result = cli("status").stdout
+    assert "telecom" in result
+    assert "2 deployed" in result
     document = cli.json("status")
     assert document["metrics"]["total_cycles"] == 2
     assert document["tenants"][0]["last_cycle"] == "deployed"
     assert "errors" not in str(document)
 
 
-def test_a_home_without_tenants_says_what_to_type(empty):
+def test_the_status_of_an_empty_home_names_the_bootstrap_command(empty):
     assert empty("init").exit_code == ExitCode.OK
     assert "bootstrap TENANT FILE" in empty("status").stdout
     assert empty.json("status")["tenants"] == []
@@ -39,7 +39,7 @@ def test_history_is_newest_first(cli):
     assert "0.667 > 1.000" in cli("history", TENANT).stdout
 
 
-def test_versions_mark_the_live_one(cli):
+def test_versions_marks_the_live_version(cli):
     found = cli.json("versions", TENANT)
     assert [version["live"] for version in found] == [True, False]
     assert [version["scores"]["intent_accuracy"] for version in found] == [1.0, 1.0]
@@ -47,7 +47,7 @@ def test_versions_mark_the_live_one(cli):
     assert [("live" in row, "1.000" in row) for row in rows] == [(True, True), (False, True)]
 
 
-def test_versions_past_the_retention_are_told_as_removed(cli):
+def test_versions_without_files_are_marked_as_removed(cli):
     first = cli.json("versions", TENANT)[1]
     shutil.rmtree(first["path"])
     assert [version["removed"] for version in cli.json("versions", TENANT)] == [False, False]  # its backup
@@ -59,15 +59,15 @@ def test_versions_past_the_retention_are_told_as_removed(cli):
 
 
 @pytest.mark.parametrize("command", ["status", "history", "versions", "learn", "rollback"])
-def test_an_unknown_tenant_is_told_with_a_near_one(cli, command):
-    told = cli(command, "telecon")
-    assert told.exit_code == ExitCode.ERROR
-    assert told.stdout == ""
-    assert told.stderr.startswith("karen-learner: error: nothing is stored for the tenant 'telecon'")
-    assert "did you mean 'telecom'?" in told.stderr
+def test_the_error_for_an_unknown_tenant_suggests_a_similar_name(cli, command):
+    result = cli(command, "telecon")
+    assert result.exit_code == ExitCode.ERROR
+    assert result.stdout == ""
+    assert result.stderr.startswith("karen-learner: error: nothing is stored for the tenant 'telecon'")
+    assert "did you mean 'telecom'?" in result.stderr
 
 
-def test_with_json_an_error_is_the_document(cli):
+def test_an_error_with_json_is_a_document(cli):
     document = cli.json("status", "nobody", code=ExitCode.ERROR)
     assert document["type"] == "UnknownTenant"
     assert "nobody" in document["error"]
@@ -76,8 +76,8 @@ def test_with_json_an_error_is_the_document(cli):
 @pytest.mark.parametrize(
     "command", [("status",), ("history", "x"), ("export", "x", "x.jsonl"), ("learn", "x")]
 )
-def test_looking_into_a_wrong_folder_makes_no_database(empty, command):
-    told = empty(*command)
-    assert told.exit_code == ExitCode.ERROR
-    assert "karen-learner init" in told.stderr
+def test_reading_commands_in_a_wrong_folder_create_no_database(empty, command):
+    result = empty(*command)
+    assert result.exit_code == ExitCode.ERROR
+    assert "karen-learner init" in result.stderr
     assert not empty.home.exists()

@@ -1,4 +1,4 @@
-"""Hosts with an analyzer or a memory of their own."""
+"""Adapters for hosts with their own analyzer or memory."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,19 @@ import pytest
 
 from karen_learner import create_autonomous_learner
 from karen_learner.errors import InvalidInput
-from karen_learner.integrations import HostAnalyzer, WebUIMemory, as_analyzer, as_host_memory
-from karen_learner.integrations.analyzers import as_entities, as_label
+from karen_learner.integrations import (
+    HostAnalyzer,
+    WebUIMemory,
+    as_analyzer,
+    as_entities,
+    as_host_memory,
+    as_label,
+)
 from karen_learner.records import Analysis
 
 
 class Detectors:
-    """A host's analyzer with one coroutine a task."""
+    """A host's analyzer with one coroutine per task."""
 
     def __init__(self) -> None:
         self.deployed: list[str] = []
@@ -55,13 +61,13 @@ async def test_a_host_with_detectors_supplies_the_metadata(tmp_path: Path) -> No
     assert not metadata.degraded
 
 
-async def test_the_host_is_told_of_deployments() -> None:
+async def test_a_host_receives_deployments() -> None:
     host = Detectors()
     await HostAnalyzer(host).on_deployed("v0001", Path("models"))
     assert host.deployed == ["v0001"]
 
 
-async def test_a_host_that_fails_is_replaced_by_rules(tmp_path: Path) -> None:
+async def test_a_failing_host_analyzer_is_replaced_by_the_fallback(tmp_path: Path) -> None:
     class Broken(Detectors):
         async def _sentiment_async(self, text: str) -> Any:
             raise RuntimeError("no such model")
@@ -72,7 +78,7 @@ async def test_a_host_that_fails_is_replaced_by_rules(tmp_path: Path) -> None:
     assert metadata.sentiment_detected == "negative"
 
 
-async def test_a_host_memory_receives_every_turn_and_can_be_imported_from(tmp_path: Path) -> None:
+async def test_a_host_memory_receives_every_turn_and_is_importable(tmp_path: Path) -> None:
     host = WebUI()
     async with create_autonomous_learner(tmp_path / "one", memory_service=host) as learner:
         kept = await learner.collect_conversation_metadata("t", "hello", "hi there", "ann")
@@ -120,7 +126,7 @@ async def test_a_failing_host_memory_loses_no_turn(tmp_path: Path) -> None:
         assert (await learner.status("t")).counts.turns == 1
 
 
-async def test_what_is_no_memory_of_a_turn_is_told() -> None:
+async def test_an_invalid_memory_becomes_a_line_with_an_error() -> None:
     host = WebUI()
     host.stored = [
         {"tenant_id": "t", "content": "fine", "metadata": '{"user_id": "ann"}'},
@@ -142,11 +148,11 @@ async def test_what_is_no_memory_of_a_turn_is_told() -> None:
         ("", (None, 0.0)),
     ],
 )
-def test_labels_in_every_form(answer: Any, expected: tuple[str | None, float]) -> None:
+def test_as_label_accepts_every_form(answer: Any, expected: tuple[str | None, float]) -> None:
     assert as_label(answer, "intent") == expected
 
 
-def test_entities_in_every_form() -> None:
+def test_as_entities_accepts_pairs_and_mappings() -> None:
     text = "from Oslo to Oslo"
     pairs = as_entities([("Oslo", "place"), ("Oslo", "place"), ("Rome", "place")], text)
     assert [(entity.start, entity.end) for entity in pairs] == [(5, 9), (13, 17)]
@@ -157,7 +163,7 @@ def test_entities_in_every_form() -> None:
     assert as_entities(None, text) == ()
 
 
-def test_what_is_neither_is_refused() -> None:
+def test_an_object_without_the_methods_is_an_error() -> None:
     with pytest.raises(InvalidInput, match="is no analyzer"):
         as_analyzer(object())
     with pytest.raises(InvalidInput, match="is no memory"):
@@ -180,7 +186,7 @@ class SingleTextHost:
 
 
 @pytest.mark.parametrize("host", [SingleTextHost(), Detectors()])
-async def test_many_texts_are_analysed_by_a_host_for_single_texts(host: Any) -> None:
+async def test_a_host_for_single_texts_analyzes_many(host: Any) -> None:
     analyzer = as_analyzer(host)
     analyses = await analyzer.analyze_many(["greet", "leave"], tenant_id="t")
     assert analyses == [await analyzer.analyze(text, tenant_id="t") for text in ("greet", "leave")]
@@ -188,7 +194,7 @@ async def test_many_texts_are_analysed_by_a_host_for_single_texts(host: Any) -> 
     assert host.deployed == ["v0001"]
 
 
-def test_what_fits_is_taken_as_it_is() -> None:
+def test_an_analyzer_is_returned_unchanged() -> None:
     class Own:
         async def analyze_many(self, texts: Any, *, tenant_id: str | None = None) -> list[Analysis]:
             return [await self.analyze(text, tenant_id=tenant_id) for text in texts]

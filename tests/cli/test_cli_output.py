@@ -1,4 +1,4 @@
-"""What is seen on a terminal: bars, safe text, tables of odd results."""
+"""Terminal output: escapes, progress bars and tables of cycles."""
 
 import io
 import unicodedata
@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from karen_learner.cli.output import Output
+from karen_learner.cli.output import Output, escape, escape_lines, shortened
 from karen_learner.cli.progress import LearningProgress, count_lines
 from karen_learner.cli.render import command_line
 from karen_learner.cli.render_cycle import cycle_result
-from karen_learner.cli.visible import shortened, visible, visible_lines
 from karen_learner.events import StageStarted, TrainingProgressed
 from karen_learner.records import (
     Confusion,
@@ -26,30 +25,30 @@ from karen_learner.records import (
 
 
 @given(st.text())
-def test_no_text_can_steer_a_terminal(text):
-    shown = visible(text)
+def test_escaped_text_contains_no_control_characters(text):
+    shown = escape(text)
     assert not {unicodedata.category(char) for char in shown} & {"Cc", "Cs", "Zl", "Zp"}
     shown.encode()
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"])))
-def test_ordinary_text_is_shown_as_it_is(text):
-    assert visible(text) == text
+def test_printable_text_is_not_escaped(text):
+    assert escape(text) == text
 
 
-def test_examples_of_visible_text():
-    assert visible("a\tb\nc\x1b[31m\x9b\u202e\ud800") == r"a\tb\nc\x1b[31m\x9b\u202e\ud800"
-    assert visible_lines("a\n\x1bb") == "a\n\\x1bb"
+def test_escapes_and_cuts_of_known_texts():
+    assert escape("a\tb\nc\x1b[31m\x9b\u202e\ud800") == r"a\tb\nc\x1b[31m\x9b\u202e\ud800"
+    assert escape_lines("a\n\x1bb") == "a\n\\x1bb"
     assert shortened("abcdef", 4) == "abc…"
     assert shortened("abcd", 4) == "abcd"
 
 
-def test_a_cycle_is_seen_stage_by_stage_and_pass_by_pass():
-    told = io.StringIO()
-    console = Console(file=told, force_terminal=True, width=120, color_system=None)
+def test_progress_shows_stages_and_training_passes():
+    result = io.StringIO()
+    console = Console(file=result, force_terminal=True, width=120, color_system=None)
     columns = (
         TextColumn("{task.description}"),
-        TextColumn("{task.completed}/{task.total} {task.fields[told]}"),
+        TextColumn("{task.completed}/{task.total} {task.fields[details]}"),
     )
     with Progress(*columns, console=console, auto_refresh=False) as bars:
         progress = LearningProgress(bars)
@@ -61,26 +60,26 @@ def test_a_cycle_is_seen_stage_by_stage_and_pass_by_pass():
                 loss=0.25, words_per_second=2200.0, seconds=0.5, score=0.875,
             )
         )  # fmt: skip
-    seen = told.getvalue()
+    seen = result.getvalue()
     assert "curating" in seen
     assert "training" in seen
     assert "3/10 loss 0.25, 2,200 words/s, dev score 0.875" in seen
 
 
-def test_no_bars_where_nobody_watches(capsys):
+def test_progress_bars_are_disabled_outside_a_terminal(capsys):
     with Output().progress() as bars:
         bars.add_task("reading")
     assert capsys.readouterr().err == ""
 
 
-def test_lines_are_counted_for_the_bar(tmp_path):
+def test_count_lines_counts_text_files_only(tmp_path):
     file = tmp_path / "some.jsonl"
     file.write_text("a\nb\n")
     assert count_lines(file) == 2
     assert count_lines(tmp_path / "some.spacy") is None
 
 
-def test_a_command_to_type_is_quoted():
+def test_command_lines_are_quoted_for_a_shell():
     assert command_line(Path(), "rollback", "a tenant") == "karen-learner rollback 'a tenant'"
     assert command_line(Path("/my home"), "status") == "karen-learner --home '/my home' status"
 
@@ -104,12 +103,12 @@ def shown(result):
     return console.file.getvalue()
 
 
-def test_a_rejected_cycle_with_hostile_texts_is_shown_literally():
+def test_a_rejected_cycle_shows_texts_with_markup_literally():
     confusion = Confusion(
         task="intent", gold="[b]pay[/b]", predicted="\x1b[2Jgo", count=7, texts=("[red]x[/red]\x07 " * 20,)
     )
     check = GateCheck(name="intent_not_worse", passed=False, detail="intent 0.900 -> 0.800 on 40 texts")
-    told = shown(
+    result = shown(
         LearningCycleResult(
             cycle_id="c1", tenant_id="[i]t[/i]", mode="incremental", reason=None, status="rejected",
             baseline=validation(accuracy=0.9, intent_accuracy=0.9),
@@ -127,16 +126,16 @@ def test_a_rejected_cycle_with_hostile_texts_is_shown_literally():
         "-0.100",
         "FAILED",
     ):
-        assert expected in told
-    assert "\x1b" not in told
+        assert expected in result
+    assert "\x1b" not in result
 
 
-def test_a_failed_first_cycle_says_that_the_fallback_answers():
-    told = shown(
+def test_a_failed_first_cycle_names_the_fallback():
+    result = shown(
         LearningCycleResult(
             cycle_id="c1", tenant_id="t", mode="full", reason=None, status="failed", started_at=utc_now(),
             error_message="TrainingDiverged: the loss is NaN",
         )
     )  # fmt: skip
-    assert "stays the fallback" in told
-    assert "the loss is NaN" in told
+    assert "unchanged: the fallback" in result
+    assert "the loss is NaN" in result

@@ -1,4 +1,4 @@
-"""`export`: what was remembered, as a file."""
+"""`export`: examples or turns of a tenant as a file."""
 
 from __future__ import annotations
 
@@ -7,34 +7,29 @@ from typing import Annotated
 
 import typer
 
-from karen_learner.cli.arguments import Kind, Tenant
-from karen_learner.cli.exits import ExitCode
-from karen_learner.cli.invocation import Invocation
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import Kind, Tenant, with_common_options
 from karen_learner.cli.render import text
+from karen_learner.errors import ExitCode
 
 
 @with_common_options
 def export(
-    run: Invocation,
+    run: Context,
     tenant: Tenant,
     file: Annotated[
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Where to: .jsonl, or .spacy for examples. A file of that name is replaced.",
+            help="Target: .jsonl, or .spacy for examples. An existing file is replaced.",
             dir_okay=False,
             show_default=False,
         ),
     ],
-    kind: Annotated[Kind, typer.Option(help="Curated examples, or conversation turns.")] = Kind.examples,
+    kind: Annotated[Kind, typer.Option(help="Curated examples, or turns.")] = Kind.examples,
 ) -> int:
-    """Write a tenant's curated examples or its turns to a file."""
+    """Export the examples or turns of a tenant to a file."""
     count = run.run(lambda learner: learner.export(tenant, file, kind=kind.value), tenant=tenant)
     document = {"tenant_id": tenant, "path": str(file), "kind": kind.value, "count": count}
     run.output.result(document, text(f"wrote {count} {kind.value} to {file}"))
     return ExitCode.OK
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(export)

@@ -1,32 +1,31 @@
-"""`init`: a home with its folder, its database and a settings file."""
+"""`init`: a home with its folder, database and settings file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import RenderableType
 
-from karen_learner.cli.exits import ExitCode
-from karen_learner.cli.invocation import SETTINGS_FILE, Invocation
+from karen_learner.cli.context import SETTINGS_FILE, Context
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.render import command_line, facts, text
+from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
 
 PREAMBLE = """\
-# The settings of this home, each with its default. To change one, remove the # at the start of its
-# line (and of the line with its [section], where that has one), and write the value that you want.
-# What stays commented out follows the defaults of the installed release.
+# Settings of this home with their defaults. To change one, remove the # of its line, and of its
+# [section] line if that has one. Then write the new value. A commented line keeps the default of
+# the installed release.
 """
-EXAMPLE_LINE = '{"text": "where is my bill?", "intent": "billing", "sentiment": "neutral", "entities": []}'
+EXAMPLE_LINE = '{"text": "where is my bill?", "intent": "billing", "sentiment": "neutral"}'
 
 
 @with_common_options
-def init(run: Invocation) -> int:
-    """Make a home: the folder, the database, and a commented settings file. Harmless when repeated."""
+def init(run: Context) -> int:
+    """Create a home: folder, database and a commented settings file. Keeps existing files."""
     home = run.home
     home.mkdir(parents=True, exist_ok=True)
     is_new_file = write_settings_file(home / SETTINGS_FILE)
@@ -47,24 +46,24 @@ async def _describe(learner: AutonomousLearner) -> dict[str, Any]:
 
 
 def _shown(home: Path, document: dict[str, Any]) -> list[RenderableType]:
-    written = "" if document["settings_file_written"] else " (kept as it was)"
+    unchanged = "" if document["settings_file_written"] else " (unchanged)"
     return [
         facts(
             [
                 ("home", document["home"]),
-                ("database", document["database"] or "as store.url says"),
-                ("settings", f"{document['settings_file']}{written}"),
+                ("database", document["database"] or "from store.url"),
+                ("settings", f"{document['settings_file']}{unchanged}"),
             ]
         ),
         text(""),
-        text("Next, teach a tenant from a file of labelled texts, one JSON object a line:"),
+        text("Next: train a tenant from a file of labelled texts, one JSON object a line:"),
         text(f"  {EXAMPLE_LINE}", "dim"),
         text(f"  {command_line(home, 'bootstrap', 'my-tenant', 'examples.jsonl')}", "bold"),
     ]
 
 
 def write_settings_file(path: Path) -> bool:
-    """Write the defaults, commented out, to `path`; False if there is a file already."""
+    """Write the commented defaults to `path`. False if the file exists."""
     from karen_learner.settings import shipped_configs
 
     content = commented_out((shipped_configs() / "default.cfg").read_text(encoding="utf-8"))
@@ -77,10 +76,10 @@ def write_settings_file(path: Path) -> bool:
 
 
 def commented_out(defaults: str) -> str:
-    """A settings file that says what the defaults are and sets nothing.
+    """A settings file that shows all defaults and sets none.
 
-    The headers of sections stay, so that uncommenting one line is enough, except those of mappings
-    (`[personas.rules]`): an empty mapping would replace the default one.
+    Section headers stay, so that uncommenting one line is enough. Headers of mappings
+    (`[personas.rules]`) are commented: an empty mapping would replace the default one.
     """
     _, _, settings = defaults.partition("\n\n")
     return PREAMBLE + "\n" + "\n".join(map(_commented_line, settings.splitlines())) + "\n"
@@ -89,7 +88,3 @@ def commented_out(defaults: str) -> str:
 def _commented_line(line: str) -> str:
     is_plain_header = line.startswith("[") and "." not in line
     return line if not line or line.startswith("#") or is_plain_header else f"#{line}"
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(init)

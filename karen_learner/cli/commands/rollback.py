@@ -1,4 +1,4 @@
-"""`rollback`: an earlier version becomes live again."""
+"""`rollback`: deployment of an earlier version."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from karen_learner.cli.arguments import Tenant
-from karen_learner.cli.exits import ExitCode
-from karen_learner.cli.invocation import Invocation
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import Tenant, with_common_options
 from karen_learner.cli.render import command_line, facts, moment, text
-from karen_learner.errors import DeploymentError, InvalidInput, UnknownVersion
+from karen_learner.errors import DeploymentError, ExitCode, InvalidInput, UnknownVersion
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What is live, and what shall be."""
+    """The live version and the target of a rollback."""
 
     tenant: str
     live: ModelVersion | None
@@ -44,41 +42,41 @@ class Change:
 
 @with_common_options
 def rollback(
-    run: Invocation,
+    run: Context,
     tenant: Tenant,
     version: Annotated[
         str | None,
         typer.Argument(
-            metavar="[VERSION]",
-            help="The version to go back to. Default: the one before.",
+            metavar="VERSION",
+            help="Target version. Default: the parent of the live one.",
             show_default=False,
         ),
     ] = None,
     backup: Annotated[
         Path | None,
         typer.Option(
-            help="Restore from this archive of model_backups.", metavar="PATH", exists=True, dir_okay=False
+            help="Restore this archive of model_backups.", metavar="PATH", exists=True, dir_okay=False
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what would become live, and change nothing.")
+        bool, typer.Option("--dry-run", help="Show the target version. Change nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> int:
-    """Make an earlier version of a tenant's model live again.
+    """Restore an earlier model version of a tenant.
 
-    Asks first. Exits with 4 if the answer is no.
+    Asks for confirmation. Exit code 4: declined.
     """
     if version is not None and backup is not None:
-        raise typer.BadParameter("give a version or --backup, not both")
+        raise typer.BadParameter("VERSION and --backup exclude each other: give one")
     change = run.run(lambda learner: planned(learner, tenant, version, backup), tenant=tenant)
     if dry_run:
-        run.output.result(change.document(done=False), _facts(change), text("nothing was changed", "dim"))
+        run.output.result(change.document(done=False), _facts(change), text("nothing changed", "dim"))
         return ExitCode.OK
-    if not yes and not _agreed(run, change):
-        run.output.result(change.document(done=False), text("nothing was changed"))
+    if not yes and not _confirmed(run, change):
+        run.output.result(change.document(done=False), text("nothing changed"))
         return ExitCode.SKIPPED
-    run.run(lambda learner: carried_out(learner, change), tenant=tenant)
+    run.run(lambda learner: apply(learner, change), tenant=tenant)
     run.output.result(change.document(done=True), *_done(run, change))
     return ExitCode.OK
 
@@ -86,17 +84,20 @@ def rollback(
 async def planned(
     learner: AutonomousLearner, tenant: str, version: str | None, backup: Path | None
 ) -> Change:
-    """What a rollback would do. Raises UnknownTenant, UnknownVersion, InvalidInput, DeploymentError."""
+    """The change that a rollback would make.
+
+    Raises UnknownTenant, UnknownVersion, InvalidInput, DeploymentError.
+    """
     live = (await learner.status(tenant)).champion
     name = version or (live.parent if live else None)
     if backup is not None:
         name = await _version_in(backup, tenant)
     target = await learner.store.get_version(tenant, name) if name is not None else None
     if target is None:
-        wanted = f"no version {name!r}" if name is not None else "no earlier version to go back to"
+        wanted = f"no version {name!r}" if name is not None else "no earlier version"
         raise UnknownVersion(f"{tenant!r} has {wanted}: see `karen-learner versions`")
     if live is not None and live.version == target.version:
-        raise DeploymentError(f"{target.version} is live already: there is nothing to roll back")
+        raise DeploymentError(f"{target.version} is already live: nothing to roll back")
     return Change(tenant=tenant, live=live, target=target, backup=backup)
 
 
@@ -111,19 +112,19 @@ async def _version_in(backup: Path, tenant: str) -> str:
     return manifest.version
 
 
-async def carried_out(learner: AutonomousLearner, change: Change) -> ModelVersion:
-    """Do it. Raises UnknownVersion, ModelError, DeploymentError."""
+async def apply(learner: AutonomousLearner, change: Change) -> ModelVersion:
+    """The version that is live after the change. Raises UnknownVersion, ModelError, DeploymentError."""
     if change.backup is not None:
         return await learner.training_pipeline.rollback_model(change.backup)
     return await learner.rollback(change.tenant, change.target.version)
 
 
-def _agreed(run: Invocation, change: Change) -> bool:
+def _confirmed(run: Context, change: Change) -> bool:
     live = change.live.version if change.live else "the fallback"
     try:
-        return run.output.ask(f"make {change.target.version} live for {change.tenant!r} instead of {live}?")
+        return run.output.ask(f"replace {live} by {change.target.version} for {change.tenant!r}?")
     except EOFError:
-        raise typer.BadParameter("nobody is there to answer: say --yes") from None
+        raise typer.BadParameter("no answer on standard input: give --yes") from None
 
 
 def _facts(change: Change) -> RenderableType:
@@ -131,9 +132,9 @@ def _facts(change: Change) -> RenderableType:
     return facts(
         [
             ("tenant", change.tenant),
-            ("live now", f"{live.version}, {_scores(live)}" if live else "none"),
-            ("to be live", f"{target.version}, {_scores(target)}, made {moment(target.created_at)}"),
-            ("from", change.backup),
+            ("live", f"{live.version}, {_scores(live)}" if live else "none"),
+            ("target", f"{target.version}, {_scores(target)}, created {moment(target.created_at)}"),
+            ("backup", change.backup),
         ]
     )
 
@@ -142,13 +143,9 @@ def _scores(version: ModelVersion) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or "no scores"
 
 
-def _done(run: Invocation, change: Change) -> list[RenderableType]:
-    done = text(f"{change.target.version} is live again for {change.tenant!r}", "bold green")
+def _done(run: Context, change: Change) -> list[RenderableType]:
+    done = text(f"{change.target.version} is live for {change.tenant!r}", "bold green")
     if change.live is None:
         return [done]
     undo = command_line(run.home, "rollback", change.tenant, change.live.version)
     return [done, text(f"to undo: {undo}")]
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(rollback)

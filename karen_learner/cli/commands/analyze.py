@@ -1,0 +1,119 @@
+"""`analyze`: analyses of texts by the live model."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+from asyncio_extras import call_in_executor
+
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.output import Output
+from karen_learner.cli.render import analysis
+from karen_learner.errors import ExitCode, InvalidInput
+
+if TYPE_CHECKING:
+    from karen_learner.learner import AutonomousLearner
+    from karen_learner.records import Analysis
+
+STDIN = "-"
+CHUNK_BYTES = 1 << 16
+
+NumberedText = tuple[int, str]
+
+
+@with_common_options
+def analyze(
+    run: Context,
+    tenant: Tenant,
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT", help="Texts; - reads lines from standard input."),
+    ],
+) -> int:
+    """Show intent, sentiment and entities of texts. Stores nothing.
+
+    --json prints an array with one object per text. Blank input lines are skipped.
+    """
+    run.run(lambda learner: analyze_all(learner, tenant, _source(texts), run.output), tenant=tenant)
+    return ExitCode.OK
+
+
+async def analyze_all(
+    learner: AutonomousLearner, tenant: str, source: AsyncIterator[list[NumberedText]], output: Output
+) -> None:
+    """Analyse texts in batches and print each analysis at once.
+
+    Raises UnknownTenant, or InvalidInput with the number of an invalid text.
+    """
+    if (await learner.status(tenant)).champion is None:
+        output.note(f"{tenant!r} has no model yet: the rule-based fallback answers")
+    with output.stream() as add:
+        async for batch in source:
+            for (_, text), found in zip(batch, await _analyses(learner, tenant, batch), strict=True):
+                add({"text": text, **found.to_dict()}, analysis(text, found))
+
+
+async def _analyses(learner: AutonomousLearner, tenant: str, batch: list[NumberedText]) -> list[Analysis]:
+    try:
+        return await learner.analyze_many(tenant, [text for _, text in batch])
+    except InvalidInput as error:
+        raise await _located(learner, tenant, batch, error) from error
+
+
+async def _located(
+    learner: AutonomousLearner, tenant: str, batch: list[NumberedText], error: InvalidInput
+) -> InvalidInput:
+    """The error with the number of the invalid text: a batch fails as a whole."""
+    for number, text in batch:
+        try:
+            await learner.analyze(tenant, text)
+        except InvalidInput as cause:
+            return InvalidInput(f"text {number} cannot be analysed: {cause}")
+    return error
+
+
+async def _source(texts: list[str]) -> AsyncIterator[list[NumberedText]]:
+    """Batches of texts, numbered from 1. Blank texts of standard input are counted and skipped."""
+    if texts != [STDIN]:
+        yield list(enumerate(texts, start=1))
+        return
+    number = 0
+    async for lines in _line_batches(sys.stdin):
+        numbered = list(enumerate(lines, start=number + 1))
+        number += len(lines)
+        yield [(count, line) for count, line in numbered if line.strip()]
+
+
+async def _line_batches(stream: TextIO) -> AsyncIterator[list[str]]:
+    """Lines without line ends, in batches as they arrive. Invalid UTF-8 is replaced."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    rest = ""
+    while chunk := await _chunk(stream):
+        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        if lines:
+            yield [line.removesuffix("\r") for line in lines]
+    if rest := rest + decoder.decode(b"", final=True):
+        yield [rest]
+
+
+async def _chunk(stream: TextIO) -> bytes:
+    """The next bytes. The loop waits for a terminal or pipe: Ctrl-C cannot end a blocked thread."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        descriptor = stream.fileno()
+        loop.add_reader(descriptor, ready.set)
+    except (OSError, NotImplementedError):  # a regular file, which does not block for long, or no file
+        chunk: bytes = await call_in_executor(stream.buffer.read, CHUNK_BYTES)
+        return chunk
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, CHUNK_BYTES)

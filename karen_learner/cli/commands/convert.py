@@ -1,0 +1,41 @@
+"""`convert`: JSON lines as DocBin files for spaCy's commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import with_common_options
+from karen_learner.cli.render import text
+from karen_learner.errors import ExitCode
+
+
+@with_common_options
+def convert(
+    run: Context,
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A corpus: .jsonl.", exists=True, dir_okay=False)
+    ],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The DocBin file.", dir_okay=False)],
+    lang: Annotated[str, typer.Option(help="Language code of spaCy.")] = "en",
+    dev: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every tenth text to this file.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the labels of each pipe to this folder.", show_default=False),
+    ] = None,
+) -> int:
+    """Convert a corpus to DocBin, for spacy train and spacy evaluate."""
+    from karen_learner.corpora.convert import convert_corpus
+
+    conversion = convert_corpus(source, target, language=lang, dev=dev, labels=labels)
+    for reason in conversion.skipped:
+        run.output.note(f"skipped: {reason}")
+    sentence = f"wrote {conversion.documents} documents, skipped {len(conversion.skipped)} lines"
+    run.output.result(conversion.to_dict(), text(sentence))
+    return ExitCode.OK

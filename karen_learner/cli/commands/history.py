@@ -1,0 +1,17 @@
+"""`history`: cycles and rollbacks of a tenant."""
+
+from __future__ import annotations
+
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import Limit, Tenant, with_common_options
+from karen_learner.errors import ExitCode
+
+
+@with_common_options
+def history(run: Context, tenant: Tenant, limit: Limit = 20) -> int:
+    """List the learning cycles and rollbacks of a tenant, newest first."""
+    from karen_learner.cli.render_cycle import history as table
+
+    results = run.run(lambda learner: learner.history(tenant, limit=limit), tenant=tenant)
+    run.output.result([result.to_dict() for result in results], table(results))
+    return ExitCode.OK
