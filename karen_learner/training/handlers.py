@@ -176,12 +176,7 @@ def calibrate(
     if not isinstance(pipe, BaseTextCategorizer) or len(held_out) < MIN_CALIBRATION_EXAMPLES:
         return None
     report = pipe.calibrate(held_out, false_alarm_rate=false_alarm_rate)
-    return CalibrationSummary(
-        examples=report.examples,
-        ece_before=report.ece_before,
-        ece_after=report.ece_after,
-        false_alarms=report.false_alarms,
-    )
+    return CalibrationSummary(**{name: getattr(report, name) for name in CalibrationSummary.model_fields})
 
 
 def preload(job: PreloadJob, *, cache: WorkerCache | None = None) -> PreloadReport:

@@ -7,13 +7,13 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
 from karen_learner import errors
+from karen_learner.contracts import OnProgress
 from karen_learner.errors import (
     KarenLearnerError,
     LearnerClosed,
@@ -24,7 +24,6 @@ from karen_learner.errors import (
 from karen_learner.records.training import (
     CrossValidateJob,
     CrossValidateReport,
-    PassReport,
     PipelineSpec,
     PredictJob,
     PredictReport,
@@ -38,7 +37,6 @@ from karen_learner.training.protocol import AnyMessage, Done, Failed, Job, Progr
 
 logger = logging.getLogger(__name__)
 
-OnProgress = Callable[[PassReport], None]
 ReportT = TypeVar("ReportT", TrainReport, PredictReport, CrossValidateReport, PreloadReport)
 
 NUMERIC_THREADS = (

@@ -97,17 +97,17 @@ BAD_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "told"), BAD_LINES)
-def test_a_bad_line_is_told_with_its_number_and_the_rest_is_kept(write, bad, told):
+@pytest.mark.parametrize(("bad", "message"), BAD_LINES)
+def test_a_bad_line_is_reported_with_its_number_and_the_rest_is_imported(write, bad, message):
     found = lines_of(write("some.jsonl", GOLD, bad, GOLD))
     assert sorted(found) == [1, 2, 3]
     assert found[1].value == found[3].value
     assert found[1].error is None
     assert found[2].value is None
-    assert re.search(told, found[2].error), found[2].error
+    assert re.search(message, found[2].error), found[2].error
 
 
-def test_a_line_of_enormous_length_is_skipped(write):
+def test_a_line_above_the_limit_is_skipped(write):
     huge = b'{"text": "' + b"a" * (2 * MAX_LINE_BYTES) + b'"}'
     found = lines_of(write("some.jsonl", GOLD, huge, GOLD))
     assert sorted(found) == [1, 2, 3]
@@ -115,7 +115,7 @@ def test_a_line_of_enormous_length_is_skipped(write):
     assert found[3].value
 
 
-def test_byte_order_mark_line_ends_and_a_missing_last_one(tmp_path):
+def test_byte_order_mark_and_line_ends_are_ignored(tmp_path):
     path = tmp_path / "some.JSONL"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOLD).encode() + b"\r\n" + json.dumps(GOLD).encode())
     assert [line.error for line in iter_records(path)] == [None, None]
@@ -152,7 +152,7 @@ def test_csv(write):
     assert sorted(found) == [2, 3, 5, 6, 7, 9]
 
 
-def test_the_moods_of_earlier_exports_are_passed_over(write):
+def test_the_moods_of_earlier_exports_are_ignored(write):
     table = write(
         "gold.csv", "text,sentiment,mood", 'so what,negative,"{""negative"": 0.5}"', "fine,positive,{}"
     )
@@ -196,15 +196,15 @@ def test_an_unclosed_quote_does_not_swallow_a_large_file(write):
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "message"),
     [
         ("text,intnt", "unknown key 'intnt': did you mean 'intent'"),
         ("intent,sentiment", "text"),
         ("", "first row"),
     ],
 )
-def test_a_csv_without_usable_columns(write, header, told):
-    with pytest.raises(ImportFormatError, match=told):
+def test_a_csv_without_usable_columns_is_an_error(write, header, message):
+    with pytest.raises(ImportFormatError, match=message):
         list(iter_records(write("some.csv", header, "a,b")))
 
 
@@ -231,19 +231,19 @@ def test_docbin(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a docbin", b"x\x9cgarbage" * 50])
-def test_what_is_no_docbin(tmp_path, content):
+def test_a_file_that_is_no_docbin_is_an_error(tmp_path, content):
     (tmp_path / "bad.spacy").write_bytes(content)
     with pytest.raises(ImportFormatError, match=r"bad\.spacy"):
         list(iter_records(tmp_path / "bad.spacy"))
 
 
-def test_an_unknown_suffix_lists_the_known_ones(tmp_path):
+def test_an_unknown_suffix_lists_the_known_suffixes(tmp_path):
     (tmp_path / "some.parquet").write_bytes(b"")
     with pytest.raises(ImportFormatError, match=r"\.parquet.*\.csv, \.jsonl, \.spacy"):
         iter_records(tmp_path / "some.parquet")
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(ImportFormatError, match="there is no file"):
         iter_records(tmp_path / "nowhere.jsonl")
     (tmp_path / "folder.jsonl").mkdir()
@@ -258,7 +258,7 @@ async def test_reading_from_a_coroutine(write):
         _ = [line async for line in aiter_records(path.with_suffix(".txt"))]
 
 
-def test_another_format_can_be_added(tmp_path, monkeypatch):
+def test_a_program_can_register_an_importer(tmp_path, monkeypatch):
     monkeypatch.setattr("karen_learner.corpora.importers._importers", {})
 
     @register_importer(".txt")
@@ -277,7 +277,7 @@ def test_another_format_can_be_added(tmp_path, monkeypatch):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """An installed package that brings two importers; one of them cannot be loaded."""
+    """An installed package with two importers, one of them broken."""
     about = tmp_path / "plain_text-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Name: plain-text\nVersion: 1.0\n")
@@ -295,12 +295,15 @@ def package(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("package")
-def test_an_installed_package_can_bring_another_format(tmp_path):
+def test_an_installed_package_can_provide_an_importer(tmp_path):
     assert known_suffixes() == (".csv", ".jsonl", ".odd", ".spacy", ".txt")
     for name in ("some.txt", "some.odd", "some.jsonl"):
         (tmp_path / name).write_text("one\ntwo\n")
     assert [line.value.text for line in iter_records(tmp_path / "some.txt")] == ["one", "two"]
-    assert [line.value for line in iter_records(tmp_path / "some.jsonl")] == [None, None]  # ours stays
+    assert [line.value for line in iter_records(tmp_path / "some.jsonl")] == [
+        None,
+        None,
+    ]  # ours has priority
     with pytest.raises(ImportFormatError, match=r"plain_text:missing' for \.odd cannot be used"):
         iter_records(tmp_path / "some.odd")
 

@@ -29,7 +29,7 @@ from karen_learner import (
     create_spacy_analyzer,
 )
 from karen_learner.errors import InvalidInput, LearnerClosed, SettingsError, UnknownTenant, UnknownTurn
-from tests.homes import Homes, TaughtHome, a_store
+from tests.homes import Homes, TrainedHome, a_store
 
 TENANT = "tenant_123"
 QUICK = {
@@ -80,14 +80,14 @@ async def bootstrap(home: Path) -> None:
 
 
 @pytest.fixture
-def bootstrapped(homes: Homes, store_kind: str) -> TaughtHome:
+def bootstrapped(homes: Homes, store_kind: str) -> TrainedHome:
     """The home of a tenant that has been bootstrapped: made once, copied for each test."""
-    return homes.taught("contract", store_kind, bootstrap)
+    return homes.trained("contract", store_kind, bootstrap)
 
 
 @pytest.fixture
 async def learner(
-    bootstrapped: TaughtHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bootstrapped: TrainedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AutonomousLearner]:
     """A learner whose tenant has a model."""
     async with (

@@ -14,8 +14,11 @@ from spacy.tokens import DocBin
 
 from karen_learner.errors import UnknownTurn, UnknownVersion
 from karen_learner.events import Event
+from karen_learner.factory import create_autonomous_learner
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest
+from tests.conftest import TINY, teach
+from tests.homes import Homes, TrainedHome
 
 ACME, GLOBEX = "acme", "globex/../acme"
 PETS = ("cat", "dog", "hamster", "parrot", "turtle", "rabbit", "pony", "goldfish", "canary", "ferret")
@@ -30,11 +33,21 @@ def pet_examples() -> list[dict[str, Any]]:
     ]
 
 
+async def teach_both(home: Path) -> None:
+    await teach(home)
+    async with create_autonomous_learner(home, overrides=TINY) as learner:
+        result = await learner.bootstrap(GLOBEX, pet_examples())
+        assert result.status == "deployed", result.error_message
+
+
+@pytest.fixture
+def taught_once(homes: Homes, store_kind: str) -> TrainedHome:
+    return homes.trained("two-tenants", store_kind, teach_both)
+
+
 @pytest.fixture
 async def both(acme: AutonomousLearner) -> AutonomousLearner:
-    """A home where `acme` was taught, and another tenant besides."""
-    result = await acme.bootstrap(GLOBEX, pet_examples())
-    assert result.status == "deployed", result.error_message
+    """A learner of a home where `acme` was taught, and another tenant besides."""
     return acme
 
 

@@ -82,13 +82,13 @@ def test_predictions_are_cached_for_the_same_holdout_only(tmp_path: Path) -> Non
     folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
     report = train(job(folder, tmp_path / "v1"), lambda _: None, cache=cache)
     model = PipelineSpec(path=str(tmp_path / "v1"), tasks=report.tasks, template=SHIPPED)
-    asked = PredictJob(tenant_id="acme", models=(model,), corpus=folder)
-    rows = predict(asked, cache=cache).rows
+    prediction = PredictJob(tenant_id="acme", models=(model,), corpus=folder)
+    rows = predict(prediction, cache=cache).rows
     recalled = cache.predictions.get(model, folder / "holdout.jsonl")
     assert recalled is not None
     assert [row for row, _ in recalled] == list(rows[0])
-    assert predict(asked, cache=cache).rows == rows == predict(asked).rows
+    assert predict(prediction, cache=cache).rows == rows == predict(prediction).rows
     with (folder / "holdout.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"text": "hello", "intent": "greet"}\n')
     assert cache.predictions.get(model, folder / "holdout.jsonl") is None
-    assert len(predict(asked, cache=cache).rows[0]) == len(rows[0]) + 1
+    assert len(predict(prediction, cache=cache).rows[0]) == len(rows[0]) + 1

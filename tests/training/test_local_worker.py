@@ -39,10 +39,14 @@ async def test_one_process_does_all_jobs(ready: TrainJob, tmp_path: Path) -> Non
         pid = worker.pid
         report = await worker.train(ready, passes.append)
         second = ready.model_copy(update={"output": tmp_path / "second"})
-        reports = await asyncio.gather(worker.train(second), worker.train(second))
+        order: list[str] = []
+        reports = await asyncio.gather(
+            *(worker.train(second, lambda _, name=name: order.append(name)) for name in ("one", "two"))  # type: ignore[misc]
+        )
         assert worker.pid == pid
     assert report.tasks == reports[0].tasks == reports[1].tasks
     assert len(passes) == 9
+    assert order == ["one"] * 9 + ["two"] * 9, "jobs never overlap"
     assert (tmp_path / "second" / "config.cfg").is_file()
     assert worker.pid is None
 

@@ -112,8 +112,8 @@ def test_the_margin_of_an_f1_is_that_of_the_jackknife(settings: Settings, scored
     ]
 
     verdict = judge(sides[0], sides[1], gate=settings.gate, thresholds=settings.thresholds)
-    told = float(detail(verdict, "entities_not_worse").rsplit("margin ", 1)[1].rstrip(")"))
-    assert told == pytest.approx(
+    margin = float(detail(verdict, "entities_not_worse").rsplit("margin ", 1)[1].rstrip(")"))
+    assert margin == pytest.approx(
         _jackknife_error(*(side.by_task["entities"].values for side in sides)), abs=6e-4
     )
 
