@@ -1,4 +1,4 @@
-# Two commands do everything on a machine with only Python and make: `make demo` and `make test`.
+# `make demo` and `make test` need only Python and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,14 +9,14 @@ ENCODER ?=
 .PHONY: help demo test check bench format clean
 
 help:
-	@echo "make demo             learn from a stream of conversations, before your eyes (about a minute)"
+	@echo "make demo             run learning cycles on simulated conversations (about a minute)"
 	@echo "make test             run the tests, with coverage"
-	@echo "make check            lint, types, layering, documentation"
+	@echo "make check            lint, types, layers, documentation"
 	@echo "make bench DATA=DIR   run the benchmarks; DIR holds clinc150/, meld/ and snips/"
-	@echo "                      (benchmarks/README.md says where they are had);"
-	@echo "                      ENCODER=FOLDER adds an encoder's vectors (docs/encoder.md)"
+	@echo "                      (sources in benchmarks/README.md);"
+	@echo "                      ENCODER=FOLDER adds an encoder (docs/encoder.md)"
 	@echo "make format           format the code"
-	@echo "make clean            remove what the other targets made"
+	@echo "make clean            remove generated files"
 
 demo: $(VENV)/.installed
 	$(BIN)/karen-learner demo

@@ -33,6 +33,7 @@ from karen_learner.records import (
     Analysis,
     ConversationMetadata,
     CycleMode,
+    CycleRow,
     IngestReport,
     LabelledText,
     LearningCycleResult,
@@ -357,11 +358,22 @@ class AutonomousLearner:
         rows = await self.store.cycles(tenant_id, limit=limit)
         return tuple(row.result for row in rows if row.result is not None)
 
-    async def versions(self, tenant_id: str, *, limit: int = 100) -> Sequence[ModelVersion]:
-        """The versions, newest first. Raises UnknownTenant."""
+    async def journal(self, tenant_id: str, *, limit: int = 20, since: int = 0) -> Sequence[CycleRow]:
+        """Cycles and rollbacks after the `seq` of `since`, oldest first. Raises UnknownTenant.
+
+        To read on, pass the `seq` of the last row.
+        """
         await self.start()
         await self._overview.require(tenant_id)
-        return await self._registry.versions(tenant_id, limit=limit)
+        return await self.store.cycles(tenant_id, limit=limit, since=since)
+
+    async def versions(
+        self, tenant_id: str, *, limit: int = 100, since: str | None = None
+    ) -> Sequence[ModelVersion]:
+        """Versions, newest first; with `since`, those after that version in order. Raises UnknownTenant."""
+        await self.start()
+        await self._overview.require(tenant_id)
+        return await self._registry.versions(tenant_id, limit=limit, since=since)
 
     async def tenants(self) -> Sequence[str]:
         """All tenants of this store."""

@@ -1,4 +1,4 @@
-"""A home with a small model, made once a session and copied for each test: homes may be moved."""
+"""Fixtures: a home with a small model, created once a session and copied for each test."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from karen_learner.factory import create_autonomous_learner
 from karen_learner.learner import AutonomousLearner
 from tests.databases import SHARED, a_database
 from tests.greenlets import trace_greenlets_as_threads
-from tests.homes import Homes, TaughtHome
+from tests.homes import Homes, TrainedHome
 
 trace_greenlets_as_threads()
 
-settings.register_profile("karen", deadline=None)  # no test asserts times: the machine may be busy
+settings.register_profile("karen", deadline=None)  # no test asserts times
 settings.load_profile("karen")
 
 ACME = "acme"
@@ -47,7 +47,7 @@ MakeLearner = Callable[..., AutonomousLearner]
 
 
 def gold_examples() -> list[dict[str, Any]]:
-    """Three intents of fifteen short texts, and a sentiment on every second."""
+    """Three intents with fifteen short texts each; every second text has a sentiment."""
     return [
         {"text": phrase.format(word), "intent": intent}
         | ({"sentiment": "positive" if number % 4 else "negative"} if number % 2 == 0 else {})
@@ -56,7 +56,7 @@ def gold_examples() -> list[dict[str, Any]]:
     ]
 
 
-async def _teach(home: Path) -> None:
+async def teach(home: Path) -> None:
     async with create_autonomous_learner(home, overrides=TINY) as learner:
         result = await learner.bootstrap(ACME, gold_examples())
         assert result.status == "deployed", result.error_message
@@ -64,7 +64,7 @@ async def _teach(home: Path) -> None:
 
 @pytest.fixture(params=SHARED)
 def store_kind(request: pytest.FixtureRequest) -> str:
-    """Where the learners of a test have their store: in their home, or on a server."""
+    """Kind of the store of a test's learners."""
     return str(request.param)
 
 
@@ -76,23 +76,23 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
 
 
 @pytest.fixture
-def taught_once(homes: Homes, store_kind: str) -> TaughtHome:
-    """Only to be copied."""
-    return homes.taught("taught", store_kind, _teach)
+def taught_once(homes: Homes, store_kind: str) -> TrainedHome:
+    """The home of the session. Tests use copies."""
+    return homes.trained("taught", store_kind, teach)
 
 
 @pytest.fixture
 async def taught_home(
-    taught_once: TaughtHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    taught_once: TrainedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Path]:
-    """A home with a tenant `acme` that has one version."""
+    """A copy of the home with the tenant `acme` and one version."""
     async with taught_once.copied(tmp_path / "taught-home", monkeypatch) as home:
         yield home
 
 
 @pytest.fixture
 def make_learner(taught_home: Path) -> MakeLearner:
-    """A learner of the taught home, or of another, that is not started; keywords are overrides."""
+    """Creates learners of this or another home, not started. Keywords are overrides."""
 
     def make(home: Path | None = None, **overrides: Any) -> AutonomousLearner:
         named = {name.replace("__", "."): value for name, value in overrides.items()}
@@ -103,7 +103,7 @@ def make_learner(taught_home: Path) -> MakeLearner:
 
 @pytest.fixture
 async def acme(make_learner: MakeLearner) -> AsyncIterator[AutonomousLearner]:
-    """A started learner of the taught home."""
+    """A started learner of the home."""
     async with make_learner() as learner:
         yield learner
 

@@ -1,4 +1,4 @@
-"""Where a store may be in tests: in memory, in an SQLite file, in a database of a PostgreSQL server."""
+"""Databases of tests: in memory, an SQLite file, or a database of a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from karen_learner.learner import AutonomousLearner
 
 SERVER = os.environ.get("KAREN_TEST_POSTGRES", "")
-"""The URL of a PostgreSQL server whose user may make databases. Without it, nothing runs on PostgreSQL."""
+"""URL of a PostgreSQL server whose user may create databases. Without it, no test uses PostgreSQL."""
 
 SHARED = ["file", "postgresql"] if SERVER else ["file"]
-"""Kinds of databases that several stores may open at once."""
+"""Kinds of databases that several stores can open at the same time."""
 
 
 @asynccontextmanager
 async def a_database(kind: str, folder: Path = Path(), *, like: str = "") -> AsyncIterator[Path | str]:
-    """What `open_store` opens as a new database (or a server's copy of another), gone with the test."""
+    """A new database for `open_store`, or a copy of another one. It is dropped after the block."""
     if kind == "postgresql":
         url = await make_on_server(like)
         try:
@@ -35,7 +35,7 @@ async def a_database(kind: str, folder: Path = Path(), *, like: str = "") -> Asy
 
 
 async def make_on_server(like: str = "") -> str:
-    """The URL of a new database, or of a copy of another that nobody is connected to."""
+    """URL of a new database, or of a copy of a database without connections."""
     server = make_url(SERVER)
     name = f"karen_test_{uuid.uuid4().hex}"
     template = make_url(like).database if like else "template0 ENCODING 'UTF8'"
@@ -48,13 +48,13 @@ async def drop_from_server(url: str) -> None:
 
 
 async def execute(place: Path | str | URL, statement: str) -> None:
-    """As somebody else who has the database open, too."""
+    """Execute a statement on a separate connection."""
     async with _connection(place) as connection:
         await connection.exec_driver_sql(statement)
 
 
 def place_of(learner: AutonomousLearner) -> Path | str:
-    """Where the store of a learner is."""
+    """Path or URL of a learner's store."""
     return learner.settings.store.url or learner.layout.database
 
 
@@ -74,7 +74,7 @@ async def contents(place: Path | str) -> str:
 
 @asynccontextmanager
 async def _connection(place: Path | str | URL) -> AsyncIterator[AsyncConnection]:
-    """Each of its statements is a transaction."""
+    """A connection in autocommit mode."""
     if isinstance(place, Path):
         url = URL.create("sqlite+aiosqlite", database=str(place))
     else:

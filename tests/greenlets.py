@@ -1,9 +1,8 @@
-"""Coverage of what runs in greenlets, as SQLAlchemy's asynchronous engines let all their work run.
+"""Coverage in greenlets, which SQLAlchemy's asynchronous engines use.
 
-With `concurrency = greenlet`, coverage looks up at each call, in Python, which greenlet it is in: that is
-slow, and now and then it hangs where a greenlet has just died. With threads alone, lines that follow an
-`await` of the store are missed, or taken for lines of another file. So each greenlet has a tracer of its own
-here, as each thread has; the tracers are exchanged when the greenlets are.
+With `concurrency = greenlet`, coverage looks up the greenlet of each call in Python. That is slow and can
+hang after a greenlet has ended. With threads alone, coverage loses lines after an `await` of the store. Here
+each greenlet has its own tracer, as each thread has. A switch of greenlets exchanges the tracers.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from greenlet import greenlet, settrace
 
 
 def trace_greenlets_as_threads() -> None:
-    """Of this thread. Without coverage, or where it uses no trace function, nothing is done."""
+    """Exchange tracers in this thread. Does nothing without a trace function."""
     start = threading.gettrace()
     if start is None:
         return

@@ -1,4 +1,4 @@
-"""Homes that are made once a session, and copied for each test: homes may be moved."""
+"""Homes that a session creates once and each test copies."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import pytest
 from tests.databases import a_database, drop_from_server, make_on_server
 
 STORE = "KAREN_STORE__URL"
-"""Learners, and those of other processes, have their store where it says."""
+"""Environment variable with the URL of the store, for learners of all processes."""
 
 
 @dataclass(frozen=True)
-class TaughtHome:
-    """`url`: the database on a server, or nothing where it is in the home."""
+class TrainedHome:
+    """A home with a model. `url`: its database on a server, or "" for the database in the home."""
 
     home: Path
     url: str
 
     @asynccontextmanager
     async def copied(self, to: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-        """A copy that a test may change. Its learners find their store by themselves."""
+        """A copy for one test. `KAREN_STORE__URL` names its store."""
         async with a_store("postgresql" if self.url else "file", monkeypatch, like=self.url):
             yield Path(shutil.copytree(self.home, to))
 
 
 @asynccontextmanager
 async def a_store(kind: str, monkeypatch: pytest.MonkeyPatch, *, like: str = "") -> AsyncIterator[None]:
-    """Learners that are made meanwhile have their store there."""
+    """Learners of the block use a store of this kind."""
     if kind == "file":
         yield
         return
@@ -43,20 +43,20 @@ async def a_store(kind: str, monkeypatch: pytest.MonkeyPatch, *, like: str = "")
 
 
 class Homes:
-    """The homes of a session."""
+    """Homes of a test session."""
 
     def __init__(self, folders: pytest.TempPathFactory) -> None:
         self._folders = folders
-        self._made: dict[tuple[str, str], TaughtHome] = {}
+        self._made: dict[tuple[str, str], TrainedHome] = {}
 
-    def taught(self, name: str, kind: str, teach: Callable[[Path], Awaitable[None]]) -> TaughtHome:
-        """The home of this name, taught if it is not there yet."""
+    def trained(self, name: str, kind: str, teach: Callable[[Path], Awaitable[None]]) -> TrainedHome:
+        """The home of this name, created at its first use."""
         if (name, kind) not in self._made:
             self._made[name, kind] = asyncio.run(self._make(name, kind, teach))
         return self._made[name, kind]
 
-    async def _make(self, name: str, kind: str, teach: Callable[[Path], Awaitable[None]]) -> TaughtHome:
-        made = TaughtHome(
+    async def _make(self, name: str, kind: str, teach: Callable[[Path], Awaitable[None]]) -> TrainedHome:
+        made = TrainedHome(
             self._folders.mktemp(name) / "home", await make_on_server() if kind == "postgresql" else ""
         )
         with pytest.MonkeyPatch.context() as patch:
@@ -66,7 +66,7 @@ class Homes:
         return made
 
     def drop(self) -> None:
-        """Drop what is on a server."""
+        """Drop the databases on the server."""
         for made in self._made.values():
             if made.url:
                 asyncio.run(drop_from_server(made.url))

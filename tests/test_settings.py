@@ -55,7 +55,7 @@ def test_default_cfg_has_every_setting_of_the_schema_and_no_other() -> None:
     assert sorted(found) == sorted(all_names())
 
 
-def test_no_default_stands_in_the_schema() -> None:
+def test_the_schema_has_no_defaults() -> None:
     for kind in (Settings, *(field.annotation for field in Settings.model_fields.values())):
         assert issubclass(kind, Section)  # type: ignore[arg-type]
         assert all(field.is_required() for field in kind.model_fields.values())  # type: ignore[union-attr]
@@ -87,7 +87,7 @@ def test_every_setting_is_in_the_documentation_with_its_default(name: str) -> No
     assert len(row[2]) > 10
 
 
-def test_the_documentation_knows_no_setting_that_does_not_exist() -> None:
+def test_the_documentation_has_no_unknown_setting() -> None:
     named = re.findall(r"^\| `([a-z]+\.\w+)` \|", DOCS.read_text("utf-8"), re.MULTILINE)
     assert sorted(named) == sorted(all_names())
 
@@ -95,7 +95,7 @@ def test_the_documentation_knows_no_setting_that_does_not_exist() -> None:
 # Layers -----------------------------------------------------------------------------------------
 
 
-def test_each_layer_goes_over_the_one_before(file: Path) -> None:
+def test_each_layer_overrides_the_lower_ones(file: Path) -> None:
     file.write_text("[learning]\nmin_data_threshold = 1\ndev_cap = 1\nholdout_cap = 1\n")
     environment = {"KAREN_LEARNING__DEV_CAP": "2", "KAREN_LEARNING__HOLDOUT_CAP": "2"}
     found = load(path=file, environment=environment, overrides={"learning.holdout_cap": 3}).learning
@@ -115,7 +115,7 @@ def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch)
     assert load_settings(environment={}).training.n_iter == 10
 
 
-def test_values_are_typed_as_they_look() -> None:
+def test_values_are_parsed_as_json_or_text() -> None:
     assert [parse_value(raw) for raw in ("3", "0.5", "true", "strict", '"3"', "", "{")] == [
         3, 0.5, True, "strict", "3", "", "{",
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def test_values_are_typed_as_they_look() -> None:
     assert found.thresholds.policy == "strict"
 
 
-def test_loading_twice_gives_values_of_their_own() -> None:
+def test_settings_loaded_twice_are_independent() -> None:
     one, other = load(), load()
     one.learning.dev_cap = 1
     one.personas.rules["a/b"] = "c"
@@ -150,7 +150,7 @@ def test_an_unknown_key_names_the_nearest_known_one(overrides: dict[str, Any], n
         load(overrides=overrides)
 
 
-def test_unknown_keys_of_file_and_environment_tell_where_they_stand(file: Path) -> None:
+def test_unknown_keys_are_reported_with_their_layer(file: Path) -> None:
     file.write_text("[training]\nepochs = 3\n")
     with pytest.raises(SettingsError, match=r"'epochs' in \[training\] in the settings file"):
         load(path=file)
@@ -158,7 +158,7 @@ def test_unknown_keys_of_file_and_environment_tell_where_they_stand(file: Path) 
         load(environment={"KAREN_TRAINING__N_ITRE": "3"})
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, file: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, file: Path) -> None:
     file.write_text("no sections here\n")
     for path in (file, tmp_path / "missing.cfg", tmp_path):
         with pytest.raises(SettingsError, match=re.escape(str(path))):
@@ -205,7 +205,7 @@ def test_settings_errors_are_value_errors_of_ours() -> None:
         load(overrides={"tresholds.accuracy": 1})
 
 
-def test_a_name_that_does_not_exist_cannot_be_assigned() -> None:
+def test_an_unknown_setting_cannot_be_assigned() -> None:
     with pytest.raises(SettingsError, match="min_data_treshold"):
         load().learning.min_data_treshold = 5  # type: ignore[attr-defined]
 
@@ -264,14 +264,14 @@ def test_validation_threshold_is_another_name_of_the_accuracy_threshold(file: Pa
     assert load(overrides={"learning.validation_threshold": 0.1}).thresholds.accuracy == 0.1
 
 
-def test_the_last_of_both_names_wins_by_layer(file: Path) -> None:
+def test_the_highest_layer_of_both_names_wins(file: Path) -> None:
     file.write_text("[learning]\nvalidation_threshold = 0.3\n")
     assert load(path=file, overrides={"thresholds.accuracy": 0.6}).thresholds.accuracy == 0.6
 
 
-def test_it_is_not_known_on_a_section_alone() -> None:
+def test_validation_threshold_needs_complete_settings() -> None:
     alone = type(load().learning).model_validate(shipped()["learning"])
-    with pytest.raises(SettingsError, match="as a whole"):
+    with pytest.raises(SettingsError, match="complete settings"):
         _ = alone.validation_threshold
 
 

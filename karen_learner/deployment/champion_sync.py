@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from asyncio_extras import call_in_executor
+from cachetools import TTLCache
 
 from karen_learner.analysis import common_words
 from karen_learner.contracts import Analyzer
@@ -44,11 +45,10 @@ class ChampionSync:
         self._models = models
         self._settings = settings
         self._analyzer = analyzer
-        self._clock = clock
         self._loads: dict[str, asyncio.Task[LiveModel | None]] = {}
         self._announcements: set[asyncio.Task[None]] = set()
         self._announced: dict[str, str] = {}
-        self._absent_until: dict[str, float] = {}
+        self._absent: TTLCache[str, bool] = TTLCache(MAX_ABSENT, ttl=settings.refresh_s, timer=clock)
         self._failing: set[str] = set()
         self._polling: asyncio.Task[None] | None = None
 
@@ -86,7 +86,7 @@ class ChampionSync:
         load, which continues if one of them is cancelled.
         """
         model = self._models.get(tenant_id)
-        if model is not None or self._clock() < self._absent_until.get(tenant_id, 0.0):
+        if model is not None or tenant_id in self._absent:
             return model
         return await asyncio.shield(self._load_task(tenant_id))
 
@@ -99,7 +99,7 @@ class ChampionSync:
 
     def install(self, tenant_id: str, model: LiveModel) -> None:
         """Swap in a loaded, warm model. The next request uses it."""
-        self._absent_until.pop(tenant_id, None)
+        self._absent.pop(tenant_id, None)
         self._models.install(tenant_id, model)
 
     async def load(self, version: ModelVersion) -> LiveModel:
@@ -150,16 +150,11 @@ class ChampionSync:
                 return model
             model.close()
             champion = now
-        self._note_absent(tenant_id)
+        self._absent[tenant_id] = True
         return None
 
-    def _note_absent(self, tenant_id: str) -> None:
-        if len(self._absent_until) >= MAX_ABSENT:
-            self._absent_until.clear()
-        self._absent_until[tenant_id] = self._clock() + self._settings.refresh_s
-
     def _note_failure(self, tenant_id: str, champion: ModelVersion, live: LiveModel | None) -> None:
-        self._note_absent(tenant_id)
+        self._absent[tenant_id] = True
         if tenant_id not in self._failing:
             self._failing.add(tenant_id)
             answers = live.version if live is not None else "the fallback"

@@ -116,9 +116,15 @@ class ModelRegistry:
         found = await self._store.get_version(tenant_id, version)
         return self._layout.placed(found) if found is not None else None
 
-    async def versions(self, tenant_id: str, *, limit: int = 100) -> Sequence[ModelVersion]:
-        """Versions, newest first. Those without files and backup are marked as removed."""
-        found = [self._layout.placed(one) for one in await self._store.versions(tenant_id, limit=limit)]
+    async def versions(
+        self, tenant_id: str, *, limit: int = 100, since: str | None = None
+    ) -> Sequence[ModelVersion]:
+        """Versions, newest first; with `since`, those after that version in order.
+
+        Versions without files and backup are marked as removed.
+        """
+        rows = await self._store.versions(tenant_id, limit=limit, since=since)
+        found = [self._layout.placed(one) for one in rows]
         marked: list[ModelVersion] = await call_in_executor(lambda: [_marked(one) for one in found])
         return marked
 

@@ -27,29 +27,51 @@ from karen_learner.records.base import (
     utc_now,
     within_limit,
 )
-from karen_learner.records.conversations import (
-    POOR_RATING,
-    Analysis,
-    ConversationMetadata,
-    Turn,
-    UserFeedback,
-)
 from karen_learner.records.cycles import (
     CYCLE_LEASE,
+    Confusion,
     CurationCounts,
     CycleContext,
     CycleRow,
+    GateCheck,
+    LabelScore,
     LearningCycleResult,
     LearningPlan,
     Lease,
     ModelVersion,
+    ValidationResult,
+    Verdict,
     new_cycle_id,
 )
-from karen_learner.records.imports import GoldReport, IngestReport, SkippedLine
-from karen_learner.records.judgements import Confusion, GateCheck, LabelScore, ValidationResult, Verdict
-from karen_learner.records.overviews import LearningMetrics, TenantCounts, TenantStatus, VersionCounts
-from karen_learner.records.texts import NO_CONSENT, Entity, EntitySpan, Example, LabelledText, Span
-from karen_learner.records.writes import CHAMPION, AwaitingTurn, CurationWrite, Promotion, ReadSet
+from karen_learner.records.reports import (
+    GoldReport,
+    IngestReport,
+    LearningMetrics,
+    SkippedLine,
+    TenantCounts,
+    TenantStatus,
+    VersionCounts,
+)
+from karen_learner.records.texts import (
+    NO_CONSENT,
+    POOR_RATING,
+    Analysis,
+    ConversationMetadata,
+    Entity,
+    EntitySpan,
+    Example,
+    LabelledText,
+    Span,
+    Turn,
+    UserFeedback,
+)
+from karen_learner.records.writes import (
+    CHAMPION,
+    AwaitingTurn,
+    CurationWrite,
+    Promotion,
+    ReadSet,
+)
 
 __all__ = [
     "CATEGORY_TASKS",

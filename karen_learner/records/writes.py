@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from karen_learner.records.base import Split
-from karen_learner.records.conversations import Turn
 from karen_learner.records.cycles import ModelVersion
-from karen_learner.records.texts import Example
+from karen_learner.records.texts import Example, Turn
 
 CHAMPION = "champion"
 """The alias of the version that serves a tenant."""

@@ -130,7 +130,7 @@ def test_correction_needed(feedback, needed):
         ({"corrected_intent": ""}, "corrected_intent"),
         ({"corrected_intent": 3}, "corrected_intent.*3"),
         ({"corrected_intent": "a\x00b"}, "control characters"),
-        ({"corrected_entities": [[5, 2, "X"]]}, "before or where it starts"),
+        ({"corrected_entities": [[5, 2, "X"]]}, "not after its start"),
         ({"corrected_entities": [[0, 2]]}, "corrected_entities"),
         (
             {"corrected_entities": [[3, 99, "CITY"]]},

@@ -1,4 +1,4 @@
-"""One learning cycle: what it decides, what it leaves behind, and what it survives."""
+"""Learning cycles: decisions, clean-up, and failures."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ ANY_LOSS_IS_FINE = {
     "thresholds__accuracy": 0.0,
     "thresholds__sentiment_accuracy": 0.0,
 }
-"""For what is not about the gate: with eight replayed examples a task of four texts may well get worse."""
+"""For tests that are not about the gate: with eight replayed examples a small task may get worse."""
 
 
 async def teach_songs(learner: AutonomousLearner, tmp_path: Path) -> None:
-    """Gold of an intent that the champion cannot know, waiting for the next cycle."""
+    """Gold of a new intent, pending for the next cycle."""
     path = tmp_path / "songs.jsonl"
     path.write_text(
         "".join(json.dumps({"text": f"play some {s} music", "intent": "music"}) + "\n" for s in SONGS)
@@ -57,7 +57,7 @@ async def teach_songs(learner: AutonomousLearner, tmp_path: Path) -> None:
 
 
 async def correct(learner: AutonomousLearner, text: str, count: int, **feedback: Any) -> None:
-    """So many turns of so many users with the same correction."""
+    """Turns of `count` users with the same correction."""
     for number in range(count):
         await learner.collect_conversation_metadata(
             ACME, text.format(number), "ok", f"user {number}", {"satisfaction_score": 0.1, **feedback}
@@ -70,8 +70,8 @@ async def champion_of(learner: AutonomousLearner) -> ModelVersion:
     return found
 
 
-def rubbish(learner: AutonomousLearner) -> list[str]:
-    """What no cycle may leave behind: staging folders, raw lines, half archives."""
+def leftovers(learner: AutonomousLearner) -> list[str]:
+    """Files that a cycle must remove: staging folders, raw lines, unfinished archives."""
     home = learner.layout.home
     found = [*home.glob("models/*/.staging/*"), *home.glob("models/*/.restoring/*")]
     found += [*home.glob("corpus/*/*/*.jsonl"), *home.glob("model_backups/*/*.partial")]
@@ -79,7 +79,7 @@ def rubbish(learner: AutonomousLearner) -> list[str]:
 
 
 def on(learner: AutonomousLearner, kind: type[Event], act: Callable[[], object], **fields: Any) -> None:
-    """Do something once, at the first event of a kind with these fields."""
+    """Act once, at the first event of a kind with these fields."""
 
     async def subscriber(event: Event) -> None:
         if all(getattr(event, name) == value for name, value in fields.items()):
@@ -92,7 +92,7 @@ def on(learner: AutonomousLearner, kind: type[Event], act: Callable[[], object],
 
 
 def before_stage(learner: AutonomousLearner, stage: Stage, act: Callable[[], Awaitable[object]]) -> None:
-    """Await something while the cycle waits for the journal entry of a stage."""
+    """Await `act` before the cycle journals a stage."""
     advance = learner.store.advance_cycle
 
     async def act_then_advance(tenant_id: str, cycle_id: str, to: Stage, *, token: int) -> None:
@@ -126,7 +126,7 @@ async def test_there_is_nothing_new_to_learn(acme: AutonomousLearner) -> None:
     for force in (False, True):
         result = await acme.trigger_learning_cycle(ACME, force_training=force)
         assert (result.status, result.error_message) == ("skipped", "there is nothing new to learn")
-    assert rubbish(acme) == []
+    assert leftovers(acme) == []
 
 
 async def test_a_full_cycle_can_be_forced_without_anything_new(acme: AutonomousLearner) -> None:
@@ -145,7 +145,7 @@ async def test_a_full_cycle_trains_on_everything(acme: AutonomousLearner, tmp_pa
     assert (await acme.analyze(ACME, "play some jazz music")).intent == "music"
 
 
-async def test_an_unknown_tenant_is_told(acme: AutonomousLearner) -> None:
+async def test_an_unknown_tenant_is_reported(acme: AutonomousLearner) -> None:
     for call in (acme.trigger_learning_cycle, acme.plan_learning_cycle):
         with pytest.raises(UnknownTenant, match="'nobody'"):
             await call("nobody")
@@ -163,7 +163,7 @@ async def test_an_unknown_mode_is_refused_with_nothing_done(acme: AutonomousLear
     assert await contents(place_of(acme)) == before
 
 
-async def test_planning_changes_nothing(acme: AutonomousLearner) -> None:
+async def test_a_plan_changes_nothing(acme: AutonomousLearner) -> None:
     await correct(acme, "what is my balance number {}", 12, corrected_intent="balance")
     before, files = await contents(place_of(acme)), folder_digest(acme.layout.home / "models")
     for mode in ("auto", "incremental", "full"):
@@ -179,7 +179,7 @@ async def test_planning_changes_nothing(acme: AutonomousLearner) -> None:
 # Accepted or rejected ---------------------------------------------------------------------------
 
 
-async def test_an_accepted_cycle_tells_what_happened_in_order(
+async def test_an_accepted_cycle_publishes_its_events_in_order(
     acme: AutonomousLearner, tmp_path: Path
 ) -> None:
     told: list[Event] = []
@@ -206,10 +206,10 @@ async def test_an_accepted_cycle_tells_what_happened_in_order(
     }
     assert isinstance(told[-1], CycleFinished)
     assert told[-1].result == result
-    assert rubbish(acme) == []
+    assert leftovers(acme) == []
 
 
-async def test_a_slow_listener_does_not_change_the_order(acme: AutonomousLearner, tmp_path: Path) -> None:
+async def test_a_slow_subscriber_receives_events_in_order(acme: AutonomousLearner, tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
 
     async def slow(event: Event) -> None:
@@ -239,7 +239,7 @@ async def test_the_corpora_of_a_cycle_can_be_read(acme: AutonomousLearner, tmp_p
     assert not any(doc.user_data for doc in docs["train"])
 
 
-async def test_what_was_trained_on_again_is_told_and_not_what_it_was_chosen_from(
+async def test_the_result_counts_replayed_examples_and_not_the_pool(
     make_learner: MakeLearner, tmp_path: Path
 ) -> None:
     overrides: dict[str, float] = {"learning__replay_examples": 8, "training__continuing_n_iter": 30}
@@ -277,7 +277,7 @@ async def test_harm_is_rejected_and_the_second_time_quarantined(make_learner: Ma
         assert await champion_of(learner) == before
         assert verify(before.path, digest=before.digest)
         assert (await learner.analyze(ACME, "what is my balance red")).model_version == before.version
-        assert rubbish(learner) == []
+        assert leftovers(learner) == []
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ async def until(reached: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_candidate_that_was_loaded_in_vain_is_closed(
+async def test_the_loaded_model_of_a_rejected_candidate_is_closed(
     make_learner: MakeLearner, loaded: list[LiveModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reject = ValidationStage.reject
@@ -327,7 +327,7 @@ async def test_the_candidate_that_was_loaded_goes_live(
     assert (candidate.closed, candidate.version) == (False, result.model_version)
 
 
-async def test_what_was_relabelled_during_a_cycle_is_not_learned_by_it(
+async def test_examples_relabelled_during_a_cycle_stay_pending(
     acme: AutonomousLearner, tmp_path: Path
 ) -> None:
     await teach_songs(acme, tmp_path)
@@ -346,7 +346,7 @@ async def test_what_was_relabelled_during_a_cycle_is_not_learned_by_it(
     assert {one.intent for one in learned if one.text in trained_on} == {"music"}
 
 
-async def test_what_an_undone_version_learned_waits_for_the_next_cycle(
+async def test_examples_of_an_undone_version_are_pending_again(
     acme: AutonomousLearner, tmp_path: Path
 ) -> None:
     before = await acme.status(ACME)
@@ -364,7 +364,9 @@ async def test_what_an_undone_version_learned_waits_for_the_next_cycle(
     assert (await acme.analyze(ACME, "play some jazz music")).intent == "music"
 
 
-async def test_damage_on_the_disk_is_not_learned_on_from(acme: AutonomousLearner, tmp_path: Path) -> None:
+async def test_a_damaged_champion_is_repaired_before_training(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
     champion = await champion_of(acme)
     await acme.analyze(ACME, "the model is live, and its files are not read again")
     weights = champion.path / "intent" / "model"
@@ -375,7 +377,7 @@ async def test_damage_on_the_disk_is_not_learned_on_from(acme: AutonomousLearner
     assert verify(champion.path, digest=champion.digest)
 
 
-async def test_damage_that_comes_while_it_trains_is_repaired(acme: AutonomousLearner, tmp_path: Path) -> None:
+async def test_damage_during_training_is_repaired(acme: AutonomousLearner, tmp_path: Path) -> None:
     champion = await champion_of(acme)
     weights = champion.path / "intent" / "model"
     on(acme, TrainingProgressed, lambda: weights.write_bytes(weights.read_bytes()[:-1] + b"!"))
@@ -409,7 +411,7 @@ async def test_one_cycle_of_a_tenant_at_a_time(
     assert (await acme.status(ACME)).running_cycle is None
 
 
-async def test_a_cycle_that_was_taken_over_stops(acme: AutonomousLearner, tmp_path: Path) -> None:
+async def test_a_cycle_stops_after_a_takeover(acme: AutonomousLearner, tmp_path: Path) -> None:
     before = await champion_of(acme)
     await teach_songs(acme, tmp_path)
 
@@ -427,7 +429,7 @@ async def test_a_cycle_that_was_taken_over_stops(acme: AutonomousLearner, tmp_pa
 # What goes wrong --------------------------------------------------------------------------------
 
 
-async def test_a_killed_worker_fails_the_cycle_and_harms_nothing(
+async def test_a_killed_worker_fails_the_cycle_and_changes_nothing(
     acme: AutonomousLearner, tmp_path: Path
 ) -> None:
     before = await champion_of(acme)
@@ -440,7 +442,7 @@ async def test_a_killed_worker_fails_the_cycle_and_harms_nothing(
     assert failed.replay_examples == 0  # of nothing can be said that it was trained on again
     assert await champion_of(acme) == before
     assert verify(before.path, digest=before.digest)
-    assert rubbish(acme) == []
+    assert leftovers(acme) == []
     again = await acme.trigger_learning_cycle(ACME)
     assert again.status == "deployed", again.error_message
     metrics = await acme.get_learning_metrics(ACME)
@@ -461,9 +463,9 @@ async def test_a_worker_that_hangs_fails_the_cycle_and_the_next_one_runs(
     acme.training_config.time_limit_s = 2.0
     result = await acme.trigger_learning_cycle(ACME)
     assert result.status == "failed"
-    assert "training.time_limit_s, which is 2 seconds" in (result.error_message or "")
+    assert "training.time_limit_s (2 seconds)" in (result.error_message or "")
     assert await champion_of(acme) == before
-    assert rubbish(acme) == []
+    assert leftovers(acme) == []
     acme.training_config.time_limit_s = 600.0
     assert (await acme.trigger_learning_cycle(ACME)).status == "deployed"
 
@@ -480,7 +482,7 @@ async def test_a_bug_in_a_stage_is_a_failed_cycle(
     result = await acme.trigger_learning_cycle(ACME)
     assert (result.status, result.error_message) == ("failed", "ZeroDivisionError: a bug")
     assert await champion_of(acme) == before
-    assert rubbish(acme) == []
+    assert leftovers(acme) == []
 
 
 async def test_a_cancelled_cycle_is_journalled_and_the_next_one_runs(
@@ -499,7 +501,7 @@ async def test_a_cancelled_cycle_is_journalled_and_the_next_one_runs(
     assert status.last_cycle.error_message is not None
     assert "cancelled while it was training" in status.last_cycle.error_message
     assert status.champion == before
-    assert rubbish(acme) == []
+    assert leftovers(acme) == []
     assert (await acme.trigger_learning_cycle(ACME)).status == "deployed"
 
 
@@ -603,7 +605,7 @@ async def test_a_cycle_survives_kill_9(
         assert last.result.status == status
         assert "the process ended" in (last.result.error_message or "")
         assert await learner.store.unfinished_cycles(ACME) == []
-        assert rubbish(learner) == []
+        assert leftovers(learner) == []
         now = await champion_of(learner)
         assert (now.version == before.version) is (status == "failed")
         assert verify(now.path, digest=now.digest)
@@ -616,7 +618,7 @@ async def test_a_cycle_survives_kill_9(
             assert (await learner.trigger_learning_cycle(ACME)).status == "deployed"
 
 
-async def test_kill_9_of_a_process_holds_no_other_back(make_learner: MakeLearner) -> None:
+async def test_the_lease_of_a_killed_process_is_free(make_learner: MakeLearner) -> None:
     """The lease of a dead process of this host is free at once, not after its time."""
     script = "import os; from karen_learner.memory import owner_of; print(owner_of(os.getpid()))"
     dead = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True).stdout.strip()

@@ -31,15 +31,15 @@ NOTHING_SCORED = ValidationResult(
         ("full", 101, "full"),
     ],
 )
-def test_auto_trains_anew_when_the_examples_have_grown(mode: str, examples: int, expected: str) -> None:
+def test_auto_is_full_when_the_examples_have_grown(mode: str, examples: int, expected: str) -> None:
     assert resolve_mode(mode, CHAMPION, examples=examples, last_full=100, growth=1.5, most=1000) == expected
 
 
-def test_without_a_champion_there_is_nothing_to_continue_from() -> None:
+def test_a_cycle_without_champion_is_full() -> None:
     assert resolve_mode("incremental", None, examples=1, last_full=0, growth=1.5, most=10) == "full"
 
 
-def test_auto_never_trains_anew_without_growth() -> None:
+def test_auto_is_never_full_without_growth() -> None:
     assert resolve_mode("auto", CHAMPION, examples=9, last_full=1, growth=0.0, most=10) == "incremental"
 
 

@@ -1,4 +1,4 @@
-"""What is live is what the champion's row says, and damage is mended or told, never served."""
+"""Champion sync: loading, damage, changes by other processes, announcements."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cachetools import TTLCache
 
 from karen_learner.errors import ModelError
 from karen_learner.events import ModelUnloaded
@@ -27,8 +28,8 @@ def damage(version: ModelVersion) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
 
 
-def crowd_out(site: Any) -> None:
-    """Let the model give way to those of so many other tenants."""
+def unload(site: Any) -> None:
+    """Unload the model by installing those of other tenants."""
     models = site.analyzer.models
     for number in range(site.settings.analysis.live_models):
         models.install(f"tenant {number}", LiveModel.blank("en"))
@@ -58,7 +59,7 @@ async def test_a_home_may_be_moved(taught_home: Path, tmp_path: Path, site: Any)
     assert champion.backup_path.is_file()
 
 
-async def test_a_tenant_without_a_champion_is_left_alone_for_a_while(site: Any) -> None:
+async def test_the_store_is_not_read_for_each_request_of_a_tenant_without_champion(site: Any) -> None:
     asked = 0
     champion = site.registry.champion
 
@@ -75,13 +76,11 @@ async def test_a_tenant_without_a_champion_is_left_alone_for_a_while(site: Any) 
     assert asked == 2
 
 
-async def test_unknown_tenants_are_remembered_up_to_a_limit(
-    site: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("karen_learner.deployment.champion_sync.MAX_ABSENT", 3)
+async def test_unknown_tenants_are_remembered_up_to_a_limit(site: Any) -> None:
+    site.champions._absent = TTLCache(3, ttl=5.0)
     for number in range(10):
         assert await site.champions.ensure(f"nobody {number}") is None
-    assert len(site.champions._absent_until) <= 3
+    assert len(site.champions._absent) <= 3
 
 
 async def test_a_model_unloaded_by_a_limit_is_published(
@@ -116,9 +115,7 @@ async def test_a_damaged_version_is_restored_from_its_backup(
 
 
 @pytest.mark.parametrize("instead", ["nothing", "file", "link"])
-async def test_a_version_that_is_gone_is_restored_from_its_backup(
-    site: Any, tmp_path: Path, instead: str
-) -> None:
+async def test_a_missing_version_is_restored_from_its_backup(site: Any, tmp_path: Path, instead: str) -> None:
     champion = await site.champion()
     kept = Path(shutil.copytree(champion.path, tmp_path / "kept"))
     remove_folder(champion.path)
@@ -133,7 +130,7 @@ async def test_a_version_that_is_gone_is_restored_from_its_backup(
 
 
 @pytest.mark.parametrize("backup", ["gone", "damaged", "of something else"])
-async def test_without_a_backup_the_fallback_answers_and_the_error_is_told_once(
+async def test_without_a_backup_the_fallback_answers_and_the_error_is_logged_once(
     site: Any, caplog: pytest.LogCaptureFixture, backup: str
 ) -> None:
     champion = await site.champion()
@@ -146,7 +143,7 @@ async def test_without_a_backup_the_fallback_answers_and_the_error_is_told_once(
         version = await site.promote(other)
         await site.rollback.to_version(ACME)
         shutil.copy(version.backup_path, champion.backup_path)
-        crowd_out(site)
+        unload(site)
     damage(champion)
     for _ in range(3):
         found = await asyncio.gather(*(site.analyze("hello") for _ in range(5)))
@@ -156,7 +153,7 @@ async def test_without_a_backup_the_fallback_answers_and_the_error_is_told_once(
     assert champion.version in errors(caplog)[0]
 
 
-async def test_what_was_mended_by_hand_is_served_again(site: Any, tmp_path: Path) -> None:
+async def test_a_model_restored_by_hand_is_served_again(site: Any, tmp_path: Path) -> None:
     champion = await site.champion()
     moved = champion.backup_path.rename(tmp_path / "backup")
     damage(champion)
@@ -167,9 +164,7 @@ async def test_what_was_mended_by_hand_is_served_again(site: Any, tmp_path: Path
     assert not (await site.analyze()).degraded
 
 
-async def test_files_that_cannot_be_read_are_no_accident_of_the_request(
-    site: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unreadable_files_fail_no_request(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -194,7 +189,7 @@ async def test_a_champion_changed_by_another_process_is_followed(site: Any, othe
     assert (await site.analyze()).model_version == first.version
 
 
-async def test_a_champion_that_cannot_be_followed_leaves_the_one_before_live(
+async def test_a_champion_that_cannot_be_loaded_leaves_the_former_one_live(
     site: Any, other_site: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = await site.champion()
@@ -210,16 +205,16 @@ async def test_a_champion_that_cannot_be_followed_leaves_the_one_before_live(
     assert f"{first.version} answers" in errors(caplog)[0]
 
 
-async def test_a_model_that_gave_way_to_others_is_not_loaded_by_looking(site: Any, other_site: Any) -> None:
+async def test_an_unloaded_model_is_not_loaded_by_a_refresh(site: Any, other_site: Any) -> None:
     await site.analyze()
-    crowd_out(site)
+    unload(site)
     await other_site.promote()
     await site.champions.refresh(ACME)
     assert site.analyzer.models.peek(ACME) is None
 
 
 async def test_a_slow_load_does_not_undo_a_deployment(site: Any) -> None:
-    """The champion of the moment is being loaded while the next one is deployed."""
+    """A champion is loaded while the next one is deployed."""
     first, second = await site.champion(), await site.candidate()
     load, loaded, go_on = site.champions.load, asyncio.Event(), asyncio.Event()
 
@@ -262,7 +257,7 @@ async def test_a_cancelled_request_does_not_cancel_the_load_that_others_wait_for
     assert loads == [champion.version]
 
 
-async def test_a_load_that_nobody_waits_for_any_more_arrives(site: Any) -> None:
+async def test_a_load_without_waiting_requests_completes(site: Any) -> None:
     load, begun, go_on = site.champions.load, asyncio.Event(), asyncio.Event()
 
     async def slow(version: ModelVersion) -> Any:
@@ -283,7 +278,7 @@ async def test_a_load_that_nobody_waits_for_any_more_arrives(site: Any) -> None:
 
 
 class Listener:
-    """In the place of an analyzer's `on_deployed`."""
+    """Replaces the `on_deployed` of an analyzer."""
 
     def __init__(self, site: Any) -> None:
         self.told: list[tuple[str, Path]] = []
@@ -300,7 +295,7 @@ class Listener:
         return self.told[-1]
 
 
-async def test_the_analyzer_is_told_of_what_another_process_deployed(site: Any, other_site: Any) -> None:
+async def test_the_analyzer_is_informed_of_deployments_by_other_processes(site: Any, other_site: Any) -> None:
     listener, first = Listener(site), await site.champion()
     await site.analyze()
     assert listener.told == []  # it was deployed before
@@ -314,7 +309,7 @@ async def test_the_analyzer_is_told_of_what_another_process_deployed(site: Any, 
     assert len(listener.told) == 2
 
 
-async def test_the_analyzer_is_told_once_of_what_this_process_deployed(site: Any) -> None:
+async def test_the_analyzer_is_informed_once_of_a_deployment(site: Any) -> None:
     listener = Listener(site)
     await site.analyze()
     second = await site.promote()
@@ -323,7 +318,7 @@ async def test_the_analyzer_is_told_once_of_what_this_process_deployed(site: Any
     assert listener.told == [(second.version, second.path)]
 
 
-async def test_a_host_that_does_not_answer_holds_nobody_up(site: Any, other_site: Any) -> None:
+async def test_a_hanging_host_delays_no_request(site: Any, other_site: Any) -> None:
     async def never(version: str, path: Path) -> None:
         await asyncio.Event().wait()
 

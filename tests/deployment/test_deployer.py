@@ -1,4 +1,4 @@
-"""Promotion and rollback: the row changes once everything else is safe, and nobody waits for it."""
+"""Promotion, rollback, backups, hot swap and clean-up."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_promoted_candidate_is_sealed_saved_recorded_and_live(site: Any)
     ]
 
 
-async def test_backups_that_a_crash_prevented_are_made_when_the_next_cycle_tidies(site: Any) -> None:
+async def test_missing_backups_are_made_by_the_clean_up(site: Any) -> None:
     parent, version = await site.champion(), await site.promote()
     for one in (parent, version):
         one.backup_path.unlink()
@@ -65,9 +65,7 @@ async def test_a_version_serves_though_its_backup_cannot_be_written(
     assert version.backup_path.is_file()
 
 
-async def test_nothing_is_deployed_when_the_champion_was_changed_meanwhile(
-    site: Any, other_site: Any
-) -> None:
+async def test_nothing_is_deployed_if_the_champion_changed(site: Any, other_site: Any) -> None:
     late = await site.candidate()
     winner = await other_site.promote()
     with pytest.raises(DeploymentError, match="changed while the candidate was trained"):
@@ -124,7 +122,7 @@ async def test_an_analyzer_that_fails_on_a_deployment_does_not_undo_it(
 # Rollback ---------------------------------------------------------------------------------------
 
 
-async def test_rollback_goes_to_the_parent_and_forth_again(site: Any) -> None:
+async def test_rollback_to_the_parent_and_forward_again(site: Any) -> None:
     first, second = await site.champion(), await site.promote()
     assert (await site.rollback.to_version(ACME)).version == first.version
     assert (await site.analyze()).model_version == first.version
@@ -133,7 +131,7 @@ async def test_rollback_goes_to_the_parent_and_forth_again(site: Any) -> None:
     assert [type(event) for event in (await site.published())[1:]] == [ModelRolledBack, ModelRolledBack]
 
 
-async def test_rollback_knows_where_it_cannot_go(site: Any) -> None:
+async def test_impossible_rollbacks_are_refused(site: Any) -> None:
     first = await site.champion()
     with pytest.raises(UnknownVersion, match="no earlier version"):
         await site.rollback.to_version(ACME)
@@ -155,7 +153,7 @@ async def test_rollback_restores_a_damaged_version(site: Any) -> None:
     assert verify(first.path, digest=first.digest)
 
 
-async def test_rollback_to_what_cannot_be_restored_changes_nothing(site: Any) -> None:
+async def test_a_rollback_to_an_unrestorable_version_changes_nothing(site: Any) -> None:
     first, second = await site.champion(), await site.promote()
     remove_folder(first.path)
     first.backup_path.unlink()
@@ -165,7 +163,7 @@ async def test_rollback_to_what_cannot_be_restored_changes_nothing(site: Any) ->
     assert (await site.analyze()).model_version == second.version
 
 
-async def test_of_two_rollbacks_at_once_one_is_told_to_look_again(site: Any, other_site: Any) -> None:
+async def test_one_of_two_concurrent_rollbacks_is_refused(site: Any, other_site: Any) -> None:
     first, second = await site.champion(), await site.promote()
     third = await site.promote()
     answers = await asyncio.gather(
@@ -183,7 +181,7 @@ async def test_of_two_rollbacks_at_once_one_is_told_to_look_again(site: Any, oth
 # Backups ----------------------------------------------------------------------------------------
 
 
-async def test_a_backup_of_ours_is_made_live_again(site: Any, tmp_path: Path) -> None:
+async def test_a_known_backup_becomes_champion_again(site: Any, tmp_path: Path) -> None:
     first = await site.champion()
     await site.promote()
     safe = shutil.copy(first.backup_path, tmp_path / "kept elsewhere.tar.gz")
@@ -194,7 +192,7 @@ async def test_a_backup_of_ours_is_made_live_again(site: Any, tmp_path: Path) ->
     assert (await site.analyze()).model_version == first.version
 
 
-async def test_a_damaged_folder_is_mended_from_the_backup_that_was_named(site: Any, tmp_path: Path) -> None:
+async def test_a_damaged_folder_is_restored_from_the_named_backup(site: Any, tmp_path: Path) -> None:
     first = await site.champion()
     await site.promote()
     safe = Path(shutil.copy(first.backup_path, tmp_path / "kept.tar.gz"))
@@ -204,7 +202,7 @@ async def test_a_damaged_folder_is_mended_from_the_backup_that_was_named(site: A
     assert verify(first.path, digest=first.digest)
 
 
-async def test_archives_of_others_are_refused(site: Any, tmp_path: Path) -> None:
+async def test_foreign_archives_are_refused(site: Any, tmp_path: Path) -> None:
     first, second = await site.champion(), await site.promote()
 
     def forged(name: str, **changes: Any) -> Path:
@@ -247,7 +245,7 @@ def forged_from_nothing(source: ModelVersion, claimed: ModelVersion, tmp_path: P
 
 
 async def test_no_request_fails_or_waits_while_models_are_swapped(site: Any) -> None:
-    """Requests go on all the while; each is answered by a version that was live at the time."""
+    """Each request is answered by a version that was live at its time."""
     first = await site.champion()
     await site.analyze()
     known = {first.version}
@@ -274,7 +272,7 @@ async def test_no_request_fails_or_waits_while_models_are_swapped(site: Any) -> 
 
 
 async def test_a_request_is_answered_while_a_version_loads(site: Any) -> None:
-    """Loading is off the path: a deployment that never ends holds no request up."""
+    """Loading blocks no request, even if the deployment never ends."""
     await site.analyze()
     first, second = await site.champion(), await site.candidate()
     load, loading = site.deployer.load, asyncio.Event()
@@ -296,7 +294,7 @@ async def test_a_request_is_answered_while_a_version_loads(site: Any) -> None:
 # Cleaning up ------------------------------------------------------------------------------------
 
 
-async def test_cleaning_up_removes_what_no_row_owns(site: Any) -> None:
+async def test_clean_up_removes_files_without_a_row(site: Any) -> None:
     first = await site.champion()
     folder, backups = site.layout.models(ACME), site.layout.backups(ACME)
     shutil.copytree(first.path, folder / "v0099-orphaned")

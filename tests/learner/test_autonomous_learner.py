@@ -29,7 +29,7 @@ from karen_learner import (
     create_spacy_analyzer,
 )
 from karen_learner.errors import InvalidInput, LearnerClosed, SettingsError, UnknownTenant, UnknownTurn
-from tests.homes import Homes, TaughtHome, a_store
+from tests.homes import Homes, TrainedHome, a_store
 
 TENANT = "tenant_123"
 QUICK = {
@@ -80,14 +80,14 @@ async def bootstrap(home: Path) -> None:
 
 
 @pytest.fixture
-def bootstrapped(homes: Homes, store_kind: str) -> TaughtHome:
+def bootstrapped(homes: Homes, store_kind: str) -> TrainedHome:
     """The home of a tenant that has been bootstrapped: made once, copied for each test."""
-    return homes.taught("contract", store_kind, bootstrap)
+    return homes.trained("contract", store_kind, bootstrap)
 
 
 @pytest.fixture
 async def learner(
-    bootstrapped: TaughtHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bootstrapped: TrainedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AutonomousLearner]:
     """A learner whose tenant has a model."""
     async with (
@@ -211,7 +211,7 @@ async def test_add_feedback_serves_feedback_that_comes_later(learner: Autonomous
         await learner.add_feedback(TENANT, "no such turn", {"satisfaction_score": 1.0})
 
 
-async def test_user_feedback_refuses_what_it_does_not_know(learner: AutonomousLearner) -> None:
+async def test_user_feedback_refuses_unknown_keys(learner: AutonomousLearner) -> None:
     with pytest.raises(InvalidInput, match="satisfaction_score"):
         await learner.collect_conversation_metadata(TENANT, "hi", "hi", "u", {"satisfaction": 0.5})
     with pytest.raises(InvalidInput, match="response_quality"):
@@ -241,7 +241,7 @@ async def test_without_consent_nothing_is_kept_for_learning(learner: AutonomousL
     assert (await learner.status(TENANT)).counts.awaiting_curation == 0
 
 
-async def test_analyze_says_what_the_live_model_thinks(learner: AutonomousLearner) -> None:
+async def test_analyze_returns_the_analysis_of_the_live_model(learner: AutonomousLearner) -> None:
     analysis = await learner.analyze(TENANT, "will it rain in vienna please")
     assert isinstance(analysis, Analysis)
     assert analysis.intent == "weather"
@@ -324,7 +324,7 @@ async def test_shuffled_labels_are_rejected_and_the_live_model_is_untouched(
     assert (await learner.status(TENANT)).counts.pending_train > 0
 
 
-async def test_labels_nobody_declared_are_kept_but_not_learned(learner: AutonomousLearner) -> None:
+async def test_undeclared_labels_are_kept_but_not_learned(learner: AutonomousLearner) -> None:
     await converse(learner, 12, corrected_intent="umbrella")
     await learner.trigger_learning_cycle(TENANT)
     status = await learner.status(TENANT)
@@ -332,7 +332,7 @@ async def test_labels_nobody_declared_are_kept_but_not_learned(learner: Autonomo
     assert status.counts.examples["quarantined"] == 12
 
 
-async def test_validation_result_tells_everything(learner: AutonomousLearner) -> None:
+async def test_a_validation_result_is_complete(learner: AutonomousLearner) -> None:
     validation = (await learner.history(TENANT))[0].validation
     assert isinstance(validation, ValidationResult)
     for score in (
@@ -382,6 +382,16 @@ async def test_status_history_versions_and_plan(learner: AutonomousLearner) -> N
     plan = await learner.plan_learning_cycle(TENANT)
     assert not plan.would_run
     assert plan.why
+
+
+async def test_the_journal_and_the_versions_are_read_on_with_a_cursor(learner: AutonomousLearner) -> None:
+    await learner.trigger_learning_cycle(TENANT)
+    first = await learner.journal(TENANT, limit=1)
+    rest = await learner.journal(TENANT, since=first[-1].seq or 0)
+    assert [row.result.status for row in (*first, *rest) if row.result] == ["deployed", "skipped"]
+    assert await learner.journal(TENANT, since=rest[-1].seq or 0) == []
+    version = (await learner.versions(TENANT))[0].version
+    assert await learner.versions(TENANT, since=version) == []
 
 
 async def test_export_and_ingest(learner: AutonomousLearner, tmp_path: Path) -> None:
@@ -453,7 +463,7 @@ async def test_create_spacy_analyzer_works_on_its_own() -> None:
         assert isinstance(await analyzer.entities("it costs 20 euros"), tuple)
 
 
-async def test_an_existing_pipeline_is_taught(home: Path) -> None:
+async def test_an_existing_pipeline_is_trained(home: Path) -> None:
     nlp = spacy.blank("en")
     ner = nlp.add_pipe("ner")
     ner.add_label("place")
@@ -522,7 +532,7 @@ async def test_results_answer_by_key(learner: AutonomousLearner) -> None:
     assert dict(metrics)["total_cycles"] == metrics.get("total_cycles") == 1
 
 
-async def test_every_part_of_the_contract_has_its_name(learner: AutonomousLearner) -> None:
+async def test_the_public_names_exist(learner: AutonomousLearner) -> None:
     assert hasattr(MemoryStore, "add_turn")
     assert isinstance(learner.training_pipeline, IncrementalTrainingPipeline)
     assert ConversationMetadataCollector(learner.store, learner.analyzer, learner.settings)
@@ -541,7 +551,7 @@ async def test_it_starts_on_first_use_and_is_closed_by_hand(home: Path) -> None:
         await learner.analyze(TENANT, "hello")
 
 
-async def test_everything_is_there_after_a_restart(home: Path) -> None:
+async def test_data_survive_a_restart(home: Path) -> None:
     async with create_autonomous_learner(home, overrides=QUICK) as learner:
         version = (await learner.bootstrap(TENANT, seed_examples())).model_version
         await learner.collect_conversation_metadata(TENANT, "hello", "hi", "u")

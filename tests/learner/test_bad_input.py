@@ -70,9 +70,7 @@ def unchanged(acme: AutonomousLearner) -> Any:
         (b"bytes", "must be a text, not bytes"),
     ],
 )
-async def test_texts_that_cannot_be_used(
-    acme: AutonomousLearner, unchanged: Any, text: Any, match: str
-) -> None:
+async def test_unusable_texts(acme: AutonomousLearner, unchanged: Any, text: Any, match: str) -> None:
     await unchanged(collect(acme, user_text=text), InvalidInput, match)
     for call in (acme.analyze(ACME, text), acme.analyze_many(ACME, ["fine", text])):
         await unchanged(call, InvalidInput, match.removeprefix("user_text "))
@@ -80,7 +78,7 @@ async def test_texts_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("response", [None, 3, "x" * 200_001])
-async def test_answers_that_cannot_be_used(acme: AutonomousLearner, unchanged: Any, response: Any) -> None:
+async def test_unusable_responses(acme: AutonomousLearner, unchanged: Any, response: Any) -> None:
     await unchanged(collect(acme, assistant_response=response), InvalidInput, "assistant_response")
     assert (await acme.status(ACME)).counts.turns == 0
 
@@ -104,7 +102,7 @@ async def test_what_no_database_can_hold_is_replaced_one_for_one(acme: Autonomou
     assert not (await acme.analyze(ACME, f"a flight{unfit} to blue please")).degraded
 
 
-async def test_texts_of_any_script_and_length_are_kept_as_they_are(acme: AutonomousLearner) -> None:
+async def test_texts_of_any_script_and_length_are_unchanged(acme: AutonomousLearner) -> None:
     for text in (
         "🙂" * 1000,
         "x" * 20_000,
@@ -149,9 +147,7 @@ BAD_FEEDBACK: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("feedback", "match"), BAD_FEEDBACK)
-async def test_feedback_that_cannot_be_used(
-    acme: AutonomousLearner, unchanged: Any, feedback: Any, match: str
-) -> None:
+async def test_unusable_feedback(acme: AutonomousLearner, unchanged: Any, feedback: Any, match: str) -> None:
     turn = await collect(acme)
     await unchanged(collect(acme, user_feedback=feedback), InvalidInput, match)
     await unchanged(collect(acme, user_feedback=feedback, turn_id=turn.turn_id), InvalidInput, match)
@@ -161,7 +157,7 @@ async def test_feedback_that_cannot_be_used(
     assert stored.feedback is None
 
 
-async def test_feedback_for_what_is_not_there(acme: AutonomousLearner, unchanged: Any) -> None:
+async def test_feedback_for_an_unknown_turn(acme: AutonomousLearner, unchanged: Any) -> None:
     turn = await collect(acme)
     said = {"satisfaction_score": 1.0}
     for tenant_id, turn_id in ((ACME, "no such turn"), ("globex", turn.turn_id), ("nobody", "x")):
@@ -170,7 +166,7 @@ async def test_feedback_for_what_is_not_there(acme: AutonomousLearner, unchanged
     assert (await acme.status(ACME)).counts.with_feedback == 0
 
 
-async def test_labels_nobody_declared_are_kept_and_never_trained_on(acme: AutonomousLearner) -> None:
+async def test_undeclared_labels_are_kept_and_never_trained_on(acme: AutonomousLearner) -> None:
     labels = (await acme.status(ACME)).labels
     said = [
         {"corrected_intent": "hack"},
@@ -192,7 +188,7 @@ async def test_labels_nobody_declared_are_kept_and_never_trained_on(acme: Autono
     assert (await acme.status(ACME)).labels == labels
 
 
-async def test_entities_that_do_not_fit_the_words_are_kept_and_never_trained_on(
+async def test_misaligned_entities_are_kept_and_never_trained_on(
     acme: AutonomousLearner, tmp_path: Path
 ) -> None:
     path = tmp_path / "who.jsonl"
@@ -209,9 +205,7 @@ async def test_entities_that_do_not_fit_the_words_are_kept_and_never_trained_on(
 
 @pytest.mark.parametrize("name", ["tenant_id", "user_id", "turn_id", "conversation_id"])
 @pytest.mark.parametrize("value", ["", "x" * 1001, "a\x00b", "\ud800", 7])
-async def test_ids_that_cannot_be_used(
-    acme: AutonomousLearner, unchanged: Any, name: str, value: Any
-) -> None:
+async def test_unusable_ids(acme: AutonomousLearner, unchanged: Any, name: str, value: Any) -> None:
     await unchanged(collect(acme, **{name: value}), InvalidInput, name)
     assert await acme.tenants() == [ACME]
     assert (await acme.status(ACME)).counts.turns == 0
@@ -243,7 +237,7 @@ async def test_ids_may_look_like_paths(acme: AutonomousLearner) -> None:
 
 
 @pytest.mark.parametrize("tenant_id", ["", "x" * 1001, "a\x00b", "\ud800", None, 7])
-async def test_a_tenant_that_cannot_be_is_refused_everywhere(
+async def test_an_invalid_tenant_is_refused_everywhere(
     acme: AutonomousLearner,
     unchanged: Any,
     tmp_path: Path,
@@ -278,7 +272,7 @@ async def test_a_tenant_that_cannot_be_is_refused_everywhere(
     assert await acme.tenants() == [ACME]
 
 
-async def test_an_unknown_tenant_is_told_and_not_made(
+async def test_an_unknown_tenant_is_reported_and_not_created(
     acme: AutonomousLearner, unchanged: Any, tmp_path: Path
 ) -> None:
     for call in (
@@ -298,7 +292,7 @@ async def test_an_unknown_tenant_is_told_and_not_made(
     assert not (tmp_path / "out.jsonl").exists()
 
 
-async def test_a_moment_without_a_time_zone_is_refused(acme: AutonomousLearner, unchanged: Any) -> None:
+async def test_a_time_without_a_time_zone_is_refused(acme: AutonomousLearner, unchanged: Any) -> None:
     await unchanged(collect(acme, occurred_at=datetime(2026, 1, 1)), InvalidInput, "time zone")
     await unchanged(collect(acme, occurred_at="yesterday"), InvalidInput, "datetime")
     assert (await acme.status(ACME)).counts.turns == 0
@@ -307,7 +301,7 @@ async def test_a_moment_without_a_time_zone_is_refused(acme: AutonomousLearner, 
 # Gold and files -----------------------------------------------------------------------------------
 
 
-async def test_gold_that_cannot_be_used_is_left_out_and_logged(
+async def test_unusable_gold_is_skipped_and_logged(
     acme: AutonomousLearner, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = (await acme.status(ACME)).counts.examples
@@ -369,7 +363,7 @@ async def test_exports_that_cannot_be_written(
 # The learner itself -------------------------------------------------------------------------------
 
 
-async def test_a_closed_learner_says_so(make_learner: MakeLearner, tmp_path: Path) -> None:
+async def test_a_closed_learner_raises_learner_closed(make_learner: MakeLearner, tmp_path: Path) -> None:
     learner = make_learner()
     await learner.start()
     await learner.close()
@@ -400,7 +394,7 @@ async def test_a_closed_learner_says_so(make_learner: MakeLearner, tmp_path: Pat
     await learner.close()
 
 
-async def test_closing_lets_what_is_under_way_finish_or_tells(make_learner: MakeLearner) -> None:
+async def test_closing_finishes_running_calls_or_raises(make_learner: MakeLearner) -> None:
     learner = make_learner()
     await learner.start()
     calls = [asyncio.create_task(collect(learner, turn_id=f"t{n}")) for n in range(50)]
@@ -431,7 +425,7 @@ async def test_a_learner_that_was_never_started_can_be_closed(make_learner: Make
 # The database -----------------------------------------------------------------------------------
 
 
-async def test_a_database_that_is_not_ours(tmp_path: Path) -> None:
+async def test_a_database_of_another_program(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "karen.db")) as connection:
         connection.execute("CREATE TABLE customers (id INTEGER)")
     before = (tmp_path / "karen.db").read_bytes()
@@ -450,7 +444,7 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
             pass
 
 
-async def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+async def test_a_home_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", tmp_path / "file" / "home"):
         with pytest.raises(StoreReadOnly, match="file"):
@@ -468,7 +462,7 @@ async def test_a_database_that_cannot_be_written(taught_home: Path, make_learner
 
 
 @pytest.mark.parametrize("store_kind", ["file"])
-async def test_a_locked_database_is_told_and_works_again_afterwards(make_learner: MakeLearner) -> None:
+async def test_a_locked_database_is_reported_and_works_after_the_release(make_learner: MakeLearner) -> None:
     async with make_learner(store__busy_timeout_s=0.05) as learner:
         await learner.analyze(ACME, "hello")
         with closing(sqlite3.connect(learner.layout.database, isolation_level=None)) as holder:

@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "crash.py"
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_nothing_is_lost_to_kill_9(tmp_path: Path) -> None:
+def test_no_turn_is_lost_to_kill_9(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--kills", "3", "--seed", "7", "--home", tmp_path / "home", "--json"],
         capture_output=True,

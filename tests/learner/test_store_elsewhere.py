@@ -38,7 +38,7 @@ async def texts(learner: AutonomousLearner) -> set[str]:
     return {*examples, *[turn.user_text or "" async for turn in learner.store.turns(ACME)]}
 
 
-async def test_a_life_beside_its_home(shared: Path | str, tmp_path: Path) -> None:
+async def test_a_home_with_backups_and_database_elsewhere(shared: Path | str, tmp_path: Path) -> None:
     home, overrides = tmp_path / "home", {**TINY, "store.url": str(shared)}
     async with create_autonomous_learner(home, overrides=overrides) as learner:
         first = await learner.bootstrap(ACME, gold_examples())

@@ -14,8 +14,11 @@ from spacy.tokens import DocBin
 
 from karen_learner.errors import UnknownTurn, UnknownVersion
 from karen_learner.events import Event
+from karen_learner.factory import create_autonomous_learner
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest
+from tests.conftest import TINY, teach
+from tests.homes import Homes, TrainedHome
 
 ACME, GLOBEX = "acme", "globex/../acme"
 PETS = ("cat", "dog", "hamster", "parrot", "turtle", "rabbit", "pony", "goldfish", "canary", "ferret")
@@ -30,11 +33,21 @@ def pet_examples() -> list[dict[str, Any]]:
     ]
 
 
+async def teach_both(home: Path) -> None:
+    await teach(home)
+    async with create_autonomous_learner(home, overrides=TINY) as learner:
+        result = await learner.bootstrap(GLOBEX, pet_examples())
+        assert result.status == "deployed", result.error_message
+
+
+@pytest.fixture
+def taught_once(homes: Homes, store_kind: str) -> TrainedHome:
+    return homes.trained("two-tenants", store_kind, teach_both)
+
+
 @pytest.fixture
 async def both(acme: AutonomousLearner) -> AutonomousLearner:
-    """A home where `acme` was taught, and another tenant besides."""
-    result = await acme.bootstrap(GLOBEX, pet_examples())
-    assert result.status == "deployed", result.error_message
+    """A learner of a home where `acme` was taught, and another tenant besides."""
     return acme
 
 
@@ -53,7 +66,7 @@ async def correct(learner: AutonomousLearner, tenant_id: str, count: int, intent
         )  # fmt: skip
 
 
-async def test_models_labels_and_versions_are_each_ones_own(both: AutonomousLearner) -> None:
+async def test_models_labels_and_versions_are_separate(both: AutonomousLearner) -> None:
     ours, theirs = await both.status(ACME), await both.status(GLOBEX)
     assert set(ours.labels["intent"]) == {"balance", "travel", "greeting"}
     assert set(theirs.labels["intent"]) == {"feed", "adopt"}
@@ -70,7 +83,7 @@ async def test_models_labels_and_versions_are_each_ones_own(both: AutonomousLear
     assert [answer.model_version for answer in answers] == [ours.champion.version, theirs.champion.version]
 
 
-async def test_turns_are_each_ones_own_even_with_the_same_ids(both: AutonomousLearner) -> None:
+async def test_turns_are_separate_even_with_the_same_ids(both: AutonomousLearner) -> None:
     await both.collect_conversation_metadata(ACME, "ours", "ok", "u", turn_id="t1")
     with pytest.raises(UnknownTurn):
         await both.add_feedback(GLOBEX, "t1", {"satisfaction_score": 1.0})
@@ -82,7 +95,7 @@ async def test_turns_are_each_ones_own_even_with_the_same_ids(both: AutonomousLe
     assert [turn.user_text async for turn in both.store.turns(GLOBEX)] == ["theirs"]
 
 
-async def test_metrics_and_history_count_ones_own(both: AutonomousLearner) -> None:
+async def test_metrics_and_history_are_those_of_the_tenant(both: AutonomousLearner) -> None:
     await both.trigger_learning_cycle(GLOBEX)
     ours, theirs = await both.get_learning_metrics(ACME), await both.get_learning_metrics(GLOBEX)
     everybody = await both.get_learning_metrics()
@@ -92,7 +105,7 @@ async def test_metrics_and_history_count_ones_own(both: AutonomousLearner) -> No
     assert sorted(await both.tenants()) == sorted([ACME, GLOBEX])
 
 
-async def test_a_cycle_learns_from_ones_own_and_touches_nothing_else(both: AutonomousLearner) -> None:
+async def test_a_cycle_learns_from_its_tenant_and_changes_no_other(both: AutonomousLearner) -> None:
     before, status = owned(both, ACME), await both.status(ACME)
     told: list[Event] = []
     both.events.subscribe(told.append)
@@ -120,7 +133,7 @@ async def test_cycles_of_two_tenants_do_not_exclude_each_other(both: AutonomousL
     assert {result.status for result in results} <= {"deployed", "rejected"}
 
 
-async def test_an_export_holds_ones_own_words_alone(both: AutonomousLearner, tmp_path: Path) -> None:
+async def test_an_export_contains_texts_of_its_tenant_only(both: AutonomousLearner, tmp_path: Path) -> None:
     await correct(both, GLOBEX, 3, "feed", "secret snack number {}")
     for kind in ("examples", "turns"):
         await both.export(ACME, tmp_path / "ours.jsonl", kind=kind)  # type: ignore[arg-type]
@@ -130,7 +143,7 @@ async def test_an_export_holds_ones_own_words_alone(both: AutonomousLearner, tmp
     assert await both.export(GLOBEX, tmp_path / "theirs.jsonl") == 20
 
 
-async def test_the_corpora_of_a_tenant_hold_ones_own_words_alone(both: AutonomousLearner) -> None:
+async def test_the_corpora_of_a_tenant_contain_its_texts_only(both: AutonomousLearner) -> None:
     def words(tenant_id: str) -> set[str]:
         vocab, paths = spacy.blank("en").vocab, both.layout.corpora(tenant_id).rglob("*.spacy")
         docs = [doc for path in paths for doc in DocBin().from_disk(path).get_docs(vocab)]
@@ -141,7 +154,7 @@ async def test_the_corpora_of_a_tenant_hold_ones_own_words_alone(both: Autonomou
     assert not words(ACME) & {*PETS, "eat", "home"}
 
 
-async def test_a_rollback_is_ones_own(both: AutonomousLearner) -> None:
+async def test_a_rollback_changes_its_tenant_only(both: AutonomousLearner) -> None:
     ours, theirs = await both.status(ACME), await both.status(GLOBEX)
     assert ours.champion is not None
     assert theirs.champion is not None
@@ -156,7 +169,7 @@ async def test_a_rollback_is_ones_own(both: AutonomousLearner) -> None:
     assert (await both.status(GLOBEX)).champion == theirs.champion
 
 
-async def test_what_one_tenant_cannot_load_does_not_hold_another_back(
+async def test_a_damaged_model_of_one_tenant_affects_no_other(
     both: AutonomousLearner, make_learner: Callable[..., AutonomousLearner]
 ) -> None:
     theirs = (await both.status(GLOBEX)).champion

@@ -79,7 +79,7 @@ def test_what_is_restored_is_what_was_saved(sealed: SealVersion, backups: Path) 
     assert list((folder.parent / ".restoring").iterdir()) == []
 
 
-def test_restoring_takes_the_place_of_whatever_is_there(sealed: SealVersion, backups: Path) -> None:
+def test_restoring_replaces_any_content(sealed: SealVersion, backups: Path) -> None:
     folder, manifest = sealed()
     backup = make_backup(folder, backup_file(folder, backups))
     for damage in (lambda: (folder / "stray").write_text("x"), lambda: (folder / "ner" / "model").unlink()):
@@ -136,7 +136,7 @@ def test_there_is_no_backup(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"\x1f\x8b\x08" + b"\0" * 100])
-def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_archive_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.tar.gz"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"x\.tar\.gz is not a backup"):
@@ -235,7 +235,7 @@ def aged(path: Path, days: float) -> Path:
     return path
 
 
-def test_retention_removes_what_is_old_and_keeps_what_is_wanted(sealed: SealVersion, backups: Path) -> None:
+def test_retention_removes_expired_archives_and_keeps_named_ones(sealed: SealVersion, backups: Path) -> None:
     made = [make_backup(folder, backup_file(folder, backups)) for folder, _ in map(sealed, range(1, 6))]
     for number, path in enumerate(made):
         aged(path, 50 - 10 * number)  # 50, 40, 30, 20, 10 days
@@ -245,7 +245,7 @@ def test_retention_removes_what_is_old_and_keeps_what_is_wanted(sealed: SealVers
     assert sorted(backups.iterdir()) == [made[0], made[3], made[4]]
 
 
-def test_retention_removes_what_a_crash_left_half_written(sealed: SealVersion, backups: Path) -> None:
+def test_retention_removes_unfinished_archives(sealed: SealVersion, backups: Path) -> None:
     folder = sealed()[0]
     backup = make_backup(folder, backup_file(folder, backups))
     (backups / "v0002-x.tar.gz.partial").write_bytes(b"half")
@@ -253,5 +253,5 @@ def test_retention_removes_what_a_crash_left_half_written(sealed: SealVersion, b
     assert list(backups.iterdir()) == [backup]
 
 
-def test_retention_of_a_folder_that_is_not_there(backups: Path) -> None:
+def test_retention_of_a_missing_folder(backups: Path) -> None:
     assert prune_backups(backups, keep=(), retention_days=0) == []

@@ -62,7 +62,7 @@ def test_a_digest_does_not_depend_on_where_the_folder_is(tmp_path: Path, write_f
     assert folder_digest(write_files(tmp_path / "a")) == folder_digest(write_files(tmp_path / "b" / "c"))
 
 
-def test_a_digest_leaves_out_what_it_is_told_to(tmp_path: Path, write_files: WriteFiles) -> None:
+def test_a_digest_excludes_named_files(tmp_path: Path, write_files: WriteFiles) -> None:
     folder = write_files(tmp_path / "a")
     before = folder_digest(folder)
     (folder / "manifest.json").write_text("{}")
@@ -73,7 +73,7 @@ def test_a_digest_leaves_out_what_it_is_told_to(tmp_path: Path, write_files: Wri
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names that are no text")
-def test_a_digest_bears_names_that_are_no_text(tmp_path: Path) -> None:
+def test_a_digest_accepts_names_that_are_not_text(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"")
     assert folder_digest(tmp_path) != folder_digest(tmp_path, leave_out=frozenset({os.fsdecode(b"\xff")}))
 
@@ -101,7 +101,7 @@ def test_replacing_a_file_leaves_nothing_beside_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
-def test_removing_what_is_not_there_is_no_error(tmp_path: Path, write_files: WriteFiles) -> None:
+def test_removing_a_missing_folder_is_no_error(tmp_path: Path, write_files: WriteFiles) -> None:
     remove_folder(write_files(tmp_path / "a"))
     remove_folder(tmp_path / "a")
     assert not (tmp_path / "a").exists()

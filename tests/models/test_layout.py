@@ -51,13 +51,13 @@ def test_two_tenants_never_share_a_folder(one: str, other: str) -> None:
     assert (tenant_folder(one).lower() == tenant_folder(other).lower()) is (one == other)
 
 
-def test_a_folder_tells_whose_it_is() -> None:
+def test_a_folder_name_contains_the_tenant() -> None:
     assert tenant_folder("acme").startswith("acme-")
     assert tenant_folder("acme/eu west").startswith("acme-eu-west-")
     assert tenant_folder("🙂").isalnum()
 
 
-def test_everything_of_a_home_lies_below_it(tmp_path: Path) -> None:
+def test_all_paths_of_a_home_are_below_it(tmp_path: Path) -> None:
     where = layout(tmp_path)
     assert where.database == tmp_path / "karen.db"
     assert where.version("a", "v0001-x") == where.models("a") / "v0001-x"

@@ -60,7 +60,7 @@ async def test_what_the_function_raises_is_raised_and_the_model_goes_on(nlp):
     model.close()
 
 
-async def test_close_finishes_what_is_queued_and_takes_nothing_new(nlp):
+async def test_close_finishes_queued_calls_and_refuses_new_ones(nlp):
     model = model_of(nlp)
     go = threading.Event()
     queued = [asyncio.create_task(model.run(lambda _: go.wait(10))) for _ in range(5)]
@@ -74,7 +74,7 @@ async def test_close_finishes_what_is_queued_and_takes_nothing_new(nlp):
     assert await asyncio.gather(*queued) == [True] * 5
 
 
-def test_a_missing_pipe_is_named_with_those_there_are(nlp):
+def test_the_error_of_a_missing_pipe_lists_the_pipes(nlp):
     with pytest.raises(PipelineUnsuitable, match=r"'intent' needs the pipe 'textcat'.*entity_ruler"):
         LiveModel(nlp, tasks={"intent": "textcat"})
 
@@ -118,7 +118,7 @@ async def test_familiar_words_stay_in_the_vocabulary_and_others_do_not(nlp, tmp_
     model.close()
 
 
-def test_what_cannot_be_loaded_is_a_model_error(tmp_path):
+def test_a_failed_load_is_a_model_error(tmp_path):
     with pytest.raises(ModelError, match="nowhere"):
         LiveModel.load(tmp_path / "nowhere", tasks={}, version=None)
     (tmp_path / "config.cfg").write_text("[nlp]\nlang = 3\n")

@@ -17,7 +17,7 @@ def usual() -> Iterator[float]:
     sys.setswitchinterval(before)
 
 
-def test_the_last_to_leave_restores_what_was(usual: float) -> None:
+def test_the_last_exit_restores_the_interval(usual: float) -> None:
     turns, entered, leave = ShortSwitchInterval(), threading.Event(), threading.Event()
 
     def other() -> None:

@@ -1,4 +1,4 @@
-"""Versions: sealed whole or not at all, and refused when a byte was changed."""
+"""Versions: sealed atomically, and refused if a byte changed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from karen_learner.models.versions import (
 SealVersion = Callable[..., tuple[Path, Manifest]]
 
 
-def test_versions_are_named_in_order_and_by_content() -> None:
+def test_version_names_contain_number_and_digest() -> None:
     assert version_name(12, "3f2a9c1e77") == "v0012-3f2a9c1e"
     assert version_name(9, "f") < version_name(10, "a")
 
 
-def test_a_sealed_version_tells_where_it_came_from(sealed: SealVersion) -> None:
+def test_a_sealed_version_has_a_manifest_with_its_origin(sealed: SealVersion) -> None:
     folder, manifest = sealed()
     assert verify(folder, digest=manifest.digest) == manifest
     assert read_manifest(folder).tasks == {"intent": "intent"}
@@ -85,7 +85,7 @@ def test_changed_files_are_refused(sealed: SealVersion) -> None:
     folder, manifest = sealed()
     content = (folder / "ner" / "model").read_bytes()
     (folder / "ner" / "model").write_bytes(content[:-1] + b"\0")
-    with pytest.raises(DigestMismatch, match="were changed"):
+    with pytest.raises(DigestMismatch, match="changed: their digest"):
         verify(folder, digest=manifest.digest)
     (folder / "ner" / "model").write_bytes(content)
     assert verify(folder, digest=manifest.digest)
@@ -124,14 +124,14 @@ def test_files_and_manifest_changed_together_are_refused(sealed: SealVersion) ->
 
 
 @pytest.mark.parametrize("content", ["", "{}", "not json", '{"tenant_id": "acme", "surprise": 1}'])
-def test_a_manifest_that_cannot_be_read_is_told(sealed: SealVersion, content: str) -> None:
+def test_an_unreadable_manifest_is_reported(sealed: SealVersion, content: str) -> None:
     folder, manifest = sealed()
     (folder / MANIFEST).write_text(content)
     with pytest.raises(ModelError, match=r"manifest\.json"):
         verify(folder, digest=manifest.digest)
 
 
-def test_a_version_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_version_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "nothing", tmp_path / "file"):
         with pytest.raises(ModelError, match="holds no readable"):

@@ -71,7 +71,7 @@ def test_records_are_frozen_and_forbid_extras(kind: type[Record]) -> None:
     assert kind.__doc__
 
 
-def test_a_record_cannot_be_changed_nor_take_what_it_does_not_know() -> None:
+def test_a_record_is_frozen_and_refuses_unknown_keys() -> None:
     said = UserFeedback(satisfaction_score=0.5)
     with pytest.raises(ValidationError):
         said.satisfaction_score = 1.0  # type: ignore[misc]
@@ -80,7 +80,7 @@ def test_a_record_cannot_be_changed_nor_take_what_it_does_not_know() -> None:
 
 
 @given(st.one_of(feedback, analyses, labelled, spans))
-def test_to_dict_is_plain_json_from_which_the_record_comes_back(record: Record) -> None:
+def test_to_dict_is_json_and_restores_the_record(record: Record) -> None:
     plain = json.loads(json.dumps(record.to_dict()))
     assert type(record).model_validate(plain) == record
     assert type(record).model_validate_json(record.model_dump_json()) == record
@@ -90,9 +90,7 @@ def test_to_dict_is_plain_json_from_which_the_record_comes_back(record: Record) 
 
 
 @given(feedback, feedback)
-def test_merging_keeps_what_was_said_and_puts_what_is_later_over_it(
-    earlier: UserFeedback, later: UserFeedback
-) -> None:
+def test_later_feedback_overwrites_earlier_feedback(earlier: UserFeedback, later: UserFeedback) -> None:
     merged = earlier.merged_with(later)
     for name in UserFeedback.model_fields:
         before, after = getattr(earlier, name), getattr(later, name)
@@ -111,7 +109,7 @@ def test_merging_is_associative(a: UserFeedback, b: UserFeedback, c: UserFeedbac
     assert a.merged_with(b).merged_with(c) == a.merged_with(b.merged_with(c))
 
 
-def test_entities_none_is_unknown_and_empty_is_none_there() -> None:
+def test_entities_none_is_unknown_and_empty_means_no_entities() -> None:
     none_here = UserFeedback(corrected_entities=())
     assert none_here.is_correction
     assert not UserFeedback().is_correction
@@ -156,7 +154,7 @@ def test_spans_are_ordered_and_labelled(span: tuple[int, int, str]) -> None:
 # Others ---------------------------------------------------------------------------------------
 
 
-def test_tasks_are_those_that_carry_a_label() -> None:
+def test_tasks_are_those_with_a_label() -> None:
     assert LabelledText(text="x").tasks == ()
     assert LabelledText(text="x", sentiment="good", entities=()).tasks == ("sentiment", "entities")
 
@@ -169,7 +167,7 @@ def test_task_score_finds_the_one_score_of_a_task() -> None:
     assert [result.task_score(task) for task in records.TASKS] == [0.1, 0.2, None]
 
 
-def test_a_verdict_tells_what_failed_or_else_everything() -> None:
+def test_the_summary_of_a_verdict_lists_failed_checks_or_else_all() -> None:
     good = GateCheck(name="a", passed=True, detail="fine")
     bad = GateCheck(name="b", passed=False, detail="worse")
     rejected = Verdict(accepted=False, harmful=True, improved=(), checks=(good, bad))

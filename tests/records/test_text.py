@@ -13,7 +13,7 @@ def test_empty_texts_are_refused(text):
 
 
 @pytest.mark.parametrize("value", [None, b"bytes", 3, ["text"]])
-def test_what_is_no_text_is_refused(value):
+def test_other_types_than_text_are_refused(value):
     with pytest.raises(InvalidInput, match=f"must be a text, not {type(value).__name__}"):
         clean_text(value, limit=10, what="it")
 
@@ -24,7 +24,7 @@ def test_the_limit_counts_characters_and_is_named_with_its_setting():
         clean_text("a" * 11, limit=10, what="it", setting="analysis.max_text_chars")
 
 
-def test_only_what_nothing_can_hold_is_replaced():
+def test_only_unfit_characters_are_replaced():
     assert clean_text("a\x00b\ud800c\x1bd\te\nf\rg", limit=99, what="it") == "a\ufffdb\ufffdc\ufffdd\te\nf\rg"
 
 
