@@ -271,7 +271,8 @@ class AutonomousLearner:
         await self._champions.ensure(tenant_id)
 
     async def _require(self, tenant_id: str) -> None:
-        """Start. Raise UnknownTenant if the store has no data of the tenant."""
+        """Start. Raises InvalidInput, and UnknownTenant if the store has no data of the tenant."""
+        check_id(tenant_id, "tenant_id")
         await self.start()
         counts = await self.store.counts(tenant_id)
         if not (counts.turns or counts.cycles or sum(counts.examples.values())):
