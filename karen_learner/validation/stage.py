@@ -45,7 +45,7 @@ class Validated:
 
 
 class ValidationStage:
-    """Predicts the holdout with candidate and champion, scores both and asks the gate."""
+    """Predicts the holdout with candidate and champion, scores both and applies the gate."""
 
     def __init__(
         self,
