@@ -1,4 +1,4 @@
-"""spaCy language understanding that learns from its own conversations, and never gets worse for it.
+"""spaCy language understanding that learns from its own conversations, with a gate against worse models.
 
 Start with `create_autonomous_learner`. Everything public is named here; the names are imported when they
 are first used, so that `import karen_learner` does not load spaCy.

@@ -31,7 +31,7 @@ def unit_weight(_item: object) -> int:
 class Batcher(Generic[Item, Result]):
     """Collects concurrent calls of `submit` into calls of `handle`, in order and one at a time.
 
-    A batch has at most `max_batch` items with a total weight of at most `max_weight`; a heavier item is a
+    A batch has at most `max_batch` items with a total weight of at most `max_weight`. A heavier item is a
     batch by itself. At most `queue_size` items wait; further callers wait until there is space. A cancelled
     caller stops waiting; with `skip_cancelled` its item is dropped, otherwise it is still handled. `owner`
     names the object in the error after `close()`. Use one event loop at a time.

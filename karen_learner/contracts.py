@@ -262,7 +262,7 @@ class MemoryStore(Protocol):
         quarantine_at: int,
         token: int | None = None,
     ) -> int:
-        """Note that a cycle with these pending examples was rejected; they stay pending.
+        """Record that a cycle with these pending examples was rejected; they stay pending.
 
         When `harmful`, the `rejections` of each example grow by one, except for gold and for examples whose
         text or labels changed since training. Those that reach `quarantine_at` become `quarantined` with the
@@ -293,7 +293,7 @@ class MemoryStore(Protocol):
     ) -> Sequence[CycleRow]:
         """The newest cycles, newest first; of all tenants if None.
 
-        With `since`, the cycles after that `seq` in order: pass the last `seq` to read on.
+        With `since`, the cycles after that `seq` in order: pass the last `seq` to continue.
         """
 
     async def cycle_tallies(self, tenant_id: TenantId | None) -> Mapping[str, float]:

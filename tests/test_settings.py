@@ -23,7 +23,7 @@ SELF_EXPLAINING = {
     "gate.max_margin", "analysis.max_text_chars", "analysis.max_response_chars", "personas.default",
     "personas.rules",
 }  # fmt: skip
-"""Settings whose name, or the comment of the one before, says it all."""
+"""Settings without a comment: the name or the comment of the setting before explains them."""
 
 
 def load(**options: Any) -> Settings:
@@ -61,7 +61,7 @@ def test_the_schema_has_no_defaults() -> None:
         assert all(field.is_required() for field in kind.model_fields.values())  # type: ignore[union-attr]
 
 
-def test_defaults_arrive_unchanged() -> None:
+def test_defaults_are_loaded_unchanged() -> None:
     assert load().dump() == json.loads(json.dumps(shipped()))
 
 
@@ -81,9 +81,9 @@ def test_every_setting_is_in_the_documentation_with_its_default(name: str) -> No
     section, key = name.split(".")
     row = re.search(rf"^\| `{re.escape(name)}` \| (.+?) \| (.+) \|$", DOCS.read_text("utf-8"), re.MULTILINE)
     assert row, f"{name} is not in docs/settings.md"
-    told = [json.loads(value.partition(" = ")[2] or value) for value in re.findall(r"`(.+?)`", row[1])]
+    documented = [json.loads(value.partition(" = ")[2] or value) for value in re.findall(r"`(.+?)`", row[1])]
     value = shipped()[section][key]
-    assert told == (list(value.values()) if isinstance(value, dict) else [value])
+    assert documented == (list(value.values()) if isinstance(value, dict) else [value])
     assert len(row[2]) > 10
 
 

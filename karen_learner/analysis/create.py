@@ -1,4 +1,4 @@
-"""An analyzer from a pipeline that the user already has."""
+"""An analyzer from an existing pipeline."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Linguistic features of a text, and the word tables behind them.
 
-The features are numbers and flags for monitoring and for the choice of a persona. Every analysed text pays
-for them: about 15 µs at ten tokens. So words are compared and looked up by their hashes, without new
-strings.
+The features are numbers and flags for monitoring and for the choice of a persona. They cost about
+15 µs for a text of ten tokens, because words are compared and looked up by their hashes.
 """
 
 from __future__ import annotations
@@ -173,7 +172,7 @@ def _opens_as_question(words: list[int]) -> bool:
 # Word tables ----------------------------------------------------------------------------------
 
 FREQUENT_WORDS = 50_000
-"""Words beyond this rank get the probability of the last word of it."""
+"""Words beyond this rank get the probability of the word at this rank."""
 RARE_RANK = 20_000
 """A word is rare beyond this rank."""
 COMMON_WORDS = 5_000

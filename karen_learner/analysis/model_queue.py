@@ -21,7 +21,7 @@ from karen_learner.settings import AnalysisSettings
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_CHARS = 32_000
-"""Most characters of a batch: long texts must not delay many short ones."""
+"""Maximum number of characters in a batch: long texts must not delay many short ones."""
 
 
 class AnalysisRequest(NamedTuple):

@@ -131,21 +131,23 @@ def exchange_lines(exchange: Exchange) -> list[Text]:
     answer = exchange.answer
     found = [answer.intent, answer.sentiment, *(f"{label}: {words}" for words, label in answer.entities)]
     understood = ", ".join(part for part in found if part is not None)
-    said = text(f"  {exchange.user_id}  ", "dim").append_text(text(f'"{cut(exchange.gold.text)}"', "italic"))
+    heading = text(f"  {exchange.user_id}  ", "dim").append_text(
+        text(f'"{cut(exchange.gold.text)}"', "italic")
+    )
     return [
-        said,
+        heading,
         text(f"            analysis   {understood}"),
         text(f"            feedback   {_reaction(exchange.feedback, exchange.gold.text)}", "cyan"),
     ]
 
 
-def _reaction(feedback: Mapping[str, Any] | None, said: str) -> str:
+def _reaction(feedback: Mapping[str, Any] | None, user_text: str) -> str:
     stated = [
         value for key in ("corrected_intent", "corrected_sentiment") if (value := (feedback or {}).get(key))
     ]
     spans = (feedback or {}).get("corrected_entities")
     if spans is not None:
-        stated += [f"{span['label']}: {said[span['start'] : span['end']]}" for span in spans] or [
+        stated += [f"{span['label']}: {user_text[span['start'] : span['end']]}" for span in spans] or [
             "no entities"
         ]
     rating = (feedback or {}).get("satisfaction_score")

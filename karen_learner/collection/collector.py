@@ -30,7 +30,7 @@ from karen_learner.settings import Settings
 logger = logging.getLogger(__name__)
 
 RECENT_TURNS = 4_096
-"""Number of the latest turns whose repetition is recognised without the store."""
+"""Number of recent turns for which a repetition is recognised without the store."""
 
 
 class ConversationMetadataCollector:

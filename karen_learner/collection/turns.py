@@ -140,7 +140,7 @@ def _metadata(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Conversa
 
 def correction_needed(feedback: UserFeedback | None, analysis: Analysis) -> bool:
     """Whether the user corrects a label, or rates the answer below one half."""
-    return feedback is not None and feedback.finds_fault(
+    return feedback is not None and feedback.reports_error(
         intent=analysis.intent, sentiment=analysis.sentiment, entities=analysis.entities
     )
 

@@ -39,7 +39,7 @@ def to_doc(nlp: Language, example: LabelledText) -> Doc:
     try:
         doc = nlp.make_doc(example.text)
     except ValueError as error:
-        raise CorruptExample(f"spaCy does not take the text: {str(error)[:200]}") from error
+        raise CorruptExample(f"spaCy rejects the text: {str(error)[:200]}") from error
     if isinstance(example, CorpusLine) and example.importance_weight != 1.0:
         set_sample_weight(doc, example.importance_weight)
     doc.cats = {label: 1.0 for label in (example.intent, example.sentiment) if label is not None}

@@ -32,7 +32,7 @@ class JsonLine:
 def read_json_lines(path: Path) -> Iterator[JsonLine]:
     """The lines of a UTF-8 file with one JSON value a line. Blocking.
 
-    Lines end with a line feed. Blank lines count but are left out, a byte order mark is ignored. NaN,
+    Lines end with a line feed. Blank lines are numbered but omitted, a byte order mark is ignored. NaN,
     Infinity, other encodings and lines above MAX_LINE_BYTES are errors. Raises OSError.
     """
     with path.open("rb") as file:

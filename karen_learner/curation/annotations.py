@@ -1,7 +1,7 @@
 """Comparison and merging of two annotations of one text.
 
-An annotation is held by an `Example`: ANNOTATION holds the fields of the annotation. The other fields (id,
-key, split, state) belong to the stored example.
+An `Example` contains the annotation: ANNOTATION names its fields. The other fields (id, key, split, state)
+belong to the stored example.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def updated(annotation: Example, newer: Example) -> Example:
 def agreed(annotation: Example, newer: Example) -> Example:
     """An annotation after another one that disputes no label.
 
-    The same labels of another user: one more user, half the doubt. Labels of other tasks are added only if
-    each annotation has a single user: `users` stays the number of people who agree on every label. A subset
-    of the labels adds nothing.
+    The same labels of another user increase `users` and `quality`. Labels of other tasks are added only if
+    each annotation has a single user, because all `users` agree on every label. A subset of the labels adds
+    nothing.
     """
     if annotation.tasks == newer.tasks:
         return _confirmed(annotation, newer)

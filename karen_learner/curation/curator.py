@@ -53,11 +53,11 @@ from karen_learner.records import (
 from karen_learner.settings import Settings
 
 PREVIEW_MEMORY = 50_000
-"""Changed examples that a preview holds. Beyond that, its counts of duplicates are estimates."""
+"""Maximum number of changed examples in a preview. Beyond it, the counts of duplicates are estimates."""
 
 
 class Curator:
-    """Curates turns, takes in gold, and selects the data of cycles.
+    """Curates turns, stores gold, and selects the data of cycles.
 
     The tokenizer of `language` (default: that of the training settings) checks entity spans. This object
     writes the pages of one tenant one after the other; `apply_page` resolves conflicts with other
@@ -196,8 +196,8 @@ class Curator:
     async def holdout(self, tenant_id: str) -> AsyncIterator[Example]:
         """The examples for the gate: gold, and feedback of several users.
 
-        A near-duplicate that a single user labelled stays in this split, so that no cycle trains on it, but
-        is left out here.
+        A near-duplicate that a single user labelled stays in this split, so that no cycle trains on it. It is
+        omitted here.
         """
         async for example in in_split(self._store, tenant_id, "holdout"):
             if example.is_gold or example.users >= 2:

@@ -34,7 +34,7 @@ LOWEST_GOOD_RATING = 0.5
 UNTRUSTED = 0.6
 CONFIDENT_ENOUGH = 0.6
 SATISFIED_WITH_ENTITIES = 0.9
-"""Least satisfaction that confirms detected entities: a rating of the answer says little about them."""
+"""Minimum satisfaction that confirms detected entities: a rating of the answer is weak evidence of them."""
 
 # Examples ------------------------------------------------------------------------------------
 
@@ -162,8 +162,8 @@ def task_labels(labelled: LabelledText) -> Iterator[tuple[Task, str]]:
 
 
 def stratum(labelled: LabelledText) -> str:
-    """The label that splits and selections are stratified by: the intent, else the sentiment, else the most
-    frequent entity label (of equally frequent ones, the first in alphabetical order)."""
+    """The label for stratified splits and selections: the intent, else the sentiment, else the most frequent
+    entity label. Of equally frequent ones, it is the first in alphabetical order."""
     if labelled.intent is not None:
         return labelled.intent
     if labelled.sentiment is not None:
@@ -249,7 +249,7 @@ def correction_quality(*, contradicted_confidence: float = 0.0) -> float:
 
 
 def agreed_quality(quality: float, further_users: int) -> float:
-    """Quality after further users agree: each halves the doubt, 1 - (1 - quality) / 2 ** further_users."""
+    """Quality after further users agree: 1 - (1 - quality) / 2 ** further_users."""
     return 1.0 - (1.0 - quality) / 2.0**further_users
 
 

@@ -1,7 +1,7 @@
-"""Intake of gold: labelled texts are read once and checked, then handed on page by page.
+"""Intake of gold: labelled texts are read once, checked, and returned page by page.
 
-All labels are checked before the first write, and the texts may exceed memory. So they wait in a temporary
-file.
+All labels are checked before the first write, and the texts may exceed memory. So a temporary file stores
+them.
 """
 
 from __future__ import annotations

@@ -13,13 +13,14 @@ The rule, first match first:
 8.  The first annotation that disputes a label becomes the dissent.
 9.  A user's newer annotation replaces that user's dissent.
 10. An annotation that disputes no label of the dissent is merged into it.
-11. A third opinion is dropped.
+11. A third annotation is dropped.
 
-After 6 to 10, example and dissent are compared: more users win; then a correction wins over a rating; then a
-quality higher by 0.1. Otherwise both are in `conflict` until a further user agrees with one of them.
+After 6 to 10, example and dissent are compared. The annotation with more users wins; then a correction wins
+over a rating; then a quality higher by 0.1. Otherwise both are in `conflict` until a further user agrees with
+one of them.
 
-The dissent is stored as an example of its own in state `conflict`, so that a majority can form over many
-pages of curation. A learned example whose labels change is `pending` again.
+The dissent is stored as a separate example in state `conflict`, so that users of later pages can confirm it.
+A learned example whose labels change is `pending` again.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def resolve(state: LabelState | None, annotation: Example) -> tuple[LabelState, 
     if same_user(example, annotation):  # 6
         after = _compared(state, updated(example, annotation), dissent)
     elif not disputed(example, annotation):  # 7
-        if dissent is not None and same_user(dissent, annotation):  # the user of the dissent changed sides
+        if dissent is not None and same_user(
+            dissent, annotation
+        ):  # the user of the dissent now agrees with the example
             state, dissent = LabelState(example, closed(dissent)), None
         after = _compared(state, agreed(example, annotation), dissent)
     elif dissent is None:  # 8
@@ -182,7 +185,7 @@ def _new_dissent(
 
 
 def closed(dissent: Example) -> Example:
-    """A dissent that no longer counts."""
+    """The dissent in its final state: it has no effect on the example."""
     return dissent.model_copy(update={"state": "quarantined", "reason": "resolved"})
 
 
@@ -263,7 +266,7 @@ def stored_keys(entries: Iterable[PageEntry]) -> list[str]:
 
 
 class LabelResolver:
-    """Resolves the entries of one page in order, over examples by key as they are `stored`."""
+    """Resolves the entries of one page in order, over the `stored` examples by key."""
 
     def __init__(self, stored: Mapping[str, Example]) -> None:
         self._stored = stored

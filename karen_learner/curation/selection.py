@@ -32,24 +32,24 @@ def water_fill(counts: Strata, limit: int, *, order: Sequence[str] | None = None
     """
     names = list(order) if order is not None else sorted(counts)
     waiting = sorted((name for name in names if counts[name] > 0), key=lambda name: counts[name])
-    shares, room = dict.fromkeys(names, 0), limit
-    while waiting and counts[waiting[0]] <= room // len(waiting):
+    shares, remaining = dict.fromkeys(names, 0), limit
+    while waiting and counts[waiting[0]] <= remaining // len(waiting):
         name = waiting.pop(0)
         shares[name] = counts[name]
-        room -= counts[name]
+        remaining -= counts[name]
     if waiting:
-        each, over = divmod(room, len(waiting))
+        each, over = divmod(remaining, len(waiting))
         in_order = sorted(waiting, key=names.index)
         shares.update({name: each + (at < over) for at, name in enumerate(in_order)})
     return shares
 
 
-# What a cycle trains on ----------------------------------------------------------------------
+# Training data of a cycle --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curated:
-    """What curation hands to training: new examples, and learned examples for replay.
+    """Result of curation for training: new examples, and learned examples for replay.
 
     With `importance_weights` (one for each example of `replay`), `replay` is a pool to sample from. Without
     them, a cycle trains on all of it. `counts` are those of the curated turns.
@@ -110,8 +110,8 @@ async def balanced(examples: AsyncIterator[Example], limit: int) -> list[Example
 class BalancedSelection:
     """Water-filling over a stream. The picks equal those over the whole stream.
 
-    Pruning does not change them: as examples arrive, the share of a stratum only decreases, except by the one
-    place of the remainder.
+    Pruning does not change them: with more examples, the share of a stratum only decreases, except for the
+    one place of the remainder.
     """
 
     def __init__(self, limit: int) -> None:
@@ -148,8 +148,8 @@ class Drawn(NamedTuple):
 async def sample_replay(store: MemoryStore, tenant_id: str, *, limit: int, rng: random.Random) -> list[Drawn]:
     """Up to `limit` learned training examples, balanced over strata (Chrysakis and Moens, 2020).
 
-    One read of counters, and one index read for each stratum: the cost depends on `limit` and the number of
-    strata, not on the history. With more strata than places, `rng` chooses the strata.
+    It needs one read of counters, and one index read for each stratum. The cost depends on `limit` and the
+    number of strata, not on the history. With more strata than places, `rng` chooses the strata.
     """
     counts = await store.strata(tenant_id, state="learned", split="train")
     order = sorted(counts)

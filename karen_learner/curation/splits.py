@@ -30,11 +30,10 @@ class Shares:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRules:
-    """Shares and limits of splits. `holdout_room` and `dev_room`: the number of examples that may still
-    enter."""
+    """Shares and limits of splits. `holdout_capacity`, `dev_capacity`: maximum number of further examples."""
 
-    holdout_room: int
-    dev_room: int
+    holdout_capacity: int
+    dev_capacity: int
     validation_split: float
     dev_share: float
     seed: int
@@ -55,20 +54,19 @@ def may_be_held_out(example: Example) -> bool:
 
 
 def spread_shares(gold: Strata, rules: SplitRules) -> Shares:
-    """Shares by which the gold examples fill the room evenly, if the room is too small for the usual
-    shares."""
+    """Shares that fill the capacity evenly with gold examples, if it is too small for the usual shares."""
     left = {stratum: count - _quota(count, rules.validation_split) for stratum, count in gold.items()}
     return Shares(
-        holdout=_fitting(gold, rules.validation_split, rules.holdout_room),
-        dev=_fitting(left, rules.dev_share, rules.dev_room),
+        holdout=_fitting(gold, rules.validation_split, rules.holdout_capacity),
+        dev=_fitting(left, rules.dev_share, rules.dev_capacity),
     )
 
 
-def _fitting(counts: Strata, share: float, room: int) -> dict[str, float]:
+def _fitting(counts: Strata, share: float, capacity: int) -> dict[str, float]:
     wanted = {stratum: _rounded(count * share) for stratum, count in counts.items()}
-    if sum(wanted.values()) <= room:
+    if sum(wanted.values()) <= capacity:
         return {}
-    places = water_fill(wanted, room)
+    places = water_fill(wanted, capacity)
     return {stratum: min(share, places[stratum] / count) for stratum, count in counts.items() if count}
 
 
@@ -84,9 +82,9 @@ def assign_splits(
     `existing` maps groups to their splits: a group never moves. `stored` counts the stored usable examples of
     each stratum by split.
 
-    Holdout: `rules.holdout_share` of each stratum, from those that `may_be_held_out`; at least one of four
-    gold examples; at least two remain for training; the strata share the room. Dev: `dev_share` of the
-    rest, under the same limits. Everything else: train.
+    Holdout: `rules.holdout_share` of each stratum, from those that `may_be_held_out`, and at least one of
+    four gold examples. At least two examples of a stratum remain for training. The strata share the capacity.
+    Dev: `dev_share` of the rest, under the same limits. Train: all others.
     """
     page = _Page(examples, existing, stored, rules)
     holdout: dict[str, Split] = dict.fromkeys(page.holdout(), "holdout")
@@ -120,8 +118,8 @@ class _Group:
 class _Page:
     """The new groups of one page by stratum, in the order of their draws (systematic sampling).
 
-    Positions in a stratum continue from page to page, so that a stream gets the same shares page by page as
-    in one piece. A position on a group that may not be held out is passed over.
+    Positions in a stratum continue from page to page, so that the shares of a stream do not depend on its
+    pages. A position on a group that may not be held out is skipped.
     """
 
     def __init__(
@@ -147,7 +145,7 @@ class _Page:
 
     def holdout(self) -> list[str]:
         hits = {stratum: self._holdout_hits(stratum) for stratum in sorted(self._strata)}
-        return self._taken(hits, self._rules.holdout_room)
+        return self._taken(hits, self._rules.holdout_capacity)
 
     def _holdout_hits(self, stratum: str) -> Iterator[_Group]:
         share = self._rules.holdout_share(stratum)
@@ -168,7 +166,7 @@ class _Page:
 
     def dev(self) -> list[str]:
         hits = {stratum: self._dev_hits(stratum) for stratum in sorted(self._strata)}
-        return self._taken(hits, self._rules.dev_room)
+        return self._taken(hits, self._rules.dev_capacity)
 
     def _dev_hits(self, stratum: str) -> Iterator[_Group]:
         share = self._rules.dev_share_of(stratum)
@@ -177,14 +175,14 @@ class _Page:
             if _rounded((position + 1) * share) > _rounded(position * share) and group.is_pending():
                 yield group
 
-    def _taken(self, hits: Mapping[str, Iterator[_Group]], room: int) -> list[str]:
-        """The groups that fit into the room: one of each stratum in turn, and never the last two for
+    def _taken(self, hits: Mapping[str, Iterator[_Group]], capacity: int) -> list[str]:
+        """The groups that fit into the capacity: one of each stratum in turn, and never the last two for
         training."""
         chosen: list[str] = []
         for group in _round_robin(hits):
-            fits = group.size <= room
+            fits = group.size <= capacity
             if fits and self._trainable[group.stratum] - group.size >= KEPT_FOR_TRAINING:
-                room -= group.size
+                capacity -= group.size
                 self._trainable[group.stratum] -= group.size
                 self._strata[group.stratum].remove(group)
                 chosen.append(group.name)
@@ -226,7 +224,7 @@ def _rounded(value: float) -> int:
 
 
 async def shares_for(store: MemoryStore, tenant_id: str, gold: Strata, settings: Settings) -> Shares:
-    """Shares that spread gold examples over the room that is left (see `spread_shares`)."""
+    """Shares that spread gold examples over the remaining capacity (see `spread_shares`)."""
     return spread_shares(gold, _rules(settings, await _usable_strata(store, tenant_id)))
 
 
@@ -243,8 +241,8 @@ async def with_splits(
         return [], {}
     stored = await _usable_strata(store, tenant_id)
     rules = replace(_rules(settings, stored), shares=shares or Shares())
-    moved = _agreed_in_dev(changed, rules.holdout_room)
-    rules = replace(rules, holdout_room=rules.holdout_room - len(moved))
+    moved = _agreed_in_dev(changed, rules.holdout_capacity)
+    rules = replace(rules, holdout_capacity=rules.holdout_capacity - len(moved))
     groups = sorted({example.group for example in new})
     before = await store.splits_by_group(tenant_id, groups) if groups else {}
     existing: dict[str, Split] = {**before, **dict.fromkeys(moved, "holdout")}
@@ -256,8 +254,8 @@ async def with_splits(
     return kept + placed, {group: before.get(group) for group in groups}
 
 
-def _agreed_in_dev(changed: Iterable[Example], room: int) -> set[str]:
-    """Groups of the split `dev` with feedback that several users agree on now, up to `room`.
+def _agreed_in_dev(changed: Iterable[Example], capacity: int) -> set[str]:
+    """Groups of the split `dev` with feedback that several users agree on now, up to `capacity`.
 
     They move to the holdout: no model was trained on them.
     """
@@ -266,7 +264,7 @@ def _agreed_in_dev(changed: Iterable[Example], room: int) -> set[str]:
         for example in changed
         if example.split == "dev" and not example.is_gold and may_be_held_out(example)
     )
-    return set(islice(dict.fromkeys(agreed), room))
+    return set(islice(dict.fromkeys(agreed), capacity))
 
 
 async def _usable_strata(store: MemoryStore, tenant_id: str) -> dict[Split, Strata]:
@@ -281,8 +279,8 @@ async def _usable_strata(store: MemoryStore, tenant_id: str) -> dict[Split, Stra
 def _rules(settings: Settings, stored: Mapping[Split, Strata]) -> SplitRules:
     learning, training = settings.learning, settings.training
     return SplitRules(
-        holdout_room=max(0, learning.holdout_cap - sum(stored["holdout"].values())),
-        dev_room=max(0, learning.dev_cap - sum(stored["dev"].values())),
+        holdout_capacity=max(0, learning.holdout_cap - sum(stored["holdout"].values())),
+        dev_capacity=max(0, learning.dev_cap - sum(stored["dev"].values())),
         validation_split=training.validation_split,
         dev_share=learning.dev_share,
         seed=training.seed,

@@ -105,7 +105,7 @@ def _as_trained(connection: Connection, tenant: int, trained: Sequence[Example])
 
 
 def _pieces(several: Sequence[Example]) -> Iterator[Sequence[Example]]:
-    """Pieces with distinct ids; the last example of an id counts."""
+    """Pieces with distinct ids; the last example of an id is used."""
     return chunks(list({example.example_id: example for example in several}.values()))
 
 

@@ -42,9 +42,9 @@ _LOCK_TENANTS = text(
 
 Transactions that write to the same tenant exclude each other. Those of different tenants do not, because no
 rule connects rows of different tenants. `seq` comes from one sequence for all tenants, so its order is the
-order of commits within a tenant only; `turns`, `versions` and lineages are read per tenant. The journal is
-also read over all tenants (`cycles(None, since=...)`): `start_cycle` locks all tenants, so that no reader
-meets a higher `seq` before a lower one. A transaction takes its locks in ascending order, which excludes
+order of commits within a tenant only. `turns`, `versions` and lineages are read per tenant. The journal is
+also read over all tenants (`cycles(None, since=...)`). So `start_cycle` locks all tenants: no reader reads a
+higher `seq` before a lower one. A transaction takes its locks in ascending order, which excludes
 deadlocks."""
 
 
@@ -64,7 +64,7 @@ class CheckpointSchedule:
         return True
 
     def done(self) -> None:
-        """Note the end of the checkpoint."""
+        """Record the end of the checkpoint."""
         self._running = False
 
 
@@ -286,7 +286,7 @@ def _lock_key(tenant_id: str) -> int:
 def _checkpoint(connection: Connection) -> None:
     try:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
-    except DBAPIError as error:  # nothing is lost: the next checkpoint does the work
+    except DBAPIError as error:  # no data is lost: the next checkpoint writes the pages
         logger.debug("a checkpoint failed: %s", error)
 
 

@@ -72,7 +72,7 @@ def translated(place: str, error: Exception) -> InvalidInput | StoreError:
 
 
 def is_about_the_database(error: BaseException) -> bool:
-    """Whether a `translated` error would meet any other write as well."""
+    """Whether a `translated` error would occur in any other write, too."""
     if isinstance(error, (StoreReadOnly, StoreLocked)):
         return True
     if error.__cause__ is None:

@@ -55,8 +55,8 @@ _KEY = ("tenant", "example_id")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Filter and order of `page`. `split` None: all splits."""
+class ExampleFilter:
+    """Filter and order of the examples in `page`. `split` None: all splits."""
 
     tenant_id: str
     state: ExampleState
@@ -100,7 +100,9 @@ def by_key(connection: Connection, tenant_id: str, keys: Sequence[str]) -> Mappi
     return {example.key: example for example in sorted(found, key=lambda example: example.seq or 0)}
 
 
-def page(connection: Connection, wanted: Wanted, *, beyond: int | None, size: int) -> Sequence[Example]:
+def page(
+    connection: Connection, wanted: ExampleFilter, *, beyond: int | None, size: int
+) -> Sequence[Example]:
     """The next `size` examples beyond the number `beyond`, in order of `seq`.
 
     For all splits, the first examples of each split are merged: the index orders by `seq` within a split.
@@ -164,7 +166,7 @@ def _leave_groups(connection: Connection, tenant: int, left: Mapping[str, int]) 
         connection.execute(delete(groups).where(*empty, groups.c.group_key.in_(piece)))
 
 
-def _part(wanted: Wanted, split: Split, beyond: int | None) -> Select[Any]:
+def _part(wanted: ExampleFilter, split: Split, beyond: int | None) -> Select[Any]:
     number = examples.c.seq
     here = (
         examples.c.tenant == tenants.number_of(wanted.tenant_id),
@@ -177,7 +179,7 @@ def _part(wanted: Wanted, split: Split, beyond: int | None) -> Select[Any]:
     return statement.where(number < beyond if wanted.newest_first else number > beyond)
 
 
-def _order(wanted: Wanted, number: ColumnElement[int]) -> ColumnElement[int]:
+def _order(wanted: ExampleFilter, number: ColumnElement[int]) -> ColumnElement[int]:
     return number.desc() if wanted.newest_first else number.asc()
 
 

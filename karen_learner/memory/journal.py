@@ -80,7 +80,7 @@ def acquire_lease(
     ttl: timedelta,
     is_alive: Callable[[str], bool] = is_alive,
 ) -> Lease | None:
-    """The lease, unless a living process holds it."""
+    """The lease, unless a running process holds it."""
     tenant = tenants.ensure(connection, tenant_id)
     held = _lease(connection, tenant, name)
     if held is not None and not _is_free(held, owner, now, is_alive):

@@ -138,7 +138,7 @@ class SqlMemoryStore:
         split: Split | None = None,
         newest_first: bool = False,
     ) -> AsyncIterator[Example]:
-        wanted = examples.Wanted(tenant_id, state, split, newest_first)
+        wanted = examples.ExampleFilter(tenant_id, state, split, newest_first)
         beyond: int | None = None
         while page := await self._database.read(examples.page, wanted, beyond=beyond, size=self._page_size):
             for example in page:

@@ -36,8 +36,8 @@ BigKey = BigInteger().with_variant(Integer, "sqlite")
 IS_AWAITING = text("awaiting_curation")
 IS_REPLAYABLE = text("state = 'learned' AND split = 'train'")
 IS_UNFINISHED = text("finished_at IS NULL")
-"""Conditions of the partial indexes. A query uses such an index only if it has the same condition without
-bound parameters, so index and query share the constant."""
+"""Conditions of the partial indexes. A query uses such an index only if it has the same condition
+without bound parameters. So index and query share the constant."""
 
 
 def _number() -> Column[int]:

@@ -1,8 +1,8 @@
 """Writes batches of new turns and feedback.
 
-A batch on SQLite is a bulk insert of the new turns of known tenants through the driver itself: SQLAlchemy
-calls the driver's thread four times for a statement, which would take most of the time of a batch. All
-other items are written through SQLAlchemy.
+A batch on SQLite is a bulk insert of the new turns of known tenants through the driver itself. SQLAlchemy
+calls the driver's thread four times for a statement, which would take most of the time. All other items are
+written through SQLAlchemy.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def check_id(value: str, what: str) -> str:
     if not value or len(value) > MAX_ID_CHARS:
         raise InvalidInput(f"{what} must have 1 to {MAX_ID_CHARS:,} characters, not {len(value):,}")
     if _UNFIT_IN_ID.search(value):
-        raise InvalidInput(f"{what} holds a NUL or half a surrogate pair: {value[:60]!r}")
+        raise InvalidInput(f"{what} contains a NUL or a lone surrogate: {value[:60]!r}")
     return value
 
 

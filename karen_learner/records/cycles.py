@@ -38,8 +38,8 @@ class Confusion(Record):
 class ValidationResult(Record):
     """The scores of one model on the tenant's holdout.
 
-    `intent_accuracy` and `sentiment_accuracy` are accuracies, `entity_accuracy` the F1 of exact spans
-    with labels; `accuracy` is their mean weighted by the texts of each task; `precision`, `recall` and
+    `intent_accuracy` and `sentiment_accuracy` are accuracies, `entity_accuracy` is the F1 of exact spans
+    with labels. `accuracy` is their mean weighted by the texts of each task. `precision`, `recall` and
     `f1_score` are macro averages over labels, weighted likewise. A task without holdout texts is None.
     `intervals` holds 95 % intervals by score name. `cross_validated` holds cross-validated accuracies, if the
     holdout is small.

@@ -153,7 +153,7 @@ class UserFeedback(Record):
             or self.corrected_entities is not None
         )
 
-    def finds_fault(
+    def reports_error(
         self, *, intent: str | None, sentiment: str | None, entities: Iterable[Entity] | None
     ) -> bool:
         """Whether the detected labels need correction: they differ from the corrections, or a rating is poor.
@@ -291,7 +291,7 @@ class Turn(Record):
             "user_satisfaction": metadata.user_satisfaction if satisfaction is None else satisfaction,
             "response_quality": metadata.response_quality if quality is None else quality,
             "feedback_provided": True,
-            "correction_needed": feedback.finds_fault(
+            "correction_needed": feedback.reports_error(
                 intent=metadata.intent_detected,
                 sentiment=metadata.sentiment_detected,
                 entities=None if self.user_text is None else self.entities,

@@ -53,8 +53,8 @@ class Promotion:
     """A change of an alias with all its consequences, in a single transaction.
 
     If the alias is not the version `expected` (None: unset), nothing is written. `version` is inserted unless
-    it exists. `learned` are examples as the version was trained on them: those that are still pending with
-    the same text and labels become `learned`. They and the ids in `replayed` form the lineage.
+    it exists. `learned` are the examples of training. Those that are still pending with the same text and
+    labels become `learned`. They and the ids in `replayed` form the lineage.
     If the new champion is no child of the former one, the versions between are undone: their examples
     become pending.
     """

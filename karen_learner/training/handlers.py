@@ -39,7 +39,7 @@ from karen_learner.training.trainer import PipeTrainer, Plan, plan_of
 OnPass = Callable[[PassReport], None]
 MAX_REASONS = 20
 MIN_CALIBRATION_EXAMPLES = 40
-"""With fewer examples the false-alarm rate is known no better than to a few percent."""
+"""With fewer examples the error of the false-alarm rate exceeds a few percent."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Replay: which learned examples a pipe trains on again, and with which importance weights.
+"""Replay: the learned examples that a pipe trains on again, with importance weights.
 
 The pool is several times larger than the budget. Half of the inclusion probabilities are equal over labels,
 half are proportional to the loss of the pipe before training. An example drawn with probability `p` has the
-importance weight `1 / p`, times its weight in the pool, so that the expected loss is that of all learned
+importance weight `1 / p`, times its weight in the pool. The expected loss then equals that of all learned
 examples:
 
     Zhao, Zhang: Stochastic Optimization with Importance Sampling, ICML 2015.

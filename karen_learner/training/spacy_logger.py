@@ -18,10 +18,9 @@ Logger = Callable[[Language, IO[str], IO[str]], tuple[LogStep, Callable[[], None
 def jsonl_logger(path: str | Path, progress_bar: bool = False) -> Logger:
     """Print the table of spaCy's console logger, and append each of its rows to `path` as a JSON line.
 
-    A line has the `run` (start time and process id), `epoch`, `step`, the `words` trained so far, the
-    `seconds` since the start (with evaluation), `losses` by pipe, the `score` and its `scores`. Earlier lines
-    stay: several trainings may share a file, even at the same time. A line is written when its row is
-    printed.
+    A line has the `run` (start time and process id), `epoch`, `step` and the `words` trained so far. It also
+    has the `seconds` since the start (with evaluation), `losses` by pipe, the `score` and its `scores`.
+    Earlier lines stay: several trainings may share a file, even at the same time.
     """
 
     def set_up(nlp: Language, stdout: IO[str], stderr: IO[str]) -> tuple[LogStep, Callable[[], None]]:

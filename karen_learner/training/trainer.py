@@ -1,6 +1,6 @@
 """The training loop of one pipe, as a generator of passes.
 
-It decides the updates, the early stop and the weights that are kept. Gradient steps go through `nlp.update`
+It selects the updates, the early stop and the final weights. Gradient steps go through `nlp.update`
 with all other pipes excluded, so that an example trains only the pipes it has labels for.
 """
 
@@ -79,9 +79,9 @@ class PipeTrainer:
     def passes(self, examples: Sequence[Example], dev: Sequence[Example]) -> Iterator[PassReport]:
         """Train until the last pass, or until the score on `dev` stops improving; restore the best weights.
 
-        Without `dev`, or with at most `patience` passes, the last weights are kept: with a decaying learn
-        rate the last of a few passes is rarely worse by more than chance, and scoring costs as much as a
-        pass. Raises TrainingDiverged.
+        Without `dev`, or with at most `patience` passes, the last weights are kept. With a decaying learn
+        rate, the last of a few passes is rarely significantly worse, and scoring costs as much as a pass.
+        Raises TrainingDiverged.
         """
         optimizer = Adam(self._learn_rate)
         prepare_to_learn(self._pipe.model)

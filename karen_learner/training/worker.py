@@ -1,7 +1,7 @@
 """The worker process: `python -m karen_learner.training.worker`.
 
 Reads jobs from standard input and writes messages to standard output, one a line. It lowers its priority in
-favour of serving. It exits as soon as its input ends, even during a job: a killed parent leaves no orphan.
+favour of serving. It exits as soon as its input ends, even during a job: the parent may have been killed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Worker:
     def _read(self) -> None:
         for line in self._requests:
             self._lines.put(line)
-        os._exit(0)  # the parent is gone: stop a running job, too
+        os._exit(0)  # the parent has ended: stop a running job, too
 
     def _answer(self, line: bytes) -> None:
         try:
@@ -65,7 +65,7 @@ class Worker:
             self._answers.write(message.model_dump_json().encode() + b"\n")
             self._answers.flush()
         except BrokenPipeError:
-            os._exit(0)  # the parent is gone
+            os._exit(0)  # the parent has ended
 
 
 def main() -> None:

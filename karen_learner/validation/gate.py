@@ -2,17 +2,18 @@
 
 A candidate is accepted if
 
-1. no task is worse than the champion's beyond a margin: `margin_standard_errors` times the standard error of
-   the paired difference, text by text, bounded by `min_margin` and `max_margin`;
-2. at least one task of the new examples is better: its score is higher, or its score is as high and the mean
-   log-likelihood of the gold labels is higher by more than `margin_standard_errors` standard errors of the
-   paired difference. A score moves by whole texts; many improvements on a small holdout are smaller;
-3. the thresholds hold. `ratchet`: a threshold that the champion meets must be met; for another one it
-   suffices that the score is not worse than the champion's beyond the margin. `strict`: all must be met.
+1. no task is worse than the champion's beyond a margin. The margin is `margin_standard_errors` times the
+   standard error of the paired difference of the texts, bounded by `min_margin` and `max_margin`;
+2. at least one task of the new examples is better: its score is higher, or its score is equal and the mean
+   log-likelihood of the gold labels is higher. The log-likelihood must be higher by more than
+   `margin_standard_errors` standard errors of the paired difference. (A score changes by whole texts; many
+   improvements on a small holdout are smaller.)
+3. the thresholds hold. `strict`: all must be met. `ratchet`: a threshold that the champion meets must be met;
+   below another one, the score must not be worse than the champion's beyond the margin.
 
-The difference of two scores on the same texts has, for each text, the difference of its influences on both
-scores. The standard error is their standard deviation over the root of the number of texts: for accuracies
-the paired difference of proportions, for the F1 the delta method.
+The influence of a text on the difference of two scores is the difference of its influences on both scores.
+The standard error is the standard deviation of these influences over the root of the number of texts. For
+accuracies this is the paired difference of proportions, for the F1 the delta method.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FIRST_MODEL = "first model: deployed without a gate"
 NO_HOLDOUT = "no holdout texts: add gold examples"
 HARM_MARGINS = 2.0
 """A batch is harmful if a task is worse by this many margins. One margin suffices to keep the champion, but
-not to blame the examples."""
+is no sufficient evidence against the examples."""
 ROUNDING = 1e-12
 """Smaller differences are rounding errors."""
 
@@ -185,7 +186,7 @@ def compare_task(
 
 
 def _likelihoods(after: TaskResult, before: TaskResult) -> tuple[Matrix, Matrix] | None:
-    """Log-likelihoods of the texts whose gold label both models know; None without such texts."""
+    """Log-likelihoods of the texts with a gold label that both models have; None without such texts."""
     if after.log_likelihoods is None or before.log_likelihoods is None:
         return None
     both = np.isfinite(after.log_likelihoods) & np.isfinite(before.log_likelihoods)

@@ -48,7 +48,7 @@ class Validated:
 
 
 class ValidationStage:
-    """Predicts the holdout with candidate and champion, scores both and asks the gate."""
+    """Predicts the holdout with candidate and champion, scores both and applies the gate."""
 
     def __init__(
         self,

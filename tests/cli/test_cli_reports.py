@@ -50,7 +50,10 @@ def test_versions_marks_the_live_version(cli):
 def test_versions_without_files_are_marked_as_removed(cli):
     first = cli.json("versions", TENANT)[1]
     shutil.rmtree(first["path"])
-    assert [version["removed"] for version in cli.json("versions", TENANT)] == [False, False]  # its backup
+    assert [version["removed"] for version in cli.json("versions", TENANT)] == [
+        False,
+        False,
+    ]  # the backup exists
     Path(first["backup_path"]).unlink()
     assert [version["removed"] for version in cli.json("versions", TENANT)] == [False, True]
     line = [line for line in cli("versions", TENANT).stdout.splitlines() if first["version"] in line][-1]

@@ -74,7 +74,10 @@ def trained_by_spacy(
     paths = ["--paths.train", f"train.{suffix}", "--paths.dev", f"test.{suffix}"]
     if config == "train.cfg":
         paths += ["--paths.labels", "labels"]
-    often = ["--training.eval_frequency", 2]  # a run on so few texts ends before it is evaluated otherwise
+    often = [
+        "--training.eval_frequency",
+        2,
+    ]  # by default, training on few texts ends before the first evaluation
     run(folder, "-m", "spacy", "train", CONFIGS / config, "--output", "out", *paths, *often)
     return folder
 
@@ -157,7 +160,7 @@ def test_a_packaged_pipeline_is_loaded_by_its_name(workplace: Path, nlp: Languag
     report = json.loads(run(tmp_path, "-c", LOAD, package, *TEXTS))
     assert report["version"] == "1.2.3"
     assert_the_same(report["answers"], answers(nlp))
-    for part in ("intent", "sentiment", "ner"):  # so that it can learn on
+    for part in ("intent", "sentiment", "ner"):  # training can continue
         state = Path(part, "state", "weights")
         assert (package / "en_tiny" / package.name / state).read_bytes() == (best / state).read_bytes()
 
@@ -172,7 +175,7 @@ def install_in_place(package: Path) -> None:
 
 
 def test_a_packaged_pipeline_requires_this_package(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = {"karen_learner": ["karen-learner"]}  # an editable installation does not tell this
+    installed = {"karen_learner": ["karen-learner"]}  # an editable installation lacks this entry
     monkeypatch.setattr("spacy.util.packages_distributions", lambda: installed)
     (requirement,) = get_third_party_dependencies(nlp.config)
     assert requirement.startswith("karen-learner>=")

@@ -60,7 +60,7 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
-    tokenizer.enable_padding(length=32)  # as many folders have it; it must not be heeded
+    tokenizer.enable_padding(length=32)  # common in folders; must be ignored
     tokenizer.save(str(folder / "tokenizer.json"))
 
 

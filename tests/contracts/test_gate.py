@@ -36,7 +36,7 @@ def holdout() -> list[Example]:
 
 
 async def scored(validator: ModelValidator, right: int) -> ScoredHoldout:
-    """The scores of a model with so many correct intents."""
+    """The scores of a model with `right` correct intents."""
     examples = holdout()
     predictions: Sequence[Prediction] = [
         Prediction(intent=one.intent if number < right else "c") for number, one in enumerate(examples)

@@ -116,5 +116,5 @@ def test_a_text_that_spacy_refuses_is_skipped_and_reported(tmp_path: Path) -> No
     skipped: list[str] = []
     assert list(numbered_docs(spacy.blank("en"), path, skipped=skipped)) == [1]
     assert len(skipped) == 1
-    assert skipped[0].startswith("train.jsonl line 1: spaCy does not take the text")
+    assert skipped[0].startswith("train.jsonl line 1: spaCy rejects the text")
     assert len(skipped[0]) < 400

@@ -187,7 +187,7 @@ def test_csv_of_turns(write):
     assert len(found[4].value.assistant_response) == 150_000
 
 
-def test_an_unclosed_quote_does_not_swallow_a_large_file(write):
+def test_an_unclosed_quote_does_not_consume_a_large_file(write):
     rows = ["x" * 1000 + ",travel"] * (2 * MAX_LINE_BYTES // 1000)
     found = lines_of(write("some.csv", "text,intent", "good,travel", '"open,travel', *rows))
     assert found[2].value

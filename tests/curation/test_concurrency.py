@@ -29,9 +29,11 @@ async def stores(shared: Path | str, settings: Settings) -> AsyncIterator[tuple[
         yield one, other
 
 
-async def say(store: MemoryStore, text: str, *, user: str = "ann", intent: str = "billing") -> None:
-    said = turn(text, feedback={"corrected_intent": intent}, user_id=user, turn_id=f"{user}: {text}")
-    await store.add_turn(said)
+async def add_correction(
+    store: MemoryStore, text: str, *, user: str = "ann", intent: str = "billing"
+) -> None:
+    stored_turn = turn(text, feedback={"corrected_intent": intent}, user_id=user, turn_id=f"{user}: {text}")
+    await store.add_turn(stored_turn)
 
 
 def before_saving(store: MemoryStore, act: Callable[[], Awaitable[object]]) -> None:
@@ -60,7 +62,7 @@ async def test_gold_added_during_a_page_of_feedback_wins(
     stores: tuple[MemoryStore, MemoryStore], settings: Settings
 ) -> None:
     cycle, ingest = stores
-    await say(cycle, "where is my money")
+    await add_correction(cycle, "where is my money")
     gold = [{"text": "Where is my money?", "intent": "refund"}]
     before_saving(cycle, lambda: Curator(ingest, settings).add_gold(TENANT, gold))
     counts = await Curator(cycle, settings).curate(TENANT)
@@ -74,7 +76,7 @@ async def test_feedback_curated_during_a_page_of_gold_does_not_replace_it(
     stores: tuple[MemoryStore, MemoryStore], settings: Settings
 ) -> None:
     cycle, ingest = stores
-    await say(cycle, "where is my money")
+    await add_correction(cycle, "where is my money")
     before_saving(ingest, lambda: Curator(cycle, settings).curate(TENANT))
     report = await Curator(ingest, settings).add_gold(
         TENANT, [{"text": "where is my money", "intent": "refund"}]
@@ -125,8 +127,8 @@ async def test_many_pages_of_two_processes_at_once_lose_nothing(
     cycle, ingest = stores
     texts = [f"question number {chr(97 + n // 26)}{chr(97 + n % 26)} please" for n in range(60)]
     for text in texts:
-        await say(cycle, text)
-        await say(cycle, text, user="bob")
+        await add_correction(cycle, text)
+        await add_correction(cycle, text, user="bob")
     gold = [LabelledText(text=text, intent="refund") for text in texts[::2]]
     counts, report = await asyncio.gather(
         Curator(cycle, settings).curate(TENANT), Curator(ingest, settings).add_gold(TENANT, gold)
@@ -144,7 +146,7 @@ async def test_many_pages_of_two_processes_at_once_lose_nothing(
 
 async def test_a_slow_stream_of_gold_does_not_block_curation(store: MemoryStore, curator: Curator) -> None:
     await store.declare_labels(TENANT, SCHEMA)  # type: ignore[arg-type]
-    await say(store, "where is my money")
+    await add_correction(store, "where is my money")
     asked, more = asyncio.Event(), asyncio.Event()
 
     async def slow() -> AsyncIterator[LabelledText]:

@@ -37,7 +37,7 @@ async def taught(store: MemoryStore) -> MemoryStore:
     return store
 
 
-def said(text: str, *, user: str = "ann", turn_id: str | None = None, **feedback: Any) -> Turn:
+def feedback_turn(text: str, *, user: str = "ann", turn_id: str | None = None, **feedback: Any) -> Turn:
     feedback = feedback or {"corrected_intent": "billing"}
     return turn(text, feedback=feedback, user_id=user, turn_id=turn_id or f"{user}: {text}")
 
@@ -91,15 +91,15 @@ class TestCurate:
         await collect(
             taught,
             [
-                said("where is my bill"),
-                said("Where is my bill?", user="bob"),
-                said("where is my bill", user="cid", corrected_intent="refund"),
-                said("bread", corrected_intent="weather"),
-                said("cheese", satisfaction_score=0.2),
-                said("dates", comment="hm"),
-                said("eggs", satisfaction_score=1.0),
+                feedback_turn("where is my bill"),
+                feedback_turn("Where is my bill?", user="bob"),
+                feedback_turn("where is my bill", user="cid", corrected_intent="refund"),
+                feedback_turn("bread", corrected_intent="weather"),
+                feedback_turn("cheese", satisfaction_score=0.2),
+                feedback_turn("dates", comment="hm"),
+                feedback_turn("eggs", satisfaction_score=1.0),
                 turn("figs", feedback=None, turn_id="no feedback"),
-                said("grapes", consent=False, corrected_intent="refund"),
+                feedback_turn("grapes", consent=False, corrected_intent="refund"),
             ],
         )
         expected = CurationCounts(
@@ -116,9 +116,9 @@ class TestCurate:
         await collect(
             taught,
             [
-                said("where is my bill"),
-                said("WHERE is my bill?", user="bob"),
-                said("x", corrected_intent="no"),
+                feedback_turn("where is my bill"),
+                feedback_turn("WHERE is my bill?", user="bob"),
+                feedback_turn("x", corrected_intent="no"),
             ],
         )
         await curator.curate(TENANT)
@@ -131,8 +131,8 @@ class TestCurate:
     async def test_many_pages_count_as_one(
         self, taught: MemoryStore, curator: Curator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        turns = [said(f"{name} {user}", user=user) for name in WORDS for user in ("ann", "bob")]
-        turns += [said(f"{name} ann", user="cid", corrected_intent="refund") for name in WORDS]
+        turns = [feedback_turn(f"{name} {user}", user=user) for name in WORDS for user in ("ann", "bob")]
+        turns += [feedback_turn(f"{name} ann", user="cid", corrected_intent="refund") for name in WORDS]
         await collect(taught, turns)
         save, saved = taught.save_curation, []
 
@@ -147,14 +147,14 @@ class TestCurate:
         assert saved == [7, 7, 7, 7, 7, 1]
 
     async def test_a_preview_writes_nothing(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [said("where is my bill")])
+        await collect(taught, [feedback_turn("where is my bill")])
         before = await taught.counts(TENANT)
         await curator.preview(TENANT)
 
         assert await taught.counts(TENANT) == before
 
     async def test_under_a_lost_lease_nothing_is_written(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [said("where is my bill")])
+        await collect(taught, [feedback_turn("where is my bill")])
         lost = await taught.acquire_lease(TENANT, "host/1/a", ttl=timedelta(seconds=60))
         assert lost is not None
         await taught.release_lease(lost)
@@ -169,7 +169,7 @@ class TestCurate:
     async def test_an_interrupted_curation_continues_after_its_last_page(
         self, taught: MemoryStore, curator: Curator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await collect(taught, [said(name, user=user) for name in WORDS for user in ("ann", "bob")])
+        await collect(taught, [feedback_turn(name, user=user) for name in WORDS for user in ("ann", "bob")])
         save, saved = taught.save_curation, []
 
         async def interrupted(tenant_id: str, write: CurationWrite, **options: Any) -> bool:
@@ -189,7 +189,7 @@ class TestCurate:
     async def test_a_withdrawn_rating_quarantines_its_example(
         self, taught: MemoryStore, curator: Curator
     ) -> None:
-        await collect(taught, [said("apple", satisfaction_score=1.0, turn_id="t1")])
+        await collect(taught, [feedback_turn("apple", satisfaction_score=1.0, turn_id="t1")])
         await curator.curate(TENANT)
         await taught.add_feedback(TENANT, "t1", UserFeedback(satisfaction_score=0.1))
 
@@ -201,7 +201,7 @@ class TestCurate:
     async def test_a_later_correction_of_a_turn_replaces_its_rating(
         self, taught: MemoryStore, curator: Curator
     ) -> None:
-        await collect(taught, [said("apple", satisfaction_score=1.0, turn_id="t1")])
+        await collect(taught, [feedback_turn("apple", satisfaction_score=1.0, turn_id="t1")])
         await curator.curate(TENANT)
         await promote(taught, await all_examples(taught, "pending"))
         await taught.add_feedback(TENANT, "t1", UserFeedback(corrected_intent="refund"))
@@ -212,11 +212,13 @@ class TestCurate:
         assert await all_examples(taught, "learned") == []
 
     async def test_a_later_page_resolves_a_conflict(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [said("apple"), said("apple", user="bob", corrected_intent="refund")])
+        await collect(
+            taught, [feedback_turn("apple"), feedback_turn("apple", user="bob", corrected_intent="refund")]
+        )
         await curator.curate(TENANT)
         assert len(await all_examples(taught, "conflict")) == 2
 
-        await collect(taught, [said("apple", user="cid", corrected_intent="refund")])
+        await collect(taught, [feedback_turn("apple", user="cid", corrected_intent="refund")])
         assert (await curator.curate(TENANT)).accepted == 1
         (example,) = await all_examples(taught, "pending")
         assert (example.intent, example.users) == ("refund", 2)
@@ -224,24 +226,24 @@ class TestCurate:
     async def test_a_text_with_withdrawn_consent_can_be_annotated_again(
         self, taught: MemoryStore, curator: Curator
     ) -> None:
-        await collect(taught, [said("apple", turn_id="t1")])
+        await collect(taught, [feedback_turn("apple", turn_id="t1")])
         await curator.curate(TENANT)
         await taught.add_feedback(TENANT, "t1", UserFeedback(consent=False))
-        await collect(taught, [said("apple", user="bob", corrected_intent="refund")])
+        await collect(taught, [feedback_turn("apple", user="bob", corrected_intent="refund")])
         await curator.curate(TENANT)
 
         (example,) = await all_examples(taught, "pending")
         assert (example.text, example.intent, example.users, example.user_id) == ("apple", "refund", 1, "bob")
 
     async def test_prepare_curates_and_selects(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [said("apple")])
+        await collect(taught, [feedback_turn("apple")])
 
         curated = await curator.prepare(TENANT, mode="incremental")
         assert curated.counts == CurationCounts(turns=1, accepted=1)
         assert [example.text for example in curated.new] == ["apple"]
 
-    async def test_tenants_do_not_see_each_other(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [said("apple")])
+    async def test_tenants_are_separate(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(taught, [feedback_turn("apple")])
 
         assert await curator.curate("other") == CurationCounts()
 
@@ -252,24 +254,24 @@ class TestSplits:
     ) -> None:
         settings.learning.update({"dev_share": 0.5})
         curator = Curator(taught, settings)
-        await collect(taught, [said(name) for name in WORDS])
+        await collect(taught, [feedback_turn(name) for name in WORDS])
         await curator.curate(TENANT)
         in_dev = {example.text async for example in curator.dev(TENANT)}
         assert in_dev
         assert [example async for example in curator.holdout(TENANT)] == []
 
-        await collect(taught, [said(name, user="bob") for name in WORDS])
+        await collect(taught, [feedback_turn(name, user="bob") for name in WORDS])
         await curator.curate(TENANT)
         assert {example.text async for example in curator.holdout(TENANT)} == in_dev
         assert {example.text async for example in curator.dev(TENANT)} == set()
 
     async def test_a_learned_example_is_never_held_out(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [said(name) for name in WORDS])
+        await collect(taught, [feedback_turn(name) for name in WORDS])
         await curator.curate(TENANT)
         await promote(taught, (await curator.select(TENANT, mode="incremental")).new)
         learned = {example.text for example in await all_examples(taught, "learned")}
 
-        await collect(taught, [said(name, user=user) for name in WORDS for user in ("bob", "cid")])
+        await collect(taught, [feedback_turn(name, user=user) for name in WORDS for user in ("bob", "cid")])
         await curator.curate(TENANT)
         assert {example.text async for example in curator.holdout(TENANT)}.isdisjoint(learned)
 
@@ -280,7 +282,7 @@ class TestSplits:
         held_out = {example.text async for example in curator.holdout(TENANT)}
         assert held_out
 
-        await collect(store, [said(f"my {text}") for text in held_out])
+        await collect(store, [feedback_turn(f"my {text}") for text in held_out])
         await curator.curate(TENANT)
         assert {example.text async for example in curator.holdout(TENANT)} == held_out
         selection = await curator.select(TENANT, mode="full")
@@ -295,7 +297,7 @@ class TestSelect:
         curator = Curator(store, settings)
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
         await promote(store, (await curator.select(TENANT, mode="full")).new)
-        await collect(store, [said(f"{name} again") for name in WORDS])
+        await collect(store, [feedback_turn(f"{name} again") for name in WORDS])
         await curator.curate(TENANT)
 
         selection = await curator.select(TENANT, mode="incremental", rng=random.Random(0))

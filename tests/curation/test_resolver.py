@@ -41,7 +41,7 @@ class TestAgreement:
 
         assert (state.example.intent, state.dissent, resolutions) == ("billing", None, ["accepted"])
 
-    def test_each_further_user_halves_the_doubt(self) -> None:
+    def test_each_further_user_raises_the_quality(self) -> None:
         state, resolutions = resolved(
             intent_of("ann", "billing"), intent_of("bob", "billing"), intent_of("cid", "billing")
         )
@@ -236,7 +236,7 @@ class TestConflict:
             == "conflict"
         )
 
-    def test_a_user_of_the_dissent_who_changes_sides_ends_the_conflict(self) -> None:
+    def test_a_user_of_the_dissent_who_agrees_with_the_example_ends_the_conflict(self) -> None:
         state, _ = resolved(
             intent_of("ann", "billing"), intent_of("bob", "refund"), intent_of("bob", "billing", turn_id="t2")
         )
@@ -244,7 +244,7 @@ class TestConflict:
         assert (state.example.intent, state.example.users, state.example.state) == ("billing", 2, "pending")
         assert state.open_dissent is None
 
-    def test_a_user_of_the_example_who_changes_sides_ends_the_conflict(self) -> None:
+    def test_a_user_of_the_example_who_agrees_with_the_dissent_ends_the_conflict(self) -> None:
         state, _ = resolved(
             intent_of("ann", "billing"), intent_of("bob", "refund"), intent_of("ann", "refund", turn_id="t2")
         )
@@ -252,7 +252,7 @@ class TestConflict:
         assert (state.example.intent, state.example.users, state.example.state) == ("refund", 2, "pending")
         assert state.open_dissent is None
 
-    def test_a_third_opinion_is_dropped(self) -> None:
+    def test_a_third_annotation_is_dropped(self) -> None:
         before, _ = resolved(intent_of("ann", "billing"), intent_of("bob", "refund"))
         after, resolutions = resolved(intent_of("cid", "upgrade"), start=before)
 

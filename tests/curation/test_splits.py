@@ -16,7 +16,7 @@ from karen_learner.records import Example, Split
 from tests.curation.specimens import annotation, gold
 
 NONE_STORED: dict[Split, dict[str, int]] = {"train": {}, "dev": {}, "holdout": {}}
-RULES = SplitRules(holdout_room=3000, dev_room=1000, validation_split=0.2, dev_share=0.1, seed=0)
+RULES = SplitRules(holdout_capacity=3000, dev_capacity=1000, validation_split=0.2, dev_share=0.1, seed=0)
 
 
 def golds(sizes: Mapping[str, int]) -> list[Example]:
@@ -116,18 +116,18 @@ def test_a_group_with_feedback_of_one_user_is_not_held_out() -> None:
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 60)), st.integers(0, 40), st.integers(0, 20))
-def test_the_limits_hold(counts: dict[str, int], holdout_room: int, dev_room: int) -> None:
-    placed = split(golds(counts), holdout_room=holdout_room, dev_room=dev_room)
+def test_the_limits_hold(counts: dict[str, int], holdout_capacity: int, dev_capacity: int) -> None:
+    placed = split(golds(counts), holdout_capacity=holdout_capacity, dev_capacity=dev_capacity)
     total = Counter(example.split for example in placed)
 
-    assert total["holdout"] <= holdout_room
-    assert total["dev"] <= dev_room
+    assert total["holdout"] <= holdout_capacity
+    assert total["dev"] <= dev_capacity
     for found in sizes(placed).values():
         assert found.get("train", 0) >= min(2, sum(found.values()))
 
 
-def test_strata_share_a_small_room() -> None:
-    placed = split(golds({"a": 100, "b": 50, "c": 10}), holdout_room=6)
+def test_strata_share_a_small_capacity() -> None:
+    placed = split(golds({"a": 100, "b": 50, "c": 10}), holdout_capacity=6)
 
     assert {name: found["holdout"] for name, found in sizes(placed).items()} == {"a": 2, "b": 2, "c": 2}
 
@@ -155,7 +155,7 @@ def test_a_capped_holdout_is_spread_over_all_strata_beforehand() -> None:
     counts = {"a": 1000, "b": 1000, "c": 20}
 
     assert spread_shares(counts, RULES) == Shares()
-    shares = spread_shares(counts, replace(RULES, holdout_room=104, dev_room=22))
+    shares = spread_shares(counts, replace(RULES, holdout_capacity=104, dev_capacity=22))
     assert shares == Shares(
         holdout={"a": 0.05, "b": 0.05, "c": 0.2}, dev={"a": 0.0125, "b": 0.0125, "c": 0.1}
     )

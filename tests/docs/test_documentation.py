@@ -106,7 +106,7 @@ def test_console_examples_run(page: Path, workplace: Path) -> None:
 
 
 def _run(command: str, workplace: Path) -> Result:
-    """In this process: to start one for each command takes longer than all that they do."""
+    """Runs in this process: starting a process for each command takes longer than the commands."""
     words = shlex.split(command.split(" | ")[0].removeprefix("karen-learner "))
     typed = None
     if "<" in words:
@@ -131,7 +131,7 @@ def test_links_resolve(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_every_package_stands_in_the_architecture() -> None:
+def test_every_package_is_in_the_architecture() -> None:
     described = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "karen_learner"
     packages = {path.name + "/" for path in package.iterdir() if (path / "__init__.py").is_file()}

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, event
 from karen_learner.memory import counters, curation, examples, journal, turns, versions
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
-from karen_learner.memory.examples import Wanted
+from karen_learner.memory.examples import ExampleFilter
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def plans(connection: Connection, work: Callable[[Connection], object]) -> list[
     return steps
 
 
-def wanted(split: str | None) -> Wanted:
-    return Wanted("acme", "pending", split, newest_first=False)  # type: ignore[arg-type]
+def wanted(split: str | None) -> ExampleFilter:
+    return ExampleFilter("acme", "pending", split, newest_first=False)  # type: ignore[arg-type]
 
 
 STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {

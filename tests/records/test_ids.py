@@ -1,4 +1,4 @@
-"""Identifiers that lie side by side in an index."""
+"""Identifiers that are adjacent in an index."""
 
 import uuid
 
@@ -11,7 +11,7 @@ def test_a_uuid_of_version_seven() -> None:
     assert made.variant == uuid.RFC_4122
 
 
-def test_later_ones_are_greater_and_none_twice() -> None:
+def test_later_ids_are_greater_and_unique() -> None:
     made = [new_id() for _ in range(2000)]
     assert len(set(made)) == 2000
     moments = [name[:12] for name in made]

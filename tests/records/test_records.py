@@ -72,9 +72,9 @@ def test_records_are_frozen_and_forbid_extras(kind: type[Record]) -> None:
 
 
 def test_a_record_is_frozen_and_refuses_unknown_keys() -> None:
-    said = UserFeedback(satisfaction_score=0.5)
+    feedback = UserFeedback(satisfaction_score=0.5)
     with pytest.raises(ValidationError):
-        said.satisfaction_score = 1.0  # type: ignore[misc]
+        feedback.satisfaction_score = 1.0  # type: ignore[misc]
     with pytest.raises(ValidationError, match="satisfaction"):
         UserFeedback.model_validate({"satisfaction": 0.5})
 
@@ -98,10 +98,10 @@ def test_later_feedback_overwrites_earlier_feedback(earlier: UserFeedback, later
 
 
 @given(feedback)
-def test_merging_with_nothing_or_oneself_changes_nothing(said: UserFeedback) -> None:
-    assert said.merged_with(UserFeedback()) == said
-    assert UserFeedback().merged_with(said) == said
-    assert said.merged_with(said) == said
+def test_merging_with_empty_or_equal_feedback_changes_nothing(feedback: UserFeedback) -> None:
+    assert feedback.merged_with(UserFeedback()) == feedback
+    assert UserFeedback().merged_with(feedback) == feedback
+    assert feedback.merged_with(feedback) == feedback
 
 
 @given(feedback, feedback, feedback)
@@ -117,7 +117,7 @@ def test_entities_none_is_unknown_and_empty_means_no_entities() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "fault"),
+    ("feedback", "error"),
     [
         ({}, False),
         ({"satisfaction_score": 0.5}, False),
@@ -131,12 +131,12 @@ def test_entities_none_is_unknown_and_empty_means_no_entities() -> None:
         ({"corrected_entities": [[0, 4, "person"]]}, True),
     ],
 )
-def test_finds_fault(said: dict[str, Any], fault: bool) -> None:
+def test_reports_error(feedback: dict[str, Any], error: bool) -> None:
     found = (Entity(start=0, end=4, label="place", text="Rome"),)
-    judged = UserFeedback.model_validate(said).finds_fault(
+    judged = UserFeedback.model_validate(feedback).reports_error(
         intent="travel", sentiment="neutral", entities=found
     )
-    assert judged is fault
+    assert judged is error
 
 
 @pytest.mark.parametrize("score", [-0.01, 1.01, float("nan"), float("inf"), "a lot"])
@@ -175,7 +175,7 @@ def test_the_summary_of_a_verdict_lists_failed_checks_or_else_all() -> None:
     assert rejected.model_copy(update={"checks": (good, good)}).summary == "fine; fine"
 
 
-def test_a_record_answers_by_key_as_a_dict_does() -> None:
+def test_a_record_has_keys_like_a_dict() -> None:
     check = GateCheck(name="intent", passed=True, detail="no worse")
     verdict = Verdict(accepted=True, harmful=False, improved=("intent",), checks=(check,))
     assert verdict["checks"][0]["passed"] is True

@@ -50,7 +50,7 @@ def test_another_pipeline_is_loaded_from_disk(tmp_path: Path) -> None:
     cache.keep(first, tmp_path / "v1")
     shutil.copytree(tmp_path / "v1", tmp_path / "copy")
     assert identity_of(tmp_path / "copy") != identity_of(tmp_path / "v1")
-    for other in ("copy", "v1"):  # of the second one it was let go with the first
+    for other in ("copy", "v1"):  # taking "copy" has removed "v1" from the cache
         assert cache.take(job(folder, tmp_path / "x", parent=tmp_path / other).pipeline) is not first
 
 
@@ -68,7 +68,7 @@ def test_the_optimizer_state_of_an_untrained_pipe_outlives_its_folder(tmp_path: 
     folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
     train(job(folder, tmp_path / "v1"), lambda _: None)
     pipeline = cache.take(job(folder, tmp_path / "x", parent=tmp_path / "v1").pipeline)  # from the disk
-    pipeline.save(tmp_path / "v2")  # a cycle that teaches this task nothing
+    pipeline.save(tmp_path / "v2")  # a cycle without examples of this task
     cache.keep(pipeline, tmp_path / "v2")
     shutil.rmtree(tmp_path / "v1")
     again = cache.take(job(folder, tmp_path / "x", parent=tmp_path / "v2").pipeline)

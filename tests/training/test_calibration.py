@@ -1,4 +1,4 @@
-"""Calibration of our text categorizers on held_out-out examples."""
+"""Calibration of our text categorizers on held-out examples."""
 
 from spacy.language import Language
 

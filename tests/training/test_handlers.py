@@ -179,7 +179,7 @@ async def test_the_importance_weight_of_a_line_scales_its_loss(
     corpus: Path, parent: PipelineSpec, settings: Settings, tmp_path: Path,
     file: str, weight: float, intent: str,
 ) -> None:  # fmt: skip
-    """The same text comes with two labels: the label of the line with the higher weight is learned."""
+    """The same text has two labels: the model learns the label of the line with the higher weight."""
     (corpus / "train.jsonl").write_text(to_line(LabelledText(text="zzz", intent="balance")) + "\n")
     with (corpus / file).open("a") as lines:
         lines.write(to_line(LabelledText(text="zzz", intent="travel"), weight) + "\n")
@@ -243,16 +243,16 @@ async def test_divergence_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
     loss: float,
 ) -> None:
-    """The loss is told, not provoked: what a rate that is far too high does depends on the processor."""
+    """The test sets the loss, because the effect of a far too high learn rate depends on the processor."""
     learn, updates = PipeTrainer._step, count(1)
 
     def step(trainer: PipeTrainer, batch: list, optimizer: Optimizer) -> float:
         real = learn(trainer, batch, optimizer)
-        return real if next(updates) <= 3 else loss  # a pass has three
+        return real if next(updates) <= 3 else loss  # three updates a pass
 
     monkeypatch.setattr(PipeTrainer, "_step", step)
     await write_lines(corpus / "train.jsonl", examples)
-    spec = PipelineSpec(template=shipped_configs() / "stock.cfg")  # ours learn at a rate of their own
+    spec = PipelineSpec(template=shipped_configs() / "stock.cfg")  # our pipes use another rate
     with pytest.raises(TrainingDiverged, match=r"loss of .* is .*: lower training\.learn_rate"):
         train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None)
 
@@ -260,7 +260,7 @@ async def test_divergence_is_an_error(
 def test_weights_that_are_not_finite_are_an_error(settings: Settings) -> None:
     nlp = shared_pipeline()
     nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
-    trainer = _trainer(nlp, settings, Spoiling)
+    trainer = _trainer(nlp, settings, NanTrainer)
     with pytest.raises(
         TrainingDiverged, match=r"weights of intent are not finite: lower training\.learn_rate"
     ):
@@ -358,7 +358,7 @@ def test_a_task_with_an_unknown_pipe_is_an_error(tmp_path: Path, spec: PipelineS
         predict(PredictJob(tenant_id="acme", models=(wrong,), corpus=tmp_path))
 
 
-class Exhausted(PipeTrainer):
+class LimitedMemoryTrainer(PipeTrainer):
     """A trainer on a machine where only batches of `fits` examples fit into memory."""
 
     fits = 2
@@ -374,7 +374,7 @@ class Exhausted(PipeTrainer):
 def test_the_batch_is_halved_out_of_memory(settings: Settings) -> None:
     nlp = shared_pipeline()
     nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
-    trainer = _trainer(nlp, settings, Exhausted)
+    trainer = _trainer(nlp, settings, LimitedMemoryTrainer)
     trainer.sizes = []
     reports = list(trainer.passes(_examples(nlp, 8), ()))
     assert trainer.sizes[:4] == [4, 2, 2, 2]
@@ -383,17 +383,17 @@ def test_the_batch_is_halved_out_of_memory(settings: Settings) -> None:
     assert trainer.skipped == []
 
 
-class Picky(PipeTrainer):
-    """A trainer that cannot digest one of the texts."""
+class FailingTrainer(PipeTrainer):
+    """A trainer that raises an error for one of the texts."""
 
     def _step(self, batch: list, optimizer: object) -> float:
         if any(example.x.text == "word 3" for example in batch):
-            raise ValueError("indigestible")
+            raise ValueError("unusable text")
         return super()._step(batch, optimizer)
 
 
-class Spoiling(PipeTrainer):
-    """A trainer one of whose weights is no number after a step, while its losses look well."""
+class NanTrainer(PipeTrainer):
+    """A trainer that sets one weight to NaN in each step and returns finite losses."""
 
     def _step(self, batch: list, optimizer: object) -> float:
         super()._step(batch, optimizer)
@@ -405,9 +405,9 @@ class Spoiling(PipeTrainer):
 def test_an_example_that_breaks_the_update_is_skipped_once(settings: Settings) -> None:
     nlp = shared_pipeline()
     nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
-    trainer = _trainer(nlp, settings, Picky)
+    trainer = _trainer(nlp, settings, FailingTrainer)
     reports = list(trainer.passes(_examples(nlp, 8), ()))
-    assert trainer.skipped == ["intent: ValueError: indigestible"]
+    assert trainer.skipped == ["intent: ValueError: unusable text"]
     assert [report.words for report in reports[:2]] == [16, 14]
 
 

@@ -162,7 +162,7 @@ def test_no_orphan_is_left_when_the_parent_is_killed() -> None:
 
 
 def _ends(pid: int) -> bool:
-    """Whether the process ends; it is given a generous while on a busy machine."""
+    """Whether the process ends. The time limit is long enough for a loaded machine."""
     from time import sleep
 
     for _ in range(3000):

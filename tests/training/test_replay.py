@@ -82,7 +82,7 @@ def test_each_position_is_drawn_with_its_probability() -> None:
 
 
 def pool_of(nlp: Language, copies: int = 1) -> list[Doc]:
-    """Gold documents; those of each label are not equally many."""
+    """Gold documents with labels of different frequency."""
     docs = []
     for label, text in ((label, text) for text, label in LABELLED):
         for _ in range(copies * (4 if label == "greet" else 1)):
@@ -164,9 +164,9 @@ def test_errors_of_the_pipe_are_drawn_more_often_with_lower_weights(trained: Lan
 @pytest.mark.parametrize(
     ("new", "importance_weight", "together"),
     [
-        (5, 3.0, 3.0 * 8),  # little enough: as it is
+        (5, 3.0, 3.0 * 8),  # below the cap: unchanged
         (5, 1000.0, MAX_REPLAY_RATIO * 5),
-        (0, 1000.0, 8.0),  # as often as it is there, if that is more
+        (0, 1000.0, 8.0),  # the cap is at least the number of replayed examples
     ],
 )
 def test_replay_weights_are_capped_relative_to_new_examples(
@@ -253,7 +253,7 @@ def test_training_examples_carry_their_weights(pipeline: TrainablePipeline) -> N
     set_sample_weight(docs[0], 3.0)
     examples = training_examples(pipeline, task, docs[:2], [(docs[0], 7.0), (docs[5], 0.5)])
     assert weights_in(examples) == [3.0, 1.0, 7.0, 0.5]
-    assert sample_weight(docs[0]) == 3.0  # for the pipe of another task it may count something else
+    assert sample_weight(docs[0]) == 3.0  # another pipe may use another weight
 
 
 def test_only_documents_with_labels_of_the_task_are_drawn(pipeline: TrainablePipeline) -> None:

@@ -21,7 +21,7 @@ def gold(text: str = "hello", **labels: Any) -> Example:
 
 
 def holdout(count: int, *, seed: int = 0) -> list[Example]:
-    """Texts of which each has some of the labels."""
+    """Texts; each has some of the labels."""
     rng = np.random.default_rng(seed)
     return [gold(f"alpha gamma delta {at}", **_labels(rng)) for at in range(count)]
 
@@ -36,7 +36,7 @@ def _labels(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def answers(examples: Sequence[Example], *, right: float, seed: int) -> list[Prediction]:
-    """Predictions of which about the share `right` is right."""
+    """Predictions; about the share `right` is correct."""
     rng = np.random.default_rng(seed)
     return [_answer(example, right, rng) for example in examples]
 

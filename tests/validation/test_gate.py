@@ -32,7 +32,7 @@ def judged(settings: Settings, scored: Scored) -> Callable[..., Verdict]:
 
 
 def intents(right: int, *, texts: int = 300, shift: int = 0) -> list[Prediction]:
-    """Predictions of which `right` in a row are right, beginning at `shift`."""
+    """Predictions: `right` consecutive ones are correct, from position `shift`."""
     return [Prediction("billing" if (at - shift) % texts < right else "refund") for at in range(texts)]
 
 
@@ -277,7 +277,7 @@ def test_one_text_with_a_tiny_probability_does_not_decide(judged: Callable[..., 
     assert judged(surer, unsure).accepted
 
 
-def test_log_likelihoods_compare_only_texts_whose_label_both_models_know(
+def test_log_likelihoods_compare_only_texts_with_a_label_of_both_models(
     judged: Callable[..., Verdict],
 ) -> None:
     """A label that is only declared has a probability in the candidate, and none in the champion."""
@@ -292,7 +292,7 @@ def test_log_likelihoods_compare_only_texts_whose_label_both_models_know(
 def test_a_higher_probability_with_a_slightly_lower_score_is_not_an_improvement(
     judged: Callable[..., Verdict],
 ) -> None:
-    """Otherwise ten such steps in a row would add up to a large loss, each within its margin."""
+    """Otherwise ten consecutive steps within the margin could add up to a large loss."""
     verdict = judged(with_probability(269, 0.9), with_probability(270, 0.5))
 
     assert (verdict.accepted, verdict.harmful, verdict.improved) == (False, False, ())

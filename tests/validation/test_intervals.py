@@ -25,7 +25,7 @@ def test_wilson_equals_scipy(right: int, texts: int) -> None:
     assert wilson(right, texts) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_without_trials_the_interval_is_everything() -> None:
+def test_without_trials_the_interval_is_0_to_1() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 
@@ -72,7 +72,7 @@ def test_a_resample_without_texts_of_the_task_is_left_out() -> None:
     assert bootstrap([result], texts=50) == (1.0, 1.0)
 
 
-def test_every_score_lies_in_its_interval(scored: Scored) -> None:
+def test_every_score_is_in_its_interval(scored: Scored) -> None:
     examples = holdout(200)
     result = scored(examples, answers(examples, right=0.8, seed=3)).result
 

@@ -23,7 +23,7 @@ PREDICTIONS = answers(EXAMPLES, right=0.7, seed=1)
 def pairs(task: Task) -> tuple[list[str], list[str]]:
     both = zip(EXAMPLES, PREDICTIONS, strict=True)
     known = [(getattr(e, task), getattr(p, task)) for e, p in both if getattr(e, task) is not None]
-    return [gold for gold, _ in known], [said for _, said in known]
+    return [gold for gold, _ in known], [predicted for _, predicted in known]
 
 
 def span_indicators() -> tuple[list[str], list[str]]:
@@ -39,8 +39,10 @@ def span_indicators() -> tuple[list[str], list[str]]:
     return gold_labels, predicted_labels
 
 
-def macro(gold_labels: list[str], said: list[str], **options: Any) -> tuple[float, float, float]:
-    parts = precision_recall_fscore_support(gold_labels, said, average="macro", zero_division=0, **options)
+def macro(gold_labels: list[str], predicted: list[str], **options: Any) -> tuple[float, float, float]:
+    parts = precision_recall_fscore_support(
+        gold_labels, predicted, average="macro", zero_division=0, **options
+    )
     return parts[:3]
 
 
@@ -126,7 +128,7 @@ def test_no_gold_and_no_predicted_entity_is_right(scored: Scored) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "predicted",
     [
         pytest.param(((0, 7, "PLAN"),), id="other bounds"),
         pytest.param(((0, 5, "DATE"),), id="other label"),
@@ -134,9 +136,9 @@ def test_no_gold_and_no_predicted_entity_is_right(scored: Scored) -> None:
     ],
 )
 def test_only_the_exact_span_with_its_label_counts(
-    said: tuple[tuple[int, int, str], ...], scored: Scored
+    predicted: tuple[tuple[int, int, str], ...], scored: Scored
 ) -> None:
-    result = scored([gold("alpha gamma", entities=[[0, 5, "PLAN"]])], [Prediction(entities=said)]).result
+    result = scored([gold("alpha gamma", entities=[[0, 5, "PLAN"]])], [Prediction(entities=predicted)]).result
 
     assert result.entity_accuracy == 0.0
     assert result.per_label["entities"]["PLAN"].recall == 0.0

@@ -52,7 +52,7 @@ max_cross_validated = 0
 
 
 @with_common_options
-def demo(invocation: Context) -> int:
+def demo(context: Context) -> int:
     """Run a demonstration: a first model, turns with feedback, then a poisoned batch.
 
     The home is ./demo-home, or --home. A home of an earlier demo is replaced.
@@ -63,12 +63,12 @@ def demo(invocation: Context) -> int:
     from karen_learner.simulation import read_corpus, shipped_corpus
     from karen_learner.simulation.homes import isolated, make_demo_home
 
-    home = invocation.home_given or DEMO_HOME
+    home = context.home_given or DEMO_HOME
     corpus = read_corpus(shipped_corpus())
     make_demo_home(home, DEMO_SETTINGS)
-    invocation.home_given = home
-    settings = isolated(invocation.settings())
-    run = _Demo(invocation.output, corpus, home)
+    context.home_given = home
+    settings = isolated(context.settings())
+    run = _Demo(context.output, corpus, home)
     asyncio.run(run.execute(settings))
     return run.show_summary()
 

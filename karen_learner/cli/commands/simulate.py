@@ -76,7 +76,7 @@ Refitted = Annotated[bool, typer.Option(help="Train from scratch at the end, for
 
 @with_common_options
 def simulate(
-    invocation: Context,
+    context: Context,
     train: TrainFile,
     test: TestFile = None,
     shots: Shots = 10,
@@ -112,17 +112,17 @@ def simulate(
         shots=shots, rates=rates, users=users, cycles=cycles, every=every, limit=limit,
         mode=mode.value, seed=seed,
     )  # fmt: skip
-    run = _Run(invocation.output, read_corpus(train, test), scenario)
-    _simulate(run, invocation, keep_home=keep_home, with_refit=refit)
+    run = _Run(context.output, read_corpus(train, test), scenario)
+    _simulate(run, context, keep_home=keep_home, with_refit=refit)
     _write_files(run, plot=plot, save=save)
     run.show_summary(keep_home, plot)
     return ExitCode.OK
 
 
-def _simulate(run: _Run, invocation: Context, *, keep_home: Path | None, with_refit: bool) -> None:
+def _simulate(run: _Run, context: Context, *, keep_home: Path | None, with_refit: bool) -> None:
     from karen_learner.simulation.homes import fresh_home, isolated
 
-    settings = isolated(invocation.settings())
+    settings = isolated(context.settings())
     with fresh_home(keep_home) as home:
         asyncio.run(run.execute(home, settings, with_refit=with_refit))
 

@@ -52,7 +52,7 @@ def character_ngrams(
 ) -> list[Hashes]:
     """Hashes of the character n-grams of each word with its borders; one array (n-grams,) a word.
 
-    They are ordered by `sizes`. Only the first `max_chars` characters count. Lone surrogates are allowed.
+    They are ordered by `sizes`. Only the first `max_chars` characters are used. Lone surrogates are allowed.
     """
     bordered = [f"{WORD_START}{word[:max_chars]}{WORD_END}" for word in words]
     lengths = np.array([len(word) for word in bordered], dtype=np.int64)

@@ -135,7 +135,7 @@ class TokenFeaturizer:
 
 def _parts_of_word(word: str) -> Hashes:
     """Prefixes, suffixes and character n-grams; shape (PARTS,). Only the first n-grams of a long word
-    count."""
+    are used."""
     sizes = [size for size in AFFIX_SIZES if size <= len(word)]
     parts = np.full(PARTS, NO_FEATURE, dtype=np.uint64)
     parts[: len(sizes)] = [get_string_id(_PREFIX + word[:size]) for size in sizes]

@@ -23,7 +23,7 @@ STATE_FILE = Path("state") / "weights"
 """The learning state, relative to the folder of a pipe."""
 _SERVED, _LEARNING = b"S", b"L"
 _DECISIVE_ROWS = 64
-"""With so many uniformly distributed buckets, the highest one determines the table size."""
+"""With this number of uniformly distributed buckets, the highest one determines the table size."""
 _WITHOUT_STATE = (
     "Otherwise restore the file; or delete it and load the model: training continues from the served weights"
 )

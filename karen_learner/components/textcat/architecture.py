@@ -47,7 +47,7 @@ def sparse_ngrams(
     exclusive_classes: whether exactly one label is true of a text.
     learn_rate: of AdaGrad; it replaces the one of spaCy's optimizer.
     char_sizes: lengths of the character n-grams.
-    max_words: number of words that count in a text. Only the first `pair_words` make pairs.
+    max_words: maximum number of words that are used of a text. Only the first `pair_words` make pairs.
     word_clusters, word_polarities: whether `initialize` loads the Brown clusters of the language, and VADER's
         lexicon of polarities. Only English has them.
     table_bits: features fall into `2**table_bits` buckets.

@@ -203,7 +203,7 @@ def expected_calibration_error(confidences: AnyArray, right: Mask, *, bins: int 
 def in_scope_scores(margins: Margins, *, out_of_scope: int | None = None) -> AnyArray:
     """In-scope score: max margin + 0.75 x n-gram coverage + 1.5 x max centroid similarity; shape (texts,).
 
-    `out_of_scope` is the column of the out-of-scope label, if there is one. Its margin then counts like a
+    `out_of_scope` is the column of the out-of-scope label, if there is one. Its margin then enters like a
     negative coverage, and the maxima are those of the other labels.
     """
     evidence, values, similarity = margins.ngram_coverage, margins.margins, margins.centroid_similarity

@@ -28,7 +28,7 @@ from karen_learner.components.online.feature_rows import NO_ROW, BucketRows, uni
 
 WORDS, CHARACTERS, PAIRS, CLUSTERS, POLARITY = range(5)
 VIEW_NORMS = (1.0, 1.0, 1.0, 0.7, 0.4)
-"""Norm of each view of a text. Clusters and polarities say less about most labels than words."""
+"""Norm of each view of a text. Clusters and polarities are weaker evidence of most labels than words."""
 VIEWS = len(VIEW_NORMS)
 DEFERRED_VIEWS = (PAIRS, CLUSTERS)
 """Views whose features get weights with their second text. That saves memory: the first text also has its
@@ -66,8 +66,8 @@ class TextFeatures:
 class TextNgrams:
     """Features of texts.
 
-    Only the first `max_words` words count, and the distinct ones of the first `pair_words` make pairs. So the
-    number of features is bounded. The views of `clusters` and `polarities` are empty without them.
+    Only the first `max_words` words are used, and the distinct ones of the first `pair_words` make pairs.
+    So the number of features is bounded. The views of `clusters` and `polarities` are empty without them.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ def design_matrix(
     """Sub-linear TF-IDF: `1 + log(count)`, times `rarity`, scaled to the norm of the view.
 
     `new` are buckets without a row that get columns; ascending, each once. Other features without a row only
-    count for the norm, so that unknown words reduce the margins.
+    increase the norm, so that unknown words reduce the margins.
     """
     count = len(features.fingerprints)
     groups, buckets, occurrences = _counted(features, table)

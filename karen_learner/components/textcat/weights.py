@@ -232,7 +232,7 @@ class LearningWeights:
     def shrink(self, texts: float, *, learn_rate: float) -> None:
         """Weight decay after this number of newly recorded texts.
 
-        It is L2 regularization whose rate falls with the number of texts, so that few new texts decay little:
+        L2 regularization with a rate that falls with the number of texts, so that few new texts decay little:
 
             Shalev-Shwartz, Singer, Srebro, Cotter: Pegasos, Mathematical Programming 127 (2011).
         """

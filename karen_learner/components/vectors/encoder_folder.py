@@ -67,7 +67,7 @@ def _pooling(path: Path) -> str:
     aliases = {**POOLINGS, "pooling_mode_cls": "cls", "pooling_mode_mean": "mean"}
     if len(chosen) != 1 or chosen[0] not in aliases:
         raise EncoderError(
-            f"{path} asks for {' with '.join(chosen) or 'no pooling'}; supported is one of "
+            f"{path} requires {' with '.join(chosen) or 'no pooling'}; supported is one of "
             f"{' or '.join(POOLINGS)}. Take another encoder, or an export with pooled output"
         )
     return aliases[chosen[0]]

@@ -280,7 +280,9 @@ def test_an_entity_across_two_segments_is_learned_in_two_parts(nlp: Language) ->
     doc.set_ents([Span(doc, at, at + 2, label="CITY")])
     example = Example(nlp.make_doc(doc.text), doc)
     loss, _ = recognizer(nlp).get_loss([example], None)
-    assert loss == pytest.approx(len(doc) * np.log(4), rel=0.1)  # untaught, about four tags may follow any
+    assert loss == pytest.approx(
+        len(doc) * np.log(4), rel=0.1
+    )  # untrained: about four valid tags follow each
     train(nlp, [example], passes=30)
     assert recognizer(nlp).get_loss([example], None)[0] < loss / 20
     assert [span.text for span in nlp(doc.text).ents] == ["New", "York"]

@@ -171,7 +171,7 @@ def test_an_update_changes_only_rows_of_present_features(trained: Language) -> N
     present = table.rows_of(table.buckets_of(make([text.reference]).hashes))
     trained.update([text])
     moved = np.flatnonzero((learning.rows.weights[: len(before)] != before).any(axis=1))
-    assert set(moved) == set(present[present != NO_ROW])  # that the text is neutral, and nothing else
+    assert set(moved) == set(present[present != NO_ROW])  # only the feature "neutral"
     assert len(moved) == 1
     assert len(learning.rows.weights) > len(before)
 
@@ -194,7 +194,7 @@ def test_deferred_features_get_a_row_with_the_second_text() -> None:
     assert once[WORDS] == 2 + 3
     assert once[CHARACTERS] > 0
     assert once[PAIRS] == once[CLUSTERS] == 0
-    assert proposed("qwrtzx monday") == once  # the same text is no second text
+    assert proposed("qwrtzx monday") == once  # a repeated text is no second text
     again = proposed("monday never qwrtzx")
     assert again[PAIRS] == 1
     assert again[CLUSTERS] == 2 * len(CLUSTER_BITS)  # both words, in another order
@@ -207,7 +207,9 @@ def test_the_next_update_trains_a_new_label(nlp: Language, passes: int) -> None:
     pipe = nlp.get_pipe("intent")
     assert (pipe.add_label("joke"), pipe.add_label("joke")) == (1, 0)
     after = margins(nlp)
-    np.testing.assert_allclose(after[:, :3], before, rtol=1e-5)  # a product of another shape rounds otherwise
+    np.testing.assert_allclose(
+        after[:, :3], before, rtol=1e-5
+    )  # a matrix product of another shape rounds differently
     if passes:
         assert (after[:, 3] < after[:, :3].max(axis=1)).all()
     for _ in range(8):
@@ -252,7 +254,7 @@ def test_training_continues_exactly_after_saving_and_loading(trained: Language, 
     assert not shim(loaded).is_learning
     copy = spacy.blank("en").from_config(trained.config).from_bytes(trained.to_bytes())
     again = tmp_path / "again"
-    spacy.load(tmp_path).to_disk(again)  # never learned in between: the state is passed on
+    spacy.load(tmp_path).to_disk(again)  # saved without training
     for nlp in (trained, loaded, copy, spacy.load(again)):
         train(nlp, 2)
         nlp.get_pipe("intent").add_label("joke")
@@ -273,7 +275,7 @@ def test_serving_and_training_work_without_a_state(trained: Language, tmp_path: 
     loaded = spacy.load(tmp_path)
     before = margins(loaded)
     loaded.update([example(loaded, "", "greet")])
-    assert not shim(loaded).is_learning  # nothing was learned
+    assert not shim(loaded).is_learning  # no training step
     shim(loaded).learning_weights()
     np.testing.assert_allclose(margins(loaded), before, atol=1e-5)
     train(loaded, 1)

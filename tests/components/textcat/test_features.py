@@ -45,7 +45,7 @@ def test_number_of_features_of_a_text() -> None:
     assert len(of_view(features, WORDS)) == 6 + 7
     assert len(set(of_view(features, WORDS))) == 4 + 6  # "to be" twice
     assert len(of_view(features, PAIRS)) == 4 * 3 // 2
-    # <to>: 3 of two, 2 of three; <not>: 4 and 3
+    # <to>: 3 bigrams, 2 trigrams; <not>: 4 bigrams, 3 trigrams
     assert len(of_view(features, CHARACTERS)) == 5 * (3 + 2) + (4 + 3)
 
 
@@ -71,7 +71,7 @@ def test_neighbours_have_an_order_and_borders() -> None:
     make = ngrams(char_sizes=())
     one, other = (set(of_view(make([NLP.make_doc(text)]), WORDS)) for text in ("a b", "b a"))
     assert len(one) == len(other) == 5
-    assert len(one & other) == 2  # the two words, none of the three neighbours each
+    assert len(one & other) == 2  # two words; the three pairs differ
 
 
 def test_similar_words_share_cluster_features() -> None:
@@ -90,7 +90,7 @@ def test_an_unknown_word_is_its_own_cluster() -> None:
 def test_text_borders_have_no_cluster() -> None:
     for word, end in ("vice", 1), ("a.m.", 2):
         cluster = int(word_clusters("en").values_of(NLP.make_doc(word).to_array("LOWER"))[0])
-        assert cluster & 63 == end  # whose lowest bits alone could be taken for an end
+        assert cluster & 63 == end  # its lowest bits equal a border mark
         once, twice = clusters_of(word, f"{word} {word}")
         assert len(set(twice)) == len(set(once)) + 2
 

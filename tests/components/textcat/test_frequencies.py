@@ -53,7 +53,9 @@ def test_counts_are_halved_above_the_maximum() -> None:
     for _ in range(40):
         counts.add(bucket, np.zeros(1, dtype=np.int64), np.array([MAX_TEXTS / 8, MAX_TEXTS / 8], dtype="f4"))
         assert counts.arrays()["texts"][0] <= MAX_TEXTS
-    np.testing.assert_allclose(counts.rarity(bucket), np.sqrt(1 + np.log(2)), rtol=0.03)  # in every second
+    np.testing.assert_allclose(
+        counts.rarity(bucket), np.sqrt(1 + np.log(2)), rtol=0.03
+    )  # in half of the texts
 
 
 def test_counts_of_another_table_are_refused() -> None:

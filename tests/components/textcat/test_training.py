@@ -46,7 +46,7 @@ def test_our_loop_stops_early_and_restores_the_best_pass(monkeypatch: pytest.Mon
     for report in trainer(nlp, passes=10).passes(examples, examples):
         after.append((report.is_best, shim(nlp).to_bytes()))
     assert [is_best for is_best, _ in after] == [True, True, False, True, False]
-    assert shim(nlp).to_bytes() == after[3][1] != after[4][1], "of equal scores the later one"
+    assert shim(nlp).to_bytes() == after[3][1] != after[4][1], "the later of equal scores is restored"
 
 
 def test_our_loop_decreases_the_learn_rate() -> None:

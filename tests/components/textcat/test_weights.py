@@ -50,7 +50,7 @@ def without_bias(weights: Any) -> np.ndarray:
 def test_weights_decay_by_the_share_of_new_texts() -> None:
     weights = learned()
     before, bias = without_bias(weights), weights.bias.copy()
-    weights.shrink(1.0, learn_rate=0.1)  # one text, of the two that were noted
+    weights.shrink(1.0, learn_rate=0.1)  # one of two recorded texts
     expected = before * math.exp(-SHRINKAGE * 0.1 * 0.5)
     np.testing.assert_allclose(without_bias(weights), expected, rtol=1e-5)
     np.testing.assert_array_equal(weights.bias, bias)
@@ -61,7 +61,7 @@ def test_without_new_texts_weights_do_not_decay() -> None:
     before = margins(weights)
     weights.shrink(0.0, learn_rate=0.1)
     np.testing.assert_array_equal(margins(weights), before)
-    LearningWeights.new(OPTIONS, 2).shrink(0.0, learn_rate=0.1)  # no text was ever noted
+    LearningWeights.new(OPTIONS, 2).shrink(0.0, learn_rate=0.1)  # no recorded text
 
 
 def test_the_step_size_does_not_depend_on_the_factor() -> None:

@@ -1,4 +1,4 @@
-"""The cache of vectors: bounds, counts, threads."""
+"""The cache of vectors: limits, counts, threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -241,8 +241,8 @@ def _strange_output(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_wrong_pooling, r"1_Pooling.config\.json asks for pooling_mode_max_tokens.*Take another encoder"),
-        (_no_pooling, r"1_Pooling.config\.json asks for no pooling"),
+        (_wrong_pooling, r"1_Pooling.config\.json requires pooling_mode_max_tokens.*Take another encoder"),
+        (_no_pooling, r"1_Pooling.config\.json requires no pooling"),
         (_wrong_length, r"sentence_bert_config\.json has 0 as the greatest number of tokens.*3 or more"),
         (_damaged_json, r"sentence_bert_config\.json is not JSON.*Download it again"),
         (_no_object, r"sentence_bert_config\.json holds no JSON object"),

@@ -106,7 +106,7 @@ def _create_heard_turns() -> None:
 
 
 def _replace_leases(*, with_name: bool) -> None:
-    """A primary key cannot be altered on SQLite, so the table is made anew."""
+    """SQLite cannot alter a primary key, so the table is replaced by a new one."""
     name = [sa.Column("name", sa.Text, nullable=False)] if with_name else []
     op.create_table(
         "new_leases",
