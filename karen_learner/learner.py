@@ -15,7 +15,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.analysis import create_spacy_analyzer, live_models_of
 from karen_learner.collection import ConversationMetadataCollector, ImportedLine, TurnForwarder
-from karen_learner.contracts import Analyzer, MemoryStore, TrainingBackend
+from karen_learner.contracts import MemoryStore, TrainingBackend
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
@@ -83,17 +83,13 @@ class AutonomousLearner:
     ) -> None:
         self.settings = as_settings(settings, overrides=overrides)
         self.events = EventBus()
-        self.layout = HomeLayout(
-            Path(home),
-            self.settings.paths,
-            model_backups=Path(model_backup_dir) if model_backup_dir is not None else None,
-        )
+        self.layout = HomeLayout(Path(home), self.settings.paths, model_backups=model_backup_dir)
         self.store = store or open_store(self.settings.store.url or self.layout.database, self.settings.store)
-        self.analyzer: Analyzer = (
-            as_analyzer(spacy_analyzer)
-            if spacy_analyzer is not None
-            else create_spacy_analyzer(language=self.settings.training.language, settings=self.settings)
-        )
+        if spacy_analyzer is None:
+            spacy_analyzer = create_spacy_analyzer(
+                language=self.settings.training.language, settings=self.settings
+            )
+        self.analyzer = as_analyzer(spacy_analyzer)
         self._backend: TrainingBackend = backend or LocalWorker(self.settings.training)
         host_memory = as_host_memory(memory_service) if memory_service is not None else None
         self._forwarder = TurnForwarder(self.store, host_memory)
