@@ -26,10 +26,10 @@ def tenant_folder(tenant_id: str) -> str:
 class HomeLayout:
     """The folders of one home. `model_backups` replaces the configured folder of backups."""
 
-    def __init__(self, home: Path, paths: PathSettings, *, model_backups: Path | None = None) -> None:
+    def __init__(self, home: Path, paths: PathSettings, *, model_backups: Path | str | None = None) -> None:
         self.home = home.absolute()
         self._models = self.home / paths.models
-        self._backups = (model_backups or self.home / paths.model_backups).absolute()
+        self._backups = Path(model_backups or self.home / paths.model_backups).absolute()
         self._corpus = self.home / paths.corpus
 
     @property

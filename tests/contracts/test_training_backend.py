@@ -12,7 +12,7 @@ from karen_learner.errors import LearnerClosed, TrainingError
 from karen_learner.records import LabelledText
 from karen_learner.records.training import CrossValidateJob, PassReport, PipelineSpec, PredictJob, TrainJob
 from karen_learner.settings import load_settings
-from karen_learner.training import TrainingWorker
+from karen_learner.training import LocalWorker
 from tests.conftest import gold_examples
 
 SETTINGS = load_settings(
@@ -21,7 +21,7 @@ SETTINGS = load_settings(
 SPEC = PipelineSpec(template=Path(__file__).parents[1] / "tiny.cfg")
 LABELS = {"intent": ("balance", "greeting", "travel"), "sentiment": ("negative", "positive")}
 
-IMPLEMENTATIONS: list[Callable[[], TrainingBackend]] = [lambda: TrainingWorker(SETTINGS)]
+IMPLEMENTATIONS: list[Callable[[], TrainingBackend]] = [lambda: LocalWorker(SETTINGS)]
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
