@@ -57,7 +57,7 @@ class GoldIntake:
     ) -> None:
         self._waiting.close()
 
-    # Reading ---------------------------------------------------------------------------------
+    # Intake ----------------------------------------------------------------------------------
 
     async def read(self, records: AsyncIterable[GoldRecord] | Iterable[GoldRecord]) -> None:
         """Read all records; skip and report those that cannot be used."""

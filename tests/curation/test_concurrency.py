@@ -172,9 +172,9 @@ async def test_a_write_needs_an_unchanged_read_set(store: MemoryStore) -> None:
         stratum="greet", split="train",
     )  # fmt: skip
     nothing = ReadSet(examples={"k": None}, splits={"g": None})
-    outcome = CurationWrite(upserts=[example], read_set=nothing)
-    assert await store.save_curation(TENANT, outcome)
-    assert not await store.save_curation(TENANT, outcome)
+    write = CurationWrite(upserts=[example], read_set=nothing)
+    assert await store.save_curation(TENANT, write)
+    assert not await store.save_curation(TENANT, write)
     stored = (await store.examples_by_key(TENANT, ["k"]))["k"]
     changed = stored.model_copy(update={"intent": "ask"})
     for wrong in (
@@ -194,8 +194,8 @@ async def test_turns_that_were_not_saved_still_await_curation(store: MemoryStore
     await store.add_turn(turn("hello", feedback={"satisfaction_score": 1.0}))
     ((seen,),) = [page async for page in store.turns_awaiting_curation(TENANT)]
     wrong = ReadSet(examples={}, splits={"g": "dev"})
-    outcome = CurationWrite(curated=[seen.mark], read_set=wrong)
-    assert not await store.save_curation(TENANT, outcome)
+    write = CurationWrite(curated=[seen.mark], read_set=wrong)
+    assert not await store.save_curation(TENANT, write)
     await store.add_feedback(TENANT, seen.turn.turn_id, UserFeedback(satisfaction_score=0.9))
     await store.save_curation(TENANT, CurationWrite(curated=[seen.mark]))
     assert (await store.counts(TENANT)).awaiting_curation == 1  # its feedback is newer

@@ -183,9 +183,9 @@ async def test_a_refused_item_fails_alone(
         assert isinstance(answers[3], InvalidInput)
         assert [turn.turn_id async for turn in store.turns("acme")] == ["a", "b", "c"]
         await other.exec_driver_sql("ALTER TABLE examples ADD CHECK (example_id <> 'bad')")
-        outcome = CurationWrite(upserts=[make_example("good"), make_example("bad")])
+        write = CurationWrite(upserts=[make_example("good"), make_example("bad")])
         with pytest.raises(StoreError, match="refused"):
-            await store.save_curation("acme", outcome)
+            await store.save_curation("acme", write)
         assert (await store.counts("acme")).examples == {}
 
 

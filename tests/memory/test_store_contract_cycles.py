@@ -146,8 +146,8 @@ class TestFencing:
     async def test_the_holder_may_write(self, store: MemoryStore) -> None:
         token = await take(store)
         await store.start_cycle(make_cycle(token=token))
-        outcome = CurationWrite(upserts=[make_example()])
-        await store.save_curation("acme", outcome, token=token)
+        write = CurationWrite(upserts=[make_example()])
+        await store.save_curation("acme", write, token=token)
         await store.advance_cycle("acme", "cycle-1", "training", token=token)
         await store.reject_examples("acme", [make_example()], harmful=False, quarantine_at=2, token=token)
         assert await store.promote("acme", Promotion(version=make_version(), expected=None), token=token)
@@ -158,9 +158,9 @@ class TestFencing:
         turn = await store.add_turn(make_turn(feedback=UserFeedback(satisfaction_score=1)))
         clock.move(61)
         await take(store)
-        outcome = CurationWrite(upserts=[make_example()], curated=[(turn.seq or 0, 0)])
+        write = CurationWrite(upserts=[make_example()], curated=[(turn.seq or 0, 0)])
         with pytest.raises(FencedOut):
-            await store.save_curation("acme", outcome, token=stale)
+            await store.save_curation("acme", write, token=stale)
         with pytest.raises(FencedOut):
             await store.advance_cycle("acme", "cycle-1", "training", token=stale)
         with pytest.raises(FencedOut):

@@ -91,8 +91,8 @@ def adding_feedback(turn_id: str, feedback: UserFeedback) -> Operation:
 
 
 def saving(upserts: list[Example], curated: list[tuple[int, int]]) -> Operation:
-    outcome = CurationWrite(upserts=upserts, curated=curated)
-    return lambda store, tenant: store.save_curation(tenant, outcome)
+    write = CurationWrite(upserts=upserts, curated=curated)
+    return lambda store, tenant: store.save_curation(tenant, write)
 
 
 def rejecting(trained: list[Example], harmful: bool) -> Operation:

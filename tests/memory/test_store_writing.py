@@ -92,9 +92,9 @@ async def test_a_failed_transaction_leaves_nothing(file: Path, store_settings: S
         )
         connection.commit()
         connection.close()
-        outcome = CurationWrite(upserts=[make_example("good"), make_example("bad")])
+        write = CurationWrite(upserts=[make_example("good"), make_example("bad")])
         with pytest.raises(StoreError, match="not this one"):
-            await store.save_curation("acme", outcome)
+            await store.save_curation("acme", write)
         assert (await store.counts("acme")).examples == {}
         await store.save_curation("acme", CurationWrite(upserts=[make_example("good")]))
         assert (await store.counts("acme")).examples == {"pending": 1}
