@@ -7,7 +7,7 @@ For intents, each step adds an equal part of the labels (10 steps of 15 for clin
 adds the texts of one intent with its own entity types. Every step continues the training with the package's
 training loop and `--replay` stored examples of earlier steps.
 
-`package` selects the replayed examples as the package does: from a class-balanced pool the pipe draws half
+`package` selects the replayed examples as the package does. From a class-balanced pool, the pipe draws half
 evenly over labels and half in proportion to the loss, with importance weights. `--selection` compares other
 selections of the same size without weights.
 

@@ -4,10 +4,10 @@
 
 The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. In each round users
 correct `--events` answers. An incremental cycle makes one pass over up to `--events` pending examples,
-balanced over labels, and `--replay` replayed ones: curation, replay, training, validation of both models,
-deployment. The table has the seconds of the updates, and the seconds from the call until the new model is
-live. The backup follows later. Examples of a rejected cycle stay pending; the next cycle is not larger.
-Between rounds the worker gets a pause of a second to preload the champion after a rejection.
+balanced over labels, and `--replay` replayed ones. It consists of curation, replay, training, validation of
+both models, and deployment. The table has the seconds of the updates, and the seconds from the call until the
+new model is live. The backup follows later. Examples of a rejected cycle stay pending; the next cycle is not
+larger. Between rounds the worker gets a pause of a second to preload the champion after a rejection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """spaCy language understanding that learns from its own conversations, with a gate against worse models.
 
-Start with `create_autonomous_learner`. Everything public is named here; the names are imported when they
-are first used, so that `import karen_learner` does not load spaCy.
+Start with `create_autonomous_learner`. All public names are listed here. They are imported at first use,
+so that `import karen_learner` does not load spaCy.
 """
 
 from __future__ import annotations

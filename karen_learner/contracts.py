@@ -186,8 +186,8 @@ class MemoryStore(Protocol):
     async def add_feedback(self, tenant_id: TenantId, turn_id: str, feedback: UserFeedback) -> Turn:
         """Merge feedback into a stored turn and return it (see `Turn.with_feedback`). Raises UnknownTurn.
 
-        `consent=False` also removes the content of every example made from the turn, and sets those examples
-        to `quarantined` with the reason `consent`.
+        `consent=False` also removes the content of every example made from the turn. The state of those
+        examples becomes `quarantined`, with the reason `consent`.
         """
 
     async def get_turn(self, tenant_id: TenantId, turn_id: str) -> Turn | None: ...
@@ -264,8 +264,8 @@ class MemoryStore(Protocol):
     ) -> int:
         """Record that a cycle with these pending examples was rejected; they stay pending.
 
-        When `harmful`, the `rejections` of each example grow by one, except for gold and for examples whose
-        text or labels changed since training. Those that reach `quarantine_at` become `quarantined` with the
+        When `harmful`, the `rejections` of each example increase by one, except for gold and for examples
+        changed since training. Those that reach `quarantine_at` become `quarantined` with the
         reason `harmful`. Returns the number of newly quarantined examples.
         """
 

@@ -33,8 +33,8 @@ def create_spacy_analyzer(
     `entities` to pipes; the default is `find_tasks`. Without a model, rules and the linguistic features of
     `language` answer until a model is deployed.
 
-    Raises ModelError if the folder or package does not exist, PipelineUnsuitable if a pipe is missing or
-    none is usable (for a folder or package, when it is loaded).
+    Raises ModelError if the folder or package does not exist. Raises PipelineUnsuitable if a pipe is missing
+    or none is usable: at the call for a pipeline, otherwise when it is loaded.
     """
     settings = load_settings() if settings is None else settings
     base = _base(model, tasks=tasks, language=language)

@@ -110,7 +110,7 @@ async def balanced(examples: AsyncIterator[Example], limit: int) -> list[Example
 class BalancedSelection:
     """Water-filling over a stream. The picks equal those over the whole stream.
 
-    Pruning does not change them: with more examples, the share of a stratum only decreases, except for the
+    Pruning does not change them. With more examples, the share of a stratum only decreases, except for the
     one place of the remainder.
     """
 

@@ -118,8 +118,8 @@ class _Group:
 class _Page:
     """The new groups of one page by stratum, in the order of their draws (systematic sampling).
 
-    Positions in a stratum continue from page to page, so that the shares of a stream do not depend on its
-    pages. A position on a group that may not be held out is skipped.
+    Positions in a stratum continue from page to page. So the shares of a stream do not depend on its pages.
+    A position on a group that may not be held out is skipped.
     """
 
     def __init__(

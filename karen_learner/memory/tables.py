@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core metadata.
 
-Times are whole microseconds since 1970 (UTC). Other tables refer to a tenant by a number: a tenant's name
-may have a thousand characters, and every index would contain it.
+Times are whole microseconds since 1970 (UTC). Other tables refer to a tenant by a number, because every
+index contains it. A tenant's name may have a thousand characters.
 """
 
 from __future__ import annotations

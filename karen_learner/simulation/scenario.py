@@ -23,7 +23,7 @@ class FeedbackRates(Record):
     """Shares of turns with feedback.
 
     `correction_rate`: wrong answers with a correction. `rating_rate`: answers with a rating, good for right
-    and poor for wrong ones. `noise`: corrections with a wrong label and inverted ratings; a share of
+    and poor for wrong ones. `noise`: corrections with a wrong label and inverted ratings. A share of
     `correction_rate * noise` of the right answers gets a wrong correction.
     """
 

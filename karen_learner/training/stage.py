@@ -190,7 +190,7 @@ def template_of(pipeline: str) -> Path:
 class BasePipeline:
     """The base pipeline, resolved at first use.
 
-    A pipeline in memory or in an installed package is written below `home`: the worker loads from files, and
+    A pipeline in memory or in an installed package is written below `home`. The worker loads from files, and
     an upgrade of the package must not change full training.
     """
 

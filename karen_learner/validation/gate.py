@@ -4,12 +4,11 @@ A candidate is accepted if
 
 1. no task is worse than the champion's beyond a margin. The margin is `margin_standard_errors` times the
    standard error of the paired difference of the texts, bounded by `min_margin` and `max_margin`;
-2. at least one task of the new examples is better: its score is higher, or its score is equal and the mean
-   log-likelihood of the gold labels is higher. The log-likelihood must be higher by more than
-   `margin_standard_errors` standard errors of the paired difference. (A score changes by whole texts; many
-   improvements on a small holdout are smaller.)
-3. the thresholds hold. `strict`: all must be met. `ratchet`: a threshold that the champion meets must be met;
-   below another one, the score must not be worse than the champion's beyond the margin.
+2. at least one task of the new examples is better. Its score is higher; or its score is equal, and the mean
+   log-likelihood of the gold labels is higher by more than `margin_standard_errors` standard errors of the
+   paired difference. (A score changes by whole texts; many improvements on a small holdout are smaller.)
+3. the thresholds hold. `strict`: all must be met. `ratchet`: each threshold that the champion meets must be
+   met. Below another one, the score must not be worse than the champion's beyond the margin.
 
 The influence of a text on the difference of two scores is the difference of its influences on both scores.
 The standard error is the standard deviation of these influences over the root of the number of texts. For

@@ -2,7 +2,7 @@
 
     Ramshaw, Marcus: Text Chunking using Transformation-Based Learning, WVLC 1995 (the variant "IOB2").
 
-Tag 0 is O. Label k has B- at `1 + 2 * k` and I- at `2 + 2 * k`, so that a new label adds its tags at the end.
+Tag 0 is O. Label k has B- at `1 + 2 * k` and I- at `2 + 2 * k`. So a new label adds its tags at the end.
 """
 
 from collections.abc import Mapping
