@@ -97,10 +97,6 @@ class PassReport(Record):
     score: float | None
     is_best: bool
 
-    @property
-    def words_per_second(self) -> float:
-        return self.words / self.seconds if self.seconds > 0 else 0.0
-
 
 class CalibrationSummary(Record):
     """Calibration of a pipe's scores on held-out examples.

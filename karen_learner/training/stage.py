@@ -131,7 +131,7 @@ class TrainingStage:
                 iteration=report.iteration,
                 total=report.total,
                 loss=report.loss,
-                words_per_second=report.words_per_second,
+                words_per_second=report.words / report.seconds if report.seconds > 0 else 0.0,
                 seconds=report.seconds,
                 score=report.score,
             )
