@@ -20,7 +20,7 @@ from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
-from karen_learner.errors import LearnerClosed, StoreReadOnly
+from karen_learner.errors import LearnerClosed, StoreReadOnly, UnknownTenant
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.memory import open_store
@@ -266,6 +266,17 @@ class AutonomousLearner:
             await self.start()
         await self._champions.ensure(tenant_id)
 
+    async def _require(self, tenant_id: str) -> None:
+        """Start. Raises InvalidInput, and UnknownTenant if the store has no data of the tenant."""
+        check_id(tenant_id, "tenant_id")
+        await self.start()
+        counts = await self.store.counts(tenant_id)
+        if not (counts.turns or counts.cycles or sum(counts.examples.values())):
+            raise UnknownTenant(
+                f"nothing is stored for the tenant {tenant_id!r}: bootstrap it with labelled texts, "
+                "or collect a turn"
+            )
+
     # Learning --------------------------------------------------------------------------------
 
     async def bootstrap(
@@ -317,40 +328,36 @@ class AutonomousLearner:
         `force_training` accepts fewer examples than `learning_config.min_data_threshold`. Raises
         UnknownTenant and StoreError; errors carry `backup_path`.
         """
-        await self.start()
-        await self._overview.require(tenant_id)
+        await self._require(tenant_id)
         return await self._learn(tenant_id, mode=mode, force=force_training, reason=reason)
 
     async def plan_learning_cycle(
         self, tenant_id: str, *, force_training: bool = False, mode: RequestedMode = "auto"
     ) -> LearningPlan:
         """Preview of `trigger_learning_cycle`. Changes nothing. Raises UnknownTenant."""
-        await self.start()
-        await self._overview.require(tenant_id)
+        await self._require(tenant_id)
         return await self._cycle.plan(tenant_id, mode=mode, force=force_training)
 
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make `version`, or the champion's parent, the champion again. Raises UnknownVersion."""
-        await self.start()
-        await self._overview.require(tenant_id)
+        await self._require(tenant_id)
         return await self.training_pipeline.rollback(tenant_id, version)
 
     # Reports ---------------------------------------------------------------------------------
 
     async def status(self, tenant_id: str) -> TenantStatus:
         """Champion, counts, labels, running and last cycle, and advice. Raises UnknownTenant."""
-        await self.start()
+        await self._require(tenant_id)
         return await self._overview.status(tenant_id)
 
     async def get_learning_metrics(self, tenant_id: str | None = None) -> LearningMetrics:
         """Counts over cycles of one tenant; without a tenant over all, without content."""
-        await self.start()
+        await (self.start() if tenant_id is None else self._require(tenant_id))
         return await self._overview.metrics(tenant_id)
 
     async def history(self, tenant_id: str, *, limit: int = 20) -> tuple[LearningCycleResult, ...]:
         """The newest cycles and rollbacks, newest first. Raises UnknownTenant."""
-        await self.start()
-        await self._overview.require(tenant_id)
+        await self._require(tenant_id)
         rows = await self.store.cycles(tenant_id, limit=limit)
         return tuple(row.result for row in rows if row.result is not None)
 
@@ -359,16 +366,14 @@ class AutonomousLearner:
 
         To read on, pass the `seq` of the last row.
         """
-        await self.start()
-        await self._overview.require(tenant_id)
+        await self._require(tenant_id)
         return await self.store.cycles(tenant_id, limit=limit, since=since)
 
     async def versions(
         self, tenant_id: str, *, limit: int = 100, since: str | None = None
     ) -> Sequence[ModelVersion]:
         """Versions, newest first; with `since`, those after that version in order. Raises UnknownTenant."""
-        await self.start()
-        await self._overview.require(tenant_id)
+        await self._require(tenant_id)
         return await self._registry.versions(tenant_id, limit=limit, since=since)
 
     async def tenants(self) -> Sequence[str]:
@@ -395,6 +400,5 @@ class AutonomousLearner:
 
     async def export(self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples") -> int:
         """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`). Returns their number."""
-        await self.start()
-        await self._overview.require(tenant_id)
+        await self._require(tenant_id)
         return await self._transfer.export(tenant_id, Path(path), kind=kind)

@@ -36,7 +36,7 @@ async def a_database(kind: str, folder: Path = Path(), *, like: str = "") -> Asy
 
 async def make_on_server(like: str = "") -> str:
     """URL of a new database, or of a copy of a database without connections."""
-    server = make_url(SERVER)
+    server = make_url(SERVER).set(drivername="postgresql+asyncpg")
     name = f"karen_test_{uuid.uuid4().hex}"
     template = make_url(like).database if like else "template0 ENCODING 'UTF8'"
     await execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")

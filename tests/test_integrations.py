@@ -98,11 +98,11 @@ async def test_a_host_memory_receives_every_turn_and_is_importable(tmp_path: Pat
 
 
 async def test_memories_of_another_tenant_are_not_imported(tmp_path: Path) -> None:
-    class Careless(WebUI):
+    class ReturnsAllTenants(WebUI):
         async def query_memories(self, tenant_id: str, query: Any) -> list[dict[str, Any]]:
             return self.stored
 
-    host = Careless()
+    host = ReturnsAllTenants()
     async with create_autonomous_learner(tmp_path / "one", memory_service=host) as learner:
         mine = await learner.collect_conversation_metadata("t", "hello", "hi", "ann")
         theirs = await learner.collect_conversation_metadata("other", "our secret", "hi", "cem")

@@ -120,7 +120,7 @@ def score(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
 
 
-def moment(value: datetime | None) -> str | None:
+def utc_text(value: datetime | None) -> str | None:
     """Time in UTC with seconds."""
     return None if value is None else f"{value:%Y-%m-%d %H:%M:%S}Z"
 
@@ -140,7 +140,7 @@ def status(tenant: TenantStatus) -> list[RenderableType]:
     lines: list[tuple[str, object]] = [
         ("tenant", text(tenant.tenant_id, "bold")),
         ("live model", champion.version if champion else "none; the rule-based fallback answers"),
-        ("deployed", moment(champion.created_at) if champion else None),
+        ("deployed", utc_text(champion.created_at) if champion else None),
         ("scores", _scores(champion) if champion else None),
         ("turns", f"{counts.turns} ({counts.with_feedback} with feedback, {counts.corrections} corrected)"),
         ("awaiting curation", counts.awaiting_curation),
@@ -148,7 +148,7 @@ def status(tenant: TenantStatus) -> list[RenderableType]:
         ("degraded answers", counts.degraded or None),
         ("cycles", counts.cycles),
         ("running", f"{running.cycle_id}: {running.stage}" if running else None),
-        ("last cycle", text(f"{last.status}, {moment(last.started_at)}") if last else None),
+        ("last cycle", text(f"{last.status}, {utc_text(last.started_at)}") if last else None),
         ("next step", text(tenant.advice, "bold")),
     ]
     return [facts(lines), *_labels(tenant)]
@@ -226,7 +226,7 @@ def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
     return {
         "": text("live", "bold green") if live else removed,
         "version": version.version,
-        "created": moment(version.created_at),
+        "created": utc_text(version.created_at),
         "parent": version.parent,
         "accuracy": score(scores.get("accuracy")),
         "intent": score(scores.get("intent_accuracy")),

@@ -160,7 +160,7 @@ def _reaction(feedback: Mapping[str, Any] | None, user_text: str) -> str:
 def attack_facts(attack: Attack) -> RenderableType:
     """Effect of the poisoned batch."""
     result, digest = attack.result, attack.digest_after[:16]
-    came = "unchanged" if attack.unchanged else f"CHANGED, before {attack.digest_before[:16]}"
+    change = "unchanged" if attack.unchanged else f"CHANGED, before {attack.digest_before[:16]}"
     return facts(
         [
             ("poisoned", f"{attack.turns} corrections by {attack.users} users"),
@@ -169,7 +169,7 @@ def attack_facts(attack: Attack) -> RenderableType:
                 text(f"{result.status} after {result.duration_s:.1f} s", STATUS_STYLES[result.status]),
             ),
             ("reason", result.error_message),
-            ("digest of the live model", f"{digest} ({came})"),
+            ("digest of the live model", f"{digest} ({change})"),
             ("accuracy of the live model", f"{attack.scores_after.accuracy or 0.0:.3f}"),
         ]
     )

@@ -23,7 +23,7 @@ from karen_learner.errors import LabelCollision
 from karen_learner.records import TASKS, Example, GoldReport, LabelledText, SkippedLine, Task
 from karen_learner.settings import Settings
 
-MOST_REPORTED = 1000
+MAX_SKIPPED_LISTED = 1000
 HELD_IN_MEMORY_BYTES = 8_000_000
 
 GoldRecord = LabelledText | Mapping[str, Any]
@@ -157,7 +157,7 @@ class _SkippedLines:
 
     def add(self, position: int, reason: str) -> None:
         self.count += 1
-        if len(self.first) < MOST_REPORTED:
+        if len(self.first) < MAX_SKIPPED_LISTED:
             self.first.append(SkippedLine(line=position, reason=reason))
 
 

@@ -76,7 +76,7 @@ async def select_incremental(
     """Pending examples and a replay pool of learned ones, each up to its setting."""
     pending = store.examples(tenant_id, state="pending", split="train", newest_first=True)
     new = await balanced(pending, learning.max_training_examples)
-    drawn = await sample_replay(store, tenant_id, limit=REPLAY_POOL * learning.replay_examples, rng=rng)
+    drawn = await draw_replay_pool(store, tenant_id, limit=REPLAY_POOL * learning.replay_examples, rng=rng)
     ids = {example.example_id for example in new}
     pool = [one for one in drawn if one.example.example_id not in ids]
     return Curated(
@@ -145,7 +145,9 @@ class Drawn(NamedTuple):
     importance_weight: float
 
 
-async def sample_replay(store: MemoryStore, tenant_id: str, *, limit: int, rng: random.Random) -> list[Drawn]:
+async def draw_replay_pool(
+    store: MemoryStore, tenant_id: str, *, limit: int, rng: random.Random
+) -> list[Drawn]:
     """Up to `limit` learned training examples, balanced over strata (Chrysakis and Moens, 2020).
 
     It needs one read of counters, and one index read for each stratum. The cost depends on `limit` and the

@@ -1,4 +1,4 @@
-"""Runs the stages of a learning cycle in order, journals them and renews the lease. Computes nothing."""
+"""The runner of learning cycles: orders the stages, journals them, holds and renews the lease."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from time import perf_counter
 
 from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.curation import Curator
-from karen_learner.cycle.lease import hold_lease, renewing
 from karen_learner.cycle.policy import CyclePlanner, RequestedMode, check_mode
 from karen_learner.cycle.state import (
     CANCELLED,
@@ -22,7 +21,7 @@ from karen_learner.cycle.state import (
     skipped_result,
 )
 from karen_learner.deployment import Deployer
-from karen_learner.errors import FencedOut, KarenLearnerError
+from karen_learner.errors import FencedOut, KarenLearnerError, StoreError
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
 from karen_learner.models.versions import ModelRegistry
@@ -39,6 +38,8 @@ from karen_learner.training.stage import TrainingStage
 from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
+
+RENEWALS_PER_LEASE = 4
 
 
 class LearningCycle:
@@ -237,3 +238,52 @@ class LearningCycle:
             yield
         finally:
             state.seconds[stage] = perf_counter() - started
+
+
+@asynccontextmanager
+async def hold_lease(
+    store: MemoryStore, tenant_id: str, *, owner: str, ttl: timedelta
+) -> AsyncIterator[Lease | None]:
+    """The tenant's lease, or None while another process holds it. Released at the end of the block."""
+    acquiring = asyncio.ensure_future(store.acquire_lease(tenant_id, owner, ttl=ttl))
+    try:
+        yield await asyncio.shield(acquiring)
+    finally:
+        lease = await acquiring
+        if lease is not None:
+            await asyncio.shield(store.release_lease(lease))
+
+
+@asynccontextmanager
+async def renewing(store: MemoryStore, lease: Lease, *, ttl: timedelta) -> AsyncIterator[None]:
+    """Renew the lease during the block. A lost lease cancels the block and raises FencedOut."""
+    block = asyncio.current_task()
+    lost = False
+
+    async def renew() -> None:
+        nonlocal lost
+        while not lost:
+            await asyncio.sleep(ttl.total_seconds() / RENEWALS_PER_LEASE)
+            try:
+                await store.renew_lease(lease, ttl=ttl)
+            except FencedOut:
+                lost = True
+            except StoreError:
+                logger.exception("the lease of %r cannot be renewed: trying again", lease.tenant_id)
+        if block is not None:
+            block.cancel()
+
+    renewal = asyncio.create_task(renew())
+    try:
+        try:
+            yield
+        finally:
+            renewal.cancel()
+            await asyncio.wait([renewal])
+    except asyncio.CancelledError:
+        # uncancel takes back the cancellation by `renew`; one of the caller's own remains
+        if not lost or block is None or block.uncancel():
+            raise
+        raise FencedOut(
+            f"another process took over the cycle of {lease.tenant_id!r}: this cycle stopped"
+        ) from None

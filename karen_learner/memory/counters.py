@@ -204,12 +204,12 @@ def _tally(result: LearningCycleResult) -> Iterator[tuple[str, float]]:
 
 def _label_counters(example: Example) -> Iterator[tuple[str, str]]:
     """`labels/<task>` counts examples of a label; `gold/<task>` only gold ones, which define the schema."""
-    carried: set[tuple[Task, str]] = {("entities", span.label) for span in example.entities or ()}
+    labels_of_example: set[tuple[Task, str]] = {("entities", span.label) for span in example.entities or ()}
     if example.intent is not None:
-        carried.add(("intent", example.intent))
+        labels_of_example.add(("intent", example.intent))
     if example.sentiment is not None:
-        carried.add(("sentiment", example.sentiment))
-    for task, label in carried:
+        labels_of_example.add(("sentiment", example.sentiment))
+    for task, label in labels_of_example:
         yield f"labels/{task}", label
         if example.is_gold:
             yield f"gold/{task}", label

@@ -7,11 +7,13 @@ the last reference.
 
 from __future__ import annotations
 
+import sys
 import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self, TypeVar
@@ -22,12 +24,40 @@ from spacy.language import Language
 
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.files import folder_bytes
-from karen_learner.models.switch_interval import short_switch_interval
 from karen_learner.records import Task
 
 T = TypeVar("T")
 
 WARM_UP_TEXT = "Hello, how are you today?"
+SWITCH_INTERVAL_S = 0.0005
+"""Switch interval of threads while a model loads. Python's default of 5 ms would delay the event loop."""
+
+
+class ShortSwitchInterval:
+    """Shortens the interpreter's switch interval while at least one block runs. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._default_s = 0.0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._blocks:
+                self._default_s = sys.getswitchinterval()
+                sys.setswitchinterval(min(SWITCH_INTERVAL_S, self._default_s))
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    sys.setswitchinterval(self._default_s)
+
+
+short_switch_interval = ShortSwitchInterval()
 
 
 class LiveModel:

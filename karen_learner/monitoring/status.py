@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.errors import UnknownTenant
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     CycleRow,
@@ -26,19 +25,8 @@ class Overview:
         self._registry = registry
         self._settings = settings
 
-    async def require(self, tenant_id: str) -> None:
-        """Raise UnknownTenant if the store has no data of the tenant."""
-        counts = await self._store.counts(tenant_id)
-        if counts.turns or counts.cycles or sum(counts.examples.values()):
-            return
-        raise UnknownTenant(
-            f"nothing is stored for the tenant {tenant_id!r}: bootstrap it with labelled texts, "
-            "or collect a turn"
-        )
-
     async def status(self, tenant_id: str) -> TenantStatus:
-        """Champion, counts, labels, running and last cycle, and advice. Raises UnknownTenant."""
-        await self.require(tenant_id)
+        """Champion, counts, labels, running and last cycle, and advice."""
         counts = await self._store.counts(tenant_id)
         champion = await self._registry.champion(tenant_id)
         unfinished = await self._store.unfinished_cycles(tenant_id)
@@ -70,8 +58,6 @@ class Overview:
 
     async def metrics(self, tenant_id: str | None) -> LearningMetrics:
         """Sums over cycles. Without a tenant: over all tenants, without results, which contain texts."""
-        if tenant_id is not None:
-            await self.require(tenant_id)
         tallies = await self._store.cycle_tallies(tenant_id)
         recent = await self._recent(tenant_id) if tenant_id is not None else ()
         one = None if tenant_id is None else await self._store.counts(tenant_id)

@@ -56,6 +56,7 @@ from karen_learner.records.texts import (
     NO_CONSENT,
     POOR_RATING,
     Analysis,
+    AwaitingTurn,
     ConversationMetadata,
     Entity,
     EntitySpan,
@@ -67,7 +68,6 @@ from karen_learner.records.texts import (
 )
 from karen_learner.records.writes import (
     CHAMPION,
-    AwaitingTurn,
     CurationWrite,
     Promotion,
     ReadSet,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -309,3 +310,16 @@ class Turn(Record):
         object.__setattr__(copy, "__pydantic_extra__", None)
         object.__setattr__(copy, "__pydantic_private__", None)
         return copy
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwaitingTurn:
+    """A turn that awaits curation. `revision` counts the changes by later feedback."""
+
+    turn: Turn
+    revision: int
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """Entry of this turn in `CurationWrite.curated`."""
+        return self.turn.seq or 0, self.revision

@@ -7,23 +7,10 @@ from dataclasses import dataclass
 
 from karen_learner.records.base import Split
 from karen_learner.records.cycles import ModelVersion
-from karen_learner.records.texts import Example, Turn
+from karen_learner.records.texts import Example
 
 CHAMPION = "champion"
 """The alias of the version that serves a tenant."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AwaitingTurn:
-    """A turn that awaits curation. `revision` counts the changes by later feedback."""
-
-    turn: Turn
-    revision: int
-
-    @property
-    def mark(self) -> tuple[int, int]:
-        """Entry of this turn in `CurationWrite.curated`."""
-        return self.turn.seq or 0, self.revision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from karen_learner.records.training import (
     TrainJob,
     TrainReport,
 )
-from karen_learner.training.base_pipeline import BasePipeline
 from karen_learner.training.local_worker import LocalWorker
+from karen_learner.training.stage import BasePipeline
 
 __all__ = [
     "BasePipeline",

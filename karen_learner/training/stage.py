@@ -1,4 +1,4 @@
-"""The training stage of a cycle: curated examples become a candidate in its staging folder."""
+"""The training stage of a cycle: curated examples become a candidate. Base pipeline of new tenants."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from typing import Any, TypeVar
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.contracts import EventPublisher, MemoryStore, TrainingBackend
+from karen_learner.contracts import Analyzer, BasePipelineSource, EventPublisher, MemoryStore, TrainingBackend
 from karen_learner.corpora.lines import write_lines
 from karen_learner.curation import Curated, Curator
 from karen_learner.events import TrainingProgressed
 from karen_learner.models.backups import intact_manifest
-from karen_learner.models.files import HomeLayout, remove_folder
+from karen_learner.models.files import HomeLayout, move_into_place, remove_folder, sync_folder
 from karen_learner.records import CycleContext, Example, ModelVersion, utc_now
 from karen_learner.records.training import LabelSchema, PassReport, PipelineSpec, TrainJob, TrainReport
-from karen_learner.settings import Settings
-from karen_learner.training.base_pipeline import BasePipeline
+from karen_learner.settings import Settings, TrainingSettings, shipped_configs
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+SHIPPED = {"": "pipeline.cfg", "stock": "stock.cfg"}
+"""Pipeline configs with a name: our own pipes, and spaCy's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,3 +180,57 @@ async def concurrently(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Ta
         await asyncio.wait([task])
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.debug("a concurrent task failed: %s", error)
+
+
+def template_of(pipeline: str) -> Path:
+    """The spaCy config that `training.pipeline` names."""
+    return shipped_configs() / SHIPPED[pipeline] if pipeline in SHIPPED else Path(pipeline)
+
+
+class BasePipeline:
+    """The base pipeline, resolved at first use.
+
+    A pipeline in memory or in an installed package is written below `home`: the worker loads from files, and
+    an upgrade of the package must not change full training.
+    """
+
+    def __init__(self, analyzer: Analyzer, layout: HomeLayout, settings: TrainingSettings) -> None:
+        self._analyzer = analyzer
+        self._layout = layout
+        self._settings = settings
+        self._lock = asyncio.Lock()
+        self._spec: PipelineSpec | None = None
+
+    async def spec(self) -> PipelineSpec:
+        """The pipeline of a tenant without champion. Raises ModelError."""
+        async with self._lock:
+            if self._spec is None:
+                self._spec = await self._resolve()
+            return self._spec
+
+    async def _resolve(self) -> PipelineSpec:
+        settings = self._settings
+        template = template_of(settings.pipeline)
+        empty = PipelineSpec(template=template, language=settings.language)
+        source = self._analyzer
+        if not isinstance(source, BasePipelineSource) or (info := await source.base_pipeline()) is None:
+            return empty
+        folder = self._layout.base(info.version or "base")
+        if not folder.is_dir():
+            await _write(source, folder)
+        return empty.model_copy(
+            update={"path": str(folder), "tasks": dict(info.tasks), "language": info.language}
+        )
+
+
+async def _write(source: BasePipelineSource, folder: Path) -> None:
+    partial = folder.with_name(folder.name + ".partial")
+    await call_in_executor(_create, partial)
+    await source.write_base_pipeline(partial)
+    await call_in_executor(sync_folder, partial)
+    await call_in_executor(move_into_place, partial, folder)
+
+
+def _create(folder: Path) -> None:
+    remove_folder(folder)
+    folder.mkdir(parents=True)

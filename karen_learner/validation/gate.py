@@ -36,6 +36,8 @@ NO_HOLDOUT = "no holdout texts: add gold examples"
 HARM_MARGINS = 2.0
 """A batch is harmful if a task is worse by this many margins. One margin suffices to keep the champion, but
 is no sufficient evidence against the examples."""
+QUARANTINE_AFTER = 2
+"""Harmful rejections after which an example is quarantined."""
 ROUNDING = 1e-12
 """Smaller differences are rounding errors."""
 

@@ -24,12 +24,9 @@ from karen_learner.records.training import (
 )
 from karen_learner.settings import Settings
 from karen_learner.training.stage import Trained, version_spec
-from karen_learner.validation.gate import ModelValidator
+from karen_learner.validation.gate import QUARANTINE_AFTER, ModelValidator
 from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredHoldout
-
-QUARANTINE_AFTER = 2
-"""Rejections for harm after which an example is quarantined."""
 
 
 @dataclass(frozen=True, kw_only=True)

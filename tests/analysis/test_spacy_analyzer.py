@@ -256,8 +256,9 @@ async def test_without_a_task_there_is_no_base_pipeline(tmp_path):
 
 def test_the_live_models_of_an_analyzer():
     analyzer = analyzer_with(None)
-    assert live_models_of(analyzer, limit=2) is analyzer.models
-    assert len(live_models_of(object(), limit=2)) == 0
+    settings = load_settings(environment={}).analysis
+    assert live_models_of(analyzer, settings) is analyzer.models
+    assert len(live_models_of(object(), settings)) == 0
 
 
 def test_the_best_category():

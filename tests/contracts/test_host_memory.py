@@ -9,7 +9,7 @@ from karen_learner.integrations import as_host_memory
 from karen_learner.records import ConversationMetadata, Turn, utc_now
 
 
-class Remembers:
+class RecordingHost:
     """A host that implements the Protocol."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ def turn(turn_id: str, text: str | None) -> Turn:
     return Turn(metadata=metadata, user_text=text, assistant_response=text, seq=1)
 
 
-@pytest.mark.parametrize("kind", [Remembers, WebUI])
+@pytest.mark.parametrize("kind", [RecordingHost, WebUI])
 async def test_turns_are_received_also_repeated_and_without_text(kind: type[Any]) -> None:
     host = kind()
     memory: HostMemory = as_host_memory(host)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation.selection import BalancedSelection, balanced, rank, sample_replay, water_fill
+from karen_learner.curation.selection import BalancedSelection, balanced, draw_replay_pool, rank, water_fill
 from karen_learner.records import CurationWrite, Example
 from tests.curation.specimens import annotation, gold
 
@@ -136,7 +136,7 @@ async def history(store: MemoryStore) -> MemoryStore:
 
 
 async def test_replay_is_balanced_over_labels(history: MemoryStore) -> None:
-    sampled = await sample_replay(history, TENANT, limit=30, rng=random.Random(0))
+    sampled = await draw_replay_pool(history, TENANT, limit=30, rng=random.Random(0))
 
     examples = [drawn.example for drawn in sampled]
     assert Counter(example.intent for example in examples) == {"billing": 14, "refund": 14, "cancel": 2}
@@ -145,7 +145,7 @@ async def test_replay_is_balanced_over_labels(history: MemoryStore) -> None:
 
 
 async def test_importance_weights_sum_to_the_number_of_learned_examples(history: MemoryStore) -> None:
-    sampled = await sample_replay(history, TENANT, limit=30, rng=random.Random(0))
+    sampled = await draw_replay_pool(history, TENANT, limit=30, rng=random.Random(0))
 
     weights: Counter[str | None] = Counter()
     for drawn in sampled:
@@ -154,12 +154,12 @@ async def test_importance_weights_sum_to_the_number_of_learned_examples(history:
 
 
 async def test_a_large_limit_draws_all_learned_examples(history: MemoryStore) -> None:
-    assert len(await sample_replay(history, TENANT, limit=1000, rng=random.Random(0))) == 82
+    assert len(await draw_replay_pool(history, TENANT, limit=1000, rng=random.Random(0))) == 82
 
 
 async def test_the_random_generator_determines_the_sample(history: MemoryStore) -> None:
     one, same, other = [
-        await sample_replay(history, TENANT, limit=9, rng=random.Random(seed)) for seed in (1, 1, 2)
+        await draw_replay_pool(history, TENANT, limit=9, rng=random.Random(seed)) for seed in (1, 1, 2)
     ]
 
     assert one == same != other
@@ -168,7 +168,7 @@ async def test_the_random_generator_determines_the_sample(history: MemoryStore) 
 async def test_with_fewer_places_than_labels_the_labels_are_drawn_at_random(history: MemoryStore) -> None:
     drawn = Counter()
     for seed in range(20):
-        (one,) = await sample_replay(history, TENANT, limit=1, rng=random.Random(seed))
+        (one,) = await draw_replay_pool(history, TENANT, limit=1, rng=random.Random(seed))
         drawn[one.example.intent] += 1
 
     assert set(drawn) == {"billing", "refund", "cancel"}
@@ -176,4 +176,4 @@ async def test_with_fewer_places_than_labels_the_labels_are_drawn_at_random(hist
 
 @pytest.mark.parametrize("limit", [0, 5])
 async def test_without_learned_examples_or_places_nothing_is_drawn(limit: int, store: MemoryStore) -> None:
-    assert await sample_replay(store, TENANT, limit=limit, rng=random.Random(0)) == []
+    assert await draw_replay_pool(store, TENANT, limit=limit, rng=random.Random(0)) == []

@@ -67,9 +67,9 @@ examples = st.builds(
 
 
 def adding(
-    turn_id: str, feedback: UserFeedback | None, degraded: bool, wordless: bool, version: str | None
+    turn_id: str, feedback: UserFeedback | None, degraded: bool, without_text: bool, version: str | None
 ) -> Operation:
-    text = None if wordless else "pay my bill in Rome"
+    text = None if without_text else "pay my bill in Rome"
 
     def operation(store: MemoryStore, tenant: str) -> Awaitable[object]:
         return store.add_turn(
@@ -86,7 +86,7 @@ def adding(
     return operation
 
 
-def saying(turn_id: str, feedback: UserFeedback) -> Operation:
+def adding_feedback(turn_id: str, feedback: UserFeedback) -> Operation:
     return lambda store, tenant: store.add_feedback(tenant, turn_id, feedback)
 
 
@@ -132,7 +132,7 @@ versions = st.sampled_from(VERSIONS)
 cycle_ids = st.sampled_from(["c1", "c2"])
 operations = st.one_of(
     st.builds(adding, turn_ids, st.none() | feedbacks, st.booleans(), st.booleans(), st.none() | versions),
-    st.builds(saying, turn_ids, feedbacks),
+    st.builds(adding_feedback, turn_ids, feedbacks),
     st.builds(saving, st.lists(examples, max_size=4), st.lists(turn_revisions, max_size=3)),
     st.builds(rejecting, st.lists(examples, max_size=3), st.booleans()),
     st.builds(promoting, versions, st.none() | versions, st.lists(examples, max_size=3)),
@@ -155,7 +155,7 @@ some = st.lists(operations, min_size=1, max_size=10)
 def test_counters_equal_a_scan_and_tenants_are_separate(
     kind: str, first: list[Operation], second: list[Operation]
 ) -> None:
-    seen = asyncio.run(play(kind, first, second))
+    seen = asyncio.run(run_operations(kind, first, second))
     assert seen.after_acts_of_other == seen.before
     assert seen.counted == seen.scanned
 
@@ -170,7 +170,7 @@ class Seen:
     scanned: list[Any]
 
 
-async def play(kind: str, first: list[Operation], second: list[Operation]) -> Seen:
+async def run_operations(kind: str, first: list[Operation], second: list[Operation]) -> Seen:
     async with a_database(kind) as place, open_store(place, SETTINGS) as store:
         one, other = TENANTS
         await act(store, one, first)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from karen_learner.models.switch_interval import SHORT_S, ShortSwitchInterval
+from karen_learner.models.live import SWITCH_INTERVAL_S, ShortSwitchInterval
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_the_last_exit_restores_the_interval(usual: float) -> None:
     with turns():
         thread.start()
         entered.wait()
-    assert sys.getswitchinterval() == pytest.approx(SHORT_S, abs=1e-5)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S, abs=1e-5)
     leave.set()
     thread.join()
     assert sys.getswitchinterval() == usual

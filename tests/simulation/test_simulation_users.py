@@ -114,9 +114,9 @@ def test_feedback_depends_on_seed_and_position_only() -> None:
 
 
 def test_user_activity_follows_zipf() -> None:
-    spoken = Counter(make_users(users=4).user_id(position) for position in range(2500))
-    assert set(spoken) == {"user-001", "user-002", "user-003", "user-004"}
-    shares = [spoken[f"user-{rank:03d}"] / 2500 for rank in range(1, 5)]
+    turns_by_user = Counter(make_users(users=4).user_id(position) for position in range(2500))
+    assert set(turns_by_user) == {"user-001", "user-002", "user-003", "user-004"}
+    shares = [turns_by_user[f"user-{rank:03d}"] / 2500 for rank in range(1, 5)]
     assert shares == pytest.approx([12 / 25, 6 / 25, 4 / 25, 3 / 25], abs=0.03)
 
 

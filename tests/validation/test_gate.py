@@ -271,10 +271,10 @@ def test_a_higher_probability_does_not_compensate_a_loss_beyond_the_margin(
 
 
 def test_one_text_with_a_tiny_probability_does_not_decide(judged: Callable[..., Verdict]) -> None:
-    unsure, surer = with_probability(270, 0.5), with_probability(270, 0.6)
-    surer[299] = Prediction("refund", of_gold={"intent": 1e-30})
+    lower, higher = with_probability(270, 0.5), with_probability(270, 0.6)
+    higher[299] = Prediction("refund", of_gold={"intent": 1e-30})
 
-    assert judged(surer, unsure).accepted
+    assert judged(higher, lower).accepted
 
 
 def test_log_likelihoods_compare_only_texts_with_a_label_of_both_models(

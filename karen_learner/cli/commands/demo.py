@@ -100,7 +100,7 @@ class _Demo:
         from karen_learner.simulation import simulate
 
         test = len(self._corpus.test)
-        self._say(
+        self._print_lines(
             f"1. A first model from {SHOTS} examples of each intent of a phone company's customers.",
             f"   Then {TURNS} turns in {CYCLES} learning cycles. {test} test texts measure the accuracy.",
             "",
@@ -117,7 +117,7 @@ class _Demo:
         from karen_learner.simulation import attack
 
         texts = unused(self._corpus, demo_scenario())
-        self._say(
+        self._print_lines(
             "",
             f"2. {ATTACKERS} users send {len(texts)} corrections with wrong labels.",
             "",
@@ -136,7 +136,7 @@ class _Demo:
                 self._show(line)
         self._exchanges.clear()
 
-    def _say(self, *lines: str) -> None:
+    def _print_lines(self, *lines: str) -> None:
         for line in lines:
             self._show(text(line, "bold"))
 

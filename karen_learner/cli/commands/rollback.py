@@ -10,7 +10,7 @@ import typer
 
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import Tenant, with_common_options
-from karen_learner.cli.render import command_line, facts, moment, text
+from karen_learner.cli.render import command_line, facts, text, utc_text
 from karen_learner.errors import DeploymentError, ExitCode, InvalidInput, UnknownVersion
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _facts(change: Change) -> RenderableType:
         [
             ("tenant", change.tenant),
             ("live", f"{live.version}, {_scores(live)}" if live else "none"),
-            ("target", f"{target.version}, {_scores(target)}, created {moment(target.created_at)}"),
+            ("target", f"{target.version}, {_scores(target)}, created {utc_text(target.created_at)}"),
             ("backup", change.backup),
         ]
     )

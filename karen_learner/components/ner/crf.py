@@ -164,12 +164,12 @@ def forward_backward(
     last = (scores.lengths - 1, np.arange(len(scores.lengths)))
     ends = np.exp(scores.end.astype(np.float64))
     totals = np.maximum(alphas[last] @ ends, SMALLEST)
-    betas, pulls = _backward(potentials, scales, steps, ends / totals[:, None], active)
+    betas, weighted_betas = _backward(potentials, scales, steps, ends / totals[:, None], active)
     present = np.arange(len(active))[:, None] < scores.lengths[None, :]
     log_partition = np.log(totals) + (np.where(present, np.log(scales) + peaks, 0.0)).sum(axis=0)
     pairs = present[1:]
     weighted = alphas if chain_weights is None else alphas * chain_weights[:, None]
-    expected = (weighted[:-1][pairs].T @ pulls[1:][pairs]) * steps
+    expected = (weighted[:-1][pairs].T @ weighted_betas[1:][pairs]) * steps
     return ChainSums(log_partition, alphas * betas, expected)
 
 
@@ -202,16 +202,18 @@ def _backward(
     potentials: Doubles, scales: Doubles, steps: Doubles, ends: Doubles, active: Ints
 ) -> tuple[Doubles, Doubles]:
     """Backward sums of each tag, scaled like the forward pass; and the same as seen from the step before."""
-    betas, pulls = np.zeros_like(potentials), np.zeros_like(potentials)
+    betas, weighted_betas = np.zeros_like(potentials), np.zeros_like(potentials)
     following = 0
     for step in range(len(active) - 1, -1, -1):
         count = int(active[step])
         betas[step, following:count] = ends[following:count]
         if following:
-            betas[step, :following] = pulls[step + 1, :following] @ steps.T
-        pulls[step, :count] = potentials[step, :count] * betas[step, :count] / scales[step, :count, None]
+            betas[step, :following] = weighted_betas[step + 1, :following] @ steps.T
+        weighted_betas[step, :count] = (
+            potentials[step, :count] * betas[step, :count] / scales[step, :count, None]
+        )
         following = count
-    return betas, pulls
+    return betas, weighted_betas
 
 
 def best_sequences(scores: ChainScores) -> Ints:

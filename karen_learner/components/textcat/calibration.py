@@ -140,8 +140,8 @@ def _label_calibration_error(scores: AnyArray, truths: AnyArray, *, exclusive: b
 def probabilities(margins: AnyArray, scale: float, *, exclusive: bool) -> AnyArray:
     """Probabilities of the labels: softmax of scaled margins if they are exclusive, else the logistic
     function."""
-    squashed = (softmax if exclusive else logistic)(margins * np.float32(scale))
-    return squashed.astype(np.float32, copy=False)
+    result = (softmax if exclusive else logistic)(margins * np.float32(scale))
+    return result.astype(np.float32, copy=False)
 
 
 def softmax(margins: AnyArray) -> AnyArray:
@@ -167,10 +167,10 @@ def log_loss(scores: AnyArray, truths: AnyArray, *, exclusive: bool) -> float:
 
 def fit_scale(margins: AnyArray, truths: AnyArray, *, exclusive: bool) -> float:
     """Scale of the margins (inverse temperature) with the lowest log loss."""
-    squash = softmax if exclusive else logistic
+    to_probabilities = softmax if exclusive else logistic
 
     def loss(log_scale: float) -> float:
-        return log_loss(squash(margins * np.exp(log_scale)), truths, exclusive=exclusive)
+        return log_loss(to_probabilities(margins * np.exp(log_scale)), truths, exclusive=exclusive)
 
     return float(np.exp(_minimum(loss, *np.log(_SCALES))))
 

@@ -70,9 +70,9 @@ def test_trained_features_have_high_coverage(options: dict[str, object]) -> None
     nlp = train(sparse_pipeline(**options))
     texts = ("one pizza please", "one pizza xylograph", "xylograph", "")
     coverage = shim(nlp).margins([nlp.make_doc(text) for text in texts]).ngram_coverage
-    known, half, strange, empty = coverage.tolist()
+    known, half, unseen, empty = coverage.tolist()
     assert known == pytest.approx(1.0)
-    assert known > half > strange < 0.5
+    assert known > half > unseen < 0.5
     assert empty == 0.0
 
 

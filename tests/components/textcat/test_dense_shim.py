@@ -131,10 +131,10 @@ def test_unknown_labels_change_no_centroid(vectors: dict[str, object], certain: 
 def test_the_out_of_scope_centroid_does_not_raise_the_in_scope_score(nlp: Language) -> None:
     pipe = nlp.get_pipe("intent")
     pipe.add_label("oos")
-    strange = [example(nlp, text, "oos") for text in ("playing dons", "plays don't")]
+    out_of_scope = [example(nlp, text, "oos") for text in ("playing dons", "plays don't")]
     for _ in range(8):
-        nlp.update([*corpus(nlp), *strange])
-    pipe.calibrate([*corpus(nlp), *strange], false_alarm_rate=0.0, out_of_scope_label="oos")
+        nlp.update([*corpus(nlp), *out_of_scope])
+    pipe.calibrate([*corpus(nlp), *out_of_scope], false_alarm_rate=0.0, out_of_scope_label="oos")
     near = similarity(nlp, "playing dons")[0]
     assert near.argmax() == pipe.labels.index("oos")
     assert is_out_of_scope(nlp("playing dons"), "intent")

@@ -21,7 +21,7 @@ from karen_learner.components.textcat.features import (
     TextFeatures,
     TextNgrams,
 )
-from karen_learner.models.switch_interval import short_switch_interval
+from karen_learner.models.live import short_switch_interval
 
 NLP: Language = spacy.blank("en")
 
