@@ -1,1 +1,1 @@
-"""Readings of a learner: status and metrics."""
+"""Status and metrics of tenants."""
