@@ -1,4 +1,4 @@
-"""`create_autonomous_learner`: the documented way to make a learner."""
+"""`create_autonomous_learner`: the public constructor of a learner."""
 
 from __future__ import annotations
 

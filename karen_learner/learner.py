@@ -157,7 +157,7 @@ class AutonomousLearner:
         await self.close()
 
     async def start(self) -> None:
-        """Open the store, journal cycles of crashed processes, and start to follow the champions.
+        """Open the store, journal cycles of crashed processes, and start the sync of champions.
 
         Idempotent. Raises StoreError, or LearnerClosed after `close()`.
         """
@@ -254,7 +254,7 @@ class AutonomousLearner:
         return await self.analyzer.analyze_many(texts, tenant_id=tenant_id)
 
     async def _serve(self, tenant_id: str) -> None:
-        """Have the tenant's champion in memory. This is the only look-up of a turn before its analysis."""
+        """Load the tenant's champion if needed. A turn needs no other look-up before its analysis."""
         check_id(tenant_id, "tenant_id")
         if not self._is_started():
             await self.start()
@@ -358,7 +358,7 @@ class AutonomousLearner:
     async def journal(self, tenant_id: str, *, limit: int = 20, since: int = 0) -> Sequence[CycleRow]:
         """Cycles and rollbacks after the `seq` of `since`, oldest first. Raises UnknownTenant.
 
-        To read on, pass the `seq` of the last row.
+        To continue, pass the `seq` of the last row.
         """
         await self._require(tenant_id)
         return await self.store.cycles(tenant_id, limit=limit, since=since)

@@ -244,7 +244,7 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, dic
 
 
 def parse_value(raw: str) -> Any:
-    """The value of a JSON text; other texts as they are."""
+    """The value of a JSON text; other texts unchanged."""
     try:
         return json.loads(raw)
     except ValueError:

@@ -58,7 +58,7 @@ def last_full_training(rows: Sequence[CycleRow]) -> int | None:
     return None
 
 
-def why_not(new: int, learned: int, mode: CycleMode, minimum: int, force: bool) -> str | None:
+def skip_reason(new: int, learned: int, mode: CycleMode, minimum: int, force: bool) -> str | None:
     """The reason to skip a cycle with these numbers of examples; None if it trains."""
     if new + learned == 0:
         return "nothing has been curated yet: bootstrap the tenant with labelled texts, or collect feedback"
@@ -97,10 +97,10 @@ class CyclePlanner:
             most=learning.max_full_examples,
         )
 
-    def why_not(self, mode: CycleMode, curated: Curated, *, force: bool) -> str | None:
+    def skip_reason(self, mode: CycleMode, curated: Curated, *, force: bool) -> str | None:
         """The reason to skip training on these examples; None if the cycle trains."""
         minimum = self._settings.learning.min_data_threshold
-        return why_not(len(curated.new), len(curated.replay), mode, minimum, force)
+        return skip_reason(len(curated.new), len(curated.replay), mode, minimum, force)
 
     async def plan(
         self, tenant_id: str, champion: ModelVersion | None, *, requested: RequestedMode, force: bool
@@ -114,7 +114,7 @@ class CyclePlanner:
         preview = await self._curator.preview(tenant_id)
         counts = await self._store.counts(tenant_id)
         available, learned = counts.pending_train + preview.accepted, await self._learned(tenant_id)
-        why = why_not(available, learned, mode, limits.min_data_threshold, force)
+        why = skip_reason(available, learned, mode, limits.min_data_threshold, force)
         full = mode == "full"
         most_new = limits.max_full_examples if full else limits.max_training_examples
         most_replayed = limits.max_full_examples if full else REPLAY_POOL * limits.replay_examples

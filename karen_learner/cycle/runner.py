@@ -140,7 +140,7 @@ class LearningCycle:
         try:
             # this write waits for an unfinished one: the deployment may be committed
             await self._store.renew_lease(lease, ttl=self._ttl)
-            await self._recover(lease.tenant_id, why=CANCELLED)
+            await self._recover(lease.tenant_id, reason=CANCELLED)
         except KarenLearnerError:
             logger.exception("a cancelled cycle of %r cannot be journalled", lease.tenant_id)
 
@@ -154,11 +154,11 @@ class LearningCycle:
         async with hold_lease(self._store, tenant_id, owner=self._owner, ttl=self._ttl) as lease:
             return () if lease is None else await self._recover(tenant_id)
 
-    async def _recover(self, tenant_id: str, *, why: str = PROCESS_ENDED) -> Sequence[str]:
+    async def _recover(self, tenant_id: str, *, reason: str = PROCESS_ENDED) -> Sequence[str]:
         unfinished = await self._store.unfinished_cycles(tenant_id)
         champion = await self._registry.champion(tenant_id)
         for row in unfinished:
-            result = interrupted_result(row, champion, why)
+            result = interrupted_result(row, champion, reason)
             logger.warning("cycle %s was interrupted while %s: %s", row.cycle_id, row.stage, result.status)
             await self._store.finish_cycle(tenant_id, row.cycle_id, result, stage="interrupted")
         if unfinished:
@@ -197,7 +197,7 @@ class LearningCycle:
         except KarenLearnerError as error:
             logger.warning("cycle %s failed: %s", cycle.cycle_id, error)
             result = state.result("failed", error=str(error))
-        except Exception as error:  # the cycle's boundary: a bad cycle is a result, with its cause
+        except Exception as error:  # the boundary of a cycle: an error becomes a result
             logger.exception("cycle %s failed", cycle.cycle_id)
             result = state.result("failed", error=f"{type(error).__name__}: {error}")
         await self._store.finish_cycle(cycle.tenant_id, cycle.cycle_id, result)
@@ -211,9 +211,9 @@ class LearningCycle:
             state.completed = curated = await self._curator.prepare(
                 state.cycle.tenant_id, mode=state.cycle.mode, token=state.cycle.token
             )
-        why = self._planner.why_not(state.cycle.mode, curated, force=force)
-        if why is not None:
-            return state.result("skipped", error=why)
+        reason = self._planner.skip_reason(state.cycle.mode, curated, force=force)
+        if reason is not None:
+            return state.result("skipped", error=reason)
         async with self._stage(state, "training"):
             state.completed = trained = await self._training.train(state.cycle, curated)
         async with self._deployer.loading(trained) as loading:

@@ -80,10 +80,10 @@ def skipped_result(tenant_id: str, champion: ModelVersion | None, reason: str | 
     )
 
 
-def interrupted_result(row: CycleRow, champion: ModelVersion | None, why: str) -> LearningCycleResult:
+def interrupted_result(row: CycleRow, champion: ModelVersion | None, reason: str) -> LearningCycleResult:
     """The result of an interrupted cycle. Its candidate may be champion already."""
     deployed = champion is not None and champion.cycle_id == row.cycle_id
-    message = f"{why} {row.stage}"
+    message = f"{reason} {row.stage}"
     return LearningCycleResult(
         cycle_id=row.cycle_id,
         tenant_id=row.tenant_id,

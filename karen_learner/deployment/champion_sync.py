@@ -1,4 +1,4 @@
-"""Keeps live models equal to the champions' rows, whichever process changes a champion."""
+"""Keeps live models equal to the champions' rows, also after changes by other processes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MAX_ABSENT = 10_000
 class ChampionSync:
     """Loads champions in the background, swaps them in, and informs the analyzer of each change.
 
-    The store is read again every `settings.refresh_s` seconds for tenants with a live model, and at most as
-    often for tenants without a loadable champion.
+    For tenants with a live model, the store is read every `settings.refresh_s` seconds. For tenants without a
+    loadable champion, it is read at most as often.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ChampionSync:
     async def ensure(self, tenant_id: str) -> LiveModel | None:
         """The live model of the tenant, loaded if needed; None without a loadable champion.
 
-        A model that cannot be loaded is logged once, and the fallback answers. Concurrent requests share one
+        A failed load is logged once, and the fallback answers. Concurrent requests share one
         load, which continues if one of them is cancelled.
         """
         model = self._models.get(tenant_id)
@@ -173,7 +173,7 @@ class ChampionSync:
             logger.exception("the analyzer failed on the deployment of %s", version.version)
 
     def _announce_later(self, version: ModelVersion) -> None:
-        """Announce a version that another process deployed. The first loaded version is no news.
+        """Announce a version that another process deployed. The first loaded version is not announced.
 
         Runs as a task, so that no request waits for foreign code.
         """
@@ -187,5 +187,5 @@ def load_version(version: ModelVersion) -> LiveModel:
     """Verify, restore if damaged, load and warm up a version. Blocking. Raises as `intact_manifest`."""
     manifest = intact_manifest(version)
     return LiveModel.load(
-        version.path, tasks=manifest.tasks, version=version.version, familiar_words=common_words
+        version.path, tasks=manifest.tasks, version=version.version, frequent_words=common_words
     )

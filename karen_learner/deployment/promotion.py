@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400.0
 RESTORE_TIME_S = 3_600.0
-"""A restore takes seconds. Its folder is removed as the rest of a crash when it is older than this."""
+"""A restore takes seconds. An older folder of a restore is left by a crash, and is removed."""
 HEADLINE_SCORES = ("accuracy", "f1_score", "intent_accuracy", "sentiment_accuracy", "entity_accuracy")
 
 
@@ -123,7 +123,7 @@ class Deployer:
     async def promote(self, candidate: Candidate, loaded: LoadedCandidate, *, token: int) -> ModelVersion:
         """Seal the files, switch the row, swap the live model, then make the backup.
 
-        A failure before the row is switched leaves the champion as it was, and closes the model. Raises
+        A failure before the row is switched leaves the champion unchanged, and closes the model. Raises
         DeploymentError (the champion changed since), FencedOut, DigestMismatch or ModelError.
         """
         switched = False
@@ -256,7 +256,7 @@ def headline_scores(result: ValidationResult) -> dict[str, float]:
 
 def _load_candidate(folder: Path, tasks: Mapping[Task, str]) -> LoadedCandidate:
     digest = candidate_digest(folder)
-    model = LiveModel.load(folder, tasks=tasks, version=None, familiar_words=common_words)
+    model = LiveModel.load(folder, tasks=tasks, version=None, frequent_words=common_words)
     return LoadedCandidate(model=model, digest=digest)
 
 

@@ -1,6 +1,6 @@
 """Live models: loaded pipelines, each with its own inference thread.
 
-Two threads must not use a `Language` in a memory zone at the same time, so all its uses run on the thread of
+Two threads must not use a `Language` in a memory zone at the same time. So all its uses run on the thread of
 its `LiveModel`. A replaced model answers the requests that hold it. Its thread and memory are released with
 the last reference.
 """
@@ -93,11 +93,11 @@ class LiveModel:
         *,
         tasks: Mapping[Task, str],
         version: str | None,
-        familiar_words: Callable[[str], Sequence[str]] | None = None,
+        frequent_words: Callable[[str], Sequence[str]] | None = None,
     ) -> Self:
         """Load from a folder or an installed package, and warm up. Blocks: call it in a thread.
 
-        `familiar_words` returns the frequent words of a language (see `warm_up`). Raises ModelError if the
+        `frequent_words` returns the frequent words of a language (see `warm_up`). Raises ModelError if the
         model cannot be loaded or cannot process a text, PipelineUnsuitable if a pipe of `tasks` is missing.
         """
         with short_switch_interval():
@@ -105,7 +105,7 @@ class LiveModel:
             size = folder_bytes(folder) if folder.is_dir() else 0
             model = cls(nlp, tasks=tasks, version=version, size_bytes=size)
             try:
-                model.warm_up(familiar_words(model.language) if familiar_words else ())
+                model.warm_up(frequent_words(model.language) if frequent_words else ())
             except Exception as error:
                 model.close()
                 raise ModelError(
@@ -140,13 +140,13 @@ class LiveModel:
         """The labels of the pipe of the task, in its order."""
         return self._labels.get(task, ())
 
-    def warm_up(self, familiar_words: Sequence[str] = ()) -> None:
+    def warm_up(self, frequent_words: Sequence[str] = ()) -> None:
         """Process one text, so that lazy initialization does not delay the first request. Blocks.
 
-        A memory zone forgets its new words at its end, and recreating them made serving of chat texts 20 %
-        slower than `nlp.pipe`. `familiar_words` are tokenized outside of a zone and stay in the vocabulary.
+        A memory zone drops its new words at its end, which made serving of chat texts 20 % slower than
+        `nlp.pipe`. `frequent_words` are tokenized outside of a zone and stay in the vocabulary.
         """
-        self._executor.submit(_tokenize_each, self._nlp, familiar_words).result()
+        self._executor.submit(_tokenize_each, self._nlp, frequent_words).result()
         self._executor.submit(self._in_zone, _process_one).result()
 
     async def run(self, function: Callable[[Language], T]) -> T:
@@ -184,7 +184,7 @@ OnUnload = Callable[[str, LiveModel, str], None]
 class LiveModels:
     """The live model of each tenant: at most `limit` models, of together at most `max_bytes`.
 
-    Beyond a limit, the least recently used model is unloaded and `on_unload(tenant_id, model, setting)` is
+    Beyond a limit, the least recently used model is unloaded. Then `on_unload(tenant_id, model, setting)` is
     called with the name of the exceeded setting. The newest model always stays. Unloaded and replaced models
     are not closed, because requests may hold them. Thread-safe.
     """
@@ -212,7 +212,7 @@ class LiveModels:
             return model
 
     def peek(self, tenant_id: str) -> LiveModel | None:
-        """The tenant's live model; does not count as a use of it."""
+        """The tenant's live model; does not mark it as used."""
         with self._lock:
             return self._models.get(tenant_id)
 

@@ -38,7 +38,7 @@ ACME = "acme"
 MakeLearner = Callable[..., AutonomousLearner]
 SONGS = ("jazz", "rock", "folk", "punk", "soul", "blues", "disco", "opera", "techno", "swing", "metal", "ska",
          "waltz", "tango", "samba", "polka")  # fmt: skip
-ANY_LOSS_IS_FINE = {
+WITHOUT_QUALITY_GATE = {
     "gate__min_margin": 1.0,
     "gate__max_margin": 1.0,
     "thresholds__accuracy": 0.0,
@@ -103,7 +103,7 @@ def before_stage(learner: AutonomousLearner, stage: Stage, act: Callable[[], Awa
     learner.store.advance_cycle = act_then_advance  # type: ignore[method-assign]
 
 
-# Whether to learn at all ------------------------------------------------------------------------
+# Start conditions -------------------------------------------------------------------------------
 
 
 async def test_a_cycle_is_skipped_below_the_threshold_and_can_be_forced(acme: AutonomousLearner) -> None:
@@ -122,21 +122,21 @@ async def test_a_cycle_is_skipped_below_the_threshold_and_can_be_forced(acme: Au
     assert forced.replay_examples > 0
 
 
-async def test_there_is_nothing_new_to_learn(acme: AutonomousLearner) -> None:
+async def test_a_cycle_without_new_examples_is_skipped(acme: AutonomousLearner) -> None:
     for force in (False, True):
         result = await acme.trigger_learning_cycle(ACME, force_training=force)
         assert (result.status, result.error_message) == ("skipped", "there is nothing new to learn")
     assert leftovers(acme) == []
 
 
-async def test_a_full_cycle_can_be_forced_without_anything_new(acme: AutonomousLearner) -> None:
+async def test_a_full_cycle_can_be_forced_without_new_examples(acme: AutonomousLearner) -> None:
     result = await acme.trigger_learning_cycle(ACME, mode="full", force_training=True)
     assert result.mode == "full"
     assert result.status in ("deployed", "rejected")
     assert (result.training_examples, result.replay_examples > 20) == (0, True)
 
 
-async def test_a_full_cycle_trains_on_everything(acme: AutonomousLearner, tmp_path: Path) -> None:
+async def test_a_full_cycle_trains_on_all_examples(acme: AutonomousLearner, tmp_path: Path) -> None:
     await teach_songs(acme, tmp_path)
     result = await acme.trigger_learning_cycle(ACME, mode="full")
     assert (result.mode, result.status) == ("full", "deployed"), result.error_message
@@ -182,8 +182,8 @@ async def test_a_plan_changes_nothing(acme: AutonomousLearner) -> None:
 async def test_an_accepted_cycle_publishes_its_events_in_order(
     acme: AutonomousLearner, tmp_path: Path
 ) -> None:
-    told: list[Event] = []
-    acme.events.subscribe(told.append)
+    published: list[Event] = []
+    acme.events.subscribe(published.append)
     before = await champion_of(acme)
     await teach_songs(acme, tmp_path)
     result = await acme.trigger_learning_cycle(ACME)
@@ -192,8 +192,8 @@ async def test_an_accepted_cycle_publishes_its_events_in_order(
     assert result.model_improved
     assert result.previous_version == before.version
     assert result.backup_path == before.backup_path
-    steps = [event.stage if isinstance(event, StageStarted) else type(event).__name__ for event in told]
-    passes = [event for event in told if isinstance(event, TrainingProgressed)]
+    steps = [event.stage if isinstance(event, StageStarted) else type(event).__name__ for event in published]
+    passes = [event for event in published if isinstance(event, TrainingProgressed)]
     assert steps == [
         "CycleStarted", "curating", "training", *["TrainingProgressed"] * len(passes), "validating",
         "deploying", "ModelDeployed", "CycleFinished",
@@ -201,28 +201,28 @@ async def test_an_accepted_cycle_publishes_its_events_in_order(
     assert list(result.stage_seconds) == ["curating", "training", "validating", "deploying"]
     by_task = {event.task: [one.iteration for one in passes if one.task == event.task] for event in passes}
     assert all(seen == list(range(1, len(seen) + 1)) for seen in by_task.values())
-    assert {event.cycle_id for event in told if isinstance(event, (CycleStarted, StageStarted))} == {
+    assert {event.cycle_id for event in published if isinstance(event, (CycleStarted, StageStarted))} == {
         result.cycle_id
     }
-    assert isinstance(told[-1], CycleFinished)
-    assert told[-1].result == result
+    assert isinstance(published[-1], CycleFinished)
+    assert published[-1].result == result
     assert leftovers(acme) == []
 
 
 async def test_a_slow_subscriber_receives_events_in_order(acme: AutonomousLearner, tmp_path: Path) -> None:
-    told: list[tuple[str, int]] = []
+    published: list[tuple[str, int]] = []
 
     async def slow(event: Event) -> None:
-        await asyncio.sleep(0.02 if len(told) == 0 else 0)
+        await asyncio.sleep(0.02 if len(published) == 0 else 0)
         assert isinstance(event, TrainingProgressed)
-        told.append((event.task, event.iteration))
+        published.append((event.task, event.iteration))
 
     acme.events.subscribe(slow, to=TrainingProgressed)
     await teach_songs(acme, tmp_path)
     await acme.trigger_learning_cycle(ACME)
     await acme.events.drain()
-    tasks = list(dict.fromkeys(task for task, _ in told))
-    assert told == [(task, number) for task in tasks for number in range(1, 5)]
+    tasks = list(dict.fromkeys(task for task, _ in published))
+    assert published == [(task, number) for task in tasks for number in range(1, 5)]
 
 
 async def test_the_corpora_of_a_cycle_can_be_read(acme: AutonomousLearner, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ async def test_the_result_counts_replayed_examples_and_not_the_pool(
     make_learner: MakeLearner, tmp_path: Path
 ) -> None:
     overrides: dict[str, float] = {"learning__replay_examples": 8, "training__continuing_n_iter": 30}
-    async with make_learner(**overrides, **ANY_LOSS_IS_FINE) as learner:
+    async with make_learner(**overrides, **WITHOUT_QUALITY_GATE) as learner:
         learned = sum((await learner.store.strata(ACME, state="learned", split="train")).values())
         await teach_songs(learner, tmp_path)
         plan = await learner.plan_learning_cycle(ACME)
@@ -258,7 +258,9 @@ async def test_the_result_counts_replayed_examples_and_not_the_pool(
         assert (counts["new"], counts["replay"]) == (result.training_examples, result.replay_examples)
 
 
-async def test_harm_is_rejected_and_the_second_time_quarantined(make_learner: MakeLearner) -> None:
+async def test_harmful_examples_are_rejected_and_quarantined_after_the_second_time(
+    make_learner: MakeLearner,
+) -> None:
     async with make_learner(learning__replay_examples=0, training__learn_rate=0.1) as learner:
         before = await champion_of(learner)
         await correct(learner, "what is my balance number {}", 40, corrected_intent="travel")
@@ -306,7 +308,7 @@ async def test_the_loaded_model_of_a_rejected_candidate_is_closed(
     reject = ValidationStage.reject
 
     async def reject_when_loaded(stage: ValidationStage, validated: Validated) -> None:
-        await until(lambda: bool(loaded))  # else its folder may be removed before it is read
+        await until(lambda: bool(loaded))  # its folder may be removed before the load otherwise
         await reject(stage, validated)
 
     monkeypatch.setattr(ValidationStage, "reject", reject_when_loaded)
@@ -317,7 +319,7 @@ async def test_the_loaded_model_of_a_rejected_candidate_is_closed(
         assert [candidate.version for candidate in loaded] == [None]
 
 
-async def test_the_candidate_that_was_loaded_goes_live(
+async def test_the_loaded_candidate_becomes_the_live_model(
     acme: AutonomousLearner, tmp_path: Path, loaded: list[LiveModel]
 ) -> None:
     await teach_songs(acme, tmp_path)
@@ -387,7 +389,7 @@ async def test_damage_during_training_is_repaired(acme: AutonomousLearner, tmp_p
     assert verify(champion.path, digest=champion.digest)
 
 
-# One at a time ----------------------------------------------------------------------------------
+# Exclusion --------------------------------------------------------------------------------------
 
 
 async def test_one_cycle_of_a_tenant_at_a_time(
@@ -426,7 +428,7 @@ async def test_a_cycle_stops_after_a_takeover(acme: AutonomousLearner, tmp_path:
     assert (await acme.status(ACME)).counts.pending_train > 0
 
 
-# What goes wrong --------------------------------------------------------------------------------
+# Failures ---------------------------------------------------------------------------------------
 
 
 async def test_a_killed_worker_fails_the_cycle_and_changes_nothing(
@@ -439,7 +441,7 @@ async def test_a_killed_worker_fails_the_cycle_and_changes_nothing(
     assert failed.status == "failed"
     assert failed.error_message is not None
     assert "worker ended with code -9" in failed.error_message
-    assert failed.replay_examples == 0  # of nothing can be said that it was trained on again
+    assert failed.replay_examples == 0  # no training finished
     assert await champion_of(acme) == before
     assert verify(before.path, digest=before.digest)
     assert leftovers(acme) == []
@@ -520,21 +522,21 @@ async def test_a_cycle_cancelled_while_it_waits_for_the_lease_does_not_keep_it(
 
 
 async def test_closing_ends_a_cycle_and_journals_it(make_learner: MakeLearner, tmp_path: Path) -> None:
-    closing_down: list[asyncio.Task[None]] = []
+    closing: list[asyncio.Task[None]] = []
     learner = make_learner()
     before = await champion_of(learner)
     await teach_songs(learner, tmp_path)
-    on(learner, TrainingProgressed, lambda: closing_down.append(asyncio.create_task(learner.close())))
+    on(learner, TrainingProgressed, lambda: closing.append(asyncio.create_task(learner.close())))
     result = await learner.trigger_learning_cycle(ACME)
     assert result.status == "failed"
-    await closing_down[0]
+    await closing[0]
     async with make_learner() as after:
         assert (await after.history(ACME))[0] == result
         assert await champion_of(after) == before
         assert (await after.trigger_learning_cycle(ACME)).status == "deployed"
 
 
-# The whole process is killed ----------------------------------------------------------------------
+# Kills of the process -----------------------------------------------------------------------------
 
 VICTIM = """
 import asyncio, json, os, signal, sys
@@ -559,7 +561,7 @@ asyncio.run(main())
 
 
 def runs(pid: int) -> bool:
-    """Whether the process lives (one that has ended and that nobody has waited for does not)."""
+    """Whether the process runs. A zombie does not run."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -568,7 +570,7 @@ def runs(pid: int) -> bool:
 
 
 def wait_until(done: Callable[[], bool]) -> Iterator[None]:
-    for _ in range(6000):  # times 0.05 s: the worker gives way to everybody
+    for _ in range(6000):  # times 0.05 s: the worker has a low priority
         if done():
             return
         yield
@@ -619,7 +621,7 @@ async def test_a_cycle_survives_kill_9(
 
 
 async def test_the_lease_of_a_killed_process_is_free(make_learner: MakeLearner) -> None:
-    """The lease of a dead process of this host is free at once, not after its time."""
+    """The lease of an ended process of this host is free before its expiry."""
     script = "import os; from karen_learner.memory import owner_of; print(owner_of(os.getpid()))"
     dead = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True).stdout.strip()
     async with make_learner() as learner:

@@ -62,7 +62,7 @@ async def test_a_lost_lease_stops_the_block_and_leaves_the_task_uncancelled(stor
         await asyncio.sleep(0)
 
 
-async def test_a_cancellation_from_outside_stays_a_cancellation(store: MemoryStore) -> None:
+async def test_a_cancellation_by_the_caller_remains_a_cancellation(store: MemoryStore) -> None:
     async def block() -> None:
         async with hold_lease(store, "acme", owner=OWNER, ttl=TTL) as lease:
             assert lease is not None

@@ -1,4 +1,4 @@
-"""Twenty learning cycles in a row, half of which bring a new intent: nothing fails, nothing is forgotten."""
+"""Twenty consecutive learning cycles; half of them add an intent. No cycle fails, and accuracy stays high."""
 
 import json
 from collections.abc import AsyncIterator
@@ -30,11 +30,11 @@ FIRST = ("tree", "fish")
 LATER = [topic for topic in TOPICS if topic not in FIRST]
 OPENINGS = ("well", "so", "hey", "listen", "now", "look", "fine", "sure", "right", "yes", "maybe", "anyway",
             "also", "then", "really", "oh", "perhaps", "again", "still", "sorry")  # fmt: skip
-"""How the texts of each cycle begin, so that no cycle hears what it has heard before."""
+"""First words of the texts of each cycle, so that no text is repeated."""
 SETTINGS = {
     "learning.backup_retention_days": 0.0,
     "gate.max_cross_validated": 0,
-    "training.language": "xx",  # its tokenizer is loaded in no time
+    "training.language": "xx",  # its tokenizer loads fast
 }
 
 
@@ -47,14 +47,14 @@ def gold(*topics: str) -> list[dict[str, str]]:
 
 
 async def declare(learner: AutonomousLearner, topic: str, folder: Path) -> None:
-    """Gold examples of a new topic: from then on corrections may name it."""
+    """Gold examples of a new topic. Later corrections may use it as label."""
     path = folder / f"{topic}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in gold(topic)), encoding="utf-8")
     assert (await learner.ingest(ACME, path)).examples == len(TOPICS[topic])
 
 
 async def correct(learner: AutonomousLearner, topic: str, opening: str) -> None:
-    """Users say what each thing of a topic is."""
+    """Corrections for each thing of a topic."""
     for number, thing in enumerate(TOPICS[topic]):
         await learner.collect_conversation_metadata(
             ACME, f"{opening} i like the {thing} {topic}", "Aha.", f"user {number % 3}",
@@ -63,10 +63,14 @@ async def correct(learner: AutonomousLearner, topic: str, opening: str) -> None:
 
 
 async def accuracy(learner: AutonomousLearner, *topics: str) -> float:
-    """The share of texts that are told rightly, in words that were not trained on."""
-    asked = [(topic, thing) for topic in topics for thing in TOPICS[topic]]
-    told = await learner.analyze_many(ACME, [f"explain one {thing} {topic} to me" for topic, thing in asked])
-    return sum(one.intent == topic for (topic, _), one in zip(asked, told, strict=True)) / len(asked)
+    """Accuracy on texts with untrained words."""
+    questions = [(topic, thing) for topic in topics for thing in TOPICS[topic]]
+    answers = await learner.analyze_many(
+        ACME, [f"explain one {thing} {topic} to me" for topic, thing in questions]
+    )
+    return sum(one.intent == topic for (topic, _), one in zip(questions, answers, strict=True)) / len(
+        questions
+    )
 
 
 @pytest.fixture
@@ -88,14 +92,14 @@ def kept_in(folder: Path, pattern: str) -> set[str]:
 
 
 async def check_champion(learner: AutonomousLearner, known: list[str]) -> None:
-    """It is whole and can be loaded; its labels are those known so far, each where it was before."""
+    """The champion is intact and can be loaded. Its labels keep their positions."""
     champion = await champion_of(learner)
     verify(champion.path, digest=champion.digest)
     assert list(spacy.load(champion.path).get_pipe("intent").labels) == known
 
 
-async def check_what_is_kept(learner: AutonomousLearner) -> None:
-    """With a retention of no days: the champion and its parent, their backups, and nothing else."""
+async def check_retention(learner: AutonomousLearner) -> None:
+    """Retention of zero days keeps only the champion, its parent, and their backups."""
     champion = await champion_of(learner)
     kept = {name for name in (champion.version, champion.parent) if name is not None}
     assert kept_in(learner.layout.models(ACME), "*") - {".staging"} == kept
@@ -119,7 +123,7 @@ async def test_twenty_cycles_with_a_new_intent_in_every_second(
         assert (await learner.status(ACME)).labels["intent"].keys() == set(known)
         assert await accuracy(learner, known[-1]) >= 0.8
         await check_champion(learner, known)
-        await check_what_is_kept(learner)
+        await check_retention(learner)
     assert len(known) == len(TOPICS)
     assert await accuracy(learner, *FIRST) >= 0.9
     assert await accuracy(learner, *TOPICS) >= 0.9

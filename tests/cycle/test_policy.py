@@ -1,8 +1,8 @@
-"""Which mode a cycle has, and whether there is enough to train on."""
+"""Mode and start conditions of a cycle."""
 
 import pytest
 
-from karen_learner.cycle.policy import last_full_training, resolve_mode, why_not
+from karen_learner.cycle.policy import last_full_training, resolve_mode, skip_reason
 from karen_learner.records import CycleRow, LearningCycleResult, ModelVersion, ValidationResult, utc_now
 
 CHAMPION = ModelVersion(
@@ -73,7 +73,7 @@ def test_the_last_full_training_is_the_newest_that_was_scored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "learned", "mode", "force", "told"),
+    ("new", "learned", "mode", "force", "expected"),
     [
         (0, 0, "full", True, "nothing has been curated"),
         (0, 9, "incremental", True, "nothing new"),
@@ -83,8 +83,8 @@ def test_the_last_full_training_is_the_newest_that_was_scored() -> None:
         (5, 9, "incremental", False, None),
     ],
 )
-def test_why_a_cycle_would_not_train(
-    new: int, learned: int, mode: str, force: bool, told: str | None
+def test_reasons_to_skip_a_cycle(
+    new: int, learned: int, mode: str, force: bool, expected: str | None
 ) -> None:
-    why = why_not(new, learned, mode, 5, force)
-    assert (why is None) if told is None else (why is not None and told in why)
+    reason = skip_reason(new, learned, mode, 5, force)
+    assert (reason is None) if expected is None else (reason is not None and expected in reason)

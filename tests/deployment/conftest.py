@@ -100,7 +100,7 @@ class Site:
 
 @pytest.fixture
 def store_kind() -> str:
-    """These open the database of a home by themselves."""
+    """The tests of this folder open the database of a home themselves."""
     return "file"
 
 

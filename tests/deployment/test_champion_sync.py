@@ -60,20 +60,20 @@ async def test_a_home_may_be_moved(taught_home: Path, tmp_path: Path, site: Any)
 
 
 async def test_the_store_is_not_read_for_each_request_of_a_tenant_without_champion(site: Any) -> None:
-    asked = 0
+    reads = 0
     champion = site.registry.champion
 
     async def counting(tenant_id: str) -> ModelVersion | None:
-        nonlocal asked
-        asked += 1
+        nonlocal reads
+        reads += 1
         return await champion(tenant_id)
 
     site.registry.champion = counting
     assert await asyncio.gather(*(site.champions.ensure("nobody") for _ in range(20))) == [None] * 20
-    assert asked == 1
+    assert reads == 1
     site.clock.now = 5.1
     assert await site.champions.ensure("nobody") is None
-    assert asked == 2
+    assert reads == 2
 
 
 async def test_unknown_tenants_are_remembered_up_to_a_limit(site: Any) -> None:
@@ -174,10 +174,10 @@ async def test_unreadable_files_fail_no_request(site: Any, monkeypatch: pytest.M
         await site.champions.load(await site.champion())
 
 
-# Following --------------------------------------------------------------------------------------
+# Other processes --------------------------------------------------------------------------------
 
 
-async def test_a_champion_changed_by_another_process_is_followed(site: Any, other_site: Any) -> None:
+async def test_a_champion_changed_by_another_process_is_loaded(site: Any, other_site: Any) -> None:
     first = await site.champion()
     await site.analyze()
     second = await other_site.promote()
@@ -216,32 +216,32 @@ async def test_an_unloaded_model_is_not_loaded_by_a_refresh(site: Any, other_sit
 async def test_a_slow_load_does_not_undo_a_deployment(site: Any) -> None:
     """A champion is loaded while the next one is deployed."""
     first, second = await site.champion(), await site.candidate()
-    load, loaded, go_on = site.champions.load, asyncio.Event(), asyncio.Event()
+    load, loaded, resume = site.champions.load, asyncio.Event(), asyncio.Event()
 
     async def slow(version: ModelVersion) -> Any:
         model = await load(version)
         if version.version == first.version:
             loaded.set()
-            await go_on.wait()
+            await resume.wait()
         return model
 
     site.champions.load = slow
     request = asyncio.create_task(site.analyze())
     await loaded.wait()
     deployed = await site.promote(second)
-    go_on.set()
+    resume.set()
     assert (await request).model_version == deployed.version
     assert (await site.analyze()).model_version == deployed.version
 
 
 async def test_a_cancelled_request_does_not_cancel_the_load_that_others_wait_for(site: Any) -> None:
     champion, load = await site.champion(), site.champions.load
-    begun, go_on, loads = asyncio.Event(), asyncio.Event(), []
+    begun, resume, loads = asyncio.Event(), asyncio.Event(), []
 
     async def slow(version: ModelVersion) -> Any:
         loads.append(version.version)
         begun.set()
-        await go_on.wait()
+        await resume.wait()
         return await load(version)
 
     site.champions.load = slow
@@ -252,53 +252,53 @@ async def test_a_cancelled_request_does_not_cancel_the_load_that_others_wait_for
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    go_on.set()
+    resume.set()
     assert [found.model_version for found in await asyncio.gather(*others)] == [champion.version] * 3
     assert loads == [champion.version]
 
 
 async def test_a_load_without_waiting_requests_completes(site: Any) -> None:
-    load, begun, go_on = site.champions.load, asyncio.Event(), asyncio.Event()
+    load, begun, resume = site.champions.load, asyncio.Event(), asyncio.Event()
 
     async def slow(version: ModelVersion) -> Any:
         begun.set()
-        await go_on.wait()
+        await resume.wait()
         return await load(version)
 
     site.champions.load = slow
     request = asyncio.create_task(site.analyze())
     await begun.wait()
     request.cancel()
-    go_on.set()
+    resume.set()
     await site.champions.close()
     assert site.analyzer.models.peek(ACME).version == (await site.champion()).version
 
 
-# Telling ----------------------------------------------------------------------------------------
+# Announcements ----------------------------------------------------------------------------------
 
 
 class Listener:
     """Replaces the `on_deployed` of an analyzer."""
 
     def __init__(self, site: Any) -> None:
-        self.told: list[tuple[str, Path]] = []
+        self.calls: list[tuple[str, Path]] = []
         self._news = asyncio.Event()
         site.analyzer.on_deployed = self._hear
 
     async def _hear(self, version: str, path: Path) -> None:
-        self.told.append((version, path))
+        self.calls.append((version, path))
         self._news.set()
 
     async def next(self) -> tuple[str, Path]:
         await asyncio.wait_for(self._news.wait(), timeout=300)  # so that a failure does not hang
         self._news.clear()
-        return self.told[-1]
+        return self.calls[-1]
 
 
 async def test_the_analyzer_is_informed_of_deployments_by_other_processes(site: Any, other_site: Any) -> None:
     listener, first = Listener(site), await site.champion()
     await site.analyze()
-    assert listener.told == []  # it was deployed before
+    assert listener.calls == []  # it was deployed before
     second = await other_site.promote()
     await site.champions.refresh(ACME)
     assert await listener.next() == (second.version, second.path)
@@ -306,7 +306,7 @@ async def test_the_analyzer_is_informed_of_deployments_by_other_processes(site: 
     await site.champions.refresh(ACME)
     assert await listener.next() == (first.version, first.path)
     await site.champions.refresh(ACME)
-    assert len(listener.told) == 2
+    assert len(listener.calls) == 2
 
 
 async def test_the_analyzer_is_informed_once_of_a_deployment(site: Any) -> None:
@@ -315,7 +315,7 @@ async def test_the_analyzer_is_informed_once_of_a_deployment(site: Any) -> None:
     second = await site.promote()
     await site.champions.refresh(ACME)
     await site.champions.close()
-    assert listener.told == [(second.version, second.path)]
+    assert listener.calls == [(second.version, second.path)]
 
 
 async def test_a_hanging_host_delays_no_request(site: Any, other_site: Any) -> None:

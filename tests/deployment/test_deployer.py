@@ -233,7 +233,7 @@ async def test_foreign_archives_are_refused(site: Any, tmp_path: Path) -> None:
 
 
 def forged_from_nothing(source: ModelVersion, claimed: ModelVersion, tmp_path: Path) -> Path:
-    """Other files under the manifest, and with the digest, of a version that the store knows."""
+    """Other files with the manifest and the digest of a stored version."""
     folder = tmp_path / "claimed" / claimed.version
     shutil.copytree(source.path, folder)
     manifest = read_manifest(folder).model_copy(update={"version": claimed.version, "digest": claimed.digest})
@@ -272,7 +272,7 @@ async def test_no_request_fails_or_waits_while_models_are_swapped(site: Any) -> 
 
 
 async def test_a_request_is_answered_while_a_version_loads(site: Any) -> None:
-    """Loading blocks no request, even if the deployment never ends."""
+    """Loading blocks no request, even in an endless deployment."""
     await site.analyze()
     first, second = await site.champion(), await site.candidate()
     load, loading = site.deployer.load, asyncio.Event()

@@ -1,7 +1,7 @@
-"""The public contract, name by name. Read it from top to bottom to learn the library.
+"""The public contract, name by name, in the order of a tutorial.
 
-Everything is real: an SQLite database, a worker process that trains with `nlp.update`, models on disk.
-Only the pipeline is small, so that a test takes seconds.
+The tests use an SQLite database, a worker process that trains with `nlp.update`, and models on disk. Only the
+pipeline is small, so that a test takes seconds.
 """
 
 import json
@@ -69,7 +69,7 @@ def seed_examples() -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def home(tmp_path: Path, store_kind: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-    """One that is still to be made."""
+    """A home that does not exist yet."""
     async with a_store(store_kind, monkeypatch):
         yield tmp_path / "karen-home"
 
@@ -81,7 +81,7 @@ async def bootstrap(home: Path) -> None:
 
 @pytest.fixture
 def bootstrapped(homes: Homes, store_kind: str) -> TrainedHome:
-    """The home of a tenant that has been bootstrapped: made once, copied for each test."""
+    """The home of a bootstrapped tenant, created once and copied for each test."""
     return homes.trained("contract", store_kind, bootstrap)
 
 
@@ -98,7 +98,7 @@ async def learner(
 
 
 async def converse(learner: AutonomousLearner, count: int, **feedback: Any) -> list[ConversationMetadata]:
-    """So many turns of which each carries the feedback."""
+    """`count` turns with this feedback."""
     return [
         await learner.collect_conversation_metadata(
             tenant_id=TENANT,
@@ -183,7 +183,7 @@ async def test_collect_conversation_metadata_as_a_chat_orchestrator_calls_it(
     assert json.loads(json.dumps(metadata.to_dict()))["intent_detected"] == "travel"
 
 
-async def test_a_turn_keeps_the_ids_and_the_time_that_it_is_given(learner: AutonomousLearner) -> None:
+async def test_a_turn_keeps_the_given_ids_and_time(learner: AutonomousLearner) -> None:
     moment = datetime(2026, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
     metadata = await learner.collect_conversation_metadata(
         TENANT, "hello", "hi", "u", conversation_id="c-1", turn_id="t-1", occurred_at=moment
@@ -201,7 +201,7 @@ async def test_a_repeated_turn_is_the_same_turn(learner: AutonomousLearner) -> N
     assert again.user_satisfaction == 1.0
 
 
-async def test_add_feedback_serves_feedback_that_comes_later(learner: AutonomousLearner) -> None:
+async def test_add_feedback_stores_later_feedback(learner: AutonomousLearner) -> None:
     turn = await learner.collect_conversation_metadata(TENANT, "weather for rome", "sunny", "u")
     assert not turn.feedback_provided
     later = await learner.add_feedback(TENANT, turn.turn_id, {"corrected_intent": "travel"})
@@ -230,7 +230,7 @@ async def test_user_feedback_refuses_unknown_keys(learner: AutonomousLearner) ->
     assert (await learner.status(TENANT)).counts.turns == 1
 
 
-async def test_without_consent_nothing_is_kept_for_learning(learner: AutonomousLearner) -> None:
+async def test_without_consent_no_content_is_stored(learner: AutonomousLearner) -> None:
     turn = await learner.collect_conversation_metadata(
         TENANT, "a secret", "ok", "u", {"corrected_intent": "travel", "consent": False}
     )
@@ -296,14 +296,14 @@ async def test_a_cycle_without_enough_new_examples_is_skipped(learner: Autonomou
     assert forced.status in ("deployed", "rejected")
 
 
-async def test_a_full_cycle_starts_anew_from_everything(learner: AutonomousLearner) -> None:
+async def test_a_full_cycle_trains_from_scratch_on_all_examples(learner: AutonomousLearner) -> None:
     await converse(learner, 20, corrected_intent="weather")
     result = await learner.trigger_learning_cycle(TENANT, mode="full")
     assert result.mode == "full"
     assert result.training_examples + result.replay_examples > 60
 
 
-async def test_shuffled_labels_are_rejected_and_the_live_model_is_untouched(
+async def test_shuffled_labels_are_rejected_and_the_live_model_is_unchanged(
     learner: AutonomousLearner,
 ) -> None:
     champion = (await learner.status(TENANT)).champion
@@ -353,7 +353,7 @@ async def test_a_validation_result_is_complete(learner: AutonomousLearner) -> No
     assert validation.per_label["intent"].keys() == TOPICS.keys()
 
 
-# Looking --------------------------------------------------------------------------------------
+# Reports --------------------------------------------------------------------------------------
 
 
 async def test_get_learning_metrics(learner: AutonomousLearner) -> None:
@@ -384,7 +384,9 @@ async def test_status_history_versions_and_plan(learner: AutonomousLearner) -> N
     assert plan.why
 
 
-async def test_the_journal_and_the_versions_are_read_on_with_a_cursor(learner: AutonomousLearner) -> None:
+async def test_the_journal_and_the_versions_are_read_in_pages_with_a_cursor(
+    learner: AutonomousLearner,
+) -> None:
     await learner.trigger_learning_cycle(TENANT)
     first = await learner.journal(TENANT, limit=1)
     rest = await learner.journal(TENANT, since=first[-1].seq or 0)
@@ -401,7 +403,7 @@ async def test_export_and_ingest(learner: AutonomousLearner, tmp_path: Path) -> 
     assert (report.examples, report.skipped_count) == (exported, 0)
 
 
-# Going back -----------------------------------------------------------------------------------
+# Rollback -------------------------------------------------------------------------------------
 
 
 async def test_rollback_by_version_and_by_backup(learner: AutonomousLearner) -> None:
@@ -449,10 +451,10 @@ async def test_the_three_configs_and_their_defaults(home: Path) -> None:
     await learner.close()
 
 
-# Parts with names of their own ----------------------------------------------------------------
+# Public parts ---------------------------------------------------------------------------------
 
 
-async def test_create_spacy_analyzer_works_on_its_own() -> None:
+async def test_create_spacy_analyzer_works_without_a_learner() -> None:
     async with create_spacy_analyzer() as analyzer:
         assert isinstance(analyzer, SpacyAnalyzer)
         analysis = await analyzer.analyze("this is great, thanks!")
@@ -525,7 +527,7 @@ async def test_the_class_accepts_the_keywords_of_the_factory(home: Path, tmp_pat
             assert (await learner.analyze(TENANT, "hello")).degraded
 
 
-async def test_results_answer_by_key(learner: AutonomousLearner) -> None:
+async def test_results_can_be_read_by_key(learner: AutonomousLearner) -> None:
     metrics = await learner.get_learning_metrics(TENANT)
     assert metrics["last_cycle"]["status"] == "deployed"
     assert "total_cycles" in metrics
@@ -542,7 +544,7 @@ async def test_the_public_names_exist(learner: AutonomousLearner) -> None:
 # Lifecycle ------------------------------------------------------------------------------------
 
 
-async def test_it_starts_on_first_use_and_is_closed_by_hand(home: Path) -> None:
+async def test_it_starts_on_first_use_and_close_ends_it(home: Path) -> None:
     learner = create_autonomous_learner(home=home)
     await learner.collect_conversation_metadata(TENANT, "hello", "hi", "u")
     await learner.close()

@@ -1,4 +1,4 @@
-"""What is wrong with the input is told in a typed error, and nothing is stored half."""
+"""Invalid input raises a typed error, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ async def test_an_answer_may_be_empty(acme: AutonomousLearner) -> None:
 
 
 @pytest.mark.parametrize("unfit", ["\ud800", "\x00", "\x07", "\x1b"])
-async def test_what_no_database_can_hold_is_replaced_one_for_one(acme: AutonomousLearner, unfit: str) -> None:
+async def test_characters_that_no_database_can_store_are_replaced_one_for_one(
+    acme: AutonomousLearner, unfit: str
+) -> None:
     feedback = {"corrected_entities": [{"start": 6, "end": 11, "label": "who"}], "comment": unfit}
     metadata = await collect(
         acme, user_text=f"hell{unfit} there", assistant_response=unfit, user_feedback=feedback
@@ -158,16 +160,16 @@ async def test_unusable_feedback(acme: AutonomousLearner, unchanged: Any, feedba
 
 async def test_feedback_for_an_unknown_turn(acme: AutonomousLearner, unchanged: Any) -> None:
     turn = await collect(acme)
-    said = {"satisfaction_score": 1.0}
+    feedback = {"satisfaction_score": 1.0}
     for tenant_id, turn_id in ((ACME, "no such turn"), ("globex", turn.turn_id), ("nobody", "x")):
-        await unchanged(acme.add_feedback(tenant_id, turn_id, said), UnknownTurn)
+        await unchanged(acme.add_feedback(tenant_id, turn_id, feedback), UnknownTurn)
     await unchanged(acme.add_feedback(ACME, turn.turn_id, None), InvalidInput)  # type: ignore[arg-type]
     assert (await acme.status(ACME)).counts.with_feedback == 0
 
 
 async def test_undeclared_labels_are_kept_and_never_trained_on(acme: AutonomousLearner) -> None:
     labels = (await acme.status(ACME)).labels
-    said = [
+    feedback = [
         {"corrected_intent": "hack"},
         {"corrected_sentiment": "furious"},
         {"corrected_entities": [[0, 5, "who"]]},
@@ -175,7 +177,7 @@ async def test_undeclared_labels_are_kept_and_never_trained_on(acme: AutonomousL
     ]
     for number in range(12):
         await collect(
-            acme, user_text=f"hello there {number}", user_id=f"u{number}", user_feedback=said[number % 4]
+            acme, user_text=f"hello there {number}", user_id=f"u{number}", user_feedback=feedback[number % 4]
         )
     result = await acme.trigger_learning_cycle(ACME)
     assert (result.status, result.error_message) == ("skipped", "there is nothing new to learn")

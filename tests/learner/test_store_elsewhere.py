@@ -1,4 +1,4 @@
-"""A learner whose store is not in its home learns, goes back, forgets, and is opened by another process."""
+"""A learner with a store outside of its home: cycles, rollback, withdrawn consent, and another process."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from karen_learner.factory import create_autonomous_learner
 async def main(home, overrides):
     async with create_autonomous_learner(home, overrides=overrides) as learner:
         champion = await learner.store.champion("acme")
-        said = await learner.analyze("acme", "good morning mauve friend")
-        print(json.dumps([champion.version, said.model_version, said.intent]))
+        analysis = await learner.analyze("acme", "good morning mauve friend")
+        print(json.dumps([champion.version, analysis.model_version, analysis.intent]))
 
 asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
 """
 
 
 async def texts(learner: AutonomousLearner) -> set[str]:
-    """All that is kept of what was said."""
+    """The stored texts of all turns and examples."""
     examples = [
         one.text
         for state in get_args(ExampleState)
@@ -43,22 +43,22 @@ async def test_a_home_with_backups_and_database_elsewhere(shared: Path | str, tm
     async with create_autonomous_learner(home, overrides=overrides) as learner:
         first = await learner.bootstrap(ACME, gold_examples())
         assert first.status == "deployed", first.error_message
-        said = [f"what is my balance on day {day}" for day in ("one", "two", "three", "four")]
+        texts_sent = [f"what is my balance on day {day}" for day in ("one", "two", "three", "four")]
         judged = {"corrected_intent": "balance", "satisfaction_score": 0.9}
         await asyncio.gather(
             *(
                 learner.collect_conversation_metadata(ACME, text, "Well.", "ann", judged, turn_id=f"t{n}")
-                for n, text in enumerate(said)
+                for n, text in enumerate(texts_sent)
             )
         )
         second = await learner.trigger_learning_cycle(ACME, force_training=True)
         assert second.status in ("deployed", "rejected"), second.error_message
-        assert set(said) <= await texts(learner)
+        assert set(texts_sent) <= await texts(learner)
         if second.status == "deployed":
             assert (await learner.rollback(ACME)).version == first.model_version
-        for n in range(len(said)):
+        for n in range(len(texts_sent)):
             await learner.add_feedback(ACME, f"t{n}", {"consent": False})
-        assert not set(said) & await texts(learner)
+        assert not set(texts_sent) & await texts(learner)
     assert not (home / "karen.db").exists()
     looking = [sys.executable, "-c", LOOKING, str(home), json.dumps(overrides)]
     printed = await asyncio.to_thread(subprocess.run, looking, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Two tenants of one home never see, learn from or undo what is the other's."""
+"""Two tenants of one home are separate: turns, examples, models, metrics and rollbacks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PETS = ("cat", "dog", "hamster", "parrot", "turtle", "rabbit", "pony", "goldfish
 
 
 def pet_examples() -> list[dict[str, Any]]:
-    """What the other tenant's bot is about: secrets that must not turn up elsewhere."""
+    """Examples of the other tenant, with words that must not occur in the first one."""
     return [
         {"text": text.format(pet), "intent": intent}
         for intent, text in (("feed", "what does a {} eat"), ("adopt", "i want a {} at home"))
@@ -47,12 +47,12 @@ def taught_once(homes: Homes, store_kind: str) -> TrainedHome:
 
 @pytest.fixture
 async def both(acme: AutonomousLearner) -> AutonomousLearner:
-    """A learner of a home where `acme` was taught, and another tenant besides."""
+    """A learner of a home with two trained tenants, `acme` and another one."""
     return acme
 
 
 def owned(learner: AutonomousLearner, tenant_id: str) -> dict[str, str]:
-    """Digests of everything on the disk that is a tenant's."""
+    """Digests of all files of a tenant."""
     where = learner.layout
     folders = (where.models(tenant_id), where.backups(tenant_id), where.corpora(tenant_id))
     return {str(folder): folder_digest(folder) for folder in folders}
@@ -107,8 +107,8 @@ async def test_metrics_and_history_are_those_of_the_tenant(both: AutonomousLearn
 
 async def test_a_cycle_learns_from_its_tenant_and_changes_no_other(both: AutonomousLearner) -> None:
     before, status = owned(both, ACME), await both.status(ACME)
-    told: list[Event] = []
-    both.events.subscribe(told.append)
+    published: list[Event] = []
+    both.events.subscribe(published.append)
     await correct(both, GLOBEX, 12, "feed", "snacks for pet number {}")
     await correct(both, ACME, 3, "balance", "money of mine, number {}")
     result = await both.trigger_learning_cycle(GLOBEX)
@@ -121,7 +121,7 @@ async def test_a_cycle_learns_from_its_tenant_and_changes_no_other(both: Autonom
     assert (after.champion, after.labels) == (status.champion, status.labels)
     assert after.counts.awaiting_curation == 3
     await both.events.drain()
-    assert {event.tenant_id for event in told[15 * 2 :]} == {GLOBEX}
+    assert {event.tenant_id for event in published[15 * 2 :]} == {GLOBEX}
     folders = {path.name for path in (both.layout.home / "corpus").iterdir()}
     assert folders == {both.layout.corpora(ACME).name, both.layout.corpora(GLOBEX).name}
 

@@ -14,7 +14,7 @@ SealVersion = Callable[..., tuple[Path, Manifest]]
 
 
 def _write(folder: Path) -> Path:
-    """A folder with the look of a saved pipeline; versions do not care what is in it."""
+    """A folder like a saved pipeline. Versions may contain any files."""
     (folder / "ner").mkdir(parents=True)
     (folder / "empty").mkdir()
     (folder / "config.cfg").write_text("[nlp]\n")
@@ -29,7 +29,7 @@ def write_files() -> WriteFiles:
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> SealVersion:
-    """Make a version below `tmp_path/models`; tells its folder and manifest."""
+    """Make a version below `tmp_path/models`; returns its folder and manifest."""
 
     def make(number: int = 1, *, content: str = "", **changes: Any) -> tuple[Path, Manifest]:
         staging = _write(tmp_path / "models" / ".staging" / f"c{number}")

@@ -1,4 +1,4 @@
-"""Backups: round trip, damage that changes nothing, archives that nobody should unpack, retention."""
+"""Backups: round trip, damage, hostile archives, retention."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def special(name: str, kind: bytes, link: str = "") -> Callable[[tarfile.TarFile
 # Round trip -------------------------------------------------------------------------------------
 
 
-def test_what_is_restored_is_what_was_saved(sealed: SealVersion, backups: Path) -> None:
+def test_a_restored_version_equals_the_saved_one(sealed: SealVersion, backups: Path) -> None:
     folder, manifest = sealed()
     backup = make_backup(folder, backup_file(folder, backups))
     assert backup.name == f"{manifest.version}.tar.gz"
@@ -99,7 +99,7 @@ def test_an_archive_may_be_renamed(sealed: SealVersion, backups: Path) -> None:
     assert restore_backup(kept, folder) == manifest
 
 
-def test_a_backup_made_again_is_the_same_backup(sealed: SealVersion, backups: Path) -> None:
+def test_a_repeated_backup_is_identical(sealed: SealVersion, backups: Path) -> None:
     folder, _ = sealed()
     target = backup_file(folder, backups)
     assert make_backup(folder, target) == make_backup(folder, target) == target
@@ -129,7 +129,7 @@ def test_a_backup_and_its_name_are_on_the_disk_when_it_is_made(
     assert folders == [(str(backups), True), (str(backups.parent), True)]
 
 
-def test_there_is_no_backup(tmp_path: Path) -> None:
+def test_a_missing_backup_is_reported(tmp_path: Path) -> None:
     for path in (tmp_path / "none.tar.gz", tmp_path):
         with pytest.raises(UnknownVersion, match="no backup at"):
             restore_backup(path, tmp_path / "target")
@@ -146,7 +146,7 @@ def test_a_file_that_is_no_archive_is_reported(tmp_path: Path, content: bytes) -
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_damaged_archive_changes_nothing(sealed_once: tuple[Path, bytes, str], at: int, flip: int) -> None:
-    """Any flipped byte: either it is told, and what is there stays, or it did not matter."""
+    """A flipped byte raises an error and changes nothing, or has no effect on the content."""
     folder, content, before = sealed_once
     damaged = folder.parent / "damaged.tar.gz"
     at %= len(content)
@@ -185,7 +185,7 @@ def test_an_archive_of_other_files_than_its_manifest_names_is_refused(
     assert everything(folder) == before
 
 
-# Archives that nobody should unpack ---------------------------------------------------------------
+# Hostile archives ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["../evil", "../../evil", "{version}/../../evil", "/tmp/karen-evil"])

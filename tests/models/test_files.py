@@ -1,4 +1,4 @@
-"""Digests that notice everything, writes that are whole or not there."""
+"""Digests that change with any byte, and atomic writes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_digest_changes_with_a_file_name(tmp_path: Path, write_files: WriteFil
     assert len({before, renamed, folder_digest(tmp_path / "a")}) == 3
 
 
-def test_a_digest_does_not_depend_on_where_the_folder_is(tmp_path: Path, write_files: WriteFiles) -> None:
+def test_a_digest_does_not_depend_on_the_place_of_the_folder(tmp_path: Path, write_files: WriteFiles) -> None:
     assert folder_digest(write_files(tmp_path / "a")) == folder_digest(write_files(tmp_path / "b" / "c"))
 
 
@@ -94,7 +94,7 @@ def test_moving_makes_the_parents_and_refuses_to_replace(tmp_path: Path, write_f
     assert (second / "ner" / "model").exists()
 
 
-def test_replacing_a_file_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_replacing_a_file_leaves_no_temporary_file(tmp_path: Path) -> None:
     for content in (b"old", b"new"):
         replace_file(tmp_path / "file", content)
     assert (tmp_path / "file").read_bytes() == b"new"

@@ -1,4 +1,4 @@
-"""No tenant id leads out of the home, and no two lead to the same place."""
+"""Each tenant id has its own folder inside the home."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_tenant_folder_is_one_safe_name(tenant_id: str) -> None:
 
 
 @given(tenant_ids, st.sampled_from(["models", "backups", "corpora"]))
-def test_no_tenant_leaves_the_home(tenant_id: str, folder: str) -> None:
+def test_every_tenant_folder_is_inside_the_home(tenant_id: str, folder: str) -> None:
     home = Path("/srv/karen").absolute()
     found = Path(getattr(layout(home), folder)(tenant_id))
     assert found.resolve().parent.parent == home.resolve()
@@ -67,7 +67,7 @@ def test_all_paths_of_a_home_are_below_it(tmp_path: Path) -> None:
     assert where.base("../../x").parent == tmp_path / "models" / ".base"
 
 
-def test_backups_and_paths_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_backups_and_paths_may_be_outside_of_the_home(tmp_path: Path) -> None:
     own = HomeLayout(tmp_path / "home", PATHS, model_backups=tmp_path / "safe")
     assert own.backups("a").parent == tmp_path / "safe"
     absolute = PATHS.model_copy(update={"models": str(tmp_path / "fast")})
@@ -82,7 +82,7 @@ def test_a_relative_home_becomes_absolute_at_once(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("backup", [None, Path("/old/model_backups/a-123/v0001-x.tar.gz")])
-def test_a_version_is_placed_where_its_home_is_now(tmp_path: Path, backup: Path | None) -> None:
+def test_a_version_has_its_path_in_the_moved_home(tmp_path: Path, backup: Path | None) -> None:
     old = ModelVersion(
         tenant_id="a", version="v0001-x", path=Path("/old/models/a/v0001-x"), digest="x", parent=None,
         cycle_id=None, created_at=utc_now(), backup_path=backup,

@@ -42,7 +42,7 @@ async def test_strings_do_not_accumulate(nlp):
     model.close()
 
 
-async def test_what_the_function_raises_is_raised_and_the_model_goes_on(nlp):
+async def test_an_error_of_the_function_is_raised_and_the_model_stays_usable(nlp):
     model = model_of(nlp)
 
     def fail(pipeline: Language) -> None:
@@ -103,18 +103,18 @@ async def test_load_from_a_folder(nlp, tmp_path):
     model.close()
 
 
-async def test_familiar_words_stay_in_the_vocabulary_and_others_do_not(nlp, tmp_path):
+async def test_frequent_words_stay_in_the_vocabulary_and_others_do_not(nlp, tmp_path):
     nlp.to_disk(tmp_path / "model")
     model = LiveModel.load(
-        tmp_path / "model", tasks={}, version=None, familiar_words=lambda language: (f"familiar{language}",)
+        tmp_path / "model", tasks={}, version=None, frequent_words=lambda language: (f"frequent{language}",)
     )
 
     def known(word: str) -> bool:
         return word in model._nlp.vocab.strings
 
-    await model.run(lambda pipeline: len(pipeline("familiaren stranger")))
-    assert known("familiaren")
-    assert not known("stranger")
+    await model.run(lambda pipeline: len(pipeline("frequenten rareword")))
+    assert known("frequenten")
+    assert not known("rareword")
     model.close()
 
 
@@ -126,7 +126,7 @@ def test_a_failed_load_is_a_model_error(tmp_path):
         LiveModel.load(tmp_path, tasks={}, version=None)
 
 
-def test_what_loads_but_cannot_read_is_a_model_error(tmp_path):
+def test_a_model_that_cannot_process_a_text_is_a_model_error(tmp_path):
     pipeline = spacy.blank("en")
     pipeline.add_pipe("textcat").add_label("a")
     pipeline.get_pipe("textcat").add_label("b")
@@ -252,6 +252,6 @@ async def test_closing_the_pool_closes_its_models(nlp, caplog):
         models.install("a", model)
 
 
-def test_a_pool_without_room_is_refused():
+def test_a_pool_of_size_zero_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         LiveModels(0)

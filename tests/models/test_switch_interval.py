@@ -1,4 +1,4 @@
-"""The switch interval is short while anybody wants it so, and then what it was."""
+"""The switch interval is short while at least one block runs, and is restored after the last one."""
 
 import sys
 import threading
@@ -41,7 +41,7 @@ def test_an_error_restores_it_too(usual: float) -> None:
     assert sys.getswitchinterval() == usual
 
 
-def test_what_is_shorter_already_stays(usual: float) -> None:
+def test_a_shorter_interval_is_unchanged(usual: float) -> None:
     sys.setswitchinterval(0.0001)
     with ShortSwitchInterval()():
         assert sys.getswitchinterval() == pytest.approx(0.0001, abs=1e-5)

@@ -50,14 +50,14 @@ def test_sealing_does_not_replace_a_version(sealed: SealVersion) -> None:
 
 
 class Crash(BaseException):
-    """The process ends here: nothing after it is done, nothing is tidied up."""
+    """Simulates the end of the process, without clean-up."""
 
 
 @pytest.mark.parametrize("calls", range(1, 9))
-def test_a_crash_while_sealing_leaves_a_whole_version_or_none(
+def test_a_crash_while_sealing_leaves_a_complete_version_or_none(
     sealed: SealVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
-    """It ends at the n-th call of fsync, of which there is one after each step."""
+    """The process ends at the n-th call of fsync. Each step ends with one call."""
     folder, manifest = sealed()
     staging, target, left = tmp_path / "staging", tmp_path / "target", calls
     folder.rename(staging)
