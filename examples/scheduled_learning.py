@@ -3,7 +3,7 @@
     python examples/scheduled_learning.py HOME [--every SECONDS] [--rounds N]
 
 Run it in the process of the chat product or in another one. A lease allows one cycle per tenant at a time.
-Other processes load a new champion by themselves.
+Other processes load a new champion automatically.
 """
 
 import argparse

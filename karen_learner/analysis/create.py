@@ -26,7 +26,7 @@ def create_spacy_analyzer(
     language: str = "en",
     settings: Settings | None = None,
 ) -> SpacyAnalyzer:
-    """An analyzer with a base model for tenants without a model of their own.
+    """An analyzer with a base model for tenants without a live model.
 
     `model` is a pipeline, its folder, or the name of an installed package. A folder or package is loaded in
     a thread at the first text (or by `await analyzer.load()`). `tasks` maps `intent`, `sentiment` and

@@ -99,7 +99,7 @@ def _gold(given: Mapping[str, Any]) -> LabelledText:
     labelled = _validated(given, LabelledText)
     require_text(labelled)
     if not labelled.tasks:
-        raise CorruptExample("the text carries no label: neither intent, sentiment nor entities")
+        raise CorruptExample("the text has no label: neither intent, sentiment nor entities")
     if problem := span_problem(labelled.text, labelled.entities or ()):
         raise CorruptExample(problem)
     return labelled

@@ -38,7 +38,7 @@ async def test_every_event_is_delivered_in_order(implementation: Published) -> N
     assert received == events
 
 
-async def test_a_subscriber_that_waits_or_fails_does_not_reach_the_publisher(
+async def test_a_slow_or_failing_subscriber_does_not_affect_the_publisher(
     implementation: Published,
 ) -> None:
     publisher, subscribe, _ = implementation

@@ -81,7 +81,7 @@ BAD_LINES = [
     (b'{"text": "\xff\xfe", "intent": "a"}', "not UTF-8"),
     ({"intent": "a"}, "has neither"),
     ({**GOLD, **TURN}, "has both"),
-    ({"text": "a"}, "carries no label"),
+    ({"text": "a"}, "has no label"),
     ({"text": " ", "intent": "a"}, "the text is empty"),
     ({"text": 3, "intent": "a"}, "text: .*3"),
     ({"text": "a", "intent": ""}, "intent"),

@@ -152,7 +152,7 @@ async def test_an_unknown_tenant_is_reported(acme: AutonomousLearner) -> None:
     assert await acme.tenants() == [ACME]
 
 
-async def test_an_unknown_mode_is_refused_with_nothing_done(acme: AutonomousLearner) -> None:
+async def test_an_unknown_mode_is_refused_and_changes_nothing(acme: AutonomousLearner) -> None:
     before = await contents(place_of(acme))
     with pytest.raises(InvalidInput, match=r"'quick'.*auto, incremental, full"):
         await acme.trigger_learning_cycle(ACME, mode="quick")  # type: ignore[arg-type]

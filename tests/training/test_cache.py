@@ -64,7 +64,7 @@ def test_a_preloaded_pipeline_is_not_loaded_again(tmp_path: Path) -> None:
     assert (tmp_path / "ahead" / "intent/state/weights").is_file()
 
 
-def test_the_optimizer_state_of_an_untrained_pipe_outlives_its_folder(tmp_path: Path) -> None:
+def test_the_optimizer_state_of_an_untrained_pipe_is_kept_after_removal_of_its_folder(tmp_path: Path) -> None:
     folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
     train(job(folder, tmp_path / "v1"), lambda _: None)
     pipeline = cache.take(job(folder, tmp_path / "x", parent=tmp_path / "v1").pipeline)  # from the disk

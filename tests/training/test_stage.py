@@ -27,7 +27,7 @@ async def run_out_of_disk() -> None:
     raise OSError("the disk is full")
 
 
-async def test_a_block_that_fails_leaves_no_thread_behind() -> None:
+async def test_a_failed_block_leaves_no_running_thread() -> None:
     written: list[str] = []
 
     def write() -> None:
@@ -42,7 +42,7 @@ async def test_a_block_that_fails_leaves_no_thread_behind() -> None:
     assert written == ["a line"]
 
 
-async def test_an_error_of_concurrent_work_is_raised_where_it_is_awaited() -> None:
+async def test_an_error_of_concurrent_work_is_raised_by_await() -> None:
     with pytest.raises(OSError, match="full"):
         await wait_for(run_out_of_disk())
 

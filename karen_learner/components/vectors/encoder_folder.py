@@ -68,7 +68,7 @@ def _pooling(path: Path) -> str:
     if len(chosen) != 1 or chosen[0] not in aliases:
         raise EncoderError(
             f"{path} requires {' with '.join(chosen) or 'no pooling'}; supported is one of "
-            f"{' or '.join(POOLINGS)}. Take another encoder, or an export with pooled output"
+            f"{' or '.join(POOLINGS)}. Use another encoder, or an export with pooled output"
         )
     return aliases[chosen[0]]
 
@@ -80,7 +80,7 @@ def _max_tokens(folder: Path) -> int:
         path = folder / TOKENIZER_FILE
         value = (_json(path).get("truncation") or {}).get("max_length", DEFAULT_MAX_TOKENS)
     if not isinstance(value, int) or value < MIN_TOKENS:
-        raise EncoderError(f"{path} has {value!r} as the greatest number of tokens. It must be 3 or more")
+        raise EncoderError(f"{path} has {value!r} as the maximum number of tokens. It must be 3 or more")
     return value
 
 

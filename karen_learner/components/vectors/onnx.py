@@ -66,7 +66,7 @@ class OnnxVectors:
         if self.encoder.subword_output is None:
             raise EncoderError(
                 f"the encoder {self.encoder.folder.model} returns only vectors of whole texts, and token "
-                "vectors are needed. Take an export with last_hidden_state"
+                "vectors are needed. Use an export with last_hidden_state"
             )
         keys = [f"{_boundaries(doc)} {doc.text}" for doc in docs]
         found = self.token_cache.get(keys, lambda missing: self._token_vectors([docs[n] for n in missing]))

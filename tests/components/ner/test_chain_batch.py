@@ -105,7 +105,7 @@ def test_a_full_table_drops_the_smallest_weights() -> None:
     assert weights.feature_weights(np.array([7, 100, 102])).all()
 
 
-def test_new_labels_keep_what_was_learned() -> None:
+def test_new_labels_keep_the_trained_weights() -> None:
     weights = LearningChain.new(options(max_rows=100), LABELS)
     chain = np.ones((FIRST_TRANSITION + TAGS, TAGS), dtype=np.float32)
     ones = np.ones((3, TAGS), dtype=np.float32)

@@ -241,9 +241,9 @@ def _strange_output(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_wrong_pooling, r"1_Pooling.config\.json requires pooling_mode_max_tokens.*Take another encoder"),
+        (_wrong_pooling, r"1_Pooling.config\.json requires pooling_mode_max_tokens.*Use another encoder"),
         (_no_pooling, r"1_Pooling.config\.json requires no pooling"),
-        (_wrong_length, r"sentence_bert_config\.json has 0 as the greatest number of tokens.*3 or more"),
+        (_wrong_length, r"sentence_bert_config\.json has 0 as the maximum number of tokens.*3 or more"),
         (_damaged_json, r"sentence_bert_config\.json is not JSON.*Download it again"),
         (_no_object, r"sentence_bert_config\.json holds no JSON object"),
         (_damaged_tokenizer, r"tokenizer\.json is not a tokenizer.*Export the model again"),
