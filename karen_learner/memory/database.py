@@ -172,15 +172,20 @@ class Database:
 
     def _begun(self, connection: Connection, tenant_ids: Collection[str] | None) -> RootTransaction:
         """A transaction with its locks, on a new connection if the server has closed the present one."""
+        try:
+            return self._locked(connection, tenant_ids)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            return self._locked(connection, tenant_ids)
+
+    def _locked(self, connection: Connection, tenant_ids: Collection[str] | None) -> RootTransaction:
         transaction = connection.begin()
         try:
             self._lock(connection, tenant_ids)
-        except DBAPIError as error:
+        except BaseException:
             transaction.rollback()
-            if not error.connection_invalidated:
-                raise
-            transaction = connection.begin()
-            self._lock(connection, tenant_ids)
+            raise
         return transaction
 
     def _lock(self, connection: Connection, tenant_ids: Collection[str] | None) -> None:

@@ -19,7 +19,9 @@ DATABASE_ERRORS = (
 )
 """Errors of SQLAlchemy and the drivers. Use: `except DATABASE_ERRORS as error: raise translated(...)`."""
 
-_LOCKED = "is locked by another process: stop it, or raise store.busy_timeout_s"
+_LOCKED = (
+    "is locked by another process: wait (it may migrate the schema), stop it, or raise store.busy_timeout_s"
+)
 _FULL = "cannot grow: the disk is full; free some space and try again"
 _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     (

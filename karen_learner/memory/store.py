@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from karen_learner.batching import Batcher
+from karen_learner.contracts import Clock
 from karen_learner.memory import counters, curation, examples, journal, tenants, turns, versions
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
@@ -36,8 +37,6 @@ from karen_learner.records import (
     utc_now,
 )
 from karen_learner.settings import StoreSettings
-
-Clock = Callable[[], datetime]
 
 
 def open_store(url_or_path: str | Path, settings: StoreSettings, *, clock: Clock = utc_now) -> SqlMemoryStore:

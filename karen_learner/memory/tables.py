@@ -79,12 +79,15 @@ turns = Table(
     Column("body", AnyText, nullable=False),
     UniqueConstraint("tenant", "turn_id", name="turns_by_id"),
     Index("turns_in_order", "tenant", "seq"),
-    Index("turns_by_user", "tenant", "user_id"),
+    Index("turns_by_user", "user_id", postgresql_using="hash"),
     Index("turns_by_time", "tenant", "occurred_at"),
     _partial("turns_awaiting", "tenant", "seq", where=IS_AWAITING),
     sqlite_autoincrement=True,
 )
-"""`body` is the turn as JSON. `revision` counts the changes by later feedback."""
+"""`body` is the turn as JSON. `revision` counts the changes by later feedback.
+
+A user's id may be longer than an entry of a B-tree of PostgreSQL, so its index is a hash index there.
+"""
 
 examples = Table(
     "examples",

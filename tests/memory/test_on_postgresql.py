@@ -114,8 +114,9 @@ async def wait_for_lock(other: AsyncConnection) -> None:
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-    while not (await other.exec_driver_sql(waiting)).scalar():
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while not (await other.exec_driver_sql(waiting)).scalar():
+            await asyncio.sleep(0.01)
 
 
 async def test_transactions_of_one_tenant_exclude_each_other_and_no_other_tenant(
@@ -142,8 +143,10 @@ async def test_starting_a_cycle_waits_for_every_transaction(
         await other.exec_driver_sql("SELECT pg_advisory_lock_shared(5498114)")
         starting = asyncio.ensure_future(store.start_cycle(make_cycle()))
         await wait_for_lock(other)
+        assert not starting.done()
         await other.exec_driver_sql("SELECT pg_advisory_unlock_all()")
         await starting
+        assert len(await store.unfinished_cycles("acme")) == 1
 
 
 async def test_batches_of_overlapping_tenants_do_not_deadlock(

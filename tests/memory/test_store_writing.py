@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from karen_learner.errors import LearnerClosed, StoreError
 from karen_learner.memory import open_store
@@ -46,6 +47,21 @@ def writing_process(place: Path | str, prefix: str, count: int) -> subprocess.Po
         text=True,
         cwd=Path(__file__).parent,
     )
+
+
+async def test_the_store_writes_again_after_repeated_failures_to_lock(
+    tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(tmp_path / "karen.db", store_settings) as store:
+
+        def fails(*_: object) -> None:
+            raise DBAPIError("LOCK", {}, Exception("gone"), connection_invalidated=True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store._database, "_lock", fails)
+            with pytest.raises(StoreError):
+                await store.next_version_number("acme")
+        assert await store.next_version_number("acme") == 1
 
 
 def refuse(file: Path, name: str) -> None:

@@ -50,7 +50,7 @@ def upgrade() -> None:
     op.add_column("turns", sa.Column("user_id", sa.Text))
     op.add_column("turns", sa.Column("occurred_at", sa.BigInteger))
     _fill_turns_and_counters()
-    op.create_index("turns_by_user", "turns", ["tenant", "user_id"])
+    op.create_index("turns_by_user", "turns", ["user_id"], postgresql_using="hash")
     op.create_index("turns_by_time", "turns", ["tenant", "occurred_at"])
 
 
