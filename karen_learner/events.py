@@ -146,6 +146,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
+        self._closed = False
 
     def subscribe(
         self, subscriber: Subscriber, *, to: type[Event] = Event, queue_size: int = QUEUE_SIZE
@@ -167,7 +168,12 @@ class EventBus:
         return sum(subscription.dropped for subscription in self._subscriptions)
 
     def publish(self, event: Event) -> None:
-        """Queue the event for every subscriber. Never waits. Needs a running event loop."""
+        """Queue the event for every subscriber. Never waits. Needs a running event loop.
+
+        Does nothing after `close()`: the store that subscribers use may be closed too.
+        """
+        if self._closed:
+            return
         for subscription in self._subscriptions:
             subscription.put(event)
 
@@ -183,6 +189,7 @@ class EventBus:
 
     async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Deliver queued events for at most `timeout_s` seconds, then cancel deliveries. Idempotent."""
+        self._closed = True
         try:
             async with asyncio.timeout(timeout_s):
                 await self.drain()

@@ -21,7 +21,7 @@ from karen_learner.cycle.state import (
     skipped_result,
 )
 from karen_learner.deployment import Deployer
-from karen_learner.errors import FencedOut, KarenLearnerError, StoreError
+from karen_learner.errors import FencedOut, KarenLearnerError
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
 from karen_learner.models.versions import ModelRegistry
@@ -68,16 +68,17 @@ class LearningCycle:
         self._settings = settings
         self._events = events
         self._owner = owner_of(os.getpid())
-        self._running: set[asyncio.Future[None]] = set()
+        self._running: dict[asyncio.Future[None], asyncio.Task[object] | None] = {}
 
     @property
     def _ttl(self) -> timedelta:
         return timedelta(seconds=self._settings.lease_ttl_s)
 
     async def wait(self) -> None:
-        """Wait until no cycle of this process runs."""
-        if self._running:
-            await asyncio.wait(list(self._running))
+        """Wait until no cycle of this process runs, except that of the calling task."""
+        caller = asyncio.current_task()
+        if ends := [end for end, task in self._running.items() if task is not caller]:
+            await asyncio.wait(ends)
 
     async def run(
         self,
@@ -95,7 +96,7 @@ class LearningCycle:
         check_mode(mode)
         champion = await self._registry.champion(tenant_id)
         end = asyncio.get_running_loop().create_future()
-        self._running.add(end)
+        self._running[end] = asyncio.current_task()
         try:
             async with hold_lease(self._store, tenant_id, owner=self._owner, ttl=self._ttl) as lease:
                 if lease is None:
@@ -105,7 +106,7 @@ class LearningCycle:
             error.backup_path = champion.backup_path if champion else None
             raise
         finally:
-            self._running.discard(end)
+            del self._running[end]
             end.set_result(None)
 
     async def plan(
@@ -268,7 +269,7 @@ async def renewing(store: MemoryStore, lease: Lease, *, ttl: timedelta) -> Async
                 await store.renew_lease(lease, ttl=ttl)
             except FencedOut:
                 lost = True
-            except StoreError:
+            except Exception:  # the next attempt may succeed before the lease expires
                 logger.exception("the lease of %r cannot be renewed: trying again", lease.tenant_id)
         if block is not None:
             block.cancel()

@@ -181,8 +181,7 @@ class LocalWorker:
         )
 
     async def _running(self) -> asyncio.subprocess.Process:
-        if self._closed:
-            raise LearnerClosed("the training worker is closed")
+        self._require_open()
         if self._process is None or self._process.returncode is not None:
             await self._stop()
             self._process = await asyncio.create_subprocess_exec(
@@ -198,7 +197,16 @@ class LocalWorker:
             )
             self._error_reader = asyncio.create_task(self._read_errors(self._process))
             logger.info("training worker started", extra={"pid": self._process.pid})
+            try:
+                self._require_open()  # it may be closed during the start
+            except LearnerClosed:
+                await self._kill()
+                raise
         return self._process
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LearnerClosed("the training worker is closed")
 
     async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None  # noqa: S101 - it is a pipe

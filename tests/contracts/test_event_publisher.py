@@ -42,18 +42,25 @@ async def test_a_slow_or_failing_subscriber_does_not_affect_the_publisher(
     implementation: Published,
 ) -> None:
     publisher, subscribe, _ = implementation
+    released = asyncio.Event()
+    received: list[Event] = []
 
     def fails(_event: Event) -> None:
         raise RuntimeError("a bug")
 
     async def waits(_event: Event) -> None:
-        await asyncio.sleep(60)
+        await released.wait()
 
     subscribe(fails)
     subscribe(waits)
-    for name in "abc":
-        publisher.publish(event(name))
+    subscribe(received.append)
+    events = [event(name) for name in "abc"]
+    for one in events:
+        publisher.publish(one)
+    while len(received) < len(events):
         await asyncio.sleep(0)
+    assert received == events
+    released.set()
 
 
 async def test_publishing_without_subscribers_does_nothing(implementation: Published) -> None:

@@ -50,6 +50,25 @@ async def test_a_renewed_lease_does_not_expire(store: MemoryStore) -> None:
             assert await store.acquire_lease("acme", OTHER, ttl=TTL) is None
 
 
+async def test_renewals_continue_after_an_unexpected_error(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    renew, failures = store.renew_lease, [RuntimeError("a bug")]
+
+    async def fails_once(lease: Lease, *, ttl: timedelta) -> Lease:
+        if failures:
+            raise failures.pop()
+        return await renew(lease, ttl=ttl)
+
+    monkeypatch.setattr(store, "renew_lease", fails_once)
+    async with hold_lease(store, "acme", owner=OWNER, ttl=TTL) as lease:
+        assert lease is not None
+        async with renewing(store, lease, ttl=TTL):
+            await asyncio.sleep(3 * TTL.total_seconds())
+            assert await store.acquire_lease("acme", OTHER, ttl=TTL) is None
+    assert "cannot be renewed" in caplog.text
+
+
 async def test_a_lost_lease_stops_the_block_and_leaves_the_task_uncancelled(store: MemoryStore) -> None:
     lease = await lost_lease(store)
     with pytest.raises(FencedOut, match="'acme'"):

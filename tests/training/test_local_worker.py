@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +135,25 @@ async def test_a_closed_worker_raises(ready: TrainJob) -> None:
     await worker.close()
     with pytest.raises(LearnerClosed):
         await worker.train(ready)
+
+
+async def test_closing_during_the_start_ends_the_new_process(
+    ready: TrainJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+    worker = LocalWorker()
+
+    async def start_then_close(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*command, **options))
+        await worker.close()
+        return started[0]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_then_close)
+    with pytest.raises(LearnerClosed):
+        await worker.train(ready)
+    assert started[0].returncode is not None
+    assert worker.pid is None
 
 
 def test_no_orphan_is_left_when_the_parent_is_killed() -> None:
