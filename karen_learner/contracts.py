@@ -1,6 +1,7 @@
 """Protocols that a host may implement or a later package may replace.
 
-Each Protocol has a contract suite in `tests/contracts/`; every implementation passes it.
+Each Protocol has a contract suite in `tests/contracts/` (the store in `tests/memory/`, the base
+pipeline in `tests/analysis/`); every implementation passes it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.analysis import create_spacy_analyzer, live_models_of
 from karen_learner.collection import ConversationMetadataCollector, ImportedLine, TurnForwarder
-from karen_learner.contracts import MemoryStore, TrainingBackend
+from karen_learner.contracts import Gate, MemoryStore, Sanitizer, TrainingBackend
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
@@ -53,6 +53,7 @@ from karen_learner.settings import (
 from karen_learner.training import BasePipeline, LocalWorker
 from karen_learner.training.stage import TrainingStage
 from karen_learner.validation import ModelValidator
+from karen_learner.validation.scoring import ScoredHoldout
 from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class AutonomousLearner:
 
     Use it with `async with`, or call its methods (the first call starts it) and `await close()`. Closed, all
     methods raise LearnerClosed. All data are below `home`. The keywords are those of
-    `create_autonomous_learner`; `backend` replaces the local worker process.
+    `create_autonomous_learner`; `backend` replaces the local worker process, `gate` the rules that accept a
+    candidate, and `sanitizer` the default removal of unfit characters.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class AutonomousLearner:
         overrides: Mapping[str, Any] | None = None,
         store: MemoryStore | None = None,
         backend: TrainingBackend | None = None,
+        gate: Gate[ScoredHoldout] | None = None,
+        sanitizer: Sanitizer | None = None,
     ) -> None:
         self.settings = as_settings(settings, overrides=overrides)
         self.events = EventBus()
@@ -94,17 +98,19 @@ class AutonomousLearner:
         self._forwarder = TurnForwarder(self.store, host_memory)
         self._starting = asyncio.Lock()
         self._state: Literal["new", "started", "closed"] = "new"
-        self._build()
+        self._build(gate, sanitizer)
 
-    def _build(self) -> None:
+    def _build(self, gate: Gate[ScoredHoldout] | None, sanitizer: Sanitizer | None) -> None:
         """Make the parts. Nothing is opened or started."""
         settings, store, events, layout = self.settings, self.store, self.events, self.layout
         language = settings.training.language
         self._models = live_models_of(self.analyzer, settings.analysis)
-        self._models.on_unload = self._publish_unloaded
+        self._models.on_unload.append(self._publish_unloaded)
         self._registry = registry = ModelRegistry(store, layout)
         self._champions = ChampionSync(registry, self._models, settings.serving, analyzer=self.analyzer)
-        self._collector = ConversationMetadataCollector(store, self.analyzer, settings, events=events)
+        self._collector = ConversationMetadataCollector(
+            store, self.analyzer, settings, events=events, sanitizer=sanitizer
+        )
         self._curator = curator = Curator(store, settings, language=language)
         self._transfer = Transfer(
             store, add_turn=self._collector.collect_input, add_gold=curator.add_gold, language=language
@@ -117,7 +123,7 @@ class AutonomousLearner:
             planner=CyclePlanner(store, curator, settings),
             curator=curator,
             training=TrainingStage(self._backend, curator, store, layout, settings, base=base, events=events),
-            validation=ValidationStage(self._backend, ModelValidator(settings), store, settings),
+            validation=ValidationStage(self._backend, ModelValidator(settings), store, settings, gate=gate),
             deployer=Deployer(store, registry, self._champions, layout, settings, events=events),
             settings=settings.learning,
             events=events,
@@ -193,6 +199,7 @@ class AutonomousLearner:
             if self._state == "closed":
                 return
             self._state = "closed"
+        self._models.on_unload.remove(self._publish_unloaded)
         async with AsyncExitStack() as closing:  # closes in reverse order, each part even if another fails
             closing.callback(self._models.close)
             closing.push_async_callback(self.store.close)

@@ -224,7 +224,12 @@ def as_settings(
     """Loaded settings, or those of a file, with `overrides`. Raises SettingsError."""
     if not isinstance(settings, Settings):
         return load_settings(settings, overrides=overrides)
-    return load_settings(overrides={**settings.dump(), **overrides}) if overrides else settings
+    if not overrides:
+        return settings
+    values = settings.dump()
+    for section, changes in _nested(overrides).items():
+        values[section] = {**values.get(section, {}), **changes}
+    return load_settings(overrides=values)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.errors import InvalidInput, SettingsError
-from karen_learner.settings import Section, Settings, load_settings, parse_value, shipped_configs
+from karen_learner.settings import Section, Settings, as_settings, load_settings, parse_value, shipped_configs
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
 SELF_EXPLAINING = {
@@ -278,3 +278,10 @@ def test_validation_threshold_needs_complete_settings() -> None:
 def test_dumped_settings_can_be_loaded_again() -> None:
     settings = load(overrides={"learning.validation_threshold": 0.5, "personas.rules": {"a/b": "c"}})
     assert load(overrides=settings.dump()) == settings
+
+
+def test_overrides_of_loaded_settings_keep_other_values_of_a_section() -> None:
+    loaded = load_settings(environment={}, overrides={"learning.quality_threshold": 0.5})
+    for overrides in ({"learning": {"min_data_threshold": 5}}, {"learning.min_data_threshold": 5}):
+        learning = as_settings(loaded, overrides=overrides).learning
+        assert (learning.quality_threshold, learning.min_data_threshold) == (0.5, 5)

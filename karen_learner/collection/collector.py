@@ -20,7 +20,7 @@ from karen_learner.collection.turns import (
     draft_turn,
     parse_feedback,
 )
-from karen_learner.contracts import Analyzer, HostMemory, MemoryStore, Sanitizer
+from karen_learner.contracts import Analyzer, EventPublisher, HostMemory, MemoryStore, Sanitizer
 from karen_learner.corpora.parsing import TurnInput
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
@@ -46,13 +46,13 @@ class ConversationMetadataCollector:
         analyzer: Analyzer,
         settings: Settings,
         *,
-        events: EventBus | None = None,
+        events: EventPublisher | None = None,
         sanitizer: Sanitizer | None = None,
     ) -> None:
         self._store = store
         self._analyzer = analyzer
         self._settings = settings
-        self._events = events or EventBus()
+        self._events: EventPublisher = events or EventBus()
         self._sanitizer = sanitizer or CharacterSanitizer()
         self._personas = PersonaRules(settings.personas)
         self._fallback = RuleBasedFallback()
@@ -202,7 +202,7 @@ class TurnForwarder:
         try:
             await self._memory.remember(turn)
         except Exception:  # the host's memory is foreign code: the store has the turn
-            logger.exception("the host's memory failed on turn %s", turn_id)
+            logger.exception("the host's memory failed on turn %r", turn_id)
 
 
 def _check_stored_spans(feedback: UserFeedback, turn: Turn) -> None:

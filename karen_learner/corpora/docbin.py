@@ -123,7 +123,9 @@ def _from_doc(number: int, doc: Doc) -> ImportedLine:
     intents = [label for label in chosen if label not in SENTIMENTS]
     sentiments = [label for label in chosen if label in SENTIMENTS]
     if len(intents) > 1 or len(sentiments) > 1:
-        return ImportedLine(number, error=f"has several categories of one task: {', '.join(chosen)}")
+        return ImportedLine(
+            number, error=f"has several categories of one task: {', '.join(map(repr, chosen))}"
+        )
     values: dict[str, Any] = {
         "text": doc.text,
         "intent": intents[0] if intents else None,

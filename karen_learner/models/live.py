@@ -184,9 +184,9 @@ OnUnload = Callable[[str, LiveModel, str], None]
 class LiveModels:
     """The live model of each tenant: at most `limit` models, of together at most `max_bytes`.
 
-    Beyond a limit, the least recently used model is unloaded. Then `on_unload(tenant_id, model, setting)` is
-    called with the name of the exceeded setting. The newest model always stays. Unloaded and replaced models
-    are not closed, because requests may hold them. Thread-safe.
+    Beyond a limit, the least recently used model is unloaded. Then each function in `on_unload` is called
+    with the tenant, the model and the name of the exceeded setting. The newest model always stays. Unloaded
+    and replaced models are not closed, because requests may hold them. Thread-safe.
     """
 
     def __init__(self, limit: int, *, max_bytes: int | None = None) -> None:
@@ -194,7 +194,7 @@ class LiveModels:
             raise ValueError(f"at least one live model is needed, not {limit}")
         self._limit = limit
         self._max_bytes = max_bytes
-        self.on_unload: OnUnload | None = None
+        self.on_unload: list[OnUnload] = []
         self._models: OrderedDict[str, LiveModel] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
@@ -230,8 +230,8 @@ class LiveModels:
             self._models.move_to_end(tenant_id)
             unloaded = list(self._unload_excess())
         for tenant, old, setting in unloaded:
-            if self.on_unload is not None:
-                self.on_unload(tenant, old, setting)
+            for call in tuple(self.on_unload):
+                call(tenant, old, setting)
         return previous
 
     def _unload_excess(self) -> Iterator[tuple[str, LiveModel, str]]:

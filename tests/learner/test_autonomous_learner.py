@@ -5,7 +5,7 @@ pipeline is small, so that a test takes seconds.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from karen_learner import (
     create_spacy_analyzer,
 )
 from karen_learner.errors import InvalidInput, LearnerClosed, SettingsError, UnknownTenant, UnknownTurn
+from karen_learner.records import TASKS, GateCheck, Task, Verdict
 from tests.homes import Homes, TrainedHome, a_store
 
 TENANT = "tenant_123"
@@ -512,6 +513,41 @@ async def test_a_host_supplies_analyzer_and_memory(home: Path, tmp_path: Path) -
     assert (analyzer.deployed[1] / "config.cfg").is_file()
     assert [turn.turn_id for turn in memory.turns] == [metadata.turn_id]
     assert list((tmp_path / "model_backups").rglob("*.tar.gz"))
+
+
+async def test_an_analyzer_may_close_the_learner_on_a_deployment(home: Path) -> None:
+    class Analyzer:
+        async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
+            return Analysis(intent=None, intent_confidence=0.0, sentiment=None, sentiment_confidence=0.0)
+
+        async def on_deployed(self, version: str, path: Path) -> None:
+            await learner.close()
+
+    learner = create_autonomous_learner(home, spacy_analyzer=Analyzer(), overrides=QUICK)
+    with pytest.raises(LearnerClosed):
+        await learner.bootstrap(TENANT, seed_examples())
+    async with create_autonomous_learner(home, overrides=QUICK) as after:
+        assert await after.store.champion(TENANT) is not None
+
+
+async def test_a_host_supplies_gate_and_sanitizer(home: Path) -> None:
+    REFUSED = GateCheck(name="never", passed=False, detail="never")
+
+    class Refusal:
+        async def judge(self, candidate: Any, champion: Any, *, taught: Collection[Task] = TASKS) -> Verdict:
+            return Verdict(accepted=False, harmful=False, improved=(), checks=(REFUSED,))
+
+    class Mask:
+        def sanitize(self, text: str) -> str:
+            return text.replace("secret", "xxxxxx")
+
+    async with AutonomousLearner(home, overrides=QUICK, gate=Refusal(), sanitizer=Mask()) as learner:
+        metadata = await learner.collect_conversation_metadata(TENANT, "my secret", "a secret", "u")
+        turn = await learner.store.get_turn(TENANT, metadata.turn_id)
+        assert turn is not None
+        assert (turn.user_text, turn.assistant_response) == ("my xxxxxx", "a xxxxxx")
+        result = await learner.bootstrap(TENANT, seed_examples())
+        assert (result.status, result.error_message) == ("rejected", "never")
 
 
 async def test_the_class_accepts_the_keywords_of_the_factory(home: Path, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def sized(name: str, size_bytes: int) -> LiveModel:
 
 def test_models_beyond_the_limit_of_bytes_are_unloaded_and_reported():
     models, unloaded = LiveModels(10, max_bytes=100), []
-    models.on_unload = lambda tenant, model, setting: unloaded.append((tenant, model.version, setting))
+    models.on_unload.append(lambda tenant, model, setting: unloaded.append((tenant, model.version, setting)))
     for name, size in (("a", 40), ("b", 40), ("c", 30)):
         models.install(name, sized(name, size))
     assert models.tenants() == ["b", "c"]
@@ -220,7 +220,7 @@ def test_models_beyond_the_limit_of_bytes_are_unloaded_and_reported():
 
 def test_a_replaced_model_is_not_reported_as_unloaded():
     models, unloaded = LiveModels(1, max_bytes=100), []
-    models.on_unload = lambda *event: unloaded.append(event)
+    models.on_unload.append(lambda *event: unloaded.append(event))
     models.install("a", sized("one", 90))
     models.install("a", sized("two", 90))
     assert unloaded == []
