@@ -226,7 +226,7 @@ def test_docbin(tmp_path):
     )
     assert found[2].value == LabelledText(text="i like it", sentiment="positive")
     assert found[3].value == LabelledText(text="nothing here", entities=())
-    assert found[4].error == "has several categories of one task: a, b"
+    assert found[4].error == "has several categories of one task: 'a', 'b'"
     assert "no label" in found[5].error
 
 
