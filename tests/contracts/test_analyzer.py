@@ -55,5 +55,7 @@ async def test_concurrent_analyses_equal_single_ones(analyzer: Analyzer) -> None
     assert await asyncio.gather(*map(analyzer.analyze, TEXTS)) == alone
 
 
-async def test_a_deployment_may_be_announced(analyzer: Analyzer) -> None:
+async def test_an_announced_deployment_leaves_the_answers_without_a_tenant(analyzer: Analyzer) -> None:
+    before = await analyzer.analyze(TEXTS[0])
     await analyzer.on_deployed("v0001", Path("models/t/v0001"))
+    assert await analyzer.analyze(TEXTS[0]) == before

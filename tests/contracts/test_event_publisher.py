@@ -63,5 +63,12 @@ async def test_a_slow_or_failing_subscriber_does_not_affect_the_publisher(
     released.set()
 
 
-async def test_publishing_without_subscribers_does_nothing(implementation: Published) -> None:
-    implementation[0].publish(event("a"))
+async def test_an_event_without_subscribers_does_not_reach_later_ones(implementation: Published) -> None:
+    publisher, subscribe, drain = implementation
+    received: list[Event] = []
+    publisher.publish(event("a"))
+    subscribe(received.append)
+    later = event("b")
+    publisher.publish(later)
+    await drain()  # type: ignore[misc]
+    assert received == [later]
