@@ -23,18 +23,13 @@ Handler = Callable[[Sequence[Item]], Awaitable[Sequence["Result | Exception"]]]
 """Handles a batch. Returns for each item its result, or the error of this item alone."""
 
 
-def unit_weight(_item: object) -> int:
-    """Weight 1 for every item: `max_batch` alone limits a batch."""
-    return 1
-
-
 class Batcher(Generic[Item, Result]):
     """Collects concurrent calls of `submit` into calls of `handle`, in order and one at a time.
 
-    A batch has at most `max_batch` items with a total weight of at most `max_weight`. A heavier item is a
-    batch by itself. At most `queue_size` items wait; further callers wait until there is space. A cancelled
-    caller stops waiting; with `skip_cancelled` its item is dropped, otherwise it is still handled. `owner`
-    names the object in the error after `close()`. Use one event loop at a time.
+    A batch has at most `max_batch` items. With `weigh`, their total weight is at most `max_weight`; a heavier
+    item is a batch by itself. At most `queue_size` items wait; further callers wait until there is space. A
+    cancelled caller stops waiting; with `skip_cancelled` its item is dropped, otherwise it is still handled.
+    `owner` names the object in the error after `close()`. Use one event loop at a time.
     """
 
     def __init__(
@@ -43,18 +38,19 @@ class Batcher(Generic[Item, Result]):
         *,
         max_batch: int,
         queue_size: int,
-        weigh: Callable[[Item], int] = unit_weight,
-        max_weight: int | None = None,
+        weigh: Callable[[Item], int] | None = None,
+        max_weight: int = 0,
         skip_cancelled: bool = False,
         owner: str = "this object",
     ) -> None:
         self._handle = handle
         self._max_batch = max_batch
+        self._queue_size = queue_size
         self._weigh = weigh
-        self._max_weight = max_weight if max_weight is not None else max_batch
+        self._max_weight = max_weight
         self._skip_cancelled = skip_cancelled
         self._owner = owner
-        self._space = asyncio.Semaphore(queue_size)
+        self._space = asyncio.Event()
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._callers = 0
@@ -67,7 +63,9 @@ class Batcher(Generic[Item, Result]):
             raise LearnerClosed(f"{self._owner} is closed: open a new one")
         self._callers += 1
         try:
-            await self._space.acquire()
+            while len(self._queue) >= self._queue_size:
+                self._space.clear()
+                await self._space.wait()
             return await self._enqueue(item)
         finally:
             self._callers -= 1
@@ -97,8 +95,10 @@ class Batcher(Generic[Item, Result]):
                 await self._answer(self._next_batch())
                 await self._gather()
         except BaseException:  # the task was cancelled: no caller may wait for it
-            while self._queue:
-                self._dequeue()[1].cancel()
+            for _, future in self._queue:
+                future.cancel()
+            self._queue.clear()
+            self._space.set()
             raise
 
     async def _gather(self) -> None:
@@ -115,16 +115,13 @@ class Batcher(Generic[Item, Result]):
         while self._queue and len(batch) < self._max_batch:
             item, future = self._queue[0]
             if not (self._skip_cancelled and future.done()):
-                weight += self._weigh(item)
+                weight += self._weigh(item) if self._weigh is not None else 0
                 if batch and weight > self._max_weight:
                     break
                 batch.append((item, future))
-            self._dequeue()
+            self._queue.popleft()
+        self._space.set()
         return batch
-
-    def _dequeue(self) -> tuple[Item, asyncio.Future[Result]]:
-        self._space.release()
-        return self._queue.popleft()
 
     async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         if not batch:

@@ -298,7 +298,7 @@ def _checkpoint(connection: Connection) -> None:
 async def _in_transaction(
     driver: aiosqlite.Connection, work: DirectWork[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    await driver.execute_fetchall("BEGIN IMMEDIATE")
+    """The result of `work`, committed. The driver begins the transaction before the first INSERT."""
     try:
         answer = await work(driver, *args, **kwargs)
         await driver.commit()

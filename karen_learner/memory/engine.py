@@ -94,11 +94,12 @@ def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
             _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True),
         )
     connect = {"isolation_level": None, "timeout": busy_timeout_s}
+    writing = {**connect, "isolation_level": "IMMEDIATE"}  # the first INSERT begins a transaction
     if is_in_memory(url):
-        only = create_async_engine(url, poolclass=StaticPool, connect_args=connect)
+        only = create_async_engine(url, poolclass=StaticPool, connect_args=writing)
         _on_connect(only, WRITER_PRAGMAS)
         return Engines(only, only)
-    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=connect)
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=writing)
     _on_connect(writer, WRITER_PRAGMAS)
     readers = _pool(url, connect_args=connect)
     _on_connect(readers, READER_PRAGMAS)
