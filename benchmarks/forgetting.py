@@ -37,7 +37,8 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from karen_learner.corpora.docbin import to_doc
-from karen_learner.corpora.parsing import CorpusLine, CorruptExample
+from karen_learner.corpora.lines import CorruptExample
+from karen_learner.corpora.parsing import CorpusLine
 from karen_learner.curation.selection import REPLAY_POOL, water_fill
 from karen_learner.metrics import Span, span_f1
 from karen_learner.records import LabelledText, Task

@@ -10,25 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import spacy
+import srsly
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
 from karen_learner.components.online.sample_weights import set_sample_weight
-from karen_learner.corpora.lines import read_json_lines
-from karen_learner.corpora.parsing import (
-    CorpusLine,
-    CorruptExample,
-    ImportedLine,
-    corpus_line,
-    imported_line,
-    require_text,
-)
+from karen_learner.corpora.lines import CorruptExample, Line, read_json_lines
+from karen_learner.corpora.parsing import CorpusLine, ImportedLine, corpus_line, gold_or_turn, require_text
 from karen_learner.errors import ImportFormatError
-from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
+from karen_learner.records import CATEGORY_TASKS, TASKS, EntitySpan, LabelledText, Record, Task
 
 SENTIMENTS = frozenset({"negative", "neutral", "positive"})
 """The categories of a DocBin that are sentiments; all others are intents."""
+DEV_EVERY = 10
 
 
 def to_doc(nlp: Language, example: LabelledText) -> Doc:
@@ -59,15 +55,10 @@ def _set_entities(doc: Doc, entities: tuple[EntitySpan, ...]) -> None:
         raise CorruptExample(f"entities cannot be set: {error}") from error
 
 
-def read_examples(path: Path) -> Iterator[tuple[int, CorpusLine | CorruptExample]]:
-    """The numbers, from 0, and the examples of a file of JSON lines; nothing if there is no file."""
+def read_examples(path: Path) -> Iterator[Line[CorpusLine]]:
+    """The examples of a file of JSON lines; nothing if there is no file."""
     for line in read_json_lines(path) if path.exists() else ():
-        try:
-            if line.error is not None:
-                raise CorruptExample(line.error)
-            yield line.number - 1, corpus_line(line.value)
-        except CorruptExample as error:
-            yield line.number - 1, error
+        yield line.parsed(corpus_line)
 
 
 def read_docs(
@@ -78,17 +69,18 @@ def read_docs(
     Labels of other tasks than `tasks` are ignored. The reasons of unusable lines go to `skipped`.
     """
     ignored: dict[str, None] = dict.fromkeys(set(TASKS) - set(tasks))
-    for number, line in read_examples(path):
-        try:
-            if isinstance(line, CorruptExample):
-                raise line
-            require_text(line)
-            example = line.model_copy(update=ignored) if ignored else line
-            doc = to_doc(nlp, example)
-        except CorruptExample as error:
-            skipped.append(f"{path.name} line {number + 1}: {error}")
+
+    def with_doc(example: CorpusLine) -> tuple[CorpusLine, Doc]:
+        require_text(example)
+        used = example.model_copy(update=ignored) if ignored else example
+        return used, to_doc(nlp, used)
+
+    for line in read_examples(path):
+        read = line.parsed(with_doc)
+        if read.value is None:
+            skipped.append(f"{path.name} line {read.line}: {read.error}")
         else:
-            yield number, example, doc
+            yield read.line - 1, *read.value
 
 
 def numbered_docs(nlp: Language, path: Path, *, skipped: list[str]) -> dict[int, Doc]:
@@ -113,19 +105,17 @@ def read_docbin(path: Path) -> Iterator[ImportedLine]:
     """The gold documents of a DocBin: categories with the value 1.0, and annotated entities."""
     try:
         for number, doc in enumerate(DocBin().from_disk(path).get_docs(Vocab()), start=1):
-            yield _from_doc(number, doc)
+            yield Line(number, doc).parsed(_values).parsed(gold_or_turn)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ImportFormatError(f"{path.name!r} is no DocBin of spaCy: {error}") from error
 
 
-def _from_doc(number: int, doc: Doc) -> ImportedLine:
+def _values(doc: Doc) -> dict[str, Any]:
     chosen = [label for label, value in doc.cats.items() if value == 1.0]
     intents = [label for label in chosen if label not in SENTIMENTS]
     sentiments = [label for label in chosen if label in SENTIMENTS]
     if len(intents) > 1 or len(sentiments) > 1:
-        return ImportedLine(
-            number, error=f"has several categories of one task: {', '.join(map(repr, chosen))}"
-        )
+        raise CorruptExample(f"has several categories of one task: {', '.join(map(repr, chosen))}")
     values: dict[str, Any] = {
         "text": doc.text,
         "intent": intents[0] if intents else None,
@@ -133,4 +123,46 @@ def _from_doc(number: int, doc: Doc) -> ImportedLine:
     }
     if doc.has_annotation("ENT_IOB"):
         values["entities"] = [(span.start_char, span.end_char, span.label_) for span in doc.ents]
-    return imported_line(number, values)
+    return values
+
+
+# Files of `spacy train` ----------------------------------------------------------------------
+
+
+class Conversion(Record):
+    """The number of documents, and the reasons of skipped lines."""
+
+    documents: int
+    skipped: tuple[str, ...]
+
+
+def convert_corpus(
+    source: Path,
+    target: Path,
+    *,
+    language: str = "en",
+    labels: Path | None = None,
+    dev: Path | None = None,
+) -> Conversion:
+    """Write `source` (.jsonl) as the DocBin `target`; with `dev`, every tenth document goes there.
+
+    `labels` is a folder for the label files of both text categorizers (`intent.json`, `sentiment.json`).
+    `spacy train` reads them through `spacy.read_labels.v1`. Raises ImportFormatError.
+    """
+    if not source.is_file():
+        raise ImportFormatError(f"there is no corpus at {source}")
+    docs: list[Doc] = []
+    skipped: list[str] = []
+    found: dict[Task, set[str]] = {task: set() for task in CATEGORY_TASKS}
+    for _, example, doc in read_docs(spacy.blank(language), source, skipped=skipped):
+        docs.append(doc)
+        for task, known in found.items():
+            known |= {getattr(example, task)} - {None}
+    write_docs(target, (doc for position, doc in enumerate(docs) if dev is None or position % DEV_EVERY))
+    if dev is not None:
+        write_docs(dev, docs[::DEV_EVERY])
+    if labels is not None:
+        labels.mkdir(parents=True, exist_ok=True)
+        for task, known in found.items():
+            srsly.write_json(labels / f"{task}.json", sorted(known))
+    return Conversion(documents=len(docs), skipped=tuple(skipped))

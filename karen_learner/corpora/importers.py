@@ -15,7 +15,7 @@ from asyncio_extras import call_in_executor
 from karen_learner.batching import pages
 from karen_learner.corpora.docbin import read_docbin
 from karen_learner.corpora.lines import PAGE_LINES, read_json_lines
-from karen_learner.corpora.parsing import ImportedLine, imported_line
+from karen_learner.corpora.parsing import ImportedLine, gold_or_turn
 from karen_learner.corpora.tables import read_csv
 from karen_learner.errors import ImportFormatError
 
@@ -27,11 +27,7 @@ ENTRY_POINTS = "karen_learner.importers"
 
 def read_jsonl(path: Path) -> Iterator[ImportedLine]:
     """The labelled texts and turns of a file of JSON lines."""
-    for line in read_json_lines(path):
-        if line.error is not None:
-            yield ImportedLine(line.number, error=line.error)
-        else:
-            yield imported_line(line.number, line.value)
+    return (line.parsed(gold_or_turn) for line in read_json_lines(path))
 
 
 _importers: dict[str, Importer] = {".jsonl": read_jsonl, ".csv": read_csv, ".spacy": read_docbin}

@@ -3,71 +3,106 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, Generic, NoReturn, TypeVar
 
 from asyncio_extras import call_in_executor
 
 from karen_learner.batching import pages
 from karen_learner.errors import ImportFormatError
-from karen_learner.records import LabelledText
+from karen_learner.records import LabelledText, SkippedLine
+
+ValueT = TypeVar("ValueT")
+ParsedT = TypeVar("ParsedT")
 
 MAX_LINE_BYTES = 4_000_000
 """Longer lines are errors and are not held in memory."""
 PAGE_LINES = 500
+MAX_SKIPPED_LISTED = 1000
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
-class JsonLine:
-    """The JSON value of a line, or the `error` of a line without one. Lines count from 1."""
+class CorruptExample(ValueError):
+    """A line that is no example, or an example that is no document."""
 
-    number: int
-    value: Any = None
+
+@dataclass(frozen=True)
+class Line(Generic[ValueT]):
+    """The `value` of a line, or the `error` of a line without one. Lines count from 1."""
+
+    line: int
+    value: ValueT | None = None
     error: str | None = None
 
+    def parsed(self, parse: Callable[[Any], ParsedT]) -> Line[ParsedT]:
+        """The line with the value that `parse` returns, or with the CorruptExample that it raises."""
+        if self.error is not None:
+            return Line(self.line, error=self.error)
+        try:
+            return Line(self.line, parse(self.value))
+        except CorruptExample as error:
+            return Line(self.line, error=str(error))
 
-def read_json_lines(path: Path) -> Iterator[JsonLine]:
+
+class SkippedLines:
+    """Counts the skipped lines and keeps the first of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[SkippedLine] = []
+
+    def add(self, line: int, reason: str) -> None:
+        self.count += 1
+        if len(self.first) < MAX_SKIPPED_LISTED:
+            self.first.append(SkippedLine(line=line, reason=reason))
+
+
+def read_json_lines(path: Path) -> Iterator[Line[Any]]:
     """The lines of a UTF-8 file with one JSON value a line. Blocking.
 
     Lines end with a line feed. Blank lines are numbered but omitted, a byte order mark is ignored. NaN,
     Infinity, other encodings and lines above MAX_LINE_BYTES are errors. Raises OSError.
     """
     with path.open("rb") as file:
+        if file.peek(len(_BOM)).startswith(_BOM):
+            file.read(len(_BOM))
         for number, raw in enumerate(_byte_lines(file), start=1):
-            raw = raw.removeprefix(_BOM) if raw is not None and number == 1 else raw
-            if raw is None:
-                yield JsonLine(number, error=f"longer than {MAX_LINE_BYTES:,} bytes")
-            elif raw.strip():
-                yield _decoded(number, raw)
+            if _is_cut(raw) or raw.strip():
+                yield Line(number, raw).parsed(_decoded)
 
 
 def require_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """The numbers and values of all lines. Raises ImportFormatError at the first line with an error."""
     for line in read_json_lines(path):
         if line.error is not None:
-            raise ImportFormatError(f"{path} line {line.number}: {line.error}")
-        yield line.number, line.value
+            raise ImportFormatError(f"{path} line {line.line}: {line.error}")
+        yield line.line, line.value
 
 
-def _byte_lines(file: IO[bytes]) -> Iterator[bytes | None]:
-    """The lines of a file; None for a line that is too long."""
+def _byte_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, each cut after MAX_LINE_BYTES."""
     while raw := file.readline(MAX_LINE_BYTES):
-        too_long = len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n")
-        while too_long and (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-            pass
-        yield None if too_long else raw
+        rest = raw
+        while _is_cut(rest):
+            rest = file.readline(MAX_LINE_BYTES)
+        yield raw
 
 
-def _decoded(number: int, raw: bytes) -> JsonLine:
+def _is_cut(raw: bytes) -> bool:
+    return len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n")
+
+
+def _decoded(raw: bytes) -> Any:
+    if _is_cut(raw):
+        raise CorruptExample(f"longer than {MAX_LINE_BYTES:,} bytes")
     try:
-        return JsonLine(number, parse_json(raw.decode("utf-8")))
+        return parse_json(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return JsonLine(number, error=f"not UTF-8: {error.reason} at byte {error.start}")
+        raise CorruptExample(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except (ValueError, RecursionError) as error:
-        return JsonLine(number, error=f"not JSON: {error}")
+        raise CorruptExample(f"not JSON: {error}") from error
 
 
 def parse_json(text: str) -> Any:
@@ -104,28 +139,19 @@ async def write_lines(
     `importance_weights` follow the order of the examples; missing ones are 1.
     """
     weights = iter(importance_weights)
-    return await write_text(path, (to_line(one, next(weights, 1.0)) async for one in _each(examples)))
+    return await write_text(path, examples, lambda one: to_line(one, next(weights, 1.0)))
 
 
-async def write_text(path: Path, lines: AsyncIterable[str]) -> int:
-    """Write lines of text to a new file, a page at a time, and return their number."""
+async def write_text(
+    path: Path, items: AsyncIterable[ValueT] | Iterable[ValueT], to_text: Callable[[ValueT], str]
+) -> int:
+    """Write one line for each item to a new file, a page at a time, and return the number of lines."""
     count = 0
     await call_in_executor(_create, path)
-    async for page in pages(lines, PAGE_LINES):
+    async for page in pages(items, PAGE_LINES):
         count += len(page)
-        await call_in_executor(_append, path, page)
+        await call_in_executor(_append, path, map(to_text, page))
     return count
-
-
-async def _each(
-    examples: AsyncIterable[LabelledText] | Iterable[LabelledText],
-) -> AsyncIterator[LabelledText]:
-    if isinstance(examples, AsyncIterable):
-        async for example in examples:
-            yield example
-    else:
-        for example in examples:
-            yield example
 
 
 def _create(path: Path) -> None:
@@ -133,6 +159,6 @@ def _create(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def _append(path: Path, lines: list[str]) -> None:
+def _append(path: Path, lines: Iterable[str]) -> None:
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.writelines(line + "\n" for line in lines)

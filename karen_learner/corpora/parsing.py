@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from karen_learner.components.online.sample_weights import MAX_SAMPLE_WEIGHT
+from karen_learner.corpora.lines import CorruptExample, Line
 from karen_learner.records import EntitySpan, LabelledText, Record, UserFeedback, replace_unfit
 
 IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
@@ -19,10 +19,6 @@ IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
 TEXT_KEYS = ("text", "user_text", "assistant_response")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-class CorruptExample(ValueError):
-    """A line that is no example, or an example that is no document."""
 
 
 class CorpusLine(LabelledText):
@@ -44,13 +40,7 @@ class TurnInput(Record):
     tenant_id: str | None = None
 
 
-@dataclass(frozen=True)
-class ImportedLine:
-    """The `value` of a line, or the `error` of a line without one. Lines count from 1."""
-
-    line: int
-    value: LabelledText | TurnInput | None = None
-    error: str | None = None
+ImportedLine = Line[LabelledText | TurnInput]
 
 
 def corpus_line(values: object) -> CorpusLine:
@@ -73,15 +63,16 @@ def require_text(labelled: LabelledText) -> None:
 
 def imported_line(line: int, values: object) -> ImportedLine:
     """A gold example (values with `text`) or a turn (values with `user_text`)."""
-    try:
-        given = _keys_and_values(values)
-        if ("text" in given) == ("user_text" in given):
-            found = "both" if "text" in given else "neither"
-            raise CorruptExample(f"needs 'text' (a labelled text) or 'user_text' (a turn), and has {found}")
-        value = _gold(given) if "text" in given else _validated(given, TurnInput)
-    except CorruptExample as error:
-        return ImportedLine(line, error=str(error))
-    return ImportedLine(line, value)
+    return Line(line, values).parsed(gold_or_turn)
+
+
+def gold_or_turn(values: object) -> LabelledText | TurnInput:
+    """The value of an imported line. Raises CorruptExample."""
+    given = _keys_and_values(values)
+    if ("text" in given) == ("user_text" in given):
+        found = "both" if "text" in given else "neither"
+        raise CorruptExample(f"needs 'text' (a labelled text) or 'user_text' (a turn), and has {found}")
+    return _gold(given) if "text" in given else _validated(given, TurnInput)
 
 
 def _keys_and_values(values: object) -> dict[str, Any]:

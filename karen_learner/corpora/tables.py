@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from karen_learner.corpora.lines import MAX_LINE_BYTES, parse_json
-from karen_learner.corpora.parsing import IGNORED_KEYS, ImportedLine, TurnInput, imported_line, unknown_key
+from karen_learner.corpora.lines import MAX_LINE_BYTES, CorruptExample, Line, parse_json
+from karen_learner.corpora.parsing import IGNORED_KEYS, ImportedLine, TurnInput, gold_or_turn, unknown_key
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import LabelledText
 
@@ -32,12 +33,12 @@ def read_csv(path: Path) -> Iterator[ImportedLine]:
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield ImportedLine(line, error=f"not CSV: {error}")
+                yield Line(line, error=f"not CSV: {error}")
                 continue
             if cells is None:
                 return
             if cells:
-                yield _from_cells(line, columns, cells)
+                yield Line(line, cells).parsed(partial(_values, columns)).parsed(gold_or_turn)
 
 
 def _columns(path: Path, header: list[str]) -> list[str]:
@@ -52,16 +53,15 @@ def _columns(path: Path, header: list[str]) -> list[str]:
     return columns
 
 
-def _from_cells(line: int, columns: list[str], cells: list[str]) -> ImportedLine:
+def _values(columns: list[str], cells: list[str]) -> dict[str, Any]:
     if len(cells) != len(columns):
-        return ImportedLine(line, error=f"has {len(cells)} cells for {len(columns)} columns")
+        raise CorruptExample(f"has {len(cells)} cells for {len(columns)} columns")
     if any(map(_is_escaped, cells)):
-        return ImportedLine(line, error="not UTF-8")
+        raise CorruptExample("not UTF-8")
     try:
-        values = {name: _cell(name, cell) for name, cell in zip(columns, cells, strict=True) if cell}
+        return {name: _cell(name, cell) for name, cell in zip(columns, cells, strict=True) if cell}
     except (ValueError, RecursionError) as error:
-        return ImportedLine(line, error=f"a cell holds no JSON: {error}")
-    return imported_line(line, values)
+        raise CorruptExample(f"a cell holds no JSON: {error}") from error
 
 
 def _is_escaped(cell: str) -> bool:

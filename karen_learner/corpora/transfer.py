@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -11,21 +11,26 @@ from typing import Literal
 import spacy
 from asyncio_extras import call_in_executor
 
+from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.docbin import numbered_docs, write_docs
 from karen_learner.corpora.importers import aiter_records
-from karen_learner.corpora.lines import write_lines, write_text
+from karen_learner.corpora.lines import MAX_SKIPPED_LISTED, SkippedLines, write_lines, write_text
 from karen_learner.corpora.parsing import ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
-from karen_learner.records import ExampleState, GoldReport, IngestReport, LabelledText, SkippedLine
+from karen_learner.records import ExampleState, GoldReport, IngestReport, LabelledText, SkippedLine, Turn
 
 ExportKind = Literal["examples", "turns"]
 OnLines = Callable[[int], None]
 AddTurn = Callable[[str, TurnInput], Awaitable[object]]
 AddGold = Callable[[str, AsyncIterator[LabelledText]], Awaitable[GoldReport]]
 
-MAX_REPORTED = 1000
-CONCURRENT_TURNS = 256
+CONCURRENT_LINES = 256
+EXPORTS: Collection[tuple[ExportKind, str]] = (
+    ("examples", ".jsonl"),
+    ("examples", ".spacy"),
+    ("turns", ".jsonl"),
+)
 EXPORTED_STATES: tuple[ExampleState, ...] = ("learned", "pending")
 
 
@@ -57,36 +62,23 @@ class Transfer:
         A temporary file in the same folder is renamed to `path`, so that a crash leaves no half file.
         Raises InvalidInput for an unknown kind of file or a path that cannot be written.
         """
-        writers: dict[tuple[str, str], Callable[[str, Path], Awaitable[int]]] = {
-            ("examples", ".jsonl"): self._examples_as_lines,
-            ("examples", ".spacy"): self._examples_as_docs,
-            ("turns", ".jsonl"): self._turns_as_lines,
-        }
-        writer = writers.get((kind, path.suffix))
-        if writer is None:
-            known = ", ".join(f"{kind} to {suffix}" for kind, suffix in writers)
+        if (kind, path.suffix) not in EXPORTS:
+            known = ", ".join(f"{kind} to {suffix}" for kind, suffix in EXPORTS)
             raise InvalidInput(f"cannot export {kind} to {path.suffix or 'a file without suffix'}: {known}")
         partial = path.with_name(path.name + ".partial")
         try:
-            await call_in_executor(lambda: path.parent.mkdir(parents=True, exist_ok=True))
-            count = await writer(tenant_id, partial)
+            if kind == "turns":
+                count = await write_text(partial, self._store.turns(tenant_id), Turn.model_dump_json)
+            else:
+                count = await write_lines(partial, self._examples(tenant_id))
+            if path.suffix == ".spacy":
+                count = await call_in_executor(_replace_by_docbin, partial, self._language)
             await call_in_executor(partial.replace, path)
         except OSError as error:
             with suppress(OSError):
                 await call_in_executor(partial.unlink)
             raise InvalidInput(f"{path} cannot be written: {error}") from error
         return count
-
-    async def _examples_as_lines(self, tenant_id: str, path: Path) -> int:
-        return await write_lines(path, self._examples(tenant_id))
-
-    async def _examples_as_docs(self, tenant_id: str, path: Path) -> int:
-        await write_lines(path, self._examples(tenant_id))
-        count: int = await call_in_executor(_replace_by_docbin, path, self._language)
-        return count
-
-    async def _turns_as_lines(self, tenant_id: str, path: Path) -> int:
-        return await write_text(path, (turn.model_dump_json() async for turn in self._store.turns(tenant_id)))
 
     async def _examples(self, tenant_id: str) -> AsyncIterator[LabelledText]:
         for state in EXPORTED_STATES:
@@ -108,24 +100,30 @@ class _Ingestion:
         self._tenant_id = tenant_id
         self._add_turn = add_turn
         self._on_lines = on_lines
-        self._waiting: list[tuple[int, TurnInput]] = []
         self._gold_lines: list[int] = []
-        self._skipped: list[SkippedLine] = []
-        self._skipped_count = self._turns = 0
+        self._skipped = SkippedLines()
+        self._turns = 0
 
     async def gold(self, lines: AsyncIterator[ImportedLine]) -> AsyncIterator[LabelledText]:
         """The gold examples of the lines. Turns are stored during the iteration."""
-        async for line in lines:
-            if self._on_lines is not None:
-                self._on_lines(line.line)
-            if isinstance(line.value, LabelledText):
-                self._gold_lines.append(line.line)
-                yield line.value
-            elif line.value is not None:
-                await self._take_turn(line.line, line.value)
-            else:
-                self._skip(line.line, line.error or "the line is empty")
-        await self._store_turns()
+        async for page in pages(lines, CONCURRENT_LINES):
+            turns = [(line.line, line.value) for line in page if isinstance(line.value, TurnInput)]
+            await asyncio.gather(*(self._store_turn(number, turn) for number, turn in turns))
+            for line in page:
+                if self._on_lines is not None:
+                    self._on_lines(line.line)
+                if isinstance(line.value, LabelledText):
+                    self._gold_lines.append(line.line)
+                    yield line.value
+                elif line.value is None:
+                    self._skipped.add(line.line, line.error or "the line is empty")
+
+    async def _store_turn(self, number: int, turn: TurnInput) -> None:
+        try:
+            await self._add_turn(self._tenant_id, turn)
+            self._turns += 1
+        except InvalidInput as error:
+            self._skipped.add(number, str(error))
 
     def report(self, path: Path, gold: GoldReport) -> IngestReport:
         """Counts and skipped lines. Positions among the gold examples become line numbers."""
@@ -133,32 +131,12 @@ class _Ingestion:
             SkippedLine(line=self._gold_lines[skipped.line - 1], reason=skipped.reason)
             for skipped in (*gold.skipped, *gold.entities_dropped)
         ]
+        skipped = sorted((*self._skipped.first, *refused), key=lambda line: line.line)
         return IngestReport(
             path=path,
             turns=self._turns,
             examples=gold.added,
             duplicates=gold.merged,
-            skipped_count=self._skipped_count + gold.skipped_count,
-            skipped=tuple(sorted((*self._skipped, *refused), key=lambda line: line.line)[:MAX_REPORTED]),
+            skipped_count=self._skipped.count + gold.skipped_count,
+            skipped=tuple(skipped[:MAX_SKIPPED_LISTED]),
         )
-
-    def _skip(self, line: int, reason: str) -> None:
-        self._skipped_count += 1
-        if len(self._skipped) < MAX_REPORTED:
-            self._skipped.append(SkippedLine(line=line, reason=reason))
-
-    async def _take_turn(self, line: int, turn: TurnInput) -> None:
-        self._waiting.append((line, turn))
-        if len(self._waiting) >= CONCURRENT_TURNS:
-            await self._store_turns()
-
-    async def _store_turns(self) -> None:
-        turns, self._waiting = self._waiting, []
-        await asyncio.gather(*(self._store_turn(line, turn) for line, turn in turns))
-
-    async def _store_turn(self, line: int, turn: TurnInput) -> None:
-        try:
-            await self._add_turn(self._tenant_id, turn)
-            self._turns += 1
-        except InvalidInput as error:
-            self._skip(line, str(error))

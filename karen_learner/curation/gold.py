@@ -16,14 +16,13 @@ from asyncio_extras import call_in_executor
 from pydantic import ValidationError
 
 from karen_learner.batching import pages
-from karen_learner.corpora.lines import to_line
+from karen_learner.corpora.lines import SkippedLines, to_line
 from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example, stratum, task_labels
 from karen_learner.errors import LabelCollision
-from karen_learner.records import TASKS, Example, GoldReport, LabelledText, SkippedLine, Task
+from karen_learner.records import TASKS, Example, GoldReport, LabelledText, Task
 from karen_learner.settings import Settings
 
-MAX_SKIPPED_LISTED = 1000
 HELD_IN_MEMORY_BYTES = 8_000_000
 
 GoldRecord = LabelledText | Mapping[str, Any]
@@ -42,8 +41,8 @@ class GoldIntake:
         self._aligner = aligner
         self._source: Literal["seed", "reviewed"] = source
         self._labels: dict[Task, set[str]] = {task: set() for task in TASKS}
-        self._skipped = _SkippedLines()
-        self._dropped = _SkippedLines()
+        self._skipped = SkippedLines()
+        self._dropped = SkippedLines()
         self.strata: Counter[str] = Counter()
         self._waiting: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by __exit__
             HELD_IN_MEMORY_BYTES, mode="w+", encoding="utf-8", newline="\n"
@@ -146,19 +145,6 @@ class GoldIntake:
             entities_dropped_count=self._dropped.count,
             entities_dropped=tuple(self._dropped.first),
         )
-
-
-class _SkippedLines:
-    """Counts all lines and keeps the first of them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first: list[SkippedLine] = []
-
-    def add(self, position: int, reason: str) -> None:
-        self.count += 1
-        if len(self.first) < MAX_SKIPPED_LISTED:
-            self.first.append(SkippedLine(line=position, reason=reason))
 
 
 def _label_problem(labelled: LabelledText) -> str | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from karen_learner.corpora.lines import require_json_lines
-from karen_learner.corpora.parsing import CorruptExample, labelled_text
+from karen_learner.corpora.lines import CorruptExample, require_json_lines
+from karen_learner.corpora.parsing import labelled_text
 from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS, LabelledText, Record, Task
 

@@ -10,7 +10,6 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from karen_learner.corpora.docbin import lines_to_docbin, read_examples
-from karen_learner.corpora.parsing import CorruptExample
 from karen_learner.metrics import Span, span_f1
 from karen_learner.records import CATEGORY_TASKS, LabelledText, Task
 from karen_learner.records.training import (
@@ -45,7 +44,7 @@ def _predict_with(spec: PipelineSpec, holdout: Path, cache: WorkerCache) -> Pred
     pipeline = TrainablePipeline.open(spec)
     if not holdout.with_suffix(".spacy").exists():
         lines_to_docbin(pipeline.nlp, holdout, skipped=[])  # for spacy evaluate
-    lines = [line for _, line in read_examples(holdout) if not isinstance(line, CorruptExample)]
+    lines = [line.value for line in read_examples(holdout) if line.value is not None]
     docs = pipeline.nlp.pipe((line.text for line in lines), batch_size=BATCH_SIZE)
     labels = {task: pipeline.pipe(task).labels for task in CATEGORY_TASKS if task in pipeline.tasks}
     predicted = []

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
 from karen_learner.components.online.sample_weights import sample_weight
-from karen_learner.corpora.convert import convert_corpus
-from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, read_examples, to_doc
-from karen_learner.corpora.lines import to_line, write_lines
-from karen_learner.corpora.parsing import CorpusLine, CorruptExample
+from karen_learner.corpora.docbin import convert_corpus, lines_to_docbin, numbered_docs, read_examples, to_doc
+from karen_learner.corpora.lines import CorruptExample, Line, to_line, write_lines
+from karen_learner.corpora.parsing import CorpusLine
 from karen_learner.records import LabelledText
 
 
@@ -64,8 +63,7 @@ def test_overlapping_entities_are_corrupt() -> None:
 def test_corrupt_lines_are_reported_with_their_number(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(b'{"text": "fine"}\nnot json\n{"text": "x", "unknown": 1}\n\xff\xfe\n')
-    kinds = [type(item).__name__ for _, item in read_examples(path)]
-    assert kinds == ["CorpusLine", "CorruptExample", "CorruptExample", "CorruptExample"]
+    assert [line.value is None for line in read_examples(path)] == [False, True, True, True]
     skipped: list[str] = []
     assert len(lines_to_docbin(spacy.blank("en"), path, skipped=skipped)) == 1
     assert skipped[0].startswith("train.jsonl line 2: not JSON")
@@ -90,7 +88,8 @@ async def test_importance_weights_are_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "replay.jsonl"
     texts = [labelled(f"text {n}", intent="i") for n in range(4)]
     assert await write_lines(path, texts, importance_weights=[1.0, 2.5, 1 / 3]) == 4
-    assert [line.importance_weight for _, line in read_examples(path)] == [1.0, 2.5, 1 / 3, 1.0]  # type: ignore[union-attr]
+    weights = [line.value.importance_weight for line in read_examples(path) if line.value is not None]
+    assert weights == [1.0, 2.5, 1 / 3, 1.0]
     docs = numbered_docs(spacy.blank("en"), path, skipped=[])
     assert [sample_weight(doc) for doc in docs.values()] == [1.0, 2.5, 1 / 3, 1.0]
     assert [doc.text for doc in docs.values()] == [text.text for text in texts]
@@ -101,12 +100,14 @@ async def test_importance_weights_are_written_and_read(tmp_path: Path) -> None:
 def test_an_importance_weight_is_a_positive_number(importance_weight: str, tmp_path: Path) -> None:
     path = tmp_path / "replay.jsonl"
     path.write_text(f'{{"text": "x", "importance_weight": {importance_weight}}}\n')
-    assert [type(line) for _, line in read_examples(path)] == [CorruptExample]
+    assert [line.value for line in read_examples(path)] == [None]
 
 
 def test_the_moods_of_earlier_exports_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"text": "well", "sentiment": "sad", "mood": {"sad": 0.5}}\n')
-    assert list(read_examples(tmp_path / "train.jsonl")) == [(0, CorpusLine(text="well", sentiment="sad"))]
+    assert list(read_examples(tmp_path / "train.jsonl")) == [
+        Line(1, CorpusLine(text="well", sentiment="sad"))
+    ]
 
 
 def test_a_text_that_spacy_refuses_is_skipped_and_reported(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 import spacy
 
 from karen_learner.collection import iter_records
-from karen_learner.corpora.convert import convert_corpus
-from karen_learner.corpora.lines import MAX_LINE_BYTES, JsonLine, read_json_lines, require_json_lines
+from karen_learner.corpora.docbin import convert_corpus
+from karen_learner.corpora.lines import MAX_LINE_BYTES, Line, read_json_lines, require_json_lines
 from karen_learner.errors import ImportFormatError, InvalidInput
 from karen_learner.simulation import read_corpus
 from karen_learner.training.spacy_corpus import JsonlCorpus
@@ -67,10 +67,10 @@ def test_lines_are_numbered_and_blank_lines_count(path: Path) -> None:
     path.write_bytes(b'\n{"a": 1}\n\n[]\nnull\n3')
 
     assert list(read_json_lines(path)) == [
-        JsonLine(2, {"a": 1}),
-        JsonLine(4, []),
-        JsonLine(5, None),
-        JsonLine(6, 3),
+        Line(2, {"a": 1}),
+        Line(4, []),
+        Line(5, None),
+        Line(6, 3),
     ]
 
 

@@ -31,7 +31,7 @@ def convert(
     ] = None,
 ) -> int:
     """Convert a corpus to DocBin, for spacy train and spacy evaluate."""
-    from karen_learner.corpora.convert import convert_corpus
+    from karen_learner.corpora.docbin import convert_corpus
 
     conversion = convert_corpus(source, target, language=lang, dev=dev, labels=labels)
     for reason in conversion.skipped:
