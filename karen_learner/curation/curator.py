@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
-from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 from asyncio_extras import call_in_executor
+from cachetools import FIFOCache
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
@@ -23,7 +24,7 @@ from karen_learner.curation.examples import (
     label_problem,
     text_key,
 )
-from karen_learner.curation.gold import GoldIntake
+from karen_learner.curation.gold import GoldIntake, GoldRecord
 from karen_learner.curation.resolver import (
     LabelResolver,
     PageEntry,
@@ -40,13 +41,11 @@ from karen_learner.curation.selection import (
 )
 from karen_learner.curation.splits import Shares, shares_for, with_splits
 from karen_learner.records import (
-    AwaitingTurn,
     CurationCounts,
     CurationWrite,
     CycleMode,
     Example,
     GoldReport,
-    LabelledText,
     ReadSet,
     Turn,
 )
@@ -60,8 +59,8 @@ class Curator:
     """Curates turns, stores gold, and selects the data of cycles.
 
     The tokenizer of `language` (default: that of the training settings) checks entity spans. This object
-    writes the pages of one tenant one after the other; `apply_page` resolves conflicts with other
-    processes.
+    writes the pages of one tenant one after the other. A page that conflicts with another process is
+    repeated.
     """
 
     def __init__(self, store: MemoryStore, settings: Settings, *, language: str | None = None) -> None:
@@ -77,41 +76,33 @@ class Curator:
 
         Safe to repeat after a crash. Raises FencedOut if the lease of `token` is lost.
         """
-        counts = CurationCounts()
+        results: Counter[str] = Counter()
         async with self._writing[tenant_id]:
-            schema = await self._store.labels(tenant_id)
-            async for turns in self._store.turns_awaiting_curation(tenant_id):
-                entries = await call_in_executor(self._entries, turns, schema)
-                resolutions = await apply_page(
-                    self._store,
-                    tenant_id,
-                    entries,
-                    self._settings,
-                    curated=[turn.mark for turn in turns],
-                    token=token,
-                )
-                counts = _plus(counts, resolutions)
-        return counts
+            async for entries, curated in self._awaiting(tenant_id):
+                results.update(await self._apply(tenant_id, entries, curated=curated, token=token))
+        return CurationCounts(turns=results.total(), **results)
 
     async def preview(self, tenant_id: str) -> CurationCounts:
         """The counts that `curate` would return now. Writes nothing."""
-        counts = CurationCounts()
-        schema = await self._store.labels(tenant_id)
-        changed: dict[str, Example] = {}
-        async for turns in self._store.turns_awaiting_curation(tenant_id):
-            entries = await call_in_executor(self._entries, turns, schema)
+        results: Counter[str] = Counter()
+        changed: FIFOCache[str, Example] = FIFOCache(PREVIEW_MEMORY)
+        async for entries, _ in self._awaiting(tenant_id):
             keys = stored_keys(entries)
             stored = await self._store.examples_by_key(tenant_id, keys)
             resolver = LabelResolver({**stored, **{key: changed[key] for key in keys if key in changed}})
-            counts = _plus(counts, await call_in_executor(resolver.resolve_all, entries))
-            examples = (*resolver.new_examples(), *resolver.changed_examples())
-            changed |= {example.key: example for example in examples}
-            for key in list(islice(changed, max(0, len(changed) - PREVIEW_MEMORY))):
-                del changed[key]
-        return counts
+            results.update(await call_in_executor(resolver.resolve_all, entries))
+            for example in (*resolver.new_examples(), *resolver.changed_examples()):
+                changed[example.key] = example
+        return CurationCounts(turns=results.total(), **results)
 
-    def _entries(self, turns: Sequence[AwaitingTurn], schema: Schema) -> list[PageEntry]:
-        return [self._entry(awaiting.turn, schema) for awaiting in turns]
+    async def _awaiting(self, tenant_id: str) -> AsyncIterator[tuple[list[PageEntry], list[tuple[int, int]]]]:
+        """Pages of turns that await curation: their entries and marks."""
+        schema = await self._store.labels(tenant_id)
+        async for turns in self._store.turns_awaiting_curation(tenant_id):
+            entries = await call_in_executor(
+                lambda turns=turns: [self._entry(awaiting.turn, schema) for awaiting in turns]
+            )
+            yield entries, [awaiting.mark for awaiting in turns]
 
     def _entry(self, turn: Turn, schema: Schema) -> PageEntry:
         example = example_from_turn(
@@ -125,12 +116,39 @@ class Curator:
             return example
         return Withdrawal(text_key(turn.user_text or ""), turn.turn_id, example)
 
+    # Pages -----------------------------------------------------------------------------------
+
+    async def _apply(
+        self,
+        tenant_id: str,
+        entries: Sequence[PageEntry],
+        *,
+        shares: Shares | None = None,
+        curated: Sequence[tuple[int, int]] = (),
+        token: int | None = None,
+    ) -> list[Resolution | Unusable]:
+        """Resolve the entries of a page and write the result in one transaction.
+
+        Repeats if another process has changed an example or a split that this one read.
+        """
+        keys = stored_keys(entries)
+        while True:
+            stored = await self._store.examples_by_key(tenant_id, keys)
+            resolver = LabelResolver(stored)
+            resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
+            new, changed = resolver.new_examples(), resolver.changed_examples()
+            upserts, splits = await with_splits(self._store, tenant_id, new, changed, self._settings, shares)
+            read_set = ReadSet(examples={key: stored.get(key) for key in keys}, splits=splits)
+            write = CurationWrite(upserts=upserts, curated=curated, read_set=read_set)
+            if await self._store.save_curation(tenant_id, write, token=token):
+                return resolutions
+
     # Gold ------------------------------------------------------------------------------------
 
     async def add_gold(
         self,
         tenant_id: str,
-        records: AsyncIterable[LabelledText | Mapping[str, Any]] | Iterable[LabelledText | Mapping[str, Any]],
+        records: AsyncIterable[GoldRecord] | Iterable[GoldRecord],
         *,
         source: Literal["seed", "reviewed"] = "seed",
     ) -> GoldReport:
@@ -140,7 +158,7 @@ class Curator:
         run at the same time. Feedback that is quarantined for a label declared now is resolved again.
         Raises LabelCollision if one label would be an intent and a sentiment.
         """
-        with GoldIntake(self._settings, self._aligner, source=source) as intake:
+        with closing(GoldIntake(self._settings, self._aligner, source=source)) as intake:
             await intake.read(records)
             async with self._writing[tenant_id]:
                 schema = await self._store.labels(tenant_id)
@@ -156,7 +174,7 @@ class Curator:
         shares = await shares_for(self._store, tenant_id, intake.strata, self._settings)
         counts: Counter[str] = Counter()
         async for page in intake.pages():
-            counts.update(await apply_page(self._store, tenant_id, page, self._settings, shares=shares))
+            counts.update(await self._apply(tenant_id, page, shares=shares))
         return intake.report(added=counts["accepted"], merged=counts["merged"])
 
     async def _release_quarantined(self, tenant_id: str) -> None:
@@ -166,7 +184,7 @@ class Curator:
         async for page in pages(quarantined, self._settings.store.page_size):
             releases = await call_in_executor(self._releases, page, schema)
             if releases:
-                await apply_page(self._store, tenant_id, releases, self._settings)
+                await self._apply(tenant_id, releases)
 
     def _releases(self, page: Sequence[Example], schema: Schema) -> list[Release]:
         check = self._aligner.alignment_problem
@@ -202,42 +220,3 @@ class Curator:
         async for example in in_split(self._store, tenant_id, "holdout"):
             if example.is_gold or example.users >= 2:
                 yield example
-
-
-def _plus(counts: CurationCounts, resolutions: Sequence[Resolution | Unusable]) -> CurationCounts:
-    added = Counter[str](resolutions)
-    return CurationCounts(
-        turns=counts.turns + len(resolutions),
-        **{name: count + added[name] for name, count in counts if name != "turns"},
-    )
-
-
-# Pages ---------------------------------------------------------------------------------------
-
-
-async def apply_page(
-    store: MemoryStore,
-    tenant_id: str,
-    entries: Sequence[PageEntry],
-    settings: Settings,
-    *,
-    shares: Shares | None = None,
-    curated: Sequence[tuple[int, int]] = (),
-    token: int | None = None,
-) -> list[Resolution | Unusable]:
-    """Resolve the entries of a page and write the result in one transaction.
-
-    Repeats if another process has changed an example or a split that this one read.
-    """
-    keys = stored_keys(entries)
-    while True:
-        stored = await store.examples_by_key(tenant_id, keys) if keys else {}
-        resolver = LabelResolver(stored)
-        resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
-        upserts, splits = await with_splits(
-            store, tenant_id, resolver.new_examples(), resolver.changed_examples(), settings, shares
-        )
-        read_set = ReadSet(examples={key: stored.get(key) for key in keys}, splits=splits)
-        write = CurationWrite(upserts=upserts, curated=curated, read_set=read_set)
-        if await store.save_curation(tenant_id, write, token=token):
-            return resolutions

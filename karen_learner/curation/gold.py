@@ -9,15 +9,14 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Literal
 
 from asyncio_extras import call_in_executor
 from pydantic import ValidationError
 
 from karen_learner.batching import pages
-from karen_learner.corpora.lines import SkippedLines, to_line
-from karen_learner.corpora.parsing import span_problem
+from karen_learner.corpora.lines import CorruptExample, SkippedLines, to_line
+from karen_learner.corpora.parsing import require_text, span_problem
 from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example, stratum, task_labels
 from karen_learner.errors import LabelCollision
 from karen_learner.records import TASKS, Example, GoldReport, LabelledText, Task
@@ -30,7 +29,7 @@ GoldRecord = LabelledText | Mapping[str, Any]
 
 
 class GoldIntake:
-    """One batch of gold. Call `read`, then `check_labels`, then store the `pages`. A context manager."""
+    """One batch of gold. Call `read`, then `check_labels`, then store the `pages`, then `close`."""
 
     def __init__(
         self, settings: Settings, aligner: TokenAligner, *, source: Literal["seed", "reviewed"]
@@ -44,16 +43,11 @@ class GoldIntake:
         self._skipped = SkippedLines()
         self._dropped = SkippedLines()
         self.strata: Counter[str] = Counter()
-        self._waiting: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by __exit__
+        self._waiting: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by `close`
             HELD_IN_MEMORY_BYTES, mode="w+", encoding="utf-8", newline="\n"
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._waiting.close()
 
     # Intake ----------------------------------------------------------------------------------
@@ -67,44 +61,49 @@ class GoldIntake:
 
     def _take(self, page: Sequence[GoldRecord], start: int) -> None:
         for position, record in enumerate(page, start):
-            labelled = self._usable(record, position)
-            if labelled is not None:
-                self._note_labels(labelled)
-                self._waiting.write(to_line(labelled) + "\n")
+            try:
+                labelled = self._aligned(self._checked(record), position)
+            except CorruptExample as error:
+                self._skipped.add(position, str(error))
+                continue
+            self.strata[stratum(labelled)] += 1
+            for task, label in task_labels(labelled):
+                self._labels[task].add(label)
+            self._waiting.write(to_line(labelled) + "\n")
 
-    def _usable(self, record: GoldRecord, position: int) -> LabelledText | None:
+    def _checked(self, record: GoldRecord) -> LabelledText:
         try:
             labelled = record if isinstance(record, LabelledText) else LabelledText.model_validate(record)
         except ValidationError as error:
-            self._skipped.add(position, _described(error))
-            return None
-        reason = self._text_problem(labelled.text) or _label_problem(labelled)
-        if reason is not None:
-            self._skipped.add(position, reason)
-            return None
-        return self._with_aligned_entities(labelled, position)
-
-    def _text_problem(self, text: str) -> str | None:
-        if not text.strip():
-            return "the text is empty"
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the record"
+            raise CorruptExample(f"{where}: {first['msg']}") from error
+        text = labelled.text
+        require_text(labelled)
         if len(text) > self._max_chars:
-            return f"the text has {len(text)} characters; at most {self._max_chars} are allowed"
-        return _character_problem("the text", text)
+            raise CorruptExample(
+                f"the text has {len(text)} characters; at most {self._max_chars} are allowed"
+            )
+        _check_characters("the text", text)
+        if not labelled.tasks:
+            raise CorruptExample("the text has no label")
+        for task, label in task_labels(labelled):
+            _check_characters(f"a label of {task}", label)
+            if not label.strip():
+                raise CorruptExample(f"a label of {task} is blank")
+        if problem := span_problem(text, labelled.entities or ()):
+            raise CorruptExample(problem)
+        return labelled
 
-    def _with_aligned_entities(self, labelled: LabelledText, position: int) -> LabelledText | None:
-        reason = self._aligner.alignment_problem(labelled.text, labelled.entities or ())
-        if reason is None:
+    def _aligned(self, labelled: LabelledText, position: int) -> LabelledText:
+        """The text without misaligned entities, if it has other labels."""
+        problem = self._aligner.alignment_problem(labelled.text, labelled.entities or ())
+        if problem is None:
             return labelled
         if labelled.tasks == ("entities",):
-            self._skipped.add(position, reason)
-            return None
-        self._dropped.add(position, reason)
+            raise CorruptExample(problem)
+        self._dropped.add(position, problem)
         return labelled.model_copy(update={"entities": None})
-
-    def _note_labels(self, labelled: LabelledText) -> None:
-        self.strata[stratum(labelled)] += 1
-        for task, label in task_labels(labelled):
-            self._labels[task].add(label)
 
     # Labels ----------------------------------------------------------------------------------
 
@@ -147,25 +146,8 @@ class GoldIntake:
         )
 
 
-def _label_problem(labelled: LabelledText) -> str | None:
-    if not labelled.tasks:
-        return "the text has no label"
-    for task, label in task_labels(labelled):
-        reason = _character_problem(f"a label of {task}", label)
-        if reason is not None or not label.strip():
-            return reason or f"a label of {task} is blank"
-    return span_problem(labelled.text, labelled.entities or ())
-
-
-def _character_problem(name: str, text: str) -> str | None:
+def _check_characters(name: str, text: str) -> None:
     if "\x00" in text:
-        return f"{name} contains a NUL character"
+        raise CorruptExample(f"{name} contains a NUL character")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        return f"{name} contains a lone surrogate: it was decoded wrongly"
-    return None
-
-
-def _described(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the record"
-    return f"{where}: {first['msg']}"
+        raise CorruptExample(f"{name} contains a lone surrogate: it was decoded wrongly")

@@ -17,7 +17,6 @@ from karen_learner.records import CurationCounts, Example, ExampleState, Split
 from karen_learner.settings import LearningSettings
 
 Strata = Mapping[str, int]
-Rank = tuple[bool, float, int, str]
 
 USABLE: tuple[ExampleState, ...] = ("pending", "learned")
 REPLAY_POOL = 3
@@ -77,12 +76,10 @@ async def select_incremental(
     pending = store.examples(tenant_id, state="pending", split="train", newest_first=True)
     new = await balanced(pending, learning.max_training_examples)
     drawn = await draw_replay_pool(store, tenant_id, limit=REPLAY_POOL * learning.replay_examples, rng=rng)
-    ids = {example.example_id for example in new}
-    pool = [one for one in drawn if one.example.example_id not in ids]
     return Curated(
         new=tuple(new),
-        replay=tuple(one.example for one in pool),
-        importance_weights=tuple(one.importance_weight for one in pool),
+        replay=tuple(one.example for one in drawn),
+        importance_weights=tuple(one.importance_weight for one in drawn),
     )
 
 
@@ -93,7 +90,7 @@ async def in_split(store: MemoryStore, tenant_id: str, split: Split) -> AsyncIte
             yield example
 
 
-def rank(example: Example) -> Rank:
+def rank(example: Example) -> tuple[bool, float, int, str]:
     """Order within a stratum: gold first, then higher quality (in tenths), then newer."""
     return (not example.is_gold, -round(example.quality, 1), -(example.seq or 0), example.example_id)
 
