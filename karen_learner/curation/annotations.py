@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from karen_learner.curation.examples import agreed_quality, normalised, stratum
-from karen_learner.records import TASKS, Example, LabelledText, Task
+from karen_learner.records import Example, LabelledText, Task
 
 ANNOTATION = (
     "text",
@@ -32,11 +32,8 @@ def annotated(example: Example, annotation: Example, **changes: Any) -> Example:
 
 def disputed(one: Example, other: Example) -> tuple[Task, ...]:
     """The tasks for which both have a label and the labels differ."""
-    return tuple(
-        task
-        for task in TASKS
-        if _both_labelled(one, other, task) and _label(one, task) != _label(other, task)
-    )
+    both = [task for task in one.tasks if task in other.tasks]
+    return tuple(task for task in both if _label(one, task) != _label(other, task))
 
 
 def same_labels(one: Example, other: Example) -> bool:
@@ -44,16 +41,12 @@ def same_labels(one: Example, other: Example) -> bool:
     return one.tasks == other.tasks and not disputed(one, other)
 
 
-def _both_labelled(one: Example, other: Example, task: Task) -> bool:
-    return getattr(one, task) is not None and getattr(other, task) is not None
-
-
 def _label(labelled: LabelledText, task: Task) -> Any:
     """The label in a form that is independent of spaces and punctuation around the text."""
-    label = getattr(labelled, task)
-    if task != "entities" or label is None:
-        return label
-    return sorted((normalised(labelled.text[span.start : span.end]), span.label) for span in label)
+    if task != "entities":
+        return getattr(labelled, task)
+    spans = labelled.entities or ()
+    return sorted((normalised(labelled.text[span.start : span.end]), span.label) for span in spans)
 
 
 def same_user(annotation: Example, newer: Example) -> bool:

@@ -91,8 +91,7 @@ class Curator:
             stored = await self._store.examples_by_key(tenant_id, keys)
             resolver = LabelResolver({**stored, **{key: changed[key] for key in keys if key in changed}})
             results.update(await call_in_executor(resolver.resolve_all, entries))
-            for example in (*resolver.new_examples(), *resolver.changed_examples()):
-                changed[example.key] = example
+            changed.update((example.key, example) for example in resolver.changes())
         return CurationCounts(turns=results.total(), **results)
 
     async def _awaiting(self, tenant_id: str) -> AsyncIterator[tuple[list[PageEntry], list[tuple[int, int]]]]:
@@ -136,8 +135,9 @@ class Curator:
             stored = await self._store.examples_by_key(tenant_id, keys)
             resolver = LabelResolver(stored)
             resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
-            new, changed = resolver.new_examples(), resolver.changed_examples()
-            upserts, splits = await with_splits(self._store, tenant_id, new, changed, self._settings, shares)
+            upserts, splits = await with_splits(
+                self._store, tenant_id, resolver.changes(), self._settings, known=stored, shares=shares or {}
+            )
             read_set = ReadSet(examples={key: stored.get(key) for key in keys}, splits=splits)
             write = CurationWrite(upserts=upserts, curated=curated, read_set=read_set)
             if await self._store.save_curation(tenant_id, write, token=token):

@@ -8,6 +8,7 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import spacy
@@ -95,18 +96,10 @@ def _corrected(turn: Turn, feedback: UserFeedback) -> dict[Task, _Label]:
 
 
 def _confirmed(turn: Turn, feedback: UserFeedback, schema: Schema) -> dict[Task, _Label]:
-    rating = combined_rating(feedback.satisfaction_score, feedback.response_quality)
-    if rating is None or turn.metadata.degraded:
-        return {}
-    return {
-        task: _Label(label, rating_quality(rating, confidence))
-        for task, (label, confidence) in _detected(turn, feedback).items()
-        if label is not None and schema.get(task)
-    }
-
-
-def _detected(turn: Turn, feedback: UserFeedback) -> dict[Task, tuple[Any, float]]:
     found = turn.metadata
+    rating = combined_rating(feedback.satisfaction_score, feedback.response_quality)
+    if rating is None or found.degraded:
+        return {}
     detected: dict[Task, tuple[Any, float]] = {
         "intent": (None if turn.out_of_scope else found.intent_detected, found.intent_confidence),
         "sentiment": (found.sentiment_detected, found.sentiment_confidence),
@@ -114,7 +107,11 @@ def _detected(turn: Turn, feedback: UserFeedback) -> dict[Task, tuple[Any, float
     if turn.entities and (feedback.satisfaction_score or 0.0) >= SATISFIED_WITH_ENTITIES:
         spans = tuple(EntitySpan(start=e.start, end=e.end, label=e.label) for e in turn.entities)
         detected["entities"] = (spans, 1.0)
-    return detected
+    return {
+        task: _Label(label, rating_quality(rating, confidence))
+        for task, (label, confidence) in detected.items()
+        if label is not None and schema.get(task)
+    }
 
 
 def new_example(
@@ -197,20 +194,18 @@ class TokenAligner:
 
     def __init__(self, language: str) -> None:
         self._language = language
-        self._nlp: Language | None = None
         self._lock = threading.Lock()
+
+    @cached_property
+    def _nlp(self) -> Language:
+        return spacy.blank(self._language)
 
     def alignment_problem(self, text: str, spans: Sequence[EntitySpan]) -> str | None:
         """The first span that does not consist of whole tokens, as a sentence; None if all do."""
         if not spans:
             return None
-        with self._lock:
-            return self._first_problem(text, spans)
-
-    def _first_problem(self, text: str, spans: Sequence[EntitySpan]) -> str | None:
-        nlp = self._nlp = self._nlp or spacy.blank(self._language)
-        with nlp.memory_zone():
-            doc = nlp.make_doc(text)
+        with self._lock, self._nlp.memory_zone():
+            doc = self._nlp.make_doc(text)
             for span in spans:
                 words = text[span.start : span.end]
                 if doc.char_span(span.start, span.end) is None:

@@ -84,9 +84,7 @@ def resolve(state: LabelState | None, annotation: Example) -> tuple[LabelState, 
     if same_user(example, annotation):  # 6
         after = _compared(state, updated(example, annotation), dissent)
     elif not disputed(example, annotation):  # 7
-        if dissent is not None and same_user(
-            dissent, annotation
-        ):  # the user of the dissent now agrees with the example
+        if dissent is not None and same_user(dissent, annotation):  # this user now agrees with the example
             state, dissent = LabelState(example, closed(dissent)), None
         after = _compared(state, agreed(example, annotation), dissent)
     elif dissent is None:  # 8
@@ -304,13 +302,6 @@ class LabelResolver:
         if state.dissent is not None:
             self._examples[state.dissent.key] = state.dissent
 
-    def new_examples(self) -> list[Example]:
-        """The examples that are not stored yet."""
-        return [example for key, example in self._examples.items() if key not in self._stored]
-
-    def changed_examples(self) -> list[Example]:
-        """The stored examples that have changed."""
-        stored = self._stored
-        return [
-            example for key, example in self._examples.items() if key in stored and example != stored[key]
-        ]
+    def changes(self) -> list[Example]:
+        """The examples that are new or have changed."""
+        return [example for key, example in self._examples.items() if example != self._stored.get(key)]

@@ -406,14 +406,14 @@ class TestWithdrawal:
 
 
 class TestLabelResolver:
-    def test_new_and_changed_examples_are_separate(self) -> None:
+    def test_new_and_changed_examples_are_listed(self) -> None:
         stored = intent_of("ann", "billing")
         resolver = LabelResolver({stored.key: stored})
         resolver.resolve(intent_of("bob", "refund"))
         resolver.resolve(annotation("bob", "something else"))
 
-        assert [row.key for row in resolver.changed_examples()] == [stored.key]
-        assert {row.key for row in resolver.new_examples()} == {
+        assert {row.key for row in resolver.changes()} == {
+            stored.key,
             dissent_key(stored.key),
             annotation("bob", "something else").key,
         }
@@ -423,10 +423,10 @@ class TestLabelResolver:
         resolver = LabelResolver({stored.key: stored})
         resolver.resolve(intent_of("bob", "refund"))
 
-        assert not [*resolver.changed_examples(), *resolver.new_examples()]
+        assert not resolver.changes()
 
     def test_a_withdrawal_of_an_unknown_text_changes_nothing(self) -> None:
         resolver = LabelResolver({})
         resolver.resolve(Withdrawal("no such key", "t1", "below_quality"))
 
-        assert not [*resolver.changed_examples(), *resolver.new_examples()]
+        assert not resolver.changes()

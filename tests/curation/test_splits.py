@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.splits import Shares, SplitRules, assign_splits, spread_shares
+from karen_learner.curation.splits import SplitRules, assign_splits, spread_shares
 from karen_learner.records import Example, Split
 from tests.curation.specimens import annotation, gold
 
 NONE_STORED: dict[Split, dict[str, int]] = {"train": {}, "dev": {}, "holdout": {}}
-RULES = SplitRules(holdout_capacity=3000, dev_capacity=1000, validation_split=0.2, dev_share=0.1, seed=0)
+USUAL: dict[Split, float] = {"holdout": 0.2, "dev": 0.1}
+CAPACITY: dict[Split, int] = {"holdout": 3000, "dev": 1000}
+RULES = SplitRules(usual=USUAL, capacity=CAPACITY, seed=0)
 
 
 def golds(sizes: Mapping[str, int]) -> list[Example]:
@@ -111,13 +113,13 @@ def test_a_group_with_feedback_of_one_user_is_not_held_out() -> None:
     pair = [gold("bill x", intent="billing"), annotation(text="my bill x", intent="billing")]
     rest = golds({"billing": 3})
 
-    placed = {example.key: example.split for example in split([*rest, *pair], validation_split=0.5)}
+    placed = {example.key: example.split for example in split([*rest, *pair], usual=USUAL | {"holdout": 0.5})}
     assert placed[pair[0].key] == placed[pair[1].key] != "holdout"
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 60)), st.integers(0, 40), st.integers(0, 20))
 def test_the_limits_hold(counts: dict[str, int], holdout_capacity: int, dev_capacity: int) -> None:
-    placed = split(golds(counts), holdout_capacity=holdout_capacity, dev_capacity=dev_capacity)
+    placed = split(golds(counts), capacity={"holdout": holdout_capacity, "dev": dev_capacity})
     total = Counter(example.split for example in placed)
 
     assert total["holdout"] <= holdout_capacity
@@ -127,7 +129,7 @@ def test_the_limits_hold(counts: dict[str, int], holdout_capacity: int, dev_capa
 
 
 def test_strata_share_a_small_capacity() -> None:
-    placed = split(golds({"a": 100, "b": 50, "c": 10}), holdout_capacity=6)
+    placed = split(golds({"a": 100, "b": 50, "c": 10}), capacity=CAPACITY | {"holdout": 6})
 
     assert {name: found["holdout"] for name, found in sizes(placed).items()} == {"a": 2, "b": 2, "c": 2}
 
@@ -146,7 +148,7 @@ def test_shares_are_equal_page_by_page() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_the_share_follows_the_settings(share: float) -> None:
-    found = sizes(split(golds({"billing": 100}), validation_split=share, dev_share=0.0))["billing"]
+    found = sizes(split(golds({"billing": 100}), usual={"holdout": share, "dev": 0.0}))["billing"]
 
     assert found.get("holdout", 0) == share * 100
 
@@ -154,14 +156,16 @@ def test_the_share_follows_the_settings(share: float) -> None:
 def test_a_capped_holdout_is_spread_over_all_strata_beforehand() -> None:
     counts = {"a": 1000, "b": 1000, "c": 20}
 
-    assert spread_shares(counts, RULES) == Shares()
-    shares = spread_shares(counts, replace(RULES, holdout_capacity=104, dev_capacity=22))
-    assert shares == Shares(
-        holdout={"a": 0.05, "b": 0.05, "c": 0.2}, dev={"a": 0.0125, "b": 0.0125, "c": 0.1}
-    )
+    assert spread_shares(counts, RULES) == {}
+    shares = spread_shares(counts, replace(RULES, capacity={"holdout": 104, "dev": 22}))
+    holdout, dev = {"a": 0.05, "b": 0.05, "c": 0.2}, {"a": 0.0125, "b": 0.0125, "c": 0.1}
+    assert shares == {
+        **{("holdout", stratum): share for stratum, share in holdout.items()},
+        **{("dev", stratum): share for stratum, share in dev.items()},
+    }
 
 
 def test_the_shares_of_a_batch_replace_those_of_the_settings() -> None:
-    shares = Shares(holdout={"a": 0.05}, dev={"a": 0.02})
+    shares = {("holdout", "a"): 0.05, ("dev", "a"): 0.02}
 
     assert sizes(split(golds({"a": 600}), shares=shares)) == {"a": {"holdout": 30, "dev": 11, "train": 559}}
