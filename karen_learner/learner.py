@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.analysis import create_spacy_analyzer, live_models_of
+from karen_learner.analysis import create_spacy_analyzer
+from karen_learner.analysis.spacy_analyzer import live_models_of
 from karen_learner.collection import ConversationMetadataCollector, ImportedLine, TurnForwarder
 from karen_learner.contracts import Gate, MemoryStore, Sanitizer, TrainingBackend
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer

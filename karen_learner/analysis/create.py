@@ -8,7 +8,6 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.util import is_package
 
-from karen_learner.analysis.features import common_words
 from karen_learner.analysis.spacy_analyzer import ModelLoader, SpacyAnalyzer, live_models
 from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.models.live import LiveModel, load_pipeline
@@ -44,23 +43,22 @@ def create_spacy_analyzer(
 def _base(
     model: str | Path | Language | None, *, tasks: Mapping[Task, str] | None, language: str
 ) -> LiveModel | ModelLoader:
-    if model is None:
-        return lambda: _warmed_up(LiveModel.blank(language))
     if isinstance(model, Language):
         return _live(model, tasks)
-    if not (Path(model).exists() or is_package(str(model))):
+    if model is not None and not (Path(model).exists() or is_package(str(model))):
         raise ModelError(f"there is no folder and no installed package {str(model)!r} with a spaCy pipeline")
-    return lambda: _warmed_up(_live(load_pipeline(model), tasks))
+
+    def load() -> LiveModel:
+        live = LiveModel.blank(language) if model is None else _live(load_pipeline(model), tasks)
+        live.warm_up()
+        return live
+
+    return load
 
 
 def _live(nlp: Language, tasks: Mapping[Task, str] | None) -> LiveModel:
     chosen = find_tasks(nlp) if tasks is None else tasks
     return LiveModel(nlp, tasks=chosen, version=f"{nlp.lang}_{nlp.meta['name']}-{nlp.meta['version']}")
-
-
-def _warmed_up(model: LiveModel) -> LiveModel:
-    model.warm_up(common_words(model.language))
-    return model
 
 
 def find_tasks(nlp: Language) -> dict[Task, str]:

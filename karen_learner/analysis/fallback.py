@@ -124,32 +124,33 @@ QUESTION_OPENERS = _words(
 )
 
 
-class RuleBasedFallback:
-    """Analyses texts without a model. Never raises for a `str`; takes time linear in its length."""
+def analyze_by_rules(text: str) -> Analysis:
+    """A degraded analysis; the intent is a dialog act or None.
 
-    def analyze(self, text: str) -> Analysis:
-        """A degraded analysis; the intent is a dialog act or None."""
-        text = replace_unfit(text)
-        words = _WORD.findall(text.lower().replace("’", "'"))
-        balance = sentiment_balance(words)
-        intent, intent_confidence = dialog_act(words, balance=balance, asks="?" in text)
-        sentiment, sentiment_confidence = _sentiment(balance)
-        return Analysis(
-            intent=intent,
-            intent_confidence=intent_confidence,
-            sentiment=sentiment,
-            sentiment_confidence=sentiment_confidence,
-            entities=tuple(islice(_entities(text), MAX_ENTITIES)),
-            linguistic_features=surface_features(text),
-            degraded=True,
-        )
+    Never raises for a `str`; takes time linear in its length.
+    """
+    text = replace_unfit(text)
+    words = _WORD.findall(text.lower().replace("’", "'"))
+    balance = sentiment_balance(words)
+    intent, intent_confidence = dialog_act(words, balance=balance, asks="?" in text)
+    sentiment, sentiment_confidence = _sentiment(balance)
+    return Analysis(
+        intent=intent,
+        intent_confidence=intent_confidence,
+        sentiment=sentiment,
+        sentiment_confidence=sentiment_confidence,
+        entities=tuple(islice(_entities(text), MAX_ENTITIES)),
+        linguistic_features=surface_features(text),
+        degraded=True,
+    )
 
-    async def answer(self, text: str) -> Analysis:
-        """The same without blocking the event loop on long texts."""
-        if len(text) <= LONG_TEXT_CHARS:
-            return self.analyze(text)
-        analysis: Analysis = await call_in_executor(self.analyze, text)
-        return analysis
+
+async def answer_by_rules(text: str) -> Analysis:
+    """`analyze_by_rules` without blocking the event loop on long texts."""
+    if len(text) <= LONG_TEXT_CHARS:
+        return analyze_by_rules(text)
+    analysis: Analysis = await call_in_executor(analyze_by_rules, text)
+    return analysis
 
 
 def sentiment_balance(words: Sequence[str]) -> float:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from karen_learner.analysis.fallback import RuleBasedFallback
+from karen_learner.analysis.fallback import analyze_by_rules
 from karen_learner.analysis.features import linguistic_features
 from karen_learner.batching import Batcher, cut_into_batches
 from karen_learner.components.textcat.pipe import is_out_of_scope
@@ -32,10 +31,9 @@ class AnalysisRequest(NamedTuple):
 
 
 class ModelQueue:
-    """Batches the requests for one model. Holds no reference to the model."""
+    """Batches the requests for one model. Holds no reference to it: the requests do."""
 
-    def __init__(self, model: LiveModel, *, settings: AnalysisSettings, fallback: RuleBasedFallback) -> None:
-        self._analyzer = BatchAnalyzer.of(model, fallback=fallback)
+    def __init__(self, settings: AnalysisSettings) -> None:
         self._max_batch = settings.max_batch
         self._failing = False
         self._batcher: Batcher[AnalysisRequest, Analysis] = Batcher(
@@ -62,14 +60,14 @@ class ModelQueue:
         return analyses
 
     async def _answer(self, requests: Sequence[AnalysisRequest]) -> Sequence[Analysis]:
+        model = requests[0].model
         texts = [request.text for request in requests]
-        result = await requests[0].model.run(lambda nlp: self._analyzer.analyze(nlp, texts))
-        self._log(result.error)
-        return result.analyses
+        analyses, error = await model.run(lambda nlp: analyze_batch(nlp, texts, model=model))
+        self._log(error, model.version or "without a version")
+        return analyses
 
-    def _log(self, error: Exception | None) -> None:
+    def _log(self, error: Exception | None, version: str) -> None:
         """Log the first failure, and the first success after it."""
-        version = self._analyzer.version or "without a version"
         extra = {"model_version": version}
         if error is not None and not self._failing:
             logger.error(
@@ -85,88 +83,62 @@ def _chars(request: AnalysisRequest) -> int:
     return len(request.text)
 
 
-@dataclass(frozen=True)
-class BatchResult:
-    """The analysis of each text of a batch, and the first error."""
+def analyze_batch(
+    nlp: Language, texts: Sequence[str], *, model: LiveModel
+) -> tuple[list[Analysis], Exception | None]:
+    """Analyses of the texts, and the first error. The fallback analyses the texts on which the model fails.
 
-    analyses: Sequence[Analysis]
-    error: Exception | None = None
-
-
-@dataclass(frozen=True)
-class BatchAnalyzer:
-    """Analyses batches on the inference thread of a model, inside a memory zone.
-
-    Holds the labels of the pipes, not the pipeline. Both text categorizers write `doc.cats`: the labels
-    assign a category to its task.
+    Runs on the inference thread of the model, inside a memory zone.
     """
-
-    intents: tuple[str, ...]
-    sentiments: tuple[str, ...]
-    entities: bool
-    intent_pipe: str | None
-    version: str | None
-    fallback: RuleBasedFallback
-
-    @classmethod
-    def of(cls, model: LiveModel, *, fallback: RuleBasedFallback) -> Self:
-        return cls(
-            intents=model.ordered_labels("intent"),
-            sentiments=model.ordered_labels("sentiment"),
-            entities="entities" in model.tasks,
-            intent_pipe=model.tasks.get("intent"),
-            version=model.version,
-            fallback=fallback,
-        )
-
-    def analyze(self, nlp: Language, texts: Sequence[str]) -> BatchResult:
-        """Analyses of the texts; the fallback analyses the texts on which the model fails."""
-        try:
-            return BatchResult(list(self._analyze_batch(nlp, texts)))
-        except Exception as error:
-            forget_frames(error)
-            return BatchResult([self._analyze_alone(nlp, text) for text in texts], error)
-
-    def _analyze_batch(self, nlp: Language, texts: Sequence[str]) -> Iterator[Analysis]:
+    try:
         docs = nlp.pipe(texts, batch_size=len(texts))
-        return (self._analysis(doc, text) for doc, text in zip(docs, texts, strict=True))
+        return [_analysis(doc, text, model) for doc, text in zip(docs, texts, strict=True)], None
+    except Exception as error:
+        forget_frames(error)
+        return [_analyze_alone(nlp, text, model) for text in texts], error
 
-    def _analyze_alone(self, nlp: Language, text: str) -> Analysis:
-        try:
-            return self._analysis(nlp(text), text)
-        except Exception:
-            return self._degraded(nlp, text)
 
-    def _analysis(self, doc: Doc, text: str) -> Analysis:
-        if not (self.intents or self.sentiments or self.entities):
-            return self._by_rules(doc, text)
-        cats = doc.cats
-        intent, intent_confidence = best_category(cats, self.intents)
-        sentiment, sentiment_confidence = best_category(cats, self.sentiments)
-        # One validation of the whole record costs 2 µs more than `model_construct`, and rejects NaN.
-        return Analysis.model_validate(
-            {
-                "intent": intent,
-                "intent_confidence": intent_confidence,
-                "out_of_scope": self.intent_pipe is not None and is_out_of_scope(doc, self.intent_pipe),
-                "sentiment": sentiment,
-                "sentiment_confidence": sentiment_confidence,
-                "entities": _entities(doc, text) if self.entities else (),
-                "linguistic_features": linguistic_features(doc, text=text),
-                "model_version": self.version,
-            }
-        )
+def _analyze_alone(nlp: Language, text: str, model: LiveModel) -> Analysis:
+    try:
+        return _analysis(nlp(text), text, model)
+    except Exception:
+        return _degraded(nlp, text)
 
-    def _by_rules(self, doc: Doc, text: str) -> Analysis:
-        """The analysis of the fallback, with the features of the tokens."""
-        features = linguistic_features(doc, text=text)
-        return self.fallback.analyze(text).model_copy(update={"linguistic_features": features})
 
-    def _degraded(self, nlp: Language, text: str) -> Analysis:
-        try:
-            return self._by_rules(nlp.make_doc(text), text)
-        except Exception:  # the tokenizer fails, too
-            return self.fallback.analyze(text)
+def _analysis(doc: Doc, text: str, model: LiveModel) -> Analysis:
+    """The analysis of a document. Both text categorizers write `doc.cats`: labels assign them to tasks."""
+    intents, sentiments = model.labels("intent"), model.labels("sentiment")
+    intent_pipe, has_entities = model.tasks.get("intent"), "entities" in model.tasks
+    if not (intents or sentiments or has_entities):
+        return _by_rules(doc, text)
+    intent, intent_confidence = best_category(doc.cats, intents)
+    sentiment, sentiment_confidence = best_category(doc.cats, sentiments)
+    # One validation of the whole record costs 2 µs more than `model_construct`, and rejects NaN.
+    return Analysis.model_validate(
+        {
+            "intent": intent,
+            "intent_confidence": intent_confidence,
+            "out_of_scope": intent_pipe is not None and is_out_of_scope(doc, intent_pipe),
+            "sentiment": sentiment,
+            "sentiment_confidence": sentiment_confidence,
+            "entities": _entities(doc, text) if has_entities else (),
+            "linguistic_features": linguistic_features(doc, text=text),
+            "model_version": model.version,
+        }
+    )
+
+
+def _by_rules(doc: Doc, text: str) -> Analysis:
+    """The analysis of the fallback, with the features of the tokens."""
+    features = linguistic_features(doc, text=text)
+    return analyze_by_rules(text).model_copy(update={"linguistic_features": features})
+
+
+def _degraded(nlp: Language, text: str) -> Analysis:
+    try:
+        return _by_rules(nlp.make_doc(text), text)
+    except Exception:  # the tokenizer fails, too
+        return analyze_by_rules(text)
 
 
 def best_category(cats: Mapping[str, float], labels: Sequence[str]) -> tuple[str | None, float]:

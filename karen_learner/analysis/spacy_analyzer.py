@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.analysis.fallback import RuleBasedFallback
+from karen_learner.analysis.fallback import answer_by_rules
 from karen_learner.analysis.model_queue import AnalysisRequest, ModelQueue
 from karen_learner.contracts import Analyzer, BasePipelineInfo
 from karen_learner.errors import LearnerClosed, ModelError
@@ -27,7 +27,7 @@ class SpacyAnalyzer:
 
     Concurrent calls share batches. If the model fails on a text, the fallback answers (`degraded`); the
     error is logged once until the model answers again. `base` may be a function that loads the model: it is
-    called in a thread at first use.
+    called in a thread at first use. A deployment installs its model into `models`.
     """
 
     def __init__(
@@ -36,22 +36,15 @@ class SpacyAnalyzer:
         settings: Settings,
         models: LiveModels,
         base: LiveModel | ModelLoader | None = None,
-        fallback: RuleBasedFallback | None = None,
     ) -> None:
         self._settings = settings.analysis
-        self._models = models
+        self.models = models
         self._base = None if callable(base) else base
         self._load_base = base if callable(base) else None
         self._base_error: ModelError | None = None
         self._loading = asyncio.Lock()
-        self._fallback = fallback or RuleBasedFallback()
         self._queues: WeakKeyDictionary[LiveModel, ModelQueue] = WeakKeyDictionary()
         self._closed = False
-
-    @property
-    def models(self) -> LiveModels:
-        """The live models by tenant. A deployment installs its model here."""
-        return self._models
 
     async def __aenter__(self) -> Self:
         await self.load()
@@ -69,7 +62,7 @@ class SpacyAnalyzer:
     def close(self) -> None:
         """Close the live models and the base model; queued texts are analysed. Idempotent."""
         self._closed = True
-        self._models.close()
+        self.models.close()
         if self._base is not None:
             self._base.close()
 
@@ -80,7 +73,7 @@ class SpacyAnalyzer:
         text = self._clean(text)
         model = await self._model(tenant_id)
         if model is None:
-            return await self._fallback.answer(text)
+            return await answer_by_rules(text)
         return await self._queue(model).analyze(AnalysisRequest(model, text))
 
     async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
@@ -89,7 +82,7 @@ class SpacyAnalyzer:
         cleaned = [self._clean(text) for text in texts]
         model = await self._model(tenant_id)
         if model is None:
-            return [await self._fallback.answer(text) for text in cleaned]
+            return [await answer_by_rules(text) for text in cleaned]
         return await self._queue(model).analyze_many(model, cleaned)
 
     async def detect_intent(self, text: str, *, tenant_id: str | None = None) -> tuple[str | None, float]:
@@ -115,13 +108,13 @@ class SpacyAnalyzer:
 
     async def _model(self, tenant_id: str | None) -> LiveModel | None:
         self._require_open()
-        live = None if tenant_id is None else self._models.get(tenant_id)
+        live = None if tenant_id is None else self.models.get(tenant_id)
         return live or await self.base_model()
 
     def _queue(self, model: LiveModel) -> ModelQueue:
         queue = self._queues.get(model)
         if queue is None:
-            queue = self._queues[model] = ModelQueue(model, settings=self._settings, fallback=self._fallback)
+            queue = self._queues[model] = ModelQueue(self._settings)
         return queue
 
     def _require_open(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from karen_learner.analysis import RuleBasedFallback
+from karen_learner.analysis.fallback import answer_by_rules
 from karen_learner.collection.turns import (
     CharacterSanitizer,
     FeedbackInput,
@@ -55,7 +55,6 @@ class ConversationMetadataCollector:
         self._events: EventPublisher = events or EventBus()
         self._sanitizer = sanitizer or CharacterSanitizer()
         self._personas = PersonaRules(settings.personas)
-        self._fallback = RuleBasedFallback()
         self._failing = False
         self._recent: LRUCache[tuple[str, str], bool] = LRUCache(RECENT_TURNS)
 
@@ -170,7 +169,7 @@ class ConversationMetadataCollector:
             raise
         except Exception as error:  # the analyzer may be foreign code
             self._log_failure(error)
-            return await self._fallback.answer(text)
+            return await answer_by_rules(text)
         self._log_success()
         return analysis
 

@@ -10,7 +10,6 @@ from time import monotonic
 from asyncio_extras import call_in_executor
 from cachetools import TTLCache
 
-from karen_learner.analysis import common_words
 from karen_learner.contracts import Analyzer
 from karen_learner.errors import KarenLearnerError, ModelError
 from karen_learner.models.backups import intact_manifest
@@ -186,6 +185,4 @@ class ChampionSync:
 def load_version(version: ModelVersion) -> LiveModel:
     """Verify, restore if damaged, load and warm up a version. Blocking. Raises as `intact_manifest`."""
     manifest = intact_manifest(version)
-    return LiveModel.load(
-        version.path, tasks=manifest.tasks, version=version.version, frequent_words=common_words
-    )
+    return LiveModel.load(version.path, tasks=manifest.tasks, version=version.version)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.analysis import common_words
 from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError
@@ -256,7 +255,7 @@ def headline_scores(result: ValidationResult) -> dict[str, float]:
 
 def _load_candidate(folder: Path, tasks: Mapping[Task, str]) -> LoadedCandidate:
     digest = candidate_digest(folder)
-    model = LiveModel.load(folder, tasks=tasks, version=None, frequent_words=common_words)
+    model = LiveModel.load(folder, tasks=tasks, version=None)
     return LoadedCandidate(model=model, digest=digest)
 
 

@@ -22,6 +22,7 @@ import spacy
 from asyncio_extras import call_in_executor
 from spacy.language import Language
 
+from karen_learner.components.lexical.lookups import common_words
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.files import folder_bytes
 from karen_learner.records import Task
@@ -93,19 +94,18 @@ class LiveModel:
         *,
         tasks: Mapping[Task, str],
         version: str | None,
-        frequent_words: Callable[[str], Sequence[str]] | None = None,
     ) -> Self:
         """Load from a folder or an installed package, and warm up. Blocks: call it in a thread.
 
-        `frequent_words` returns the frequent words of a language (see `warm_up`). Raises ModelError if the
-        model cannot be loaded or cannot process a text, PipelineUnsuitable if a pipe of `tasks` is missing.
+        Raises ModelError if the model cannot be loaded or cannot process a text, PipelineUnsuitable if a pipe
+        of `tasks` is missing.
         """
         with short_switch_interval():
             nlp, folder = load_pipeline(path_or_package), Path(path_or_package)
             size = folder_bytes(folder) if folder.is_dir() else 0
             model = cls(nlp, tasks=tasks, version=version, size_bytes=size)
             try:
-                model.warm_up(frequent_words(model.language) if frequent_words else ())
+                model.warm_up()
             except Exception as error:
                 model.close()
                 raise ModelError(
@@ -132,21 +132,17 @@ class LiveModel:
     def closed(self) -> bool:
         return self._closed
 
-    def labels(self, task: Task) -> frozenset[str]:
-        """The labels of the pipe of the task; none without a pipe."""
-        return frozenset(self.ordered_labels(task))
-
-    def ordered_labels(self, task: Task) -> tuple[str, ...]:
-        """The labels of the pipe of the task, in its order."""
+    def labels(self, task: Task) -> tuple[str, ...]:
+        """The labels of the pipe of the task, in its order; none without a pipe."""
         return self._labels.get(task, ())
 
-    def warm_up(self, frequent_words: Sequence[str] = ()) -> None:
+    def warm_up(self) -> None:
         """Process one text, so that lazy initialization does not delay the first request. Blocks.
 
         A memory zone drops its new words at its end, which made serving of chat texts 20 % slower than
-        `nlp.pipe`. `frequent_words` are tokenized outside of a zone and stay in the vocabulary.
+        `nlp.pipe`. Common words are tokenized outside of a zone and stay in the vocabulary.
         """
-        self._executor.submit(_tokenize_each, self._nlp, frequent_words).result()
+        self._executor.submit(_tokenize_each, self._nlp, common_words(self.language)).result()
         self._executor.submit(self._in_zone, _process_one).result()
 
     async def run(self, function: Callable[[Language], T]) -> T:

@@ -2,10 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.analysis import RuleBasedFallback
-from karen_learner.analysis.fallback import MAX_CONFIDENCE
-
-FALLBACK = RuleBasedFallback()
+from karen_learner.analysis.fallback import MAX_CONFIDENCE, analyze_by_rules, answer_by_rules
 
 
 @pytest.mark.parametrize(
@@ -31,7 +28,7 @@ FALLBACK = RuleBasedFallback()
     ],
 )
 def test_dialog_acts(text, intent):
-    assert FALLBACK.analyze(text).intent == intent
+    assert analyze_by_rules(text).intent == intent
 
 
 @pytest.mark.parametrize(
@@ -49,7 +46,7 @@ def test_dialog_acts(text, intent):
     ],
 )
 def test_sentiment(text, sentiment):
-    assert FALLBACK.analyze(text).sentiment == sentiment
+    assert analyze_by_rules(text).sentiment == sentiment
 
 
 @pytest.mark.parametrize(
@@ -68,14 +65,14 @@ def test_sentiment(text, sentiment):
     ],
 )
 def test_entities_with_their_offsets(text, entities):
-    found = FALLBACK.analyze(text).entities
+    found = analyze_by_rules(text).entities
     assert [(entity.text, entity.label) for entity in found] == entities
     assert all(text[entity.start : entity.end] == entity.text for entity in found)
 
 
 @given(st.text(st.characters()))
 def test_any_text_has_a_degraded_analysis(text):
-    analysis = FALLBACK.analyze(text)
+    analysis = analyze_by_rules(text)
     assert analysis.degraded
     assert analysis.model_version is None
     assert max(analysis.intent_confidence, analysis.sentiment_confidence) <= MAX_CONFIDENCE
@@ -86,4 +83,4 @@ def test_any_text_has_a_degraded_analysis(text):
 async def test_a_megabyte_of_anything_takes_linear_time(unit):
     """With quadratic time, this test would take hours."""
     text = (unit * 1_000_000)[:1_000_000]
-    assert (await FALLBACK.answer(text)).linguistic_features["chars"] == 1_000_000
+    assert (await answer_by_rules(text)).linguistic_features["chars"] == 1_000_000

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from karen_learner.analysis import RuleBasedFallback
+from karen_learner.analysis.fallback import analyze_by_rules
 from karen_learner.collection import ConversationMetadataCollector, TurnInput
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
@@ -22,7 +22,7 @@ class CountingAnalyzer:
         self.texts.append(text)
         if self.error is not None:
             raise self.error
-        return self.answer or RuleBasedFallback().analyze(text).model_copy(update={"degraded": False})
+        return self.answer or analyze_by_rules(text).model_copy(update={"degraded": False})
 
     async def analyze_many(self, texts: list[str], *, tenant_id: str | None = None) -> list[Analysis]:
         return [await self.analyze(text, tenant_id=tenant_id) for text in texts]

@@ -2,8 +2,7 @@
 
 from spacy.language import Language
 
-from karen_learner.analysis.fallback import RuleBasedFallback
-from karen_learner.analysis.model_queue import BatchAnalyzer
+from karen_learner.analysis.model_queue import analyze_batch
 from karen_learner.models.live import LiveModel
 from karen_learner.training.handlers import MIN_CALIBRATION_EXAMPLES, calibrate
 from tests.components.text_corpora import corpus, sparse_pipeline
@@ -38,8 +37,7 @@ async def test_the_analysis_marks_out_of_scope_texts() -> None:
     assert summary.false_alarms == 0.0
     assert summary.ece_after <= summary.ece_before
     model = LiveModel(nlp, tasks={"intent": "intent"})
-    analyzer = BatchAnalyzer.of(model, fallback=RuleBasedFallback())
     texts = [held_out[0].text, "zxqv wjkp qqqq"]
-    result = await model.run(lambda pipeline: analyzer.analyze(pipeline, texts))
+    analyses, _ = await model.run(lambda pipeline: analyze_batch(pipeline, texts, model=model))
     model.close()
-    assert [analysis.out_of_scope for analysis in result.analyses] == [False, True]
+    assert [analysis.out_of_scope for analysis in analyses] == [False, True]
