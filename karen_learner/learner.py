@@ -108,7 +108,9 @@ class AutonomousLearner:
         self._models = live_models_of(self.analyzer, settings.analysis)
         self._models.on_unload.append(self._publish_unloaded)
         self._registry = registry = ModelRegistry(store, layout)
-        self._champions = ChampionSync(registry, self._models, settings.serving, analyzer=self.analyzer)
+        self._champions = ChampionSync(
+            store, registry, self._models, settings.serving, analyzer=self.analyzer
+        )
         self._collector = ConversationMetadataCollector(
             store, self.analyzer, settings, events=events, sanitizer=sanitizer
         )

@@ -217,7 +217,7 @@ class LearningCycle:
             return state.result("skipped", error=reason)
         async with self._stage(state, "training"):
             state.completed = trained = await self._training.train(state.cycle, curated)
-        async with self._deployer.loading(trained) as loading:
+        async with self._deployer.loading(trained.candidate) as loading:
             async with self._stage(state, "validating"):
                 state.completed = validated = await self._validation.validate(trained)
             if not validated.verdict.accepted:

@@ -10,12 +10,12 @@ from time import monotonic
 from asyncio_extras import call_in_executor
 from cachetools import TTLCache
 
-from karen_learner.contracts import Analyzer
+from karen_learner.contracts import Analyzer, MemoryStore
 from karen_learner.errors import KarenLearnerError, ModelError
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.models.versions import ModelRegistry
-from karen_learner.records import ModelVersion
+from karen_learner.records import ModelVersion, Promotion
 from karen_learner.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class ChampionSync:
 
     def __init__(
         self,
+        store: MemoryStore,
         registry: ModelRegistry,
         models: LiveModels,
         settings: ServingSettings,
@@ -40,6 +41,7 @@ class ChampionSync:
         analyzer: Analyzer,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        self._store = store
         self._registry = registry
         self._models = models
         self._settings = settings
@@ -96,8 +98,24 @@ class ChampionSync:
         if champion is not None and live is not None and live.version != champion.version:
             await asyncio.shield(self._load_task(tenant_id))
 
-    def install(self, tenant_id: str, model: LiveModel) -> None:
-        """Swap in a loaded, warm model. The next request uses it."""
+    async def switch(self, model: LiveModel, promotion: Promotion, *, token: int | None) -> bool:
+        """Compare-and-set the champion's row, then swap in its loaded, warm model and inform the analyzer.
+
+        False, with the model closed, if the champion was not `promotion.expected`. Raises FencedOut.
+        """
+        version, switched = promotion.version, False
+        try:
+            switched = await self._store.promote(version.tenant_id, promotion, token=token)
+        finally:
+            if not switched:
+                model.close()
+        if switched:
+            model.version = version.version
+            self._install(version.tenant_id, model)
+            await self.announce(version)
+        return switched
+
+    def _install(self, tenant_id: str, model: LiveModel) -> None:
         self._absent.pop(tenant_id, None)
         self._models.install(tenant_id, model)
 
@@ -144,7 +162,7 @@ class ChampionSync:
             now = await self._registry.champion(tenant_id)
             if now is not None and now.version == champion.version:
                 self._failing.discard(tenant_id)
-                self.install(tenant_id, model)
+                self._install(tenant_id, model)
                 self._announce_later(champion)
                 return model
             model.close()

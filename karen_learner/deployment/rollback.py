@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -9,10 +10,10 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
-from karen_learner.errors import DeploymentError, DigestMismatch, ModelError, UnknownVersion
+from karen_learner.errors import DeploymentError, DigestMismatch, UnknownVersion
 from karen_learner.events import ModelRolledBack
-from karen_learner.models.backups import read_backup_manifest, restore_backup
-from karen_learner.models.versions import Manifest, ModelRegistry, verify
+from karen_learner.models.backups import intact_manifest, read_backup_manifest
+from karen_learner.models.versions import Manifest, ModelRegistry
 from karen_learner.records import (
     CycleRow,
     LearningCycleResult,
@@ -23,24 +24,17 @@ from karen_learner.records import (
 )
 
 
+@dataclass
 class Rollback:
     """Makes an earlier version the champion, and journals that.
 
     Examples that only the undone versions learned are pending again.
     """
 
-    def __init__(
-        self,
-        store: MemoryStore,
-        registry: ModelRegistry,
-        champions: ChampionSync,
-        *,
-        events: EventPublisher,
-    ) -> None:
-        self._store = store
-        self._registry = registry
-        self._champions = champions
-        self._events = events
+    store: MemoryStore
+    registry: ModelRegistry
+    champions: ChampionSync
+    events: EventPublisher
 
     async def to_version(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make `version`, or the champion's parent, the champion. A damaged one is restored from its backup.
@@ -49,7 +43,7 @@ class Rollback:
         the same moment).
         """
         started = perf_counter()
-        champion = await self._registry.champion(tenant_id)
+        champion = await self.registry.champion(tenant_id)
         target = await self._target(tenant_id, champion, version)
         if champion is not None and target.version == champion.version:
             raise DeploymentError(f"{target.version} is the champion already: there is nothing to roll back")
@@ -64,7 +58,7 @@ class Rollback:
         UnknownVersion, ModelError, DigestMismatch, DeploymentError.
         """
         manifest: Manifest = await call_in_executor(read_backup_manifest, backup)
-        known = await self._registry.get(manifest.tenant_id, manifest.version)
+        known = await self.registry.get(manifest.tenant_id, manifest.version)
         if known is None:
             raise UnknownVersion(
                 f"{backup} holds {manifest.version} of {manifest.tenant_id!r}, which this store never "
@@ -72,7 +66,7 @@ class Rollback:
             )
         if manifest.digest != known.digest:
             raise DigestMismatch(f"{backup} is not the backup that was made of {known.version}")
-        await call_in_executor(_restore_if_damaged, known, backup)
+        await call_in_executor(intact_manifest, known.model_copy(update={"backup_path": backup}))
         return await self.to_version(manifest.tenant_id, manifest.version)
 
     async def _target(
@@ -83,31 +77,21 @@ class Rollback:
             raise UnknownVersion(
                 f"{tenant_id!r} has no earlier version: name one of `karen-learner versions`"
             )
-        target = await self._registry.get(tenant_id, wanted)
+        target = await self.registry.get(tenant_id, wanted)
         if target is None:
             raise UnknownVersion(f"{tenant_id!r} has no version {wanted!r}: see `karen-learner versions`")
         return target
 
     async def _switch(self, target: ModelVersion, champion: ModelVersion | None) -> None:
-        """Load the version, compare-and-set the row, swap the live model."""
-        model = await self._champions.load(target)
+        model = await self.champions.load(target)
         expected = champion.version if champion is not None else None
-        switched = False
-        try:
-            switched = await self._store.promote(
-                target.tenant_id, Promotion(version=target, expected=expected), token=None
-            )
-        finally:
-            if not switched:
-                model.close()
-        if not switched:
+        promotion = Promotion(version=target, expected=expected)
+        if not await self.champions.switch(model, promotion, token=None):
             raise DeploymentError(
                 f"the champion of {target.tenant_id!r} changed at the same moment: see "
                 "`karen-learner versions`, and repeat the rollback if it is still wanted"
             )
-        self._champions.install(target.tenant_id, model)
-        await self._champions.announce(target)
-        self._events.publish(
+        self.events.publish(
             ModelRolledBack(tenant_id=target.tenant_id, version=target.version, previous_version=expected)
         )
 
@@ -127,21 +111,10 @@ class Rollback:
             duration_s=seconds,
         )
         row = CycleRow(
-            cycle_id=result.cycle_id,
-            tenant_id=target.tenant_id,
-            mode=result.mode,
-            reason=result.reason,
+            **result.model_dump(include={"cycle_id", "tenant_id", "mode", "reason", "started_at"}),
             stage="finished",
             token=0,
-            started_at=now,
             finished_at=now,
             result=result,
         )
-        await self._store.start_cycle(row)
-
-
-def _restore_if_damaged(version: ModelVersion, backup: Path) -> None:
-    try:
-        verify(version.path, digest=version.digest)
-    except ModelError:
-        restore_backup(backup, version.path)
+        await self.store.start_cycle(row)

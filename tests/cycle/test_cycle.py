@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest
 from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import read_manifest, verify
-from karen_learner.records import ModelVersion, Stage, Task
+from karen_learner.records import ModelVersion, Stage
+from karen_learner.records.training import PipelineSpec
 from karen_learner.validation.stage import Validated, ValidationStage
 from tests.databases import contents, execute, place_of
 
@@ -288,8 +289,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[LiveModel]:
     models: list[LiveModel] = []
     load = Deployer.load
 
-    async def watched(deployer: Deployer, folder: Path, tasks: Mapping[Task, str]) -> LoadedCandidate:
-        result = await load(deployer, folder, tasks)
+    async def watched(deployer: Deployer, candidate: PipelineSpec) -> LoadedCandidate:
+        result = await load(deployer, candidate)
         models.append(result.model)
         return result
 

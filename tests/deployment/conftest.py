@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
 from karen_learner.contracts import MemoryStore
-from karen_learner.deployment import Candidate, ChampionSync, Deployer, Rollback
+from karen_learner.curation import Curated
+from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.events import Event, EventBus
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.versions import ModelRegistry, read_manifest
-from karen_learner.records import Analysis, ModelVersion
+from karen_learner.records import Analysis, CycleContext, ModelVersion, Verdict
+from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings, load_settings
+from karen_learner.training.stage import Trained
+from karen_learner.validation import score
+from karen_learner.validation.stage import Validated
 
 ACME = "acme"
 
@@ -67,22 +70,30 @@ class Site:
         await self.champions.ensure(ACME)
         return await self.analyzer.analyze(text, tenant_id=ACME)
 
-    async def candidate(self, **changes: Any) -> Candidate:
-        """A copy of the champion that differs in its description."""
+    async def candidate(self) -> Validated:
+        """An accepted candidate: a copy of the champion that differs in its description."""
         champion = await self.champion()
-        cycle_id = uuid.uuid4().hex[:8]
-        folder = self.layout.staging(ACME, cycle_id)
+        cycle = CycleContext(tenant_id=ACME, mode="full", token=0, champion=champion)
+        folder = self.layout.staging(ACME, cycle.cycle_id)
         shutil.copytree(champion.path, folder)
         meta = json.loads((folder / "meta.json").read_text())
-        (folder / "meta.json").write_text(json.dumps({**meta, "description": cycle_id}))
-        values = {
-            "tenant_id": ACME, "cycle_id": cycle_id, "mode": "full", "folder": folder,
-            "tasks": read_manifest(champion.path).tasks, "counts": {"new": 1}, "scores": {"accuracy": 0.5},
-            "parent": champion.version,
-        }  # fmt: skip
-        return Candidate(**{**values, **changes})
+        (folder / "meta.json").write_text(json.dumps({**meta, "description": cycle.cycle_id}))
+        tasks = read_manifest(champion.path).tasks
+        spec = PipelineSpec(path=str(folder), tasks=tasks, template=folder / "config.cfg")
+        trained = Trained(
+            cycle=cycle, curated=Curated(), base=spec, candidate=spec, corpus=folder, labels={}, holdout=(),
+            replayed=(), skipped_examples=0,
+        )  # fmt: skip
+        validation = score([], [], thresholds=self.settings.thresholds).result
+        return Validated(
+            trained=trained,
+            verdict=Verdict(accepted=True, harmful=False, improved=(), checks=()),
+            validation=validation.model_copy(update={"accuracy": 0.5}),
+            baseline=None,
+            champion=None,
+        )
 
-    async def promote(self, candidate: Candidate | None = None) -> ModelVersion:
+    async def promote(self, candidate: Validated | None = None) -> ModelVersion:
         """Under the lease, as a cycle does it."""
         chosen = candidate or await self.candidate()
         lease = await self.store.acquire_lease(ACME, "host/1/test", ttl=timedelta(seconds=60))
@@ -92,10 +103,17 @@ class Site:
         finally:
             await self.store.release_lease(lease)
 
-    async def promote_as(self, candidate: Candidate, *, token: int) -> ModelVersion:
+    async def promote_as(self, candidate: Validated, *, token: int) -> ModelVersion:
         """Promote with any fencing token."""
-        loaded = await self.deployer.load(candidate.folder, candidate.tasks)
-        return await self.deployer.promote(candidate, loaded, token=token)
+        cycle = candidate.cycle.model_copy(update={"token": token})
+        candidate = replace(candidate, trained=replace(candidate.trained, cycle=cycle))
+        async with self.deployer.loading(candidate.trained.candidate) as loading:
+            return (await self.deployer.deploy(candidate, await loading)).version
+
+
+def folder_of(candidate: Validated) -> Path:
+    """The staging folder of a candidate."""
+    return Path(candidate.trained.candidate.path or "")
 
 
 @pytest.fixture
@@ -111,7 +129,9 @@ async def open_site(home: Path) -> AsyncIterator[Site]:
     analyzer = create_spacy_analyzer(settings=settings)
     async with open_store(layout.database, settings.store) as store, analyzer:
         registry = ModelRegistry(store, layout)
-        champions = ChampionSync(registry, analyzer.models, settings.serving, analyzer=analyzer, clock=clock)
+        champions = ChampionSync(
+            store, registry, analyzer.models, settings.serving, analyzer=analyzer, clock=clock
+        )
         deployer = Deployer(store, registry, champions, layout, settings, events=events)
         rollback = Rollback(store, registry, champions, events=events)
         site = Site(store, registry, champions, deployer, rollback, events, analyzer, layout, settings, clock)

@@ -17,6 +17,7 @@ from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import remove_folder
 from karen_learner.models.versions import read_manifest, verify
 from karen_learner.records import ModelVersion
+from tests.deployment.conftest import folder_of
 
 ACME = "acme"
 
@@ -34,7 +35,7 @@ async def test_a_promoted_candidate_is_sealed_saved_recorded_and_live(site: Any)
     assert await site.champion() == version
     assert version.parent == first.version
     assert version.scores == {"accuracy": 0.5}
-    assert verify(version.path, digest=version.digest).counts == {"new": 1}
+    assert verify(version.path, digest=version.digest).counts["new"] == 0
     assert version.backup_path.is_file()
     assert (await site.analyze()).model_version == version.version
     assert [(type(event), event.version, event.previous_version) for event in await site.published()] == [
@@ -89,7 +90,7 @@ async def test_nothing_is_deployed_under_a_lost_lease(site: Any) -> None:
 async def test_a_candidate_that_cannot_be_loaded_is_not_deployed(site: Any) -> None:
     first = await site.champion()
     broken = await site.candidate()
-    (broken.folder / "config.cfg").write_text("[nlp]\nlang = 3\n")
+    (folder_of(broken) / "config.cfg").write_text("[nlp]\nlang = 3\n")
     with pytest.raises(ModelError):
         await site.promote(broken)
     assert (await site.champion()).version == first.version
@@ -98,10 +99,12 @@ async def test_a_candidate_that_cannot_be_loaded_is_not_deployed(site: Any) -> N
 
 async def test_a_candidate_that_was_changed_after_it_was_loaded_is_not_deployed(site: Any) -> None:
     first, candidate = await site.champion(), await site.candidate()
-    loaded = await site.deployer.load(candidate.folder, candidate.tasks)
-    (candidate.folder / "meta.json").write_text("{}")
     with pytest.raises(DigestMismatch, match="changed after it was loaded"):
-        await site.deployer.promote(candidate, loaded, token=1)
+        async with site.deployer.loading(candidate.trained.candidate) as loading:
+            loaded = await loading
+            (folder_of(candidate) / "meta.json").write_text("{}")
+            await site.deployer.deploy(candidate, loaded)
+    await asyncio.sleep(0)
     assert loaded.model.closed
     assert (await site.champion()).version == first.version
 
@@ -306,7 +309,7 @@ async def test_clean_up_removes_files_without_a_row(site: Any) -> None:
     (backups / "v0099-orphaned.tar.gz.partial").write_bytes(b"half")
     await site.deployer.clean_up(ACME)
     assert version_folders(site) == [first.version]
-    assert not abandoned.folder.exists()
+    assert not folder_of(abandoned).exists()
     assert [path.name for path in (folder / ".restoring").iterdir()] == ["in use"]
     assert [path.name for path in backups.iterdir()] == [f"{first.version}.tar.gz"]
     assert not (await site.analyze()).degraded
