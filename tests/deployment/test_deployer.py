@@ -99,10 +99,10 @@ async def test_a_candidate_that_cannot_be_loaded_is_not_deployed(site: Any) -> N
 
 async def test_a_candidate_that_was_changed_after_it_was_loaded_is_not_deployed(site: Any) -> None:
     first, candidate = await site.champion(), await site.candidate()
-    with pytest.raises(DigestMismatch, match="changed after it was loaded"):
-        async with site.deployer.loading(candidate.trained.candidate) as loading:
-            loaded = await loading
-            (folder_of(candidate) / "meta.json").write_text("{}")
+    async with site.deployer.loading(candidate.trained.candidate) as loading:
+        loaded = await loading
+        (folder_of(candidate) / "meta.json").write_text("{}")
+        with pytest.raises(DigestMismatch, match="changed after it was loaded"):
             await site.deployer.deploy(candidate, loaded)
     await asyncio.sleep(0)
     assert loaded.model.closed
