@@ -46,9 +46,8 @@ class CommandGroup(TyperGroup):
         """Run a command and exit the process with its code."""
         extra |= {"prog_name": prog_name or PROGRAM, "standalone_mode": False}
         output = Output()
-        with logging_to(output) as logs:
-            context = Context(output=output, logs=logs)
-            code = self._exit_code(context, args, **extra)
+        with logging_to(output):
+            code = self._exit_code(Context(output=output), args, **extra)
         sys.exit(code)
 
     def _exit_code(self, context: Context, args: Sequence[str] | None, **extra: Any) -> int:

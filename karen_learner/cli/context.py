@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from karen_learner.cli.output import LogHandler, Output, set_verbosity
+from karen_learner.cli.output import Output, set_verbosity
 from karen_learner.errors import InvalidInput, UnknownTenant
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
     from karen_learner.settings import Settings
 
-T = TypeVar("T")
-Work = Callable[["AutonomousLearner"], Awaitable[T]]
-
 HOME_VARIABLE = "KAREN_HOME"
+HOME_HELP = f"Folder of all data. Default: the variable {HOME_VARIABLE}, or the current folder."
 SETTINGS_FILE = "karen.cfg"
+SETTINGS_HELP = f"Settings file. Default: {SETTINGS_FILE} in the home, if it exists."
+PANEL = "Common options, before or after the command"
+
+
+def _option(*names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=PANEL, show_default=False, **more)
 
 
 @dataclass(kw_only=True)
@@ -34,7 +38,6 @@ class Context:
     """
 
     output: Output
-    logs: LogHandler | None = None
     typer_context: typer.Context | None = None
     home_given: Path | None = None
     config_given: Path | None = None
@@ -42,16 +45,28 @@ class Context:
     debug: bool = False
     verbose: bool = False
 
-    def update(self, options: Mapping[str, Any]) -> None:
+    def update(
+        self,
+        *,
+        home: Annotated[Path | None, _option(help=HOME_HELP, metavar="PATH", file_okay=False)] = None,
+        config: Annotated[
+            Path | None, _option(help=SETTINGS_HELP, metavar="FILE", exists=True, dir_okay=False)
+        ] = None,
+        set: Annotated[
+            list[str] | None, _option(help="Change one setting. Repeatable.", metavar="SECTION.KEY=VALUE")
+        ] = None,
+        json: Annotated[bool, _option("--json", help="Print one JSON document.")] = False,
+        verbose: Annotated[bool, _option("--verbose", help="Print progress to standard error.")] = False,
+        debug: Annotated[bool, _option("--debug", help="Print all messages and stack traces.")] = False,
+    ) -> None:
         """Add the options of one place of the command line. Raises typer.BadParameter."""
-        self.home_given = options["home"] or self.home_given
-        self.config_given = options["config"] or self.config_given
-        self.overrides.update(map(_assignment, options["set"] or ()))
-        self.output.json |= options["json"]
-        self.debug |= options["debug"]
-        self.verbose |= options["verbose"]
-        if self.logs is not None:
-            set_verbosity(self.logs, verbose=self.verbose, debug=self.debug)
+        self.home_given = home or self.home_given
+        self.config_given = config or self.config_given
+        self.overrides.update(map(_assignment, set or ()))
+        self.output.json |= json
+        self.debug |= debug
+        self.verbose |= verbose
+        set_verbosity(verbose=self.verbose, debug=self.debug)
 
     @property
     def home(self) -> Path:
@@ -65,16 +80,28 @@ class Context:
         path = self.config_given or (default if default.is_file() else None)
         return load_settings(path, overrides=self.overrides)
 
-    def run(self, work: Work[T], *, tenant: str | None = None, create: bool = False) -> T:
-        """The result of `work` with the learner of this home.
+    @asynccontextmanager
+    async def learner(
+        self, tenant: str | None = None, *, create: bool = False
+    ) -> AsyncIterator[AutonomousLearner]:
+        """The learner of this home.
 
         Without `create` the home must exist, so that a wrong folder gets no database. The error of an
         unknown `tenant` suggests a near name.
         """
+        from karen_learner.factory import create_autonomous_learner
+
         settings = self.settings()
         if not create:
             self._require_home(settings)
-        return asyncio.run(self._with_learner(settings, work, tenant), debug=False)
+        async with create_autonomous_learner(self.home, settings=settings) as learner:
+            try:
+                yield learner
+            except UnknownTenant as error:
+                near = difflib.get_close_matches(tenant or "", await learner.tenants(), n=1)
+                if not near:
+                    raise
+                raise UnknownTenant(f"{error}; did you mean {near[0]!r}?") from error
 
     def _require_home(self, settings: Settings) -> None:
         from karen_learner.models.files import HomeLayout
@@ -85,18 +112,6 @@ class Context:
                 f"there is no database in {database.parent}: give the right folder with --home, "
                 "or create a home with `karen-learner init`"
             )
-
-    async def _with_learner(self, settings: Settings, work: Work[T], tenant: str | None) -> T:
-        from karen_learner.factory import create_autonomous_learner
-
-        async with create_autonomous_learner(self.home, settings=settings) as learner:
-            try:
-                return await work(learner)
-            except UnknownTenant as error:
-                near = difflib.get_close_matches(tenant or "", await learner.tenants(), n=1)
-                if not near:
-                    raise
-                raise UnknownTenant(f"{error}; did you mean {near[0]!r}?") from error
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Progress bars."""
+"""Progress bars. Commands import this module lazily: `--help` needs no pydantic."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress, TaskID
 
 from karen_learner.cli.output import Output
+from karen_learner.events import Event, StageStarted, TrainingProgressed
 
 if TYPE_CHECKING:
-    from karen_learner.events import Event, StageStarted, TrainingProgressed
     from karen_learner.learner import AutonomousLearner
-    from karen_learner.records import Task
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +28,9 @@ class LearningProgress:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._stage: TaskID | None = None
-        self._tasks: dict[Task, TaskID] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, event: Event) -> None:
-        from karen_learner.events import StageStarted, TrainingProgressed  # `--help` needs no pydantic
-
         if isinstance(event, StageStarted):
             self._show_stage(event)
         elif isinstance(event, TrainingProgressed):
@@ -54,32 +43,18 @@ class LearningProgress:
         self._stage = self._bars.add_task(event.stage, total=None, details="")
 
     def _show_pass(self, event: TrainingProgressed) -> None:
-        details = _details(event)
+        score = "" if event.score is None else f", dev score {event.score:.3f}"
+        details = f"loss {event.loss:.3g}, {event.words_per_second:,.0f} words/s{score}"
         logger.debug("%s: pass %d of %d, %s", event.task, event.iteration, event.total, details)
-        bar = self._tasks.get(event.task)
-        if bar is None:
-            bar = self._tasks[event.task] = self._bars.add_task(
-                f"  {event.task}", total=event.total, details=""
-            )
-        self._bars.update(bar, completed=event.iteration, details=details)
-
-
-def _details(event: TrainingProgressed) -> str:
-    score = "" if event.score is None else f", dev score {event.score:.3f}"
-    return f"loss {event.loss:.3g}, {event.words_per_second:,.0f} words/s{score}"
+        if event.task not in self._tasks:
+            self._tasks[event.task] = self._bars.add_task(f"  {event.task}", total=event.total, details="")
+        self._bars.update(self._tasks[event.task], completed=event.iteration, details=details)
 
 
 @asynccontextmanager
 async def learning_progress(output: Output, learner: AutonomousLearner) -> AsyncIterator[None]:
     """Show bars for the stages and passes of cycles while the block runs."""
-    with output.progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[details]}", markup=False),
-        TimeElapsedColumn(),
-    ) as bars:
+    with output.progress() as bars:
         unsubscribe = learner.events.subscribe(LearningProgress(bars))
         try:
             yield
@@ -91,15 +66,8 @@ async def learning_progress(output: Output, learner: AutonomousLearner) -> Async
 @contextmanager
 def line_progress(output: Output, path: Path) -> Iterator[Callable[[int], None]]:
     """Show a bar for the lines of a file. The value is a callback for the number of lines read."""
-    with output.progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=40),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    ) as bars:
-        total = None if bars.disable else count_lines(path)
-        bar = bars.add_task("reading", total=total)
+    with output.progress() as bars:
+        bar = bars.add_task("reading", total=None if bars.disable else count_lines(path), details="")
 
         def on_lines(count: int) -> None:
             if count % LINES_PER_UPDATE == 0:

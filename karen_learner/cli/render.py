@@ -1,4 +1,4 @@
-"""Records as tables and paragraphs. All foreign text is escaped."""
+"""Records as tables and facts. All foreign text is escaped. Commands import this module lazily."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
@@ -15,17 +14,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from karen_learner.cli.output import escape, shortened
-
-if TYPE_CHECKING:
-    from karen_learner.records import (
-        Analysis,
-        IngestReport,
-        LearningMetrics,
-        LearningPlan,
-        ModelVersion,
-        TenantStatus,
-    )
+from karen_learner.cli.output import escape, text
+from karen_learner.records import (
+    Analysis,
+    Confusion,
+    CurationCounts,
+    GateCheck,
+    IngestReport,
+    LearningCycleResult,
+    LearningMetrics,
+    LearningPlan,
+    ModelVersion,
+    TenantStatus,
+    ValidationResult,
+)
 
 STATUS_STYLES = {
     "deployed": "bold green",
@@ -34,95 +36,81 @@ STATUS_STYLES = {
     "failed": "bold red",
     "rolled_back": "bold magenta",
 }
+SCORES = {
+    "intent": "intent_accuracy",
+    "sentiment": "sentiment_accuracy",
+    "entities": "entity_accuracy",
+    "all": "accuracy",
+}
+"""Names of the scores in a `ValidationResult`."""
 SHOWN_LINES = 20
+SHOWN_CONFUSIONS = 10
 TEXT_CHARS = 72
-FOLDED_WIDTH = 12
-"""Least width of a column that may fold."""
-
-
-def text(value: object, style: str = "") -> Text:
-    """A value as escaped text without markup."""
-    return Text("" if value is None else escape(str(value)), style=style)
-
-
-def table(*columns: str, title: str = "", numbers: Iterable[str] = ()) -> Table:
-    """An empty table. The columns in `numbers` are right-aligned."""
-    right = set(numbers)
-    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return made
-
-
-def row(to: Table, *cells: object) -> None:
-    """Add a row of escaped cells. None is a dash."""
-    to.add_row(*map(_cell, cells))
-
-
-def _cell(value: object) -> Text:
-    return value if isinstance(value, Text) else text("-" if value is None else value)
+FOLDED_WIDTH = 24
+"""Longer cells fold before the table loses a column."""
 
 
 class FittingTable:
-    """A table of mappings. Columns without values are omitted.
+    """A table of mappings with equal keys. Columns without values are omitted.
 
-    A table that is too wide for the terminal loses columns of `optional`, in this order. The column `folded`
-    may fold.
+    Numbers are right-aligned, None is a dash. A table that is too wide for the terminal loses columns of
+    `optional`, in this order.
     """
 
     def __init__(
-        self,
-        rows: Sequence[Mapping[str, object]],
-        *,
-        numbers: Iterable[str] = (),
-        optional: Iterable[str] = (),
-        folded: str = "",
+        self, rows: Sequence[Mapping[str, object]], *, title: str = "", optional: Iterable[str] = ()
     ) -> None:
-        names = [name for name in rows[0] if any(row[name] is not None for row in rows)] if rows else []
-        self._columns = {name: [_cell(row[name]) for row in rows] for name in names}
-        self._numbers = set(numbers)
-        self._optional = [name for name in optional if name in self._columns]
-        self._folded = folded
+        self._title = title
+        self._optional = tuple(optional)
+        columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+        known = {
+            name: values for name, values in columns.items() if any(value is not None for value in values)
+        }
+        self._numeric = {name for name, values in known.items() if all(map(_is_numeric, values))}
+        self._cells = {name: [_cell(value) for value in values] for name, values in known.items()}
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
-        columns, optional = dict(self._columns), list(self._optional)
-        while optional and sum(self._width(name) + 3 for name in columns) > options.max_width + 1:
-            del columns[optional.pop(0)]
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        columns = dict(self._cells)
+        for name in self._optional:
+            if sum(_width(name, cells) + 3 for name, cells in columns.items()) <= options.max_width + 1:
+                break
+            columns.pop(name, None)
+        made = Table(title=self._title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for name in columns:
-            made.add_column(
-                name,
-                justify="right" if name in self._numbers else "left",
-                overflow="fold",
-                no_wrap=name != self._folded,
-            )
-        for cells in zip(*columns.values(), strict=True):
-            made.add_row(*cells)
+            made.add_column(name, justify="right" if name in self._numeric else "left", overflow="fold")
+        for row in zip(*columns.values(), strict=True):
+            made.add_row(*row)
         yield made
 
-    def _width(self, name: str) -> int:
-        longest = max(cell_len(cell) for cell in (name, *(cell.plain for cell in self._columns[name])))
-        return min(longest, FOLDED_WIDTH) if name == self._folded else longest
+
+def _is_numeric(value: object) -> bool:
+    return value is None or isinstance(value, (int, float))
 
 
-def facts(pairs: Iterable[tuple[str, object]], *, title: str = "") -> Table:
+def _cell(value: object) -> Text:
+    if isinstance(value, Text):
+        return value
+    return text("-" if value is None else f"{value:.3f}" if isinstance(value, float) else value)
+
+
+def _width(name: str, cells: Iterable[Text]) -> int:
+    return min(FOLDED_WIDTH, max(cell_len(name), *(cell.cell_len for cell in cells)))
+
+
+def facts(pairs: Mapping[str, object]) -> Table:
     """Names and values, one pair a line. Values of None are omitted."""
-    made = Table(title=title or None, title_justify="left", box=None, show_header=False, pad_edge=False)
+    made = Table(box=None, show_header=False, pad_edge=False)
     made.add_column(style="dim")
     made.add_column(overflow="fold")
-    for name, value in pairs:
+    for name, value in pairs.items():
         if value is not None:
-            made.add_row(name, value if isinstance(value, Text) else text(value))
+            made.add_row(name, _cell(value))
     return made
 
 
-def score(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3f}"
-
-
-def utc_text(value: datetime | None) -> str | None:
+def utc_text(value: datetime) -> str:
     """Time in UTC with seconds."""
-    return None if value is None else f"{value:%Y-%m-%d %H:%M:%S}Z"
+    return f"{value:%Y-%m-%d %H:%M:%S}Z"
 
 
 def command_line(home: Path, *words: str) -> str:
@@ -131,107 +119,101 @@ def command_line(home: Path, *words: str) -> str:
     return shlex.join(["karen-learner", *at, *words])
 
 
+def cut(foreign: str) -> str:
+    """A text of a user, escaped and cut for a table."""
+    shown = escape(foreign)
+    return shown if len(shown) <= TEXT_CHARS else shown[: TEXT_CHARS - 1] + "…"
+
+
+def change(before: float, after: float) -> Text:
+    """The signed difference, green for a gain and red for a loss."""
+    return text(f"{after - before:+.3f}", "green" if after > before else "red" if after < before else "")
+
+
+def scores(version: ModelVersion) -> str | None:
+    """The scores of a version with their names; None without scores."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or None
+
+
 def status(tenant: TenantStatus) -> list[RenderableType]:
     """Champion, counts, last cycle and advice of a tenant."""
     champion, counts = tenant.champion, tenant.counts
+    running, last = tenant.running_cycle, tenant.last_cycle
     states = ", ".join(f"{count} {state}" for state, count in counts.examples.items() if count)
-    running = tenant.running_cycle
-    last = tenant.last_cycle
-    lines: list[tuple[str, object]] = [
-        ("tenant", text(tenant.tenant_id, "bold")),
-        ("live model", champion.version if champion else "none; the rule-based fallback answers"),
-        ("deployed", utc_text(champion.created_at) if champion else None),
-        ("scores", _scores(champion) if champion else None),
-        ("turns", f"{counts.turns} ({counts.with_feedback} with feedback, {counts.corrections} corrected)"),
-        ("awaiting curation", counts.awaiting_curation),
-        ("examples", f"{states or 'none'}; {counts.holdout} in the holdout"),
-        ("degraded answers", counts.degraded or None),
-        ("cycles", counts.cycles),
-        ("running", f"{running.cycle_id}: {running.stage}" if running else None),
-        ("last cycle", text(f"{last.status}, {utc_text(last.started_at)}") if last else None),
-        ("next step", text(tenant.advice, "bold")),
+    shown = facts(
+        {
+            "tenant": text(tenant.tenant_id, "bold"),
+            "live model": champion.version if champion else "none; the rule-based fallback answers",
+            "deployed": utc_text(champion.created_at) if champion else None,
+            "scores": (scores(champion) or "none") if champion else None,
+            "turns": f"{counts.turns} ({counts.with_feedback} with feedback, {counts.corrections} corrected)",
+            "awaiting curation": counts.awaiting_curation,
+            "examples": f"{states or 'none'}; {counts.holdout} in the holdout",
+            "degraded answers": counts.degraded or None,
+            "cycles": counts.cycles,
+            "running": f"{running.cycle_id}: {running.stage}" if running else None,
+            "last cycle": f"{last.status}, {utc_text(last.started_at)}" if last else None,
+            "next step": text(tenant.advice, "bold"),
+        }
+    )
+    labels = [
+        {"task": task, "label": label, "examples": count}
+        for task, counted in tenant.labels.items()
+        for label, count in sorted(counted.items())
     ]
-    return [facts(lines), *_labels(tenant)]
-
-
-def _scores(version: ModelVersion) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or "none"
-
-
-def _labels(tenant: TenantStatus) -> list[RenderableType]:
-    if not any(tenant.labels.values()):
-        return []
-    made = table("task", "label", "examples", title="Labels", numbers=["examples"])
-    for task, labels in tenant.labels.items():
-        for label, count in sorted(labels.items()):
-            row(made, task, label, count)
-    return [Text(), made]
+    return [shown, "", FittingTable(labels, title="Labels")] if labels else [shown]
 
 
 def tenants(all_of_them: Sequence[TenantStatus], metrics: LearningMetrics) -> list[RenderableType]:
     """One row per tenant, with counts only."""
     if not all_of_them:
-        return [text("no tenants yet: `karen-learner bootstrap TENANT FILE` adds one")]
-    rows = [_tenant_row(tenant) for tenant in all_of_them]
-    numbers = ["accuracy", "turns", "feedback", "pending", "holdout", "cycles"]
+        return ["no tenants yet: `karen-learner bootstrap TENANT FILE` adds one"]
     optional = ["holdout", "feedback", "cycles", "accuracy", "turns"]
-    return [FittingTable(rows, numbers=numbers, optional=optional, folded="tenant"), facts(_tallies(metrics))]
+    tallies = {
+        "tenants": metrics.tenants,
+        "turns": metrics.turns,
+        "cycles": (
+            f"{metrics.total_cycles} ({metrics.successful_cycles} deployed, "
+            f"{metrics.rejected_cycles} rejected, {metrics.skipped_cycles} skipped, "
+            f"{metrics.failed_cycles} failed)"
+        ),
+        "mean training time": f"{metrics.average_training_time:.1f} s",
+    }
+    return [FittingTable([_tenant_row(tenant) for tenant in all_of_them], optional=optional), facts(tallies)]
 
 
 def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
     champion, counts, last = tenant.champion, tenant.counts, tenant.last_cycle
+    waiting = "ready to learn" if tenant.ready_to_learn else "collecting"
+    idle = waiting if champion else "bootstrap needed"
     return {
         "tenant": tenant.tenant_id,
         "live model": champion.version if champion else None,
-        "accuracy": score(champion.scores.get("accuracy")) if champion else None,
+        "accuracy": champion.scores.get("accuracy") if champion else None,
         "turns": counts.turns,
         "feedback": counts.with_feedback,
         "pending": counts.pending_train + counts.awaiting_curation,
         "holdout": counts.holdout,
         "cycles": counts.cycles,
         "last": text(last.status, STATUS_STYLES[last.status]) if last else None,
-        "now": tenant.running_cycle.stage if tenant.running_cycle else _readiness(tenant),
+        "now": tenant.running_cycle.stage if tenant.running_cycle else idle,
     }
-
-
-def _readiness(tenant: TenantStatus) -> str:
-    if tenant.champion is None:
-        return "bootstrap needed"
-    return "ready to learn" if tenant.ready_to_learn else "collecting"
-
-
-def _tallies(metrics: LearningMetrics) -> list[tuple[str, object]]:
-    return [
-        ("tenants", metrics.tenants),
-        ("turns", metrics.turns),
-        (
-            "cycles",
-            f"{metrics.total_cycles} ({metrics.successful_cycles} deployed, "
-            f"{metrics.rejected_cycles} rejected, {metrics.skipped_cycles} skipped, "
-            f"{metrics.failed_cycles} failed)",
-        ),
-        ("mean training time", f"{metrics.average_training_time:.1f} s"),
-    ]
 
 
 def versions(found: Sequence[ModelVersion], champion: str | None) -> RenderableType:
     """Versions, newest first, with marks for live and removed ones."""
     rows = [_version_row(version, live=version.version == champion) for version in found]
-    return FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"], folded="backup")
+    return FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"])
 
 
 def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
     removed = text("removed", "dim") if version.removed else ""
-    scores = version.scores
     return {
         "": text("live", "bold green") if live else removed,
         "version": version.version,
         "created": utc_text(version.created_at),
         "parent": version.parent,
-        "accuracy": score(scores.get("accuracy")),
-        "intent": score(scores.get("intent_accuracy")),
-        "sentiment": score(scores.get("sentiment_accuracy")),
-        "entities": score(scores.get("entity_accuracy")),
+        **{name: version.scores.get(score) for name, score in SCORES.items()},
         "backup": None if version.removed else version.backup_path,
     }
 
@@ -239,36 +221,36 @@ def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
 def ingest_report(report: IngestReport) -> list[RenderableType]:
     """Imported counts, and the first skipped lines."""
     kept = f"{report.turns} turns, {report.examples} new examples, {report.duplicates} duplicates"
-    shown: list[RenderableType] = [facts([("imported", kept), ("skipped", report.skipped_count or None)])]
+    shown: list[RenderableType] = [facts({"imported": kept, "skipped": report.skipped_count or None})]
     if report.skipped:
-        made = table("line", "reason", numbers=["line"])
-        for line in report.skipped[:SHOWN_LINES]:
-            row(made, line.line, line.reason)
-        shown.append(made)
+        lines = [{"line": one.line, "reason": one.reason} for one in report.skipped[:SHOWN_LINES]]
+        shown.append(FittingTable(lines))
     if report.skipped_count > SHOWN_LINES:
-        shown.append(text(f"and {report.skipped_count - SHOWN_LINES} more (--json lists the first 1,000)"))
+        shown.append(f"and {report.skipped_count - SHOWN_LINES} more (--json lists the first 1,000)")
     return shown
 
 
 def plan(planned: LearningPlan) -> list[RenderableType]:
     """The plan of a cycle."""
-    verdict = "would run" if planned.would_run else "would be skipped"
-    curation = planned.curation
-    decided = (
-        f"{curation.turns} turns: {curation.accepted} accepted, {curation.merged} merged, "
-        f"{curation.below_quality} below quality, {curation.conflicts} in conflict, "
-        f"{curation.quarantined} quarantined, {curation.unlabelled} without a label"
-    )
-    lines: list[tuple[str, object]] = [
-        ("cycle", text(verdict, "bold green" if planned.would_run else "bold cyan")),
-        ("reason", planned.why),
-        ("mode", planned.mode),
-        ("curation", decided),
-        ("new examples", f"up to {planned.training_examples}"),
-        ("replayed", f"up to {planned.replay_examples}"),
-        ("holdout", planned.holdout_examples),
-    ]
+    run = text("would run", "bold green") if planned.would_run else text("would be skipped", "bold cyan")
+    lines = {
+        "cycle": run,
+        "reason": planned.why,
+        "mode": planned.mode,
+        "curation": _curation(planned.curation),
+        "new examples": f"up to {planned.training_examples}",
+        "replayed": f"up to {planned.replay_examples}",
+        "holdout": planned.holdout_examples,
+    }
     return [facts(lines), text("nothing changed", "dim")]
+
+
+def _curation(counts: CurationCounts) -> str:
+    return (
+        f"{counts.turns} turns: {counts.accepted} accepted, {counts.merged} merged, "
+        f"{counts.below_quality} below quality, {counts.conflicts} in conflict, "
+        f"{counts.quarantined} quarantined, {counts.unlabelled} without a label"
+    )
 
 
 def analysis(of: str, found: Analysis) -> RenderableType:
@@ -277,16 +259,122 @@ def analysis(of: str, found: Analysis) -> RenderableType:
     out = " (out of scope)" if found.out_of_scope else ""
     intent = None if found.intent is None else f"{found.intent} {found.intent_confidence:.2f}{out}"
     sentiment = None if found.sentiment is None else f"{found.sentiment} {found.sentiment_confidence:.2f}"
-    lines: list[tuple[str, object]] = [
-        ("text", text(of, "bold")),
-        ("intent", intent or "none"),
-        ("sentiment", sentiment or "none"),
-        ("entities", entities or "none"),
-        ("answered by", "the rule-based fallback" if found.degraded else found.model_version),
-    ]
+    lines = {
+        "text": text(of, "bold"),
+        "intent": intent or "none",
+        "sentiment": sentiment or "none",
+        "entities": entities or "none",
+        "answered by": "the rule-based fallback" if found.degraded else found.model_version,
+    }
     return Padding(facts(lines), (0, 0, 1, 0), expand=False)
 
 
-def cut(foreign: str) -> str:
-    """A text of a user, escaped and cut for a table."""
-    return shortened(foreign, TEXT_CHARS)
+def cycle_result(result: LearningCycleResult, *, home: Path) -> list[RenderableType]:
+    """Status, scores before and after, gate checks, confusions, and the command to undo."""
+    news, next_step = _sentences(result, home)
+    head = text(result.status.upper().replace("_", " "), STATUS_STYLES[result.status])
+    parts: list[RenderableType] = [head.append_text(text(f"  {news}", "bold")), facts(_facts(result))]
+    if result.validation is not None:
+        parts += ["", _scores(result.baseline, result.validation)]
+    if result.verdict is not None:
+        parts.append(FittingTable([_check_row(check) for check in result.verdict.checks], title="Gate"))
+    if result.validation is not None and result.validation.errors:
+        worst = sorted(result.validation.errors, key=lambda error: -error.count)[:SHOWN_CONFUSIONS]
+        rows = [_confusion_row(error) for error in worst]
+        parts.append(FittingTable(rows, title="Most frequent confusions"))
+    return [*parts, text(next_step, "bold")]
+
+
+def _sentences(result: LearningCycleResult, home: Path) -> tuple[str, str]:
+    """The effect on the live model, and the next step."""
+    tenant, live = result.tenant_id, result.model_version or "the fallback"
+    show_status = f"status: {command_line(home, 'status', tenant)}"
+    if result.status in {"deployed", "rolled_back"}:
+        undo = "first version: no rollback possible"
+        if result.previous_version is not None:
+            undo = f"to undo: {command_line(home, 'rollback', tenant, result.previous_version)}"
+        return f"{live} is live for {tenant!r}", undo
+    if result.status == "skipped":
+        return f"no cycle for {tenant!r}", show_status
+    advice = "repeat with --debug to print the stack trace" if result.status == "failed" else show_status
+    return f"live model of {tenant!r} unchanged: {live}", f"examples stay pending; {advice}"
+
+
+def _facts(result: LearningCycleResult) -> dict[str, object]:
+    trained = result.status not in {"skipped", "rolled_back"}
+    taken = f"{result.training_examples} new, {result.replay_examples} replayed"
+    left = f", {result.skipped_examples} skipped in training" if result.skipped_examples else ""
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.stage_seconds.items())
+    return {
+        "reason": result.error_message,
+        "cycle": f"{result.cycle_id} ({result.mode}{f', {result.reason}' if result.reason else ''})",
+        "previous version": result.previous_version,
+        "examples": taken + left if trained else None,
+        "curated": _curation(result.curation) if result.curation and result.curation.turns else None,
+        "duration": f"{result.duration_s:.1f} s{f' ({stages})' if stages else ''}",
+        "its backup": result.backup_path,
+    }
+
+
+def _scores(before: ValidationResult | None, after: ValidationResult) -> FittingTable:
+    met = "met" if after.passed_threshold else "not met"
+    rows = [_score_row(name, before, after) for name in SCORES]
+    known = [row for row in rows if row["texts"] or row["after"] is not None or row["task"] == "all"]
+    return FittingTable(known, title=f"Scores on the holdout (absolute thresholds: {met})")
+
+
+def _score_row(name: str, before: ValidationResult | None, after: ValidationResult) -> dict[str, object]:
+    old = before[SCORES[name]] if before is not None else None
+    new = after[SCORES[name]]
+    interval = after.intervals.get(SCORES[name])
+    return {
+        "task": name,
+        "texts": after["counts"].get(name),
+        "before": old,
+        "after": new,
+        "change": None if old is None or new is None else change(old, new),
+        "95 % interval": None if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+        "cross-validated": (after["cross_validated"] or {}).get(name),
+    }
+
+
+def _check_row(check: GateCheck) -> dict[str, object]:
+    passed = text("passed", "green") if check.passed else text("FAILED", "bold red")
+    return {"check": check.name, "": passed, "detail": check.detail}
+
+
+def _confusion_row(error: Confusion) -> dict[str, object]:
+    example = cut(error.texts[0]) if error.texts else None
+    return {
+        "task": error.task,
+        "gold": error.gold,
+        "predicted": error.predicted,
+        "count": error.count,
+        "example": example,
+    }
+
+
+def history(results: Sequence[LearningCycleResult]) -> RenderableType:
+    """Table of cycles and rollbacks, newest first."""
+    optional = ["cycle", "mode", "duration", "entities", "sentiment", "new", "reason"]
+    return FittingTable([_history_row(result) for result in results], optional=optional)
+
+
+def _history_row(result: LearningCycleResult) -> dict[str, object]:
+    judged = [found for found in (result.baseline, result.validation) if found is not None]
+    steps = {
+        name: " > ".join(f"{one[score]:.3f}" for one in judged if one[score] is not None) or None
+        for name, score in SCORES.items()
+        if name != "all"
+    }
+    return {
+        "started": f"{result.started_at:%Y-%m-%d %H:%M}Z",
+        "cycle": result.cycle_id,
+        "mode": result.mode,
+        "status": text(result.status, STATUS_STYLES[result.status]),
+        "new": result.training_examples,
+        **steps,
+        "live": result.model_version,
+        "duration": f"{result.duration_s:.1f} s",
+        "reason": result.reason,
+    }

@@ -22,7 +22,7 @@ def test_a_bootstrap_reports_skipped_lines_and_the_live_version(trained):
     assert "unknown key 'shoe'" in result.stdout
     assert "DEPLOYED" in result.stdout
     assert "first version: no rollback possible" in result.stdout
-    assert _cells(result.stdout, "intent") == ["4", "-", "1.000", "-", "0.510 to 1.000", "-"]
+    assert _cells(result.stdout, "intent") == ["4", "1.000", "0.510 to 1.000"]
 
 
 def test_learn_prints_verdict_scores_counts_and_the_undo_command(trained):
@@ -31,8 +31,8 @@ def test_learn_prints_verdict_scores_counts_and_the_undo_command(trained):
     for expected in ("DEPLOYED  v0002", "9 new, 18 replayed", "95 % interval"):
         assert expected in result
     # four of six correct before (two are greetings), all six after; Wilson: 6 / (6 + 1.96 ** 2)
-    assert _cells(result, "intent") == ["6", "0.667", "1.000", "+0.333", "0.610 to 1.000", "-"]
-    assert _cells(result, "all") == ["-", "0.667", "1.000", "+0.333", "1.000 to 1.000", "-"]
+    assert _cells(result, "intent") == ["6", "0.667", "1.000", "+0.333", "0.610 to 1.000"]
+    assert _cells(result, "all") == ["-", "0.667", "1.000", "+0.333", "1.000 to 1.000"]
     assert "improved: intent" in result
     assert "thresholds: met" in result
     assert "rollback telecom v0001" in result
@@ -69,7 +69,7 @@ def test_a_rejection_reports_the_unchanged_live_model(cli, fast):
     assert "REJECTED" in result
     assert "unchanged: v0002" in result
     assert "no task improved" in result
-    assert _cells(result, "intent") == ["6", "1.000", "1.000", "+0.000", "0.610 to 1.000", "-"]
+    assert _cells(result, "intent") == ["6", "1.000", "1.000", "+0.000", "0.610 to 1.000"]
 
 
 def test_a_cycle_without_enough_examples_is_skipped(cli):

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from karen_learner.cli.output import Output, escape, escape_lines, shortened
+from karen_learner.cli.output import Output, escape
 from karen_learner.cli.progress import LearningProgress, count_lines
-from karen_learner.cli.render import command_line
-from karen_learner.cli.render_cycle import cycle_result
+from karen_learner.cli.render import TEXT_CHARS, FittingTable, command_line, cut, cycle_result
 from karen_learner.events import StageStarted, TrainingProgressed
 from karen_learner.records import (
     Confusion,
@@ -38,9 +37,8 @@ def test_printable_text_is_not_escaped(text):
 
 def test_escapes_and_cuts_of_known_texts():
     assert escape("a\tb\nc\x1b[31m\x9b\u202e\ud800") == r"a\tb\nc\x1b[31m\x9b\u202e\ud800"
-    assert escape_lines("a\n\x1bb") == "a\n\\x1bb"
-    assert shortened("abcdef", 4) == "abc…"
-    assert shortened("abcd", 4) == "abcd"
+    assert cut("a" * TEXT_CHARS) == "a" * TEXT_CHARS
+    assert cut("\x1b" + "a" * TEXT_CHARS) == r"\x1b" + "a" * (TEXT_CHARS - 5) + "…"
 
 
 def test_progress_shows_stages_and_training_passes():
@@ -96,11 +94,52 @@ def validation(**scores):
     return ValidationResult(**(absent | known | scores))
 
 
-def shown(result):
-    console = Console(file=io.StringIO(), width=160, color_system=None, markup=False)
-    for part in cycle_result(result, home=Path()):
+def drawn(*parts, width=160):
+    console = Console(file=io.StringIO(), width=width, color_system=None, markup=False)
+    for part in parts:
         console.print(part)
     return console.file.getvalue()
+
+
+def shown(result):
+    return drawn(*cycle_result(result, home=Path()))
+
+
+def test_a_result_and_a_trace_escape_plain_texts(capsys):
+    output = Output()
+    output.result(None, "[red]x[/red] \x1b[31m :smile:", FittingTable([{"name": "[b]\x1b[2J"}]))
+    output.trace("Traceback\n  x\x1b[2J\n")
+    streams = capsys.readouterr()
+    assert r"[red]x[/red] \x1b[31m :smile:" in streams.out
+    assert r"[b]\x1b[2J" in streams.out
+    assert "\x1b" not in streams.out
+    assert streams.err == "Traceback\n  x\\x1b[2J\n"
+
+
+def test_a_table_omits_columns_without_values_and_aligns_numbers():
+    rows = [
+        {"name": "a", "none": None, "count": 7, "score": 0.5},
+        {"name": "b", "none": None, "count": 12, "score": None},
+    ]
+    title, header, _, *body = [
+        line for line in drawn(FittingTable(rows, title="T")).splitlines() if line.strip()
+    ]
+    assert title.strip() == "T"
+    assert header.split() == ["name", "count", "score"]
+    assert [line.split() for line in body] == [["a", "7", "0.500"], ["b", "12", "-"]]
+    assert header.index("count") + len("count") == body[0].index("7") + 1
+    assert drawn(FittingTable([])).strip() == ""
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_folds_long_cells():
+    rows = [{"name": "n" * 60, "first": "f" * 10, "second": "s" * 10}]
+    table = FittingTable(rows, optional=["first", "second"])
+    shown_columns = {width: drawn(table, width=width).split()[:3] for width in (100, 60, 45)}
+    assert shown_columns[100] == shown_columns[60] == ["name", "first", "second"]
+    assert shown_columns[45][:2] == ["name", "second"]
+    assert "n" * 60 in drawn(table, width=100)
+    assert drawn(table, width=60).count("n" * 24) == 2
+    assert drawn(table, width=45).replace("name", "").replace("second", "").count("n") == 60
 
 
 def test_a_rejected_cycle_shows_texts_with_markup_literally():

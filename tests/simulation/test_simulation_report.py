@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 from confection import Config
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from karen_learner.cli.commands.demo import (
@@ -20,11 +18,8 @@ from karen_learner.cli.commands.demo import (
 )
 from karen_learner.cli.render_simulation import (
     attack_facts,
-    bar,
     chart,
     exchange_lines,
-    header,
-    sparkline,
     step_lines,
     summary,
 )
@@ -75,28 +70,27 @@ def shown(*parts: Any) -> str:
 
 
 def test_a_step_is_one_line_aligned_with_the_header() -> None:
-    lines = shown(header(["intent"]), *step_lines(step(3, 0.8125), ["intent"])).splitlines()
+    lines = shown(*step_lines(step(0, 0.5)), *step_lines(step(3, 0.8125))).splitlines()
     assert lines[0].split() == [
         "cycle", "turns", "fdbk", "corr.", "new", "replay", "intent", "time", "status", "live",
     ]  # fmt: skip
-    assert lines[1].split() == [
+    assert lines[2].split() == [
         "3", "100", "40", "10", "30", "200", "0.812", "12.5s", "deployed", "v0003-abc",
     ]  # fmt: skip
-    assert lines[0].index("status") == lines[1].index("deployed")
+    assert lines[0].index("status") == lines[1].index("deployed") == lines[2].index("deployed")
 
 
 def test_a_step_without_deployment_has_its_reason_below() -> None:
-    lines = shown(*step_lines(step(3, 0.8, status="rejected", message="no task improved"), ["intent"]))
+    lines = shown(*step_lines(step(3, 0.8, status="rejected", message="no task \x1b[2J improved")))
     assert [line.split()[-1] for line in lines.splitlines()] == ["v0003-abc", "improved"]
+    assert "\x1b" not in lines
 
 
 def test_every_task_has_its_own_column() -> None:
     scores = Scores(accuracy=0.7, intent=0.8, entities=0.6)
-    lines = shown(
-        header(["intent", "entities"]), *step_lines(step(1, 0.0, scores=scores), ["intent", "entities"])
-    )
-    assert lines.splitlines()[0].split()[6:9] == ["all", "intent", "entities"]
-    assert lines.splitlines()[1].split()[6:9] == ["0.700", "0.800", "0.600"]
+    lines = shown(*step_lines(step(0, 0.0, scores=scores))).splitlines()
+    assert lines[0].split()[6:9] == ["all", "intent", "entities"]
+    assert lines[1].split()[6:9] == ["0.700", "0.800", "0.600"]
 
 
 def test_the_chart_has_a_bar_for_each_cycle_and_the_refit() -> None:
@@ -104,22 +98,6 @@ def test_the_chart_has_a_bar_for_each_cycle_and_the_refit() -> None:
     assert lines[0].strip() == "Accuracy on the test texts (bars start at 0.55)"
     assert [line.split()[-1] for line in lines[1:]] == ["0.600", "0.800", "0.830"]
     assert [line.count("█") for line in lines[1:]] == [7, 35, 40]
-
-
-@pytest.mark.parametrize(
-    ("share", "drawn"), [(0.0, ""), (1.0, "████"), (0.5, "██"), (2.0, "████"), (0.53125, "██▏")]
-)
-def test_bars_are_drawn_to_an_eighth(share: float, drawn: str) -> None:
-    assert bar(share, cells=4) == drawn
-
-
-@given(st.lists(st.floats(0, 1), min_size=1))
-def test_a_sparkline_has_one_character_per_value(values: list[float]) -> None:
-    assert len(sparkline(values)) == len(values)
-
-
-def test_a_sparkline_spans_the_range_of_the_values() -> None:
-    assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
 
 
 def test_the_summary_shows_gains_costs_and_the_refit() -> None:

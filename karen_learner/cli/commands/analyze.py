@@ -14,8 +14,6 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import Tenant, with_common_options
-from karen_learner.cli.output import Output
-from karen_learner.cli.render import analysis
 from karen_learner.errors import ExitCode, InvalidInput
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ NumberedText = tuple[int, str]
 
 
 @with_common_options
-def analyze(
+async def analyze(
     run: Context,
     tenant: Tenant,
     texts: Annotated[
@@ -41,42 +39,29 @@ def analyze(
 
     --json prints an array with one object per text. Blank input lines are skipped.
     """
-    run.run(lambda learner: analyze_all(learner, tenant, _source(texts), run.output), tenant=tenant)
+    from karen_learner.cli.render import analysis
+
+    async with run.learner(tenant) as learner:
+        if (await learner.status(tenant)).champion is None:
+            run.output.note(f"{tenant!r} has no model yet: the rule-based fallback answers")
+        with run.output.stream() as add:
+            async for batch in _source(texts):
+                for (_, text), found in zip(batch, await _analyses(learner, tenant, batch), strict=True):
+                    add({"text": text, **found.to_dict()}, analysis(text, found))
     return ExitCode.OK
 
 
-async def analyze_all(
-    learner: AutonomousLearner, tenant: str, source: AsyncIterator[list[NumberedText]], output: Output
-) -> None:
-    """Analyse texts in batches and print each analysis at once.
-
-    Raises UnknownTenant, or InvalidInput with the number of an invalid text.
-    """
-    if (await learner.status(tenant)).champion is None:
-        output.note(f"{tenant!r} has no model yet: the rule-based fallback answers")
-    with output.stream() as add:
-        async for batch in source:
-            for (_, text), found in zip(batch, await _analyses(learner, tenant, batch), strict=True):
-                add({"text": text, **found.to_dict()}, analysis(text, found))
-
-
 async def _analyses(learner: AutonomousLearner, tenant: str, batch: list[NumberedText]) -> list[Analysis]:
+    """Analyses of a batch. Raises InvalidInput with the number of an invalid text."""
     try:
         return await learner.analyze_many(tenant, [text for _, text in batch])
-    except InvalidInput as error:
-        raise await _located(learner, tenant, batch, error) from error
-
-
-async def _located(
-    learner: AutonomousLearner, tenant: str, batch: list[NumberedText], error: InvalidInput
-) -> InvalidInput:
-    """The error with the number of the invalid text: a batch fails as a whole."""
-    for number, text in batch:
-        try:
-            await learner.analyze(tenant, text)
-        except InvalidInput as cause:
-            return InvalidInput(f"text {number} cannot be analysed: {cause}")
-    return error
+    except InvalidInput:
+        for number, text in batch:
+            try:
+                await learner.analyze(tenant, text)
+            except InvalidInput as cause:
+                raise InvalidInput(f"text {number} cannot be analysed: {cause}") from cause
+        raise
 
 
 async def _source(texts: list[str]) -> AsyncIterator[list[NumberedText]]:

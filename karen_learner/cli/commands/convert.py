@@ -9,7 +9,6 @@ import typer
 
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import with_common_options
-from karen_learner.cli.render import text
 from karen_learner.errors import ExitCode
 
 
@@ -37,5 +36,5 @@ def convert(
     for reason in conversion.skipped:
         run.output.note(f"skipped: {reason}")
     sentence = f"wrote {conversion.documents} documents, skipped {len(conversion.skipped)} lines"
-    run.output.result(conversion.to_dict(), text(sentence))
+    run.output.result(conversion.to_dict(), sentence)
     return ExitCode.OK

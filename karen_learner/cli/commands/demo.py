@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
-
-from karen_learner.cli.commands.simulate import evaluated_tasks, with_progress
+from karen_learner.cli.commands.simulate import show_steps
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import with_common_options
-from karen_learner.cli.output import Output
-from karen_learner.cli.progress import learning_progress
-from karen_learner.cli.render import command_line, text
+from karen_learner.cli.output import Output, text
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
     from karen_learner.records import LabelledText
-    from karen_learner.settings import Settings
     from karen_learner.simulation import Attack, Corpus, Exchange, Scenario, Step
 
 TENANT = "halo"
@@ -32,6 +26,7 @@ CYCLES = 3
 ATTACKERS = 20
 SHOWN_PER_CYCLE = 3
 SEED = 1
+PASSED = "Accuracy rose. The poisoned batch was rejected. The live model is unchanged."
 
 DEMO_SETTINGS = """\
 # Settings of the demo. All others have their defaults.
@@ -52,7 +47,7 @@ max_cross_validated = 0
 
 
 @with_common_options
-def demo(context: Context) -> int:
+async def demo(run: Context) -> int:
     """Run a demonstration: a first model, turns with feedback, then a poisoned batch.
 
     The home is ./demo-home, or --home. A home of an earlier demo is replaced.
@@ -60,125 +55,77 @@ def demo(context: Context) -> int:
     Exit code 0: accuracy rose, the gate rejected the poisoned batch,
     and the live model is unchanged.
     """
+    from karen_learner.factory import create_autonomous_learner
     from karen_learner.simulation import read_corpus, shipped_corpus
     from karen_learner.simulation.homes import isolated, make_demo_home
 
-    home = context.home_given or DEMO_HOME
+    home = run.home_given = run.home_given or DEMO_HOME
     corpus = read_corpus(shipped_corpus())
     make_demo_home(home, DEMO_SETTINGS)
-    context.home_given = home
-    settings = isolated(context.settings())
-    run = _Demo(context.output, corpus, home)
-    asyncio.run(run.execute(settings))
-    return run.show_summary()
+    started = perf_counter()
+    async with create_autonomous_learner(home, settings=isolated(run.settings())) as learner:
+        steps = await _learn(run.output, learner, corpus)
+        attack = await _attack(run.output, learner, corpus)
+    return _summarize(run, steps, attack, perf_counter() - started)
 
 
-class _Demo:
-    """One demonstration and its output."""
+async def _learn(output: Output, learner: AutonomousLearner, corpus: Corpus) -> list[Step]:
+    from karen_learner.cli.render_simulation import exchange_lines
+    from karen_learner.simulation import simulate
 
-    def __init__(self, output: Output, corpus: Corpus, home: Path) -> None:
-        self._output = output
-        self._corpus = corpus
-        self._home = home
-        self._tasks = evaluated_tasks(corpus)
-        self._exchanges: list[Exchange] = []
-        self._started = perf_counter()
-        self._seconds = 0.0
-        self.steps: list[Step] = []
-        self.attack: Attack | None = None
+    exchanges: list[Exchange] = []
 
-    async def execute(self, settings: Settings) -> None:
-        from karen_learner.factory import create_autonomous_learner
+    def show_exchanges() -> None:
+        for exchange in informative(exchanges, SHOWN_PER_CYCLE):
+            output.show(*exchange_lines(exchange))
+        exchanges.clear()
 
-        async with create_autonomous_learner(self._home, settings=settings) as learner:
-            await self._learn(learner)
-            await self._attack(learner)
-        self._seconds = perf_counter() - self._started
+    test = len(corpus.test)
+    plan = (
+        f"1. A first model from {SHOTS} examples of each intent of a phone company's customers.",
+        f"   Then {TURNS} turns in {CYCLES} learning cycles. {test} test texts measure the accuracy.",
+    )
+    output.show(*(text(line, "bold") for line in plan), "")
+    steps = simulate(learner, TENANT, corpus, demo_scenario(), on_exchange=exchanges.append)
+    return await show_steps(output, learner, steps, before=show_exchanges)
 
-    async def _learn(self, learner: AutonomousLearner) -> None:
-        from karen_learner.cli.render_simulation import header, step_lines
-        from karen_learner.simulation import simulate
 
-        test = len(self._corpus.test)
-        self._print_lines(
-            f"1. A first model from {SHOTS} examples of each intent of a phone company's customers.",
-            f"   Then {TURNS} turns in {CYCLES} learning cycles. {test} test texts measure the accuracy.",
-            "",
+async def _attack(output: Output, learner: AutonomousLearner, corpus: Corpus) -> Attack:
+    from karen_learner.cli.progress import learning_progress
+    from karen_learner.simulation import attack
+
+    texts = unused(corpus, demo_scenario())
+    plan = f"2. {ATTACKERS} users send {len(texts)} corrections with wrong labels."
+    output.show("", text(plan, "bold"), "")
+    async with learning_progress(output, learner):
+        return await attack(
+            learner, TENANT, texts, corpus.test, labels=corpus.labels, users=ATTACKERS, seed=SEED
         )
-        self._show(header(self._tasks))
-        steps = simulate(learner, TENANT, self._corpus, demo_scenario(), on_exchange=self._exchanges.append)
-        async for step in with_progress(self._output, learner, steps):
-            self.steps.append(step)
-            self._show_exchanges()
-            for line in step_lines(step, self._tasks):
-                self._show(line)
 
-    async def _attack(self, learner: AutonomousLearner) -> None:
-        from karen_learner.simulation import attack
 
-        texts = unused(self._corpus, demo_scenario())
-        self._print_lines(
-            "",
-            f"2. {ATTACKERS} users send {len(texts)} corrections with wrong labels.",
-            "",
-        )
-        async with learning_progress(self._output, learner):
-            self.attack = await attack(
-                learner, TENANT, texts, self._corpus.test,
-                labels=self._corpus.labels, users=ATTACKERS, seed=SEED,
-            )  # fmt: skip
+def _summarize(run: Context, steps: Sequence[Step], attack: Attack, seconds: float) -> int:
+    """Print the summary. Exit code 1 if a check failed."""
+    from karen_learner.cli.render_simulation import attack_facts, chart, summary
 
-    def _show_exchanges(self) -> None:
-        from karen_learner.cli.render_simulation import exchange_lines
-
-        for exchange in informative(self._exchanges, SHOWN_PER_CYCLE):
-            for line in exchange_lines(exchange):
-                self._show(line)
-        self._exchanges.clear()
-
-    def _print_lines(self, *lines: str) -> None:
-        for line in lines:
-            self._show(text(line, "bold"))
-
-    def _show(self, part: RenderableType) -> None:
-        if not self._output.json:
-            self._output.result(None, part)
-
-    def show_summary(self) -> int:
-        """Print the summary. Exit code 1 if a check failed."""
-        from karen_learner.cli.render_simulation import attack_facts, chart, summary
-
-        assert self.attack is not None  # noqa: S101 - set by `execute`
-        failed = failed_checks(self.steps, self.attack)
-        self._output.result(
-            self._document(failed),
-            attack_facts(self.attack), text(""),
-            text("3. Summary", "bold"), text(""),
-            chart(self.steps, None), text(""), summary(self.steps, None), text(""),
-            *self._ending(failed),
-        )  # fmt: skip
-        return ExitCode.ERROR if failed else ExitCode.OK
-
-    def _document(self, failed: Sequence[str]) -> dict[str, Any]:
-        assert self.attack is not None  # noqa: S101 - set by `execute`
-        return {
-            "home": str(self._home),
-            "tenant": TENANT,
-            "steps": [step.to_dict() for step in self.steps],
-            "attack": self.attack.to_dict(),
-            "seconds": self._seconds,
-            "failed_checks": list(failed),
-        }
-
-    def _ending(self, failed: Sequence[str]) -> list[RenderableType]:
-        verdict = [text(f"FAILED: {check}", "bold red") for check in failed] or [
-            text(
-                "Accuracy rose. The poisoned batch was rejected. The live model is unchanged.",
-                "bold green",
-            )
-        ]
-        places = text(f"{self._seconds:.0f} s in total. The home is {self._home}. Next commands:")
-        return [*verdict, places, *(text(f"  {line}") for line in next_commands(self._home))]
+    failed = failed_checks(steps, attack)
+    document = {
+        "home": str(run.home),
+        "tenant": TENANT,
+        "steps": [step.to_dict() for step in steps],
+        "attack": attack.to_dict(),
+        "seconds": seconds,
+        "failed_checks": failed,
+    }
+    run.output.result(
+        document,
+        attack_facts(attack), "",
+        text("3. Summary", "bold"), "",
+        chart(steps, None), "", summary(steps, None), "",
+        *([text(f"FAILED: {check}", "bold red") for check in failed] or [text(PASSED, "bold green")]),
+        f"{seconds:.0f} s in total. The home is {run.home}. Next commands:",
+        *(f"  {line}" for line in next_commands(run.home)),
+    )  # fmt: skip
+    return ExitCode.ERROR if failed else ExitCode.OK
 
 
 def demo_scenario() -> Scenario:
@@ -228,6 +175,8 @@ def failed_checks(steps: Sequence[Step], attack: Attack) -> list[str]:
 
 def next_commands(home: Path) -> list[str]:
     """Commands for a look at the home."""
+    from karen_learner.cli.render import command_line
+
     return [
         command_line(home, "status", TENANT),
         command_line(home, "history", TENANT),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Kind, Tenant, with_common_options
-from karen_learner.cli.render import text
+from karen_learner.cli.options import Tenant, with_common_options
 from karen_learner.errors import ExitCode
 
 
 @with_common_options
-def export(
+async def export(
     run: Context,
     tenant: Tenant,
     file: Annotated[
@@ -26,10 +25,13 @@ def export(
             show_default=False,
         ),
     ],
-    kind: Annotated[Kind, typer.Option(help="Curated examples, or turns.")] = Kind.examples,
+    kind: Annotated[
+        Literal["examples", "turns"], typer.Option(help="Curated examples, or turns.")
+    ] = "examples",
 ) -> int:
     """Export the examples or turns of a tenant to a file."""
-    count = run.run(lambda learner: learner.export(tenant, file, kind=kind.value), tenant=tenant)
-    document = {"tenant_id": tenant, "path": str(file), "kind": kind.value, "count": count}
-    run.output.result(document, text(f"wrote {count} {kind.value} to {file}"))
+    async with run.learner(tenant) as learner:
+        count = await learner.export(tenant, file, kind=kind)
+    document = {"tenant_id": tenant, "path": str(file), "kind": kind, "count": count}
+    run.output.result(document, f"wrote {count} {kind} to {file}")
     return ExitCode.OK

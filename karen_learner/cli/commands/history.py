@@ -8,10 +8,11 @@ from karen_learner.errors import ExitCode
 
 
 @with_common_options
-def history(run: Context, tenant: Tenant, limit: Limit = 20) -> int:
+async def history(run: Context, tenant: Tenant, limit: Limit = 20) -> int:
     """List the learning cycles and rollbacks of a tenant, newest first."""
-    from karen_learner.cli.render_cycle import history as table
+    from karen_learner.cli import render
 
-    results = run.run(lambda learner: learner.history(tenant, limit=limit), tenant=tenant)
-    run.output.result([result.to_dict() for result in results], table(results))
+    async with run.learner(tenant) as learner:
+        results = await learner.history(tenant, limit=limit)
+    run.output.result([result.to_dict() for result in results], render.history(results))
     return ExitCode.OK

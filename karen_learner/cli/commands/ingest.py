@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import SourceFile, Tenant, with_common_options
 from karen_learner.cli.output import Output
-from karen_learner.cli.render import ingest_report
 from karen_learner.errors import ExitCode, InvalidInput
 
 if TYPE_CHECKING:
@@ -17,12 +16,15 @@ if TYPE_CHECKING:
 
 
 @with_common_options
-def ingest(run: Context, tenant: Tenant, file: SourceFile) -> int:
+async def ingest(run: Context, tenant: Tenant, file: SourceFile) -> int:
     """Import turns or labelled texts from a file.
 
     Labelled texts stay pending until the next cycle. Unusable lines are reported and skipped.
     """
-    report = run.run(lambda learner: import_file(learner, tenant, file, run.output), create=True)
+    from karen_learner.cli.render import ingest_report
+
+    async with run.learner(create=True) as learner:
+        report = await import_file(learner, tenant, file, run.output)
     run.output.result(report.to_dict(), *ingest_report(report))
     return ExitCode.OK
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.console import RenderableType
 
 from karen_learner.cli.context import SETTINGS_FILE, Context
 from karen_learner.cli.options import with_common_options
-from karen_learner.cli.render import command_line, facts, text
+from karen_learner.cli.output import text
 from karen_learner.errors import ExitCode
-
-if TYPE_CHECKING:
-    from karen_learner.learner import AutonomousLearner
 
 PREAMBLE = """\
 # Settings of this home with their defaults. To change one, remove the # of its line, and of its
@@ -24,42 +18,38 @@ EXAMPLE_LINE = '{"text": "where is my bill?", "intent": "billing", "sentiment": 
 
 
 @with_common_options
-def init(run: Context) -> int:
+async def init(run: Context) -> int:
     """Create a home: folder, database and a commented settings file. Keeps existing files."""
-    home = run.home
-    home.mkdir(parents=True, exist_ok=True)
-    is_new_file = write_settings_file(home / SETTINGS_FILE)
-    document = run.run(_describe, create=True) | {
-        "settings_file": str(home / SETTINGS_FILE),
+    from karen_learner.cli.render import command_line, facts
+
+    run.home.mkdir(parents=True, exist_ok=True)
+    settings_file = run.home / SETTINGS_FILE
+    is_new_file = write_settings_file(settings_file)
+    async with run.learner(create=True) as learner:
+        home = str(learner.layout.home)
+        database = None if learner.settings.store.url else str(learner.layout.database)
+        tenants = len(await learner.tenants())
+    document = {
+        "home": home,
+        "database": database,
+        "tenants": tenants,
+        "settings_file": str(settings_file),
         "settings_file_written": is_new_file,
     }
-    run.output.result(document, *_shown(home, document))
-    return ExitCode.OK
-
-
-async def _describe(learner: AutonomousLearner) -> dict[str, Any]:
-    return {
-        "home": str(learner.layout.home),
-        "database": None if learner.settings.store.url else str(learner.layout.database),
-        "tenants": len(await learner.tenants()),
+    shown = {
+        "home": home,
+        "database": database or "from store.url",
+        "settings": f"{settings_file}{'' if is_new_file else ' (unchanged)'}",
     }
-
-
-def _shown(home: Path, document: dict[str, Any]) -> list[RenderableType]:
-    unchanged = "" if document["settings_file_written"] else " (unchanged)"
-    return [
-        facts(
-            [
-                ("home", document["home"]),
-                ("database", document["database"] or "from store.url"),
-                ("settings", f"{document['settings_file']}{unchanged}"),
-            ]
-        ),
-        text(""),
-        text("Next: train a tenant from a file of labelled texts, one JSON object a line:"),
+    run.output.result(
+        document,
+        facts(shown),
+        "",
+        "Next: train a tenant from a file of labelled texts, one JSON object a line:",
         text(f"  {EXAMPLE_LINE}", "dim"),
-        text(f"  {command_line(home, 'bootstrap', 'my-tenant', 'examples.jsonl')}", "bold"),
-    ]
+        text(f"  {command_line(run.home, 'bootstrap', 'my-tenant', 'examples.jsonl')}", "bold"),
+    )
+    return ExitCode.OK
 
 
 def write_settings_file(path: Path) -> bool:
