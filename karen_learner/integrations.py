@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -39,46 +38,34 @@ class AsyncDetectors(Protocol):
     async def _entities_async(self, text: str) -> Any: ...
 
 
-class SingleTexts(Protocol):
-    """A host's analyzer without `analyze_many`."""
-
-    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis: ...
-    async def on_deployed(self, version: str, path: Path) -> None: ...
-
-
-class _ConcurrentAnalyzer(ABC):
-    """Many texts by concurrent calls of `analyze`."""
-
-    @abstractmethod
-    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
-        """The analysis of one text. Errors of the host propagate."""
-
-    async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
-        """The analyses in the order of the texts."""
-        return list(await asyncio.gather(*(self.analyze(text, tenant_id=tenant_id) for text in texts)))
-
-
-class SingleTextAnalyzer(_ConcurrentAnalyzer):
-    """Adapts an analyzer without `analyze_many`."""
-
-    def __init__(self, host: SingleTexts) -> None:
-        self._host = host
-
-    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
-        return await self._host.analyze(text, tenant_id=tenant_id)
-
-    async def on_deployed(self, version: str, path: Path) -> None:
-        await self._host.on_deployed(version, path)
-
-
-class HostAnalyzer(_ConcurrentAnalyzer):
-    """Adapts a host with `_detect_intent_async`, `_sentiment_async` and `_entities_async`.
+class SingleTextAnalyzer:
+    """Adapts an analyzer without `analyze_many`.
 
     Each deployment calls `on_deployed(version, path)` of the host, sync or async, if the host has it.
     """
 
-    def __init__(self, host: AsyncDetectors) -> None:
+    def __init__(self, host: Any) -> None:
         self._host = host
+
+    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
+        """The analysis of one text. Errors of the host propagate."""
+        analysis: Analysis = await self._host.analyze(text, tenant_id=tenant_id)
+        return analysis
+
+    async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
+        """The analyses in the order of the texts, by concurrent calls of `analyze`."""
+        return list(await asyncio.gather(*(self.analyze(text, tenant_id=tenant_id) for text in texts)))
+
+    async def on_deployed(self, version: str, path: Path) -> None:
+        listener = getattr(self._host, "on_deployed", None)
+        if listener is not None:
+            answer = listener(version, path)
+            if inspect.isawaitable(answer):
+                await answer
+
+
+class HostAnalyzer(SingleTextAnalyzer):
+    """Adapts a host with `_detect_intent_async`, `_sentiment_async` and `_entities_async`."""
 
     async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:  # noqa: ARG002
         intent, intent_confidence = as_label(await self._host._detect_intent_async(text), "intent")
@@ -90,13 +77,6 @@ class HostAnalyzer(_ConcurrentAnalyzer):
             sentiment_confidence=sentiment_confidence,
             entities=as_entities(await self._host._entities_async(text), text),
         )
-
-    async def on_deployed(self, version: str, path: Path) -> None:
-        listener = getattr(self._host, "on_deployed", None)
-        if listener is not None:
-            answer = listener(version, path)
-            if inspect.isawaitable(answer):
-                await answer
 
 
 def as_analyzer(analyzer: object) -> Analyzer:

@@ -21,9 +21,9 @@ CELL_WIDTH = 7
 
 def step_lines(step: Step) -> list[Text]:
     """One step as a line, and the reason if nothing was deployed. The bootstrap has a header."""
-    scores: dict[str, float | None] = {**step.scores.by_task}
+    scores: list[tuple[str, float | None]] = [*step.scores.by_task.items()]
     if len(scores) != 1:
-        scores = {"all": step.scores.accuracy, **scores}
+        scores.insert(0, ("all", step.scores.accuracy))
     cells = {
         "cycle": step.cycle,
         "turns": step.turns,
@@ -31,7 +31,7 @@ def step_lines(step: Step) -> list[Text]:
         "corr.": step.corrections,
         "new": step.new_examples,
         "replay": step.replay_examples,
-        **{name: "-" if value is None else f"{value:.3f}" for name, value in scores.items()},
+        **{name: "-" if value is None else f"{value:.3f}" for name, value in scores},
         "time": f"{step.cycle_s:.1f}s",
     }
     widths = {name: max(CELL_WIDTH, len(name)) for name in cells}

@@ -30,15 +30,16 @@ class Overview:
         counts = await self._store.counts(tenant_id)
         champion = await self._registry.champion(tenant_id)
         unfinished = await self._store.unfinished_cycles(tenant_id)
-        finished = [row.result for row in await self._store.cycles(tenant_id, limit=RECENT) if row.result]
-        ready, advice = self._advice(counts, champion, unfinished[0] if unfinished else None)
+        running = unfinished[0] if unfinished else None
+        recent = await self._recent(tenant_id)
+        ready, advice = self._advice(counts, champion, running)
         return TenantStatus(
             tenant_id=tenant_id,
             champion=champion,
             counts=counts,
             labels=await self._store.labels(tenant_id),
-            running_cycle=unfinished[0] if unfinished else None,
-            last_cycle=finished[0] if finished else None,
+            running_cycle=running,
+            last_cycle=recent[0] if recent else None,
             ready_to_learn=ready,
             advice=advice,
         )

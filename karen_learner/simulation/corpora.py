@@ -45,20 +45,18 @@ def read_corpus(train: Path, test: Path | None = None) -> Corpus:
 
 
 def _read(path: Path) -> tuple[LabelledText, ...]:
+    found = []
     try:
-        found = tuple(_labelled(path, number, value) for number, value in require_json_lines(path))
+        for number, value in require_json_lines(path):
+            try:
+                found.append(labelled_text(value))
+            except CorruptExample as error:
+                raise InvalidInput(f"{path} line {number}: {error}") from error
     except OSError as error:
         raise InvalidInput(f"cannot read the corpus {path}: {error}") from error
     if not found:
         raise InvalidInput(f"the corpus {path} has no texts")
-    return found
-
-
-def _labelled(path: Path, number: int, value: object) -> LabelledText:
-    try:
-        return labelled_text(value)
-    except CorruptExample as error:
-        raise InvalidInput(f"{path} line {number}: {error}") from error
+    return tuple(found)
 
 
 def shipped_corpus() -> Path:

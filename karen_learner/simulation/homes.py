@@ -17,11 +17,9 @@ MARK_TEXT = "`karen-learner demo` created this folder. The next run replaces it.
 
 def isolated(settings: Settings) -> Settings:
     """The same settings with the default database and folders below the home."""
-    values = settings.dump()
-    usual = load_settings(environment={}).dump()
-    values["store"]["url"] = usual["store"]["url"]
-    values["paths"] = usual["paths"]
-    return load_settings(overrides=values, environment={})
+    usual = load_settings(environment={})
+    store = settings.store.model_copy(update={"url": usual.store.url})
+    return settings.model_copy(update={"store": store, "paths": usual.paths})
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from karen_learner.records import TASKS, LabelledText, LearningCycleResult, Reco
 from karen_learner.simulation.run import CONCURRENT_TURNS, RESPONSE
 from karen_learner.simulation.scenario import cut_every
 from karen_learner.simulation.scoring import Scores, evaluate
-from karen_learner.simulation.users import Feedback, Labels, correction
+from karen_learner.simulation.users import Feedback, Labels, correction, relabelled
 
 Shuffle = Mapping[Task, Mapping[str, str]]
 
@@ -43,32 +43,18 @@ class Attack(Record):
 def label_permutation(labels: Labels, *, seed: int) -> Shuffle:
     """A cyclic permutation of the labels of each task. A single label maps to itself."""
     rng = random.Random(f"{seed}/poison")  # noqa: S311 - a simulation, no secret
-    return {task: _cycled(labels[task], rng) for task in TASKS if task in labels}
-
-
-def _cycled(labels: Sequence[str], rng: random.Random) -> dict[str, str]:
-    order = list(labels)
-    rng.shuffle(order)
-    return dict(zip(order, [*order[1:], *order[:1]], strict=True))
+    shuffle: dict[Task, dict[str, str]] = {}
+    for task in TASKS:
+        order = list(labels.get(task, ()))
+        rng.shuffle(order)
+        shuffle[task] = dict(zip(order, [*order[1:], *order[:1]], strict=True))
+    return shuffle
 
 
 def poisoned_feedback(gold: LabelledText, shuffle: Shuffle) -> Feedback:
     """A correction of all labels to wrong ones, and a poor rating."""
-    false = gold.model_copy(
-        update={
-            "intent": _wrong(shuffle, "intent", gold.intent),
-            "sentiment": _wrong(shuffle, "sentiment", gold.sentiment),
-            "entities": None if gold.entities is None else tuple(
-                span.model_copy(update={"label": _wrong(shuffle, "entities", span.label)})
-                for span in gold.entities
-            ),
-        }
-    )  # fmt: skip
-    return correction(false, gold.tasks) | {"satisfaction_score": 0.0, "response_quality": 0.0}
-
-
-def _wrong(shuffle: Shuffle, task: Task, label: str | None) -> str | None:
-    return None if label is None else shuffle.get(task, {}).get(label, label)
+    wrong = relabelled(gold, lambda task, label: shuffle[task].get(label, label))
+    return correction(wrong, gold.tasks) | {"satisfaction_score": 0.0, "response_quality": 0.0}
 
 
 async def attack(

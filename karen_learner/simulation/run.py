@@ -10,7 +10,6 @@ from typing import Any
 from karen_learner.errors import TrainingError
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import (
-    ConversationMetadata,
     CurationCounts,
     CycleMode,
     CycleStatus,
@@ -21,7 +20,7 @@ from karen_learner.records import (
 from karen_learner.simulation.corpora import Corpus
 from karen_learner.simulation.scenario import Scenario, cut_every, plan_stream
 from karen_learner.simulation.scoring import Scores, evaluate
-from karen_learner.simulation.users import Answer, Feedback, SimulatedUsers
+from karen_learner.simulation.users import Answer, SimulatedUsers
 
 CONCURRENT_TURNS = 64
 RESPONSE = "(response of a simulated assistant)"
@@ -36,6 +35,10 @@ class Exchange(Record):
     answer: Answer
     feedback: Mapping[str, Any] | None
 
+    @property
+    def is_corrected(self) -> bool:
+        return any(key.startswith("corrected_") for key in self.feedback or ())
+
 
 OnExchange = Callable[[Exchange], None]
 
@@ -48,9 +51,9 @@ class Step(Record):
     """
 
     cycle: int
-    turns: int = 0
-    feedback: int = 0
-    corrections: int = 0
+    turns: int
+    feedback: int
+    corrections: int
     new_examples: int
     replay_examples: int
     curation: CurationCounts | None
@@ -59,7 +62,7 @@ class Step(Record):
     version: str | None
     holdout_accuracy: float | None
     scores: Scores
-    turns_s: float = 0.0
+    turns_s: float
     cycle_s: float
     stage_seconds: Mapping[str, float]
     message: str | None
@@ -87,72 +90,52 @@ async def simulate(
     )
     position = 0
     for cycle, texts in enumerate(plan.cycles, start=1):
-        conversations = Conversations(learner, tenant_id, users, on_exchange=on_exchange)
-        await conversations.run(texts, first=position)
+        started = perf_counter()
+        exchanges = await _converse(learner, tenant_id, users, texts, first=position)
+        turns_s = perf_counter() - started
+        if on_exchange is not None:
+            for exchange in exchanges:
+                on_exchange(exchange)
         position += len(texts)
         result = await learner.trigger_learning_cycle(
             tenant_id, force_training=True, mode=scenario.mode, reason=f"simulation, cycle {cycle}"
         )
-        yield _step(cycle, result, await evaluate(learner, tenant_id, corpus.test), conversations)
+        scores = await evaluate(learner, tenant_id, corpus.test)
+        yield _step(cycle, result, scores, exchanges, turns_s=turns_s)
 
 
-class Conversations:
-    """Turns of simulated users with the live model, and their counts."""
+async def _converse(
+    learner: AutonomousLearner,
+    tenant_id: str,
+    users: SimulatedUsers,
+    texts: Sequence[LabelledText],
+    *,
+    first: int,
+) -> list[Exchange]:
+    """Send the texts, CONCURRENT_TURNS at a time. `first`: position of the first text in the stream."""
 
-    def __init__(
-        self,
-        learner: AutonomousLearner,
-        tenant_id: str,
-        users: SimulatedUsers,
-        *,
-        on_exchange: OnExchange | None = None,
-    ) -> None:
-        self._learner = learner
-        self._tenant_id = tenant_id
-        self._users = users
-        self._on_exchange = on_exchange
-        self.turns = self.feedback = self.corrections = 0
-        self.seconds = 0.0
-
-    async def run(self, texts: Sequence[LabelledText], *, first: int) -> None:
-        """Send the texts, CONCURRENT_TURNS at a time. `first`: position of the first text in the stream."""
-        started = perf_counter()
-        numbered = list(enumerate(texts, start=first))
-        for batch in cut_every(numbered, CONCURRENT_TURNS):
-            answered = await asyncio.gather(*(self._send(position, gold) for position, gold in batch))
-            exchanges = [
-                self._exchange(*place, metadata) for place, metadata in zip(batch, answered, strict=True)
-            ]
-            await asyncio.gather(*(self._give_feedback(exchange) for exchange in exchanges))
-        self.seconds += perf_counter() - started
-
-    async def _send(self, position: int, gold: LabelledText) -> ConversationMetadata:
-        user_id = self._users.user_id(position)
-        return await self._learner.collect_conversation_metadata(
-            self._tenant_id, gold.text, RESPONSE, user_id, turn_id=_turn_id(position)
+    async def send(position: int, gold: LabelledText) -> Exchange:
+        user_id = users.user_id(position)
+        metadata = await learner.collect_conversation_metadata(
+            tenant_id, gold.text, RESPONSE, user_id, turn_id=_turn_id(position)
         )
-
-    def _exchange(self, position: int, gold: LabelledText, metadata: ConversationMetadata) -> Exchange:
-        answer = Answer.of(metadata)
-        return Exchange(
-            position=position,
-            user_id=metadata.user_id,
-            gold=gold,
-            answer=answer,
-            feedback=self._users.react(position, gold, answer),
+        answer = Answer(
+            intent=metadata.intent_detected,
+            sentiment=metadata.sentiment_detected,
+            entities=metadata.entities_extracted,
         )
+        feedback = users.react(position, gold, answer)
+        return Exchange(position=position, user_id=user_id, gold=gold, answer=answer, feedback=feedback)
 
-    async def _give_feedback(self, exchange: Exchange) -> None:
-        if exchange.feedback is not None:
-            await self._learner.add_feedback(self._tenant_id, _turn_id(exchange.position), exchange.feedback)
-        self._count(exchange.feedback)
-        if self._on_exchange is not None:
-            self._on_exchange(exchange)
-
-    def _count(self, feedback: Feedback | Mapping[str, Any] | None) -> None:
-        self.turns += 1
-        self.feedback += feedback is not None
-        self.corrections += any(key.startswith("corrected_") for key in feedback or ())
+    exchanges: list[Exchange] = []
+    for batch in cut_every(list(enumerate(texts, start=first)), CONCURRENT_TURNS):
+        answered = await asyncio.gather(*(send(position, gold) for position, gold in batch))
+        given = [(one.position, one.feedback) for one in answered if one.feedback is not None]
+        await asyncio.gather(
+            *(learner.add_feedback(tenant_id, _turn_id(position), stated) for position, stated in given)
+        )
+        exchanges += answered
+    return exchanges
 
 
 def _turn_id(position: int) -> str:
@@ -160,13 +143,18 @@ def _turn_id(position: int) -> str:
 
 
 def _step(
-    cycle: int, result: LearningCycleResult, scores: Scores, conversations: Conversations | None = None
+    cycle: int,
+    result: LearningCycleResult,
+    scores: Scores,
+    exchanges: Sequence[Exchange] = (),
+    *,
+    turns_s: float = 0.0,
 ) -> Step:
     return Step(
         cycle=cycle,
-        turns=conversations.turns if conversations else 0,
-        feedback=conversations.feedback if conversations else 0,
-        corrections=conversations.corrections if conversations else 0,
+        turns=len(exchanges),
+        feedback=sum(exchange.feedback is not None for exchange in exchanges),
+        corrections=sum(exchange.is_corrected for exchange in exchanges),
         new_examples=result.training_examples,
         replay_examples=result.replay_examples,
         curation=result.curation,
@@ -175,7 +163,7 @@ def _step(
         version=result.model_version,
         holdout_accuracy=result.validation.accuracy if result.validation else None,
         scores=scores,
-        turns_s=conversations.seconds if conversations else 0.0,
+        turns_s=turns_s,
         cycle_s=result.duration_s,
         stage_seconds=result.stage_seconds,
         message=result.error_message,

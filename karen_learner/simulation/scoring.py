@@ -31,12 +31,7 @@ class Scores(Record):
     @property
     def by_task(self) -> dict[Task, float]:
         """Scores of the tasks with test texts."""
-        known: dict[Task, float | None] = {
-            "intent": self.intent,
-            "sentiment": self.sentiment,
-            "entities": self.entities,
-        }
-        return {task: value for task, value in known.items() if value is not None}
+        return {task: self[task] for task in TASKS if self[task] is not None}
 
 
 def row_of(analysis: Analysis) -> PredictionRow:

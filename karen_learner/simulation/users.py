@@ -8,11 +8,11 @@ from __future__ import annotations
 import random
 import re
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Self
+from typing import Any
 
-from karen_learner.records import ConversationMetadata, EntitySpan, LabelledText, Record, Task
+from karen_learner.records import EntitySpan, LabelledText, Record, Task
 from karen_learner.simulation.scenario import FeedbackRates
 
 GOOD_RATINGS = (0.8, 0.9, 1.0)
@@ -31,14 +31,6 @@ class Answer(Record):
     sentiment: str | None = None
     entities: tuple[tuple[str, str], ...] = ()
 
-    @classmethod
-    def of(cls, metadata: ConversationMetadata) -> Self:
-        return cls(
-            intent=metadata.intent_detected,
-            sentiment=metadata.sentiment_detected,
-            entities=metadata.entities_extracted,
-        )
-
 
 def wrong_tasks(gold: LabelledText, answer: Answer) -> tuple[Task, ...]:
     """Tasks whose answer differs from a known gold label."""
@@ -56,12 +48,22 @@ def _words_of(gold: LabelledText) -> list[tuple[str, str]]:
 
 def correction(gold: LabelledText, tasks: Sequence[Task]) -> Feedback:
     """A correction with the labels of these tasks."""
-    stated: dict[Task, Any] = {
-        "intent": gold.intent,
-        "sentiment": gold.sentiment,
-        "entities": [span.to_dict() for span in gold.entities or ()],
-    }
-    return {f"corrected_{task}": stated[task] for task in tasks}
+    labels = gold.to_dict()
+    return {f"corrected_{task}": labels[task] for task in tasks}
+
+
+def relabelled(gold: LabelledText, new_label: Callable[[Task, str], str]) -> LabelledText:
+    """The same text with a new label for each known label."""
+    return gold.model_copy(
+        update={
+            "intent": None if gold.intent is None else new_label("intent", gold.intent),
+            "sentiment": None if gold.sentiment is None else new_label("sentiment", gold.sentiment),
+            "entities": None if gold.entities is None else tuple(
+                span.model_copy(update={"label": new_label("entities", span.label)})
+                for span in gold.entities
+            ),
+        }
+    )  # fmt: skip
 
 
 def with_wrong_labels(gold: LabelledText, labels: Labels, rng: random.Random) -> LabelledText:
@@ -69,31 +71,17 @@ def with_wrong_labels(gold: LabelledText, labels: Labels, rng: random.Random) ->
 
     A text without entities gets one on its first word.
     """
-    return gold.model_copy(
-        update={
-            "intent": _other(gold.intent, labels.get("intent", ()), rng),
-            "sentiment": _other(gold.sentiment, labels.get("sentiment", ()), rng),
-            "entities": _other_spans(gold, labels.get("entities", ()), rng),
-        }
-    )
 
+    def other(task: Task, label: str) -> str:
+        others = [other for other in labels.get(task, ()) if other != label]
+        return rng.choice(others) if others else label
 
-def _other(label: str | None, labels: Sequence[str], rng: random.Random) -> str | None:
-    others = [other for other in labels if other != label]
-    return rng.choice(others) if label is not None and others else label
-
-
-def _other_spans(
-    gold: LabelledText, labels: Sequence[str], rng: random.Random
-) -> tuple[EntitySpan, ...] | None:
-    if not gold.entities and gold.entities is not None:
-        word = _WORD.search(gold.text)
-        if word is None or not labels:
-            return gold.entities
-        return (EntitySpan(start=word.start(), end=word.end(), label=rng.choice(labels)),)
-    if gold.entities is None:
-        return None
-    return tuple(span.model_copy(update={"label": _other(span.label, labels, rng)}) for span in gold.entities)
+    wrong = relabelled(gold, other)
+    word, names = _WORD.search(gold.text), labels.get("entities")
+    if gold.entities != () or word is None or not names:
+        return wrong
+    span = EntitySpan(start=word.start(), end=word.end(), label=rng.choice(names))
+    return wrong.model_copy(update={"entities": (span,)})
 
 
 class SimulatedUsers:

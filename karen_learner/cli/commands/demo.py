@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from karen_learner.cli.commands.simulate import show_steps
+from karen_learner.cli.commands.simulate import with_progress
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.output import Output, text
@@ -70,15 +70,8 @@ async def demo(run: Context) -> int:
 
 
 async def _learn(output: Output, learner: AutonomousLearner, corpus: Corpus) -> list[Step]:
-    from karen_learner.cli.render_simulation import exchange_lines
+    from karen_learner.cli.render_simulation import exchange_lines, step_lines
     from karen_learner.simulation import simulate
-
-    exchanges: list[Exchange] = []
-
-    def show_exchanges() -> None:
-        for exchange in informative(exchanges, SHOWN_PER_CYCLE):
-            output.show(*exchange_lines(exchange))
-        exchanges.clear()
 
     test = len(corpus.test)
     plan = (
@@ -86,8 +79,16 @@ async def _learn(output: Output, learner: AutonomousLearner, corpus: Corpus) -> 
         f"   Then {TURNS} turns in {CYCLES} learning cycles. {test} test texts measure the accuracy.",
     )
     output.show(*(text(line, "bold") for line in plan), "")
-    steps = simulate(learner, TENANT, corpus, demo_scenario(), on_exchange=exchanges.append)
-    return await show_steps(output, learner, steps, before=show_exchanges)
+    steps: list[Step] = []
+    exchanges: list[Exchange] = []
+    found = simulate(learner, TENANT, corpus, demo_scenario(), on_exchange=exchanges.append)
+    async for step in with_progress(output, learner, found):
+        for exchange in informative(exchanges, SHOWN_PER_CYCLE):
+            output.show(*exchange_lines(exchange))
+        exchanges.clear()
+        output.show(*step_lines(step))
+        steps.append(step)
+    return steps
 
 
 async def _attack(output: Output, learner: AutonomousLearner, corpus: Corpus) -> Attack:
@@ -147,13 +148,9 @@ def unused(corpus: Corpus, scenario: Scenario) -> list[LabelledText]:
 
 def informative(exchanges: Sequence[Exchange], limit: int) -> list[Exchange]:
     """Up to `limit` exchanges: corrections, then one good rating."""
-    corrected = [one for one in exchanges if _is_corrected(one) and not _is_rated_good(one)]
-    rated_good = [one for one in exchanges if _is_rated_good(one) and not _is_corrected(one)]
+    corrected = [one for one in exchanges if one.is_corrected and not _is_rated_good(one)]
+    rated_good = [one for one in exchanges if _is_rated_good(one) and not one.is_corrected]
     return [*corrected[: limit - 1], *rated_good[:1]]
-
-
-def _is_corrected(exchange: Exchange) -> bool:
-    return any(key.startswith("corrected") for key in exchange.feedback or ())
 
 
 def _is_rated_good(exchange: Exchange) -> bool:

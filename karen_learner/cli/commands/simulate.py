@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -88,7 +88,7 @@ async def simulate(
     --config and --set give the settings. The home is temporary.
     """
     from karen_learner import simulation
-    from karen_learner.cli.render_simulation import chart, summary
+    from karen_learner.cli.render_simulation import chart, step_lines, summary
     from karen_learner.factory import create_autonomous_learner
     from karen_learner.simulation.homes import fresh_home, isolated
     from karen_learner.simulation.plot import draw, require_plotting
@@ -103,11 +103,14 @@ async def simulate(
     )
     corpus = simulation.read_corpus(train, test)
     settings = isolated(run.settings())
+    steps: list[Step] = []
     reference = None
     with fresh_home(keep_home) as home:
         async with create_autonomous_learner(home, settings=settings) as learner:
             found = simulation.simulate(learner, TENANT, corpus, scenario)
-            steps = await show_steps(run.output, learner, found)
+            async for step in with_progress(run.output, learner, found):
+                run.output.show(*step_lines(step))
+                steps.append(step)
             if refit:
                 run.output.note("training from scratch on all curated examples ...", style="dim")
                 reference = await simulation.refit(learner, TENANT, corpus.test, folder=home / "refit")
@@ -139,22 +142,15 @@ def _document(
     }
 
 
-async def show_steps(
-    output: Output,
-    learner: AutonomousLearner,
-    steps: AsyncIterator[Step],
-    before: Callable[[], None] = lambda: None,
-) -> list[Step]:
-    """All steps. Shows progress bars during each; then calls `before` and prints the step."""
+async def with_progress(
+    output: Output, learner: AutonomousLearner, steps: AsyncIterator[Step]
+) -> AsyncIterator[Step]:
+    """The same steps, with progress bars of the learner during each."""
     from karen_learner.cli.progress import learning_progress
-    from karen_learner.cli.render_simulation import step_lines
 
-    shown: list[Step] = []
     while True:
         async with learning_progress(output, learner):
             step = await anext(steps, None)
         if step is None:
-            return shown
-        before()
-        output.show(*step_lines(step))
-        shown.append(step)
+            return
+        yield step
