@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from karen_learner.records import LabelledText, LearningCycleResult, utc_now
 from karen_learner.settings import load_settings
 from karen_learner.simulation import (
     Attack,
+    Corpus,
     Exchange,
     Refit,
     Scores,
@@ -199,3 +201,40 @@ def test_an_invalid_command_line_fails_before_the_simulation(
         main([*arguments, "--json"])
     assert ended.value.code != 0
     assert message in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_simulation_prints_saves_and_draws_its_result(
+    make_corpus: Callable[[int, int], Corpus], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from karen_learner.cli.app import main
+
+    corpus = make_corpus(60, 12)
+    for name, texts in (("train", corpus.train), ("test", corpus.test)):
+        lines = (json.dumps(text.to_dict()) for text in texts)
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    options = {"training.n_iter": 2, "training.min_updates": 0, "gate.max_cross_validated": 0}
+    saved, plot, home = tmp_path / "new" / "run.json", tmp_path / "run.png", tmp_path / "home"
+    words = ["simulate", str(tmp_path), "--shots", "6", "--cycles", "2", "--limit", "20"]
+    words += ["--correction-rate", "1", "--save", str(saved), "--plot", str(plot), "--keep-home", str(home)]
+    words += [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    streams = capsys.readouterr()
+    assert ended.value.code == 0
+    assert "training from scratch" in streams.err
+    document = json.loads(saved.read_text())
+    assert document["corpus"] == {"train": 60, "test": 12}
+    assert [one["turns"] for one in document["steps"]] == [0, 10, 10]
+    assert document["gain"] == document["last"] - document["first"]
+    assert document["against_refit"] == document["last"] - document["refit"]["scores"]["accuracy"]
+    rows = [line.split() for line in streams.out.splitlines()]
+    header = rows[0]
+    for row, one in zip(
+        (row for row in rows if row[:1] in (["0"], ["1"], ["2"])), document["steps"], strict=True
+    ):
+        assert row[header.index("all")] == f"{one['scores']['accuracy']:.3f}"
+        assert row[header.index("fdbk")] == str(one["feedback"])
+    for expected in ("refit from scratch", "minus refit", f"home: {home}", f"plot: {plot}"):
+        assert expected in streams.out
+    assert plot.stat().st_size > 0
+    assert (home / "karen.db").is_file()
