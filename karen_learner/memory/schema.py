@@ -1,4 +1,4 @@
-"""Recognises databases of this package, and migrates their schema with Alembic."""
+"""Recognises databases of this package, and creates or migrates their schema."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 
 from karen_learner.errors import SchemaTooNew, StoreNotOurs
+from karen_learner.memory.tables import metadata
 
 APPLICATION_ID = 0x4B4C4D31
 """`PRAGMA application_id` of our SQLite files ("KLM1"), also shown by `file(1)`."""
@@ -50,14 +51,18 @@ def recognise(connection: Connection, place: str) -> None:
     _refuse_newer(revision(connection), place)
 
 
-def upgrade(connection: Connection, place: str, to: str = "head") -> None:
-    """Run the missing migrations in the transaction of `connection`."""
+def upgrade(connection: Connection, place: str) -> None:
+    """Create the tables, or run the missing migrations, in the transaction of `connection`."""
     recognise(connection, place)
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, to)
+    if revision(connection) is None:
+        metadata.create_all(connection, checkfirst=False)
+        _context(connection).stamp(scripts(), "head")
+    else:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def scripts() -> ScriptDirectory:
@@ -67,8 +72,11 @@ def scripts() -> ScriptDirectory:
 
 def revision(connection: Connection) -> str | None:
     """The revision of the schema; None in an empty database."""
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return context.get_current_revision()
+    return _context(connection).get_current_revision()
+
+
+def _context(connection: Connection) -> MigrationContext:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
 
 
 def _config() -> Config:

@@ -8,16 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, make_url
+from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from karen_learner.errors import InvalidInput, StoreError, StoreLocked, StoreNotOurs, StoreReadOnly
 from karen_learner.memory import open_store
 from karen_learner.memory.database import _lock_key
-from karen_learner.memory.schema import VERSION_TABLE
-from karen_learner.memory.tables import metadata
 from karen_learner.records import CurationWrite
 from karen_learner.settings import StoreSettings
 from tests.databases import SERVER, a_database
@@ -49,17 +45,6 @@ async def end_connections(other: AsyncConnection, *, waiting: bool = False) -> i
         f"WHERE datname = current_database() AND pid <> pg_backend_pid() AND {which}"
     )
     return len(ended.all())
-
-
-async def test_migrations_produce_the_declared_tables(
-    url: str, store_settings: StoreSettings, other: AsyncConnection
-) -> None:
-    def differences(connection: Connection) -> list[object]:
-        options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
-        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
-
-    async with open_store(url, store_settings):
-        assert await other.run_sync(differences) == []
 
 
 async def test_a_lost_connection_is_replaced(

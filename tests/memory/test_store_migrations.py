@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from karen_learner.memory import open_store, schema
@@ -54,9 +57,25 @@ def former_turns() -> list[Turn]:
     return [*special, *rest]
 
 
+def migrate(run: Callable[[Config, str], None], connection: Connection, revision: str) -> None:
+    config = schema._config()
+    config.attributes["connection"] = connection
+    run(config, revision)
+
+
+def make_schema(connection: Connection, revision: str) -> None:
+    """The first schema from its SQL, then the migrations up to `revision`."""
+    first = Path(__file__).parent / "schemas" / f"0001.{connection.dialect.name}.sql"
+    for statement in first.read_text().split(";\n"):
+        if statement.strip():
+            connection.exec_driver_sql(statement)
+    schema._context(connection).stamp(schema.scripts(), "0001")
+    migrate(command.upgrade, connection, revision)
+
+
 def fill(connection: Connection, revision: str) -> None:
     """Make the schema of a revision, with rows as the releases of that revision wrote them."""
-    schema.upgrade(connection, "test", revision)
+    make_schema(connection, revision)
     stored = TENANT
     if connection.dialect.name == "postgresql":  # see TextWithNul
         stored = TENANT.replace("\1", "\1" + "1").replace("\0", "\1" + "0")
@@ -125,12 +144,17 @@ async def on_database(place: Path | str, work: Callable[[Connection], T]) -> T:
         await engine.dispose()
 
 
+def describe_index(index: ReflectedIndex) -> str:
+    conditions = [str(value) for value in index.get("dialect_options", {}).values()]
+    return f"{index['name']} {index['column_names']} {conditions}"
+
+
 def description(connection: Connection) -> list[str]:
-    """Tables, columns and indexes."""
+    """Tables, columns, indexes with their conditions, and keys."""
     found = inspect(connection)
     return [
         f"{table} {[column['name'] for column in found.get_columns(table)]} "
-        f"{sorted(str(index['name']) for index in found.get_indexes(table))} "
+        f"{sorted(map(describe_index, found.get_indexes(table)))} "
         f"{found.get_pk_constraint(table)['constrained_columns']}"
         for table in sorted(found.get_table_names())
     ]
@@ -222,16 +246,9 @@ async def test_a_migrated_schema_equals_that_of_a_new_database(
 
 
 async def test_the_last_migration_can_be_undone(shared: Path | str, store_settings: StoreSettings) -> None:
-    from alembic import command
-
-    def undo(connection: Connection) -> None:
-        config = schema._config()
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0004")
-
     async with former("0004", shared, store_settings):
         pass
-    await on_database(shared, undo)
+    await on_database(shared, lambda connection: migrate(command.downgrade, connection, "0004"))
 
     def champion(connection: Connection) -> list[Any]:
         rows = connection.execute(text("SELECT champion FROM tenants ORDER BY tenant")).all()

@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect, make_url
+from sqlalchemy import make_url
 
 from karen_learner.errors import (
     SchemaTooNew,
@@ -24,7 +22,6 @@ from karen_learner.errors import (
 from karen_learner.memory import open_store
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
-from karen_learner.memory.tables import metadata
 from karen_learner.settings import StoreSettings
 from tests.memory.memory_specimens import make_turn
 
@@ -65,31 +62,6 @@ async def test_a_url_opens_the_same_database(file: Path, store_settings: StoreSe
     for url in (f"sqlite:///{file}", f"sqlite+aiosqlite:///{file}"):
         async with open_store(url, store_settings) as store:
             assert await store.tenants() == ["acme"]
-
-
-async def test_migrations_produce_the_declared_tables(file: Path, store_settings: StoreSettings) -> None:
-    await filled(file, store_settings)
-    engine = create_engine(f"sqlite:///{file}")
-    with engine.connect() as connection:
-        options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
-        context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, metadata) == []
-        made = indexes(connection)
-    engine.dispose()
-    fresh = create_engine("sqlite://")
-    with fresh.begin() as connection:
-        metadata.create_all(connection)
-        meant = indexes(connection)
-    fresh.dispose()
-    assert made == meant
-
-
-def indexes(connection: Connection) -> list[str]:
-    found = (index for table in metadata.tables for index in inspect(connection).get_indexes(table))
-    return [
-        f"{index['name']} {index['column_names']} {index['dialect_options'].get('sqlite_where')}"
-        for index in found
-    ]
 
 
 async def test_a_newer_schema_is_refused(file: Path, store_settings: StoreSettings) -> None:

@@ -3,15 +3,10 @@
 It cannot be imported by itself, so this folder is no package. It does not configure logging.
 """
 
-from __future__ import annotations
-
 from alembic import context
-
-from karen_learner.memory.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
     version_table=context.config.attributes["version_table"],
     render_as_batch=True,
 )

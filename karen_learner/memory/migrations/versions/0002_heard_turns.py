@@ -1,14 +1,10 @@
 """A table of turns without feedback that a version learned from."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
-down_revision: str | None = "0001"
-branch_labels = None
-depends_on = None
+down_revision = "0001"
 
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -22,7 +18,3 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("heard_turns_by_turn", "heard_turns", ["turn", "version"])
-
-
-def downgrade() -> None:
-    op.drop_table("heard_turns")
