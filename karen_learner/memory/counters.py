@@ -144,30 +144,30 @@ def total_turns(connection: Connection) -> int:
     return int(connection.execute(select(func.sum(counters.c.value)).where(*is_turns)).scalar() or 0)
 
 
-def strata(connection: Connection, tenant_id: str, state: ExampleState, split: Split) -> Mapping[str, int]:
+def strata(connection: Connection, tenant_id: str, *, state: ExampleState, split: Split) -> Mapping[str, int]:
     """Examples by stratum."""
     family = _stratum_family(state, split)
     return {name: amount for (_, name), amount in _read(connection, tenant_id, (family,)).items()}
 
 
-def labels(connection: Connection, tenant_id: str) -> Mapping[Task, Mapping[str, int]]:
+def label_schema(connection: Connection, tenant_id: str) -> Mapping[Task, Mapping[str, int]]:
     """The label schema with the number of examples of each label."""
     families = [f"{kind}/{task}" for task in TASKS for kind in ("labels", "gold", "declared")]
     found = _read(connection, tenant_id, families)
     return {task: _schema(found, task) for task in TASKS}
 
 
-def declare(connection: Connection, tenant_id: str, wanted: Mapping[Task, Sequence[str]]) -> None:
+def declare(connection: Connection, tenant_id: str, labels: Mapping[Task, Sequence[str]]) -> None:
     """Add labels to the schema without an example. Raises LabelCollision."""
     tenant = tenants.ensure(connection, tenant_id)
     rows = [
         {"tenant": tenant, "family": f"declared/{task}", "name": label, "value": 1}
-        for task, names in wanted.items()
+        for task, names in labels.items()
         for label in names
     ]
     if rows:
         connection.execute(insert(connection, counters).on_conflict_do_nothing(), rows)
-    schema = labels(connection, tenant_id)
+    schema = label_schema(connection, tenant_id)
     both = schema["intent"].keys() & schema["sentiment"].keys()
     if both:
         raise LabelCollision.between(both)

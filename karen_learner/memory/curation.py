@@ -17,12 +17,14 @@ HARMFUL = "harmful"
 """`Example.reason` of examples that are quarantined after rejections for harm."""
 
 
-def save_curation(connection: Connection, tenant_id: str, curated: CurationWrite, token: int | None) -> bool:
+def save_curation(
+    connection: Connection, tenant_id: str, curated: CurationWrite, *, token: int | None = None
+) -> bool:
     """Write one page of decisions. False if the values of its read set changed. Raises FencedOut."""
-    tenant = tenants.ensure(connection, tenant_id)
-    journal.check_lease(connection, tenant, tenant_id, token)
+    journal.check_lease(connection, tenant_id, token)
     if curated.read_set is not None and not _is_unchanged(connection, tenant_id, curated.read_set):
         return False
+    tenant = tenants.ensure(connection, tenant_id)
     _save(connection, tenant, curated.upserts)
     mark_curated(connection, tenant, curated.curated)
     return True
@@ -42,14 +44,13 @@ def reject(
     *,
     harmful: bool,
     quarantine_at: int,
-    token: int | None,
+    token: int | None = None,
 ) -> int:
     """Count a harmful rejection on pending examples; the number of examples that this quarantined."""
-    tenant = tenants.ensure(connection, tenant_id)
-    journal.check_lease(connection, tenant, tenant_id, token)
+    journal.check_lease(connection, tenant_id, token)
     if not harmful:
         return 0
-    quarantined = 0
+    tenant, quarantined = tenants.ensure(connection, tenant_id), 0
     for old in _as_trained(connection, tenant, trained):
         feedback = [example for example in old if not example.is_gold]
         new = [_rejected(example, quarantine_at) for example in feedback]
@@ -76,7 +77,7 @@ def unlearn(connection: Connection, tenant: int, version: str, numbers: Sequence
 
 def _is_unchanged(connection: Connection, tenant_id: str, read_set: ReadSet) -> bool:
     present = examples.by_key(connection, tenant_id, list(read_set.examples))
-    splits = examples.splits(connection, tenant_id, list(read_set.splits))
+    splits = examples.splits_by_group(connection, tenant_id, list(read_set.splits))
     return all(present.get(key) == read for key, read in read_set.examples.items()) and all(
         splits.get(group) == read for group, read in read_set.splits.items()
     )

@@ -84,21 +84,24 @@ class Database:
         self._engines: Engines | None = None
         self._writer: AsyncConnection | None = None
         self._closed = False
+        self._starting = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._running: set[asyncio.Future[Any]] = set()
         self._checkpoints = CheckpointSchedule()
 
     async def start(self) -> None:
-        """Open the database, check that it is ours, and migrate its schema."""
-        if self._closed:
-            raise LearnerClosed(f"the store {self.place} is closed: open a new one")
-        self._make_folder()
-        self._engines = create_engines(self._url, busy_timeout_s=self._busy_timeout_s)
-        try:
-            await self._open(self._engines)
-        except BaseException:
-            await self._disconnect()
-            raise
+        """Open the database, check that it is ours, and create or migrate its tables. Idempotent."""
+        async with self._starting:
+            if self._closed or self._writer is not None:
+                self.require_open()
+                return
+            self._make_folder()
+            self._engines = create_engines(self._url, busy_timeout_s=self._busy_timeout_s)
+            try:
+                await self._open(self._engines)
+            except BaseException:
+                await self._disconnect()
+                raise
 
     async def close(self) -> None:
         """Wait for running work, then close every connection. Idempotent."""

@@ -6,62 +6,23 @@ row is deleted with its last member.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    bindparam,
-    delete,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, Select, asc, bindparam, delete, desc, select, union_all, update
 
 from karen_learner.memory import counters, tenants
 from karen_learner.memory.counters import change, example_counts, total
-from karen_learner.memory.tables import IS_REPLAYABLE, Condition, examples, groups
-from karen_learner.memory.types import chunks, from_micros, insert, to_micros
+from karen_learner.memory.tables import IS_REPLAYABLE, Condition, examples
+from karen_learner.memory.tables import groups as group_rows
+from karen_learner.memory.types import chunks, insert
 from karen_learner.records import NO_CONSENT, Example, ExampleState, Split
 
-_SAME_NAME = (
-    "example_id",
-    "text",
-    "intent",
-    "sentiment",
-    "source",
-    "quality",
-    "key",
-    "stratum",
-    "split",
-    "state",
-    "users",
-    "user_id",
-    "turn_id",
-    "draw",
-    "rejections",
-    "reason",
-    "learned_in",
-)
-"""Columns that store the field of the same name unchanged."""
+_SAME_NAME = [name for name in Example.model_fields if name in examples.c]
+_ROWS = select(*(examples.c[name] for name in _SAME_NAME), examples.c.group_key.label("group"))
 
 _KEY = ("tenant", "example_id")
-
-
-@dataclass(frozen=True)
-class ExampleFilter:
-    """Filter and order of the examples in `page`. `split` None: all splits."""
-
-    tenant_id: str
-    state: ExampleState
-    split: Split | None
-    newest_first: bool
 
 
 def write(connection: Connection, tenant: int, old: Sequence[Example], new: Sequence[Example]) -> None:
@@ -83,7 +44,7 @@ def write(connection: Connection, tenant: int, old: Sequence[Example], new: Sequ
 
 def find(connection: Connection, *where: Condition) -> list[Example]:
     """The examples that meet all conditions."""
-    return [_record(row) for row in connection.execute(select(examples).where(*where))]
+    return _read(connection, _ROWS.where(*where))
 
 
 def by_ids(connection: Connection, tenant: int, example_ids: Sequence[str]) -> list[Example]:
@@ -101,17 +62,28 @@ def by_key(connection: Connection, tenant_id: str, keys: Sequence[str]) -> Mappi
 
 
 def page(
-    connection: Connection, wanted: ExampleFilter, *, beyond: int | None, size: int
+    connection: Connection,
+    tenant_id: str,
+    state: ExampleState,
+    split: Split | None,
+    newest_first: bool,
+    *,
+    after: int | None,
+    size: int,
 ) -> Sequence[Example]:
-    """The next `size` examples beyond the number `beyond`, in order of `seq`.
+    """The next `size` examples after the one with the number `after`, in order of `seq`.
 
-    For all splits, the first examples of each split are merged: the index orders by `seq` within a split.
+    For all splits (None), the first examples of each are merged: the index orders by `seq` within a split.
     """
-    splits = get_args(Split) if wanted.split is None else (wanted.split,)
-    parts = [_part(wanted, split, beyond).limit(size).subquery() for split in splits]
-    merged = union_all(*map(select, parts)).subquery()
-    statement = select(merged).order_by(_order(wanted, merged.c.seq)).limit(size)
-    return [_record(row) for row in connection.execute(statement)]
+    splits = get_args(Split) if split is None else (split,)
+    number = examples.c.seq
+    rows = _ROWS.where(examples.c.tenant == tenants.number_of(tenant_id), examples.c.state == state)
+    if after is not None:
+        rows = rows.where(number < after if newest_first else number > after)
+    order = desc if newest_first else asc
+    parts = [rows.where(examples.c.split == name).order_by(order(number)).limit(size) for name in splits]
+    merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
+    return _read(connection, select(merged).order_by(order(merged.c.seq)).limit(size))
 
 
 def sample(
@@ -122,18 +94,19 @@ def sample(
     found: list[Example] = []
     for in_range in (examples.c.draw >= from_draw, examples.c.draw < from_draw):
         if len(found) < limit:
-            statement = select(examples).where(*here, in_range).order_by(examples.c.draw)
-            rows = connection.execute(statement.limit(limit - len(found)))
-            found += [_record(row) for row in rows]
+            statement = _ROWS.where(*here, in_range).order_by(examples.c.draw)
+            found += _read(connection, statement.limit(limit - len(found)))
     return found
 
 
-def splits(connection: Connection, tenant_id: str, group_keys: Sequence[str]) -> Mapping[str, Split]:
+def splits_by_group(connection: Connection, tenant_id: str, groups: Sequence[str]) -> Mapping[str, Split]:
     """The split of each stored group among these."""
-    here = groups.c.tenant == tenants.number_of(tenant_id)
+    here = group_rows.c.tenant == tenants.number_of(tenant_id)
     found: dict[str, Split] = {}
-    for piece in chunks(list(dict.fromkeys(group_keys))):
-        statement = select(groups.c.group_key, groups.c.split).where(here, groups.c.group_key.in_(piece))
+    for piece in chunks(list(dict.fromkeys(groups))):
+        statement = select(group_rows.c.group_key, group_rows.c.split).where(
+            here, group_rows.c.group_key.in_(piece)
+        )
         found.update((name, split) for name, split in connection.execute(statement))
     return found
 
@@ -149,8 +122,11 @@ def _join_groups(connection: Connection, tenant: int, joined: Sequence[Example])
         for name, split in {example.group: example.split for example in joined}.items()
     ]
     if rows:
-        statement = insert(connection, groups)
-        more = {"split": statement.excluded.split, "members": groups.c.members + statement.excluded.members}
+        statement = insert(connection, group_rows)
+        more = {
+            "split": statement.excluded.split,
+            "members": group_rows.c.members + statement.excluded.members,
+        }
         key = ["tenant", "group_key"]
         connection.execute(statement.on_conflict_do_update(index_elements=key, set_=more), rows)
 
@@ -158,47 +134,22 @@ def _join_groups(connection: Connection, tenant: int, joined: Sequence[Example])
 def _leave_groups(connection: Connection, tenant: int, left: Mapping[str, int]) -> None:
     if not left:
         return
-    here = (groups.c.tenant == tenant, groups.c.group_key == bindparam("name"))
-    fewer = update(groups).where(*here).values(members=groups.c.members - bindparam("fewer"))
+    here = (group_rows.c.tenant == tenant, group_rows.c.group_key == bindparam("name"))
+    fewer = update(group_rows).where(*here).values(members=group_rows.c.members - bindparam("fewer"))
     connection.execute(fewer, [{"name": name, "fewer": count} for name, count in left.items()])
-    empty = (groups.c.tenant == tenant, groups.c.members <= 0)
+    empty = (group_rows.c.tenant == tenant, group_rows.c.members <= 0)
     for piece in chunks(list(left)):
-        connection.execute(delete(groups).where(*empty, groups.c.group_key.in_(piece)))
-
-
-def _part(wanted: ExampleFilter, split: Split, beyond: int | None) -> Select[Any]:
-    number = examples.c.seq
-    here = (
-        examples.c.tenant == tenants.number_of(wanted.tenant_id),
-        examples.c.state == wanted.state,
-        examples.c.split == split,
-    )
-    statement = select(examples).where(*here).order_by(_order(wanted, number))
-    if beyond is None:
-        return statement
-    return statement.where(number < beyond if wanted.newest_first else number > beyond)
-
-
-def _order(wanted: ExampleFilter, number: ColumnElement[int]) -> ColumnElement[int]:
-    return number.desc() if wanted.newest_first else number.asc()
+        connection.execute(delete(group_rows).where(*empty, group_rows.c.group_key.in_(piece)))
 
 
 def _values(example: Example) -> dict[str, Any]:
     spans = example.entities
     return {
-        **{name: getattr(example, name) for name in _SAME_NAME},
-        "entities": None if spans is None else json.dumps([[s.start, s.end, s.label] for s in spans]),
+        **{name: getattr(example, name) for name in _SAME_NAME if name != "seq"},
+        "entities": None if spans is None else [[span.start, span.end, span.label] for span in spans],
         "group_key": example.group,
-        "created_at": to_micros(example.created_at),
     }
 
 
-def _record(row: Row[Any]) -> Example:
-    values = row._mapping
-    return Example(
-        **{name: values[name] for name in _SAME_NAME},
-        entities=None if row.entities is None else json.loads(row.entities),
-        group=row.group_key,
-        created_at=from_micros(row.created_at),
-        seq=row.seq,
-    )
+def _read(connection: Connection, rows: Select[Any]) -> list[Example]:
+    return [Example(**row._asdict()) for row in connection.execute(rows)]

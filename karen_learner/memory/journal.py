@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,10 +12,15 @@ from karen_learner.errors import FencedOut, InvalidInput, StoreError
 from karen_learner.memory import counters, tenants
 from karen_learner.memory.counters import change, cycle_counts
 from karen_learner.memory.process_identity import is_alive
-from karen_learner.memory.tables import IS_UNFINISHED, Condition, cycles, leases
+from karen_learner.memory.tables import IS_UNFINISHED, cycles, leases
 from karen_learner.memory.tables import tenants as names
-from karen_learner.memory.types import from_micros, insert, to_micros
+from karen_learner.memory.types import insert
 from karen_learner.records import CYCLE_LEASE, CycleRow, LearningCycleResult, Lease, Stage
+
+_FIELDS = [column for column in cycles.c if column.name in CycleRow.model_fields]
+_ROWS = select(*_FIELDS, names.c.name.label("tenant_id")).join_from(
+    cycles, names, cycles.c.tenant == names.c.tenant
+)
 
 
 def start(connection: Connection, row: CycleRow) -> None:
@@ -28,9 +32,9 @@ def start(connection: Connection, row: CycleRow) -> None:
     counters.add(connection, {tenant: cycle_counts(row)})
 
 
-def advance(connection: Connection, tenant_id: str, cycle_id: str, stage: Stage, token: int) -> None:
+def advance(connection: Connection, tenant_id: str, cycle_id: str, stage: Stage, *, token: int) -> None:
     """Write the stage that begins. Raises FencedOut, or StoreError for an unknown cycle."""
-    check_lease(connection, tenants.find(connection, tenant_id), tenant_id, token)
+    check_lease(connection, tenant_id, token)
     _replace(connection, _require(connection, tenant_id, cycle_id), {"stage": stage})
 
 
@@ -49,8 +53,8 @@ def finish(
 
 def unfinished(connection: Connection, tenant_id: str) -> Sequence[CycleRow]:
     """The cycles of a tenant without an end, oldest first."""
-    statement = _rows(cycles.c.tenant == tenants.number_of(tenant_id), IS_UNFINISHED)
-    return [_record(row) for row in connection.execute(statement.order_by(cycles.c.seq))]
+    here = (cycles.c.tenant == tenants.number_of(tenant_id), IS_UNFINISHED)
+    return _read(connection, _ROWS.where(*here).order_by(cycles.c.seq))
 
 
 def unfinished_tenants(connection: Connection) -> Sequence[str]:
@@ -60,33 +64,28 @@ def unfinished_tenants(connection: Connection) -> Sequence[str]:
     return connection.execute(statement.order_by(names.c.tenant)).scalars().all()
 
 
-def page(connection: Connection, tenant_id: str | None, limit: int, since: int | None) -> Sequence[CycleRow]:
+def page(
+    connection: Connection, tenant_id: str | None, *, limit: int = 20, since: int | None = None
+) -> Sequence[CycleRow]:
     """The newest cycles, newest first; with `since` the cycles after that `seq`, oldest first."""
-    statement = _rows() if tenant_id is None else _rows(cycles.c.tenant == tenants.number_of(tenant_id))
+    statement = _ROWS if tenant_id is None else _ROWS.where(cycles.c.tenant == tenants.number_of(tenant_id))
     if since is None:
         statement = statement.order_by(cycles.c.seq.desc())
     else:
         statement = statement.where(cycles.c.seq > since).order_by(cycles.c.seq)
-    return [_record(row) for row in connection.execute(statement.limit(limit))]
+    return _read(connection, statement.limit(limit))
 
 
 def acquire_lease(
-    connection: Connection,
-    tenant_id: str,
-    owner: str,
-    *,
-    name: str,
-    now: datetime,
-    ttl: timedelta,
-    is_alive: Callable[[str], bool] = is_alive,
+    connection: Connection, tenant_id: str, owner: str, *, name: str, now: datetime, ttl: timedelta
 ) -> Lease | None:
     """The lease, unless a running process holds it."""
     tenant = tenants.ensure(connection, tenant_id)
-    held = _lease(connection, tenant, name)
-    if held is not None and not _is_free(held, owner, now, is_alive):
+    held = _lease(connection, tenant_id, name)
+    if held is not None and not _is_free(held, owner, now):
         return None
     token = 1 if held is None else held.token + 1
-    values = {"owner": owner, "token": token, "expires_at": to_micros(now + ttl)}
+    values = {"owner": owner, "token": token, "expires_at": now + ttl}
     statement = insert(connection, leases).values(tenant=tenant, name=name, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["tenant", "name"], set_=values))
     return Lease(tenant_id=tenant_id, name=name, owner=owner, token=token, expires_at=now + ttl)
@@ -94,10 +93,9 @@ def acquire_lease(
 
 def renew_lease(connection: Connection, lease: Lease, *, now: datetime, ttl: timedelta) -> Lease:
     """The lease with a later expiry. Raises FencedOut if it is lost."""
-    tenant = tenants.find(connection, lease.tenant_id)
-    check_lease(connection, tenant, lease.tenant_id, lease.token, name=lease.name)
-    here = (leases.c.tenant == tenant, leases.c.name == lease.name)
-    connection.execute(update(leases).where(*here).values(expires_at=to_micros(now + ttl)))
+    check_lease(connection, lease.tenant_id, lease.token, name=lease.name)
+    here = (leases.c.tenant == tenants.number_of(lease.tenant_id), leases.c.name == lease.name)
+    connection.execute(update(leases).where(*here).values(expires_at=now + ttl))
     return lease.model_copy(update={"expires_at": now + ttl})
 
 
@@ -108,28 +106,31 @@ def release_lease(connection: Connection, lease: Lease) -> None:
 
 
 def check_lease(
-    connection: Connection, tenant: int | None, tenant_id: str, token: int | None, *, name: str = CYCLE_LEASE
+    connection: Connection, tenant_id: str, token: int | None, *, name: str = CYCLE_LEASE
 ) -> None:
     """Raise FencedOut unless `token` is that of the present holder. A token of None is not checked."""
     if token is None:
         return
-    held = None if tenant is None else _lease(connection, tenant, name)
-    if held is None or held.owner is None or held.token != token:
-        free = held is None or held.owner is None
-        holder = "no process" if free else f"{held.owner} (token {held.token})"  # type: ignore[union-attr]
-        raise FencedOut(
-            f"the lease {name!r} of {tenant_id!r} with token {token} was lost; {holder} holds it now: "
-            "drop this work and start a new cycle"
-        )
+    held = _lease(connection, tenant_id, name)
+    if held is None or held.owner is None:
+        holder = "no process"
+    elif held.token != token:
+        holder = f"{held.owner} (token {held.token})"
+    else:
+        return
+    raise FencedOut(
+        f"the lease {name!r} of {tenant_id!r} with token {token} was lost; {holder} holds it now: "
+        "drop this work and start a new cycle"
+    )
 
 
-def _is_free(held: Row[Any], owner: str, now: datetime, is_alive: Callable[[str], bool]) -> bool:
-    expired = held.owner is None or held.expires_at <= to_micros(now)
+def _is_free(held: Row[Any], owner: str, now: datetime) -> bool:
+    expired = held.owner is None or held.expires_at <= now
     return expired or (held.owner != owner and not is_alive(held.owner))
 
 
-def _lease(connection: Connection, tenant: int, name: str) -> Row[Any] | None:
-    here = (leases.c.tenant == tenant, leases.c.name == name)
+def _lease(connection: Connection, tenant_id: str, name: str) -> Row[Any] | None:
+    here = (leases.c.tenant == tenants.number_of(tenant_id), leases.c.name == name)
     return connection.execute(select(leases).where(*here)).first()
 
 
@@ -150,39 +151,13 @@ def _require(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow:
 
 def _find(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow | None:
     here = (cycles.c.tenant == tenants.number_of(tenant_id), cycles.c.cycle_id == cycle_id)
-    row = connection.execute(_rows(*here)).first()
-    return None if row is None else _record(row)
-
-
-def _rows(*where: Condition) -> Select[Any]:
-    joined = select(cycles, names.c.name).join_from(cycles, names, cycles.c.tenant == names.c.tenant)
-    return joined.where(*where)
+    return next(iter(_read(connection, _ROWS.where(*here))), None)
 
 
 def _values(row: CycleRow) -> dict[str, Any]:
-    return {
-        "cycle_id": row.cycle_id,
-        "mode": row.mode,
-        "reason": row.reason,
-        "stage": row.stage,
-        "token": row.token,
-        "started_at": to_micros(row.started_at),
-        "finished_at": None if row.finished_at is None else to_micros(row.finished_at),
-        # Not `model_dump_json`: it writes null for NaN, and the row could not be read again.
-        "result": None if row.result is None else json.dumps(row.result.to_dict()),
-    }
+    result = row.result and row.result.to_dict()
+    return row.model_dump(exclude={"seq", "tenant_id", "result"}) | {"result": result}
 
 
-def _record(row: Row[Any]) -> CycleRow:
-    return CycleRow(
-        seq=row.seq,
-        cycle_id=row.cycle_id,
-        tenant_id=row.name,
-        mode=row.mode,
-        reason=row.reason,
-        stage=row.stage,
-        token=row.token,
-        started_at=from_micros(row.started_at),
-        finished_at=None if row.finished_at is None else from_micros(row.finished_at),
-        result=None if row.result is None else LearningCycleResult.model_validate_json(row.result),
-    )
+def _read(connection: Connection, rows: Select[Any]) -> list[CycleRow]:
+    return [CycleRow(**row._asdict()) for row in connection.execute(rows)]

@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core metadata.
 
-Times are whole microseconds since 1970 (UTC). Other tables refer to a tenant by a number, because every
-index contains it. A tenant's name may have a thousand characters.
+Other tables refer to a tenant by a number, because every index contains it. A tenant's name may have a
+thousand characters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-from karen_learner.memory.types import AnyText
+from karen_learner.memory.types import AnyText, Json, Moment
 
 metadata = MetaData()
 
@@ -98,7 +98,7 @@ examples = Table(
     Column("text", AnyText, nullable=False),
     Column("intent", AnyText),
     Column("sentiment", AnyText),
-    Column("entities", AnyText),
+    Column("entities", Json),
     Column("source", AnyText, nullable=False),
     Column("quality", Float, nullable=False),
     Column("key", AnyText, nullable=False),
@@ -113,7 +113,7 @@ examples = Table(
     Column("rejections", Integer, nullable=False),
     Column("reason", AnyText),
     Column("learned_in", AnyText),
-    Column("created_at", BigInteger, nullable=False),
+    Column("created_at", Moment, nullable=False),
     UniqueConstraint("tenant", "example_id", name="examples_by_id"),
     Index("examples_by_key", "tenant", "key"),
     Index("examples_by_turn", "tenant", "turn_id"),
@@ -153,9 +153,9 @@ cycles = Table(
     Column("reason", AnyText),
     Column("stage", AnyText, nullable=False),
     Column("token", BigInteger, nullable=False),
-    Column("started_at", BigInteger, nullable=False),
-    Column("finished_at", BigInteger),
-    Column("result", AnyText),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("result", Json),
     UniqueConstraint("tenant", "cycle_id", name="cycles_by_id"),
     Index("cycles_in_order", "tenant", "seq"),
     _partial("cycles_unfinished", "tenant", "seq", where=IS_UNFINISHED),
@@ -169,7 +169,7 @@ leases = Table(
     Column("name", AnyText, primary_key=True),
     Column("owner", AnyText),
     Column("token", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
+    Column("expires_at", Moment, nullable=False),
 )
 
 versions = Table(
@@ -178,7 +178,7 @@ versions = Table(
     _number(),
     _tenant(),
     Column("version", AnyText, nullable=False),
-    Column("body", AnyText, nullable=False),
+    Column("body", Json, nullable=False),
     UniqueConstraint("tenant", "version", name="versions_by_name"),
     Index("versions_in_order", "tenant", "seq"),
     sqlite_autoincrement=True,

@@ -39,7 +39,7 @@ def ensure(connection: Connection, tenant_id: str) -> int:
     return number
 
 
-def page(connection: Connection, *, after: str | None, limit: int | None) -> Sequence[str]:
+def page(connection: Connection, *, after: str | None = None, limit: int | None = None) -> Sequence[str]:
     """Tenants with data, oldest first, after the tenant `after`. A lease alone is no data."""
     has_data = (
         exists().where(counters.c.tenant == tenants.c.tenant)

@@ -47,12 +47,12 @@ def get(connection: Connection, tenant_id: str, turn_id: str) -> Turn | None:
 
 
 def page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Sequence[Turn]:
-    """The next `size` turns after the number `after`."""
+    """The next `size` turns after the one with the number `after`."""
     return [_turn(row) for row in _page(connection, tenant_id, after, size)]
 
 
 def awaiting_page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Sequence[AwaitingTurn]:
-    """The next `size` turns after the number `after` that await curation."""
+    """The next `size` turns that await curation after the one with the number `after`."""
     rows = _page(connection, tenant_id, after, size, IS_AWAITING)
     return [AwaitingTurn(turn=_turn(row), revision=row.revision) for row in rows]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Table, Text, TypeDecorator
+from sqlalchemy import BigInteger, Connection, Dialect, Table, Text, TypeDecorator
 from sqlalchemy.dialects import postgresql, sqlite
 
 T = TypeVar("T")
@@ -25,15 +26,41 @@ class TextWithNul(TypeDecorator[str]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
         if value is None or (_NUL not in value and _ESCAPE not in value):
             return value
         return value.replace(_ESCAPE, _ESCAPE + "1").replace(_NUL, _ESCAPE + "0")
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> str | None:
         if value is None or _ESCAPE not in value:
             return value
         return value.replace(_ESCAPE + "0", _NUL).replace(_ESCAPE + "1", _ESCAPE)
+
+
+class Json(TypeDecorator[Any]):
+    """JSON values as text; None as NULL. Keeps NaN and infinite numbers."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Moment(TypeDecorator[datetime]):
+    """Times as whole microseconds since 1970 (UTC)."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> int | None:
+        return None if value is None else to_micros(value)
+
+    def process_result_value(self, value: int | None, _dialect: Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + value * _MICROSECOND
 
 
 AnyText = Text().with_variant(TextWithNul(), "postgresql")
@@ -56,8 +83,3 @@ def to_micros(moment: datetime) -> int:
     """Whole microseconds since 1970 (UTC), exact. A time without a timezone is read as UTC."""
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
     return (aware - _EPOCH) // _MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    """The inverse of `to_micros`, in UTC."""
-    return _EPOCH + micros * _MICROSECOND

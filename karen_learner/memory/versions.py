@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, literal, select, update
+from sqlalchemy import Connection, Select, literal, select, update
 
 from karen_learner.memory import curation, journal, tenants
 from karen_learner.memory.tables import aliases, lineage, versions
@@ -29,10 +28,10 @@ def next_number(connection: Connection, tenant_id: str) -> int:
     return number
 
 
-def promote(connection: Connection, tenant_id: str, promotion: Promotion, token: int | None) -> bool:
+def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, token: int | None) -> bool:
     """Compare-and-set an alias, with all consequences. False if it is not `expected`. Raises FencedOut."""
+    journal.check_lease(connection, tenant_id, token)
     tenant = tenants.ensure(connection, tenant_id)
-    journal.check_lease(connection, tenant, tenant_id, token)
     version, before = promotion.version, promotion.expected
     if not _set_alias(connection, tenant, promotion):
         return False
@@ -41,17 +40,19 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, token:
         _undo(connection, tenant, before, restored=version.version)
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
-    _link(connection, tenant, number, lineage, example_rows, "example_id", trained)
+    _link(connection, tenant, number, trained)
     return True
 
 
 def alias(connection: Connection, tenant_id: str, name: str) -> ModelVersion | None:
     """The version of an alias."""
     same = (aliases.c.tenant == versions.c.tenant) & (aliases.c.version == versions.c.version)
-    return _record(connection.execute(_bodies(tenant_id).join(aliases, same).where(aliases.c.name == name)))
+    return _first(connection, _bodies(tenant_id).join(aliases, same).where(aliases.c.name == name))
 
 
-def page(connection: Connection, tenant_id: str, limit: int, since: str | None) -> Sequence[ModelVersion]:
+def page(
+    connection: Connection, tenant_id: str, *, limit: int = 100, since: str | None = None
+) -> Sequence[ModelVersion]:
     """The newest versions, newest first; with `since` the versions after that version, oldest first."""
     statement = _bodies(tenant_id).limit(limit)
     if since is None:
@@ -60,39 +61,27 @@ def page(connection: Connection, tenant_id: str, limit: int, since: str | None) 
         here = (versions.c.tenant == tenants.number_of(tenant_id), versions.c.version == since)
         number = select(versions.c.seq).where(*here).scalar_subquery()
         statement = statement.where(versions.c.seq > number).order_by(versions.c.seq)
-    return [ModelVersion.model_validate_json(body) for body in connection.execute(statement).scalars()]
+    return _read(connection, statement)
 
 
 def find(connection: Connection, tenant_id: str, version: str) -> ModelVersion | None:
     """One version by name."""
-    return _record(connection.execute(_bodies(tenant_id).where(versions.c.version == version)))
+    return _first(connection, _bodies(tenant_id).where(versions.c.version == version))
 
 
 def lineage_page(
     connection: Connection, tenant_id: str, version: str, *, after: int, size: int
-) -> Sequence[tuple[int, str]]:
-    """The next examples of a version's lineage after the number `after`, as numbers and ids."""
-    ids = select(lineage.c.example, example_rows.c.example_id).join(
-        example_rows, example_rows.c.seq == lineage.c.example
-    )
-    return _link_page(connection, ids, lineage, tenant_id, version, after=after, size=size)
-
-
-def _link_page(
-    connection: Connection,
-    ids: Select[Any],
-    links: Table,
-    tenant_id: str,
-    version: str,
-    *,
-    after: int,
-    size: int,
-) -> Sequence[tuple[int, str]]:
-    """`ids` selects numbers and ids of the rows that `links` connects with versions."""
-    number = ids.selected_columns[0]
+) -> Sequence[Any]:
+    """The next examples of a version's lineage after the one with the number `after`: `seq`, `example_id`."""
+    number = lineage.c.example
     here = (versions.c.tenant == tenants.number_of(tenant_id), versions.c.version == version, number > after)
-    statement = ids.join(versions, versions.c.seq == links.c.version).where(*here)
-    return [(row[0], row[1]) for row in connection.execute(statement.order_by(number).limit(size))]
+    statement = (
+        select(number.label("seq"), example_rows.c.example_id)
+        .join(example_rows, example_rows.c.seq == number)
+        .join(versions, versions.c.seq == lineage.c.version)
+        .where(*here)
+    )
+    return connection.execute(statement.order_by(number).limit(size)).all()
 
 
 def _set_alias(connection: Connection, tenant: int, promotion: Promotion) -> bool:
@@ -105,8 +94,8 @@ def _set_alias(connection: Connection, tenant: int, promotion: Promotion) -> boo
 
 
 def _write_version(connection: Connection, tenant: int, version: ModelVersion) -> int:
-    body = json.dumps(version.to_dict())
-    statement = insert(connection, versions).values(tenant=tenant, version=version.version, body=body)
+    values = {"tenant": tenant, "version": version.version, "body": version.to_dict()}
+    statement = insert(connection, versions).values(values)
     connection.execute(statement.on_conflict_do_nothing())
     here = (versions.c.tenant == tenant, versions.c.version == version.version)
     number: int = connection.execute(select(versions.c.seq).where(*here)).scalar_one()
@@ -118,7 +107,7 @@ def _undo(connection: Connection, tenant: int, before: str, *, restored: str) ->
     statement = select(versions.c.version, versions.c.seq, versions.c.body)
     found = connection.execute(statement.where(versions.c.tenant == tenant)).all()
     numbers = {name: seq for name, seq, _ in found}
-    parents = {name: ModelVersion.model_validate_json(body).parent for name, _, body in found}
+    parents = {name: body["parent"] for name, _, body in found}
     kept = set(_ancestry(parents, restored))
     for name in _ancestry(parents, before):
         if name not in kept:
@@ -135,27 +124,22 @@ def _ancestry(parents: Mapping[str, str | None], version: str | None) -> list[st
     return line
 
 
-def _link(
-    connection: Connection,
-    tenant: int,
-    version: int,
-    links: Table,
-    rows: Table,
-    column: str,
-    values: Sequence[Any],
-) -> None:
-    """Connect a version with the tenant's `rows` that have one of the `values` in `column`."""
-    for piece in chunks(list(dict.fromkeys(values))):
-        here = (rows.c.tenant == tenant, rows.c[column].in_(piece))
-        known = select(literal(version), rows.c.seq).where(*here)
-        statement = insert(connection, links).from_select(list(links.c), known)
+def _link(connection: Connection, tenant: int, version: int, example_ids: Sequence[str]) -> None:
+    """Connect a version with the stored examples among these."""
+    for piece in chunks(list(dict.fromkeys(example_ids))):
+        here = (example_rows.c.tenant == tenant, example_rows.c.example_id.in_(piece))
+        known = select(literal(version), example_rows.c.seq).where(*here)
+        statement = insert(connection, lineage).from_select(list(lineage.c), known)
         connection.execute(statement.on_conflict_do_nothing())
 
 
-def _bodies(tenant_id: str) -> Select[str]:
+def _bodies(tenant_id: str) -> Select[Any]:
     return select(versions.c.body).where(versions.c.tenant == tenants.number_of(tenant_id))
 
 
-def _record(found: Any) -> ModelVersion | None:
-    body = found.scalar()
-    return None if body is None else ModelVersion.model_validate_json(body)
+def _read(connection: Connection, bodies: Select[Any]) -> list[ModelVersion]:
+    return [ModelVersion.model_validate(body) for body in connection.execute(bodies).scalars()]
+
+
+def _first(connection: Connection, bodies: Select[Any]) -> ModelVersion | None:
+    return next(iter(_read(connection, bodies)), None)

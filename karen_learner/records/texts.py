@@ -320,6 +320,10 @@ class AwaitingTurn:
     revision: int
 
     @property
+    def seq(self) -> int:
+        return self.turn.seq or 0
+
+    @property
     def mark(self) -> tuple[int, int]:
         """Entry of this turn in `CurationWrite.curated`."""
-        return self.turn.seq or 0, self.revision
+        return self.seq, self.revision

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, event
 from karen_learner.memory import counters, curation, examples, journal, turns, versions
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
-from karen_learner.memory.examples import ExampleFilter
+from karen_learner.records import Split
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def plans(connection: Connection, work: Callable[[Connection], object]) -> list[
     return steps
 
 
-def wanted(split: str | None) -> ExampleFilter:
-    return ExampleFilter("acme", "pending", split, newest_first=False)  # type: ignore[arg-type]
+def example_page(split: Split | None) -> Callable[[Connection], object]:
+    return lambda c: examples.page(c, "acme", "pending", split, False, after=5, size=3)
 
 
 STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
@@ -51,26 +51,29 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "get": (lambda c: turns.get(c, "acme", "t"), "sqlite_autoindex_turns_1"),
     "find": (lambda c: turns.find(c, [(1, "a"), (1, "b")]), "sqlite_autoindex_turns_1"),
     "keys": (lambda c: examples.by_key(c, "acme", ["a", "b"]), "examples_by_key"),
-    "split": (lambda c: examples.page(c, wanted("dev"), beyond=5, size=3), "examples_by_state"),
+    "split": (example_page("dev"), "examples_by_state"),
     "sample": (
         lambda c: examples.sample(c, "acme", "x", limit=3, from_draw=0.5),
         "examples_to_replay",
     ),
     "unfinished": (lambda c: journal.unfinished(c, "acme"), "cycles_unfinished"),
-    "cycles": (lambda c: journal.page(c, "acme", 5, None), "cycles_in_order"),
-    "cycles since": (lambda c: journal.page(c, "acme", 5, 7), "cycles_in_order"),
-    "cycles of all since": (lambda c: journal.page(c, None, 5, 7), "cycles USING INTEGER PRIMARY KEY"),
+    "cycles": (lambda c: journal.page(c, "acme", limit=5), "cycles_in_order"),
+    "cycles since": (lambda c: journal.page(c, "acme", limit=5, since=7), "cycles_in_order"),
+    "cycles of all since": (
+        lambda c: journal.page(c, None, limit=5, since=7),
+        "cycles USING INTEGER PRIMARY KEY",
+    ),
     "total turns": (counters.total_turns, "counters_by_family"),
-    "versions since": (lambda c: versions.page(c, "acme", 5, "v1"), "versions_in_order"),
+    "versions since": (lambda c: versions.page(c, "acme", limit=5, since="v1"), "versions_in_order"),
     "alias": (lambda c: versions.alias(c, "acme", "champion"), "aliases USING PRIMARY KEY"),
     "version counts": (lambda c: counters.of_version(c, "acme", "v1"), "PRIMARY KEY"),
-    "versions": (lambda c: versions.page(c, "acme", 5, None), "versions_in_order"),
+    "versions": (lambda c: versions.page(c, "acme", limit=5), "versions_in_order"),
     "lineage": (
         lambda c: versions.lineage_page(c, "acme", "v", after=5, size=3),
         "lineage USING PRIMARY KEY (version=? AND example>?)",
     ),
     "counts": (lambda c: counters.overview(c, "acme"), "PRIMARY KEY"),
-    "strata": (lambda c: counters.strata(c, "acme", "pending", "dev"), "PRIMARY KEY"),
+    "strata": (lambda c: counters.strata(c, "acme", state="pending", split="dev"), "PRIMARY KEY"),
     "withdraw": (lambda c: curation.withdraw(c, 1, ["a"]), "examples_by_turn"),
 }
 
@@ -86,7 +89,7 @@ async def test_uses_its_index(database: Database, name: str) -> None:
 
 
 async def test_examples_of_all_splits_sort_one_page_only(database: Database) -> None:
-    steps = await database.read(plans, lambda c: examples.page(c, wanted(None), beyond=5, size=3))
+    steps = await database.read(plans, example_page(None))
     assert sum("INDEX examples_by_state" in step for step in steps) == 3, steps
 
 
