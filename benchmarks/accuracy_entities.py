@@ -19,7 +19,7 @@ import spacy
 from spacy.language import Language
 from spacy.training import Example
 
-from karen_learner.components.online.trainable import scale_learn_rate
+from karen_learner.components.online.shim import scale_learn_rate
 from karen_learner.corpora.lines import require_json_lines
 
 JsonLine = dict[str, Any]

@@ -20,7 +20,7 @@ from sklearn.metrics import f1_score
 from spacy.language import Language
 from spacy.training import Example
 
-from karen_learner.components.online.trainable import scale_learn_rate
+from karen_learner.components.online.shim import scale_learn_rate
 from karen_learner.components.textcat.calibration import expected_calibration_error, refusal_threshold
 from karen_learner.components.textcat.pipe import is_out_of_scope
 from karen_learner.corpora.lines import require_json_lines

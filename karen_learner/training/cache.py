@@ -11,7 +11,7 @@ import hashlib
 from collections import OrderedDict
 from pathlib import Path
 
-from karen_learner.components.online.trainable import prepare_to_learn
+from karen_learner.components.online.shim import prepare_to_learn
 from karen_learner.records.training import PipelineSpec, PredictionRow, RightRow
 from karen_learner.training.pipelines import TrainablePipeline
 

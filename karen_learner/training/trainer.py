@@ -20,7 +20,7 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Adam, Model, Optimizer
 
-from karen_learner.components.online.trainable import online_trainables, prepare_to_learn, scale_learn_rate
+from karen_learner.components.online.shim import learning_shims, prepare_to_learn, scale_learn_rate
 from karen_learner.errors import TrainingDiverged
 from karen_learner.records import CycleMode, Task
 from karen_learner.records.training import PassReport
@@ -173,7 +173,7 @@ class PipeTrainer:
     @property
     def _rate_setting(self) -> str:
         """The name of the setting with the learn rate of this pipe."""
-        own = any(True for _ in online_trainables(self._pipe.model))
+        own = any(True for _ in learning_shims(self._pipe.model))
         return f"learn_rate of {self._pipe.name}'s model in its config" if own else "training.learn_rate"
 
 
@@ -219,8 +219,8 @@ def _decaying_rates(learn_rate: float, iteration: int, total: int, updates: int)
 
 def discard_gradients(model: Model[Any, Any]) -> None:
     """Discard the gradients of a failed step."""
-    for own in online_trainables(model):
-        own.discard_gradients()
+    for shim in learning_shims(model):
+        shim.discard_gradients()
     for node in model.walk():
         for name in node.grad_names:
             if node.has_grad(name):
@@ -230,7 +230,7 @@ def discard_gradients(model: Model[Any, Any]) -> None:
 
 def all_finite(model: Model[Any, Any]) -> bool:
     """Whether no weight is NaN or infinite."""
-    return all(own.all_finite() for own in online_trainables(model)) and all(
+    return all(shim.all_finite() for shim in learning_shims(model)) and all(
         bool(np.isfinite(np.asarray(node.get_param(name))).all())
         for node in model.walk()
         for name in node.param_names

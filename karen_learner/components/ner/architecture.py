@@ -17,7 +17,7 @@ from spacy.tokens import Doc
 from thinc.api import Model
 
 from karen_learner.components.arrays import Arrays, Floats, Ints
-from karen_learner.components.lexical.clusters import WordClusters
+from karen_learner.components.lexical.clusters import WordClusters, word_clusters
 from karen_learner.components.ner.crf import ChainBatch, best_sequences, forward_backward
 from karen_learner.components.ner.features import Segments, TokenFeaturizer, cut_into_segments
 from karen_learner.components.ner.tags import UNKNOWN, with_valid_start
@@ -40,11 +40,9 @@ class SparseChainConfig:
     """Options of the model; see `sparse_chain`."""
 
     learn_rate: float
-    initial_square: float
     dropout: float
     word_clusters: bool
-    table_bits: int
-    max_rows: int
+    rows: RowOptions
 
 
 class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
@@ -53,13 +51,9 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
     architecture = "karen_learner.SparseChain"
 
     def __init__(self, config: SparseChainConfig) -> None:
-        options = RowOptions(config.table_bits, config.max_rows, config.initial_square)
-        super().__init__(LearningChain, ServedChain, options, learn_rate=config.learn_rate)
+        super().__init__(LearningChain, ServedChain, config.rows, learn_rate=config.learn_rate)
         self.config = config
         self._features = TokenFeaturizer()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "SparseChainShim":
-        return self._copy_weights_to(SparseChainShim(self.config))
 
     @property
     def tags(self) -> int:
@@ -135,10 +129,11 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         pending, self._pending = self._pending, []
         self._step(pending)
 
-    def reset(self, labels: int, *, clusters: WordClusters | None = None) -> None:
-        """Replace the weights by new ones for this number of labels, and the word clusters."""
+    def initialize(self, labels: int, language: str) -> None:
+        """Replace the weights by new ones for this number of labels, and load the word clusters."""
+        clusters = word_clusters(language) if self.config.word_clusters else WordClusters()
         self._features = TokenFeaturizer(clusters)
-        super().reset(labels)
+        self.reset(labels)
 
     def add_labels(self, labels: int) -> None:
         """Grow to this number of labels. Existing weights stay."""
@@ -187,7 +182,8 @@ def sparse_chain(
         )
     if not 0 <= dropout < 1:
         raise ValueError("karen_learner.SparseChain.v1 needs 0 <= dropout < 1")
-    config = SparseChainConfig(learn_rate, initial_square, dropout, word_clusters, table_bits, max_rows)
+    rows = RowOptions(table_bits, max_rows, initial_square)
+    config = SparseChainConfig(learn_rate, dropout, word_clusters, rows)
     return Model("sparse_chain", _forward, shims=[SparseChainShim(config)])
 
 

@@ -6,7 +6,7 @@ context.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -98,15 +98,11 @@ def _parts_cache() -> LexemeCache:
     return LexemeCache(lambda words: list(map(_parts_of_word, words)), capacity=CACHED_WORDS)
 
 
+@dataclass(frozen=True)
 class TokenFeaturizer:
     """Token features of a batch. Features of a word alone are cached."""
 
-    def __init__(self, clusters: WordClusters | None = None) -> None:
-        self.clusters = WordClusters() if clusters is None else clusters
-        self._lexemes = _parts_cache()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return TokenFeaturizer, (self.clusters,)
+    clusters: WordClusters = field(default_factory=WordClusters)
 
     def __call__(self, docs: Sequence[Doc], segments: Segments) -> TokenFeatures:
         """Features of the segments of these documents, which share one vocabulary."""
@@ -122,7 +118,7 @@ class TokenFeaturizer:
         size = len(flat) + 2 * WINDOW * len(segments)
         words, shapes, suffixes = (np.full(size, BORDER) for _ in range(3))
         words[centres], shapes[centres] = flat[:, 0], flat[:, 1]
-        parts = np.array(self._lexemes.get(flat[:, 0].tolist(), word_of), dtype=np.uint64)
+        parts = np.array(_parts_cache().get(flat[:, 0].tolist(), word_of), dtype=np.uint64)
         parts = parts.reshape(len(flat), PARTS)
         suffixes[centres] = parts[:, NEIGHBOUR_SUFFIX]
         features = _window_features(words, shapes, suffixes, centres)

@@ -20,7 +20,6 @@ from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer
 
 from karen_learner.components.arrays import Ints
-from karen_learner.components.lexical.clusters import word_clusters
 from karen_learner.components.ner.architecture import SparseChainShim, chain_of
 from karen_learner.components.ner.tags import OUTSIDE, TAGS_PER_LABEL, gold_tags
 from karen_learner.components.online.sample_weights import sample_weights
@@ -133,8 +132,7 @@ class KarenEntityRecognizer(OptimizerStateMixin):
         validate_get_examples(get_examples, "KarenEntityRecognizer.initialize")
         for label in _labels_of(get_examples()) if labels is None else labels:
             self.add_label(label)
-        clusters = word_clusters(self.vocab.lang) if self._chain.config.word_clusters else None
-        self._chain.reset(len(self.cfg["labels"]), clusters=clusters)
+        self._chain.initialize(len(self.cfg["labels"]), self.vocab.lang)
 
     def _label_index(self) -> Mapping[int, int]:
         """Index of each label by its hash."""

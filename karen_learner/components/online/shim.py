@@ -4,11 +4,11 @@ The weights are in a `Shim`, in one of two forms. The serving form is small. The
 a separate state when training starts.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 import numpy as np
 from spacy.pipeline import TrainablePipe
@@ -68,34 +68,18 @@ class LearningForm(WeightForm, Protocol[ServedT]):
 
 LearningT = TypeVar("LearningT", bound=LearningForm[Any])
 PendingT = TypeVar("PendingT")
-ShimT = TypeVar("ShimT", bound=Shim)
-
-
-@dataclass(frozen=True)
-class SavedState:
-    """Learning state of a loaded model, in memory or in a file."""
-
-    source: bytes | Path
-
-    @property
-    def location(self) -> str:
-        return str(self.source) if isinstance(self.source, Path) else "in memory"
-
-    def read(self) -> bytes:
-        """The state. Raises ModelError if the file cannot be read."""
-        if isinstance(self.source, bytes):
-            return self.source
-        try:
-            return self.source.read_bytes()
-        except OSError as error:
-            raise ModelError(
-                f"the learning state {self.source} existed when the model was loaded, and cannot be read now "
-                f"({error.strerror}). Load the model again from its present folder"
-            ) from error
+ShimT = TypeVar("ShimT", bound="LearningShim[Any, Any, Any]")
+SavedState = bytes | Path
+"""Learning state of a loaded model, in memory or in a file."""
 
 
 class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
-    """Weights, and the gradients pending until `finish_update`. Subclasses name their `architecture`."""
+    """Weights with an optimizer and a learn rate of their own, outside thinc's parameters.
+
+    Gradients are pending until `finish_update`. `learn_rate_scale` is a factor of the configured learn rate.
+    `state` is the learning state of loaded weights until the first update. Subclasses name their
+    `architecture`.
+    """
 
     architecture: ClassVar[str]
 
@@ -110,8 +94,16 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
         self._learning: LearningT | None = learning.new(options, 0)
         self._served: ServedT | None = None
         self._exported: ServedT | None = None
-        self._state: SavedState | None = None
+        self.state: SavedState | None = None
         self._pending: list[PendingT] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A shim with a copy of the weights. It shares their saved state, and tables that do not change."""
+        copied = copy.copy(self)
+        copied.learn_rate_scale = 1.0
+        copied.from_bytes(self.to_bytes())
+        copied.state = self.state
+        return copied
 
     @property
     def labels(self) -> int:
@@ -149,11 +141,7 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
     def reset(self, labels: int) -> None:
         """Replace the weights by new ones for this number of labels."""
         self._learning, self._served = self._learning_form.new(self._options, labels), None
-        self._state, self._pending = None, []
-
-    def prepare_to_learn(self) -> None:
-        """Load the learning state. Raises ModelError like `learning_weights`."""
-        self.learning_weights()
+        self.state, self._pending = None, []
 
     def learning_weights(self) -> LearningT:
         """The weights in the training form. The first call after loading reads the state.
@@ -162,74 +150,47 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
         """
         if self._learning is None:
             self._learning = self._load_state()
-            self._served = self._state = None
+            self._served = self.state = None
         return self._learning
 
     def served_weights(self) -> ServedT:
         """The weights in the serving form."""
         if self._served is not None:
             return self._served
-        served: ServedT = self.learning_weights().served()
-        return served
+        return cast(ServedT, self.learning_weights().served())
 
     def _load_state(self) -> LearningT:
         state = self._checked_state()
         if state is None:
             return self._learning_form.from_served(self._options, self.served_weights())
-        data, location = state
         try:
-            return self._learning_form.from_arrays(self._options, unpack(data))
+            return self._learning_form.from_arrays(self._options, unpack(state))
         except ValueError as error:
             raise ModelError(
-                f"the learning state {location} is damaged: {error}. {_WITHOUT_STATE}"
+                f"the learning state {_location(self.state)} is damaged: {error}. {_WITHOUT_STATE}"
             ) from error
 
-    def _checked_state(self) -> tuple[bytes, str] | None:
-        """The state of the served weights and its location; None without a state."""
-        if self._state is None:
+    def _checked_state(self) -> bytes | None:
+        """The learning state of the served weights without their digest; None without a state."""
+        if self.state is None:
             return None
-        data, location = self._state.read(), self._state.location
-        digest = self._digest()
-        if data[: len(digest)] != digest:
+        data, digest = _read(self.state), self.served_weights().digest().encode("ascii")
+        if not data.startswith(digest):
             raise ModelError(
-                f"the learning state {location} belongs to other weights than the loaded ones. If the folder "
-                f"was overwritten, load the model again before training. {_WITHOUT_STATE}"
+                f"the learning state {_location(self.state)} belongs to other weights than the loaded ones. "
+                f"If the folder was overwritten, load the model again before training. {_WITHOUT_STATE}"
             )
-        return data[len(digest) :], location
-
-    def _digest(self) -> bytes:
-        return self.served_weights().digest().encode("ascii")
+        return data[len(digest) :]
 
     @contextmanager
-    def serving_form(self) -> Iterator[None]:
-        """Within the block, `to_bytes` returns only the served weights."""
-        self._exported = self.served_weights()
+    def serving_form(self) -> Iterator[bytes]:
+        """The learning state, empty without one. Within the block, `to_bytes` returns the served weights."""
+        self._exported = served = self.served_weights()
         try:
-            yield
+            state = self._checked_state() if self._learning is None else pack(self._learning.arrays())
+            yield b"" if state is None else served.digest().encode("ascii") + state
         finally:
             self._exported = None
-
-    def served_bytes(self) -> bytes:
-        """The served weights. `from_bytes` reads them."""
-        return _SERVED + self._pack((self._exported or self.served_weights()).arrays())
-
-    def state_bytes(self) -> bytes | None:
-        """The learning state of `served_bytes`; None without a state."""
-        if self._learning is None:
-            state = self._checked_state()
-            return None if state is None else self._digest() + state[0]
-        served = self._exported or self._learning.served()
-        return served.digest().encode("ascii") + pack(self._learning.arrays())
-
-    def attach_state(self, state: SavedState | None) -> None:
-        """Set the learning state of the served weights."""
-        self._state = state
-
-    def _copy_weights_to(self, other: Self) -> Self:
-        """Copy the weights and their state into a new shim."""
-        other.from_bytes(self.to_bytes())
-        other.attach_state(self._state)
-        return other
 
     @contextmanager
     def isolated_gradients(self) -> Iterator[None]:
@@ -243,11 +204,11 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
     def to_bytes(self) -> bytes:
         """The weights: in the training form if it is in memory, otherwise in the serving form."""
         if self._learning is None or self._exported is not None:
-            return self.served_bytes()
+            return _SERVED + self._pack((self._exported or self.served_weights()).arrays())
         return _LEARNING + self._pack(self._learning.arrays())
 
     def from_bytes(self, data: bytes) -> Self:
-        """Restore the weights of `to_bytes` or `served_bytes`.
+        """Restore the weights of `to_bytes`.
 
         Raises ValueError for other bytes, ModelError for weights of another `table_bits`.
         """
@@ -272,7 +233,7 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
             self._learning, self._served = None, self._served_form.from_arrays(self._options.bits, arrays)
         else:
             raise ValueError(f"the data are not the weights of {self.architecture}")
-        self._state, self._pending = None, []
+        self.state, self._pending = None, []
 
     @property
     def _weights(self) -> LearningT | ServedT:
@@ -297,7 +258,7 @@ class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
         super().from_bytes(data, exclude=exclude)
         self._require_same_labels("these bytes")
         if state and "state" not in exclude:
-            self._attach(SavedState(state))
+            self._attach(state)
         return self
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
@@ -319,7 +280,7 @@ class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
         self._require_same_labels(str(path))
         if "state" not in exclude:
             file = Path(path).absolute() / STATE_FILE
-            self._attach(SavedState(file) if file.is_file() else None)
+            self._attach(file if file.is_file() else None)
         return self
 
     def _remove_old_state(self, file: Path, state: bytes) -> None:
@@ -328,7 +289,7 @@ class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
             return
         shim = self._learning_shim()
         if shim is not None and not shim.is_learning:
-            shim.attach_state(SavedState(state))
+            shim.state = state
         file.unlink()
 
     def _require_same_labels(self, source: str) -> None:
@@ -342,26 +303,54 @@ class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
     def _attach(self, state: SavedState | None) -> None:
         shim = self._learning_shim()
         if shim is not None:
-            shim.attach_state(state)
+            shim.state = state
 
-    @contextmanager
-    def _serving_form(self) -> Iterator[bytes]:
+    def _serving_form(self) -> AbstractContextManager[bytes]:
         """The learning state. Within the block, the model saves only the served weights."""
         shim = self._learning_shim()
-        if shim is None:
-            yield b""
-            return
-        with shim.serving_form():
-            yield shim.state_bytes() or b""
+        return nullcontext(b"") if shim is None else shim.serving_form()
 
     def _learning_shim(self) -> LearningShim[Any, Any, Any] | None:
         return find_shim(self.model, LearningShim)
 
 
+def learning_shims(model: Model[Any, Any]) -> Iterator[LearningShim[Any, Any, Any]]:
+    """The shims that train their own weights. A stock model has none."""
+    return (shim for node in model.walk() for shim in node.shims if isinstance(shim, LearningShim))
+
+
 def find_shim(model: Model[Any, Any], shim_type: type[ShimT]) -> ShimT | None:
     """The first shim of this type in the model, or None."""
-    found = (shim for node in model.walk() for shim in node.shims if isinstance(shim, shim_type))
-    return next(found, None)
+    return next((shim for shim in learning_shims(model) if isinstance(shim, shim_type)), None)
+
+
+def prepare_to_learn(model: Model[Any, Any]) -> None:
+    """Load the learning state of the model now instead of in the first update. A stock model has none."""
+    for shim in learning_shims(model):
+        shim.learning_weights()
+
+
+def scale_learn_rate(model: Model[Any, Any], factor: float) -> None:
+    """Set the factor of the configured learn rates. It has no effect on a stock model."""
+    for shim in learning_shims(model):
+        shim.learn_rate_scale = factor
+
+
+def _location(state: SavedState | None) -> str:
+    return str(state) if isinstance(state, Path) else "in memory"
+
+
+def _read(state: SavedState) -> bytes:
+    """The state. Raises ModelError if the file cannot be read."""
+    if isinstance(state, bytes):
+        return state
+    try:
+        return state.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"the learning state {state} existed when the model was loaded, and cannot be read now "
+            f"({error.strerror}). Load the model again from its present folder"
+        ) from error
 
 
 def _saved_bits(arrays: Arrays) -> int | None:

@@ -15,9 +15,10 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
 
-from karen_learner.components.lexical import clusters, polarities
+from karen_learner.components.online.feature_rows import RowOptions
 from karen_learner.components.textcat.calibration import MARGIN_SCALE, probabilities
-from karen_learner.components.textcat.dense_shim import DenseNgramsShim
+from karen_learner.components.textcat.dense import INITIAL_SQUARE
+from karen_learner.components.textcat.features import TextNgrams
 from karen_learner.components.textcat.shim import (
     LossTargets,
     SparseNgramsConfig,
@@ -61,38 +62,26 @@ def sparse_ngrams(
         )
     if any(size < 1 for size in char_sizes):
         raise ValueError("karen_learner.SparseNgrams.v1 needs char_sizes of 1 or more")
+    if vectors is not None and (vectors_weight <= 0 or ngrams_weight < 0):
+        raise ValueError(
+            "karen_learner.SparseNgrams.v1 with vectors needs vectors_weight > 0 and ngrams_weight >= 0"
+        )
     config = SparseNgramsConfig(
-        exclusive_classes,
-        learn_rate,
-        tuple(char_sizes),
-        max_words,
-        pair_words,
-        word_clusters,
-        word_polarities,
-        table_bits,
-        max_rows,
+        exclusive_classes=exclusive_classes,
+        learn_rate=learn_rate,
+        features=TextNgrams(tuple(char_sizes), max_words, pair_words),
+        word_clusters=word_clusters,
+        word_polarities=word_polarities,
+        rows=RowOptions(table_bits, max_rows, INITIAL_SQUARE),
+        vectors=vectors,
+        vectors_weight=vectors_weight,
+        ngrams_weight=ngrams_weight,
     )
-    shim = _shim(config, vectors, vectors_weight=vectors_weight, ngrams_weight=ngrams_weight)
+    shim = SparseNgramsShim(config)
     shim.add_labels(nO or 0)
     return Model(
         "sparse_ngrams", _forward, init=_initialize, shims=[shim], attrs={"resize_output": _resize_output}
     )
-
-
-def _shim(
-    config: SparseNgramsConfig,
-    vectors: SentenceVectors | None,
-    *,
-    vectors_weight: float,
-    ngrams_weight: float,
-) -> SparseNgramsShim:
-    if vectors is None:
-        return SparseNgramsShim(config)
-    if vectors_weight <= 0 or ngrams_weight < 0:
-        raise ValueError(
-            "karen_learner.SparseNgrams.v1 with vectors needs vectors_weight > 0 and ngrams_weight >= 0"
-        )
-    return DenseNgramsShim(config, vectors, vectors_weight=vectors_weight, ngrams_weight=ngrams_weight)
 
 
 def _forward(
@@ -111,11 +100,12 @@ def _forward(
     scores = probabilities(margins, MARGIN_SCALE, exclusive=exclusive)
 
     def backprop(difference: Any) -> list[Doc]:
+        sample_weights, shim.sample_weights = shim.sample_weights, None
         truths = scores - difference
         truths[(difference == 0) & (scores > 0) & (scores < 1)] = np.nan  # masked: the truth is unknown
         weights = (~np.isnan(truths).all(axis=1)).astype(np.float32)
-        if shim.sample_weights is not None:
-            weights *= shim.sample_weights
+        if sample_weights is not None:
+            weights *= sample_weights
         true = (truths == 1.0) & (difference != 0)  # a score of 1 can be a masked one
         accumulate(LossTargets(squared_hinge_gradient(margins, truths) * weights[:, None], true, weights))
         return []
@@ -125,12 +115,7 @@ def _forward(
 
 def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:
     shim: Any = model.shims[0]
-    language = X[0].vocab.lang if X else ""
-    shim.reset(
-        shim.labels if Y is None else Y.shape[1],
-        clusters=clusters.word_clusters(language) if shim.config.word_clusters else None,
-        polarities=polarities.word_polarities(language) if shim.config.word_polarities else None,
-    )
+    shim.initialize(shim.labels if Y is None else Y.shape[1], X[0].vocab.lang if X else "")
 
 
 def _resize_output(model: Model[Any, Any], labels: int) -> Model[Any, Any]:

@@ -5,9 +5,8 @@ word clusters, polarity. Each view of a text is normalized separately, so that n
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from spacy.attrs import LOWER
@@ -63,6 +62,7 @@ class TextFeatures:
     fingerprints: Hashes
 
 
+@dataclass(frozen=True)
 class TextNgrams:
     """Features of texts.
 
@@ -70,33 +70,15 @@ class TextNgrams:
     So the number of features is bounded. The views of `clusters` and `polarities` are empty without them.
     """
 
-    def __init__(
-        self,
-        *,
-        char_sizes: Sequence[int],
-        max_words: int,
-        pair_words: int,
-        clusters: WordClusters | None = None,
-        polarities: WordPolarities | None = None,
-    ) -> None:
-        self.clusters = WordClusters() if clusters is None else clusters
-        self.polarities = WordPolarities() if polarities is None else polarities
-        self._max_words = max_words
-        self._pair_words = pair_words
-        self._char_sizes = tuple(char_sizes)
-        self._lexemes = _character_cache(self._char_sizes)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The state without the cache, which all models of a process share."""
-        return {name: value for name, value in self.__dict__.items() if name != "_lexemes"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lexemes = _character_cache(self._char_sizes)
+    char_sizes: tuple[int, ...]
+    max_words: int
+    pair_words: int
+    clusters: WordClusters = field(default_factory=WordClusters)
+    polarities: WordPolarities = field(default_factory=WordPolarities)
 
     def __call__(self, docs: Sequence[Doc]) -> TextFeatures:
         """Features of a batch. An empty document has none."""
-        words = [doc.to_array(LOWER)[: self._max_words] for doc in docs]
+        words = [doc.to_array(LOWER)[: self.max_words] for doc in docs]
         lengths = np.array([len(array) for array in words], dtype=np.int64)
         flat = np.concatenate([*words, np.zeros(0, dtype=np.uint64)])
         texts, frame = np.repeat(np.arange(len(docs)), lengths), _Frame.from_lengths(lengths)
@@ -118,14 +100,14 @@ class TextNgrams:
 
     def _characters(self, flat: Hashes, texts: Ints, word_of: Callable[[int], str]) -> tuple[Hashes, Ints]:
         """Character n-grams of the words, and the text of each."""
-        if not self._char_sizes or not len(flat):
+        if not self.char_sizes or not len(flat):
             return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-        ngrams = self._lexemes.get(flat.tolist(), word_of)
+        ngrams = _character_cache(self.char_sizes).get(flat.tolist(), word_of)
         return np.concatenate(ngrams), np.repeat(texts, [len(array) for array in ngrams])
 
     def _pairs(self, flat: Hashes, texts: Ints, lengths: Ints) -> tuple[Hashes, Ints]:
         """Unordered pairs of the distinct words of each text, and the text of each."""
-        words, owners, counts = _distinct_words(flat, texts, lengths, limit=self._pair_words)
+        words, owners, counts = _distinct_words(flat, texts, lengths, limit=self.pair_words)
         pairs = [_pair_positions(count) for count in counts.tolist()]
         starts = np.cumsum(counts) - counts
         sizes = [len(first) for first, _ in pairs]

@@ -35,14 +35,10 @@ class KarenMultiLabelTextCategorizer(BaseTextCategorizer):
 
     def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
         """Macro and micro scores of the examples with a known label, as `<pipe name>_*`."""
-        known = [example for example in examples if self._is_known(example)]
+        known = list(self._known(examples))
         if not known:
             return {}
         return self._category_scores(known, multi_label=True, threshold=self.cfg["threshold"])
-
-    def _is_known(self, example: Example) -> bool:
-        index = self._label_index()
-        return any(label in index for label in example.reference.cats)
 
 
 @Language.factory(

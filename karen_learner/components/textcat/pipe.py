@@ -13,9 +13,7 @@ each;
 Any registered text classification architecture can be the model. Weights change only in `finish_update`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -29,7 +27,7 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from karen_learner.components.arrays import AnyArray, Floats
+from karen_learner.components.arrays import Floats
 from karen_learner.components.online.new_labels import make_new_labels_learnable
 from karen_learner.components.online.sample_weights import sample_weights
 from karen_learner.components.online.shim import OptimizerStateMixin
@@ -54,15 +52,13 @@ def is_out_of_scope(doc: Doc, pipe_name: str) -> bool:
     return bool(doc.user_data.get(f"{pipe_name}.out_of_scope", False))
 
 
-class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer, ABC):
+class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
     """A text categorizer with a separate label set, calibration, and a separate learning state.
 
-    Subclasses define `exclusive` and the known examples (`_is_known`).
+    Subclasses define whether labels are `exclusive`.
     """
 
-    exclusive = True
-    _indexed: tuple[Any, dict[str, int]] = (None, {})
-    """The last indexed list of labels, and the position of each label."""
+    exclusive: bool
 
     def _set_labels(
         self, get_examples: Callable[[], Iterable[Example]], labels: Iterable[str] | None
@@ -76,7 +72,7 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer, ABC):
             self.add_label(label)
 
     def _initialize_model(self, get_examples: Callable[[], Iterable[Example]]) -> None:
-        sample = list(islice(filter(self._is_known, get_examples()), SAMPLE_EXAMPLES))
+        sample = list(islice(self._known(get_examples()), SAMPLE_EXAMPLES))
         if not sample:
             raise ValueError(Errors.E923.format(name=self.name))
         truths, _ = self._examples_to_truth(sample)
@@ -99,31 +95,20 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer, ABC):
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
-        known = [example for example in examples if self._is_known(example) and len(example.predicted)]
+        known = [example for example in self._known(examples) if len(example.predicted)]
         if not known:
             return losses
         set_dropout_rate(self.model, drop)
         scores, backprop = self.model.begin_update([example.predicted for example in known])
         loss, gradient = self.get_loss(known, scores)
-        with self._sample_weights(known):
-            backprop(gradient)
+        shim = shim_of(self.model)
+        if shim is not None:
+            shim.sample_weights = sample_weights(known)
+        backprop(gradient)
         if sgd is not None:
             self.finish_update(sgd)
         losses[self.name] += loss
         return losses
-
-    @contextmanager
-    def _sample_weights(self, examples: Sequence[Example]) -> Iterator[None]:
-        """Set the sample weights of a SparseNgrams model within the block."""
-        shim = shim_of(self.model)
-        if shim is None:
-            yield
-            return
-        shim.sample_weights = sample_weights(examples)
-        try:
-            yield
-        finally:
-            shim.sample_weights = None
 
     def document_losses(self, docs: Sequence[Doc]) -> Floats | None:
         """Loss of each gold document, shape (docs,); None for a model other than SparseNgrams.
@@ -191,7 +176,7 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer, ABC):
         The `examples` must not be part of the training. At most `false_alarm_rate` of the in-scope examples
         fall below the threshold; None fits no threshold. Raises ValueError without a known example.
         """
-        known = [example for example in examples if self._is_known(example) and len(example.reference)]
+        known = [example for example in self._known(examples) if len(example.reference)]
         if not known:
             raise ValueError(f"the pipe {self.name!r} cannot be calibrated: no example has one of its labels")
         docs = [example.reference for example in known]
@@ -242,23 +227,31 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer, ABC):
         """Arrays of shape (docs, labels): the gold categories, and 1.0 for known ones."""
         index = self._label_index()
         truths = np.zeros((len(docs), len(index)), dtype=np.float32)
-        known = np.zeros_like(truths)
+        known = np.full_like(truths, self.exclusive)
         for row, doc in enumerate(docs):
             for label, value in doc.cats.items():
                 if label in index:
                     truths[row, index[label]], known[row, index[label]] = value, 1.0
         return truths, known
 
-    @abstractmethod
-    def _is_known(self, example: Example) -> bool:
-        """Whether the example has an annotation for the labels of this pipe."""
-
-    def _validate_categories(self, examples: Iterable[Example]) -> None:
-        """Values of this pipe's labels are 0.0 or 1.0."""
+    def _known(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """The examples with an annotation for the labels of this pipe. An exclusive label must be true."""
         index = self._label_index()
         for example in examples:
-            for label, value in example.reference.cats.items():
-                if label in index and value not in (0.0, 1.0):
+            cats = example.reference.cats
+            if any(label in index and (value == 1.0 or not self.exclusive) for label, value in cats.items()):
+                yield example
+
+    def _validate_categories(self, examples: Iterable[Example]) -> None:
+        """Values of this pipe's labels are 0.0 or 1.0, and at most one exclusive label is true."""
+        index = self._label_index()
+        for example in examples:
+            cats = example.reference.cats
+            values = [value for label, value in cats.items() if label in index]
+            if self.exclusive and values.count(1.0) > 1:
+                raise ValueError(Errors.E895.format(value=cats))
+            for value in values:
+                if value not in (0.0, 1.0):
                     raise ValueError(Errors.E851.format(val=value))
 
     def _category_scores(self, known: Sequence[Example], **options: Any) -> dict[str, Any]:
@@ -267,17 +260,14 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer, ABC):
         return {key.replace("cats", self.name, 1): value for key, value in scores.items()}
 
     def _label_index(self) -> dict[str, int]:
-        """Position of each label, computed again after a change of the labels."""
-        names: Any = self.cfg["labels"]
-        known, index = self._indexed
-        if known is not names or len(index) != len(names):
-            index = {label: position for position, label in enumerate(names)}
-            self._indexed = (names, index)
-        return index
+        """Position of each label."""
+        return {label: position for position, label in enumerate(self.cfg["labels"])}
 
 
 class KarenTextCategorizer(BaseTextCategorizer):
     """A text categorizer with exclusive labels."""
+
+    exclusive = True
 
     def initialize(
         self,
@@ -300,7 +290,7 @@ class KarenTextCategorizer(BaseTextCategorizer):
 
     def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
         """Accuracy, macro and micro scores of the examples with a known label, as `<pipe name>_*`."""
-        known = [example for example in examples if self._is_known(example)]
+        known = list(self._known(examples))
         if not known:
             return {}
         return {f"{self.name}_acc": self._accuracy(known), **self._category_scores(known, multi_label=False)}
@@ -313,23 +303,6 @@ class KarenTextCategorizer(BaseTextCategorizer):
             best = max(names, key=lambda label: predicted.get(label, 0.0))
             right += example.reference.cats.get(best, 0.0) == 1.0
         return right / len(known)
-
-    def _is_known(self, example: Example) -> bool:
-        index = self._label_index()
-        return any(label in index and value == 1.0 for label, value in example.reference.cats.items())
-
-    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[AnyArray, AnyArray]:
-        truths, _ = super()._docs_to_truth(docs)
-        return truths, np.ones_like(truths)
-
-    def _validate_categories(self, examples: Iterable[Example]) -> None:
-        """At most one label of this pipe is true, and values are 0.0 or 1.0."""
-        index = self._label_index()
-        for example in examples:
-            cats = example.reference.cats
-            if sum(value == 1.0 for label, value in cats.items() if label in index) > 1:
-                raise ValueError(Errors.E895.format(value=cats))
-        super()._validate_categories(examples)
 
 
 @Language.factory(

@@ -6,7 +6,7 @@ Each label has its own hyperplane, trained with squared hinge loss:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,10 +14,11 @@ from spacy.tokens import Doc
 from thinc.api import Model
 
 from karen_learner.components.arrays import Arrays, Floats, Mask
-from karen_learner.components.lexical.clusters import WordClusters
-from karen_learner.components.lexical.polarities import WordPolarities
+from karen_learner.components.lexical.clusters import WordClusters, word_clusters
+from karen_learner.components.lexical.polarities import WordPolarities, word_polarities
 from karen_learner.components.online.feature_rows import RowOptions, Step
 from karen_learner.components.online.shim import LearningShim, find_shim
+from karen_learner.components.textcat.dense import DENSE_PREFIX, DenseWeights
 from karen_learner.components.textcat.features import (
     CHARACTERS,
     WORDS,
@@ -26,14 +27,11 @@ from karen_learner.components.textcat.features import (
     design_matrix,
 )
 from karen_learner.components.textcat.weights import LearningWeights, NewFeatures, ServedWeights
+from karen_learner.components.vectors.base import SentenceVectors
 from karen_learner.errors import ModelError
 
 TEXTS_PER_PART = 32
 """Number of texts in one design matrix. It must fit into the processor's cache."""
-INITIAL_SQUARE = 0.3
-"""Start of AdaGrad's sums. The first steps of a weight are proportional to its gradient."""
-DENSE_PREFIX = b"V"
-"""First byte of the weights of a classifier with vectors; see `dense_shim`."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ class LossTargets:
 
 
 @dataclass(frozen=True)
-class PendingBatch:
-    """Features of a batch with the gradient of its margins, until `finish_update`."""
+class PendingPart:
+    """Features of a part of a batch with the gradient of its margins, until `finish_update`."""
 
     design: DesignMatrix
     new: NewFeatures
@@ -74,75 +72,87 @@ class PendingBatch:
 
 
 @dataclass(frozen=True)
+class PendingBatch:
+    """Gradients until `finish_update`. `dense`: of the vectors' weights, and additions to the centroids."""
+
+    parts: list[PendingPart]
+    dense: tuple[Floats, Floats] | None
+
+
+@dataclass(frozen=True)
 class SparseNgramsConfig:
-    """Options of the classifier; see `sparse_ngrams`."""
+    """Options of the classifier; see `sparse_ngrams`. `features` are those without word tables."""
 
     exclusive_classes: bool
     learn_rate: float
-    char_sizes: tuple[int, ...]
-    max_words: int
-    pair_words: int
+    features: TextNgrams
     word_clusters: bool
     word_polarities: bool
-    table_bits: int
-    max_rows: int
+    rows: RowOptions
+    vectors: SentenceVectors | None
+    vectors_weight: float
+    ngrams_weight: float
 
 
 class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch]):
     """Features and weights of the classifier, and its pending gradients.
 
-    `sample_weights` (texts,) are those of the next backward pass; None if all are 1.
+    `sample_weights` (texts,) are those of the next backward pass; None if all are 1. `dense` are the weights
+    of the vectors; None without vectors.
     """
 
     architecture = "karen_learner.SparseNgrams"
 
     def __init__(self, config: SparseNgramsConfig) -> None:
-        options = RowOptions(config.table_bits, config.max_rows, INITIAL_SQUARE)
-        super().__init__(LearningWeights, ServedWeights, options, learn_rate=config.learn_rate)
+        super().__init__(LearningWeights, ServedWeights, config.rows, learn_rate=config.learn_rate)
         self.config = config
         self.sample_weights: Floats | None = None
-        self._features = self._ngrams(None, None)
+        self.dense = self._new_dense(0)
+        self._features = config.features
+        self._ngrams_weight = np.float32(config.ngrams_weight)
 
-    def _ngrams(self, clusters: WordClusters | None, polarities: WordPolarities | None) -> TextNgrams:
-        return TextNgrams(
-            char_sizes=self.config.char_sizes,
-            max_words=self.config.max_words,
-            pair_words=self.config.pair_words,
-            clusters=clusters,
-            polarities=polarities,
-        )
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "SparseNgramsShim":
-        return self._copy_weights_to(SparseNgramsShim(self.config))
+    def _new_dense(self, labels: int) -> DenseWeights | None:
+        vectors = self.config.vectors
+        return None if vectors is None else DenseWeights.new(vectors, self.config.vectors_weight, labels)
 
     def margins(self, docs: Sequence[Doc]) -> Margins:
         """Margins of the documents."""
-        parts = [self._margins_of_part(part) for part in _parts(docs)]
-        return Margins(
-            np.concatenate(
-                [part.margins for part in parts] or [np.zeros((0, self.labels), dtype=np.float32)]
-            ),
-            np.concatenate([part.ngram_coverage for part in parts] or [np.zeros(0, dtype=np.float32)]),
-        )
+        found = [self._margins_of_part(part) for part in _parts(docs)]
+        margins = np.concatenate([np.zeros((0, self.labels), dtype=np.float32), *(one for one, _ in found)])
+        coverage = np.concatenate([np.zeros(0, dtype=np.float32), *(one for _, one in found)])
+        if self.dense is None:
+            return Margins(margins, coverage)
+        values = self.dense.values_of(docs)
+        margins = margins + values @ self.dense.weights
+        return Margins(margins, coverage, self.dense.centroid_similarity(values))
 
-    def _margins_of_part(self, docs: Sequence[Doc]) -> Margins:
+    def _margins_of_part(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
+        """Margins of the n-grams, and their coverage."""
         weights = self._weights
         design = design_matrix(self._features(docs), weights.rows.table, weights.frequencies.rarity)
-        view = CHARACTERS if self.config.char_sizes else WORDS
-        return Margins(weights.margins(design), design.coverage[:, view])
+        margins = weights.margins(design)
+        if self.dense is not None:
+            margins = self._ngrams_weight * (margins - weights.bias) + weights.bias
+        view = CHARACTERS if self._features.char_sizes else WORDS
+        return margins, design.coverage[:, view]
 
     def begin_update(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[LossTargets], None]]:
         """Margins, and a function that stores the loss targets until `finish_update`."""
         learning, parts = self.learning_weights(), _parts(docs)
         read = [self._training_features(learning, part) for part in parts]
         margins = np.concatenate([learning.margins(design) for design, _ in read])
+        values = None
+        if self.dense is not None:
+            values = self.dense.values_of(docs)
+            margins = margins + values @ self.dense.weights
 
         def backprop(targets: LossTargets) -> None:
-            ends = np.cumsum([len(part) for part in parts])
-            for (design, new), end, part in zip(read, ends, parts, strict=True):
-                texts = slice(end - len(part), end)
-                gradient, weights = targets.gradient[texts], targets.weights[texts]
-                self._pending.append(PendingBatch(design, new, gradient, weights))
+            pending, start = [], 0
+            for (design, new), part in zip(read, parts, strict=True):
+                texts = slice(start, start + len(part))
+                pending.append(PendingPart(design, new, targets.gradient[texts], targets.weights[texts]))
+                start += len(part)
+            self._pending.append(PendingBatch(pending, _dense_gradient(values, targets)))
 
         return margins, backprop
 
@@ -152,60 +162,99 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch
         features = self._features(docs)
         new = learning.new_features(features)
         rarity = learning.frequencies.rarity
-        return design_matrix(features, learning.rows.table, rarity, new=new.buckets), new
+        design = design_matrix(features, learning.rows.table, rarity, new=new.buckets)
+        if self.dense is not None:
+            design = replace(design, values=design.values * self._ngrams_weight)
+        return design, new
 
     def finish_update(self, optimizer: Any) -> None:  # noqa: ARG002 - the step size is the shim's own
         """Apply the pending gradients at the learn rate of the classifier."""
         pending, self._pending = self._pending, []
         if not pending:
             return
-        learning = self.learning_weights()
-        for batch in pending:
-            learning.record(batch.new, batch.design, batch.weights)
+        learning, parts = self.learning_weights(), [part for batch in pending for part in batch.parts]
+        for part in parts:
+            learning.record(part.new, part.design, part.weights)
         if self.config.exclusive_classes:
             # Weight decay changes the size of margins, which decides if labels are not exclusive.
-            texts = sum(float(batch.weights.sum()) for batch in pending)
+            texts = sum(float(part.weights.sum()) for part in parts)
             learning.shrink(texts, learn_rate=self.learn_rate)
-        steps = [_weight_gradient(batch.design, batch.gradient) for batch in pending]
+        steps = [_weight_gradient(part.design, part.gradient) for part in parts]
         self._step([step for step in steps if step])
+        if self.dense is not None:
+            gradients = [batch.dense for batch in pending if batch.dense is not None]
+            self.dense.step(gradients, learn_rate=self.learn_rate)
 
-    def reset(
-        self, labels: int, *, clusters: WordClusters | None = None, polarities: WordPolarities | None = None
-    ) -> None:
-        """Replace the weights by new ones for this number of labels, and the word tables."""
-        self._features = self._ngrams(clusters, polarities)
-        super().reset(labels)
+    def all_finite(self) -> bool:
+        return super().all_finite() and (self.dense is None or self.dense.all_finite())
+
+    def initialize(self, labels: int, language: str) -> None:
+        """Replace the weights by new ones for this number of labels, and load the tables of the language."""
+        self._features = replace(
+            self.config.features,
+            clusters=word_clusters(language) if self.config.word_clusters else WordClusters(),
+            polarities=word_polarities(language) if self.config.word_polarities else WordPolarities(),
+        )
+        self.dense = self._new_dense(labels)
+        self.reset(labels)
 
     def add_labels(self, labels: int) -> None:
         """Grow to this number of labels. Existing weights stay."""
         if labels > self.labels:
             self._pending = []
+            if self.dense is not None:
+                self.dense.add_labels(labels)
             self.learning_weights().add_labels(labels)
 
-    def from_bytes(self, data: bytes) -> Self:
-        """Restore the weights of `to_bytes` or `served_bytes`.
+    def to_bytes(self) -> bytes:
+        """The weights: in the training form if it is in memory, otherwise in the serving form."""
+        sparse = super().to_bytes()
+        return sparse if self.dense is None else DENSE_PREFIX + self.dense.to_bytes() + sparse
 
-        Raises ValueError for other bytes, ModelError for weights with vectors or of another `table_bits`.
+    def from_bytes(self, data: bytes) -> Self:
+        """Restore the weights of `to_bytes`.
+
+        Raises ValueError for other bytes, EncoderMismatch for weights of other vectors, ModelError for
+        weights of another `table_bits`, and if only the weights or only the config has vectors.
         """
-        if data[:1] == DENSE_PREFIX:
+        if self.dense is None:
+            if data[:1] == DENSE_PREFIX:
+                raise ModelError(
+                    "the text classifier was trained with vectors, and its config has none. Restore "
+                    "`vectors` in the config of its model, or train it again"
+                )
+            return super().from_bytes(data)
+        if data[:1] != DENSE_PREFIX:
             raise ModelError(
-                "the text classifier was trained with vectors, and its config has none. Restore `vectors` in "
-                "the config of its model, or train it again"
+                "the text classifier was trained without vectors, and its config has some. Remove `vectors` "
+                "from the config of its model, or train it again"
             )
-        return super().from_bytes(data)
+        dense, sparse = self.dense.restored(data[1:])
+        super().from_bytes(sparse)
+        dense.require_labels(self.labels)
+        self.dense = dense
+        return self
 
     def _pack(self, arrays: Arrays) -> bytes:
         tables = {**self._features.clusters.arrays(), **self._features.polarities.arrays()}
         return super()._pack({**arrays, **tables})
 
     def _restore(self, form: bytes, arrays: Arrays) -> None:
-        features = self._ngrams(WordClusters.from_arrays(arrays), WordPolarities.from_arrays(arrays))
+        clusters, polarities = WordClusters.from_arrays(arrays), WordPolarities.from_arrays(arrays)
         super()._restore(form, arrays)
-        self._features = features
+        self._features = replace(self.config.features, clusters=clusters, polarities=polarities)
 
 
 def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
     return [docs[start : start + TEXTS_PER_PART] for start in range(0, len(docs), TEXTS_PER_PART)]
+
+
+def _dense_gradient(values: Floats | None, targets: LossTargets) -> tuple[Floats, Floats] | None:
+    """Gradient of the vectors' weights, and additions to the centroids; None without vectors."""
+    if values is None:
+        return None
+    true = (targets.true * targets.weights[:, None]).astype(np.float32)
+    return values.T @ targets.gradient, values.T @ true
 
 
 def _weight_gradient(design: DesignMatrix, gradient: Floats) -> Step | None:

@@ -9,9 +9,8 @@ weighted by its square root, the rarity. Both forms round `log(1 + d)` to tenths
 """
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,64 +29,33 @@ LOG_STEPS = 10.0
 """Steps of a logarithmic count in one unit of the natural logarithm."""
 MAX_TEXTS = 2.0**22
 """Above this number of texts all counts are halved. Shares stay, and float32 still counts single texts."""
+COUNTS, SERVED_COUNTS = "text_counts", "commonness"
+"""Names of the counts in both forms, in saved weights."""
 _DEFERRED = np.isin(np.arange(VIEWS), DEFERRED_VIEWS)
 
 
 @dataclass
-class Frequencies(ABC):
-    """Document frequencies: `values` (buckets,) of `texts` texts."""
+class DocumentFrequencies:
+    """Document frequencies: `values` (buckets,) of `texts` texts.
 
-    NAME: ClassVar[str]
+    In training, the values are counts in float32. Each training step counts a text by its sample weight. In
+    the serving form, they are `log(1 + count)` in tenths, as 8-bit integers.
+    """
+
     values: AnyArray
     texts: float
-
-    @staticmethod
-    @abstractmethod
-    def _log_counts(values: AnyArray) -> NDArray[np.uint8]:
-        """`log(1 + d)` in tenths."""
-
-    def rarity(self, buckets: Ints) -> Floats:
-        """Rarity of the features in these buckets."""
-        highest = 1.0 + np.log1p(self.texts)
-        log_counts = self._log_counts(self.values[buckets])
-        # Rounding can make a count larger than the number of texts.
-        return np.asarray(np.sqrt(np.maximum(highest - log_counts / LOG_STEPS, 1.0)), dtype=np.float32)
-
-    def arrays(self) -> Arrays:
-        return {self.NAME: self.values, "texts": np.array([self.texts])}
-
-    @classmethod
-    def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
-        """Raises ValueError for arrays that do not fit together."""
-        require_names(arrays, cls.NAME, "texts")
-        require_shape(arrays[cls.NAME], (1 << bits,), "counts of features")
-        require_shape(arrays["texts"], (1,), "number of texts")
-        return cls(arrays[cls.NAME], float(arrays["texts"][0]))
-
-
-class ServedFrequencies(Frequencies):
-    """The serving form: the values are logarithms of counts."""
-
-    NAME = "commonness"
-
-    @staticmethod
-    def _log_counts(values: AnyArray) -> NDArray[np.uint8]:
-        return values
-
-
-class DocumentFrequencies(Frequencies):
-    """The training form: the values are counts. Each training step counts a text by its sample weight."""
-
-    NAME = "text_counts"
-
-    @staticmethod
-    def _log_counts(values: AnyArray) -> NDArray[np.uint8]:
-        return np.rint(np.log1p(values) * np.float32(LOG_STEPS)).astype(np.uint8)
 
     @classmethod
     def new(cls, bits: int) -> Self:
         """No text is counted: all features are equally rare."""
         return cls(np.zeros(1 << bits, dtype=np.float32), 0.0)
+
+    def rarity(self, buckets: Ints) -> Floats:
+        """Rarity of the features in these buckets."""
+        highest = 1.0 + np.log1p(self.texts)
+        log_counts = _log_counts(self.values[buckets])
+        # Rounding can make a count larger than the number of texts.
+        return np.asarray(np.sqrt(np.maximum(highest - log_counts / LOG_STEPS, 1.0)), dtype=np.float32)
 
     def add(self, buckets: Ints, texts: Ints, weights: Floats) -> None:
         """Count texts by their sample weights (texts,): text `texts[i]` has `buckets[i]`."""
@@ -97,15 +65,32 @@ class DocumentFrequencies(Frequencies):
             self.values *= np.float32(0.5)
             self.texts *= 0.5
 
-    def served(self) -> ServedFrequencies:
+    def served(self) -> Self:
         """The serving form."""
-        return ServedFrequencies(self._log_counts(self.values), self.texts)
+        return type(self)(_log_counts(self.values), self.texts)
+
+    def counted(self) -> Self:
+        """The training form of served counts, with a relative error of at most 5 %."""
+        return type(self)(np.rint(np.expm1(self.values / LOG_STEPS)).astype(np.float32), self.texts)
+
+    def arrays(self) -> Arrays:
+        name = SERVED_COUNTS if self.values.dtype == np.uint8 else COUNTS
+        return {name: self.values, "texts": np.array([self.texts])}
 
     @classmethod
-    def from_served(cls, served: ServedFrequencies) -> Self:
-        """The training form of served counts, with a relative error of at most 5 %."""
-        counts = np.rint(np.expm1(served.values / LOG_STEPS))
-        return cls(counts.astype(np.float32), served.texts)
+    def from_arrays(cls, bits: int, arrays: Arrays, name: str) -> Self:
+        """The frequencies with the values of this name. Raises ValueError for arrays that do not fit."""
+        require_names(arrays, name, "texts")
+        require_shape(arrays[name], (1 << bits,), "counts of features")
+        require_shape(arrays["texts"], (1,), "number of texts")
+        return cls(arrays[name], float(arrays["texts"][0]))
+
+
+def _log_counts(values: AnyArray) -> NDArray[np.uint8]:
+    """`log(1 + count)` in tenths, of the values of either form."""
+    if values.dtype == np.uint8:
+        return values
+    return np.rint(np.log1p(values) * np.float32(LOG_STEPS)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -125,7 +110,7 @@ class ServedWeights:
     """The serving form: weights of features, document frequencies, and `bias` (labels,)."""
 
     rows: ServedRows
-    frequencies: ServedFrequencies
+    frequencies: DocumentFrequencies
     bias: Floats
 
     @property
@@ -151,7 +136,7 @@ class ServedWeights:
         require_names(arrays, *ServedRows.NAMES, "bias")
         bias = arrays["bias"]
         rows = ServedRows.from_arrays(bits, arrays, columns=len(bias))
-        return cls(rows, ServedFrequencies.from_arrays(bits, arrays), bias)
+        return cls(rows, DocumentFrequencies.from_arrays(bits, arrays, SERVED_COUNTS), bias)
 
 
 @dataclass(eq=False)
@@ -283,7 +268,7 @@ class LearningWeights:
             raise ValueError(f"the common factor of the weights is {factor}: the file is damaged")
         return cls(
             rows,
-            DocumentFrequencies.from_arrays(options.bits, arrays),
+            DocumentFrequencies.from_arrays(options.bits, arrays, COUNTS),
             arrays["bias"],
             arrays["bias_squares"],
             arrays["first_texts"],
@@ -295,5 +280,4 @@ class LearningWeights:
     def from_served(cls, options: RowOptions, served: ServedWeights) -> Self:
         """The training form of served weights, with new sums of squares."""
         rows = FeatureRows.from_served(options, served.rows)
-        frequencies = DocumentFrequencies.from_served(served.frequencies)
-        return cls._without_history(options, rows, frequencies, served.bias.copy())
+        return cls._without_history(options, rows, served.frequencies.counted(), served.bias.copy())

@@ -3,24 +3,57 @@
 Reimers, Gurevych: Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks, EMNLP 2019.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+from cachetools import LRUCache
 from spacy.tokens import Doc
 
 from karen_learner.components.arrays import Floats
 from karen_learner.components.vectors.base import SentenceVectors, normalized
-from karen_learner.components.vectors.cache import VectorCache
-from karen_learner.components.vectors.encoder_folder import EncoderFolder
-from karen_learner.components.vectors.onnx_encoder import OnnxEncoder, Subwords
+from karen_learner.components.vectors.encoder import Encoded, EncoderFolder, OnnxEncoder
 from karen_learner.errors import EncoderError
 
-TEXTS_PER_PART = 256
-"""Number of texts that are tokenized before encoding. Batches then have enough texts of equal length."""
+
+class VectorCache:
+    """The `size` most recently used arrays, by digest of a text. Threads may share it.
+
+    `hits` and `misses` count since the start.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.hits = 0
+        self.misses = 0
+        self._arrays: LRUCache[bytes, Floats] = LRUCache(size)
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def get(self, keys: Sequence[str], compute: Callable[[list[int]], Sequence[Floats]]) -> list[Floats]:
+        """The array of each key; read only. `compute` gets the positions of missing keys, each key once."""
+        digests = [
+            hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest() for key in keys
+        ]
+        with self._lock:
+            found = {digest: self._arrays[digest] for digest in digests if digest in self._arrays}
+            hits = sum(digest in found for digest in digests)
+            self.hits += hits
+            self.misses += len(digests) - hits
+        missing = {digest: place for place, digest in enumerate(digests) if digest not in found}
+        if missing:
+            computed = dict(zip(missing, compute(list(missing.values())), strict=True))
+            found.update(computed)
+            if self.size:  # LRUCache refuses a value larger than its size
+                with self._lock:
+                    self._arrays.update(computed)
+        return [found[digest] for digest in digests]
 
 
 class OnnxVectors:
@@ -34,6 +67,7 @@ class OnnxVectors:
         if cache_size < 0 or token_cache_size < 0:
             raise ValueError("karen_learner.OnnxVectors.v1 needs cache_size >= 0 and token_cache_size >= 0")
         self.encoder = OnnxEncoder(EncoderFolder.read(path))
+        self.width = self.encoder.width
         self.cache = VectorCache(cache_size)
         self.token_cache = VectorCache(token_cache_size)
 
@@ -42,10 +76,6 @@ class OnnxVectors:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return onnx_vectors, (str(self.encoder.folder.path), self.cache.size, self.token_cache.size)
-
-    @property
-    def width(self) -> int:
-        return self.encoder.width
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -68,43 +98,32 @@ class OnnxVectors:
                 f"the encoder {self.encoder.folder.model} returns only vectors of whole texts, and token "
                 "vectors are needed. Use an export with last_hidden_state"
             )
-        keys = [f"{_boundaries(doc)} {doc.text}" for doc in docs]
+        keys = [f"{','.join(str(token.idx) for token in doc)} {doc.text}" for doc in docs]
         found = self.token_cache.get(keys, lambda missing: self._token_vectors([docs[n] for n in missing]))
         return [vectors.copy() for vectors in found]
 
     def _sentences(self, texts: Sequence[str]) -> list[Floats]:
         rows = np.zeros((len(texts), self.width), dtype=np.float32)
         filled = [place for place, text in enumerate(texts) if text.strip()]
-        for start in range(0, len(filled), TEXTS_PER_PART):
-            places = filled[start : start + TEXTS_PER_PART]
-            encoded = self.encoder.encode([self.encoder.subwords(texts[place]) for place in places])
-            rows[places] = np.stack([one.sentence for one in encoded])
+        encoded = self.encoder.encode([texts[place] for place in filled])
+        for place, one in zip(filled, encoded, strict=True):
+            rows[place] = one.sentence
         return [row.copy() for row in normalized(rows)]
 
     def _token_vectors(self, docs: Sequence[Doc]) -> list[Floats]:
-        vectors = []
-        for start in range(0, len(docs), TEXTS_PER_PART):
-            part = docs[start : start + TEXTS_PER_PART]
-            subwords = [self.encoder.subwords(doc.text) for doc in part]
-            for doc, words, encoded in zip(part, subwords, self.encoder.encode(subwords), strict=True):
-                vectors.append(_means(doc, words, encoded.subwords))
-        return vectors
+        encoded = self.encoder.encode([doc.text for doc in docs])
+        return [_token_means(doc, one) for doc, one in zip(docs, encoded, strict=True)]
 
 
-def _boundaries(doc: Doc) -> str:
-    return ",".join(str(token.idx) for token in doc)
-
-
-def _means(doc: Doc, subwords: Subwords, vectors: Any) -> Floats:
+def _token_means(doc: Doc, encoded: Encoded) -> Floats:
     """Mean of the sub-words that overlap each token; shape (tokens, width)."""
     starts = np.asarray([token.idx for token in doc], dtype=np.int64)[:, None]
     ends = starts + np.asarray([len(token) for token in doc], dtype=np.int64)[:, None]
-    spans = subwords.spans
+    spans = encoded.spans
     blank = np.asarray([token.is_space for token in doc], dtype=bool)[:, None]
     shared = (spans[:, 0] < ends) & (spans[:, 1] > starts) & (spans[:, 1] > spans[:, 0]) & ~blank
     shares = shared / np.maximum(shared.sum(axis=1, keepdims=True), 1)
-    means: Floats = shares.astype(np.float32) @ vectors
-    return means
+    return np.asarray(shares.astype(np.float32) @ encoded.subwords, dtype=np.float32)
 
 
 _open: WeakValueDictionary[tuple[Any, ...], OnnxVectors] = WeakValueDictionary()
@@ -117,8 +136,7 @@ def onnx_vectors(path: str, cache_size: int = 10_000, token_cache_size: int = 1_
     Pipes and pipelines with the same encoder and cache sizes share one instance.
     """
     with _opening:
-        folder = EncoderFolder.read(path)
-        key = (folder, cache_size, token_cache_size)
+        key = (EncoderFolder.read(path), cache_size, token_cache_size)
         shared = _open.get(key)
         if shared is None:
             shared = OnnxVectors(path, cache_size=cache_size, token_cache_size=token_cache_size)

@@ -18,8 +18,7 @@ from thinc.api import Adam
 
 from karen_learner.components.ner.architecture import SEGMENT_TOKENS, SparseChainShim, chain_of, sparse_chain
 from karen_learner.components.ner.pipe import KarenEntityRecognizer
-from karen_learner.components.online.shim import STATE_FILE
-from karen_learner.components.online.trainable import online_trainables, scale_learn_rate
+from karen_learner.components.online.shim import STATE_FILE, learning_shims, scale_learn_rate
 from karen_learner.errors import ModelError
 from karen_learner.settings import load_settings
 from karen_learner.training.trainer import PipeTrainer, Plan
@@ -127,7 +126,7 @@ def test_the_learn_rate_can_be_scaled(nlp: Language) -> None:
     chain = shim(nlp).learning_weights().chain.copy()
     train(nlp, passes=1)
     assert (shim(nlp).learning_weights().chain == chain).all()
-    assert [one.all_finite() for one in online_trainables(recognizer(nlp).model)] == [True]
+    assert [one.all_finite() for one in learning_shims(recognizer(nlp).model)] == [True]
 
 
 def test_missing_annotation_is_not_trained_as_outside(nlp: Language) -> None:

@@ -99,7 +99,7 @@ class Kind:
         shim: Any = chain_of(model) if self.factory == "karen_ner" else shim_of(model)
         arrays = dict(shim.learning_weights().arrays())
         if "vectors" in self.model:
-            arrays["dense"] = shim.dense_weights
+            arrays["dense"] = shim.dense.weights
         return arrays
 
 

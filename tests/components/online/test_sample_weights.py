@@ -12,8 +12,7 @@ from spacy.training import Example
 
 from karen_learner.components.ner.architecture import SEGMENT_TOKENS
 from karen_learner.components.online.sample_weights import sample_weight, sample_weights, set_sample_weight
-from karen_learner.components.online.trainable import online_trainables
-from karen_learner.components.textcat.dense_shim import DenseNgramsShim
+from karen_learner.components.online.shim import learning_shims
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.components.textcat.shim import SparseNgramsShim, shim_of, squared_hinge
 from tests.components.text_corpora import LABELLED, example, sparse_pipeline, train
@@ -68,10 +67,10 @@ def weighted_example(one: Example, weight: float) -> Example:
 
 def state(nlp: Language) -> dict[str, np.ndarray]:
     """All trained arrays."""
-    (shim,) = online_trainables(nlp.get_pipe(nlp.pipe_names[-1]).model)
+    (shim,) = learning_shims(nlp.get_pipe(nlp.pipe_names[-1]).model)
     arrays: dict[str, Any] = dict(shim.learning_weights().arrays())  # type: ignore[attr-defined]
-    if isinstance(shim, DenseNgramsShim):
-        arrays["dense"] = shim.dense_weights
+    if isinstance(shim, SparseNgramsShim) and shim.dense is not None:
+        arrays["dense"] = shim.dense.weights
     return {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
 
 

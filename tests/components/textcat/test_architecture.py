@@ -14,8 +14,7 @@ from thinc.api import Adam
 from karen_learner.components.lexical.clusters import word_clusters
 from karen_learner.components.lexical.polarities import word_polarities
 from karen_learner.components.online.feature_rows import NO_ROW, RowOptions
-from karen_learner.components.online.shim import STATE_FILE
-from karen_learner.components.online.trainable import online_trainables, scale_learn_rate
+from karen_learner.components.online.shim import STATE_FILE, learning_shims, scale_learn_rate
 from karen_learner.components.textcat.architecture import sparse_ngrams
 from karen_learner.components.textcat.features import (
     CHARACTERS,
@@ -160,7 +159,7 @@ def test_gradients_can_be_discarded_and_weights_checked(trained: Language) -> No
     assert all_finite(model)
     shim(trained).learning_weights().rows.weights[1, 0] = np.nan
     assert not all_finite(model)
-    assert len(list(online_trainables(model))) == 1
+    assert len(list(learning_shims(model))) == 1
 
 
 def test_an_update_changes_only_rows_of_present_features(trained: Language) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.components.arrays import pack, unpack
-from karen_learner.components.textcat.weights import MAX_TEXTS, DocumentFrequencies, ServedFrequencies
+from karen_learner.components.textcat.weights import COUNTS, MAX_TEXTS, SERVED_COUNTS, DocumentFrequencies
 
 BITS = 8
 ALL = np.arange(1 << BITS)
@@ -40,9 +40,9 @@ def test_texts_are_counted_by_sample_weight() -> None:
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60))
 def test_served_counts_have_the_same_rarity(texts: int, some: int, others: int) -> None:
     counts = counted(texts, bucket_3=min(texts, some), bucket_5=min(texts, others))
-    served = ServedFrequencies.from_arrays(BITS, unpack(pack(counts.served().arrays())))
-    again = DocumentFrequencies.from_arrays(BITS, unpack(pack(counts.arrays())))
-    for other in (served, again, DocumentFrequencies.from_served(served)):
+    served = DocumentFrequencies.from_arrays(BITS, unpack(pack(counts.served().arrays())), SERVED_COUNTS)
+    again = DocumentFrequencies.from_arrays(BITS, unpack(pack(counts.arrays())), COUNTS)
+    for other in (served, again, served.counted()):
         np.testing.assert_allclose(other.rarity(ALL), counts.rarity(ALL), rtol=0.05)
     np.testing.assert_array_equal(served.rarity(ALL), counts.rarity(ALL))
     np.testing.assert_array_equal(again.rarity(ALL), counts.rarity(ALL))
@@ -61,6 +61,6 @@ def test_counts_are_halved_above_the_maximum() -> None:
 def test_counts_of_another_table_are_refused() -> None:
     counts = counted(3, bucket_3=1)
     with pytest.raises(ValueError, match="damaged"):
-        ServedFrequencies.from_arrays(BITS + 1, counts.served().arrays())
+        DocumentFrequencies.from_arrays(BITS + 1, counts.served().arrays(), SERVED_COUNTS)
     with pytest.raises(ValueError, match="damaged"):
-        DocumentFrequencies.from_arrays(BITS + 1, counts.arrays())
+        DocumentFrequencies.from_arrays(BITS + 1, counts.arrays(), COUNTS)

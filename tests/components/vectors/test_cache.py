@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from karen_learner.components.vectors.cache import VectorCache
+from karen_learner.components.vectors.onnx import VectorCache
 
 
 class Squares:

@@ -13,8 +13,8 @@ import spacy
 from onnx import TensorProto
 from spacy.language import Language
 
+from karen_learner.components.vectors.base import vectors_layer
 from karen_learner.components.vectors.onnx import OnnxVectors, onnx_vectors
-from karen_learner.components.vectors.shim import vectors_layer
 from karen_learner.errors import EncoderError, EncoderMismatch, EncoderNotInstalled
 from tests.components.tiny_encoder import UNK, VOCABULARY, WIDTH, ids, make_encoder, table, write_tokenizer
 from tests.components.vectors_contract import check_contract

@@ -10,9 +10,9 @@ from thinc.api import Config
 
 from karen_learner.components.online.sample_weights import set_sample_weight
 from karen_learner.components.textcat.architecture import sparse_ngrams
-from karen_learner.components.textcat.dense_shim import DenseNgramsShim
+from karen_learner.components.textcat.dense import INITIAL_SQUARE
 from karen_learner.components.textcat.pipe import is_out_of_scope
-from karen_learner.components.textcat.shim import INITIAL_SQUARE, shim_of, squared_hinge_gradient
+from karen_learner.components.textcat.shim import SparseNgramsShim, shim_of, squared_hinge_gradient
 from karen_learner.components.vectors.onnx import onnx_vectors
 from karen_learner.errors import EncoderError, EncoderMismatch, ModelError
 from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline, train
@@ -39,10 +39,16 @@ def trained(nlp: Language) -> Language:
     return train(nlp)
 
 
-def shim(nlp: Language) -> DenseNgramsShim:
+def shim(nlp: Language) -> SparseNgramsShim:
     found = shim_of(nlp.get_pipe("intent").model)
-    assert isinstance(found, DenseNgramsShim)
+    assert found is not None
     return found
+
+
+def dense_weights(nlp: Language) -> np.ndarray:
+    found = shim(nlp).dense
+    assert found is not None
+    return found.weights
 
 
 def docs_of(nlp: Language) -> list[spacy.tokens.Doc]:
@@ -55,8 +61,8 @@ def margins(nlp: Language) -> np.ndarray:
 
 def test_n_grams_and_vectors_are_both_trained(trained: Language) -> None:
     assert trained.evaluate(corpus(trained))["intent_acc"] == 1.0
-    assert shim(trained).dense_weights.shape == (WIDTH, 3)
-    assert shim(trained).dense_weights.all()
+    assert dense_weights(trained).shape == (WIDTH, 3)
+    assert dense_weights(trained).all()
     assert shim(trained).rows > 0
 
 
@@ -76,7 +82,7 @@ def test_vectors_alone_follow_adagrad_exactly(folder: Path) -> None:
         weights -= rate * step / np.sqrt(squares + INITIAL_SQUARE)
         bias_squares += gradient.sum(axis=0) ** 2
         bias -= rate * gradient.sum(axis=0) / np.sqrt(bias_squares + INITIAL_SQUARE)
-    np.testing.assert_allclose(shim(nlp).dense_weights, weights, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(dense_weights(nlp), weights, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(margins(nlp), values @ weights + bias, rtol=1e-3, atol=1e-4)
 
 
@@ -154,21 +160,21 @@ def test_training_margins_equal_served_margins(trained: Language) -> None:
 
 def test_without_an_optimizer_weights_stay_and_gradients_can_be_discarded(trained: Language) -> None:
     before = margins(trained)
-    weights = shim(trained).dense_weights.copy()
+    weights = dense_weights(trained).copy()
     trained.get_pipe("intent").update([example(trained, "bye now", "greet")])
-    np.testing.assert_array_equal(shim(trained).dense_weights, weights)
+    np.testing.assert_array_equal(dense_weights(trained), weights)
     shim(trained).discard_gradients()
     shim(trained).finish_update(None)
     np.testing.assert_array_equal(margins(trained), before)
     assert shim(trained).all_finite()
-    shim(trained).dense_weights[0] = np.nan
+    dense_weights(trained)[0] = np.nan
     assert not shim(trained).all_finite()
 
 
 def test_a_new_label_is_learned(trained: Language) -> None:
     trained.get_pipe("intent").add_label("thank")
-    assert shim(trained).dense_weights.shape == (WIDTH, 4)
-    assert not shim(trained).dense_weights[:, 3].any()
+    assert dense_weights(trained).shape == (WIDTH, 4)
+    assert not dense_weights(trained)[:, 3].any()
     for _ in range(8):
         trained.update([*corpus(trained), example(trained, "thanks a lot", "thank")])
     doc = trained("thanks a lot")
@@ -179,7 +185,7 @@ def test_training_continues_exactly_after_saving_and_loading(trained: Language, 
     trained.to_disk(tmp_path / "model")
     loaded = spacy.load(tmp_path / "model")
     np.testing.assert_allclose(margins(loaded), margins(trained), atol=0.05)
-    np.testing.assert_array_equal(shim(loaded).dense_weights, shim(trained).dense_weights)
+    np.testing.assert_array_equal(dense_weights(loaded), dense_weights(trained))
     for nlp in (loaded, trained):
         nlp.update(corpus(nlp))
     np.testing.assert_array_equal(margins(loaded), margins(trained))
