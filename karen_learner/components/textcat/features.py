@@ -102,7 +102,7 @@ class TextNgrams:
         """Character n-grams of the words, and the text of each."""
         if not self.char_sizes or not len(flat):
             return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-        ngrams = _character_cache(self.char_sizes).get(flat.tolist(), word_of)
+        ngrams = character_cache(self.char_sizes).get(flat.tolist(), word_of)
         return np.concatenate(ngrams), np.repeat(texts, [len(array) for array in ngrams])
 
     def _pairs(self, flat: Hashes, texts: Ints, lengths: Ints) -> tuple[Hashes, Ints]:
@@ -151,7 +151,7 @@ class TextNgrams:
 
 
 @lru_cache(maxsize=8)
-def _character_cache(sizes: tuple[int, ...]) -> LexemeCache:
+def character_cache(sizes: tuple[int, ...]) -> LexemeCache:
     """One cache for all models of a process: n-grams of a word depend only on the sizes."""
 
     def compute(words: Sequence[str]) -> list[Hashes]:
