@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
     from karen_learner.collection import ConversationMetadataCollector
     from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
-    from karen_learner.factory import create_autonomous_learner
-    from karen_learner.learner import AutonomousLearner
+    from karen_learner.learner import AutonomousLearner, create_autonomous_learner
     from karen_learner.pipeline import IncrementalTrainingPipeline
     from karen_learner.records import (
         Analysis,
@@ -33,32 +32,18 @@ if TYPE_CHECKING:
     from karen_learner.settings import Settings, load_settings
     from karen_learner.validation import ModelValidator
 
-_HOMES = {
-    "Analysis": "records",
-    "Analyzer": "contracts",
-    "AutonomousLearner": "learner",
-    "ConversationMetadata": "records",
-    "ConversationMetadataCollector": "collection",
-    "Entity": "records",
-    "HostMemory": "contracts",
-    "IncrementalTrainingPipeline": "pipeline",
-    "IngestReport": "records",
-    "LabelledText": "records",
-    "LearningCycleResult": "records",
-    "LearningMetrics": "records",
-    "LearningPlan": "records",
-    "MemoryStore": "contracts",
-    "ModelValidator": "validation",
-    "ModelVersion": "records",
-    "Settings": "settings",
-    "SpacyAnalyzer": "analysis",
-    "TenantStatus": "records",
-    "UserFeedback": "records",
-    "ValidationResult": "records",
-    "create_autonomous_learner": "factory",
-    "create_spacy_analyzer": "analysis",
-    "load_settings": "settings",
+_MODULES = {
+    "analysis": "SpacyAnalyzer create_spacy_analyzer",
+    "collection": "ConversationMetadataCollector",
+    "contracts": "Analyzer HostMemory MemoryStore",
+    "learner": "AutonomousLearner create_autonomous_learner",
+    "pipeline": "IncrementalTrainingPipeline",
+    "records": "Analysis ConversationMetadata Entity IngestReport LabelledText LearningCycleResult "
+    "LearningMetrics LearningPlan ModelVersion TenantStatus UserFeedback ValidationResult",
+    "settings": "Settings load_settings",
+    "validation": "ModelValidator",
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "Analysis",

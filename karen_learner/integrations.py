@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from karen_learner.collection import ImportedLine, TurnInput
 from karen_learner.contracts import Analyzer, HostMemory
+from karen_learner.corpora.parsing import ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Analysis, Entity, Turn
 

@@ -14,8 +14,9 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.analysis import create_spacy_analyzer
 from karen_learner.analysis.spacy_analyzer import live_models_of
-from karen_learner.collection import ConversationMetadataCollector, ImportedLine, TurnForwarder
+from karen_learner.collection import ConversationMetadataCollector
 from karen_learner.contracts import Gate, MemoryStore, Sanitizer, TrainingBackend
+from karen_learner.corpora.parsing import ImportedLine
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
@@ -66,9 +67,14 @@ class AutonomousLearner:
     """Collects conversations, learns from them, and serves each tenant's champion.
 
     Use it with `async with`, or call its methods (the first call starts it) and `await close()`. Closed, all
-    methods raise LearnerClosed. All data are below `home`. The keywords are those of
-    `create_autonomous_learner`; `backend` replaces the local worker process, `gate` the rules that accept a
-    candidate, and `sanitizer` the default removal of unfit characters.
+    methods raise LearnerClosed. All data are below `home`; by default in SQLite, with a local worker process.
+
+    `spacy_analyzer` is one of ours (`create_spacy_analyzer`; new tenants then start from its pipeline), an
+    `Analyzer`, or a host's object with `_detect_intent_async`, `_sentiment_async` and `_entities_async`.
+    `memory_service` receives every stored turn: a `HostMemory`, or a host's object with `store_web_ui_memory`
+    and `query_memories`. `settings` is a `.cfg` file or loaded settings. `overrides` maps dotted names
+    (`"learning.min_data_threshold"`) to values. `backend` replaces the local worker process, `gate` the rules
+    that accept a candidate, and `sanitizer` the default removal of unfit characters. Raises SettingsError.
     """
 
     def __init__(
@@ -95,8 +101,7 @@ class AutonomousLearner:
             )
         self.analyzer = as_analyzer(spacy_analyzer)
         self._backend: TrainingBackend = backend or LocalWorker(self.settings.training)
-        host_memory = as_host_memory(memory_service) if memory_service is not None else None
-        self._forwarder = TurnForwarder(self.store, host_memory)
+        self._memory = as_host_memory(memory_service) if memory_service is not None else None
         self._starting = asyncio.Lock()
         self._state: Literal["new", "started", "closed"] = "new"
         self._build(gate, sanitizer)
@@ -119,11 +124,12 @@ class AutonomousLearner:
             store, add_turn=self._collector.collect_input, add_gold=curator.add_gold, language=language
         )
         self._overview = Overview(store, registry, settings)
+        self._planner = CyclePlanner(store, registry, curator, settings)
         base = BasePipeline(self.analyzer, layout, settings.training)
         self._cycle = LearningCycle(
             store,
             registry,
-            planner=CyclePlanner(store, curator, settings),
+            planner=self._planner,
             curator=curator,
             training=TrainingStage(self._backend, curator, store, layout, settings, base=base, events=events),
             validation=ValidationStage(self._backend, ModelValidator(settings), store, settings, gate=gate),
@@ -132,9 +138,7 @@ class AutonomousLearner:
             events=events,
         )
         rollback = Rollback(store, registry, self._champions, events=events)
-        self.training_pipeline = IncrementalTrainingPipeline(
-            self._cycle, rollback, self._backend, start=self.start
-        )
+        self.training_pipeline = IncrementalTrainingPipeline(self._cycle, rollback, self._backend, self.start)
 
     def _publish_unloaded(self, tenant_id: str, model: LiveModel, setting: str) -> None:
         self.events.publish(ModelUnloaded(tenant_id=tenant_id, version=model.version, reason=setting))
@@ -241,7 +245,7 @@ class AutonomousLearner:
             turn_id=turn_id,
             occurred_at=occurred_at,
         )
-        await self._forwarder.forward(tenant_id, metadata.turn_id)
+        await self._forward(tenant_id, metadata.turn_id)
         return metadata
 
     async def add_feedback(
@@ -250,8 +254,17 @@ class AutonomousLearner:
         """Merge later feedback into a stored turn. Raises UnknownTurn, InvalidInput."""
         await self.start()
         metadata = await self._collector.add_feedback(tenant_id, turn_id, feedback)
-        await self._forwarder.forward(tenant_id, turn_id)
+        await self._forward(tenant_id, turn_id)
         return metadata
+
+    async def _forward(self, tenant_id: str, turn_id: str) -> None:
+        """Forward a turn in its stored form to the host's memory, if there is one. Its errors are logged."""
+        if self._memory is None or (turn := await self.store.get_turn(tenant_id, turn_id)) is None:
+            return
+        try:
+            await self._memory.remember(turn)
+        except Exception:  # the host's memory is foreign code: the store has the turn
+            logger.exception("the host's memory failed on turn %r", turn_id)
 
     async def analyze(self, tenant_id: str, text: str) -> Analysis:
         """Analysis of a text by the tenant's live model. Stores nothing. Raises InvalidInput."""
@@ -340,7 +353,7 @@ class AutonomousLearner:
     ) -> LearningPlan:
         """Preview of `trigger_learning_cycle`. Changes nothing. Raises UnknownTenant."""
         await self._require(tenant_id)
-        return await self._cycle.plan(tenant_id, mode=mode, force=force_training)
+        return await self._planner.plan(tenant_id, requested=mode, force=force_training)
 
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make `version`, or the champion's parent, the champion again. Raises UnknownVersion."""
@@ -406,3 +419,7 @@ class AutonomousLearner:
         """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`). Returns their number."""
         await self._require(tenant_id)
         return await self._transfer.export(tenant_id, Path(path), kind=kind)
+
+
+create_autonomous_learner = AutonomousLearner
+"""The constructor of a learner."""

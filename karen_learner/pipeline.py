@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from karen_learner.contracts import TrainingBackend
@@ -11,21 +12,14 @@ from karen_learner.deployment import Rollback
 from karen_learner.records import LearningCycleResult, ModelVersion
 
 
+@dataclass
 class IncrementalTrainingPipeline:
     """Runs learning cycles and rollbacks. Each method first awaits `start`."""
 
-    def __init__(
-        self,
-        cycle: LearningCycle,
-        rollback: Rollback,
-        backend: TrainingBackend,
-        *,
-        start: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._cycle = cycle
-        self._rollback = rollback
-        self._backend = backend
-        self._start = start
+    _cycle: LearningCycle
+    _rollback: Rollback
+    _backend: TrainingBackend
+    _start: Callable[[], Awaitable[None]]
 
     @property
     def worker_pid(self) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,9 +34,12 @@ class Section(BaseModel):
     def update(self, values: Mapping[str, Any]) -> None:
         """Change several settings: all of them, or none if a value is not allowed."""
         _refuse_unknown(type(self).__name__, values, self._names())
-        trial = self.model_copy()
-        trial._assign(values)
-        self._assign(values)
+        before = {name: getattr(self, name) for name in values}
+        try:
+            self._assign(values)
+        except SettingsError:
+            self._assign(before)
+            raise
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:
@@ -107,12 +110,6 @@ class LearningSettings(Section):
         if self._thresholds is None:
             raise SettingsError("validation_threshold needs complete settings: use load_settings")
         return self._thresholds
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Any:
-        copy = super().model_copy(update=update, deep=deep)
-        if self._thresholds is not None:
-            copy._thresholds = self._thresholds.model_copy()
-        return copy
 
     def _names(self) -> set[str]:
         return super()._names() | {"validation_threshold"}
@@ -207,7 +204,7 @@ def load_settings(
     known = {section: set(keys) for section, keys in values.items()}
     layers = [
         ("the settings file", _read(Path(path)) if path else {}),
-        ("the environment", dict(_from_environment(os.environ if environment is None else environment))),
+        ("the environment", _from_environment(os.environ if environment is None else environment)),
         ("the overrides", _nested(overrides or {})),
     ]
     for origin, layer in layers:
@@ -239,13 +236,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"cannot read the settings file {path}: {error}") from error
 
 
-def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    merged: dict[str, dict[str, Any]] = {}
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    overrides = {}
     for name, raw in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
             section, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 1)
-            merged.setdefault(section, {})[key] = parse_value(raw)
-    yield from merged.items()
+            overrides[f"{section}.{key}"] = parse_value(raw)
+    return _nested(overrides)
 
 
 def parse_value(raw: str) -> Any:

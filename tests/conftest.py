@@ -12,8 +12,7 @@ from hypothesis import settings
 
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # before numpy is imported
 
-from karen_learner.factory import create_autonomous_learner
-from karen_learner.learner import AutonomousLearner
+from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from tests.databases import SHARED, a_database
 from tests.greenlets import trace_greenlets_as_threads
 from tests.homes import Homes, TrainedHome

@@ -20,7 +20,7 @@ from karen_learner.collection.turns import (
     draft_turn,
     parse_feedback,
 )
-from karen_learner.contracts import Analyzer, EventPublisher, HostMemory, MemoryStore, Sanitizer
+from karen_learner.contracts import Analyzer, EventPublisher, MemoryStore, Sanitizer
 from karen_learner.corpora.parsing import TurnInput
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
@@ -96,16 +96,8 @@ class ConversationMetadataCollector:
         """Collect a turn from a file. Raises InvalidInput if it names another tenant."""
         if turn.tenant_id not in (None, tenant_id):
             raise InvalidInput(f"the turn belongs to the tenant {turn.tenant_id!r}, not to {tenant_id!r}")
-        return await self.collect(
-            tenant_id,
-            turn.user_text,
-            turn.assistant_response,
-            turn.user_id,
-            turn.user_feedback,
-            conversation_id=turn.conversation_id,
-            turn_id=turn.turn_id,
-            occurred_at=turn.occurred_at,
-        )
+        arguments = {name: value for name, value in turn if name != "tenant_id"}
+        return await self.collect(tenant_id, **arguments)
 
     async def add_feedback(
         self, tenant_id: str, turn_id: str, feedback: UserFeedback | Mapping[str, Any]
@@ -182,26 +174,6 @@ class ConversationMetadataCollector:
         if self._failing:
             self._failing = False
             logger.warning("the analyzer answers again")
-
-
-class TurnForwarder:
-    """Forwards stored turns to the memory of a host, if it has one."""
-
-    def __init__(self, store: MemoryStore, memory: HostMemory | None) -> None:
-        self._store = store
-        self._memory = memory
-
-    async def forward(self, tenant_id: str, turn_id: str) -> None:
-        """Forward a turn in its stored form. Errors of the host are logged."""
-        if self._memory is None:
-            return
-        turn = await self._store.get_turn(tenant_id, turn_id)
-        if turn is None:
-            return
-        try:
-            await self._memory.remember(turn)
-        except Exception:  # the host's memory is foreign code: the store has the turn
-            logger.exception("the host's memory failed on turn %r", turn_id)
 
 
 def _check_stored_spans(feedback: UserFeedback, turn: Turn) -> None:

@@ -131,17 +131,13 @@ def _metadata(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Conversa
         entities_extracted=tuple((item.text, item.label) for item in analysis.entities),
         linguistic_features=analysis.linguistic_features,
         feedback_provided=feedback is not None,
-        correction_needed=correction_needed(feedback, analysis),
+        correction_needed=feedback is not None
+        and feedback.reports_error(
+            intent=analysis.intent, sentiment=analysis.sentiment, entities=analysis.entities
+        ),
         degraded=analysis.degraded,
         model_version=analysis.model_version,
         occurred_at=draft.occurred_at,
-    )
-
-
-def correction_needed(feedback: UserFeedback | None, analysis: Analysis) -> bool:
-    """Whether the user corrects a label, or rates the answer below one half."""
-    return feedback is not None and feedback.reports_error(
-        intent=analysis.intent, sentiment=analysis.sentiment, entities=analysis.entities
     )
 
 

@@ -7,7 +7,6 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Literal
 
 from asyncio_extras import call_in_executor
@@ -194,11 +193,6 @@ class Curator:
         ]
 
     # The data of a cycle ---------------------------------------------------------------------
-
-    async def prepare(self, tenant_id: str, *, mode: CycleMode, token: int | None = None) -> Curated:
-        """Curate the turns that await it, then select the data of a cycle."""
-        counts = await self.curate(tenant_id, token=token)
-        return replace(await self.select(tenant_id, mode=mode), counts=counts)
 
     async def select(self, tenant_id: str, *, mode: CycleMode, rng: random.Random | None = None) -> Curated:
         """Select the training data of a cycle. `rng` (default: a fresh one) draws the replay pool."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation import Curated, Curator
+from karen_learner.curation import Curator
 from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.errors import InvalidInput
+from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import CycleMode, CycleRow, LearningPlan, ModelVersion
 from karen_learner.settings import Settings
 
@@ -74,45 +76,40 @@ def skip_reason(new: int, learned: int, mode: CycleMode, minimum: int, force: bo
     return None
 
 
+@dataclass
 class CyclePlanner:
     """Reads the counters of the store and applies the policy of this module."""
 
-    def __init__(self, store: MemoryStore, curator: Curator, settings: Settings) -> None:
-        self._store = store
-        self._curator = curator
-        self._settings = settings
+    store: MemoryStore
+    registry: ModelRegistry
+    curator: Curator
+    settings: Settings
 
     async def mode(
         self, tenant_id: str, requested: RequestedMode, champion: ModelVersion | None
     ) -> CycleMode:
         """The mode of the tenant's next cycle."""
-        learning = self._settings.learning
-        counts = await self._store.counts(tenant_id)
+        learning = self.settings.learning
+        counts = await self.store.counts(tenant_id)
         return resolve_mode(
             requested,
             champion,
             examples=await self._learned(tenant_id) + counts.pending_train + counts.awaiting_curation,
-            last_full=last_full_training(await self._store.cycles(tenant_id, limit=SEARCHED_CYCLES)),
+            last_full=last_full_training(await self.store.cycles(tenant_id, limit=SEARCHED_CYCLES)),
             growth=learning.full_growth,
             most=learning.max_full_examples,
         )
 
-    def skip_reason(self, mode: CycleMode, curated: Curated, *, force: bool) -> str | None:
-        """The reason to skip training on these examples; None if the cycle trains."""
-        minimum = self._settings.learning.min_data_threshold
-        return skip_reason(len(curated.new), len(curated.replay), mode, minimum, force)
-
-    async def plan(
-        self, tenant_id: str, champion: ModelVersion | None, *, requested: RequestedMode, force: bool
-    ) -> LearningPlan:
-        """Preview of a cycle. Changes nothing.
+    async def plan(self, tenant_id: str, *, requested: RequestedMode, force: bool) -> LearningPlan:
+        """Preview of a cycle. Changes nothing. Raises InvalidInput for an unknown mode.
 
         `training_examples` is an upper bound: the preview does not balance or split examples.
         """
-        limits = self._settings.learning
-        mode = await self.mode(tenant_id, requested, champion)
-        preview = await self._curator.preview(tenant_id)
-        counts = await self._store.counts(tenant_id)
+        check_mode(requested)
+        limits = self.settings.learning
+        mode = await self.mode(tenant_id, requested, await self.registry.champion(tenant_id))
+        preview = await self.curator.preview(tenant_id)
+        counts = await self.store.counts(tenant_id)
         available, learned = counts.pending_train + preview.accepted, await self._learned(tenant_id)
         why = skip_reason(available, learned, mode, limits.min_data_threshold, force)
         full = mode == "full"
@@ -130,4 +127,4 @@ class CyclePlanner:
         )
 
     async def _learned(self, tenant_id: str) -> int:
-        return sum((await self._store.strata(tenant_id, state="learned", split="train")).values())
+        return sum((await self.store.strata(tenant_id, state="learned", split="train")).values())

@@ -7,12 +7,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from time import perf_counter
 
 from karen_learner.contracts import EventPublisher, MemoryStore
-from karen_learner.curation import Curator
-from karen_learner.cycle.policy import CyclePlanner, RequestedMode, check_mode
+from karen_learner.curation import Curated, Curator
+from karen_learner.cycle.policy import CyclePlanner, RequestedMode, check_mode, skip_reason
 from karen_learner.cycle.state import (
     CANCELLED,
     PROCESS_ENDED,
@@ -29,7 +30,6 @@ from karen_learner.records import (
     CycleContext,
     CycleRow,
     LearningCycleResult,
-    LearningPlan,
     Lease,
     Stage,
 )
@@ -42,37 +42,26 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_LEASE = 4
 
 
+@dataclass
 class LearningCycle:
     """Runs cycles, one at a time for each tenant."""
 
-    def __init__(
-        self,
-        store: MemoryStore,
-        registry: ModelRegistry,
-        *,
-        planner: CyclePlanner,
-        curator: Curator,
-        training: TrainingStage,
-        validation: ValidationStage,
-        deployer: Deployer,
-        settings: LearningSettings,
-        events: EventPublisher,
-    ) -> None:
-        self._store = store
-        self._registry = registry
-        self._planner = planner
-        self._curator = curator
-        self._training = training
-        self._validation = validation
-        self._deployer = deployer
-        self._settings = settings
-        self._events = events
-        self._owner = owner_of(os.getpid())
-        self._running: dict[asyncio.Future[None], asyncio.Task[object] | None] = {}
+    store: MemoryStore
+    registry: ModelRegistry
+    planner: CyclePlanner
+    curator: Curator
+    training: TrainingStage
+    validation: ValidationStage
+    deployer: Deployer
+    settings: LearningSettings
+    events: EventPublisher
+    _running: dict[asyncio.Future[None], asyncio.Task[object] | None] = field(
+        default_factory=dict, init=False
+    )
 
     @property
     def _ttl(self) -> timedelta:
-        return timedelta(seconds=self._settings.lease_ttl_s)
+        return timedelta(seconds=self.settings.lease_ttl_s)
 
     async def wait(self) -> None:
         """Wait until no cycle of this process runs, except that of the calling task."""
@@ -94,11 +83,11 @@ class LearningCycle:
         `backup_path`. A cancelled cycle is journalled as failed.
         """
         check_mode(mode)
-        champion = await self._registry.champion(tenant_id)
+        champion = await self.registry.champion(tenant_id)
         end = asyncio.get_running_loop().create_future()
         self._running[end] = asyncio.current_task()
         try:
-            async with hold_lease(self._store, tenant_id, owner=self._owner, ttl=self._ttl) as lease:
+            async with hold_lease(self.store, tenant_id, owner=owner_of(os.getpid()), ttl=self._ttl) as lease:
                 if lease is None:
                     return skipped_result(tenant_id, champion, reason)
                 return await self._run(lease, mode=mode, force=force, reason=reason)
@@ -109,25 +98,17 @@ class LearningCycle:
             del self._running[end]
             end.set_result(None)
 
-    async def plan(
-        self, tenant_id: str, *, mode: RequestedMode = "auto", force: bool = False
-    ) -> LearningPlan:
-        """Preview of `run`. Changes nothing. Raises InvalidInput for an unknown mode."""
-        check_mode(mode)
-        champion = await self._registry.champion(tenant_id)
-        return await self._planner.plan(tenant_id, champion, requested=mode, force=force)
-
     async def _run(
         self, lease: Lease, *, mode: RequestedMode, force: bool, reason: str | None
     ) -> LearningCycleResult:
         tenant_id = lease.tenant_id
         try:
-            async with renewing(self._store, lease, ttl=self._ttl):
+            async with renewing(self.store, lease, ttl=self._ttl):
                 await self._recover(tenant_id)
-                champion = await self._registry.champion(tenant_id)
+                champion = await self.registry.champion(tenant_id)
                 cycle = CycleContext(
                     tenant_id=tenant_id,
-                    mode=await self._planner.mode(tenant_id, mode, champion),
+                    mode=await self.planner.mode(tenant_id, mode, champion),
                     reason=reason,
                     token=lease.token,
                     champion=champion,
@@ -140,7 +121,7 @@ class LearningCycle:
     async def _journal_cancelled(self, lease: Lease) -> None:
         try:
             # this write waits for an unfinished one: the deployment may be committed
-            await self._store.renew_lease(lease, ttl=self._ttl)
+            await self.store.renew_lease(lease, ttl=self._ttl)
             await self._recover(lease.tenant_id, reason=CANCELLED)
         except KarenLearnerError:
             logger.exception("a cancelled cycle of %r cannot be journalled", lease.tenant_id)
@@ -150,18 +131,18 @@ class LearningCycle:
 
         Returns their ids. Does nothing while another process runs a cycle of this tenant.
         """
-        if not await self._store.unfinished_cycles(tenant_id):
+        if not await self.store.unfinished_cycles(tenant_id):
             return ()
-        async with hold_lease(self._store, tenant_id, owner=self._owner, ttl=self._ttl) as lease:
+        async with hold_lease(self.store, tenant_id, owner=owner_of(os.getpid()), ttl=self._ttl) as lease:
             return () if lease is None else await self._recover(tenant_id)
 
     async def _recover(self, tenant_id: str, *, reason: str = PROCESS_ENDED) -> Sequence[str]:
-        unfinished = await self._store.unfinished_cycles(tenant_id)
-        champion = await self._registry.champion(tenant_id)
+        unfinished = await self.store.unfinished_cycles(tenant_id)
+        champion = await self.registry.champion(tenant_id)
         for row in unfinished:
             result = interrupted_result(row, champion, reason)
             logger.warning("cycle %s was interrupted while %s: %s", row.cycle_id, row.stage, result.status)
-            await self._store.finish_cycle(tenant_id, row.cycle_id, result, stage="interrupted")
+            await self.store.finish_cycle(tenant_id, row.cycle_id, result, stage="interrupted")
         if unfinished:
             await self._clean_up(tenant_id)
         return [row.cycle_id for row in unfinished]
@@ -169,23 +150,15 @@ class LearningCycle:
     async def _clean_up(self, tenant_id: str, *, keep: str | None = None) -> None:
         """Remove files that no cycle and no version needs. Call under the lease."""
         try:
-            await self._training.clean_up(tenant_id, keep=keep)
-            await self._deployer.clean_up(tenant_id)
+            await self.training.clean_up(tenant_id, keep=keep)
+            await self.deployer.clean_up(tenant_id)
         except OSError:
             logger.exception("files of finished cycles of %r cannot be removed", tenant_id)
 
     async def _journalled(self, cycle: CycleContext, lease: Lease, *, force: bool) -> LearningCycleResult:
-        row = CycleRow(
-            cycle_id=cycle.cycle_id,
-            tenant_id=cycle.tenant_id,
-            mode=cycle.mode,
-            reason=cycle.reason,
-            stage="curating",
-            token=cycle.token,
-            started_at=cycle.started_at,
-        )
-        await self._store.start_cycle(row)
-        self._events.publish(
+        row = CycleRow(**cycle.model_dump(exclude={"champion"}), stage="curating")
+        await self.store.start_cycle(row)
+        self.events.publish(
             CycleStarted(
                 tenant_id=cycle.tenant_id, cycle_id=cycle.cycle_id, mode=cycle.mode, reason=cycle.reason
             )
@@ -201,30 +174,34 @@ class LearningCycle:
         except Exception as error:  # the boundary of a cycle: an error becomes a result
             logger.exception("cycle %s failed", cycle.cycle_id)
             result = state.result("failed", error=f"{type(error).__name__}: {error}")
-        await self._store.finish_cycle(cycle.tenant_id, cycle.cycle_id, result)
-        await self._store.renew_lease(lease, ttl=self._ttl)  # only the holder may clean up
+        await self.store.finish_cycle(cycle.tenant_id, cycle.cycle_id, result)
+        await self.store.renew_lease(lease, ttl=self._ttl)  # only the holder may clean up
         await self._clean_up(cycle.tenant_id, keep=cycle.cycle_id)
-        self._events.publish(CycleFinished(tenant_id=cycle.tenant_id, result=result))
+        self.events.publish(CycleFinished(tenant_id=cycle.tenant_id, result=result))
         return result
 
     async def _run_stages(self, state: CycleState, *, force: bool) -> LearningCycleResult:
+        cycle = state.cycle
         async with self._stage(state, "curating"):
-            state.completed = curated = await self._curator.prepare(
-                state.cycle.tenant_id, mode=state.cycle.mode, token=state.cycle.token
-            )
-        reason = self._planner.skip_reason(state.cycle.mode, curated, force=force)
+            counts = await self.curator.curate(cycle.tenant_id, token=cycle.token)
+            state.completed = Curated(counts=counts)
+            selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode)
+            state.completed = curated = replace(selected, counts=counts)
+        minimum = self.settings.min_data_threshold
+        reason = skip_reason(len(curated.new), len(curated.replay), cycle.mode, minimum, force)
         if reason is not None:
             return state.result("skipped", error=reason)
         async with self._stage(state, "training"):
-            state.completed = trained = await self._training.train(state.cycle, curated)
-        async with self._deployer.loading(trained.candidate) as loading:
+            state.completed = trained = await self.training.train(cycle, curated)
+        async with self.deployer.loading(trained.candidate) as loading:
             async with self._stage(state, "validating"):
-                state.completed = validated = await self._validation.validate(trained)
+                state.completed = validated = await self.validation.validate(trained)
+                state.completed = validated = await self.validation.with_estimates(validated)
             if not validated.verdict.accepted:
-                await self._validation.reject(validated)
+                await self.validation.reject(validated)
                 return state.result("rejected", error=validated.verdict.summary)
             async with self._stage(state, "deploying"):
-                state.completed = await self._deployer.deploy(validated, await loading)
+                state.completed = await self.deployer.deploy(validated, await loading)
         return state.result("deployed")
 
     @asynccontextmanager
@@ -232,8 +209,8 @@ class LearningCycle:
         """Journal and publish the start of a stage, and measure its time."""
         cycle = state.cycle
         if stage != "curating":
-            await self._store.advance_cycle(cycle.tenant_id, cycle.cycle_id, stage, token=cycle.token)
-        self._events.publish(StageStarted(tenant_id=cycle.tenant_id, cycle_id=cycle.cycle_id, stage=stage))
+            await self.store.advance_cycle(cycle.tenant_id, cycle.cycle_id, stage, token=cycle.token)
+        self.events.publish(StageStarted(tenant_id=cycle.tenant_id, cycle_id=cycle.cycle_id, stage=stage))
         started = perf_counter()
         try:
             yield

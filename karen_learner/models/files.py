@@ -13,7 +13,6 @@ from karen_learner.records import ModelVersion
 from karen_learner.settings import PathSettings
 
 READABLE_CHARS = 40
-CHUNK_BYTES = 1 << 20
 
 
 def tenant_folder(tenant_id: str) -> str:
@@ -84,11 +83,8 @@ def folder_digest(folder: Path, *, leave_out: frozenset[str] = frozenset()) -> s
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

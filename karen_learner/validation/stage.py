@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from karen_learner.contracts import Gate, MemoryStore, TrainingBackend
+from karen_learner.errors import ModelError, TrainingError
 from karen_learner.records import (
     TASKS,
     CycleContext,
@@ -27,6 +29,8 @@ from karen_learner.training.stage import Trained, version_spec
 from karen_learner.validation.gate import QUARANTINE_AFTER, ModelValidator
 from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredHoldout
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ class ValidationStage:
         return Validated(
             trained=trained,
             verdict=verdict,
-            validation=await self._with_estimates(trained, scored.result),
+            validation=scored.result,
             baseline=baseline.result if baseline is not None else None,
             champion=champion,
         )
@@ -92,19 +96,16 @@ class ValidationStage:
         predictions = [Prediction.from_row(*both) for both in zip(rows, right, strict=True)]
         return await self._validator.score(holdout, predictions)
 
-    async def _with_estimates(self, trained: Trained, result: ValidationResult) -> ValidationResult:
-        """The result with cross-validated scores, if the holdout is small."""
-        estimates = await self._cross_validated(trained, result.counts)
-        return result.model_copy(update={"cross_validated": estimates}) if estimates else result
+    async def with_estimates(self, validated: Validated) -> Validated:
+        """With cross-validated scores, if the holdout is small. Without them, the verdict is the same.
 
-    async def _cross_validated(
-        self, trained: Trained, counts: Mapping[Task, int]
-    ) -> Mapping[Task, float] | None:
-        gate = self._settings.gate
+        A failure is logged. Raises LearnerClosed if the backend was closed.
+        """
+        trained, gate = validated.trained, self._settings.gate
         examples = len(trained.curated.new) + len(trained.curated.replay)
-        small = any(count < gate.small_holdout for count in counts.values())
+        small = any(count < gate.small_holdout for count in validated.validation.counts.values())
         if trained.cycle.mode != "full" or not small or not 0 < examples <= gate.max_cross_validated:
-            return None
+            return validated
         job = CrossValidateJob(
             tenant_id=trained.cycle.tenant_id,
             pipeline=trained.base,
@@ -112,7 +113,14 @@ class ValidationStage:
             labels=trained.labels,
             settings=self._settings.training,
         )
-        return (await self._backend.cross_validate(job)).scores
+        try:
+            scores = (await self._backend.cross_validate(job)).scores
+        except (TrainingError, ModelError) as error:
+            await self._backend.start()  # a closed backend ends the cycle
+            logger.warning("cycle %s has no cross-validated scores: %s", trained.cycle.cycle_id, error)
+            return validated
+        result = validated.validation.model_copy(update={"cross_validated": scores})
+        return replace(validated, validation=result)
 
     async def reject(self, validated: Validated) -> None:
         """Record the rejection on the new examples, and preload the champion for the next training."""

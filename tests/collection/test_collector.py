@@ -4,7 +4,8 @@ import logging
 import pytest
 
 from karen_learner.analysis.fallback import analyze_by_rules
-from karen_learner.collection import ConversationMetadataCollector, TurnInput
+from karen_learner.collection import ConversationMetadataCollector
+from karen_learner.corpora.parsing import TurnInput
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
 from karen_learner.records import Analysis

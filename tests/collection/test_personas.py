@@ -1,6 +1,6 @@
 import pytest
 
-from karen_learner.collection import PersonaRules
+from karen_learner.collection.turns import PersonaRules
 from karen_learner.errors import SettingsError
 from karen_learner.settings import PersonaSettings, load_settings
 

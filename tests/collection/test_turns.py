@@ -8,7 +8,6 @@ from karen_learner.collection.turns import (
     CharacterSanitizer,
     check_time,
     complete_turn,
-    correction_needed,
     draft_turn,
     parse_feedback,
 )
@@ -116,7 +115,8 @@ def test_a_turn_with_refused_consent_has_no_content():
     ],
 )
 def test_correction_needed(feedback, needed):
-    assert correction_needed(parse_feedback(feedback), ANALYSIS) is needed
+    turn = complete_turn(draft(user_feedback=feedback), ANALYSIS, persona="guide")
+    assert turn.metadata.correction_needed is needed
 
 
 @pytest.mark.parametrize(

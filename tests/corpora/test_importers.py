@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
-from karen_learner.collection import ImportedLine, TurnInput, aiter_records, imported_line, iter_records
-from karen_learner.corpora.importers import known_suffixes, register_importer
+from karen_learner.corpora.importers import aiter_records, iter_records, known_suffixes, register_importer
 from karen_learner.corpora.lines import MAX_LINE_BYTES
+from karen_learner.corpora.parsing import ImportedLine, TurnInput, imported_line
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import EntitySpan, LabelledText, UserFeedback
 
@@ -286,7 +286,7 @@ def package(tmp_path, monkeypatch):
         "txt = plain_text:read\nodd = plain_text:missing\njsonl = plain_text:read\n"
     )
     (tmp_path / "plain_text.py").write_text(
-        "from karen_learner.collection import imported_line\n"
+        "from karen_learner.corpora.parsing import imported_line\n"
         "def read(path):\n"
         "    for number, line in enumerate(path.read_text().splitlines(), start=1):\n"
         "        yield imported_line(number, {'text': line, 'intent': 'said'})\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import spacy
 
-from karen_learner.collection import iter_records
 from karen_learner.corpora.docbin import convert_corpus
+from karen_learner.corpora.importers import iter_records
 from karen_learner.corpora.lines import MAX_LINE_BYTES, Line, read_json_lines, require_json_lines
 from karen_learner.errors import ImportFormatError, InvalidInput
 from karen_learner.simulation import read_corpus

@@ -235,13 +235,6 @@ class TestCurate:
         (example,) = await all_examples(taught, "pending")
         assert (example.text, example.intent, example.users, example.user_id) == ("apple", "refund", 1, "bob")
 
-    async def test_prepare_curates_and_selects(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [feedback_turn("apple")])
-
-        curated = await curator.prepare(TENANT, mode="incremental")
-        assert curated.counts == CurationCounts(turns=1, accepted=1)
-        assert [example.text for example in curated.new] == ["apple"]
-
     async def test_tenants_are_separate(self, taught: MemoryStore, curator: Curator) -> None:
         await collect(taught, [feedback_turn("apple")])
 

@@ -27,8 +27,7 @@ from karen_learner.errors import (
     UnknownTurn,
     UnknownVersion,
 )
-from karen_learner.factory import create_autonomous_learner
-from karen_learner.learner import AutonomousLearner
+from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from tests.databases import contents, place_of
 
 ACME = "acme"

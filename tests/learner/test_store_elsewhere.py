@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from karen_learner.factory import create_autonomous_learner
-from karen_learner.learner import AutonomousLearner
+from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.records import ExampleState
 from tests.conftest import ACME, TINY, gold_examples
 
 LOOKING = """
 import asyncio, json, sys
-from karen_learner.factory import create_autonomous_learner
+from karen_learner.learner import create_autonomous_learner
 
 async def main(home, overrides):
     async with create_autonomous_learner(home, overrides=overrides) as learner:

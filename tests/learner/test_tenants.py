@@ -14,8 +14,7 @@ from spacy.tokens import DocBin
 
 from karen_learner.errors import UnknownTurn, UnknownVersion
 from karen_learner.events import Event
-from karen_learner.factory import create_autonomous_learner
-from karen_learner.learner import AutonomousLearner
+from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.models.files import folder_digest
 from tests.conftest import TINY, teach
 from tests.homes import Homes, TrainedHome

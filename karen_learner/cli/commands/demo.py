@@ -55,7 +55,7 @@ async def demo(run: Context) -> int:
     Exit code 0: accuracy rose, the gate rejected the poisoned batch,
     and the live model is unchanged.
     """
-    from karen_learner.factory import create_autonomous_learner
+    from karen_learner.learner import create_autonomous_learner
     from karen_learner.simulation import read_corpus, shipped_corpus
     from karen_learner.simulation.homes import isolated, make_demo_home
 

@@ -89,7 +89,7 @@ async def simulate(
     """
     from karen_learner import simulation
     from karen_learner.cli.render_simulation import chart, step_lines, summary
-    from karen_learner.factory import create_autonomous_learner
+    from karen_learner.learner import create_autonomous_learner
     from karen_learner.simulation.homes import fresh_home, isolated
     from karen_learner.simulation.plot import draw, require_plotting
 
