@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from karen_learner.events import Event
@@ -47,7 +46,6 @@ from karen_learner.records.training import (
     TrainReport,
 )
 
-TenantId = str
 Clock = Callable[[], datetime]
 """The current time, timezone-aware UTC."""
 OnProgress = Callable[[PassReport], None]
@@ -147,7 +145,7 @@ class TrainingBackend(Protocol):
     async def cross_validate(self, job: CrossValidateJob) -> CrossValidateReport:
         """Cross-validated scores of a small data set. Raises TrainingError or ModelError."""
 
-    def preload(self, tenant_id: TenantId, pipeline: PipelineSpec) -> None:
+    def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
         """Load a pipeline in the background for the next training. Failures are logged."""
 
 
@@ -158,12 +156,7 @@ class MemoryStore(Protocol):
     """
 
     async def __aenter__(self) -> Self: ...
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    async def __aexit__(self, *error: object) -> None: ...
 
     async def start(self) -> None:
         """Open, migrate and check the database. Idempotent.
@@ -174,8 +167,6 @@ class MemoryStore(Protocol):
     async def close(self) -> None:
         """Write queued items and close. Idempotent; later calls raise LearnerClosed."""
 
-    # Turns -----------------------------------------------------------------------------------
-
     async def add_turn(self, turn: Turn) -> Turn:
         """Store a turn and return it as stored, with its `seq`.
 
@@ -184,20 +175,20 @@ class MemoryStore(Protocol):
         the queue is full.
         """
 
-    async def add_feedback(self, tenant_id: TenantId, turn_id: str, feedback: UserFeedback) -> Turn:
+    async def add_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> Turn:
         """Merge feedback into a stored turn and return it (see `Turn.with_feedback`). Raises UnknownTurn.
 
         `consent=False` also removes the content of every example made from the turn. The state of those
         examples becomes `quarantined`, with the reason `consent`.
         """
 
-    async def get_turn(self, tenant_id: TenantId, turn_id: str) -> Turn | None: ...
+    async def get_turn(self, tenant_id: str, turn_id: str) -> Turn | None: ...
 
-    def turns(self, tenant_id: TenantId, *, after_seq: int = 0) -> AsyncIterator[Turn]:
+    def turns(self, tenant_id: str, *, after_seq: int = 0) -> AsyncIterator[Turn]:
         """All turns in order of `seq`, read in pages. Within a tenant, `seq` has the order of commits."""
 
     def turns_awaiting_curation(
-        self, tenant_id: TenantId, *, after_seq: int = 0
+        self, tenant_id: str, *, after_seq: int = 0
     ) -> AsyncIterator[Sequence[AwaitingTurn]]:
         """Pages of turns with feedback and text that changed since their last curation, in order of `seq`.
 
@@ -205,25 +196,23 @@ class MemoryStore(Protocol):
         `CurationWrite.curated`: feedback that changes a turn in the meantime keeps it awaiting.
         """
 
-    # Examples --------------------------------------------------------------------------------
-
     async def save_curation(
-        self, tenant_id: TenantId, curated: CurationWrite, *, token: int | None = None
+        self, tenant_id: str, curated: CurationWrite, *, token: int | None = None
     ) -> bool:
         """Write decisions of curation. False, with nothing written, if the values of its read set changed.
 
         With a `token`, raises FencedOut if the lease is lost.
         """
 
-    async def examples_by_key(self, tenant_id: TenantId, keys: Sequence[str]) -> Mapping[str, Example]:
+    async def examples_by_key(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
         """The stored examples of normalised texts, by `key`."""
 
-    async def splits_by_group(self, tenant_id: TenantId, groups: Sequence[str]) -> Mapping[str, Split]:
+    async def splits_by_group(self, tenant_id: str, groups: Sequence[str]) -> Mapping[str, Split]:
         """The splits of stored groups of near-duplicates."""
 
     def examples(
         self,
-        tenant_id: TenantId,
+        tenant_id: str,
         *,
         state: ExampleState,
         split: Split | None = None,
@@ -232,23 +221,23 @@ class MemoryStore(Protocol):
         """Examples in order of `seq` (the order of their first saving), read in pages by an index."""
 
     async def sample_learned(
-        self, tenant_id: TenantId, stratum: str, *, limit: int, from_draw: float
+        self, tenant_id: str, stratum: str, *, limit: int, from_draw: float
     ) -> Sequence[Example]:
         """Up to `limit` learned training examples of a stratum with `draw >= from_draw`, in order of `draw`.
 
         Continues with the smallest draws after the largest. The cost depends on `limit` alone.
         """
 
-    async def strata(self, tenant_id: TenantId, *, state: ExampleState, split: Split) -> Mapping[str, int]:
+    async def strata(self, tenant_id: str, *, state: ExampleState, split: Split) -> Mapping[str, int]:
         """The number of examples of each stratum, from counters."""
 
-    async def labels(self, tenant_id: TenantId) -> Mapping[Task, Mapping[str, int]]:
+    async def labels(self, tenant_id: str) -> Mapping[Task, Mapping[str, int]]:
         """The label schema: declared labels and those of gold examples.
 
         With the number of examples of each label (all states but `quarantined`), from counters.
         """
 
-    async def declare_labels(self, tenant_id: TenantId, labels: Mapping[Task, Sequence[str]]) -> None:
+    async def declare_labels(self, tenant_id: str, labels: Mapping[Task, Sequence[str]]) -> None:
         """Add labels to the schema. Curation quarantines feedback with any other label.
 
         Raises LabelCollision, with nothing written, if a label would be both an intent and a sentiment.
@@ -256,7 +245,7 @@ class MemoryStore(Protocol):
 
     async def reject_examples(
         self,
-        tenant_id: TenantId,
+        tenant_id: str,
         trained: Sequence[Example],
         *,
         harmful: bool,
@@ -270,43 +259,39 @@ class MemoryStore(Protocol):
         reason `harmful`. Returns the number of newly quarantined examples.
         """
 
-    # The journal -----------------------------------------------------------------------------
-
     async def start_cycle(self, row: CycleRow) -> None:
         """Insert the row of a new cycle; the store assigns its `seq`. Raises InvalidInput if it exists."""
 
-    async def advance_cycle(self, tenant_id: TenantId, cycle_id: str, stage: Stage, *, token: int) -> None:
+    async def advance_cycle(self, tenant_id: str, cycle_id: str, stage: Stage, *, token: int) -> None:
         """Write the stage that begins. Raises FencedOut if the lease is lost."""
 
     async def finish_cycle(
-        self, tenant_id: TenantId, cycle_id: str, result: LearningCycleResult, *, stage: Stage = "finished"
+        self, tenant_id: str, cycle_id: str, result: LearningCycleResult, *, stage: Stage = "finished"
     ) -> None:
         """Write the end of a cycle with its result (`stage` is `interrupted` after a crash)."""
 
-    async def unfinished_cycles(self, tenant_id: TenantId) -> Sequence[CycleRow]:
+    async def unfinished_cycles(self, tenant_id: str) -> Sequence[CycleRow]:
         """The cycles of a tenant without an end, oldest first."""
 
-    async def unfinished_tenants(self) -> Sequence[TenantId]:
+    async def unfinished_tenants(self) -> Sequence[str]:
         """The tenants with unfinished cycles. The cost depends on their number alone."""
 
     async def cycles(
-        self, tenant_id: TenantId | None, *, limit: int = 20, since: int | None = None
+        self, tenant_id: str | None, *, limit: int = 20, since: int | None = None
     ) -> Sequence[CycleRow]:
         """The newest cycles, newest first; of all tenants if None.
 
         With `since`, the cycles after that `seq` in order: pass the last `seq` to continue.
         """
 
-    async def cycle_tallies(self, tenant_id: TenantId | None) -> Mapping[str, float]:
+    async def cycle_tallies(self, tenant_id: str | None) -> Mapping[str, float]:
         """Sums over finished cycles: `total`, one per status, `improved`, `trained`, `training_seconds`.
 
         `trained` counts cycles that trained, `training_seconds` sums `stage_seconds["training"]`.
         """
 
-    # Leases ----------------------------------------------------------------------------------
-
     async def acquire_lease(
-        self, tenant_id: TenantId, owner: str, *, name: str = CYCLE_LEASE, ttl: timedelta
+        self, tenant_id: str, owner: str, *, name: str = CYCLE_LEASE, ttl: timedelta
     ) -> Lease | None:
         """The lease if it is free, expired, or held by a process known to be dead; None otherwise.
 
@@ -320,42 +305,38 @@ class MemoryStore(Protocol):
     async def release_lease(self, lease: Lease) -> None:
         """Free the lease. Idempotent."""
 
-    # Versions --------------------------------------------------------------------------------
-
-    async def next_version_number(self, tenant_id: TenantId) -> int:
+    async def next_version_number(self, tenant_id: str) -> int:
         """1, 2, 3, ...: each number is returned once, even if the version is never deployed."""
 
-    async def promote(self, tenant_id: TenantId, promotion: Promotion, *, token: int | None) -> bool:
+    async def promote(self, tenant_id: str, promotion: Promotion, *, token: int | None) -> bool:
         """Compare-and-set an alias, by default the champion, with all consequences (see `Promotion`).
 
         False if the alias is not `expected`. Raises FencedOut if the lease is lost.
         """
 
-    async def champion(self, tenant_id: TenantId) -> ModelVersion | None:
+    async def champion(self, tenant_id: str) -> ModelVersion | None:
         """The version of the alias `champion`."""
 
-    async def alias(self, tenant_id: TenantId, name: str) -> ModelVersion | None:
+    async def alias(self, tenant_id: str, name: str) -> ModelVersion | None:
         """The version of an alias; None if it is not set."""
 
     async def versions(
-        self, tenant_id: TenantId, *, limit: int = 100, since: str | None = None
+        self, tenant_id: str, *, limit: int = 100, since: str | None = None
     ) -> Sequence[ModelVersion]:
         """The newest versions, newest first. With `since`, the versions after that version in order."""
 
-    async def get_version(self, tenant_id: TenantId, version: str) -> ModelVersion | None: ...
+    async def get_version(self, tenant_id: str, version: str) -> ModelVersion | None: ...
 
-    def lineage(self, tenant_id: TenantId, version: str) -> AsyncIterator[str]:
+    def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         """Ids of the examples that the version was trained on in its own cycle."""
 
-    # Overview --------------------------------------------------------------------------------
-
-    async def tenants(self, *, after: TenantId | None = None, limit: int | None = None) -> Sequence[TenantId]:
+    async def tenants(self, *, after: str | None = None, limit: int | None = None) -> Sequence[str]:
         """The tenants with data, oldest first. To read in pages, pass the last one as `after`."""
 
-    async def counts(self, tenant_id: TenantId) -> TenantCounts:
+    async def counts(self, tenant_id: str) -> TenantCounts:
         """Counts of a tenant, from counters: the cost does not depend on their values."""
 
-    async def version_counts(self, tenant_id: TenantId, version: str) -> VersionCounts:
+    async def version_counts(self, tenant_id: str, version: str) -> VersionCounts:
         """Counts of the turns that a version analysed, from counters."""
 
     async def total_turns(self) -> int:

@@ -12,6 +12,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -102,43 +103,39 @@ class CycleFinished(Event):
 Subscriber = Callable[[Event], Awaitable[None] | None]
 
 
+@dataclass(eq=False)
 class Subscription:
     """One subscriber with its queue. `dropped` counts the events that a full queue refused."""
 
-    def __init__(self, subscriber: Subscriber, wanted: type[Event], queue_size: int) -> None:
-        self._subscriber = subscriber
-        self._wanted = wanted
-        self._queue: deque[Event] = deque()
-        self._queue_size = queue_size
-        self.delivery: asyncio.Task[None] | None = None
-        self.dropped = 0
+    subscriber: Subscriber
+    wanted: type[Event]
+    queue_size: int
+    queue: deque[Event] = field(default_factory=deque)
+    delivery: asyncio.Task[None] | None = None
+    dropped: int = 0
 
     def put(self, event: Event) -> None:
         """Queue the event if its type is wanted."""
-        if not isinstance(event, self._wanted):
+        if not isinstance(event, self.wanted):
             return
-        if len(self._queue) >= self._queue_size:
+        if len(self.queue) >= self.queue_size:
             if not self.dropped:
                 logger.warning("a subscriber is too slow: its queue is full, events are dropped")
             self.dropped += 1
             return
-        self._queue.append(event)
+        self.queue.append(event)
         if self.delivery is None or self.delivery.done():
             self.delivery = asyncio.get_running_loop().create_task(self._deliver())
 
     async def _deliver(self) -> None:
-        while self._queue:
-            event = self._queue.popleft()
+        while self.queue:
+            event = self.queue.popleft()
             try:
-                answer = self._subscriber(event)
+                answer = self.subscriber(event)
                 if inspect.isawaitable(answer):
                     await answer
             except Exception:  # a subscriber is foreign code: its error must not end the delivery
                 logger.exception("a subscriber failed on %s", event.type)
-
-    def discard(self) -> None:
-        """Drop the queued events."""
-        self._queue.clear()
 
 
 class EventBus:
@@ -156,7 +153,7 @@ class EventBus:
         self._subscriptions.append(subscription)
 
         def end() -> None:
-            subscription.discard()
+            subscription.queue.clear()
             if subscription in self._subscriptions:
                 self._subscriptions.remove(subscription)
 
@@ -196,7 +193,7 @@ class EventBus:
         except TimeoutError:
             logger.warning("subscribers need more than %g s: undelivered events are dropped", timeout_s)
             for subscription in self._subscriptions:
-                subscription.discard()
+                subscription.queue.clear()
             unfinished = self._deliveries()
             for task in unfinished:
                 task.cancel()

@@ -16,7 +16,7 @@ from karen_learner.analysis.model_queue import AnalysisRequest, ModelQueue
 from karen_learner.contracts import Analyzer, BasePipelineInfo
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels
-from karen_learner.records import Analysis, Entity, clean_text
+from karen_learner.records import Analysis, Entity, check_text, replace_unfit
 from karen_learner.settings import AnalysisSettings, Settings
 
 ModelLoader = Callable[[], LiveModel]
@@ -104,7 +104,9 @@ class SpacyAnalyzer:
 
     def _clean(self, text: str) -> str:
         limit = self._settings.max_text_chars
-        return clean_text(text, limit=limit, what="the text", setting="analysis.max_text_chars")
+        return replace_unfit(
+            check_text(text, limit=limit, what="the text", setting="analysis.max_text_chars")
+        )
 
     async def _model(self, tenant_id: str | None) -> LiveModel | None:
         self._require_open()

@@ -22,7 +22,6 @@ from karen_learner.records import (
     new_id,
     replace_unfit,
     utc_now,
-    within_limit,
 )
 from karen_learner.settings import AnalysisSettings, PersonaSettings
 
@@ -203,13 +202,12 @@ def _given_or_new(value: str | None, what: str) -> str:
 
 
 def _checked_response(response: str, limits: AnalysisSettings) -> str:
-    if not isinstance(response, str):
-        raise InvalidInput(f"assistant_response must be a text, not {type(response).__name__}")
-    return within_limit(
+    return check_text(
         response,
         limit=limits.max_response_chars,
         what="assistant_response",
         setting="analysis.max_response_chars",
+        may_be_blank=True,
     )
 
 

@@ -48,26 +48,6 @@ higher `seq` before a lower one. A transaction takes its locks in ascending orde
 deadlocks."""
 
 
-class CheckpointSchedule:
-    """Counts commits and decides when a checkpoint begins. At most one runs."""
-
-    def __init__(self) -> None:
-        self._commits = 0
-        self._running = False
-
-    def after_commit(self) -> bool:
-        """Whether a checkpoint begins after this commit."""
-        self._commits += 1
-        if self._running or self._commits < COMMITS_PER_CHECKPOINT:
-            return False
-        self._commits, self._running = 0, True
-        return True
-
-    def done(self) -> None:
-        """Record the end of the checkpoint."""
-        self._running = False
-
-
 class Database:
     """One connection that writes, and a pool that reads.
 
@@ -87,7 +67,8 @@ class Database:
         self._starting = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._running: set[asyncio.Future[Any]] = set()
-        self._checkpoints = CheckpointSchedule()
+        self._commits = 0
+        self._checkpoint: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Open the database, check that it is ours, and create or migrate its tables. Idempotent."""
@@ -209,15 +190,12 @@ class Database:
         connection blocks neither writers nor readers. `wal_autocheckpoint` still bounds the size of the log.
         See https://www.sqlite.org/wal.html, section 3.
         """
+        self._commits += 1
         has_log = self.is_sqlite and not self._is_in_memory
-        if has_log and self._engines is not None and self._checkpoints.after_commit():
-            self._track(asyncio.ensure_future(self._checkpoint(self._engines)))
-
-    async def _checkpoint(self, engines: Engines) -> None:
-        try:
-            await self._read(engines, _checkpoint)
-        finally:
-            self._checkpoints.done()
+        is_running = self._checkpoint is not None and not self._checkpoint.done()
+        if has_log and self._engines and self._commits >= COMMITS_PER_CHECKPOINT and not is_running:
+            self._commits = 0
+            self._checkpoint = self._track(asyncio.ensure_future(self._read(self._engines, _checkpoint)))
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(self._track(asyncio.ensure_future(work)))

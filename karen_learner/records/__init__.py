@@ -6,7 +6,6 @@ Scores and probabilities are in 0..1.
 
 from karen_learner.records.base import (
     CATEGORY_TASKS,
-    GOLD_SOURCES,
     TASKS,
     CycleMode,
     CycleStatus,
@@ -21,11 +20,9 @@ from karen_learner.records.base import (
     Task,
     check_id,
     check_text,
-    clean_text,
     new_id,
     replace_unfit,
     utc_now,
-    within_limit,
 )
 from karen_learner.records.cycles import (
     CYCLE_LEASE,
@@ -54,7 +51,6 @@ from karen_learner.records.reports import (
 )
 from karen_learner.records.texts import (
     NO_CONSENT,
-    POOR_RATING,
     Analysis,
     AwaitingTurn,
     ConversationMetadata,
@@ -77,9 +73,7 @@ __all__ = [
     "CATEGORY_TASKS",
     "CHAMPION",
     "CYCLE_LEASE",
-    "GOLD_SOURCES",
     "NO_CONSENT",
-    "POOR_RATING",
     "TASKS",
     "Analysis",
     "AwaitingTurn",
@@ -126,10 +120,8 @@ __all__ = [
     "VersionCounts",
     "check_id",
     "check_text",
-    "clean_text",
     "new_cycle_id",
     "new_id",
     "replace_unfit",
     "utc_now",
-    "within_limit",
 ]

@@ -70,28 +70,20 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _UNFIT_IN_ID = re.compile("[\x00\ud800-\udfff]")
 
 
-def clean_text(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
-    """The checked text (see `check_text`) without unfit characters (see `replace_unfit`)."""
-    return replace_unfit(check_text(text, limit=limit, what=what, setting=setting))
-
-
-def check_text(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
+def check_text(text: str, *, limit: int, what: str, setting: str, may_be_blank: bool = False) -> str:
     """The text itself. Raises InvalidInput if it is not a text, blank, or longer than `limit` characters.
 
     The message names `setting`, which changes the limit.
     """
     if not isinstance(text, str):
         raise InvalidInput(f"{what} must be a text, not {type(text).__name__}")
-    if not text or text.isspace():
+    if not may_be_blank and (not text or text.isspace()):
         raise InvalidInput(f"{what} is empty")
-    return within_limit(text, limit=limit, what=what, setting=setting)
-
-
-def within_limit(text: str, *, limit: int, what: str, setting: str | None = None) -> str:
-    """The text. Raises InvalidInput beyond `limit` characters."""
     if len(text) > limit:
-        remedy = f": shorten it or raise the setting {setting}" if setting else ""
-        raise InvalidInput(f"{what} has {len(text):,} characters, more than the {limit:,} allowed{remedy}")
+        raise InvalidInput(
+            f"{what} has {len(text):,} characters, more than the {limit:,} allowed: "
+            f"shorten it or raise the setting {setting}"
+        )
     return text
 
 

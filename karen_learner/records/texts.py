@@ -177,11 +177,7 @@ class UserFeedback(Record):
 
     def merged_with(self, later: UserFeedback) -> UserFeedback:
         """This feedback, overwritten by the known parts of `later`."""
-        return self.model_copy(update=later.model_dump(exclude_none=True) | later._kept_spans())
-
-    def _kept_spans(self) -> dict[str, Any]:
-        spans = self.corrected_entities
-        return {} if spans is None else {"corrected_entities": spans}
+        return self.model_copy(update={name: value for name, value in later if value is not None})
 
     def without_content(self) -> UserFeedback:
         """Ratings and consent alone: no labels and no comment."""

@@ -1,23 +1,41 @@
 """Checkpoints of the write-ahead log."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
+
 from karen_learner.memory import open_store
-from karen_learner.memory.database import COMMITS_PER_CHECKPOINT, CheckpointSchedule
+from karen_learner.memory.database import COMMITS_PER_CHECKPOINT, Database
+from karen_learner.memory.engine import parse_url
 from karen_learner.settings import load_settings
 from tests.memory.memory_specimens import make_turn
 
 
-def test_a_checkpoint_begins_after_every_16_commits_and_never_while_another_runs() -> None:
-    schedule = CheckpointSchedule()
-    assert [schedule.after_commit() for _ in range(COMMITS_PER_CHECKPOINT)] == [False] * (
-        COMMITS_PER_CHECKPOINT - 1
-    ) + [True]
-    assert not any(
-        schedule.after_commit() for _ in range(2 * COMMITS_PER_CHECKPOINT)
-    )  # the first is still running
-    schedule.done()
-    assert schedule.after_commit()
+async def test_a_checkpoint_begins_after_every_16_commits_and_never_while_another_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(parse_url(tmp_path / "karen.db"), busy_timeout_s=5)
+    await database.start()
+    begun, release = [], asyncio.Event()
+
+    async def wait(*_: object) -> None:
+        begun.append("checkpoint")
+        await release.wait()
+
+    async def commit(times: int) -> None:
+        for _ in range(times):
+            await database.write((), lambda _connection: None)
+
+    monkeypatch.setattr(database, "_read", wait)
+    await commit(COMMITS_PER_CHECKPOINT)  # the migration was a commit, too
+    assert len(begun) == 1
+    await commit(2 * COMMITS_PER_CHECKPOINT)
+    assert len(begun) == 1
+    release.set()
+    await commit(COMMITS_PER_CHECKPOINT)
+    assert len(begun) == 2
+    await database.close()
 
 
 async def test_turns_reach_the_database_file_while_the_store_is_open(tmp_path: Path) -> None:
