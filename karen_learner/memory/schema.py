@@ -48,7 +48,12 @@ def recognise(connection: Connection, place: str) -> None:
         raise StoreNotOurs(
             f"the database {place} belongs to another program ({found}): choose another path with store.url"
         )
-    _refuse_newer(revision(connection), place)
+    present, script = revision(connection), scripts()
+    if present is not None and present not in {step.revision for step in script.walk_revisions()}:
+        raise SchemaTooNew(
+            f"the database {place} has the schema {present!r}, but this release of karen_learner supports "
+            f"{script.get_current_head()!r} at most: upgrade karen_learner"
+        )
 
 
 def upgrade(connection: Connection, place: str) -> None:
@@ -85,15 +90,6 @@ def _config() -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["version_table"] = VERSION_TABLE
     return config
-
-
-def _refuse_newer(found: str | None, place: str) -> None:
-    script = scripts()
-    if found is not None and found not in {step.revision for step in script.walk_revisions()}:
-        raise SchemaTooNew(
-            f"the database {place} has the schema {found!r}, but this release of karen_learner supports "
-            f"{script.get_current_head()!r} at most: upgrade karen_learner"
-        )
 
 
 def _application_id(connection: Connection) -> int:

@@ -95,8 +95,7 @@ def _set_alias(connection: Connection, tenant: int, promotion: Promotion) -> boo
 
 def _write_version(connection: Connection, tenant: int, version: ModelVersion) -> int:
     values = {"tenant": tenant, "version": version.version, "body": version.to_dict()}
-    statement = insert(connection, versions).values(values)
-    connection.execute(statement.on_conflict_do_nothing())
+    connection.execute(insert(connection, versions).on_conflict_do_nothing(), values)
     here = (versions.c.tenant == tenant, versions.c.version == version.version)
     number: int = connection.execute(select(versions.c.seq).where(*here)).scalar_one()
     return number

@@ -58,7 +58,6 @@ from karen_learner.records.texts import (
     EntitySpan,
     Example,
     LabelledText,
-    Span,
     Turn,
     UserFeedback,
 )
@@ -107,7 +106,6 @@ __all__ = [
     "Score",
     "SkippedLine",
     "Source",
-    "Span",
     "Split",
     "Stage",
     "Task",

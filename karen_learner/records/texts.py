@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from karen_learner.records.base import (
     GOLD_SOURCES,
@@ -26,17 +26,23 @@ from karen_learner.records.base import (
 POOR_RATING = 0.5
 """Ratings below this mark an error in the answer."""
 
-
 NO_CONSENT = "consent"
 """`Example.reason` after the user of its turn refused or withdrew consent."""
 
 
 class EntitySpan(Record):
-    """A labelled span of a text."""
+    """A labelled span of a text. It is also read from the corpus form `[start, end, label]`."""
 
     start: int = Field(ge=0)
     end: int = Field(gt=0)
-    label: str = Field(min_length=1, max_length=200)
+    label: Label
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_triple(cls, values: Any) -> Any:
+        if isinstance(values, (list, tuple)) and len(values) == 3:
+            return dict(zip(("start", "end", "label"), values, strict=True))
+        return values
 
     @model_validator(mode="after")
     def _ordered(self) -> EntitySpan:
@@ -54,23 +60,13 @@ class Entity(Record):
     text: str
 
 
-def _span_from_triple(value: Any) -> Any:
-    """Accept the corpus form `[start, end, label]` as well as `{start, end, label}`."""
-    if isinstance(value, (list, tuple)) and len(value) == 3:
-        return {"start": value[0], "end": value[1], "label": value[2]}
-    return value
-
-
-Span = Annotated[EntitySpan, BeforeValidator(_span_from_triple)]
-
-
 class LabelledText(Record):
     """A line of a corpus. None means unknown."""
 
     text: str
     intent: Label | None = None
     sentiment: Label | None = None
-    entities: tuple[Span, ...] | None = None
+    entities: tuple[EntitySpan, ...] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -142,7 +138,7 @@ class UserFeedback(Record):
     response_quality: Score | None = None
     corrected_intent: Label | None = None
     corrected_sentiment: Label | None = None
-    corrected_entities: tuple[Span, ...] | None = None
+    corrected_entities: tuple[EntitySpan, ...] | None = None
     consent: bool | None = None
     comment: str | None = Field(default=None, max_length=10_000)
 
