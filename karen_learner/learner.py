@@ -125,6 +125,7 @@ class AutonomousLearner:
         )
         self._overview = Overview(store, registry, settings)
         self._planner = CyclePlanner(store, registry, curator, settings)
+        validator = ModelValidator(settings)
         base = BasePipeline(self.analyzer, layout, settings.training)
         self._cycle = LearningCycle(
             store,
@@ -132,7 +133,7 @@ class AutonomousLearner:
             planner=self._planner,
             curator=curator,
             training=TrainingStage(self._backend, curator, store, layout, settings, base=base, events=events),
-            validation=ValidationStage(self._backend, ModelValidator(settings), store, settings, gate=gate),
+            validation=ValidationStage(self._backend, validator, gate or validator, store, settings),
             deployer=Deployer(store, registry, self._champions, layout, settings, events=events),
             settings=settings.learning,
             events=events,

@@ -18,7 +18,7 @@ accuracies this is the paired difference of proportions, for the F1 the delta me
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,12 +141,13 @@ def judge(
     tasks = {
         task: compare_task(task, candidate, champion, gate) for task in TASKS if task in candidate.by_task
     }
-    overall = compare_overall(candidate, champion, gate)
+    compared = {"accuracy": compare_overall(candidate, champion, gate)}
+    compared |= {SCORE_NAMES[task]: comparison for task, comparison in tasks.items()}
     improved = tuple(task for task, comparison in tasks.items() if comparison.is_better)
     checks = (
         *(_not_worse(task, comparison) for task, comparison in tasks.items()),
         _better(tuple(task for task in improved if task in taught)),
-        *_threshold_checks(overall, tasks, thresholds),
+        *(_threshold_check(name, comparison, thresholds) for name, comparison in compared.items()),
     )
     return Verdict(
         accepted=all(check.passed for check in checks),
@@ -226,14 +227,6 @@ def _not_worse(task: Task, comparison: Comparison) -> GateCheck:
 def _better(improved: tuple[Task, ...]) -> GateCheck:
     detail = f"improved: {', '.join(improved)}" if improved else "no task improved"
     return GateCheck(name="some_task_better", passed=bool(improved), detail=detail)
-
-
-def _threshold_checks(
-    overall: Comparison, tasks: dict[Task, Comparison], thresholds: ThresholdSettings
-) -> Iterator[GateCheck]:
-    yield _threshold_check("accuracy", overall, thresholds)
-    for task, comparison in tasks.items():
-        yield _threshold_check(SCORE_NAMES[task], comparison, thresholds)
 
 
 def _threshold_check(name: str, comparison: Comparison, thresholds: ThresholdSettings) -> GateCheck:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,10 @@ class Prediction:
         }
         return cls(intent, sentiment, entities, known)
 
+    def spans(self, task: Task) -> Sequence[Span]:
+        """The predicted labels as spans."""
+        return (self.entities or ()) if task == "entities" else _whole_text(getattr(self, task))
+
 
 @dataclass(frozen=True)
 class TaskResult:
@@ -90,82 +95,54 @@ class TaskResult:
         return np.asarray((2.0 * hits - self.score * size) / mean_size, dtype=np.float64)
 
 
-@dataclass
-class LabelCounts:
-    """Counts of one label: hits, spurious (predicted, not gold), missed (gold, not predicted)."""
-
-    hits: int = 0
-    spurious: int = 0
-    missed: int = 0
-
-    def score(self) -> LabelScore:
-        """Precision and recall; 0 if nothing is predicted or nothing is gold."""
-        predicted, gold = self.hits + self.spurious, self.hits + self.missed
-        return LabelScore(
-            precision=self.hits / predicted if predicted else 0.0,
-            recall=self.hits / gold if gold else 0.0,
-            f1=f1(self.hits, self.spurious, self.missed),
-            support=gold,
-        )
-
-
-PerLabel = dict[str, LabelCounts]
-
-
 def task_result(
     task: Task, examples: Sequence[Example], predictions: Sequence[Prediction]
-) -> tuple[TaskResult, PerLabel]:
-    """The result of a task, and the counts of each label that is gold or predicted."""
-    if task == "entities":
-        return _entity_result(examples, predictions)
-    return _category_result(task, examples, predictions)
-
-
-def _category_result(
-    task: Task, examples: Sequence[Example], predictions: Sequence[Prediction]
-) -> tuple[TaskResult, PerLabel]:
-    labels: PerLabel = {}
-    positions, hits, of_gold = [], [], []
+) -> tuple[TaskResult, dict[str, LabelScore]]:
+    """The result of a task, and the score of each label that is gold or predicted."""
+    positions, counts, of_gold = [], [], []
+    by_label: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
     for position, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
-        gold, predicted = getattr(example, task), getattr(prediction, task)
-        if gold is None:
+        if getattr(example, task) is None:
             continue
-        positions.append(position)
-        hits.append(gold == predicted)
-        of_gold.append(prediction.of_gold.get(task, math.nan))
-        if gold == predicted:
-            labels.setdefault(gold, LabelCounts()).hits += 1
-            continue
-        labels.setdefault(gold, LabelCounts()).missed += 1
-        if predicted is not None:
-            labels.setdefault(predicted, LabelCounts()).spurious += 1
-    log_likelihoods = np.log(np.clip(np.array(of_gold, dtype=np.float64), MIN_PROBABILITY, 1.0))
-    values = np.array(hits, dtype=np.float64)
-    return TaskResult(task, np.array(positions, dtype=np.int64), values, log_likelihoods), labels
-
-
-def _entity_result(
-    examples: Sequence[Example], predictions: Sequence[Prediction]
-) -> tuple[TaskResult, PerLabel]:
-    labels: PerLabel = {}
-    positions, counts = [], []
-    for position, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
-        if example.entities is None:
-            continue
-        parts = compare_spans(gold_spans(example), prediction.entities or ())
+        parts = compare_spans(gold_spans(example, task), prediction.spans(task))
         positions.append(position)
         counts.append([part.total() for part in parts])
-        for name, part in zip(("hits", "spurious", "missed"), parts, strict=True):
+        of_gold.append(prediction.of_gold.get(task, math.nan))
+        for total, part in zip(by_label, parts, strict=True):
             for (_, _, label), count in part.items():
-                known = labels.setdefault(label, LabelCounts())
-                setattr(known, name, getattr(known, name) + count)
+                total[label] += count
+    where = np.array(positions, dtype=np.int64)
     values = np.array(counts, dtype=np.float64).reshape(len(positions), 3)
-    return TaskResult("entities", np.array(positions, dtype=np.int64), values), labels
+    if task == "entities":
+        result = TaskResult(task, where, values)
+    else:
+        likelihoods = np.log(np.clip(np.array(of_gold, dtype=np.float64), MIN_PROBABILITY, 1.0))
+        result = TaskResult(task, where, values[:, 0].copy(), likelihoods)
+    labels = sorted(set().union(*by_label))
+    return result, {label: _label_score(*(part[label] for part in by_label)) for label in labels}
 
 
-def gold_spans(example: Example) -> list[Span]:
-    """The gold entities of a text. A misaligned one is never predicted and counts as missed."""
+def _label_score(hits: int, spurious: int, missed: int) -> LabelScore:
+    """Precision and recall; 0 if nothing is predicted or nothing is gold."""
+    predicted, gold = hits + spurious, hits + missed
+    return LabelScore(
+        precision=hits / predicted if predicted else 0.0,
+        recall=hits / gold if gold else 0.0,
+        f1=f1(hits, spurious, missed),
+        support=gold,
+    )
+
+
+def gold_spans(example: Example, task: Task) -> list[Span]:
+    """The gold labels as spans. A misaligned entity is never predicted and counts as missed."""
+    if task != "entities":
+        return _whole_text(getattr(example, task))
     return [(span.start, span.end, span.label) for span in example.entities or ()]
+
+
+def _whole_text(label: str | None) -> list[Span]:
+    """An intent or a sentiment as the only span of a text."""
+    return [] if label is None else [(0, 1, label)]
 
 
 def mean_score(results: Iterable[TaskResult]) -> float | None:

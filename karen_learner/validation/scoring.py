@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from karen_learner.errors import InvalidInput
@@ -78,9 +78,7 @@ def score(
     wanted = [task for task in TASKS if task in tasks]
     found = {task: task_result(task, examples, predictions) for task in wanted}
     by_task = {task: result for task, (result, _) in found.items() if result.texts}
-    per_label = {
-        task: {label: counts.score() for label, counts in sorted(found[task][1].items())} for task in by_task
-    }
+    per_label = {task: found[task][1] for task in by_task}
     scores = _scores(by_task, per_label)
     result = ValidationResult(
         **scores,
@@ -156,17 +154,14 @@ def analyse_errors(
 
 
 def _errors(example: Example, prediction: Prediction, tasks: Collection[Task]) -> Iterator[Error]:
-    for task in CATEGORY_TASKS:
-        gold, predicted = getattr(example, task), getattr(prediction, task)
-        if task in tasks and gold not in (None, predicted):
-            yield task, gold, predicted or NOTHING
-    if "entities" in tasks and example.entities is not None:
-        for known, found in _entity_errors(example, prediction):
-            yield "entities", known, found
+    for task in TASKS:
+        if task in tasks and getattr(example, task) is not None:
+            for known, found in _confused(set(gold_spans(example, task)), set(prediction.spans(task))):
+                yield task, known, found
 
 
-def _entity_errors(example: Example, prediction: Prediction) -> Iterator[tuple[str, str]]:
-    _, spurious, missed = compare_spans(set(gold_spans(example)), set(prediction.entities or ()))
+def _confused(gold: Iterable[Span], predicted: Iterable[Span]) -> Iterator[tuple[str, str]]:
+    _, spurious, missed = compare_spans(gold, predicted)
     left = sorted(spurious)
     for span in sorted(missed):
         other = next((other for other in left if _overlap(span, other)), None)

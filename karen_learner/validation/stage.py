@@ -48,30 +48,22 @@ class Validated:
         return self.trained.cycle
 
 
+@dataclass
 class ValidationStage:
     """Predicts the holdout with candidate and champion, scores both and applies the gate."""
 
-    def __init__(
-        self,
-        backend: TrainingBackend,
-        validator: ModelValidator,
-        store: MemoryStore,
-        settings: Settings,
-        *,
-        gate: Gate[ScoredHoldout] | None = None,
-    ) -> None:
-        self._backend = backend
-        self._validator = validator
-        self._store = store
-        self._settings = settings
-        self._gate: Gate[ScoredHoldout] = gate or validator
+    backend: TrainingBackend
+    validator: ModelValidator
+    gate: Gate[ScoredHoldout]
+    store: MemoryStore
+    settings: Settings
 
     async def validate(self, trained: Trained) -> Validated:
         """Judge the candidate. Raises TrainingError or ModelError."""
         version = trained.cycle.champion
         champion = await version_spec(version, trained.base) if version is not None else None
         models = (trained.candidate, champion) if champion is not None else (trained.candidate,)
-        predicted = await self._backend.predict(
+        predicted = await self.backend.predict(
             PredictJob(tenant_id=trained.cycle.tenant_id, models=models, corpus=trained.corpus)
         )
         scored, *others = await asyncio.gather(
@@ -81,7 +73,7 @@ class ValidationStage:
             )
         )
         baseline = others[0] if others else None
-        verdict = await self._gate.judge(scored, baseline, taught=taught_tasks(trained))
+        verdict = await self.gate.judge(scored, baseline, taught=taught_tasks(trained))
         return Validated(
             trained=trained,
             verdict=verdict,
@@ -94,14 +86,14 @@ class ValidationStage:
         self, holdout: Sequence[Example], rows: Sequence[PredictionRow], right: Sequence[RightRow]
     ) -> ScoredHoldout:
         predictions = [Prediction.from_row(*both) for both in zip(rows, right, strict=True)]
-        return await self._validator.score(holdout, predictions)
+        return await self.validator.score(holdout, predictions)
 
     async def with_estimates(self, validated: Validated) -> Validated:
         """With cross-validated scores, if the holdout is small. Without them, the verdict is the same.
 
         A failure is logged. Raises LearnerClosed if the backend was closed.
         """
-        trained, gate = validated.trained, self._settings.gate
+        trained, gate = validated.trained, self.settings.gate
         examples = len(trained.curated.new) + len(trained.curated.replay)
         small = any(count < gate.small_holdout for count in validated.validation.counts.values())
         if trained.cycle.mode != "full" or not small or not 0 < examples <= gate.max_cross_validated:
@@ -111,12 +103,12 @@ class ValidationStage:
             pipeline=trained.base,
             corpus=trained.corpus,
             labels=trained.labels,
-            settings=self._settings.training,
+            settings=self.settings.training,
         )
         try:
-            scores = (await self._backend.cross_validate(job)).scores
+            scores = (await self.backend.cross_validate(job)).scores
         except (TrainingError, ModelError) as error:
-            await self._backend.start()  # a closed backend ends the cycle
+            await self.backend.start()  # a closed backend ends the cycle
             logger.warning("cycle %s has no cross-validated scores: %s", trained.cycle.cycle_id, error)
             return validated
         result = validated.validation.model_copy(update={"cross_validated": scores})
@@ -125,7 +117,7 @@ class ValidationStage:
     async def reject(self, validated: Validated) -> None:
         """Record the rejection on the new examples, and preload the champion for the next training."""
         cycle = validated.cycle
-        await self._store.reject_examples(
+        await self.store.reject_examples(
             cycle.tenant_id,
             validated.trained.curated.new,
             harmful=validated.verdict.harmful,
@@ -133,7 +125,7 @@ class ValidationStage:
             token=cycle.token,
         )
         if validated.champion is not None:  # the worker holds the candidate in memory
-            self._backend.preload(cycle.tenant_id, validated.champion)
+            self.backend.preload(cycle.tenant_id, validated.champion)
 
 
 def taught_tasks(trained: Trained) -> frozenset[Task]:
