@@ -11,7 +11,7 @@ from spacy.util import is_package
 from karen_learner.analysis.spacy_analyzer import ModelLoader, SpacyAnalyzer, live_models
 from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.models.live import LiveModel, load_pipeline
-from karen_learner.records import Task
+from karen_learner.records import CATEGORY_TASKS, Task
 from karen_learner.settings import Settings, load_settings
 
 CATEGORIZERS = frozenset({"textcat", "textcat_multilabel", "karen_textcat", "karen_textcat_multilabel"})
@@ -68,7 +68,13 @@ def find_tasks(nlp: Language) -> dict[Task, str]:
     Raises PipelineUnsuitable, with the names of the pipes, if no pipe is usable.
     """
     factories = {name: nlp.get_pipe_meta(name).factory for name in nlp.pipe_names}
-    tasks = _categorizers(factories) | _recognizer(factories)
+    tasks: dict[Task, str] = {task: task for task in CATEGORY_TASKS if task in factories}
+    others = [name for name, factory in factories.items() if factory in CATEGORIZERS and name not in tasks]
+    if "intent" not in tasks and len(others) == 1:
+        tasks["intent"] = others[0]
+    recognizers = [name for wanted in RECOGNIZERS for name in factories if factories[name] == wanted]
+    if recognizers:
+        tasks["entities"] = recognizers[0]
     if not tasks:
         pipes = ", ".join(f"{name} ({factory})" for name, factory in factories.items()) or "none"
         raise PipelineUnsuitable(
@@ -76,23 +82,3 @@ def find_tasks(nlp: Language) -> dict[Task, str]:
             f"entity recognizer, or `tasks` that name the pipes. Its pipes: {pipes}"
         )
     return tasks
-
-
-def _categorizers(factories: Mapping[str, str]) -> dict[Task, str]:
-    named: dict[Task, str] = {}
-    if "intent" in factories:
-        named["intent"] = "intent"
-    if "sentiment" in factories:
-        named["sentiment"] = "sentiment"
-    others = [name for name, kind in factories.items() if kind in CATEGORIZERS and name not in named.values()]
-    if "intent" not in named and len(others) == 1:
-        named["intent"] = others[0]
-    return named
-
-
-def _recognizer(factories: Mapping[str, str]) -> dict[Task, str]:
-    for wanted in RECOGNIZERS:
-        for name, factory in factories.items():
-            if factory == wanted:
-                return {"entities": name}
-    return {}

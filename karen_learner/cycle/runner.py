@@ -184,24 +184,24 @@ class LearningCycle:
         cycle = state.cycle
         async with self._stage(state, "curating"):
             counts = await self.curator.curate(cycle.tenant_id, token=cycle.token)
-            state.completed = Curated(counts=counts)
+            state.curated = Curated(counts=counts)
             selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode)
-            state.completed = curated = replace(selected, counts=counts)
+            state.curated = curated = replace(selected, counts=counts)
         minimum = self.settings.min_data_threshold
         reason = skip_reason(len(curated.new), len(curated.replay), cycle.mode, minimum, force)
         if reason is not None:
             return state.result("skipped", error=reason)
         async with self._stage(state, "training"):
-            state.completed = trained = await self.training.train(cycle, curated)
+            state.trained = trained = await self.training.train(cycle, curated)
         async with self.deployer.loading(trained.candidate) as loading:
             async with self._stage(state, "validating"):
-                state.completed = validated = await self.validation.validate(trained)
-                state.completed = validated = await self.validation.with_estimates(validated)
+                state.validated = validated = await self.validation.validate(trained)
+                state.validated = validated = await self.validation.with_estimates(validated)
             if not validated.verdict.accepted:
                 await self.validation.reject(validated)
                 return state.result("rejected", error=validated.verdict.summary)
             async with self._stage(state, "deploying"):
-                state.completed = await self.deployer.deploy(validated, await loading)
+                state.deployed = await self.deployer.deploy(validated, await loading)
         return state.result("deployed")
 
     @asynccontextmanager

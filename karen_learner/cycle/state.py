@@ -26,20 +26,20 @@ CANCELLED = "it was cancelled while it was"
 
 @dataclass(kw_only=True)
 class CycleState:
-    """Progress of one cycle: the value of its last completed stage, and the seconds of each stage."""
+    """Progress of one cycle: the values of its completed stages, and the seconds of each stage."""
 
     cycle: CycleContext
-    completed: Curated | Trained | Validated | Deployed | None = None
+    curated: Curated | None = None
+    trained: Trained | None = None
+    validated: Validated | None = None
+    deployed: Deployed | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
 
     def result(self, status: CycleStatus, *, error: str | None = None) -> LearningCycleResult:
         """The result of the cycle that ends now as `status`."""
-        cycle, last = self.cycle, self.completed
-        deployed = last if isinstance(last, Deployed) else None
-        validated = deployed.validated if deployed else last if isinstance(last, Validated) else None
-        trained = validated.trained if validated else last if isinstance(last, Trained) else None
-        curated = trained.curated if trained else last if isinstance(last, Curated) else None
+        cycle, curated, trained = self.cycle, self.curated, self.trained
+        validated, deployed = self.validated, self.deployed
         live = deployed.version if deployed else cycle.champion
         return LearningCycleResult(
             cycle_id=cycle.cycle_id,

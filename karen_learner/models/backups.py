@@ -8,13 +8,13 @@ import tarfile
 import uuid
 import zlib
 from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
 from karen_learner.models.files import move_into_place, remove_folder, sync_folder, sync_path
 from karen_learner.models.versions import MANIFEST, Manifest, verify
-from karen_learner.records import ModelVersion
+from karen_learner.records import ModelVersion, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -139,20 +139,15 @@ def _clear(target: Path) -> None:
         target.unlink(missing_ok=True)
 
 
-def prune_backups(
-    backups: Path, *, keep: Iterable[str], retention_days: float, now: datetime | None = None
-) -> list[Path]:
+def prune_backups(backups: Path, *, keep: Iterable[str], retention_days: float) -> None:
     """Remove expired archives, except those of the versions in `keep`, and unfinished ones.
 
     No other process may write a backup at the same time.
     """
     kept = set(keep)
-    oldest = (now or datetime.now(timezone.utc)) - timedelta(days=retention_days)
-    removed = []
-    for path in sorted(backups.glob(f"*{SUFFIX}")):
-        if path.name.removesuffix(SUFFIX) not in kept and path.stat().st_mtime < oldest.timestamp():
+    oldest = utc_now().timestamp() - timedelta(days=retention_days).total_seconds()
+    for path in backups.glob(f"*{SUFFIX}"):
+        if path.name.removesuffix(SUFFIX) not in kept and path.stat().st_mtime < oldest:
             path.unlink()
-            removed.append(path)
     for path in backups.glob(f"*{PARTIAL}"):
         path.unlink()
-    return removed
