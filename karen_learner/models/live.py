@@ -22,7 +22,7 @@ import spacy
 from asyncio_extras import call_in_executor
 from spacy.language import Language
 
-from karen_learner.components.lexical.lookups import common_words
+from karen_learner.components.lexical.word_tables import word_tables
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.files import folder_bytes
 from karen_learner.records import Task
@@ -142,7 +142,7 @@ class LiveModel:
         A memory zone drops its new words at its end, which made serving of chat texts 20 % slower than
         `nlp.pipe`. Common words are tokenized outside of a zone and stay in the vocabulary.
         """
-        self._executor.submit(_tokenize_each, self._nlp, common_words(self.language)).result()
+        self._executor.submit(_tokenize_each, self._nlp, word_tables(self.language).common).result()
         self._executor.submit(self._in_zone, _process_one).result()
 
     async def run(self, function: Callable[[Language], T]) -> T:

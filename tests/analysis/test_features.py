@@ -27,7 +27,12 @@ def test_an_ordinary_text():
             "mean_token_length": 26 / 8,
             "type_token_ratio": 1.0,
             "negation": True,
-        }
+            "lemma_ratio": 1.0,
+            "inflected_ratio": 3 / 8,
+            "mean_log_prob": -6.5,
+            "rare_ratio": 0.0,
+        },
+        abs=0.7,
     )
 
 
@@ -73,12 +78,34 @@ def test_negation_emoji_and_case():
     assert features("ÄRGER über")["uppercase_ratio"] == pytest.approx(5 / 9)
     assert features("123 !")["uppercase_ratio"] == 0.0
     assert features("no way!")["exclamation"] is True
-    assert "negation" not in linguistic_features(spacy.blank("hu")("ez egy szöveg"))
 
 
 def test_an_empty_doc():
     empty = linguistic_features(Doc(ENGLISH.vocab))
     assert empty["tokens"] == empty["chars"] == empty["sentences"] == 0
+    assert "mean_log_prob" not in empty
+
+
+def test_rare_words_have_lower_probabilities():
+    common, rare = features("what is the time"), features("zymurgical quodlibets obnubilate")
+    assert common["rare_ratio"] == 0.0
+    assert rare["rare_ratio"] == 1.0
+    assert rare["mean_log_prob"] < common["mean_log_prob"] < 0
+
+
+def test_lemmas_of_the_pipeline_have_priority():
+    words = ["the", "glorps", "glorped"]
+    doc = Doc(ENGLISH.vocab, words=words, lemmas=["the", "glorp", "glorp"])
+    assert linguistic_features(doc)["lemma_ratio"] == pytest.approx(2 / 3)
+    assert linguistic_features(doc)["inflected_ratio"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("language", ["xx", "hu", "fi", "is"])
+def test_a_language_without_tables_lacks_their_features(language):
+    found = linguistic_features(spacy.blank(language)("ez egy szöveg"))
+    assert found["tokens"] == 3
+    assert "mean_log_prob" not in found
+    assert "lemma_ratio" not in found
 
 
 @given(st.text(max_size=200))

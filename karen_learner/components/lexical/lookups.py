@@ -1,20 +1,15 @@
-"""Tables of spacy-lookups-data with one number a word, sorted by falling frequency."""
+"""Tables of spacy-lookups-data with one entry a word. Those with numbers are sorted by falling frequency."""
 
 import gzip
-import json
 from collections.abc import Iterator
-from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from spacy.util import registry
 
-COMMON_WORDS = 5_000
-
 
 def lookup_entries(language: str, table: str) -> Iterator[tuple[str, str]]:
-    """Words as JSON strings, and their numbers as text. Nothing for a language without the table.
+    """Words and their values, both as JSON. Nothing for a language without the table.
 
     Reads the lines on demand. As `Lookups` spaCy needs 6 s and 280 MB for a table of a million words.
     """
@@ -23,16 +18,9 @@ def lookup_entries(language: str, table: str) -> Iterator[tuple[str, str]]:
         return
     with _open(Path(sources[table])) as lines:
         for line in lines:
-            word, colon, number = line.strip().rstrip(",").rpartition(":")
-            if colon:
-                yield word, number.strip()
-
-
-@cache
-def common_words(language: str) -> tuple[str, ...]:
-    """The 5,000 most frequent words of a language as written; none without a table."""
-    words = (json.loads(word) for word, _ in lookup_entries(language, "lexeme_prob"))
-    return tuple(islice((word for word in words if not word.isspace()), COMMON_WORDS))
+            word, separator, value = line.strip().rstrip(",").rpartition('":')
+            if separator:
+                yield f'{word}"', value.strip()
 
 
 def _open(path: Path) -> IO[str]:
