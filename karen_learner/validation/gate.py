@@ -50,18 +50,10 @@ class ModelValidator:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def score(
-        self,
-        examples: Sequence[Example],
-        predictions: Sequence[Prediction],
-        *,
-        tasks: Collection[Task] = TASKS,
-    ) -> ScoredHoldout:
+    async def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> ScoredHoldout:
         """The scores of one model, from one prediction for each example. See `scoring.score`."""
         thresholds = self._settings.thresholds.model_copy()
-        scored: ScoredHoldout = await call_in_executor(
-            score, examples, predictions, tasks=tasks, thresholds=thresholds
-        )
+        scored: ScoredHoldout = await call_in_executor(score, examples, predictions, thresholds=thresholds)
         return scored
 
     async def judge(

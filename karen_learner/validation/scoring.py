@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from karen_learner.errors import InvalidInput
@@ -62,7 +62,6 @@ def score(
     examples: Sequence[Example],
     predictions: Sequence[Prediction],
     *,
-    tasks: Collection[Task] = TASKS,
     thresholds: ThresholdSettings,
 ) -> ScoredHoldout:
     """Scores from one prediction for each example, in the same order.
@@ -70,23 +69,21 @@ def score(
     intent, sentiment: accuracy. Entities: F1 of exact spans with labels over all texts; a misaligned gold
     span counts as missed. `accuracy`: the mean of these, weighted by the texts of each task. precision,
     recall, f1_score: macro averages over the labels that are gold or predicted (as scikit-learn with
-    `zero_division=0`), weighted likewise. Tasks outside `tasks` are ignored. Raises InvalidInput if the
-    lengths differ.
+    `zero_division=0`), weighted likewise. Raises InvalidInput if the lengths differ.
     """
     if len(examples) != len(predictions):
         raise InvalidInput(f"{len(predictions)} predictions for {len(examples)} examples: give one for each")
-    wanted = [task for task in TASKS if task in tasks]
-    found = {task: task_result(task, examples, predictions) for task in wanted}
+    found = {task: task_result(task, examples, predictions) for task in TASKS}
     by_task = {task: result for task, (result, _) in found.items() if result.texts}
     per_label = {task: found[task][1] for task in by_task}
     scores = _scores(by_task, per_label)
     result = ValidationResult(
         **scores,
         passed_threshold=_passes(scores, thresholds),
-        counts={task: found[task][0].texts for task in wanted},
+        counts={task: result.texts for task, (result, _) in found.items()},
         per_label=per_label,
         intervals=_intervals(by_task, len(examples)),
-        errors=analyse_errors(examples, predictions, tasks=wanted),
+        errors=analyse_errors(examples, predictions),
     )
     return ScoredHoldout(result, by_task)
 
@@ -128,9 +125,7 @@ def _intervals(by_task: Mapping[Task, TaskResult], texts: int) -> dict[str, Inte
     return intervals
 
 
-def analyse_errors(
-    examples: Sequence[Example], predictions: Sequence[Prediction], *, tasks: Collection[Task] = TASKS
-) -> tuple[Confusion, ...]:
+def analyse_errors(examples: Sequence[Example], predictions: Sequence[Prediction]) -> tuple[Confusion, ...]:
     """The 20 most frequent confusions, the most frequent first, with up to three texts each.
 
     A predicted entity that overlaps a gold one is a confusion of labels or of bounds. Without overlap it is
@@ -139,7 +134,7 @@ def analyse_errors(
     counts: dict[Error, int] = defaultdict(int)
     texts: dict[Error, list[str]] = defaultdict(list)
     for example, prediction in zip(examples, predictions, strict=True):
-        for error in _errors(example, prediction, tasks):
+        for error in _errors(example, prediction):
             counts[error] += 1
             shown = _truncated(example.text)
             if len(texts[error]) < MAX_TEXTS and shown not in texts[error]:
@@ -153,9 +148,9 @@ def analyse_errors(
     )
 
 
-def _errors(example: Example, prediction: Prediction, tasks: Collection[Task]) -> Iterator[Error]:
+def _errors(example: Example, prediction: Prediction) -> Iterator[Error]:
     for task in TASKS:
-        if task in tasks and getattr(example, task) is not None:
+        if getattr(example, task) is not None:
             for known, found in _confused(set(gold_spans(example, task)), set(prediction.spans(task))):
                 yield task, known, found
 

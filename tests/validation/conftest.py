@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
-from karen_learner.records import Example
+from karen_learner.records import TASKS, Example, Task
 from karen_learner.settings import Settings, load_settings
 from karen_learner.validation import Prediction, ScoredHoldout, score
 
@@ -19,7 +18,11 @@ def settings() -> Settings:
 
 @pytest.fixture
 def scored(settings: Settings) -> Callable[..., ScoredHoldout]:
-    def run(examples: Sequence[Example], predictions: Sequence[Prediction], **options: Any) -> ScoredHoldout:
-        return score(examples, predictions, thresholds=settings.thresholds, **options)
+    def run(
+        examples: Sequence[Example], predictions: Sequence[Prediction], tasks: Collection[Task] = TASKS
+    ) -> ScoredHoldout:
+        unknown = {task: None for task in TASKS if task not in tasks}
+        labelled = [example.model_copy(update=unknown) for example in examples]
+        return score(labelled, predictions, thresholds=settings.thresholds)
 
     return run

@@ -45,10 +45,6 @@ def test_at_most_twenty_confusions() -> None:
     assert len(analyse_errors(examples, [Prediction("other")] * 30)) == 20
 
 
-def test_other_tasks_are_not_analysed() -> None:
-    assert analyse_errors([gold(intent="a", sentiment="b")], [Prediction()], tasks=["entities"]) == ()
-
-
 def test_entities_are_missed_spurious_mislabelled_or_badly_bounded() -> None:
     example = gold(
         "alpha gamma delta omega",

@@ -37,12 +37,3 @@ async def test_the_validator_reads_the_settings_at_each_call(settings: Settings)
 
     settings.thresholds.update({"policy": "strict"})
     assert not (await validator.judge(candidate, champion)).accepted
-
-
-async def test_only_the_given_tasks_are_scored(settings: Settings) -> None:
-    scored = await ModelValidator(settings).score(
-        [gold(intent="a", sentiment="b")], [Prediction("a", "x")], tasks=["intent"]
-    )
-
-    assert scored.result.sentiment_accuracy is None
-    assert scored.result.accuracy == 1.0
