@@ -26,7 +26,7 @@ from karen_learner.models.versions import (
     seal,
     version_name,
 )
-from karen_learner.records import ModelVersion, Promotion, ValidationResult, utc_now
+from karen_learner.records import ModelVersion, Promotion, utc_now
 from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings
 from karen_learner.validation.stage import Validated
@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 SECONDS_PER_DAY = 86_400.0
 RESTORE_TIME_S = 3_600.0
 """A restore takes seconds. An older folder of a restore is left by a crash, and is removed."""
-HEADLINE_SCORES = ("accuracy", "f1_score", "intent_accuracy", "sentiment_accuracy", "entity_accuracy")
+HEADLINE_SCORES = {"accuracy", "f1_score", "intent_accuracy", "sentiment_accuracy", "entity_accuracy"}
+"""The scores in a version's row and manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ class Deployer:
             parent=cycle.champion.version if cycle.champion else None,
             cycle_id=cycle.cycle_id,
             created_at=utc_now(),
-            scores=headline_scores(validated.validation),
+            scores=validated.validation.model_dump(include=HEADLINE_SCORES, exclude_none=True),
             backup_path=backup_file(target, self.layout.backups(cycle.tenant_id)),
         )
         manifest = Manifest(
@@ -176,17 +177,12 @@ class Deployer:
         for path in await call_in_executor(lambda: list((folder / ".restoring").glob("*"))):
             if _age_s(path) > RESTORE_TIME_S:  # a rollback without lease may use a younger one
                 await call_in_executor(remove_folder, path)
-        for path in await call_in_executor(_version_folders, folder):
+        for path in await call_in_executor(lambda: [path for path in folder.glob("v*") if path.is_dir()]):
             expired = _age_s(path) > days * SECONDS_PER_DAY
             if path.name not in kept and (expired or await self.registry.get(tenant_id, path.name) is None):
                 await call_in_executor(remove_folder, path)
         backups = self.layout.backups(tenant_id)
         await call_in_executor(lambda: prune_backups(backups, keep=kept, retention_days=days))
-
-
-def headline_scores(result: ValidationResult) -> dict[str, float]:
-    """The scores in a version's row and manifest."""
-    return {name: value for name in HEADLINE_SCORES if (value := getattr(result, name)) is not None}
 
 
 def _load_candidate(candidate: PipelineSpec) -> LoadedCandidate:
@@ -202,10 +198,6 @@ def _close_unless_deployed(loading: asyncio.Task[LoadedCandidate]) -> None:
     model = loading.result().model
     if model.version is None:  # the switch sets it
         model.close()
-
-
-def _version_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("v*") if path.is_dir())
 
 
 def _age_s(path: Path) -> float:
