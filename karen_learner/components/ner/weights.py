@@ -63,12 +63,13 @@ class LearningChain:
     def new(cls, options: RowOptions, labels: int) -> Self:
         """Weights of zero."""
         tags = tag_count(labels)
-        chain = AdaGradTable(FIRST_TRANSITION + tags, tags, initial_square=options.initial_square)
+        zeros = np.zeros((FIRST_TRANSITION + tags, tags), dtype=np.float32)
+        chain = AdaGradTable(zeros, initial_square=options.initial_square)
         return cls(FeatureRows.new(options, tags), chain, steps=0)
 
     @property
     def tags(self) -> int:
-        return self.rows.columns
+        return self.rows.shape[1]
 
     @property
     def labels(self) -> int:
@@ -84,7 +85,7 @@ class LearningChain:
         old, tags = self.tags, tag_count(labels)
         if tags <= old:
             return
-        self.rows.widen(tags)
+        self.rows.grow(0, tags)
         self._chain.grow(FIRST_TRANSITION + tags, tags)
         if self.steps:
             self._chain.weights[BIAS, old:] = NEW_LABEL_BIAS
@@ -95,7 +96,7 @@ class LearningChain:
 
     def step(self, step: Step, *, learn_rate: float) -> None:
         """One AdaGrad step on features and on the chain table (`step.other`)."""
-        self.rows.step(step.buckets, step.columns, step.gradient, learn_rate=learn_rate)
+        self.rows.step_buckets(step, learn_rate=learn_rate)
         rows, tags = (np.arange(size) for size in step.other.shape)
         self._chain.step(rows, tags, step.other, learn_rate=learn_rate)
         self.steps += 1
@@ -122,15 +123,13 @@ class LearningChain:
         require_names(arrays, *FeatureRows.NAMES, "chain", "chain_squares", "steps")
         rows = FeatureRows.from_arrays(options, arrays, columns=_tags_of(arrays))
         require_shape(arrays["steps"], (1,), "steps")
-        chain = AdaGradTable.from_arrays(
-            arrays["chain"], arrays["chain_squares"], initial_square=options.initial_square
-        )
+        chain = AdaGradTable(arrays["chain"], arrays["chain_squares"], initial_square=options.initial_square)
         return cls(rows, chain, steps=int(arrays["steps"][0]))
 
     @classmethod
     def from_served(cls, options: RowOptions, served: ServedChain) -> Self:
         """The training form of served weights, with new sums of squares."""
-        chain = AdaGradTable.from_weights(served.chain, initial_square=options.initial_square)
+        chain = AdaGradTable(served.chain, initial_square=options.initial_square)
         return cls(FeatureRows.from_served(options, served.rows), chain, steps=1)
 
 

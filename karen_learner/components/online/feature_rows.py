@@ -30,7 +30,7 @@ NO_ROW = 0
 EVICTED_SHARE = 0.25
 """Share of feature rows that a full table evicts, smallest weights first."""
 COLUMN_STEP = 8
-_ROW_0 = np.zeros(1, dtype=np.int64)
+_ROW_0, _NO_BUCKETS = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,16 @@ class BucketRows:
     Row 0 belongs to no bucket. The map takes 4 bytes a bucket.
     """
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, buckets: Ints = _NO_BUCKETS) -> None:
+        """The map in which row i + 1 belongs to `buckets[i]`. Raises ValueError for buckets out of range."""
+        if len(buckets) and (buckets.min() < 0 or buckets.max() >= 1 << bits):
+            raise ValueError(f"a bucket is outside the table of 2**{bits}: the weights are of another model")
         self.bits = bits
         self._shift = np.uint64(64 - bits)
+        self._buckets = np.concatenate([_ROW_0, buckets])
+        self._count = len(self._buckets)
         self._rows = np.zeros(1 << bits, dtype=np.int32)
-        self._buckets = np.zeros(1, dtype=np.int64)
-        self._count = 1
+        self._rows[buckets] = np.arange(1, self._count)
 
     def __len__(self) -> int:
         """Number of feature rows, with row 0."""
@@ -97,26 +101,6 @@ class BucketRows:
         self._count = end
         return len(wanted)
 
-    def retain(self, rows: Ints) -> None:
-        """Remove all feature rows except these and row 0. They are numbered from 1 in the given order."""
-        retained = self._buckets[rows]
-        self._rows[:] = NO_ROW
-        self._assign(retained)
-
-    def _assign(self, buckets: Ints) -> None:
-        self._buckets = np.concatenate([_ROW_0, buckets])
-        self._count = len(self._buckets)
-        self._rows[buckets] = np.arange(1, self._count)
-
-    @classmethod
-    def from_buckets(cls, bits: int, buckets: Ints) -> Self:
-        """The map in which row i + 1 belongs to `buckets[i]`. Raises ValueError for buckets out of range."""
-        if len(buckets) and (buckets.min() < 0 or buckets.max() >= 1 << bits):
-            raise ValueError(f"a bucket is outside the table of 2**{bits}: the weights are of another model")
-        table = cls(bits)
-        table._assign(buckets)
-        return table
-
 
 class AdaGradTable:
     """Float32 weights of shape (rows, columns), each with its sum of squared gradients.
@@ -125,11 +109,18 @@ class AdaGradTable:
     each sum of squares. A larger value makes the first steps smaller.
     """
 
-    def __init__(self, rows: int, columns: int, *, initial_square: float) -> None:
+    def __init__(self, weights: Floats, squares: Floats | None = None, *, initial_square: float) -> None:
+        """A copy of these weights and sums of squares. Raises ValueError if their shapes differ."""
+        shapes = [array.shape for array in (weights, squares) if array is not None]
+        if weights.ndim != 2 or len(set(shapes)) > 1:
+            raise ValueError(f"weights of shape {shapes[0]} with squares of shape {shapes[-1]}")
         self._initial_square = np.float32(initial_square)
-        self._shape = (rows, columns)
-        self._weights = np.zeros((_padded_rows(rows), _padded_columns(columns)), dtype=np.float32)
-        self._squares = np.zeros(self._weights.shape, dtype=np.float32)  # zeros_like would write every page
+        self._shape = (0, 0)
+        self._weights = self._squares = np.zeros((0, 0), dtype=np.float32)
+        self.grow(*weights.shape)
+        self.weights[:] = weights
+        if squares is not None:  # zeros would write every page
+            self.squares[:] = squares
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -147,20 +138,25 @@ class AdaGradTable:
 
     def grow(self, rows: int, columns: int) -> None:
         """Grow to at least this shape. New weights are zero."""
-        rows, columns = max(rows, self._shape[0]), max(columns, self._shape[1])
-        capacity = self._weights.shape
-        if rows > capacity[0] or columns > capacity[1]:
+        used, (spare_rows, spare_columns) = self._shape, self._weights.shape
+        rows, columns = max(rows, used[0]), max(columns, used[1])
+        if rows > spare_rows or columns > spare_columns:
             size = (
-                _padded_rows(rows) if rows > capacity[0] else capacity[0],
-                _padded_columns(columns) if columns > capacity[1] else capacity[1],
+                2 * rows if rows > spare_rows else spare_rows,
+                _padded(columns) if columns > spare_columns else spare_columns,
             )
-            self._weights = _enlarged(self._weights, size, self._shape)
-            self._squares = _enlarged(self._squares, size, self._shape)
+            self._weights = _enlarged(self._weights, size, used)
+            self._squares = _enlarged(self._squares, size, used)
         self._shape = (rows, columns)
 
     def take(self, rows: Ints) -> Floats:
         """The weights of these rows; a copy of shape (rows, columns)."""
         return self._weights.take(rows, axis=0)[:, : self._shape[1]]
+
+    def retain(self, rows: Ints) -> None:
+        """Remove all rows except these, which are numbered in this order."""
+        self._weights, self._squares = self._weights[rows], self._squares[rows]
+        self._shape = (len(rows), self._shape[1])
 
     def step(self, rows: Ints, columns: Ints, gradient: Floats, *, learn_rate: float) -> None:
         """One AdaGrad step on the weights of these rows and columns, each at most once.
@@ -184,27 +180,6 @@ class AdaGradTable:
         starts = rows * self._weights.shape[1]
         places = starts.take(lines) + columns.take(cells - lines * len(columns))
         return places, gradient.reshape(-1).take(cells)
-
-    def retain(self, rows: Ints) -> None:
-        """Remove all rows except row 0 and these, in this order."""
-        retained = np.concatenate([_ROW_0, rows])
-        self._weights, self._squares = self._weights[retained], self._squares[retained]
-        self._shape = (len(retained), self._shape[1])
-
-    @classmethod
-    def from_arrays(cls, weights: Floats, squares: Floats, *, initial_square: float) -> Self:
-        """The table with these weights and sums of squares. Raises ValueError if their shapes differ."""
-        if weights.ndim != 2 or weights.shape != squares.shape:
-            raise ValueError(f"weights of shape {weights.shape} with squares of shape {squares.shape}")
-        table = cls(weights.shape[0], weights.shape[1], initial_square=initial_square)
-        table.weights[:] = weights
-        table.squares[:] = squares
-        return table
-
-    @classmethod
-    def from_weights(cls, weights: Floats, *, initial_square: float) -> Self:
-        """The table with these weights and no gradients yet."""
-        return cls.from_arrays(weights, np.zeros_like(weights), initial_square=initial_square)
 
 
 @dataclass(frozen=True)
@@ -239,12 +214,12 @@ class ServedRows:
         rows = len(arrays["buckets"]) + 1
         require_shape(arrays["quantized"], (rows, columns), "weights")
         require_shape(arrays["scales"], (rows,), "scales")
-        table = BucketRows.from_buckets(bits, arrays["buckets"].astype(np.int64))
+        table = BucketRows(bits, arrays["buckets"].astype(np.int64))
         return cls(table, arrays["quantized"], arrays["scales"])
 
 
-class FeatureRows:
-    """Feature rows in training: float32 weights with sums of squares.
+class FeatureRows(AdaGradTable):
+    """Feature rows in training: a table whose rows belong to the buckets of `table`.
 
     A feature gets its row with its first gradient. At `max_rows` the rows with the smallest weights are
     evicted.
@@ -252,53 +227,40 @@ class FeatureRows:
 
     NAMES = ("buckets", "weights", "squares")
 
-    def __init__(self, table: BucketRows, rows: AdaGradTable, *, max_rows: int) -> None:
-        self.table, self._rows, self._max_rows = table, rows, max_rows
+    def __init__(
+        self, options: RowOptions, buckets: Ints, weights: Floats, squares: Floats | None = None
+    ) -> None:
+        super().__init__(weights, squares, initial_square=options.initial_square)
+        self.options = options
+        self.table = BucketRows(options.bits, buckets)
 
     @classmethod
     def new(cls, options: RowOptions, columns: int) -> Self:
         """No feature rows yet."""
-        rows = AdaGradTable(1, columns, initial_square=options.initial_square)
-        return cls(BucketRows(options.bits), rows, max_rows=options.max_rows)
+        return cls(options, _NO_BUCKETS, np.zeros((1, columns), dtype=np.float32))
 
-    @property
-    def columns(self) -> int:
-        return self._rows.shape[1]
-
-    @property
-    def weights(self) -> Floats:
-        """The weights, shape (rows, columns); a view."""
-        return self._rows.weights
-
-    def widen(self, columns: int) -> None:
-        """Grow to at least this number of columns. New weights are zero."""
-        self._rows.grow(len(self.table), columns)
-
-    def take(self, rows: Ints) -> Floats:
-        """The weights of these feature rows; a copy of shape (rows, columns)."""
-        return self._rows.take(rows)
-
-    def step(self, buckets: Ints, columns: Ints, gradient: Floats, *, learn_rate: float) -> None:
-        """One AdaGrad step on these buckets and columns, each once. Adds missing feature rows."""
-        if len(self.table) + int((self.table.rows_of(buckets) == NO_ROW).sum()) > self._max_rows:
+    def step_buckets(self, step: Step, *, learn_rate: float) -> None:
+        """One AdaGrad step on the buckets and columns of `step`. Adds missing feature rows."""
+        buckets, gradient = step.buckets, step.gradient
+        if len(self.table) + int((self.table.rows_of(buckets) == NO_ROW).sum()) > self.options.max_rows:
             self._evict()
-        self.table.allocate(buckets, limit=self._max_rows)
-        self._rows.grow(len(self.table), self.columns)
+        self.table.allocate(buckets, limit=self.options.max_rows)
+        self.grow(len(self.table), 0)
         rows = self.table.rows_of(buckets)
         found = rows != NO_ROW
         if not found.all():
             rows, gradient = rows[found], gradient[found]
-        self._rows.step(rows, columns, gradient, learn_rate=learn_rate)
+        self.step(rows, step.columns, gradient, learn_rate=learn_rate)
 
     def _evict(self) -> None:
         """Remove the rows with the smallest weights, unless enough rows are free."""
         used = len(self.table) - 1
-        if used <= (1.0 - EVICTED_SHARE) * self._max_rows:
+        if used <= (1.0 - EVICTED_SHARE) * self.options.max_rows:
             return
         sizes = np.abs(self.weights[1 : len(self.table)]).max(axis=1, initial=0.0)
         retained = np.sort(np.argsort(sizes, kind="stable")[int(EVICTED_SHARE * used) :]) + 1
-        self.table.retain(retained)
-        self._rows.retain(retained)
+        self.table = BucketRows(self.table.bits, self.table.buckets[retained - 1])
+        self.retain(np.append(_ROW_0, retained))
 
     def all_finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
@@ -308,7 +270,7 @@ class FeatureRows:
         """The serving form, without rows that are zero."""
         quantized, scales = quantize(self.weights[: len(self.table)])
         nonzero = np.flatnonzero(scales)
-        table = BucketRows.from_buckets(self.table.bits, self.table.buckets[nonzero - 1])
+        table = BucketRows(self.table.bits, self.table.buckets[nonzero - 1])
         retained = np.concatenate([_ROW_0, nonzero])
         return ServedRows(table, quantized[retained], scales[retained])
 
@@ -317,7 +279,7 @@ class FeatureRows:
         return {
             "buckets": self.table.buckets.astype(np.uint32),
             "weights": self.weights[:used],
-            "squares": self._rows.squares[:used],
+            "squares": self.squares[:used],
         }
 
     @classmethod
@@ -325,16 +287,12 @@ class FeatureRows:
         """Raises ValueError for arrays that do not fit together."""
         weights, squares = arrays["weights"], arrays["squares"]
         require_shape(weights, (len(arrays["buckets"]) + 1, columns), "weights")
-        table = BucketRows.from_buckets(options.bits, arrays["buckets"].astype(np.int64))
-        rows = AdaGradTable.from_arrays(weights, squares, initial_square=options.initial_square)
-        return cls(table, rows, max_rows=options.max_rows)
+        return cls(options, arrays["buckets"].astype(np.int64), weights, squares)
 
     @classmethod
     def from_served(cls, options: RowOptions, served: ServedRows) -> Self:
         """The training form of served weights, with new sums of squares."""
-        table = BucketRows.from_buckets(options.bits, served.table.buckets)
-        rows = AdaGradTable.from_weights(served.weights, initial_square=options.initial_square)
-        return cls(table, rows, max_rows=options.max_rows)
+        return cls(options, served.table.buckets, served.weights)
 
 
 def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:
@@ -350,12 +308,7 @@ def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:
     return distinct, places[numbers]
 
 
-def _padded_rows(rows: int) -> int:
-    """Twice the rows. Spare rows cost no memory until they are written."""
-    return 2 * rows
-
-
-def _padded_columns(columns: int) -> int:
+def _padded(columns: int) -> int:
     """Columns and an eighth, as a multiple of COLUMN_STEP."""
     return -(-(columns + columns // 8) // COLUMN_STEP) * COLUMN_STEP
 

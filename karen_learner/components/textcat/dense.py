@@ -54,8 +54,9 @@ class DenseWeights:
     @classmethod
     def new(cls, vectors: SentenceVectors, scale: float, labels: int) -> Self:
         """Weights and centroids of zero."""
-        table = AdaGradTable(vectors.width, labels, initial_square=INITIAL_SQUARE)
-        return cls(vectors, np.float32(scale), table, np.zeros((vectors.width, labels)))
+        zeros = np.zeros((vectors.width, labels))
+        table = AdaGradTable(zeros.astype(np.float32), initial_square=INITIAL_SQUARE)
+        return cls(vectors, np.float32(scale), table, zeros)
 
     @property
     def weights(self) -> Floats:
@@ -102,8 +103,7 @@ class DenseWeights:
         VectorsShim(self.vectors).from_bytes(identity)
         arrays = unpack(packed)
         require_names(arrays, "weights", "squares", "centres")
-        weights, squares = arrays["weights"], arrays["squares"]
-        table = AdaGradTable.from_arrays(weights, squares, initial_square=INITIAL_SQUARE)
+        table = AdaGradTable(arrays["weights"], arrays["squares"], initial_square=INITIAL_SQUARE)
         return replace(self, table=table, centroids=arrays["centres"].astype(np.float64)), rest
 
     def require_labels(self, labels: int) -> None:

@@ -30,15 +30,7 @@ class KarenMultiLabelTextCategorizer(BaseTextCategorizer):
         labels: Iterable[str] | None = None,
     ) -> None:
         """Set the labels (by default all categories of the examples) and new weights."""
-        self._set_labels(get_examples, labels)
-        self._initialize_model(get_examples)
-
-    def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
-        """Macro and micro scores of the examples with a known label, as `<pipe name>_*`."""
-        known = list(self._known(examples))
-        if not known:
-            return {}
-        return self._category_scores(known, multi_label=True, threshold=self.cfg["threshold"])
+        self._initialize(get_examples, labels)
 
 
 @Language.factory(

@@ -60,18 +60,18 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
 
     exclusive: bool
 
-    def _set_labels(
+    def _initialize(
         self, get_examples: Callable[[], Iterable[Example]], labels: Iterable[str] | None
     ) -> None:
-        """Remove the calibration, and add the labels (by default all categories of the examples)."""
+        """Remove the calibration, add the labels (by default all categories), and make new weights."""
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
         self.cfg.pop("calibration", None)
         if labels is None:
             labels = sorted({label for example in get_examples() for label in example.reference.cats})
         for label in labels:
             self.add_label(label)
-
-    def _initialize_model(self, get_examples: Callable[[], Iterable[Example]]) -> None:
+        if self.exclusive and len(self.labels) < 2:
+            raise ValueError(Errors.E867)
         sample = list(islice(self._known(get_examples()), SAMPLE_EXAMPLES))
         if not sample:
             raise ValueError(Errors.E923.format(name=self.name))
@@ -254,10 +254,28 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
                 if value not in (0.0, 1.0):
                     raise ValueError(Errors.E851.format(val=value))
 
-    def _category_scores(self, known: Sequence[Example], **options: Any) -> dict[str, Any]:
-        """spaCy's category scores under the name of the pipe."""
-        scores = Scorer.score_cats(known, "cats", labels=self.labels, **options)
-        return {key.replace("cats", self.name, 1): value for key, value in scores.items()}
+    def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
+        """Macro and micro scores of the examples with a known label, as `<pipe name>_*`.
+
+        Exclusive labels also have an accuracy, `<pipe name>_acc`.
+        """
+        known = list(self._known(examples))
+        if not known:
+            return {}
+        threshold = None if self.exclusive else self.cfg["threshold"]
+        scores = Scorer.score_cats(
+            known, "cats", labels=self.labels, multi_label=not self.exclusive, threshold=threshold
+        )
+        accuracy = {f"{self.name}_acc": self._accuracy(known)} if self.exclusive else {}
+        return accuracy | {key.replace("cats", self.name, 1): value for key, value in scores.items()}
+
+    def _accuracy(self, known: Sequence[Example]) -> float:
+        right = 0
+        for example in known:
+            predicted = example.predicted.cats
+            best = max(self.labels, key=lambda label: predicted.get(label, 0.0))
+            right += example.reference.cats.get(best, 0.0) == 1.0
+        return right / len(known)
 
     def _label_index(self) -> dict[str, int]:
         """Position of each label."""
@@ -282,27 +300,8 @@ class KarenTextCategorizer(BaseTextCategorizer):
         Give `labels` for a corpus with categories of other pipes. `positive_label` has no effect; it is part
         of spaCy's interface.
         """
-        self._set_labels(get_examples, labels)
-        if len(self.cfg["labels"]) < 2:
-            raise ValueError(Errors.E867)
         self.cfg["positive_label"] = positive_label
-        self._initialize_model(get_examples)
-
-    def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
-        """Accuracy, macro and micro scores of the examples with a known label, as `<pipe name>_*`."""
-        known = list(self._known(examples))
-        if not known:
-            return {}
-        return {f"{self.name}_acc": self._accuracy(known), **self._category_scores(known, multi_label=False)}
-
-    def _accuracy(self, known: Sequence[Example]) -> float:
-        names = self.labels
-        right = 0
-        for example in known:
-            predicted = example.predicted.cats
-            best = max(names, key=lambda label: predicted.get(label, 0.0))
-            right += example.reference.cats.get(best, 0.0) == 1.0
-        return right / len(known)
+        self._initialize(get_examples, labels)
 
 
 @Language.factory(

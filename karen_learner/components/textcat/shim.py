@@ -5,7 +5,7 @@ Each label has its own hyperplane, trained with squared hinge loss:
     Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -62,21 +62,20 @@ class LossTargets:
 
 
 @dataclass(frozen=True)
-class PendingPart:
-    """Features of a part of a batch with the gradient of its margins, until `finish_update`."""
-
-    design: DesignMatrix
-    new: NewFeatures
-    gradient: Floats
-    weights: Floats
-
-
-@dataclass(frozen=True)
 class PendingBatch:
-    """Gradients until `finish_update`. `dense`: of the vectors' weights, and additions to the centroids."""
+    """Features of a batch and its loss targets, until `finish_update`. `values` are its scaled vectors."""
 
-    parts: list[PendingPart]
-    dense: tuple[Floats, Floats] | None
+    read: list[tuple[DesignMatrix, NewFeatures]]
+    targets: LossTargets
+    values: Floats | None
+
+    def parts(self) -> Iterator[tuple[DesignMatrix, NewFeatures, Floats, Floats]]:
+        """Design matrix, new features, gradient and sample weights of each part."""
+        start = 0
+        for design, new in self.read:
+            texts = slice(start, start + len(design.values))
+            yield design, new, self.targets.gradient[texts], self.targets.weights[texts]
+            start = texts.stop
 
 
 @dataclass(frozen=True)
@@ -138,23 +137,13 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch
 
     def begin_update(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[LossTargets], None]]:
         """Margins, and a function that stores the loss targets until `finish_update`."""
-        learning, parts = self.learning_weights(), _parts(docs)
-        read = [self._training_features(learning, part) for part in parts]
+        learning, values = self.learning_weights(), None
+        read = [self._training_features(learning, part) for part in _parts(docs)]
         margins = np.concatenate([learning.margins(design) for design, _ in read])
-        values = None
         if self.dense is not None:
             values = self.dense.values_of(docs)
             margins = margins + values @ self.dense.weights
-
-        def backprop(targets: LossTargets) -> None:
-            pending, start = [], 0
-            for (design, new), part in zip(read, parts, strict=True):
-                texts = slice(start, start + len(part))
-                pending.append(PendingPart(design, new, targets.gradient[texts], targets.weights[texts]))
-                start += len(part)
-            self._pending.append(PendingBatch(pending, _dense_gradient(values, targets)))
-
-        return margins, backprop
+        return margins, lambda targets: self._pending.append(PendingBatch(read, targets, values))
 
     def _training_features(
         self, learning: LearningWeights, docs: Sequence[Doc]
@@ -172,18 +161,17 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch
         pending, self._pending = self._pending, []
         if not pending:
             return
-        learning, parts = self.learning_weights(), [part for batch in pending for part in batch.parts]
-        for part in parts:
-            learning.record(part.new, part.design, part.weights)
+        learning, parts = self.learning_weights(), [part for batch in pending for part in batch.parts()]
+        for design, new, _, weights in parts:
+            learning.record(new, design, weights)
         if self.config.exclusive_classes:
             # Weight decay changes the size of margins, which decides if labels are not exclusive.
-            texts = sum(float(part.weights.sum()) for part in parts)
+            texts = sum(float(weights.sum()) for *_, weights in parts)
             learning.shrink(texts, learn_rate=self.learn_rate)
-        steps = [_weight_gradient(part.design, part.gradient) for part in parts]
+        steps = [_weight_gradient(design, gradient) for design, _, gradient, _ in parts]
         self._step([step for step in steps if step])
         if self.dense is not None:
-            gradients = [batch.dense for batch in pending if batch.dense is not None]
-            self.dense.step(gradients, learn_rate=self.learn_rate)
+            self.dense.step([_dense_gradient(batch) for batch in pending], learn_rate=self.learn_rate)
 
     def all_finite(self) -> bool:
         return super().all_finite() and (self.dense is None or self.dense.all_finite())
@@ -249,12 +237,11 @@ def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
     return [docs[start : start + TEXTS_PER_PART] for start in range(0, len(docs), TEXTS_PER_PART)]
 
 
-def _dense_gradient(values: Floats | None, targets: LossTargets) -> tuple[Floats, Floats] | None:
-    """Gradient of the vectors' weights, and additions to the centroids; None without vectors."""
-    if values is None:
-        return None
-    true = (targets.true * targets.weights[:, None]).astype(np.float32)
-    return values.T @ targets.gradient, values.T @ true
+def _dense_gradient(batch: PendingBatch) -> tuple[Floats, Floats]:
+    """Gradient of the vectors' weights, and additions to the centroids."""
+    values: Any = batch.values
+    true = (batch.targets.true * batch.targets.weights[:, None]).astype(np.float32)
+    return values.T @ batch.targets.gradient, values.T @ true
 
 
 def _weight_gradient(design: DesignMatrix, gradient: Floats) -> Step | None:

@@ -152,23 +152,15 @@ class LearningWeights:
     bias: Floats
     bias_squares: Floats
     first_texts: NDArray[np.uint32]
-    initial_square: np.float32
     factor: float = 1.0
 
     @classmethod
     def new(cls, options: RowOptions, labels: int) -> Self:
         """Untrained weights."""
         bias = np.full(labels, FIRST_BIAS, dtype=np.float32)
-        rows = FeatureRows.new(options, labels)
-        return cls._without_history(options, rows, DocumentFrequencies.new(options.bits), bias)
-
-    @classmethod
-    def _without_history(
-        cls, options: RowOptions, rows: FeatureRows, frequencies: DocumentFrequencies, bias: Floats
-    ) -> Self:
+        rows, frequencies = FeatureRows.new(options, labels), DocumentFrequencies.new(options.bits)
         first_texts = np.zeros(1 << options.bits, dtype=np.uint32)
-        square = np.float32(options.initial_square)
-        return cls(rows, frequencies, bias, np.zeros_like(bias), first_texts, square)
+        return cls(rows, frequencies, bias, np.zeros_like(bias), first_texts)
 
     @property
     def labels(self) -> int:
@@ -181,7 +173,7 @@ class LearningWeights:
             return
         self.bias = np.concatenate([self.bias, np.full(added, FIRST_BIAS, dtype=np.float32)])
         self.bias_squares = np.concatenate([self.bias_squares, np.zeros(added, dtype=np.float32)])
-        self.rows.widen(labels)
+        self.rows.grow(0, labels)
 
     def new_features(self, features: TextFeatures) -> NewFeatures:
         """Features of the batch that need a row, or that `record` must remember."""
@@ -229,9 +221,9 @@ class LearningWeights:
 
     def step(self, step: Step, *, learn_rate: float) -> None:
         """One AdaGrad step on features and biases (`step.other`)."""
-        self.rows.step(step.buckets, step.columns, step.gradient, learn_rate=learn_rate / self.factor)
+        self.rows.step_buckets(step, learn_rate=learn_rate / self.factor)
         self.bias_squares += step.other * step.other
-        moves = step.other / np.sqrt(self.bias_squares + self.initial_square)
+        moves = step.other / np.sqrt(self.bias_squares + np.float32(self.rows.options.initial_square))
         self.bias -= np.float32(learn_rate) * moves
 
     def all_finite(self) -> bool:
@@ -272,12 +264,13 @@ class LearningWeights:
             arrays["bias"],
             arrays["bias_squares"],
             arrays["first_texts"],
-            np.float32(options.initial_square),
             factor,
         )
 
     @classmethod
     def from_served(cls, options: RowOptions, served: ServedWeights) -> Self:
         """The training form of served weights, with new sums of squares."""
-        rows = FeatureRows.from_served(options, served.rows)
-        return cls._without_history(options, rows, served.frequencies.counted(), served.bias.copy())
+        learning = cls.new(options, served.labels)
+        learning.rows = FeatureRows.from_served(options, served.rows)
+        learning.frequencies, learning.bias = served.frequencies.counted(), served.bias.copy()
+        return learning
