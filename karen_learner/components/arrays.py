@@ -20,14 +20,7 @@ Hashes = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
 Arrays = dict[str, AnyArray]
 
-_DTYPES = {
-    "f4": np.float32,
-    "f8": np.float64,
-    "i1": np.int8,
-    "u1": np.uint8,
-    "u4": np.uint32,
-    "i8": np.int64,
-}
+_KINDS = frozenset({"f4", "f8", "i1", "u1", "u4", "i8"})
 QUANTIZED_MAX = 127
 ROWS_PER_PART = 512
 """Rows that `quantize` converts at a time. A part must fit into the processor's cache."""
@@ -106,12 +99,14 @@ def _encode(array: AnyArray) -> dict[str, Any]:
 
 
 def _decode(record: dict[str, Any]) -> AnyArray:
-    dtype, shape = _DTYPES[record["kind"]], tuple(int(size) for size in record["shape"])
-    values = np.frombuffer(record["values"], dtype=dtype)
+    kind, shape = record["kind"], tuple(int(size) for size in record["shape"])
+    if kind not in _KINDS:
+        raise ValueError(f"an array has the unknown type {kind!r}")
+    values = np.frombuffer(record["values"], dtype=kind)
     if not record["mask"]:
         return values.reshape(shape).copy()
     size = int(np.prod(shape))
     mask = np.unpackbits(np.frombuffer(record["mask"], dtype=np.uint8), count=size).view(bool)
-    flat = np.zeros(size, dtype=dtype)
+    flat = np.zeros(size, dtype=kind)
     flat[np.flatnonzero(mask)] = values
     return flat.reshape(shape)

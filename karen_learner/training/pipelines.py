@@ -14,9 +14,8 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config
 
-from karen_learner.components.online.new_labels import make_new_labels_learnable
 from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
-from karen_learner.components.textcat.pipe import KarenTextCategorizer
+from karen_learner.components.textcat.pipe import KarenTextCategorizer, make_new_labels_learnable
 from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.records import TASKS, Task
 from karen_learner.records.training import LabelSchema, PipelineSpec

@@ -133,11 +133,7 @@ class WordTable:
 
     def arrays(self) -> Arrays:
         """The table as arrays. A word is two halves of 32 bits."""
-        return dict(zip(self._names(), (self.words.view(np.uint32), self.values), strict=True))
-
-    @classmethod
-    def _names(cls) -> tuple[str, str]:
-        return f"{cls.NAME}_words", f"{cls.NAME}_numbers"
+        return {f"{self.NAME}_words": self.words.view(np.uint32), f"{self.NAME}_numbers": self.values}
 
     @classmethod
     def from_entries(cls, entries: Mapping[int, int]) -> Self:
@@ -150,7 +146,7 @@ class WordTable:
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
         """The table of `arrays`, empty if they are absent. Raises ValueError for damage."""
-        names = cls._names()
+        names = f"{cls.NAME}_words", f"{cls.NAME}_numbers"
         if arrays.keys().isdisjoint(names):
             return cls()
         require_names(arrays, *names)

@@ -74,31 +74,35 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         batch = ChainBatch.from_features(self._features(docs, part), part, weights.rows.table)
         return best_sequences(batch.scores(weights.feature_weights(batch.buckets), weights.chain))
 
-    def accumulate_gradient(
+    def loss(
         self,
         docs: Sequence[Doc],
         tags: Sequence[Ints],
         *,
-        drop: bool = False,
+        training: bool,
         sample_weights: Floats | None = None,
     ) -> float:
-        """Add the gradient of `-log p(tags)` to the pending ones; returns the summed loss.
+        """Sum of `-log p(tags)`. In training, features are dropped, and the gradient is pending.
 
         `tags` has one array (tokens,) a document; UNKNOWN allows any tag. `sample_weights` has the shape
         (documents,).
         """
         lengths = [min(len(one), MAX_TRAINING_TOKENS) if (one != UNKNOWN).any() else 0 for one in tags]
         parts = self._parts(lengths)
-        return float(
-            sum(self._accumulate_part(docs, tags, part, drop=drop, weights=sample_weights) for part in parts)
-        )
+        losses = (self._loss_of_part(docs, tags, part, training, sample_weights) for part in parts)
+        return float(sum(losses))
 
-    def _accumulate_part(
-        self, docs: Sequence[Doc], gold: Sequence[Ints], part: Segments, *, drop: bool, weights: Floats | None
+    def _loss_of_part(
+        self,
+        docs: Sequence[Doc],
+        gold: Sequence[Ints],
+        part: Segments,
+        training: bool,
+        weights: Floats | None,
     ) -> float:
         learning = self.learning_weights()
         batch = ChainBatch.from_features(self._features(docs, part), part, learning.rows.table)
-        if drop and self.config.dropout:
+        if training and self.config.dropout:
             seed = (learning.steps, len(self._pending))
             batch = batch.with_dropout(self.config.dropout, np.random.default_rng(seed))
         scores = batch.scores(learning.feature_weights(batch.buckets), learning.chain)
@@ -106,12 +110,13 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         free = forward_backward(scores, chain_weights=chain_weights)
         allowed = batch.allowed([with_valid_start(piece) for piece in part.slices_of(gold)], learning.tags)
         constrained = forward_backward(scores, allowed=allowed, chain_weights=chain_weights)
-        tags = free.marginals - constrained.marginals
-        tags[np.abs(tags) < SMALLEST_ERROR] = 0.0
-        if chain_weights is not None:
-            tags *= chain_weights[:, None]
-        gradient = batch.gradient(tags, free.transitions - constrained.transitions)
-        self._pending.append(Step(batch.buckets, np.arange(learning.tags), *gradient))
+        if training:
+            tags = free.marginals - constrained.marginals
+            tags[np.abs(tags) < SMALLEST_ERROR] = 0.0
+            if chain_weights is not None:
+                tags *= chain_weights[:, None]
+            gradient = batch.gradient(tags, free.transitions - constrained.transitions)
+            self._pending.append(Step(batch.buckets, np.arange(learning.tags), *gradient))
         return float((free.log_partition - constrained.log_partition).sum())
 
     def _parts(self, lengths: Sequence[int]) -> Iterator[Segments]:
@@ -194,7 +199,7 @@ def _forward(
     chain = chain_of(model)
 
     def backprop(gold: list[Ints]) -> list[Doc]:
-        chain.accumulate_gradient(docs, gold, drop=is_train)
+        chain.loss(docs, gold, training=is_train)
         return []
 
     return chain.best_tags(docs), backprop

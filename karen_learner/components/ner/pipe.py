@@ -103,23 +103,22 @@ class KarenEntityRecognizer(OptimizerStateMixin):
         """
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
-        losses[self.name] += self._accumulate(examples, "KarenEntityRecognizer.update", drop=True)
+        losses[self.name] += self._loss(examples, "update", training=True)
         if sgd is not None:
             self.finish_update(sgd)
         return losses
 
-    def _accumulate(self, examples: Iterable[Example], caller: str, *, drop: bool) -> float:
+    def _loss(self, examples: Iterable[Example], caller: str, *, training: bool) -> float:
         examples = list(examples)
-        validate_examples(examples, caller)
+        validate_examples(examples, f"KarenEntityRecognizer.{caller}")
         index = self._label_index()
         tags = [gold_tags(example, index) for example in examples]
-        docs = [example.predicted for example in examples]
-        return self._chain.accumulate_gradient(docs, tags, drop=drop, sample_weights=sample_weights(examples))
+        docs, weights = [example.predicted for example in examples], sample_weights(examples)
+        return self._chain.loss(docs, tags, training=training, sample_weights=weights)
 
     def get_loss(self, examples: Iterable[Example], scores: Any) -> tuple[float, Any]:  # noqa: ARG002
         """Negative log-likelihood of the examples. `scores` are ignored, and no gradient is kept."""
-        with self._chain.isolated_gradients():
-            return self._accumulate(examples, "KarenEntityRecognizer.get_loss", drop=False), None
+        return self._loss(examples, "get_loss", training=False), None
 
     def initialize(
         self,

@@ -115,7 +115,7 @@ class AdaGradTable:
         if weights.ndim != 2 or len(set(shapes)) > 1:
             raise ValueError(f"weights of shape {shapes[0]} with squares of shape {shapes[-1]}")
         self._initial_square = np.float32(initial_square)
-        self._shape = (0, 0)
+        self.shape = (0, 0)
         self._weights = self._squares = np.zeros((0, 0), dtype=np.float32)
         self.grow(*weights.shape)
         self.weights[:] = weights
@@ -123,22 +123,18 @@ class AdaGradTable:
             self.squares[:] = squares
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return self._shape
-
-    @property
     def weights(self) -> Floats:
         """The weights; a view."""
-        return self._weights[: self._shape[0], : self._shape[1]]
+        return self._weights[: self.shape[0], : self.shape[1]]
 
     @property
     def squares(self) -> Floats:
         """The sums of squared gradients without `initial_square`; a view."""
-        return self._squares[: self._shape[0], : self._shape[1]]
+        return self._squares[: self.shape[0], : self.shape[1]]
 
     def grow(self, rows: int, columns: int) -> None:
         """Grow to at least this shape. New weights are zero."""
-        used, (spare_rows, spare_columns) = self._shape, self._weights.shape
+        used, (spare_rows, spare_columns) = self.shape, self._weights.shape
         rows, columns = max(rows, used[0]), max(columns, used[1])
         if rows > spare_rows or columns > spare_columns:
             size = (
@@ -147,16 +143,16 @@ class AdaGradTable:
             )
             self._weights = _enlarged(self._weights, size, used)
             self._squares = _enlarged(self._squares, size, used)
-        self._shape = (rows, columns)
+        self.shape = (rows, columns)
 
     def take(self, rows: Ints) -> Floats:
         """The weights of these rows; a copy of shape (rows, columns)."""
-        return self._weights.take(rows, axis=0)[:, : self._shape[1]]
+        return self._weights.take(rows, axis=0)[:, : self.shape[1]]
 
     def retain(self, rows: Ints) -> None:
         """Remove all rows except these, which are numbered in this order."""
         self._weights, self._squares = self._weights[rows], self._squares[rows]
-        self._shape = (len(rows), self._shape[1])
+        self.shape = (len(rows), self.shape[1])
 
     def step(self, rows: Ints, columns: Ints, gradient: Floats, *, learn_rate: float) -> None:
         """One AdaGrad step on the weights of these rows and columns, each at most once.
@@ -191,11 +187,6 @@ class ServedRows:
     table: BucketRows
     quantized: Bytes8
     scales: Floats
-
-    @property
-    def weights(self) -> Floats:
-        """The weights in float32, shape (rows, columns); a copy."""
-        return self.quantized.astype(np.float32) * self.scales[:, None]
 
     def digest_with(self, *others: AnyArray) -> str:
         """Digest of these weights and of the other arrays."""
@@ -292,7 +283,8 @@ class FeatureRows(AdaGradTable):
     @classmethod
     def from_served(cls, options: RowOptions, served: ServedRows) -> Self:
         """The training form of served weights, with new sums of squares."""
-        return cls(options, served.table.buckets, served.weights)
+        weights = served.quantized.astype(np.float32) * served.scales[:, None]
+        return cls(options, served.table.buckets, weights)
 
 
 def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:

@@ -29,20 +29,15 @@ _WITHOUT_STATE = (
 )
 
 
-class WeightForm(Protocol):
-    """Weights of features and some others. `from_arrays` reads `arrays` and raises ValueError for damage."""
+class ServedForm(Protocol):
+    """Eight-bit weights of features, and others. `digest` identifies them."""
 
     @property
     def labels(self) -> int: ...
-    def arrays(self) -> Arrays: ...
-
-
-class ServedForm(WeightForm, Protocol):
-    """Eight-bit weights. `digest` identifies them."""
-
     @property
     def rows(self) -> ServedRows: ...
     def digest(self) -> str: ...
+    def arrays(self) -> Arrays: ...
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self: ...
 
@@ -50,14 +45,17 @@ class ServedForm(WeightForm, Protocol):
 ServedT = TypeVar("ServedT", bound=ServedForm)
 
 
-class LearningForm(WeightForm, Protocol[ServedT]):
+class LearningForm(Protocol[ServedT]):
     """Weights with the optimizer state. `from_served` starts from served weights."""
 
+    @property
+    def labels(self) -> int: ...
     @property
     def rows(self) -> FeatureRows: ...
     def step(self, step: Step, *, learn_rate: float) -> None: ...
     def all_finite(self) -> bool: ...
     def served(self) -> ServedT: ...
+    def arrays(self) -> Arrays: ...
     @classmethod
     def new(cls, options: RowOptions, labels: int) -> Self: ...
     @classmethod
@@ -191,15 +189,6 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
             yield b"" if state is None else served.digest().encode("ascii") + state
         finally:
             self._exported = None
-
-    @contextmanager
-    def isolated_gradients(self) -> Iterator[None]:
-        """Discard the gradients of the block. Gradients that were pending before stay pending."""
-        pending, self._pending = self._pending, []
-        try:
-            yield
-        finally:
-            self._pending = pending
 
     def to_bytes(self) -> bytes:
         """The weights: in the training form if it is in memory, otherwise in the serving form."""

@@ -100,12 +100,11 @@ def _forward(
     scores = probabilities(margins, MARGIN_SCALE, exclusive=exclusive)
 
     def backprop(difference: Any) -> list[Doc]:
-        sample_weights, shim.sample_weights = shim.sample_weights, None
         truths = scores - difference
         truths[(difference == 0) & (scores > 0) & (scores < 1)] = np.nan  # masked: the truth is unknown
         weights = (~np.isnan(truths).all(axis=1)).astype(np.float32)
-        if sample_weights is not None:
-            weights *= sample_weights
+        if shim.sample_weights is not None:
+            weights *= shim.sample_weights
         true = (truths == 1.0) & (difference != 0)  # a score of 1 can be a masked one
         accumulate(LossTargets(squared_hinge_gradient(margins, truths) * weights[:, None], true, weights))
         return []

@@ -7,7 +7,7 @@ each;
   spaCy's pipe refuses such a document (E895).
 - A document without a label of the pipe is unknown, not negative. Training and scoring omit it.
 - Scores have the name of the pipe (`intent_acc`, `intent_macro_f`), not `cats_*`.
-- Labels added later can be trained (see `new_labels`).
+- Labels added later can be trained (see `make_new_labels_learnable`).
 - `calibrate` fits probabilities and a threshold for out-of-scope texts.
 
 Any registered text classification architecture can be the model. Weights change only in `finish_update`.
@@ -24,11 +24,10 @@ from spacy.pipeline.textcat import TextCategorizer
 from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
-from thinc.api import Model, Optimizer, set_dropout_rate
+from thinc.api import Model, Optimizer
 from thinc.types import Floats2d
 
 from karen_learner.components.arrays import Floats
-from karen_learner.components.online.new_labels import make_new_labels_learnable
 from karen_learner.components.online.sample_weights import sample_weights
 from karen_learner.components.online.shim import OptimizerStateMixin
 from karen_learner.components.textcat.calibration import (
@@ -44,12 +43,29 @@ from karen_learner.components.textcat.shim import Margins, shim_of, squared_hing
 DEFAULT_MODEL = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
 SAMPLE_EXAMPLES = 10
 """Number of examples that initialize a model."""
+LOWEST_TRAINABLE_BIAS = -1000.0
 _SMALLEST = 1e-9
 
 
 def is_out_of_scope(doc: Doc, pipe_name: str) -> bool:
     """Whether the pipe found the text out of scope; False for a pipe without a threshold."""
     return bool(doc.user_data.get(f"{pipe_name}.out_of_scope", False))
+
+
+def make_new_labels_learnable(model: Model[Any, Any]) -> None:
+    """Raise biases at or below LOWEST_TRAINABLE_BIAS to just below the lowest other bias.
+
+    spaCy gives a new label a bias of -5000, so that it is never predicted untrained. Adam moves a weight by
+    about its learn rate a step: at 0.001 such a bias needs millions of updates.
+    """
+    layer = model.maybe_get_ref("output_layer")
+    if layer is None or not layer.has_param("b"):
+        return
+    bias: Any = layer.get_param("b").copy()
+    too_low = bias <= LOWEST_TRAINABLE_BIAS
+    if too_low.any() and not too_low.all():
+        bias[too_low] = bias[~too_low].min() - 1.0
+        layer.set_param("b", bias)
 
 
 class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
@@ -96,19 +112,14 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
         known = [example for example in self._known(examples) if len(example.predicted)]
-        if not known:
-            return losses
-        set_dropout_rate(self.model, drop)
-        scores, backprop = self.model.begin_update([example.predicted for example in known])
-        loss, gradient = self.get_loss(known, scores)
         shim = shim_of(self.model)
-        if shim is not None:
-            shim.sample_weights = sample_weights(known)
-        backprop(gradient)
-        if sgd is not None:
-            self.finish_update(sgd)
-        losses[self.name] += loss
-        return losses
+        if not known or shim is None:
+            return super().update(known, drop=drop, sgd=sgd, losses=losses) if known else losses
+        shim.sample_weights = sample_weights(known)
+        try:
+            return super().update(known, drop=drop, sgd=sgd, losses=losses)
+        finally:
+            shim.sample_weights = None
 
     def document_losses(self, docs: Sequence[Doc]) -> Floats | None:
         """Loss of each gold document, shape (docs,); None for a model other than SparseNgrams.
@@ -215,24 +226,20 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
 
     def _examples_to_truth(self, examples: Iterable[Example]) -> tuple[Any, Any]:
         """Arrays of shape (examples, labels): the gold categories, and 1.0 for known ones."""
-        truths, known = self._docs_to_truth([example.reference for example in examples])
-        gold: Any = truths
+        truths = self._truths([example.reference for example in examples])
+        known = (~np.isnan(truths)).astype(np.float32)
+        gold: Any = np.nan_to_num(truths)
         return self.model.ops.asarray(gold), known
 
     def _truths(self, docs: Sequence[Doc]) -> Floats:
-        truths, known = self._docs_to_truth(docs)
-        return np.where(np.asarray(known) > 0, np.asarray(truths), np.float32(np.nan))
-
-    def _docs_to_truth(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
-        """Arrays of shape (docs, labels): the gold categories, and 1.0 for known ones."""
+        """Gold categories, shape (docs, labels); NaN for unknown ones. All exclusive labels are known."""
         index = self._label_index()
-        truths = np.zeros((len(docs), len(index)), dtype=np.float32)
-        known = np.full_like(truths, self.exclusive)
+        truths = np.full((len(docs), len(index)), 0.0 if self.exclusive else np.nan, dtype=np.float32)
         for row, doc in enumerate(docs):
             for label, value in doc.cats.items():
                 if label in index:
-                    truths[row, index[label]], known[row, index[label]] = value, 1.0
-        return truths, known
+                    truths[row, index[label]] = value
+        return truths
 
     def _known(self, examples: Iterable[Example]) -> Iterator[Example]:
         """The examples with an annotation for the labels of this pipe. An exclusive label must be true."""
