@@ -9,7 +9,6 @@ the time of a step, not its size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from spacy.tokens import Doc
 from thinc.api import Model
 
 from karen_learner.components.arrays import Arrays, Floats, Ints
-from karen_learner.components.lexical.clusters import WordClusters, word_clusters
+from karen_learner.components.lexical import clusters
 from karen_learner.components.ner.crf import ChainBatch, best_sequences, forward_backward
 from karen_learner.components.ner.features import Segments, TokenFeaturizer, cut_into_segments
 from karen_learner.components.ner.tags import UNKNOWN, with_valid_start
@@ -35,24 +34,15 @@ SMALLEST_ERROR = 0.002
 """Tags with a smaller probability error produce no gradient. That omits four in five weights."""
 
 
-@dataclass(frozen=True)
-class SparseChainConfig:
-    """Options of the model; see `sparse_chain`."""
-
-    learn_rate: float
-    dropout: float
-    word_clusters: bool
-    rows: RowOptions
-
-
 class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
     """Features and weights of the chain, and its pending gradients."""
 
     architecture = "karen_learner.SparseChain"
 
-    def __init__(self, config: SparseChainConfig) -> None:
-        super().__init__(LearningChain, ServedChain, config.rows, learn_rate=config.learn_rate)
-        self.config = config
+    def __init__(self, rows: RowOptions, *, learn_rate: float, dropout: float, word_clusters: bool) -> None:
+        super().__init__(LearningChain, ServedChain, rows, learn_rate=learn_rate)
+        self._dropout = dropout
+        self._word_clusters = word_clusters
         self._features = TokenFeaturizer()
 
     @property
@@ -102,9 +92,9 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
     ) -> float:
         learning = self.learning_weights()
         batch = ChainBatch.from_features(self._features(docs, part), part, learning.rows.table)
-        if training and self.config.dropout:
+        if training and self._dropout:
             seed = (learning.steps, len(self._pending))
-            batch = batch.with_dropout(self.config.dropout, np.random.default_rng(seed))
+            batch = batch.with_dropout(self._dropout, np.random.default_rng(seed))
         scores = batch.scores(learning.feature_weights(batch.buckets), learning.chain)
         chain_weights = None if weights is None else weights[[text for text, _, _ in part.places()]]
         free = forward_backward(scores, chain_weights=chain_weights)
@@ -136,8 +126,9 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
 
     def initialize(self, labels: int, language: str) -> None:
         """Replace the weights by new ones for this number of labels, and load the word clusters."""
-        clusters = word_clusters(language) if self.config.word_clusters else WordClusters()
-        self._features = TokenFeaturizer(clusters)
+        self._features = (
+            TokenFeaturizer(clusters.word_clusters(language)) if self._word_clusters else TokenFeaturizer()
+        )
         self.reset(labels)
 
     def add_labels(self, labels: int) -> None:
@@ -150,7 +141,7 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         return super()._pack({**arrays, **self._features.clusters.arrays()})
 
     def _restore(self, form: bytes, arrays: Arrays) -> None:
-        features = TokenFeaturizer(WordClusters.from_arrays(arrays))
+        features = TokenFeaturizer(clusters.WordClusters.from_arrays(arrays))
         super()._restore(form, arrays)
         self._features = features
 
@@ -188,8 +179,8 @@ def sparse_chain(
     if not 0 <= dropout < 1:
         raise ValueError("karen_learner.SparseChain.v1 needs 0 <= dropout < 1")
     rows = RowOptions(table_bits, max_rows, initial_square)
-    config = SparseChainConfig(learn_rate, dropout, word_clusters, rows)
-    return Model("sparse_chain", _forward, shims=[SparseChainShim(config)])
+    shim = SparseChainShim(rows, learn_rate=learn_rate, dropout=dropout, word_clusters=word_clusters)
+    return Model("sparse_chain", _forward, shims=[shim])
 
 
 def _forward(

@@ -30,7 +30,11 @@ def gold_tags(example: Example, label_index: Mapping[int, int]) -> Ints:
     `label_index` has the index of each label by its hash. Entities of other labels are unknown, blocked
     tokens are outside.
     """
-    return tags_of(*_annotation(example, label_index))
+    predicted, reference = example.predicted, example.reference
+    if not reference.has_annotation("ENT_IOB"):
+        return np.full(len(predicted), UNKNOWN)
+    same = _same_tokens(predicted, reference)
+    return tags_of(*(_direct(reference, label_index) if same else _aligned(example, label_index)))
 
 
 def tags_of(iob: Ints, labels: Ints) -> Ints:
@@ -55,16 +59,6 @@ def with_valid_start(tags: Ints) -> Ints:
     return tags
 
 
-def _annotation(example: Example, label_index: Mapping[int, int]) -> tuple[Ints, Ints]:
-    """spaCy's IOB codes and label indices, both of shape (tokens,)."""
-    if not example.reference.has_annotation("ENT_IOB"):
-        length = len(example.predicted)
-        return np.full(length, MISSING_IOB), np.full(length, NO_LABEL)
-    if _same_tokens(example.predicted, example.reference):
-        return _direct(example.reference, label_index)
-    return _aligned(example, label_index)
-
-
 def _same_tokens(first: Doc, second: Doc) -> bool:
     if first is second:
         return True
@@ -75,6 +69,7 @@ def _same_tokens(first: Doc, second: Doc) -> bool:
 
 
 def _direct(doc: Doc, label_index: Mapping[int, int]) -> tuple[Ints, Ints]:
+    """spaCy's IOB codes and label indices, both of shape (tokens,)."""
     codes = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2)
     iob = codes[:, 0].astype(np.int64)
     blocked = (iob == BEGIN_IOB) & (codes[:, 1] == 0)

@@ -134,16 +134,16 @@ class AdaGradTable:
 
     def grow(self, rows: int, columns: int) -> None:
         """Grow to at least this shape. New weights are zero."""
-        used, (spare_rows, spare_columns) = self.shape, self._weights.shape
-        rows, columns = max(rows, used[0]), max(columns, used[1])
-        if rows > spare_rows or columns > spare_columns:
+        used, capacity = self.shape, self._weights.shape
+        self.shape = rows, columns = max(rows, used[0]), max(columns, used[1])
+        if rows > capacity[0] or columns > capacity[1]:
+            padded = -(-(columns + columns // 8) // COLUMN_STEP) * COLUMN_STEP
             size = (
-                2 * rows if rows > spare_rows else spare_rows,
-                _padded(columns) if columns > spare_columns else spare_columns,
+                2 * rows if rows > capacity[0] else capacity[0],
+                padded if columns > capacity[1] else capacity[1],
             )
             self._weights = _enlarged(self._weights, size, used)
             self._squares = _enlarged(self._squares, size, used)
-        self.shape = (rows, columns)
 
     def take(self, rows: Ints) -> Floats:
         """The weights of these rows; a copy of shape (rows, columns)."""
@@ -298,11 +298,6 @@ def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:
     places = np.empty(bound, dtype=np.int32)
     places[distinct] = np.arange(len(distinct), dtype=np.int32)
     return distinct, places[numbers]
-
-
-def _padded(columns: int) -> int:
-    """Columns and an eighth, as a multiple of COLUMN_STEP."""
-    return -(-(columns + columns // 8) // COLUMN_STEP) * COLUMN_STEP
 
 
 def _enlarged(array: Floats, size: tuple[int, int], used: tuple[int, int]) -> Floats:

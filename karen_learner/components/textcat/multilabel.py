@@ -4,11 +4,9 @@ A category of 1.0 is true, of 0.0 false; a missing category is unknown. Like `ka
 only its own labels and names its scores after itself.
 """
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 from spacy.language import Language
-from spacy.training import Example
 from thinc.api import Model
 from thinc.types import Floats2d
 
@@ -21,16 +19,6 @@ class KarenMultiLabelTextCategorizer(BaseTextCategorizer):
     """A text categorizer with labels that do not exclude each other."""
 
     exclusive = False
-
-    def initialize(  # type: ignore[override]
-        self,
-        get_examples: Callable[[], Iterable[Example]],
-        *,
-        nlp: Language | None = None,  # noqa: ARG002 - spaCy's interface
-        labels: Iterable[str] | None = None,
-    ) -> None:
-        """Set the labels (by default all categories of the examples) and new weights."""
-        self._initialize(get_examples, labels)
 
 
 @Language.factory(

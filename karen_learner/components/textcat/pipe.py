@@ -76,10 +76,14 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
 
     exclusive: bool
 
-    def _initialize(
-        self, get_examples: Callable[[], Iterable[Example]], labels: Iterable[str] | None
+    def initialize(  # type: ignore[override]
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,  # noqa: ARG002 - spaCy's interface
+        labels: Iterable[str] | None = None,
     ) -> None:
-        """Remove the calibration, add the labels (by default all categories), and make new weights."""
+        """Remove the calibration, set the labels (by default all categories), and make new weights."""
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
         self.cfg.pop("calibration", None)
         if labels is None:
@@ -298,7 +302,7 @@ class KarenTextCategorizer(BaseTextCategorizer):
         self,
         get_examples: Callable[[], Iterable[Example]],
         *,
-        nlp: Language | None = None,  # noqa: ARG002 - spaCy's interface
+        nlp: Language | None = None,
         labels: Iterable[str] | None = None,
         positive_label: str | None = None,
     ) -> None:
@@ -308,7 +312,7 @@ class KarenTextCategorizer(BaseTextCategorizer):
         of spaCy's interface.
         """
         self.cfg["positive_label"] = positive_label
-        self._initialize(get_examples, labels)
+        super().initialize(get_examples, nlp=nlp, labels=labels)
 
 
 @Language.factory(

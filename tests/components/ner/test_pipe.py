@@ -246,7 +246,7 @@ def test_no_word_of_the_texts_is_saved(trained: Language) -> None:
 @pytest.mark.parametrize("data", [b"", b"S", b"Lnothing", b"X\x80", b"S\x81\xa1a\x01"])
 def test_damaged_weights_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"weights"):
-        SparseChainShim(chain_of(sparse_chain()).config).from_bytes(data)
+        chain_of(sparse_chain()).from_bytes(data)
 
 
 @pytest.mark.parametrize(
