@@ -129,7 +129,9 @@ class KarenEntityRecognizer(OptimizerStateMixin):
     ) -> None:
         """Set the labels (by default all labels of the examples) and new weights."""
         validate_get_examples(get_examples, "KarenEntityRecognizer.initialize")
-        for label in _labels_of(get_examples()) if labels is None else labels:
+        if labels is None:
+            labels = sorted({span.label_ for example in get_examples() for span in example.reference.ents})
+        for label in labels:
             self.add_label(label)
         self._chain.initialize(len(self.cfg["labels"]), self.vocab.lang)
 
@@ -154,10 +156,6 @@ def _without_overlap(spans: Sequence[Span], others: Sequence[Span]) -> list[Span
         return list(spans)
     taken = {token for other in others for token in range(other.start, other.end)}
     return [span for span in spans if taken.isdisjoint(range(span.start, span.end))]
-
-
-def _labels_of(examples: Iterable[Example]) -> list[str]:
-    return sorted({span.label_ for example in examples for span in example.reference.ents})
 
 
 @Language.factory(

@@ -60,8 +60,6 @@ def with_valid_start(tags: Ints) -> Ints:
 
 
 def _same_tokens(first: Doc, second: Doc) -> bool:
-    if first is second:
-        return True
     attributes = [ORTH, SPACY]
     return len(first) == len(second) and bool(
         (first.to_array(attributes) == second.to_array(attributes)).all()

@@ -47,17 +47,17 @@ class ServedChain:
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
         """Raises ValueError for arrays that do not fit together."""
-        require_names(arrays, *ServedRows.NAMES, "chain")
+        require_names(arrays, "chain")
         return cls(ServedRows.from_arrays(bits, arrays, columns=_tags_of(arrays)), arrays["chain"])
 
 
+@dataclass(eq=False)
 class LearningChain:
     """The training form: weights with AdaGrad's sums of squares, and the number of `steps`."""
 
-    def __init__(self, rows: FeatureRows, chain: AdaGradTable, *, steps: int) -> None:
-        self.rows = rows
-        self.steps = steps
-        self._chain = chain
+    rows: FeatureRows
+    table: AdaGradTable
+    steps: int
 
     @classmethod
     def new(cls, options: RowOptions, labels: int) -> Self:
@@ -78,7 +78,7 @@ class LearningChain:
     @property
     def chain(self) -> Floats:
         """The chain table, shape (FIRST_TRANSITION + tags, tags); a view."""
-        return self._chain.weights
+        return self.table.weights
 
     def add_labels(self, labels: int) -> None:
         """Grow to this number of labels. Existing weights stay."""
@@ -86,9 +86,9 @@ class LearningChain:
         if tags <= old:
             return
         self.rows.grow(0, tags)
-        self._chain.grow(FIRST_TRANSITION + tags, tags)
+        self.table.grow(FIRST_TRANSITION + tags, tags)
         if self.steps:
-            self._chain.weights[BIAS, old:] = NEW_LABEL_BIAS
+            self.table.weights[BIAS, old:] = NEW_LABEL_BIAS
 
     def feature_weights(self, buckets: Ints) -> Floats:
         """Weights of these buckets; shape (features, tags), zero for unknown features."""
@@ -98,7 +98,7 @@ class LearningChain:
         """One AdaGrad step on features and on the chain table (`step.other`)."""
         self.rows.step_buckets(step, learn_rate=learn_rate)
         rows, tags = (np.arange(size) for size in step.other.shape)
-        self._chain.step(rows, tags, step.other, learn_rate=learn_rate)
+        self.table.step(rows, tags, step.other, learn_rate=learn_rate)
         self.steps += 1
 
     def all_finite(self) -> bool:
@@ -112,15 +112,15 @@ class LearningChain:
     def arrays(self) -> Arrays:
         return {
             **self.rows.arrays(),
-            "chain": self._chain.weights,
-            "chain_squares": self._chain.squares,
+            "chain": self.table.weights,
+            "chain_squares": self.table.squares,
             "steps": np.array([self.steps], dtype=np.int64),
         }
 
     @classmethod
     def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self:
         """Raises ValueError for arrays that do not fit together."""
-        require_names(arrays, *FeatureRows.NAMES, "chain", "chain_squares", "steps")
+        require_names(arrays, "chain", "chain_squares", "steps")
         rows = FeatureRows.from_arrays(options, arrays, columns=_tags_of(arrays))
         require_shape(arrays["steps"], (1,), "steps")
         chain = AdaGradTable(arrays["chain"], arrays["chain_squares"], initial_square=options.initial_square)

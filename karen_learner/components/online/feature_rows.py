@@ -22,6 +22,7 @@ from karen_learner.components.arrays import (
     Ints,
     Places,
     quantize,
+    require_names,
     require_shape,
 )
 
@@ -182,8 +183,6 @@ class AdaGradTable:
 class ServedRows:
     """Feature rows in eight bits a weight: `quantized` (rows, columns), and `scales` (rows,)."""
 
-    NAMES = ("buckets", "quantized", "scales")
-
     table: BucketRows
     quantized: Bytes8
     scales: Floats
@@ -202,6 +201,7 @@ class ServedRows:
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays, *, columns: int) -> Self:
         """Raises ValueError for arrays that do not fit together."""
+        require_names(arrays, "buckets", "quantized", "scales")
         rows = len(arrays["buckets"]) + 1
         require_shape(arrays["quantized"], (rows, columns), "weights")
         require_shape(arrays["scales"], (rows,), "scales")
@@ -215,8 +215,6 @@ class FeatureRows(AdaGradTable):
     A feature gets its row with its first gradient. At `max_rows` the rows with the smallest weights are
     evicted.
     """
-
-    NAMES = ("buckets", "weights", "squares")
 
     def __init__(
         self, options: RowOptions, buckets: Ints, weights: Floats, squares: Floats | None = None
@@ -276,6 +274,7 @@ class FeatureRows(AdaGradTable):
     @classmethod
     def from_arrays(cls, options: RowOptions, arrays: Arrays, *, columns: int) -> Self:
         """Raises ValueError for arrays that do not fit together."""
+        require_names(arrays, "buckets", "weights", "squares")
         weights, squares = arrays["weights"], arrays["squares"]
         require_shape(weights, (len(arrays["buckets"]) + 1, columns), "weights")
         return cls(options, arrays["buckets"].astype(np.int64), weights, squares)

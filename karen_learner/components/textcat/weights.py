@@ -133,7 +133,7 @@ class ServedWeights:
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays) -> Self:
         """Raises ValueError for arrays that do not fit together."""
-        require_names(arrays, *ServedRows.NAMES, "bias")
+        require_names(arrays, "bias")
         bias = arrays["bias"]
         rows = ServedRows.from_arrays(bits, arrays, columns=len(bias))
         return cls(rows, DocumentFrequencies.from_arrays(bits, arrays, SERVED_COUNTS), bias)
@@ -249,7 +249,7 @@ class LearningWeights:
     @classmethod
     def from_arrays(cls, options: RowOptions, arrays: Arrays) -> Self:
         """Raises ValueError for arrays that do not fit together."""
-        require_names(arrays, *FeatureRows.NAMES, "bias", "bias_squares", "first_texts", "factor")
+        require_names(arrays, "bias", "bias_squares", "first_texts", "factor")
         labels = len(arrays["bias"])
         rows = FeatureRows.from_arrays(options, arrays, columns=labels)
         require_shape(arrays["bias_squares"], (labels,), "sums of squares")
