@@ -1,31 +1,276 @@
 """`karen_learner.SparseNgrams.v1`: a linear text classifier over hashed n-grams, trained online.
 
 Features are words, pairs of neighbours, character n-grams and unordered pairs of words (see `features`).
-English also has word clusters and polarities. Rare features have larger values.
+English also has word clusters and polarities. Rare features have larger values. Each label has its own
+hyperplane, trained with squared hinge loss:
+
+    Rifkin, Klautau: In Defense of One-Vs-All Classification, JMLR 5 (2004).
 
 The weights are in a `LearningShim`. AdaGrad updates only the rows of present features. spaCy's optimizer sets
 the time of a step, not its size. Weights decay with each trained text. Dropout is not applied.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
 
-from karen_learner.components.online.feature_rows import RowOptions
-from karen_learner.components.textcat.calibration import MARGIN_SCALE, probabilities
-from karen_learner.components.textcat.dense import INITIAL_SQUARE
-from karen_learner.components.textcat.features import TextNgrams
-from karen_learner.components.textcat.shim import (
-    LossTargets,
-    SparseNgramsConfig,
-    SparseNgramsShim,
-    squared_hinge_gradient,
+from karen_learner.components.arrays import Arrays, Floats, Mask
+from karen_learner.components.lexical import clusters, polarities
+from karen_learner.components.online.feature_rows import RowOptions, Step
+from karen_learner.components.online.shim import LearningShim, find_shim
+from karen_learner.components.textcat.calibration import MARGIN_SCALE, Margins, probabilities
+from karen_learner.components.textcat.dense import DENSE_PREFIX, INITIAL_SQUARE, DenseWeights
+from karen_learner.components.textcat.features import (
+    CHARACTERS,
+    WORDS,
+    DesignMatrix,
+    TextNgrams,
+    design_matrix,
 )
+from karen_learner.components.textcat.weights import LearningWeights, NewFeatures, ServedWeights
 from karen_learner.components.vectors.base import SentenceVectors
+from karen_learner.errors import ModelError
+
+TEXTS_PER_PART = 32
+"""Number of texts in one design matrix. It must fit into the processor's cache."""
+
+
+@dataclass(frozen=True)
+class LossTargets:
+    """Input of a backward pass.
+
+    `gradient` (texts, labels) of the margins; `true` (texts, labels): labels that are true, and not predicted
+    with certainty; `weights` (texts,): sample weights.
+    """
+
+    gradient: Floats
+    true: Mask
+    weights: Floats
+
+
+@dataclass(frozen=True)
+class PendingBatch:
+    """Features of a batch and its loss targets, until `finish_update`. `values` are its scaled vectors."""
+
+    read: list[tuple[DesignMatrix, NewFeatures]]
+    targets: LossTargets
+    values: Floats | None
+
+    def parts(self) -> Iterator[tuple[DesignMatrix, NewFeatures, Floats, Floats]]:
+        """Design matrix, new features, gradient and sample weights of each part."""
+        start = 0
+        for design, new in self.read:
+            texts = slice(start, start + len(design.values))
+            yield design, new, self.targets.gradient[texts], self.targets.weights[texts]
+            start = texts.stop
+
+
+@dataclass(frozen=True)
+class SparseNgramsConfig:
+    """Options of the classifier; see `sparse_ngrams`. `features` are those without word tables."""
+
+    exclusive_classes: bool
+    learn_rate: float
+    features: TextNgrams
+    word_clusters: bool
+    word_polarities: bool
+    rows: RowOptions
+    vectors: SentenceVectors | None
+    vectors_weight: float
+    ngrams_weight: float
+
+
+class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch]):
+    """Features and weights of the classifier, and its pending gradients.
+
+    `sample_weights` (texts,) are those of the next backward pass; None if all are 1. `dense` are the weights
+    of the vectors; None without vectors.
+    """
+
+    architecture = "karen_learner.SparseNgrams"
+
+    def __init__(self, config: SparseNgramsConfig) -> None:
+        super().__init__(LearningWeights, ServedWeights, config.rows, learn_rate=config.learn_rate)
+        self.config = config
+        self.sample_weights: Floats | None = None
+        self.dense = self._new_dense(0)
+        self._features = config.features
+        self._ngrams_weight = np.float32(config.ngrams_weight)
+
+    def _new_dense(self, labels: int) -> DenseWeights | None:
+        vectors = self.config.vectors
+        return None if vectors is None else DenseWeights.new(vectors, self.config.vectors_weight, labels)
+
+    def margins(self, docs: Sequence[Doc]) -> Margins:
+        """Margins of the documents."""
+        found = [self._margins_of_part(part) for part in _parts(docs)]
+        margins = np.concatenate([np.zeros((0, self.labels), dtype=np.float32), *(one for one, _ in found)])
+        coverage = np.concatenate([np.zeros(0, dtype=np.float32), *(one for _, one in found)])
+        if self.dense is None:
+            return Margins(margins, coverage)
+        values = self.dense.values_of(docs)
+        margins = margins + values @ self.dense.weights
+        return Margins(margins, coverage, self.dense.centroid_similarity(values))
+
+    def _margins_of_part(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
+        """Margins of the n-grams, and their coverage."""
+        weights = self._weights
+        design = design_matrix(self._features(docs), weights.rows.table, weights.frequencies.rarity)
+        margins = weights.margins(design)
+        if self.dense is not None:
+            margins = self._ngrams_weight * (margins - weights.bias) + weights.bias
+        view = CHARACTERS if self._features.char_sizes else WORDS
+        return margins, design.coverage[:, view]
+
+    def begin_update(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[LossTargets], None]]:
+        """Margins, and a function that stores the loss targets until `finish_update`."""
+        learning, values = self.learning_weights(), None
+        read = [self._training_features(learning, part) for part in _parts(docs)]
+        margins = np.concatenate([learning.margins(design) for design, _ in read])
+        if self.dense is not None:
+            values = self.dense.values_of(docs)
+            margins = margins + values @ self.dense.weights
+        return margins, lambda targets: self._pending.append(PendingBatch(read, targets, values))
+
+    def _training_features(
+        self, learning: LearningWeights, docs: Sequence[Doc]
+    ) -> tuple[DesignMatrix, NewFeatures]:
+        features = self._features(docs)
+        new = learning.new_features(features)
+        rarity = learning.frequencies.rarity
+        design = design_matrix(features, learning.rows.table, rarity, new=new.buckets)
+        if self.dense is not None:
+            design = replace(design, values=design.values * self._ngrams_weight)
+        return design, new
+
+    def finish_update(self, optimizer: Any) -> None:  # noqa: ARG002 - the step size is the shim's own
+        """Apply the pending gradients at the learn rate of the classifier."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        learning, parts = self.learning_weights(), [part for batch in pending for part in batch.parts()]
+        for design, new, _, weights in parts:
+            learning.record(new, design, weights)
+        if self.config.exclusive_classes:
+            # Weight decay changes the size of margins, which decides if labels are not exclusive.
+            texts = sum(float(weights.sum()) for *_, weights in parts)
+            learning.shrink(texts, learn_rate=self.learn_rate)
+        steps = [_weight_gradient(design, gradient) for design, _, gradient, _ in parts]
+        self._step([step for step in steps if step])
+        if self.dense is not None:
+            self.dense.step([_dense_gradient(batch) for batch in pending], learn_rate=self.learn_rate)
+
+    def all_finite(self) -> bool:
+        return super().all_finite() and (self.dense is None or self.dense.all_finite())
+
+    def initialize(self, labels: int, language: str) -> None:
+        """Replace the weights by new ones for this number of labels, and load the tables of the language."""
+        features = self.config.features
+        if self.config.word_clusters:
+            features = replace(features, clusters=clusters.word_clusters(language))
+        if self.config.word_polarities:
+            features = replace(features, polarities=polarities.word_polarities(language))
+        self._features = features
+        self.dense = self._new_dense(labels)
+        self.reset(labels)
+
+    def add_labels(self, labels: int) -> None:
+        """Grow to this number of labels. Existing weights stay."""
+        if labels > self.labels:
+            self._pending = []
+            if self.dense is not None:
+                self.dense.add_labels(labels)
+            self.learning_weights().add_labels(labels)
+
+    def to_bytes(self) -> bytes:
+        """The weights: in the training form if it is in memory, otherwise in the serving form."""
+        sparse = super().to_bytes()
+        return sparse if self.dense is None else DENSE_PREFIX + self.dense.to_bytes() + sparse
+
+    def from_bytes(self, data: bytes) -> Self:
+        """Restore the weights of `to_bytes`.
+
+        Raises ValueError for other bytes, EncoderMismatch for weights of other vectors, ModelError for
+        weights of another `table_bits`, and if only the weights or only the config has vectors.
+        """
+        if self.dense is None:
+            if data[:1] == DENSE_PREFIX:
+                raise ModelError(
+                    "the text classifier was trained with vectors, and its config has none. Restore "
+                    "`vectors` in the config of its model, or train it again"
+                )
+            return super().from_bytes(data)
+        if data[:1] != DENSE_PREFIX:
+            raise ModelError(
+                "the text classifier was trained without vectors, and its config has some. Remove `vectors` "
+                "from the config of its model, or train it again"
+            )
+        dense, sparse = self.dense.restored(data[1:])
+        super().from_bytes(sparse)
+        dense.require_labels(self.labels)
+        self.dense = dense
+        return self
+
+    def _pack(self, arrays: Arrays) -> bytes:
+        tables = {**self._features.clusters.arrays(), **self._features.polarities.arrays()}
+        return super()._pack({**arrays, **tables})
+
+    def _restore(self, form: bytes, arrays: Arrays) -> None:
+        features = replace(
+            self.config.features,
+            clusters=clusters.WordClusters.from_arrays(arrays),
+            polarities=polarities.WordPolarities.from_arrays(arrays),
+        )
+        super()._restore(form, arrays)
+        self._features = features
+
+
+def _parts(docs: Sequence[Doc]) -> list[Sequence[Doc]]:
+    return [docs[start : start + TEXTS_PER_PART] for start in range(0, len(docs), TEXTS_PER_PART)]
+
+
+def _dense_gradient(batch: PendingBatch) -> tuple[Floats, Floats]:
+    """Gradient of the vectors' weights, and additions to the centroids."""
+    values: Any = batch.values
+    true = (batch.targets.true * batch.targets.weights[:, None]).astype(np.float32)
+    return values.T @ batch.targets.gradient, values.T @ true
+
+
+def _weight_gradient(design: DesignMatrix, gradient: Floats) -> Step | None:
+    """Gradient of the feature weights and the biases. Cells beyond the margin have none."""
+    active = gradient.any(axis=1)
+    if not active.any():
+        return None
+    values, gradient = design.values[active], gradient[active]
+    features, labels = np.flatnonzero(values.any(axis=0)), np.flatnonzero(gradient.any(axis=0))
+    product = values[:, features].T @ gradient[:, labels]
+    return Step(design.buckets[features], labels, product, gradient.sum(axis=0))
+
+
+def squared_hinge(margins: Floats, truths: Floats) -> Floats:
+    """`max(0, 1 - t * margin) ** 2`, t = 1 for a truth of 1.0 and -1 for 0.0; 0 for NaN."""
+    return squared_hinge_gradient(margins, truths) ** 2 / np.float32(4.0)
+
+
+def squared_hinge_gradient(margins: Floats, truths: Floats) -> Floats:
+    """Gradient of `max(0, 1 - t * margin) ** 2`, t = 1 for a truth of 1.0 and -1 for 0.0; 0 for NaN.
+
+    All shapes are (texts, labels).
+    """
+    signs = np.where(truths > 0.5, np.float32(1.0), np.float32(-1.0))
+    gradient = -2.0 * signs * np.maximum(np.float32(0.0), 1.0 - signs * margins)
+    gradient[np.isnan(truths)] = 0.0
+    return np.asarray(gradient, dtype=np.float32)
+
+
+def shim_of(model: Model[Any, Any]) -> SparseNgramsShim | None:
+    """The shim of a SparseNgrams model; None for other models."""
+    return find_shim(model, SparseNgramsShim)
 
 
 def sparse_ngrams(

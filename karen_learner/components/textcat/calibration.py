@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from karen_learner.components.arrays import AnyArray, Mask
-from karen_learner.components.textcat.shim import Margins
+from karen_learner.components.arrays import AnyArray, Floats, Mask
 
 MARGIN_SCALE = 4.0
 """Scale of the margins before a calibration."""
@@ -29,6 +28,20 @@ _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 _SCALES = (1e-2, 1e2)
 _TOLERANCE = 1e-3
 _SMALLEST = 1e-12
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Output of the classifier for a batch.
+
+    `margins` (texts, labels): positive for predicted labels. `ngram_coverage` (texts,): share of trained
+    character n-grams (of words, if there are no n-grams), from 0 to 1. `centroid_similarity` (texts, labels):
+    cosine of the text vector and the centroid of each label; None without vectors.
+    """
+
+    margins: Floats
+    ngram_coverage: Floats
+    centroid_similarity: Floats | None = None
 
 
 @dataclass(frozen=True)

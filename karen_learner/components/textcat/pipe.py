@@ -30,15 +30,16 @@ from thinc.types import Floats2d
 from karen_learner.components.arrays import Floats
 from karen_learner.components.online.sample_weights import sample_weights
 from karen_learner.components.online.shim import OptimizerStateMixin
+from karen_learner.components.textcat.architecture import shim_of, squared_hinge
 from karen_learner.components.textcat.calibration import (
     MARGIN_SCALE,
     Calibration,
     CalibrationReport,
+    Margins,
     fit_calibration,
     in_scope_scores,
     probabilities,
 )
-from karen_learner.components.textcat.shim import Margins, shim_of, squared_hinge
 
 DEFAULT_MODEL = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
 SAMPLE_EXAMPLES = 10

@@ -13,7 +13,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from karen_learner.components.ner.architecture import chain_of
-from karen_learner.components.textcat.shim import shim_of
+from karen_learner.components.textcat.architecture import shim_of
 from tests.components.tiny_encoder import make_encoder
 
 TOPICS = {

@@ -13,8 +13,8 @@ from spacy.training import Example
 from karen_learner.components.ner.architecture import SEGMENT_TOKENS
 from karen_learner.components.online.sample_weights import sample_weight, sample_weights, set_sample_weight
 from karen_learner.components.online.shim import learning_shims
+from karen_learner.components.textcat.architecture import SparseNgramsShim, shim_of, squared_hinge
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
-from karen_learner.components.textcat.shim import SparseNgramsShim, shim_of, squared_hinge
 from tests.components.text_corpora import LABELLED, example, sparse_pipeline, train
 from tests.components.tiny_encoder import make_encoder
 

@@ -15,7 +15,12 @@ from karen_learner.components.lexical.clusters import word_clusters
 from karen_learner.components.lexical.polarities import word_polarities
 from karen_learner.components.online.feature_rows import NO_ROW, RowOptions
 from karen_learner.components.online.shim import STATE_FILE, learning_shims, scale_learn_rate
-from karen_learner.components.textcat.architecture import sparse_ngrams
+from karen_learner.components.textcat.architecture import (
+    SparseNgramsShim,
+    shim_of,
+    sparse_ngrams,
+    squared_hinge_gradient,
+)
 from karen_learner.components.textcat.features import (
     CHARACTERS,
     CLUSTER_BITS,
@@ -26,7 +31,6 @@ from karen_learner.components.textcat.features import (
     TextNgrams,
     design_matrix,
 )
-from karen_learner.components.textcat.shim import SparseNgramsShim, shim_of, squared_hinge_gradient
 from karen_learner.components.textcat.weights import LearningWeights
 from karen_learner.errors import ModelError
 from karen_learner.training.trainer import all_finite, discard_gradients

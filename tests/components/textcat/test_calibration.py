@@ -12,6 +12,7 @@ from thinc.api import Adam
 
 from karen_learner.components.textcat.calibration import (
     Calibration,
+    Margins,
     expected_calibration_error,
     fit_scale,
     in_scope_scores,
@@ -21,7 +22,6 @@ from karen_learner.components.textcat.calibration import (
     softmax,
 )
 from karen_learner.components.textcat.pipe import is_out_of_scope
-from karen_learner.components.textcat.shim import Margins
 from tests.components.text_corpora import corpus, example, sparse_pipeline, train
 from tests.components.textcat.test_pipe import SMALL
 

@@ -9,10 +9,14 @@ from spacy.language import Language
 from thinc.api import Config
 
 from karen_learner.components.online.sample_weights import set_sample_weight
-from karen_learner.components.textcat.architecture import sparse_ngrams
+from karen_learner.components.textcat.architecture import (
+    SparseNgramsShim,
+    shim_of,
+    sparse_ngrams,
+    squared_hinge_gradient,
+)
 from karen_learner.components.textcat.dense import INITIAL_SQUARE
 from karen_learner.components.textcat.pipe import is_out_of_scope
-from karen_learner.components.textcat.shim import SparseNgramsShim, shim_of, squared_hinge_gradient
 from karen_learner.components.vectors.onnx import onnx_vectors
 from karen_learner.errors import EncoderError, EncoderMismatch, ModelError
 from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline, train

@@ -7,7 +7,7 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Adam
 
-from karen_learner.components.textcat.shim import shim_of
+from karen_learner.components.textcat.architecture import shim_of
 from tests.components.text_corpora import sparse_pipeline
 
 TEXTS = {

@@ -11,7 +11,7 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train as spacy_train
 from spacy.util import load_config
 
-from karen_learner.components.textcat.shim import SparseNgramsShim, shim_of
+from karen_learner.components.textcat.architecture import SparseNgramsShim, shim_of
 from karen_learner.settings import load_settings
 from karen_learner.training.trainer import PipeTrainer, Plan
 from tests.components.text_corpora import LABELLED, corpus, example, sparse_pipeline

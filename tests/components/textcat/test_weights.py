@@ -9,9 +9,9 @@ import spacy
 from spacy.training import Example
 
 from karen_learner.components.online.feature_rows import RowOptions, Step
+from karen_learner.components.textcat.architecture import shim_of
 from karen_learner.components.textcat.dense import INITIAL_SQUARE
 from karen_learner.components.textcat.features import TextNgrams, design_matrix
-from karen_learner.components.textcat.shim import shim_of
 from karen_learner.components.textcat.weights import SHRINKAGE, SMALLEST_FACTOR, LearningWeights
 
 NLP = spacy.blank("en")
