@@ -66,10 +66,8 @@ def turn_counts(kind: TurnKind, times: int = 1) -> Counts:
     return counts
 
 
-def example_counts(example: Example | None) -> Counts:
-    """Contribution of a stored example; empty for None."""
-    if example is None:
-        return {}
+def example_counts(example: Example) -> Counts:
+    """Contribution of a stored example."""
     counts: Counts = {
         (EXAMPLES, example.state): 1,
         (_stratum_family(example.state, example.split), example.stratum): 1,

@@ -35,11 +35,8 @@ def write(connection: Connection, tenant: int, old: Sequence[Example], new: Sequ
     connection.execute(statement.on_conflict_do_update(index_elements=_KEY, set_=updated), rows)
     _join_groups(connection, tenant, [example for example in new if _is_member(example)])
     _leave_groups(connection, tenant, Counter(example.group for example in old if _is_member(example)))
-    before = {example.example_id: example for example in old}
-    changes = (
-        change(example_counts(before.get(example.example_id)), example_counts(example)) for example in new
-    )
-    counters.add(connection, {tenant: total(changes)})
+    before, after = total(map(example_counts, old)), total(map(example_counts, new))
+    counters.add(connection, {tenant: change(before, after)})
 
 
 def find(connection: Connection, *where: Condition) -> list[Example]:

@@ -26,9 +26,9 @@ _ROWS = select(*_FIELDS, names.c.name.label("tenant_id")).join_from(
 def start(connection: Connection, row: CycleRow) -> None:
     """Insert the row of a new cycle. Raises InvalidInput if it exists."""
     tenant = tenants.ensure(connection, row.tenant_id)
-    if _find(connection, row.tenant_id, row.cycle_id) is not None:
+    statement = insert(connection, cycles).values(tenant=tenant, **_values(row)).on_conflict_do_nothing()
+    if not connection.execute(statement).rowcount:
         raise InvalidInput(f"the cycle {row.cycle_id!r} of {row.tenant_id!r} is in the journal already")
-    connection.execute(insert(connection, cycles).values(tenant=tenant, **_values(row)))
     counters.add(connection, {tenant: cycle_counts(row)})
 
 
@@ -143,15 +143,11 @@ def _replace(connection: Connection, old: CycleRow, values: dict[str, Any]) -> N
 
 
 def _require(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow:
-    row = _find(connection, tenant_id, cycle_id)
-    if row is None:
-        raise StoreError(f"no cycle {cycle_id!r} of {tenant_id!r} was started: call start_cycle first")
-    return row
-
-
-def _find(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow | None:
     here = (cycles.c.tenant == tenants.number_of(tenant_id), cycles.c.cycle_id == cycle_id)
-    return next(iter(_read(connection, _ROWS.where(*here))), None)
+    found = _read(connection, _ROWS.where(*here))
+    if not found:
+        raise StoreError(f"no cycle {cycle_id!r} of {tenant_id!r} was started: call start_cycle first")
+    return found[0]
 
 
 def _values(row: CycleRow) -> dict[str, Any]:
