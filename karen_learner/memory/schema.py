@@ -14,9 +14,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from karen_learner.errors import SchemaTooNew, StoreNotOurs
-from karen_learner.memory.tables import metadata
+from karen_learner.memory.tables import is_partial, metadata
 
 APPLICATION_ID = 0x4B4C4D31
 """`PRAGMA application_id` of our SQLite files ("KLM1"), also shown by `file(1)`."""
@@ -62,7 +63,7 @@ def upgrade(connection: Connection, place: str) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
     if revision(connection) is None:
-        metadata.create_all(connection, checkfirst=False)
+        _create_tables(connection)
         _context(connection).stamp(scripts(), "head")
     else:
         config = _config()
@@ -78,6 +79,17 @@ def scripts() -> ScriptDirectory:
 def revision(connection: Connection) -> str | None:
     """The revision of the schema; None in an empty database."""
     return _context(connection).get_current_revision()
+
+
+def _create_tables(connection: Connection) -> None:
+    """Create the declared tables and indexes.
+
+    Partial indexes come last, because SQLite prefers the newer one of two suitable indexes.
+    """
+    for table in metadata.sorted_tables:
+        connection.execute(CreateTable(table))
+        for index in sorted(table.indexes, key=lambda index: (is_partial(index), index.name)):
+            connection.execute(CreateIndex(index))
 
 
 def _context(connection: Connection) -> MigrationContext:

@@ -56,6 +56,11 @@ def _partial(name: str, *columns: str, where: Any) -> Index:
     return Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
+def is_partial(index: Index) -> bool:
+    """Whether the index has a condition."""
+    return index.dialect_kwargs.get("sqlite_where") is not None
+
+
 tenants = Table(
     "tenants",
     metadata,
