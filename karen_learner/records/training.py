@@ -95,7 +95,6 @@ class PassReport(Record):
     words: int
     seconds: float
     score: float | None
-    is_best: bool
 
 
 class CalibrationSummary(Record):

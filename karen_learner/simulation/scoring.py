@@ -8,12 +8,13 @@ from time import perf_counter
 
 from asyncio_extras import call_in_executor
 
+from karen_learner.corpora.lines import write_lines
 from karen_learner.curation import Curator
 from karen_learner.curation.examples import new_example
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import TASKS, Analysis, LabelledText, Record, Score, Task
-from karen_learner.records.training import PredictionRow
-from karen_learner.training import BasePipeline, LocalWorker, PredictJob, TrainJob, write_lines
+from karen_learner.records.training import PredictionRow, PredictJob, TrainJob
+from karen_learner.training import BasePipeline, LocalWorker
 from karen_learner.validation.results import Prediction, mean_score, task_result
 
 

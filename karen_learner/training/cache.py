@@ -8,8 +8,10 @@ that is the model that will serve.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+
+from cachetools import FIFOCache
 
 from karen_learner.components.online.shim import prepare_to_learn
 from karen_learner.records.training import PipelineSpec, PredictionRow, RightRow
@@ -34,11 +36,11 @@ def identity_of(folder: Path) -> Identity | None:
 
 
 class WorkerCache:
-    """One pipeline, and predictions. Not thread-safe."""
+    """One pipeline, and the latest predictions. Not thread-safe."""
 
     def __init__(self) -> None:
         self._pipeline: tuple[Identity, TrainablePipeline] | None = None
-        self.predictions = PredictionCache()
+        self._predictions: FIFOCache[str, Predicted] = FIFOCache(MAX_PREDICTIONS)
 
     def take(self, spec: PipelineSpec) -> TrainablePipeline:
         """Remove and return the pipeline of `spec`, or load it. Raises ModelError."""
@@ -61,30 +63,13 @@ class WorkerCache:
         strings = len(pipeline.nlp.vocab.strings) - len(pipeline.kept_strings)
         self._pipeline = None if identity is None or strings > MAX_STRINGS else (identity, pipeline)
 
-
-class PredictionCache:
-    """The latest predictions, by pipeline, tasks and content of the holdout."""
-
-    def __init__(self) -> None:
-        self._predictions: OrderedDict[str, Predicted] = OrderedDict()
-
-    def get(self, spec: PipelineSpec, holdout: Path) -> Predicted | None:
-        """The predictions of the pipeline for the same holdout, if cached."""
-        key = _key(spec, holdout)
-        return None if key is None else self._predictions.get(key)
-
-    def put(self, spec: PipelineSpec, holdout: Path, predicted: Predicted) -> None:
-        """Cache predictions; drop the oldest."""
-        key = _key(spec, holdout)
-        if key is not None:
-            self._predictions[key] = predicted
-        while len(self._predictions) > MAX_PREDICTIONS:
-            self._predictions.popitem(last=False)
-
-
-def _key(spec: PipelineSpec, holdout: Path) -> str | None:
-    identity = None if spec.path is None else identity_of(Path(spec.path))
-    if identity is None:
-        return None
-    model = repr((identity, sorted(spec.tasks.items())))
-    return hashlib.sha256(model.encode() + holdout.read_bytes()).hexdigest()
+    def predictions(self, spec: PipelineSpec, holdout: Path, predict: Callable[[], Predicted]) -> Predicted:
+        """The predictions of a saved pipeline for the content of the holdout, if cached, or of `predict`."""
+        identity = None if spec.path is None else identity_of(Path(spec.path))
+        if identity is None:
+            return predict()
+        model = repr((identity, sorted(spec.tasks.items())))
+        key = hashlib.sha256(model.encode() + holdout.read_bytes()).hexdigest()
+        if key not in self._predictions:
+            self._predictions[key] = predict()
+        return self._predictions[key]

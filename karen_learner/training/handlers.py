@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +41,6 @@ MIN_CALIBRATION_EXAMPLES = 40
 """With fewer examples the error of the false-alarm rate exceeds a few percent."""
 
 
-@dataclass(frozen=True)
-class _Documents:
-    """The documents of a job; `pool` by line number, from 0."""
-
-    new: list[Doc]
-    pool: dict[int, Doc]
-    dev: list[Doc]
-    skipped: list[str]
-
-
 def perform(job: Job, on_pass: OnPass, *, cache: WorkerCache | None = None) -> Report:
     """Do a job of any kind. Raises TrainingError or ModelError."""
     if isinstance(job, TrainJob):
@@ -69,49 +58,43 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     fix_random_seed(job.settings.seed)  # the same data give the same weights and dropout
     _require_corpus(job.corpus)
     pipeline = cache.take(job.pipeline)
-    docs = _read(pipeline, job.corpus)
+    nlp, skipped = pipeline.nlp, list[str]()
+    new = list(numbered_docs(nlp, job.corpus / "train.jsonl", skipped=skipped).values())
+    pool = numbered_docs(nlp, job.corpus / "replay.jsonl", skipped=skipped)
+    dev = lines_to_docbin(nlp, job.corpus / "dev.jsonl", skipped=skipped)
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
-    pipeline.prepare(job.labels, [*docs.new, *docs.pool.values()])
+    pipeline.prepare(job.labels, [*new, *pool.values()])
     if not pipeline.trainable_tasks:
         raise TrainingError(
             "too few labels to train: add examples of two intents, two sentiments or one entity label"
         )
     # All pipes draw replay before the first of them is trained.
-    replayed = _sample_replay(pipeline, job, list(docs.pool.values()))
-    lines = _lines_of(docs.pool, replayed)
-    write_docs(job.corpus / "train.spacy", [*docs.new, *(docs.pool[line] for line in lines)])
+    replayed = _sample_replay(pipeline, job, list(pool.values()))
+    drawn = {doc for docs in replayed.values() for doc, _ in docs}
+    lines = tuple(line for line, doc in pool.items() if doc in drawn)
+    write_docs(job.corpus / "train.spacy", [*new, *(pool[line] for line in lines)])
     reports: dict[Task, TaskReport] = {}
     for task in pipeline.trainable_tasks:
-        examples = training_examples(pipeline, task, docs.new, replayed[task])
         plan = plan_of(job.settings, mode=job.mode, continues=task in continued)
-        if examples:
-            reports[task] = _train_task(
-                pipeline, task, examples, docs.dev, job.settings, on_pass, docs.skipped, plan=plan
-            )
+        if examples := training_examples(pipeline, task, new, replayed[task]):
+            held_out = pipeline.examples(task, dev)
+            trainer = _trainer(pipeline, task, job.settings, plan)
+            reports[task] = _train_task(trainer, examples, held_out, on_pass)
+            skipped += trainer.skipped
     pipeline.save(job.output)
     cache.keep(pipeline, job.output)
     return TrainReport(
         tasks=pipeline.tasks,
         by_task=reports,
         replayed=lines,
-        skipped=len(docs.skipped),
-        skipped_reasons=tuple(docs.skipped[:MAX_REASONS]),
+        skipped=len(skipped),
+        skipped_reasons=tuple(skipped[:MAX_REASONS]),
     )
 
 
 def _require_corpus(corpus: Path) -> None:
     if not (corpus / "train.jsonl").is_file():
         raise TrainingError(f"no training corpus: {corpus / 'train.jsonl'} does not exist")
-
-
-def _read(pipeline: TrainablePipeline, corpus: Path) -> _Documents:
-    nlp, skipped = pipeline.nlp, list[str]()
-    return _Documents(
-        new=list(numbered_docs(nlp, corpus / "train.jsonl", skipped=skipped).values()),
-        pool=numbered_docs(nlp, corpus / "replay.jsonl", skipped=skipped),
-        dev=lines_to_docbin(nlp, corpus / "dev.jsonl", skipped=skipped),
-        skipped=skipped,
-    )
 
 
 def _sample_replay(
@@ -124,45 +107,27 @@ def _sample_replay(
     }
 
 
-def _lines_of(pool: Mapping[int, Doc], replayed: Mapping[Task, Sequence[Weighted]]) -> tuple[int, ...]:
-    drawn = {doc for docs in replayed.values() for doc, _ in docs}
-    return tuple(line for line, doc in pool.items() if doc in drawn)
+def _trainer(pipeline: TrainablePipeline, task: Task, settings: TrainingSettings, plan: Plan) -> PipeTrainer:
+    rng = random.Random(settings.seed)  # noqa: S311 - a seeded shuffle, no secret
+    return PipeTrainer(pipeline.nlp, task, pipeline.tasks[task], settings=settings, plan=plan, rng=rng)
 
 
 def _train_task(
-    pipeline: TrainablePipeline,
-    task: Task,
-    examples: Sequence[Example],
-    dev: Sequence[Doc],
-    settings: TrainingSettings,
-    on_pass: OnPass,
-    skipped: list[str],
-    *,
-    plan: Plan,
+    trainer: PipeTrainer, examples: Sequence[Example], held_out: Sequence[Example], on_pass: OnPass
 ) -> TaskReport:
-    held_out = pipeline.examples(task, dev)
-    trainer = PipeTrainer(
-        pipeline.nlp,
-        task,
-        pipeline.tasks[task],
-        settings=settings,
-        plan=plan,
-        rng=random.Random(settings.seed),  # noqa: S311 - a seeded shuffle, no secret
-    )
     passes = []
     for report in trainer.passes(examples, held_out):
         passes.append(report)
         on_pass(report)
-    skipped.extend(trainer.skipped)
     return TaskReport(
-        pipe=pipeline.tasks[task],
+        pipe=trainer.pipe.name,
         examples=len(examples),
         passes=len(passes),
         words=sum(report.words for report in passes),
         seconds=sum(report.seconds for report in passes),
         best_score=max((report.score for report in passes if report.score is not None), default=None),
         last_loss=passes[-1].loss,
-        calibration=calibrate(pipeline.pipe(task), held_out, false_alarm_rate=settings.false_alarm_rate),
+        calibration=calibrate(trainer.pipe, held_out, false_alarm_rate=trainer.settings.false_alarm_rate),
     )
 
 
@@ -199,14 +164,15 @@ def cross_validate(job: CrossValidateJob) -> CrossValidateReport:
 def _score_fold(job: CrossValidateJob, fold: int) -> dict[Task, float]:
     fix_random_seed(job.settings.seed + fold)
     pipeline = TrainablePipeline.open(job.pipeline)
-    docs = lines_to_docbin(pipeline.nlp, job.corpus / "train.jsonl", skipped=[])
+    docs = list(numbered_docs(pipeline.nlp, job.corpus / "train.jsonl", skipped=[]).values())
     train_docs = [doc for position, doc in enumerate(docs) if position % job.folds != fold]
     pipeline.prepare(job.labels, train_docs)
     plan = plan_of(job.settings, mode="full", continues=False)
     scores: dict[Task, float] = {}
-    for task in (task for task in TASKS if task in pipeline.trainable_tasks):
+    for task in sorted(pipeline.trainable_tasks, key=TASKS.index):
         if examples := pipeline.examples(task, train_docs):
-            _train_task(pipeline, task, examples, (), job.settings, lambda _: None, [], plan=plan)
+            for _ in _trainer(pipeline, task, job.settings, plan).passes(examples, ()):
+                pass
         if held_out := pipeline.examples(task, docs[fold :: job.folds]):
             scores[task] = score_pipe(task, pipeline.pipe(task), held_out)
     return scores

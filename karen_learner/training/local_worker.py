@@ -21,6 +21,7 @@ from karen_learner.errors import (
     WorkerCrashed,
     WorkerTimedOut,
 )
+from karen_learner.records import Record
 from karen_learner.records.training import (
     CrossValidateJob,
     CrossValidateReport,
@@ -33,11 +34,11 @@ from karen_learner.records.training import (
     TrainReport,
 )
 from karen_learner.settings import TrainingSettings
-from karen_learner.training.protocol import AnyMessage, Done, Failed, Job, Progress
+from karen_learner.training.protocol import Failure, Job, Message
 
 logger = logging.getLogger(__name__)
 
-ReportT = TypeVar("ReportT", TrainReport, PredictReport, CrossValidateReport, PreloadReport)
+ReportT = TypeVar("ReportT", bound=Record)
 
 NUMERIC_THREADS = (
     "OMP_NUM_THREADS",
@@ -107,11 +108,11 @@ class LocalWorker:
 
     async def predict(self, job: PredictJob) -> PredictReport:
         """Predictions of each model for the holdout."""
-        return await self._ask(job, PredictReport, None)
+        return await self._ask(job, PredictReport)
 
     async def cross_validate(self, job: CrossValidateJob) -> CrossValidateReport:
         """Cross-validated scores of a small data set."""
-        return await self._ask(job, CrossValidateReport, None)
+        return await self._ask(job, CrossValidateReport)
 
     def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
         """Load the pipeline of the next training in the background.
@@ -126,20 +127,25 @@ class LocalWorker:
 
     async def _preload(self, job: PreloadJob) -> None:
         try:
-            await self._ask(job, PreloadReport, None)
+            await self._ask(job, PreloadReport)
         except KarenLearnerError as error:
             logger.debug("%s was not preloaded: %s", job.pipeline.path, error)
 
-    async def _ask(self, job: Job, report_type: type[ReportT], on_progress: OnProgress | None) -> ReportT:
+    async def _ask(
+        self, job: Job, report_type: type[ReportT], on_progress: OnProgress | None = None
+    ) -> ReportT:
         async with self._lock:
             process = await self._running()
             limit_s = self._settings.time_limit_s if self._settings is not None else None
             try:
-                exchange = self._exchange(process, job, report_type, on_progress)
-                return await asyncio.wait_for(exchange, limit_s)
+                return await asyncio.wait_for(self._exchange(process, job, report_type, on_progress), limit_s)
             except asyncio.TimeoutError:
-                await self._kill()
-                raise _timed_out(job, limit_s) from None
+                await self._stop(kill=True)
+                raise WorkerTimedOut(
+                    f"the training worker exceeded training.time_limit_s ({limit_s:g} seconds) in a "
+                    f"{job.kind} job and was killed: raise the limit for large data; the next job starts a "
+                    "new worker"
+                ) from None
             except asyncio.CancelledError:
                 await self._stop()  # stop the job, so that the next one need not wait
                 raise
@@ -158,13 +164,13 @@ class LocalWorker:
             process.stdin.write(job.model_dump_json().encode() + b"\n")
             await process.stdin.drain()
             while line := await process.stdout.readline():
-                message = AnyMessage.validate_json(line)
-                if isinstance(message, Done):
+                message = Message.model_validate_json(line)
+                if message.report is not None:
                     return report_type.model_validate(message.report)
-                if isinstance(message, Failed):
-                    raise _as_error(message)
-                if isinstance(message, Progress) and on_progress is not None:
-                    on_progress(message.report)
+                if message.failure is not None:
+                    raise _as_error(message.failure)
+                if message.progress is not None and on_progress is not None:
+                    on_progress(message.progress)
         except (ConnectionError, ValidationError, ValueError) as error:
             await self._stop()
             raise WorkerCrashed(f"the training worker sent an invalid message: {error}") from error
@@ -200,7 +206,7 @@ class LocalWorker:
             try:
                 self._require_open()  # it may be closed during the start
             except LearnerClosed:
-                await self._kill()
+                await self._stop(kill=True)
                 raise
         return self._process
 
@@ -215,43 +221,28 @@ class LocalWorker:
             self._errors.append(text)
             logger.debug("training worker: %s", text)
 
-    async def _kill(self) -> None:
-        """Kill a process that may not react to the end of its input."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-        await self._stop()
-
-    async def _stop(self) -> None:
+    async def _stop(self, *, kill: bool = False) -> None:
+        """End the process by the end of its input. Kill it after GRACE_S; with `kill`, at once."""
         process, self._process = self._process, None
         error_reader, self._error_reader = self._error_reader, None
         if process is not None:
+            if kill and process.returncode is None:
+                process.kill()
             if process.stdin is not None:
                 process.stdin.close()
-            await _end(process)
+            try:
+                await asyncio.wait_for(process.wait(), GRACE_S)
+            except asyncio.TimeoutError:
+                process.kill()
+                await process.wait()
         if error_reader is not None:
             await asyncio.gather(error_reader, return_exceptions=True)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Wait for the process to end with its input; kill it after GRACE_S."""
-    try:
-        await asyncio.wait_for(process.wait(), GRACE_S)
-    except asyncio.TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-def _timed_out(job: Job, limit_s: float | None) -> WorkerTimedOut:
-    return WorkerTimedOut(
-        f"the training worker exceeded training.time_limit_s ({limit_s:g} seconds) in a {job.kind} job "
-        "and was killed: raise the limit for large data; the next job starts a new worker"
-    )
-
-
-def _as_error(message: Failed) -> TrainingError | errors.ModelError:
-    if message.trace:
-        logger.error("the training worker failed: %s\n%s", message.message, message.trace)
-    known = getattr(errors, message.error, None)
+def _as_error(failure: Failure) -> TrainingError | errors.ModelError:
+    if failure.trace:
+        logger.error("the training worker failed: %s\n%s", failure.message, failure.trace)
+    known = getattr(errors, failure.error, None)
     if isinstance(known, type) and issubclass(known, (TrainingError, errors.ModelError)):
-        return known(message.message)
-    return TrainingError(message.message)
+        return known(failure.message)
+    return TrainingError(failure.message)

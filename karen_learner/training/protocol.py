@@ -1,11 +1,12 @@
 """Messages between parent and worker process: JSON lines, one message each.
 
-A request is one job. The answer is any number of `Progress` messages and then one `Done` or `Failed`.
+A request is one job. The answer is any number of messages with `progress`, and then one with `report` or
+`failure`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
@@ -27,24 +28,17 @@ AnyJob: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind"
 Report = TrainReport | PredictReport | CrossValidateReport | PreloadReport
 
 
-class Progress(Record):
-    kind: Literal["progress"] = "progress"
-    report: PassReport
-
-
-class Done(Record):
-    kind: Literal["done"] = "done"
-    report: dict[str, object]
-
-
-class Failed(Record):
+class Failure(Record):
     """`error` is the class name of the cause. The parent raises the same class if it knows it."""
 
-    kind: Literal["failed"] = "failed"
     error: str
     message: str
     trace: str = ""
 
 
-Message = Progress | Done | Failed
-AnyMessage: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
+class Message(Record):
+    """A message of the worker: one of the fields has a value."""
+
+    progress: PassReport | None = None
+    report: dict[str, object] | None = None
+    failure: Failure | None = None

@@ -5,6 +5,7 @@ spaCy's own reader takes DocBin files only, which need a conversion first.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from spacy.language import Language
@@ -25,30 +26,25 @@ def corpus_reader(path: str | Path, tasks: Sequence[Task] = TASKS) -> Reader:
     tasks: the labels to read from JSON lines, of "intent", "sentiment" and "entities". Name one task to
         train a text categorizer without given labels, because it uses every category.
     """
-    return JsonlCorpus(path, tasks) if Path(path).suffix == ".jsonl" else Corpus(path)
+    path = Path(path)
+    return partial(read_examples, path, tasks) if path.suffix == ".jsonl" else Corpus(path)
 
 
-class JsonlCorpus:
-    """The examples of a file of JSON lines, read at each call.
+def read_examples(path: Path, tasks: Sequence[Task], nlp: Language) -> Iterator[Example]:
+    """The examples of a file of JSON lines.
 
     Lines without labels of the tasks are left out. Unusable lines are left out and logged. Raises
     ImportFormatError for a missing file and for a file without usable labels.
     """
-
-    def __init__(self, path: str | Path, tasks: Sequence[Task] = TASKS) -> None:
-        self._path = Path(path)
-        self._tasks = tasks
-
-    def __call__(self, nlp: Language) -> Iterator[Example]:
-        if not self._path.is_file():
-            raise ImportFormatError(f"there is no corpus at {self._path}")
-        skipped: list[str] = []
-        count = 0
-        for _, line, doc in read_docs(nlp, self._path, skipped=skipped, tasks=self._tasks):
-            if line.tasks:
-                count += 1
-                yield Example(nlp.make_doc(line.text), doc)
-        for reason in skipped:
-            logger.warning("skipped: %s", reason)
-        if not count:
-            raise ImportFormatError(f"no line of {self._path} has a label for {' or '.join(self._tasks)}")
+    if not path.is_file():
+        raise ImportFormatError(f"there is no corpus at {path}")
+    skipped: list[str] = []
+    count = 0
+    for _, line, doc in read_docs(nlp, path, skipped=skipped, tasks=tasks):
+        if line.tasks:
+            count += 1
+            yield Example(nlp.make_doc(line.text), doc)
+    for reason in skipped:
+        logger.warning("skipped: %s", reason)
+    if not count:
+        raise ImportFormatError(f"no line of {path} has a label for {' or '.join(tasks)}")

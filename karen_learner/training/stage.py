@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
 
 from asyncio_extras import call_in_executor
 
@@ -20,11 +17,10 @@ from karen_learner.events import TrainingProgressed
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.files import HomeLayout, move_into_place, remove_folder, sync_folder
 from karen_learner.records import CycleContext, Example, ModelVersion, utc_now
-from karen_learner.records.training import LabelSchema, PassReport, PipelineSpec, TrainJob, TrainReport
+from karen_learner.records.training import LabelSchema, PassReport, PipelineSpec, TrainJob
 from karen_learner.settings import Settings, TrainingSettings, shipped_configs
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 SHIPPED = {"": "pipeline.cfg", "stock": "stock.cfg"}
 """Pipeline configs with a name: our own pipes, and spaCy's."""
@@ -85,10 +81,11 @@ class TrainingStage:
             output=self._layout.staging(cycle.tenant_id, cycle.cycle_id),
         )
         await self._write_corpus(job, curated)
-        async with concurrently(self._write_holdout(job)) as writing:
-            report = await self._backend.train(job, lambda one: self._publish(cycle, one))
-            holdout = await writing
-        _log_skipped(cycle, report)
+        holdout = await self._write_holdout(job)
+        report = await self._backend.train(job, lambda one: self._publish(cycle, one))
+        if report.skipped:
+            reasons = "; ".join(report.skipped_reasons)
+            logger.warning("cycle %s skipped %d examples: %s", cycle.cycle_id, report.skipped, reasons)
         pool = curated.replay
         drawn = curated.importance_weights is not None
         return Trained(
@@ -125,19 +122,13 @@ class TrainingStage:
         return tuple(holdout)
 
     def _publish(self, cycle: CycleContext, report: PassReport) -> None:
-        self._events.publish(
-            TrainingProgressed(
-                tenant_id=cycle.tenant_id,
-                cycle_id=cycle.cycle_id,
-                task=report.task,
-                iteration=report.iteration,
-                total=report.total,
-                loss=report.loss,
-                words_per_second=report.words / report.seconds if report.seconds > 0 else 0.0,
-                seconds=report.seconds,
-                score=report.score,
-            )
+        event = TrainingProgressed(
+            tenant_id=cycle.tenant_id,
+            cycle_id=cycle.cycle_id,
+            words_per_second=report.words / report.seconds if report.seconds > 0 else 0.0,
+            **report.model_dump(exclude={"words"}),
         )
+        self._events.publish(event)
 
     async def clean_up(self, tenant_id: str, *, keep: str | None = None) -> None:
         """Remove raw lines, and expired corpora except those of cycle `keep`. Call under the lease."""
@@ -160,26 +151,6 @@ def remove_old_corpora(folder: Path, *, keep: str | None, retention_days: float)
     for path in folder.glob("*"):
         if path.is_dir() and path.name != keep and path.stat().st_mtime < oldest:
             remove_folder(path)
-
-
-def _log_skipped(cycle: CycleContext, report: TrainReport) -> None:
-    if report.skipped:
-        logger.warning(
-            "cycle %s skipped %d examples: %s",
-            cycle.cycle_id, report.skipped, "; ".join(report.skipped_reasons),
-        )  # fmt: skip
-
-
-@asynccontextmanager
-async def concurrently(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
-    """Run `work` as a task during the block. Waits for it at the end, because threads cannot be cancelled."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        await asyncio.wait([task])
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.debug("a concurrent task failed: %s", error)
 
 
 def template_of(pipeline: str) -> Path:
@@ -211,16 +182,13 @@ class BasePipeline:
     async def _resolve(self) -> PipelineSpec:
         settings = self._settings
         template = template_of(settings.pipeline)
-        empty = PipelineSpec(template=template, language=settings.language)
         source = self._analyzer
         if not isinstance(source, BasePipelineSource) or (info := await source.base_pipeline()) is None:
-            return empty
+            return PipelineSpec(template=template, language=settings.language)
         folder = self._layout.base(info.version or "base")
         if not folder.is_dir():
             await _write(source, folder)
-        return empty.model_copy(
-            update={"path": str(folder), "tasks": dict(info.tasks), "language": info.language}
-        )
+        return PipelineSpec(path=str(folder), tasks=info.tasks, template=template, language=info.language)
 
 
 async def _write(source: BasePipelineSource, folder: Path) -> None:

@@ -16,10 +16,9 @@ import traceback
 from typing import IO
 
 from karen_learner.errors import KarenLearnerError
-from karen_learner.records.training import PassReport
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.handlers import perform
-from karen_learner.training.protocol import AnyJob, Done, Failed, Message, Progress
+from karen_learner.training.protocol import AnyJob, Failure, Message
 
 NICENESS = 10
 TRACE_CHARS = 4000
@@ -47,18 +46,16 @@ class Worker:
 
     def _answer(self, line: bytes) -> None:
         try:
-            report = perform(AnyJob.validate_json(line), self._send_progress, cache=self._cache)
+            job = AnyJob.validate_json(line)
+            report = perform(job, lambda one: self._send(Message(progress=one)), cache=self._cache)
         except KarenLearnerError as error:
-            self._send(Failed(error=type(error).__name__, message=str(error)))
+            self._send(Message(failure=Failure(error=type(error).__name__, message=str(error))))
         except Exception as error:  # the boundary of a job: the parent raises every error
             trace = traceback.format_exc()[-TRACE_CHARS:]
             name = type(error).__name__
-            self._send(Failed(error=name, message=f"{name}: {error}", trace=trace))
+            self._send(Message(failure=Failure(error=name, message=f"{name}: {error}", trace=trace)))
         else:
-            self._send(Done(report=report.model_dump(mode="json")))
-
-    def _send_progress(self, report: PassReport) -> None:
-        self._send(Progress(report=report))
+            self._send(Message(report=report.model_dump(mode="json")))
 
     def _send(self, message: Message) -> None:
         try:

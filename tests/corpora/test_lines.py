@@ -11,7 +11,7 @@ from karen_learner.corpora.importers import iter_records
 from karen_learner.corpora.lines import MAX_LINE_BYTES, Line, read_json_lines, require_json_lines
 from karen_learner.errors import ImportFormatError, InvalidInput
 from karen_learner.simulation import read_corpus
-from karen_learner.training.spacy_corpus import JsonlCorpus
+from karen_learner.training.spacy_corpus import corpus_reader
 
 GOOD = json.dumps({"text": "fly to oslo", "intent": "travel"}).encode()
 USABLE = {
@@ -46,7 +46,7 @@ def test_all_readers_use_the_same_lines(path: Path, name: str) -> None:
     (first, second) = [line.value.text for line in iter_records(path) if line.value is not None]  # type: ignore[union-attr]
     assert second == "fly to oslo"
     assert convert_corpus(path, path.with_suffix(".spacy")).documents == 2
-    assert [one.text for one in JsonlCorpus(path)(spacy.blank("en"))] == [first, second]
+    assert [one.text for one in corpus_reader(path)(spacy.blank("en"))] == [first, second]
     assert [one.text for one in read_corpus(path, path).train] == [first, second]
 
 
@@ -57,7 +57,7 @@ def test_all_readers_refuse_the_same_lines(path: Path, name: str, caplog: pytest
     (error,) = [line.error for line in iter_records(path) if line.value is None]
     conversion = convert_corpus(path, path.with_suffix(".spacy"))
     assert (conversion.documents, conversion.skipped) == (1, (f"corpus.jsonl line 2: {error}",))
-    assert len(list(JsonlCorpus(path)(spacy.blank("en")))) == 1
+    assert len(list(corpus_reader(path)(spacy.blank("en")))) == 1
     assert f"line 2: {error}" in caplog.text
     with pytest.raises(InvalidInput, match="line 2: "):
         read_corpus(path, path)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from karen_learner.records import LabelledText
+from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings, load_settings, shipped_configs
-from karen_learner.training import PipelineSpec
 
 SENTENCES = [
     ("what is my balance", "balance", "neutral", []),

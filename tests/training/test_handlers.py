@@ -11,19 +11,18 @@ from spacy.language import Language
 from spacy.tokens import DocBin
 from thinc.api import Optimizer
 
-from karen_learner.corpora.lines import to_line
+from karen_learner.corpora.lines import to_line, write_lines
 from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
 from karen_learner.records import LabelledText
-from karen_learner.settings import Settings, shipped_configs
-from karen_learner.training import (
+from karen_learner.records.training import (
     CrossValidateJob,
     PassReport,
     PipelineSpec,
     PredictJob,
     TrainJob,
     TrainReport,
-    write_lines,
 )
+from karen_learner.settings import Settings, shipped_configs
 from karen_learner.training.handlers import MIN_CALIBRATION_EXAMPLES, cross_validate, perform, predict, train
 from karen_learner.training.trainer import PipeTrainer, plan_of
 from tests.training.conftest import LABELS
@@ -397,7 +396,7 @@ class NanTrainer(PipeTrainer):
 
     def _step(self, batch: list, optimizer: object) -> float:
         super()._step(batch, optimizer)
-        node = next(node for node in self._pipe.model.walk() if "W" in node.param_names)
+        node = next(node for node in self.pipe.model.walk() if "W" in node.param_names)
         node.get_param("W").flat[0] = math.nan
         return 1.0
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from karen_learner.corpora.lines import write_lines
 from karen_learner.errors import LearnerClosed, ModelError, TrainingError, WorkerCrashed, WorkerTimedOut
 from karen_learner.records import LabelledText
+from karen_learner.records.training import PassReport, PipelineSpec, PredictJob, TrainJob
 from karen_learner.settings import Settings
-from karen_learner.training import LocalWorker, PassReport, PipelineSpec, PredictJob, TrainJob, write_lines
+from karen_learner.training import LocalWorker
 from tests.training.conftest import LABELS
 
 

@@ -16,8 +16,8 @@ from thinc.api import Config
 
 from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
 from karen_learner.records import Task
+from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import shipped_configs
-from karen_learner.training import PipelineSpec
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.replay import (
     MAX_REPLAY_RATIO,

@@ -13,7 +13,7 @@ from spacy.training import Corpus
 from spacy.util import registry
 
 from karen_learner.errors import ImportFormatError
-from karen_learner.training.spacy_corpus import JsonlCorpus, corpus_reader
+from karen_learner.training.spacy_corpus import corpus_reader
 from karen_learner.training.spacy_logger import jsonl_logger
 
 ROWS = [
@@ -48,11 +48,11 @@ def test_unknown_labels_of_lines_are_missing_in_examples(path: Path) -> None:
 
 def test_only_labels_of_the_given_tasks_are_read(path: Path) -> None:
     nlp = spacy.blank("en")
-    assert [one.reference.cats for one in JsonlCorpus(path, ["intent"])(nlp)] == [
+    assert [one.reference.cats for one in corpus_reader(path, ["intent"])(nlp)] == [
         {"travel": 1},
         {"balance": 1},
     ]
-    entities = list(JsonlCorpus(path, ["entities"])(nlp))
+    entities = list(corpus_reader(path, ["entities"])(nlp))
     assert [(one.text, one.reference.cats) for one in entities] == [("fly to rome", {}), ("nothing here", {})]
 
 
@@ -61,18 +61,18 @@ def test_unusable_lines_are_skipped_and_logged(path: Path, caplog: pytest.LogCap
         file.write('{"text": "halfway", "intent": "travel", "entities": [[0, 4, "place"]]}\n{"intent"\n')
     nlp = spacy.blank("en")
     with caplog.at_level(logging.WARNING):
-        assert len(list(JsonlCorpus(path)(nlp))) == len(ROWS)
+        assert len(list(corpus_reader(path)(nlp))) == len(ROWS)
     assert ["line 5" in caplog.messages[0], "line 6" in caplog.messages[1]] == [True, True]
     assert "halfway" not in caplog.text
-    assert len(list(JsonlCorpus(path, ["intent"])(nlp))) == 3, "its entities are not read"
+    assert len(list(corpus_reader(path, ["intent"])(nlp))) == 3, "its entities are not read"
 
 
 def test_a_corpus_without_labels_is_an_error(path: Path, tmp_path: Path) -> None:
     path.write_text('{"text": "a"}\n', encoding="utf-8")
     with pytest.raises(ImportFormatError, match=r"corpus\.jsonl.*intent"):
-        list(JsonlCorpus(path, ["intent"])(spacy.blank("en")))
+        list(corpus_reader(path, ["intent"])(spacy.blank("en")))
     with pytest.raises(ImportFormatError, match=r"no corpus at .*absent\.jsonl"):
-        list(JsonlCorpus(tmp_path / "absent.jsonl")(spacy.blank("en")))
+        list(corpus_reader(tmp_path / "absent.jsonl")(spacy.blank("en")))
 
 
 def test_a_docbin_is_read_as_spacy_reads_it(tmp_path: Path) -> None:
