@@ -57,12 +57,16 @@ def _offered() -> dict[str, EntryPoint]:
     return {f".{entry.name}": entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
-def _importer(suffix: str) -> Importer | None:
+def _importer(path: Path) -> Importer:
+    suffix = path.suffix.lower()
     if suffix in _importers:
         return _importers[suffix]
     entry = _offered().get(suffix)
     if entry is None:
-        return None
+        raise ImportFormatError(
+            f"no importer for {path.name!r}: its suffix is {path.suffix!r}, known are "
+            f"{', '.join(known_suffixes())}"
+        )
     try:
         importer: Importer = entry.load()
     except Exception as error:
@@ -79,12 +83,7 @@ def iter_records(path: Path | str) -> Iterator[ImportedLine]:
     for an unreadable file.
     """
     path = Path(path)
-    importer = _importer(path.suffix.lower())
-    if importer is None:
-        known = ", ".join(known_suffixes())
-        raise ImportFormatError(
-            f"no importer for {path.name!r}: its suffix is {path.suffix!r}, known are {known}"
-        )
+    importer = _importer(path)
     if not path.is_file():
         raise ImportFormatError(f"there is no file {str(path)!r}")
     return _guarded(importer, path)

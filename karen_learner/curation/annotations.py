@@ -11,18 +11,7 @@ from typing import Any
 from karen_learner.curation.examples import agreed_quality, normalised, stratum
 from karen_learner.records import Example, LabelledText, Task
 
-ANNOTATION = (
-    "text",
-    "intent",
-    "sentiment",
-    "entities",
-    "source",
-    "quality",
-    "stratum",
-    "users",
-    "user_id",
-    "turn_id",
-)
+ANNOTATION = (*LabelledText.model_fields, "source", "quality", "stratum", "users", "user_id", "turn_id")
 
 
 def annotated(example: Example, annotation: Example, **changes: Any) -> Example:
@@ -97,14 +86,10 @@ def agreed(annotation: Example, newer: Example) -> Example:
 
 def _confirmed(annotation: Example, newer: Example) -> Example:
     further = newer.users if _other_user(annotation, newer) else 0
+    quality = agreed_quality(max(annotation.quality, newer.quality), further)
+    source = "correction" if newer.source == "correction" else annotation.source
     return annotation.model_copy(
-        update={
-            "users": annotation.users + further,
-            "quality": agreed_quality(max(annotation.quality, newer.quality), further),
-            "source": "correction"
-            if "correction" in (annotation.source, newer.source)
-            else annotation.source,
-        }
+        update={"users": annotation.users + further, "quality": quality, "source": source}
     )
 
 

@@ -181,15 +181,17 @@ class Curator:
         schema = await self._store.labels(tenant_id)
         quarantined = self._store.examples(tenant_id, state="quarantined")
         async for page in pages(quarantined, self._settings.store.page_size):
-            releases = await call_in_executor(self._releases, page, schema)
-            if releases:
+            if releases := await call_in_executor(self._releases, page, schema):
                 await self._apply(tenant_id, releases)
 
     def _releases(self, page: Sequence[Example], schema: Schema) -> list[Release]:
         check = self._aligner.alignment_problem
-        unknown = (one for one in page if (one.reason or "").startswith(UNKNOWN_LABEL) and one.text)
         return [
-            Release(one) for one in unknown if not label_problem(one, schema=schema, check_alignment=check)
+            Release(example)
+            for example in page
+            if (example.reason or "").startswith(UNKNOWN_LABEL)
+            and example.text
+            and label_problem(example, schema=schema, check_alignment=check) is None
         ]
 
     # The data of a cycle ---------------------------------------------------------------------

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
 from karen_learner.records import CurationCounts, Example, ExampleState, Split
 from karen_learner.settings import LearningSettings
@@ -19,6 +20,7 @@ from karen_learner.settings import LearningSettings
 Strata = Mapping[str, int]
 
 USABLE: tuple[ExampleState, ...] = ("pending", "learned")
+MIN_PAGE = 1_000
 REPLAY_POOL = 3
 """Size of the replay pool in multiples of `replay_examples`. Each pipe samples from it: to compute the loss
 of an example costs a tenth of training on it."""
@@ -96,43 +98,24 @@ def rank(example: Example) -> tuple[bool, float, int, str]:
 
 
 async def balanced(examples: AsyncIterator[Example], limit: int) -> list[Example]:
-    """Up to `limit` examples, balanced over strata, the best of each first. Holds a few times `limit` at
-    most."""
-    selection = BalancedSelection(limit)
-    async for example in examples:
-        selection.add(example)
-    return selection.picks()
+    """Up to `limit` examples, balanced over strata, the best of each first.
 
-
-class BalancedSelection:
-    """Water-filling over a stream. The picks equal those over the whole stream.
-
-    Pruning does not change them. With more examples, the share of a stratum only decreases, except for the
-    one place of the remainder.
+    Holds a few times `limit` at most. Selecting page by page does not change the result: with more examples,
+    the share of a stratum only decreases, except for the one place of the remainder.
     """
+    held: list[Example] = []
+    async for page in pages(examples, max(limit, MIN_PAGE)):
+        held = best_of_strata([*held, *page], limit, spare=1)
+    return best_of_strata(held, limit)
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._strata: dict[str, list[Example]] = defaultdict(list)
-        self._held = 0
 
-    def add(self, example: Example) -> None:
-        self._strata[example.stratum].append(example)
-        self._held += 1
-        if self._held > 2 * (self._limit + 2 * len(self._strata)):
-            self._prune(spare=1)
-
-    def picks(self) -> list[Example]:
-        """The selection, by stratum and rank."""
-        self._prune(spare=0)
-        return [example for name in sorted(self._strata) for example in self._strata[name]]
-
-    def _prune(self, *, spare: int) -> None:
-        shares = water_fill({name: len(held) for name, held in self._strata.items()}, self._limit)
-        for name, held in self._strata.items():
-            held.sort(key=rank)
-            del held[shares[name] + spare :]
-        self._held = sum(map(len, self._strata.values()))
+def best_of_strata(examples: Iterable[Example], limit: int, *, spare: int = 0) -> list[Example]:
+    """The best examples of each stratum in its share of `limit`, and up to `spare` more of each."""
+    strata: dict[str, list[Example]] = defaultdict(list)
+    for example in sorted(examples, key=rank):
+        strata[example.stratum].append(example)
+    shares = water_fill({name: len(found) for name, found in strata.items()}, limit)
+    return [example for name in sorted(strata) for example in strata[name][: shares[name] + spare]]
 
 
 class Drawn(NamedTuple):

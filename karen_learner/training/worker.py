@@ -13,7 +13,8 @@ import queue
 import sys
 import threading
 import traceback
-from typing import IO
+from collections.abc import Callable
+from typing import IO, NoReturn
 
 from karen_learner.errors import KarenLearnerError
 from karen_learner.training.cache import WorkerCache
@@ -24,45 +25,41 @@ NICENESS = 10
 TRACE_CHARS = 4000
 
 
-class Worker:
-    """Does the jobs of a stream, one after the other, and answers with messages."""
+def serve(requests: IO[bytes], answers: IO[bytes]) -> NoReturn:
+    """Do the jobs of a stream, one after the other, and answer with messages until the stream ends."""
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests, lines), daemon=True, name="karen-worker-input").start()
+    cache = WorkerCache()
 
-    def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
-        self._requests = requests
-        self._answers = answers
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._cache = WorkerCache()
-
-    def serve(self) -> None:
-        """Work until the input ends."""
-        threading.Thread(target=self._read, daemon=True, name="karen-worker-input").start()
-        while True:
-            self._answer(self._lines.get())
-
-    def _read(self) -> None:
-        for line in self._requests:
-            self._lines.put(line)
-        os._exit(0)  # the parent has ended: stop a running job, too
-
-    def _answer(self, line: bytes) -> None:
+    def send(message: Message) -> None:
         try:
-            job = AnyJob.validate_json(line)
-            report = perform(job, lambda one: self._send(Message(progress=one)), cache=self._cache)
-        except KarenLearnerError as error:
-            self._send(Message(failure=Failure(error=type(error).__name__, message=str(error))))
-        except Exception as error:  # the boundary of a job: the parent raises every error
-            trace = traceback.format_exc()[-TRACE_CHARS:]
-            name = type(error).__name__
-            self._send(Message(failure=Failure(error=name, message=f"{name}: {error}", trace=trace)))
-        else:
-            self._send(Message(report=report.model_dump(mode="json")))
-
-    def _send(self, message: Message) -> None:
-        try:
-            self._answers.write(message.model_dump_json().encode() + b"\n")
-            self._answers.flush()
+            answers.write(message.model_dump_json().encode() + b"\n")
+            answers.flush()
         except BrokenPipeError:
             os._exit(0)  # the parent has ended
+
+    while True:
+        send(_answer(lines.get(), cache, send))
+
+
+def _read(requests: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
+    for line in requests:
+        lines.put(line)
+    os._exit(0)  # the parent has ended: stop a running job, too
+
+
+def _answer(line: bytes, cache: WorkerCache, send: Callable[[Message], None]) -> Message:
+    try:
+        report = perform(
+            AnyJob.validate_json(line), lambda progress: send(Message(progress=progress)), cache=cache
+        )
+    except KarenLearnerError as error:
+        return Message(failure=Failure(error=type(error).__name__, message=str(error)))
+    except Exception as error:  # the boundary of a job: the parent raises every error
+        trace = traceback.format_exc()[-TRACE_CHARS:]
+        name = type(error).__name__
+        return Message(failure=Failure(error=name, message=f"{name}: {error}", trace=trace))
+    return Message(report=report.model_dump(mode="json"))
 
 
 def main() -> None:
@@ -73,7 +70,7 @@ def main() -> None:
     os.dup2(2, 1)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     gc.freeze()  # exempts loaded modules from collections, which take as long as reading a corpus
-    Worker(sys.stdin.buffer, answers).serve()
+    serve(sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation.selection import BalancedSelection, balanced, draw_replay_pool, rank, water_fill
+from karen_learner.curation.selection import balanced, best_of_strata, draw_replay_pool, rank, water_fill
 from karen_learner.records import CurationWrite, Example
 from tests.curation.specimens import annotation, gold
 
@@ -56,16 +56,9 @@ def pool(sizes: dict[str, int], *, seed: int = 0) -> list[Example]:
     ]
 
 
-def picked(examples: list[Example], limit: int) -> list[Example]:
-    selection = BalancedSelection(limit)
-    for example in examples:
-        selection.add(example)
-    return selection.picks()
-
-
 def test_all_of_a_rare_label_and_the_newest_of_frequent_labels_are_selected() -> None:
     examples = pool({"billing": 50, "refund": 3, "cancel": 40})
-    picks = picked(examples, 23)
+    picks = best_of_strata(examples, 23)
 
     by_label = {name: [e for e in picks if e.intent == name] for name in ("billing", "refund", "cancel")}
     assert {name: len(found) for name, found in by_label.items()} == {
@@ -92,30 +85,26 @@ def test_rank_is_by_gold_then_quality_then_age() -> None:
 )
 def test_pruning_does_not_change_the_picks(names: list[str], limit: int, seed: int) -> None:
     examples = pool({name: names.count(name) for name in set(names)}, seed=seed)
-    selection = BalancedSelection(limit)
-    for example in examples:
-        selection.add(example)
+    held: list[Example] = []
+    for start in range(0, len(examples), 9):
+        held = best_of_strata([*held, *examples[start : start + 9]], limit, spare=1)
+        assert len(held) <= limit + 3, "at most one spare example of each label"
 
     strata = {name: sorted((e for e in examples if e.intent == name), key=rank) for name in set(names)}
     shares = water_fill({name: len(found) for name, found in strata.items()}, limit)
-    assert selection.picks() == [e for name in sorted(strata) for e in strata[name][: shares[name]]]
+    expected = [e for name in sorted(strata) for e in strata[name][: shares[name]]]
+    assert best_of_strata(held, limit) == best_of_strata(examples, limit) == expected
 
 
-def test_the_number_of_held_examples_is_bounded() -> None:
-    selection = BalancedSelection(10)
-    for example in pool({"a": 500, "b": 300, "c": 2}):
-        selection.add(example)
-        assert sum(map(len, selection._strata.values())) <= 2 * (10 + 2 * 3)
-
-
-async def test_a_stream_gives_the_same_picks_as_a_list() -> None:
-    examples = pool({"a": 30, "b": 4})
+async def test_a_stream_gives_the_same_picks_as_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("karen_learner.curation.selection.MIN_PAGE", 5)
+    examples = pool({"a": 300, "b": 4})
 
     async def stream() -> object:
         for example in examples:
             yield example
 
-    assert await balanced(stream(), 12) == picked(examples, 12)  # type: ignore[arg-type]
+    assert await balanced(stream(), 12) == best_of_strata(examples, 12)  # type: ignore[arg-type]
 
 
 # Replay ---------------------------------------------------------------------------------------
