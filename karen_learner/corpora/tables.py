@@ -56,17 +56,12 @@ def _columns(path: Path, header: list[str]) -> list[str]:
 def _values(columns: list[str], cells: list[str]) -> dict[str, Any]:
     if len(cells) != len(columns):
         raise CorruptExample(f"has {len(cells)} cells for {len(columns)} columns")
-    if any(map(_is_escaped, cells)):
-        raise CorruptExample("not UTF-8")
     try:
-        return {name: _cell(name, cell) for name, cell in zip(columns, cells, strict=True) if cell}
+        "".join(cells).encode()
+    except UnicodeEncodeError as error:  # a byte that `surrogateescape` replaced
+        raise CorruptExample("not UTF-8") from error
+    given = {name: cell for name, cell in zip(columns, cells, strict=True) if cell}
+    try:
+        return {name: parse_json(cell) if name in _JSON_COLUMNS else cell for name, cell in given.items()}
     except (ValueError, RecursionError) as error:
         raise CorruptExample(f"a cell holds no JSON: {error}") from error
-
-
-def _is_escaped(cell: str) -> bool:
-    return not cell.isascii() and any("\udc80" <= character <= "\udcff" for character in cell)
-
-
-def _cell(name: str, cell: str) -> Any:
-    return parse_json(cell) if name in _JSON_COLUMNS else cell

@@ -2,6 +2,5 @@
 
 from karen_learner.curation.curator import Curator
 from karen_learner.curation.selection import Curated
-from karen_learner.records import GoldReport
 
-__all__ = ["Curated", "Curator", "GoldReport"]
+__all__ = ["Curated", "Curator"]

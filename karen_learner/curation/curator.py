@@ -7,7 +7,6 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import closing
-from typing import Literal
 
 from asyncio_extras import call_in_executor
 from cachetools import FIFOCache
@@ -23,7 +22,7 @@ from karen_learner.curation.examples import (
     label_problem,
     text_key,
 )
-from karen_learner.curation.gold import GoldIntake, GoldRecord
+from karen_learner.curation.gold import GoldIntake, GoldRecord, GoldSource
 from karen_learner.curation.resolver import (
     LabelResolver,
     PageEntry,
@@ -106,7 +105,7 @@ class Curator:
         example = example_from_turn(
             turn,
             schema=schema,
-            check_alignment=self._aligner.alignment_problem,
+            aligner=self._aligner,
             quality_threshold=self._settings.learning.quality_threshold,
             seed=self._settings.training.seed,
         )
@@ -149,7 +148,7 @@ class Curator:
         tenant_id: str,
         records: AsyncIterable[GoldRecord] | Iterable[GoldRecord],
         *,
-        source: Literal["seed", "reviewed"] = "seed",
+        source: GoldSource = "seed",
     ) -> GoldReport:
         """Store gold examples and declare their labels.
 
@@ -161,7 +160,6 @@ class Curator:
             await intake.read(records)
             async with self._writing[tenant_id]:
                 schema = await self._store.labels(tenant_id)
-                intake.check_labels(schema)
                 if intake.labels:
                     await self._store.declare_labels(tenant_id, intake.labels)
                 report = await self._store_gold(tenant_id, intake)
@@ -185,13 +183,12 @@ class Curator:
                 await self._apply(tenant_id, releases)
 
     def _releases(self, page: Sequence[Example], schema: Schema) -> list[Release]:
-        check = self._aligner.alignment_problem
         return [
             Release(example)
             for example in page
             if (example.reason or "").startswith(UNKNOWN_LABEL)
             and example.text
-            and label_problem(example, schema=schema, check_alignment=check) is None
+            and label_problem(example, schema=schema, aligner=self._aligner) is None
         ]
 
     # The data of a cycle ---------------------------------------------------------------------

@@ -7,7 +7,7 @@ import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +18,6 @@ from karen_learner.corpora.parsing import span_name, span_problem
 from karen_learner.records import EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
 
 Schema = Mapping[Task, Collection[str]]
-AlignmentCheck = Callable[[str, Sequence[EntitySpan]], "str | None"]
 
 Unusable = Literal["below_quality", "unlabelled"]
 """`below_quality`: no label reaches the threshold. `unlabelled`: the feedback contains no label."""
@@ -41,7 +40,7 @@ SATISFIED_WITH_ENTITIES = 0.9
 
 
 def example_from_turn(
-    turn: Turn, *, schema: Schema, check_alignment: AlignmentCheck, quality_threshold: float, seed: int = 0
+    turn: Turn, *, schema: Schema, aligner: TokenAligner, quality_threshold: float, seed: int = 0
 ) -> Example | Unusable:
     """The example of a turn with feedback, `pending` or `quarantined`, with the preliminary split `train`.
 
@@ -67,7 +66,7 @@ def example_from_turn(
         source="correction" if corrected else "rating",
         quality=min(label.quality for label in trusted.values()),
         seed=seed,
-        reason=label_problem(labelled, schema=schema, check_alignment=check_alignment),
+        reason=label_problem(labelled, schema=schema, aligner=aligner),
         turn_id=turn.turn_id,
         user_id=turn.metadata.user_id,
     )
@@ -173,7 +172,7 @@ def stratum(labelled: LabelledText) -> str:
 # Checks of labels ----------------------------------------------------------------------------
 
 
-def label_problem(labelled: LabelledText, *, schema: Schema, check_alignment: AlignmentCheck) -> str | None:
+def label_problem(labelled: LabelledText, *, schema: Schema, aligner: TokenAligner) -> str | None:
     """The reason why these labels cannot be trained on, or None."""
     for task, label in task_labels(labelled):
         if label not in schema.get(task, ()):
@@ -182,7 +181,7 @@ def label_problem(labelled: LabelledText, *, schema: Schema, check_alignment: Al
         return None
     if not schema.get("entities"):
         return "no gold example has entities"
-    return span_problem(labelled.text, labelled.entities) or check_alignment(labelled.text, labelled.entities)
+    return span_problem(labelled.text, labelled.entities) or aligner.problem(labelled.text, labelled.entities)
 
 
 class TokenAligner:
@@ -200,7 +199,7 @@ class TokenAligner:
     def _nlp(self) -> Language:
         return spacy.blank(self._language)
 
-    def alignment_problem(self, text: str, spans: Sequence[EntitySpan]) -> str | None:
+    def problem(self, text: str, spans: Sequence[EntitySpan]) -> str | None:
         """The first span that does not consist of whole tokens, as a sentence; None if all do."""
         if not spans:
             return None

@@ -18,27 +18,25 @@ from karen_learner.batching import pages
 from karen_learner.corpora.lines import CorruptExample, SkippedLines, to_line
 from karen_learner.corpora.parsing import require_text, span_problem
 from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example, stratum, task_labels
-from karen_learner.errors import LabelCollision
 from karen_learner.records import TASKS, Example, GoldReport, LabelledText, Task
 from karen_learner.settings import Settings
 
 HELD_IN_MEMORY_BYTES = 8_000_000
 
+GoldSource = Literal["seed", "reviewed"]
 GoldRecord = LabelledText | Mapping[str, Any]
 """A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities."""
 
 
 class GoldIntake:
-    """One batch of gold. Call `read`, then `check_labels`, then store the `pages`, then `close`."""
+    """One batch of gold. Call `read`, then declare the `labels`, then store the `pages`, then `close`."""
 
-    def __init__(
-        self, settings: Settings, aligner: TokenAligner, *, source: Literal["seed", "reviewed"]
-    ) -> None:
+    def __init__(self, settings: Settings, aligner: TokenAligner, *, source: GoldSource) -> None:
         self._page_size = settings.store.page_size
         self._max_chars = settings.analysis.max_text_chars
         self._seed = settings.training.seed
         self._aligner = aligner
-        self._source: Literal["seed", "reviewed"] = source
+        self._source = source
         self._labels: dict[Task, set[str]] = {task: set() for task in TASKS}
         self._skipped = SkippedLines()
         self._dropped = SkippedLines()
@@ -97,7 +95,7 @@ class GoldIntake:
 
     def _aligned(self, labelled: LabelledText, position: int) -> LabelledText:
         """The text without misaligned entities, if it has other labels."""
-        problem = self._aligner.alignment_problem(labelled.text, labelled.entities or ())
+        problem = self._aligner.problem(labelled.text, labelled.entities or ())
         if problem is None:
             return labelled
         if labelled.tasks == ("entities",):
@@ -115,13 +113,6 @@ class GoldIntake:
     def has_new_labels(self, schema: Schema) -> bool:
         """Whether the batch has labels that the schema lacks."""
         return any(not labels <= set(schema.get(task, ())) for task, labels in self._labels.items())
-
-    def check_labels(self, schema: Schema) -> None:
-        """Raise LabelCollision if a label would be an intent and a sentiment."""
-        intents = self._labels["intent"].union(schema.get("intent", ()))
-        both = intents & self._labels["sentiment"].union(schema.get("sentiment", ()))
-        if both:
-            raise LabelCollision.between(both)
 
     # Storing ---------------------------------------------------------------------------------
 

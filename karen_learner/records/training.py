@@ -97,40 +97,15 @@ class PassReport(Record):
     score: float | None
 
 
-class CalibrationSummary(Record):
-    """Calibration of a pipe's scores on held-out examples.
-
-    `ece_before`, `ece_after`: expected calibration errors. `false_alarms`: share of examples that the model
-    marks as out of scope.
-    """
-
-    examples: int
-    ece_before: float
-    ece_after: float
-    false_alarms: float | None
-
-
-class TaskReport(Record):
-    """Training statistics of one pipe."""
-
-    pipe: str
-    examples: int
-    passes: int
-    words: int
-    seconds: float
-    best_score: float | None
-    last_loss: float
-    calibration: CalibrationSummary | None = None
-
-
 class TrainReport(Record):
     """A candidate on disk at `TrainJob.output`.
 
-    `replayed` are the lines of replay.jsonl, from 0, that at least one pipe trained on.
+    `tasks` maps tasks to pipes, `examples` trained tasks to their numbers of examples. `replayed` are the
+    lines of replay.jsonl, from 0, that at least one pipe trained on.
     """
 
     tasks: Mapping[Task, str]
-    by_task: Mapping[Task, TaskReport]
+    examples: Mapping[Task, int]
     replayed: tuple[int, ...] = ()
     skipped: int
     skipped_reasons: tuple[str, ...] = ()

@@ -11,19 +11,18 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import fix_random_seed
 
+from karen_learner.components.textcat.calibration import CalibrationReport
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, write_docs
 from karen_learner.errors import TrainingError
-from karen_learner.records import TASKS, Task
+from karen_learner.records import TASKS, Record, Task
 from karen_learner.records.training import (
-    CalibrationSummary,
     CrossValidateJob,
     CrossValidateReport,
     PassReport,
     PredictJob,
     PreloadJob,
     PreloadReport,
-    TaskReport,
     TrainJob,
     TrainReport,
 )
@@ -31,7 +30,7 @@ from karen_learner.settings import TrainingSettings
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.prediction import predict, score_pipe
-from karen_learner.training.protocol import Job, Report
+from karen_learner.training.protocol import Job
 from karen_learner.training.replay import Weighted, sample_replay, training_examples
 from karen_learner.training.trainer import PipeTrainer, Plan, plan_of
 
@@ -41,7 +40,7 @@ MIN_CALIBRATION_EXAMPLES = 40
 """With fewer examples the error of the false-alarm rate exceeds a few percent."""
 
 
-def perform(job: Job, on_pass: OnPass, *, cache: WorkerCache | None = None) -> Report:
+def perform(job: Job, on_pass: OnPass, *, cache: WorkerCache | None = None) -> Record:
     """Do a job of any kind. Raises TrainingError or ModelError."""
     if isinstance(job, TrainJob):
         return train(job, on_pass, cache=cache)
@@ -73,19 +72,22 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     drawn = {doc for docs in replayed.values() for doc, _ in docs}
     lines = tuple(line for line, doc in pool.items() if doc in drawn)
     write_docs(job.corpus / "train.spacy", [*new, *(pool[line] for line in lines)])
-    reports: dict[Task, TaskReport] = {}
+    trained: dict[Task, int] = {}
     for task in pipeline.trainable_tasks:
         plan = plan_of(job.settings, mode=job.mode, continues=task in continued)
         if examples := training_examples(pipeline, task, new, replayed[task]):
             held_out = pipeline.examples(task, dev)
             trainer = _trainer(pipeline, task, job.settings, plan)
-            reports[task] = _train_task(trainer, examples, held_out, on_pass)
+            for report in trainer.passes(examples, held_out):
+                on_pass(report)
+            calibrate(pipeline.pipe(task), held_out, false_alarm_rate=job.settings.false_alarm_rate)
+            trained[task] = len(examples)
             skipped += trainer.skipped
     pipeline.save(job.output)
     cache.keep(pipeline, job.output)
     return TrainReport(
         tasks=pipeline.tasks,
-        by_task=reports,
+        examples=trained,
         replayed=lines,
         skipped=len(skipped),
         skipped_reasons=tuple(skipped[:MAX_REASONS]),
@@ -112,36 +114,14 @@ def _trainer(pipeline: TrainablePipeline, task: Task, settings: TrainingSettings
     return PipeTrainer(pipeline.nlp, task, pipeline.tasks[task], settings=settings, plan=plan, rng=rng)
 
 
-def _train_task(
-    trainer: PipeTrainer, examples: Sequence[Example], held_out: Sequence[Example], on_pass: OnPass
-) -> TaskReport:
-    passes = []
-    for report in trainer.passes(examples, held_out):
-        passes.append(report)
-        on_pass(report)
-    return TaskReport(
-        pipe=trainer.pipe.name,
-        examples=len(examples),
-        passes=len(passes),
-        words=sum(report.words for report in passes),
-        seconds=sum(report.seconds for report in passes),
-        best_score=max((report.score for report in passes if report.score is not None), default=None),
-        last_loss=passes[-1].loss,
-        calibration=calibrate(trainer.pipe, held_out, false_alarm_rate=trainer.settings.false_alarm_rate),
-    )
-
-
-def calibrate(
-    pipe: Any, held_out: Sequence[Example], *, false_alarm_rate: float
-) -> CalibrationSummary | None:
+def calibrate(pipe: Any, held_out: Sequence[Example], *, false_alarm_rate: float) -> CalibrationReport | None:
     """Calibrate the scores of one of our text categorizers on held-out examples.
 
     None for other pipes, and for too few examples: the previous calibration stays.
     """
     if not isinstance(pipe, BaseTextCategorizer) or len(held_out) < MIN_CALIBRATION_EXAMPLES:
         return None
-    report = pipe.calibrate(held_out, false_alarm_rate=false_alarm_rate)
-    return CalibrationSummary(**{name: getattr(report, name) for name in CalibrationSummary.model_fields})
+    return pipe.calibrate(held_out, false_alarm_rate=false_alarm_rate)
 
 
 def preload(job: PreloadJob, *, cache: WorkerCache | None = None) -> PreloadReport:

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections import deque
-from types import TracebackType
 from typing import Self, TypeVar
 
 from pydantic import ValidationError
@@ -74,12 +73,7 @@ class LocalWorker:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property

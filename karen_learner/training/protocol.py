@@ -13,19 +13,14 @@ from pydantic import Field, TypeAdapter
 from karen_learner.records import Record
 from karen_learner.records.training import (
     CrossValidateJob,
-    CrossValidateReport,
     PassReport,
     PredictJob,
-    PredictReport,
     PreloadJob,
-    PreloadReport,
     TrainJob,
-    TrainReport,
 )
 
 Job = TrainJob | PredictJob | CrossValidateJob | PreloadJob
 AnyJob: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
-Report = TrainReport | PredictReport | CrossValidateReport | PreloadReport
 
 
 class Failure(Record):

@@ -34,7 +34,16 @@ def jsonl_logger(path: str | Path, progress_bar: bool = False) -> Logger:
         def log_step(info: Mapping[str, Any] | None) -> None:
             print_row(info)
             if info is not None:
-                line = {"run": run, **_row(info, perf_counter() - started)}
+                line = {
+                    "run": run,
+                    "epoch": info["epoch"],
+                    "step": info["step"],
+                    "words": info["words"],
+                    "seconds": round(perf_counter() - started, 3),
+                    "losses": {pipe: float(loss) for pipe, loss in info["losses"].items()},
+                    "score": float(info["score"]),
+                    "scores": info["other_scores"],
+                }
                 file.write(json.dumps(line).encode() + b"\n")
 
         def finish() -> None:
@@ -44,15 +53,3 @@ def jsonl_logger(path: str | Path, progress_bar: bool = False) -> Logger:
         return log_step, finish
 
     return set_up
-
-
-def _row(info: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    return {
-        "epoch": info["epoch"],
-        "step": info["step"],
-        "words": info["words"],
-        "seconds": round(seconds, 3),
-        "losses": {pipe: float(loss) for pipe, loss in info["losses"].items()},
-        "score": float(info["score"]),
-        "scores": info["other_scores"],
-    }

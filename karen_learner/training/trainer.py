@@ -66,9 +66,9 @@ class PipeTrainer:
     ) -> None:
         self._nlp = nlp
         self._task = task
-        self.pipe: Any = nlp.get_pipe(pipe_name)
+        self._pipe: Any = nlp.get_pipe(pipe_name)
         self._others = [name for name in nlp.pipe_names if name != pipe_name]
-        self.settings = settings
+        self._settings = settings
         self._plan = plan
         self._rng = rng
         self._learn_rate = settings.learn_rate * plan.rate
@@ -84,25 +84,25 @@ class PipeTrainer:
         Raises TrainingDiverged.
         """
         optimizer = Adam(self._learn_rate)
-        prepare_to_learn(self.pipe.model)
-        updates = max(1, math.ceil(len(examples) / self.settings.batch_size))  # of a pass
+        prepare_to_learn(self._pipe.model)
+        updates = max(1, math.ceil(len(examples) / self._settings.batch_size))  # of a pass
         total = max(self._plan.passes, math.ceil(self._plan.min_updates / updates))
-        best, first_loss = _BestWeights(self.pipe.model), math.inf
+        best, first_loss = _BestWeights(self._pipe.model), math.inf
         examples = list(examples)
-        selects = bool(dev) and total > self.settings.patience
+        selects = bool(dev) and total > self._settings.patience
         for iteration in range(1, total + 1):
             self._rng.shuffle(examples)
             schedule = _decaying_rates(self._learn_rate, iteration, total, updates)
             loss, words, seconds = self._one_pass(examples, optimizer, schedule)
             first_loss = loss if iteration == 1 else first_loss
             self._check(loss, first_loss)
-            score = score_pipe(self._task, self.pipe, dev) if selects else None
+            score = score_pipe(self._task, self._pipe, dev) if selects else None
             best.record(score, is_last=iteration == total)
             yield PassReport(
                 task=self._task, iteration=iteration, total=total, loss=loss, words=words, seconds=seconds,
                 score=score,
             )  # fmt: skip
-            if iteration * updates >= self._plan.min_updates and best.stale >= self.settings.patience:
+            if iteration * updates >= self._plan.min_updates and best.stale >= self._settings.patience:
                 break
         best.restore()
 
@@ -126,18 +126,18 @@ class PipeTrainer:
         try:
             return self._step(batch, optimizer)
         except MemoryError:
-            discard_gradients(self.pipe.model)
+            discard_gradients(self._pipe.model)
             return self._update_in_halves(batch, optimizer)
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            discard_gradients(self.pipe.model)
+            discard_gradients(self._pipe.model)
             return self._update_one_by_one(batch, optimizer, error)
 
     def _step(self, batch: list[Example], optimizer: Optimizer) -> float:
-        scale_learn_rate(self.pipe.model, optimizer.learn_rate / self.settings.learn_rate)
+        scale_learn_rate(self._pipe.model, optimizer.learn_rate / self._settings.learn_rate)
         losses = self._nlp.update(
-            batch, sgd=optimizer, drop=self.settings.dropout, losses={}, exclude=self._others
+            batch, sgd=optimizer, drop=self._settings.dropout, losses={}, exclude=self._others
         )
-        return float(losses.get(self.pipe.name, 0.0))
+        return float(losses.get(self._pipe.name, 0.0))
 
     def _update_in_halves(self, batch: list[Example], optimizer: Optimizer) -> float:
         if len(batch) == 1:
@@ -160,14 +160,14 @@ class PipeTrainer:
                 f"the loss of {self._task} is {loss} (first pass: {first_loss:.3g}): "
                 f"lower {self._rate_setting}, or check the newest examples"
             )
-        if not all_finite(self.pipe.model):
+        if not all_finite(self._pipe.model):
             raise TrainingDiverged(f"the weights of {self._task} are not finite: lower {self._rate_setting}")
 
     @property
     def _rate_setting(self) -> str:
         """The name of the setting with the learn rate of this pipe."""
-        own = any(True for _ in learning_shims(self.pipe.model))
-        return f"learn_rate of {self.pipe.name}'s model in its config" if own else "training.learn_rate"
+        own = any(True for _ in learning_shims(self._pipe.model))
+        return f"learn_rate of {self._pipe.name}'s model in its config" if own else "training.learn_rate"
 
 
 class _BestWeights:

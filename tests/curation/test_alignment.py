@@ -38,15 +38,15 @@ def test_span_problem(found: tuple[tuple[int, int, str], ...], expected: str | N
     ],
 )
 def test_alignment_problem(found: tuple[tuple[int, int, str], ...], expected: str | None) -> None:
-    assert TokenAligner("en").alignment_problem("hello, world!   ", spans(*found)) == expected
+    assert TokenAligner("en").problem("hello, world!   ", spans(*found)) == expected
 
 
 def test_strings_of_checked_texts_are_freed() -> None:
     aligner = TokenAligner("en")
-    aligner.alignment_problem("hello", spans((0, 5, "A")))
+    aligner.problem("hello", spans((0, 5, "A")))
     assert aligner._nlp is not None
     known = len(aligner._nlp.vocab.strings)
 
     for at in range(50):
-        aligner.alignment_problem(f"unseen{at}", spans((0, 5, "A")))
+        aligner.problem(f"unseen{at}", spans((0, 5, "A")))
     assert len(aligner._nlp.vocab.strings) == known

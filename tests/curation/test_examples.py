@@ -23,7 +23,7 @@ def read(source: Turn, *, schema: Any = SCHEMA, quality_threshold: float = 0.7) 
     return example_from_turn(
         source,
         schema=schema,
-        check_alignment=ALIGNER.alignment_problem,
+        aligner=ALIGNER,
         quality_threshold=quality_threshold,
     )
 

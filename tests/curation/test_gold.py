@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation import Curator, GoldReport
+from karen_learner.curation import Curator
 from karen_learner.errors import LabelCollision
-from karen_learner.records import Example, LabelledText, SkippedLine
+from karen_learner.records import Example, GoldReport, LabelledText, SkippedLine
 from karen_learner.settings import Settings
 from tests.curation.specimens import turn
 

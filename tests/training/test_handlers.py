@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import spacy
@@ -54,7 +55,7 @@ async def trained(
 async def test_all_three_tasks_are_learned(trained: tuple[TrainReport, Path, list[PassReport]]) -> None:
     report, output, passes = trained
     assert report.tasks == {"intent": "intent", "sentiment": "sentiment", "entities": "ner"}
-    assert {task: made.examples for task, made in report.by_task.items()} == dict.fromkeys(report.tasks, 12)
+    assert report.examples == dict.fromkeys(report.tasks, 12)
     assert Counter(report.task for report in passes).keys() == set(report.tasks)
     doc = spacy.load(output)("i want to fly to paris")
     assert doc.cats["travel"] > 0.5
@@ -98,7 +99,7 @@ async def test_an_incremental_job_continues_and_adds_labels(
     parent = spec.model_copy(update={"path": str(output), "tasks": report.tasks})
     labels = {**LABELS, "intent": ("balance", "order", "travel")}
     continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", labels=labels)
-    assert train(continued, lambda _: None).by_task["intent"].examples == 16
+    assert train(continued, lambda _: None).examples["intent"] == 16
     nlp = spacy.load(tmp_path / "next")
     assert nlp("one soup please").cats["order"] > 0.5
     assert nlp("what is my balance").cats["balance"] > 0.5
@@ -132,7 +133,7 @@ async def test_each_pipe_replays_up_to_the_budget(
     await write_lines(corpus / "replay.jsonl", pool, importance_weights=[2.0] * len(pool))
     continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=5)
     report = train(continued, lambda _: None)
-    assert {task: made.examples for task, made in report.by_task.items()} == {
+    assert report.examples == {
         "intent": 1 + 5, "sentiment": 5, "entities": 5,
     }  # fmt: skip
     assert 5 <= len(report.replayed) <= 15
@@ -169,7 +170,7 @@ async def test_nothing_is_replayed_without_a_budget_or_a_pool(
     continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=budget)
     report = train(continued, lambda _: None)
     assert report.replayed == ()
-    assert {made.examples for made in report.by_task.values()} == {3}
+    assert set(report.examples.values()) == {3}
 
 
 @pytest.mark.parametrize("file", ["replay.jsonl", "train.jsonl"])
@@ -209,9 +210,8 @@ async def test_dev_is_scored_only_with_more_passes_than_patience(
     await write_lines(corpus / "dev.jsonl", examples[:2])
     settings.training.update({"n_iter": passes, "patience": 2})
     reports: list[PassReport] = []
-    report = train(job(corpus, spec, settings, tmp_path / "out"), reports.append)
+    train(job(corpus, spec, settings, tmp_path / "out"), reports.append)
     assert {one.score is not None for one in reports} == {passes > 2}
-    assert {made.best_score is not None for made in report.by_task.values()} == {passes > 2}
     assert spacy.load(tmp_path / "out")("i want to fly to paris").cats
 
 
@@ -228,9 +228,9 @@ async def test_scores_are_calibrated_on_held_out_examples(
     held = [example for example in examples * 5 if example.intent is not None][:MIN_CALIBRATION_EXAMPLES]
     await write_lines(corpus / "train.jsonl", examples)
     await write_lines(corpus / "dev.jsonl", held)
-    made = train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None).by_task["intent"]
-    assert made.calibration is not None
-    assert made.calibration.examples == len(held) != made.examples
+    train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None)
+    pipe: Any = spacy.load(tmp_path / "out").get_pipe("intent")
+    assert pipe.calibration is not None
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e6])
@@ -396,7 +396,7 @@ class NanTrainer(PipeTrainer):
 
     def _step(self, batch: list, optimizer: object) -> float:
         super()._step(batch, optimizer)
-        node = next(node for node in self.pipe.model.walk() if "W" in node.param_names)
+        node = next(node for node in self._pipe.model.walk() if "W" in node.param_names)
         node.get_param("W").flat[0] = math.nan
         return 1.0
 
