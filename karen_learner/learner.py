@@ -109,7 +109,6 @@ class AutonomousLearner:
     def _build(self, gate: Gate[ScoredHoldout] | None, sanitizer: Sanitizer | None) -> None:
         """Make the parts. Nothing is opened or started."""
         settings, store, events, layout = self.settings, self.store, self.events, self.layout
-        language = settings.training.language
         self._models = live_models_of(self.analyzer, settings.analysis)
         self._models.on_unload.append(self._publish_unloaded)
         self._registry = registry = ModelRegistry(store, layout)
@@ -119,9 +118,12 @@ class AutonomousLearner:
         self._collector = ConversationMetadataCollector(
             store, self.analyzer, settings, events=events, sanitizer=sanitizer
         )
-        self._curator = curator = Curator(store, settings, language=language)
+        self._curator = curator = Curator(store, settings)
         self._transfer = Transfer(
-            store, add_turn=self._collector.collect_input, add_gold=curator.add_gold, language=language
+            store,
+            add_turn=self._collector.collect_input,
+            add_gold=curator.add_gold,
+            language=settings.training.language,
         )
         self._overview = Overview(store, registry, settings)
         self._planner = CyclePlanner(store, registry, curator, settings)

@@ -126,9 +126,6 @@ def _values(doc: Doc) -> dict[str, Any]:
     return values
 
 
-# Files of `spacy train` ----------------------------------------------------------------------
-
-
 class Conversion(Record):
     """The number of documents, and the reasons of skipped lines."""
 

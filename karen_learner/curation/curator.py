@@ -56,15 +56,14 @@ PREVIEW_MEMORY = 50_000
 class Curator:
     """Curates turns, stores gold, and selects the data of cycles.
 
-    The tokenizer of `language` (default: that of the training settings) checks entity spans. This object
-    writes the pages of one tenant one after the other. A page that conflicts with another process is
-    repeated.
+    The tokenizer of `training.language` checks entity spans. This object writes the pages of one tenant one
+    after the other. A page that conflicts with another process is repeated.
     """
 
-    def __init__(self, store: MemoryStore, settings: Settings, *, language: str | None = None) -> None:
+    def __init__(self, store: MemoryStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._aligner = TokenAligner(language or settings.training.language)
+        self._aligner = TokenAligner(settings.training.language)
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     # Turns -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import spacy
 from spacy.language import Language
 
 from karen_learner.corpora.parsing import span_name, span_problem
-from karen_learner.records import EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
+from karen_learner.records import TASKS, EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
 
 Schema = Mapping[Task, Collection[str]]
 
@@ -129,9 +129,7 @@ def new_example(
     name = example_id(key=key, turn_id=turn_id)
     return Example(
         text=labelled.text,
-        intent=labelled.intent,
-        sentiment=labelled.sentiment,
-        entities=labelled.entities,
+        **{task: getattr(labelled, task) for task in TASKS},
         example_id=name,
         source=source,
         quality=quality,

@@ -48,8 +48,6 @@ class GoldIntake:
     def close(self) -> None:
         self._waiting.close()
 
-    # Intake ----------------------------------------------------------------------------------
-
     async def read(self, records: AsyncIterable[GoldRecord] | Iterable[GoldRecord]) -> None:
         """Read all records; skip and report those that cannot be used."""
         position = 1
@@ -103,8 +101,6 @@ class GoldIntake:
         self._dropped.add(position, problem)
         return labelled.model_copy(update={"entities": None})
 
-    # Labels ----------------------------------------------------------------------------------
-
     @property
     def labels(self) -> dict[Task, list[str]]:
         """The labels of the batch by task, without tasks that have none."""
@@ -113,8 +109,6 @@ class GoldIntake:
     def has_new_labels(self, schema: Schema) -> bool:
         """Whether the batch has labels that the schema lacks."""
         return any(not labels <= set(schema.get(task, ())) for task, labels in self._labels.items())
-
-    # Storing ---------------------------------------------------------------------------------
 
     async def pages(self) -> AsyncIterator[list[Example]]:
         """The usable texts as gold examples."""

@@ -218,9 +218,6 @@ def _is_rating_of(annotation: Example, turn_id: str) -> bool:
     return annotation.turn_id == turn_id and annotation.users == 1 and annotation.source == "rating"
 
 
-# Pages ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Withdrawal:
     """A turn whose newest feedback gives no usable label: its earlier rating is withdrawn."""

@@ -10,7 +10,6 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
@@ -45,9 +44,6 @@ def water_fill(counts: Strata, limit: int, *, order: Sequence[str] | None = None
     return shares
 
 
-# Training data of a cycle --------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class Curated:
     """Result of curation for training: new examples, and learned examples for replay.
@@ -80,8 +76,8 @@ async def select_incremental(
     drawn = await draw_replay_pool(store, tenant_id, limit=REPLAY_POOL * learning.replay_examples, rng=rng)
     return Curated(
         new=tuple(new),
-        replay=tuple(one.example for one in drawn),
-        importance_weights=tuple(one.importance_weight for one in drawn),
+        replay=tuple(example for example, _ in drawn),
+        importance_weights=tuple(weight for _, weight in drawn),
     )
 
 
@@ -118,18 +114,12 @@ def best_of_strata(examples: Iterable[Example], limit: int, *, spare: int = 0) -
     return [example for name in sorted(strata) for example in strata[name][: shares[name] + spare]]
 
 
-class Drawn(NamedTuple):
-    """A learned example, and the inverse of the probability with which it was drawn."""
-
-    example: Example
-    importance_weight: float
-
-
 async def draw_replay_pool(
     store: MemoryStore, tenant_id: str, *, limit: int, rng: random.Random
-) -> list[Drawn]:
+) -> list[tuple[Example, float]]:
     """Up to `limit` learned training examples, balanced over strata (Chrysakis and Moens, 2020).
 
+    Each comes with its importance weight: the inverse of the probability with which it was drawn.
     It needs one read of counters, and one index read for each stratum. The cost depends on `limit` and the
     number of strata, not on the history. With more strata than places, `rng` chooses the strata.
     """
@@ -137,8 +127,8 @@ async def draw_replay_pool(
     order = sorted(counts)
     rng.shuffle(order)
     shares = water_fill(counts, limit, order=order)
-    drawn: list[Drawn] = []
+    drawn: list[tuple[Example, float]] = []
     for name in sorted(name for name in order if shares[name]):
         sampled = await store.sample_learned(tenant_id, name, limit=shares[name], from_draw=rng.random())
-        drawn += [Drawn(example, counts[name] / len(sampled)) for example in sampled]
+        drawn += [(example, counts[name] / len(sampled)) for example in sampled]
     return drawn

@@ -177,9 +177,6 @@ def _rounded(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-# Against the store ---------------------------------------------------------------------------
-
-
 async def shares_for(store: MemoryStore, tenant_id: str, gold: Strata, settings: Settings) -> Shares:
     """Shares that spread gold examples over the remaining capacity (see `spread_shares`)."""
     return spread_shares(gold, _rules(settings, await _usable_strata(store, tenant_id)))

@@ -15,7 +15,7 @@ from karen_learner.components.textcat.calibration import CalibrationReport
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, write_docs
 from karen_learner.errors import TrainingError
-from karen_learner.records import TASKS, Record, Task
+from karen_learner.records import TASKS, CycleMode, Record, Task
 from karen_learner.records.training import (
     CrossValidateJob,
     CrossValidateReport,
@@ -32,7 +32,7 @@ from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.prediction import predict, score_pipe
 from karen_learner.training.protocol import Job
 from karen_learner.training.replay import Weighted, sample_replay, training_examples
-from karen_learner.training.trainer import PipeTrainer, Plan, plan_of
+from karen_learner.training.trainer import PipeTrainer, plan_of
 
 OnPass = Callable[[PassReport], None]
 MAX_REASONS = 20
@@ -74,10 +74,9 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     write_docs(job.corpus / "train.spacy", [*new, *(pool[line] for line in lines)])
     trained: dict[Task, int] = {}
     for task in pipeline.trainable_tasks:
-        plan = plan_of(job.settings, mode=job.mode, continues=task in continued)
         if examples := training_examples(pipeline, task, new, replayed[task]):
             held_out = pipeline.examples(task, dev)
-            trainer = _trainer(pipeline, task, job.settings, plan)
+            trainer = _trainer(pipeline, task, job.settings, mode=job.mode, continues=task in continued)
             for report in trainer.passes(examples, held_out):
                 on_pass(report)
             calibrate(pipeline.pipe(task), held_out, false_alarm_rate=job.settings.false_alarm_rate)
@@ -109,7 +108,10 @@ def _sample_replay(
     }
 
 
-def _trainer(pipeline: TrainablePipeline, task: Task, settings: TrainingSettings, plan: Plan) -> PipeTrainer:
+def _trainer(
+    pipeline: TrainablePipeline, task: Task, settings: TrainingSettings, *, mode: CycleMode, continues: bool
+) -> PipeTrainer:
+    plan = plan_of(settings, mode=mode, continues=continues)
     rng = random.Random(settings.seed)  # noqa: S311 - a seeded shuffle, no secret
     return PipeTrainer(pipeline.nlp, task, pipeline.tasks[task], settings=settings, plan=plan, rng=rng)
 
@@ -147,12 +149,11 @@ def _score_fold(job: CrossValidateJob, fold: int) -> dict[Task, float]:
     docs = list(numbered_docs(pipeline.nlp, job.corpus / "train.jsonl", skipped=[]).values())
     train_docs = [doc for position, doc in enumerate(docs) if position % job.folds != fold]
     pipeline.prepare(job.labels, train_docs)
-    plan = plan_of(job.settings, mode="full", continues=False)
     scores: dict[Task, float] = {}
     for task in sorted(pipeline.trainable_tasks, key=TASKS.index):
         if examples := pipeline.examples(task, train_docs):
-            for _ in _trainer(pipeline, task, job.settings, plan).passes(examples, ()):
-                pass
+            trainer = _trainer(pipeline, task, job.settings, mode="full", continues=False)
+            list(trainer.passes(examples, ()))
         if held_out := pipeline.examples(task, docs[fold :: job.folds]):
             scores[task] = score_pipe(task, pipeline.pipe(task), held_out)
     return scores

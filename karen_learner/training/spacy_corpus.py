@@ -27,10 +27,10 @@ def corpus_reader(path: str | Path, tasks: Sequence[Task] = TASKS) -> Reader:
         train a text categorizer without given labels, because it uses every category.
     """
     path = Path(path)
-    return partial(read_examples, path, tasks) if path.suffix == ".jsonl" else Corpus(path)
+    return partial(_examples, path, tasks) if path.suffix == ".jsonl" else Corpus(path)
 
 
-def read_examples(path: Path, tasks: Sequence[Task], nlp: Language) -> Iterator[Example]:
+def _examples(path: Path, tasks: Sequence[Task], nlp: Language) -> Iterator[Example]:
     """The examples of a file of JSON lines.
 
     Lines without labels of the tasks are left out. Unusable lines are left out and logged. Raises

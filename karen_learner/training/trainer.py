@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from time import perf_counter
 from typing import Any
 
@@ -30,7 +30,8 @@ from karen_learner.training.prediction import score_pipe
 logger = logging.getLogger(__name__)
 
 FINAL_RATE = 0.05
-"""The last learn rate, as a share of the first."""
+"""The last learn rate, as a share of the first; it decays linearly over all passes. With a constant rate, the
+last batches dominate the weights of spaCy's pipes."""
 DIVERGENCE_FACTOR = 1000.0
 """Training diverges if a loss is this many times the loss of the first pass."""
 
@@ -92,7 +93,7 @@ class PipeTrainer:
         selects = bool(dev) and total > self._settings.patience
         for iteration in range(1, total + 1):
             self._rng.shuffle(examples)
-            schedule = _decaying_rates(self._learn_rate, iteration, total, updates)
+            schedule = (self._rate(step / (total * updates)) for step in count((iteration - 1) * updates))
             loss, words, seconds = self._one_pass(examples, optimizer, schedule)
             first_loss = loss if iteration == 1 else first_loss
             self._check(loss, first_loss)
@@ -105,6 +106,9 @@ class PipeTrainer:
             if iteration * updates >= self._plan.min_updates and best.stale >= self._settings.patience:
                 break
         best.restore()
+
+    def _rate(self, share_done: float) -> float:
+        return self._learn_rate * max(FINAL_RATE, 1.0 - share_done)
 
     def _one_pass(
         self, examples: Sequence[Example], optimizer: Optimizer, schedule: Iterator[float]
@@ -195,17 +199,6 @@ class _BestWeights:
         """Restore the best weights, if a pass was scored."""
         if self._weights:
             self._model.from_bytes(self._weights)
-
-
-def _decaying_rates(learn_rate: float, iteration: int, total: int, updates: int) -> Iterator[float]:
-    """The learn rates of a pass. They decay linearly over all passes to a twentieth.
-
-    With a constant rate, the last batches dominate the weights of spaCy's pipes.
-    """
-    done = (iteration - 1) * updates
-    while True:
-        yield learn_rate * max(FINAL_RATE, 1.0 - done / (total * updates))
-        done += 1
 
 
 def discard_gradients(model: Model[Any, Any]) -> None:

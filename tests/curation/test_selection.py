@@ -127,7 +127,7 @@ async def history(store: MemoryStore) -> MemoryStore:
 async def test_replay_is_balanced_over_labels(history: MemoryStore) -> None:
     sampled = await draw_replay_pool(history, TENANT, limit=30, rng=random.Random(0))
 
-    examples = [drawn.example for drawn in sampled]
+    examples = [example for example, _ in sampled]
     assert Counter(example.intent for example in examples) == {"billing": 14, "refund": 14, "cancel": 2}
     assert len({example.example_id for example in examples}) == 30
     assert {(example.state, example.split) for example in examples} == {("learned", "train")}
@@ -137,8 +137,8 @@ async def test_importance_weights_sum_to_the_number_of_learned_examples(history:
     sampled = await draw_replay_pool(history, TENANT, limit=30, rng=random.Random(0))
 
     weights: Counter[str | None] = Counter()
-    for drawn in sampled:
-        weights[drawn.example.intent] += drawn.importance_weight
+    for example, weight in sampled:
+        weights[example.intent] += weight
     assert weights == pytest.approx({"billing": 60, "refund": 20, "cancel": 2})
 
 
@@ -157,8 +157,8 @@ async def test_the_random_generator_determines_the_sample(history: MemoryStore) 
 async def test_with_fewer_places_than_labels_the_labels_are_drawn_at_random(history: MemoryStore) -> None:
     drawn = Counter()
     for seed in range(20):
-        (one,) = await draw_replay_pool(history, TENANT, limit=1, rng=random.Random(seed))
-        drawn[one.example.intent] += 1
+        ((one, _),) = await draw_replay_pool(history, TENANT, limit=1, rng=random.Random(seed))
+        drawn[one.intent] += 1
 
     assert set(drawn) == {"billing", "refund", "cancel"}
 
