@@ -40,28 +40,33 @@ SCORES = {
     "intent": "intent_accuracy",
     "sentiment": "sentiment_accuracy",
     "entities": "entity_accuracy",
-    "all": "accuracy",
 }
-"""Names of the scores in a `ValidationResult`."""
+"""Name of the score of each task in a `ValidationResult`."""
 SHOWN_LINES = 20
 SHOWN_CONFUSIONS = 10
 TEXT_CHARS = 72
-FOLDED_WIDTH = 24
-"""Longer cells fold before the table loses a column."""
+FOLDED_WIDTH = 12
+"""Least width of a column that may fold."""
 
 
 class FittingTable:
     """A table of mappings with equal keys. Columns without values are omitted.
 
     Numbers are right-aligned, None is a dash. A table that is too wide for the terminal loses columns of
-    `optional`, in this order.
+    `optional`, in this order. If `folded` is given, only this column may fold.
     """
 
     def __init__(
-        self, rows: Sequence[Mapping[str, object]], *, title: str = "", optional: Iterable[str] = ()
+        self,
+        rows: Sequence[Mapping[str, object]],
+        *,
+        title: str = "",
+        optional: Iterable[str] = (),
+        folded: str = "",
     ) -> None:
         self._title = title
         self._optional = tuple(optional)
+        self._folded = folded
         columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
         known = {
             name: values for name, values in columns.items() if any(value is not None for value in values)
@@ -72,15 +77,24 @@ class FittingTable:
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
         columns = dict(self._cells)
         for name in self._optional:
-            if sum(_width(name, cells) + 3 for name, cells in columns.items()) <= options.max_width + 1:
+            if sum(self._width(shown) + 3 for shown in columns) <= options.max_width + 1:
                 break
             columns.pop(name, None)
         made = Table(title=self._title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for name in columns:
-            made.add_column(name, justify="right" if name in self._numeric else "left", overflow="fold")
+            made.add_column(
+                name,
+                justify="right" if name in self._numeric else "left",
+                overflow="fold",
+                no_wrap=bool(self._folded) and name != self._folded,
+            )
         for row in zip(*columns.values(), strict=True):
             made.add_row(*row)
         yield made
+
+    def _width(self, name: str) -> int:
+        longest = max(cell_len(name), *(cell.cell_len for cell in self._cells[name]))
+        return min(longest, FOLDED_WIDTH) if name == self._folded else longest
 
 
 def _is_numeric(value: object) -> bool:
@@ -91,10 +105,6 @@ def _cell(value: object) -> Text:
     if isinstance(value, Text):
         return value
     return text("-" if value is None else f"{value:.3f}" if isinstance(value, float) else value)
-
-
-def _width(name: str, cells: Iterable[Text]) -> int:
-    return min(FOLDED_WIDTH, max(cell_len(name), *(cell.cell_len for cell in cells)))
 
 
 def facts(pairs: Mapping[str, object]) -> Table:
@@ -179,7 +189,10 @@ def tenants(all_of_them: Sequence[TenantStatus], metrics: LearningMetrics) -> li
         ),
         "mean training time": f"{metrics.average_training_time:.1f} s",
     }
-    return [FittingTable([_tenant_row(tenant) for tenant in all_of_them], optional=optional), facts(tallies)]
+    return [
+        FittingTable([_tenant_row(tenant) for tenant in all_of_them], optional=optional, folded="tenant"),
+        facts(tallies),
+    ]
 
 
 def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
@@ -203,7 +216,7 @@ def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
 def versions(found: Sequence[ModelVersion], champion: str | None) -> RenderableType:
     """Versions, newest first, with marks for live and removed ones."""
     rows = [_version_row(version, live=version.version == champion) for version in found]
-    return FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"])
+    return FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"], folded="backup")
 
 
 def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
@@ -213,7 +226,8 @@ def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
         "version": version.version,
         "created": utc_text(version.created_at),
         "parent": version.parent,
-        **{name: version.scores.get(score) for name, score in SCORES.items()},
+        "accuracy": version.scores.get("accuracy"),
+        **{task: version.scores.get(score) for task, score in SCORES.items()},
         "backup": None if version.removed else version.backup_path,
     }
 
@@ -318,15 +332,18 @@ def _facts(result: LearningCycleResult) -> dict[str, object]:
 
 def _scores(before: ValidationResult | None, after: ValidationResult) -> FittingTable:
     met = "met" if after.passed_threshold else "not met"
-    rows = [_score_row(name, before, after) for name in SCORES]
-    known = [row for row in rows if row["texts"] or row["after"] is not None or row["task"] == "all"]
-    return FittingTable(known, title=f"Scores on the holdout (absolute thresholds: {met})")
+    rows = [_score_row(task, score, before, after) for task, score in SCORES.items()]
+    rows = [row for row in rows if row["texts"] or row["after"] is not None]
+    rows.append(_score_row("all", "accuracy", before, after))
+    return FittingTable(rows, title=f"Scores on the holdout (absolute thresholds: {met})")
 
 
-def _score_row(name: str, before: ValidationResult | None, after: ValidationResult) -> dict[str, object]:
-    old = before[SCORES[name]] if before is not None else None
-    new = after[SCORES[name]]
-    interval = after.intervals.get(SCORES[name])
+def _score_row(
+    name: str, score: str, before: ValidationResult | None, after: ValidationResult
+) -> dict[str, object]:
+    old = before[score] if before is not None else None
+    new = after[score]
+    interval = after.intervals.get(score)
     return {
         "task": name,
         "texts": after["counts"].get(name),
@@ -357,15 +374,14 @@ def _confusion_row(error: Confusion) -> dict[str, object]:
 def history(results: Sequence[LearningCycleResult]) -> RenderableType:
     """Table of cycles and rollbacks, newest first."""
     optional = ["cycle", "mode", "duration", "entities", "sentiment", "new", "reason"]
-    return FittingTable([_history_row(result) for result in results], optional=optional)
+    return FittingTable([_history_row(result) for result in results], optional=optional, folded="reason")
 
 
 def _history_row(result: LearningCycleResult) -> dict[str, object]:
     judged = [found for found in (result.baseline, result.validation) if found is not None]
     steps = {
-        name: " > ".join(f"{one[score]:.3f}" for one in judged if one[score] is not None) or None
-        for name, score in SCORES.items()
-        if name != "all"
+        task: " > ".join(f"{one[score]:.3f}" for one in judged if one[score] is not None) or None
+        for task, score in SCORES.items()
     }
     return {
         "started": f"{result.started_at:%Y-%m-%d %H:%M}Z",
