@@ -177,7 +177,7 @@ class Deployer:
         for path in await call_in_executor(lambda: list((folder / ".restoring").glob("*"))):
             if _age_s(path) > RESTORE_TIME_S:  # a rollback without lease may use a younger one
                 await call_in_executor(remove_folder, path)
-        for path in await call_in_executor(lambda: [path for path in folder.glob("v*") if path.is_dir()]):
+        for path in await call_in_executor(lambda: [one for one in folder.glob("v*") if one.is_dir()]):
             expired = _age_s(path) > days * SECONDS_PER_DAY
             if path.name not in kept and (expired or await self.registry.get(tenant_id, path.name) is None):
                 await call_in_executor(remove_folder, path)
