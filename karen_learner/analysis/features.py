@@ -12,7 +12,7 @@ from operator import ne
 from spacy.strings import get_string_id
 from spacy.tokens import Doc
 
-from karen_learner.components.lexical.word_tables import WordTables, word_tables
+from karen_learner.components.lexical.lookups import WordTables, word_tables
 
 Value = int | float | bool | str
 

@@ -22,7 +22,7 @@ import spacy
 from asyncio_extras import call_in_executor
 from spacy.language import Language
 
-from karen_learner.components.lexical.word_tables import word_tables
+from karen_learner.components.lexical.lookups import word_tables
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.files import folder_bytes
 from karen_learner.records import Task
@@ -143,7 +143,7 @@ class LiveModel:
         `nlp.pipe`. Common words are tokenized outside of a zone and stay in the vocabulary.
         """
         self._executor.submit(_tokenize_each, self._nlp, word_tables(self.language).common).result()
-        self._executor.submit(self._in_zone, _process_one).result()
+        self._executor.submit(self._in_zone, lambda nlp: len(nlp(WARM_UP_TEXT))).result()
 
     async def run(self, function: Callable[[Language], T]) -> T:
         """The result of `function(nlp)` on the inference thread, in a memory zone.
@@ -281,10 +281,6 @@ def _tokenize_each(nlp: Language, words: Sequence[str]) -> None:
     # One text for each word: after a special case, the tokenizer caches no later word of a text.
     for word in words:
         nlp.tokenizer(word)
-
-
-def _process_one(nlp: Language) -> None:
-    nlp(WARM_UP_TEXT)
 
 
 def forget_frames(error: BaseException | None) -> None:

@@ -4,8 +4,7 @@ from itertools import islice
 
 from spacy.strings import get_string_id
 
-from karen_learner.components.lexical.lookups import lookup_entries
-from karen_learner.components.lexical.word_tables import word_tables
+from karen_learner.components.lexical.lookups import lookup_entries, word_tables
 
 
 def test_entries_are_words_and_numbers_by_falling_frequency() -> None:
