@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -126,17 +126,18 @@ class LearningCycle:
         except KarenLearnerError:
             logger.exception("a cancelled cycle of %r cannot be journalled", lease.tenant_id)
 
-    async def recover(self, tenant_id: str) -> Sequence[str]:
+    async def recover(self, tenant_id: str) -> None:
         """Journal cycles of a crashed process as interrupted, and remove their files.
 
-        Returns their ids. Does nothing while another process runs a cycle of this tenant.
+        Does nothing while another process runs a cycle of this tenant.
         """
         if not await self.store.unfinished_cycles(tenant_id):
-            return ()
+            return
         async with hold_lease(self.store, tenant_id, owner=owner_of(os.getpid()), ttl=self._ttl) as lease:
-            return () if lease is None else await self._recover(tenant_id)
+            if lease is not None:
+                await self._recover(tenant_id)
 
-    async def _recover(self, tenant_id: str, *, reason: str = PROCESS_ENDED) -> Sequence[str]:
+    async def _recover(self, tenant_id: str, *, reason: str = PROCESS_ENDED) -> None:
         unfinished = await self.store.unfinished_cycles(tenant_id)
         champion = await self.registry.champion(tenant_id)
         for row in unfinished:
@@ -145,7 +146,6 @@ class LearningCycle:
             await self.store.finish_cycle(tenant_id, row.cycle_id, result, stage="interrupted")
         if unfinished:
             await self._clean_up(tenant_id)
-        return [row.cycle_id for row in unfinished]
 
     async def _clean_up(self, tenant_id: str, *, keep: str | None = None) -> None:
         """Remove files that no cycle and no version needs. Call under the lease."""
