@@ -109,11 +109,6 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
         return self._weights.labels
 
     @property
-    def rows(self) -> int:
-        """Number of features with weights."""
-        return len(self._weights.rows.table) - 1
-
-    @property
     def is_learning(self) -> bool:
         """Whether the learning state is in memory. A model loaded for serving leaves it on the disk."""
         return self._learning is not None

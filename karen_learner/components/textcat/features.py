@@ -164,12 +164,11 @@ def character_cache(sizes: tuple[int, ...]) -> LexemeCache:
 class _Frame:
     """Places for the words of a batch, with a border place at either end of each text with words.
 
-    `words` is the mask of words, `starts` and `ends` are the border places. `left` are the places with a
-    right neighbour in the text `owners`.
+    `words` is the mask of words, `ends` are the last places of the texts. `left` are the places with a right
+    neighbour in the text `owners`.
     """
 
     words: Mask
-    starts: Ints
     ends: Ints
     left: Ints
     owners: Ints
@@ -179,21 +178,19 @@ class _Frame:
         """The frame of texts with these numbers of words."""
         filled = np.flatnonzero(lengths)
         ends = np.cumsum(lengths[filled] + 2) - 1
-        starts = ends - lengths[filled] - 1
         words = np.ones(len(filled) * 2 + int(lengths.sum()), dtype=bool)
         words[ends] = False
         left = np.flatnonzero(words)
-        words[starts] = False
-        return cls(words, starts, ends, left, owners=np.repeat(filled, lengths[filled] + 1))
+        words[ends - lengths[filled] - 1] = False
+        return cls(words, ends, left, owners=np.repeat(filled, lengths[filled] + 1))
 
     def neighbours(self, words: Hashes, *, salt: int | Hashes) -> Hashes:
         """Pairs of neighbouring words. The borders of a text count as words.
 
         `words` may have the shape (families, words), with a salt for each family.
         """
-        framed = np.empty((*words.shape[:-1], len(self.words)), dtype=np.uint64)
+        framed = np.full((*words.shape[:-1], len(self.words)), _TEXT_START)
         framed[..., self.words] = words
-        framed[..., self.starts] = _TEXT_START
         framed[..., self.ends] = _TEXT_END
         return combine(framed[..., self.left], framed[..., self.left + 1], salt=salt)
 

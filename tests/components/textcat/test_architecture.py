@@ -43,6 +43,10 @@ def shim(nlp: Language) -> SparseNgramsShim:
     return found
 
 
+def feature_rows(nlp: Language) -> int:
+    return len(shim(nlp).learning_weights().rows.table) - 1
+
+
 def margins(nlp: Language) -> np.ndarray:
     return shim(nlp).margins([nlp.make_doc(text) for text, _ in LABELLED]).margins
 
@@ -234,7 +238,7 @@ def test_a_full_table_evicts_for_new_features() -> None:
     nlp = sparse_pipeline(max_rows=600)
     for number in range(200):
         nlp.update([example(nlp, f"word{number} other{number} more", "greet" if number % 2 else "leave")])
-        assert shim(nlp).rows < 600
+        assert feature_rows(nlp) < 600
     train(nlp)
     assert accuracy(nlp) == 1.0
 
@@ -244,7 +248,7 @@ def test_a_large_batch_can_fill_the_table() -> None:
     texts = [f"word{number} other{number} more" for number in range(100)]
     for _ in range(3):
         nlp.update([example(nlp, text, "greet") for text in texts])
-        assert shim(nlp).rows < 600
+        assert feature_rows(nlp) < 600
     assert all_finite(nlp.get_pipe("intent").model)
     assert max(nlp("word1 more").cats.values()) == nlp("word1 more").cats["greet"]
 
@@ -365,13 +369,13 @@ def test_empty_documents_have_zero_scores(trained: Language) -> None:
     "text", ["word " * 200_000, "x" * 900_000, "😀" * 1000, "日本語のテキスト", "\x00", "  "]
 )
 def test_hostile_texts_can_be_analyzed_and_learned(trained: Language, text: str) -> None:
-    rows = shim(trained).rows
+    rows = feature_rows(trained)
     doc = trained.tokenizer(text) if len(text) < 1_000_000 else trained.make_doc(text[:999_999])
     pipe = trained.get_pipe("intent")
     assert all(0.0 <= score <= 1.0 for score in pipe(doc).cats.values())
     pipe.update([Example.from_dict(doc, {"cats": {"greet": 1.0}})], sgd=Adam(0.1))
     assert all_finite(pipe.model)
-    assert shim(trained).rows - rows < 1000
+    assert feature_rows(trained) - rows < 1000
 
 
 def test_lone_surrogates_raise_spacys_error_and_change_nothing(trained: Language) -> None:
