@@ -23,7 +23,7 @@ from karen_learner.settings import Settings, TrainingSettings, shipped_configs
 logger = logging.getLogger(__name__)
 
 SHIPPED = {"": "pipeline.cfg", "stock": "stock.cfg"}
-"""Pipeline configs with a name: our own pipes, and spaCy's."""
+"""Pipeline configs that `training.pipeline` can name: our own pipes, and spaCy's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +153,6 @@ def remove_old_corpora(folder: Path, *, keep: str | None, retention_days: float)
             remove_folder(path)
 
 
-def template_of(pipeline: str) -> Path:
-    """The spaCy config that `training.pipeline` names."""
-    return shipped_configs() / SHIPPED[pipeline] if pipeline in SHIPPED else Path(pipeline)
-
-
 class BasePipeline:
     """The base pipeline, resolved at first use.
 
@@ -181,7 +176,8 @@ class BasePipeline:
 
     async def _resolve(self) -> PipelineSpec:
         settings = self._settings
-        template = template_of(settings.pipeline)
+        name = settings.pipeline
+        template = shipped_configs() / SHIPPED[name] if name in SHIPPED else Path(name)
         source = self._analyzer
         if not isinstance(source, BasePipelineSource) or (info := await source.base_pipeline()) is None:
             return PipelineSpec(template=template, language=settings.language)
