@@ -1,1 +1,1 @@
-"""Readers and writers of JSON lines, CSV and DocBin files."""
+"""Readers of JSON lines, CSV and DocBin files; writers of JSON lines and DocBin files."""
