@@ -207,6 +207,9 @@ class MemoryStore(Protocol):
     async def examples_by_key(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
         """The stored examples of normalised texts, by `key`."""
 
+    async def example_texts(self, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, str]:
+        """The texts of examples, by id. Unknown examples and removed texts are left out."""
+
     async def splits_by_group(self, tenant_id: str, groups: Sequence[str]) -> Mapping[str, Split]:
         """The splits of stored groups of near-duplicates."""
 

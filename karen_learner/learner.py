@@ -389,6 +389,11 @@ class AutonomousLearner:
         await self._require(tenant_id)
         return await self.store.cycles(tenant_id, limit=limit, since=since)
 
+    async def example_texts(self, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, str]:
+        """Texts of examples (`Confusion.example_ids`) by id, without removed ones. Raises UnknownTenant."""
+        await self._require(tenant_id)
+        return await self.store.example_texts(tenant_id, example_ids)
+
     async def versions(
         self, tenant_id: str, *, limit: int = 100, since: str | None = None
     ) -> Sequence[ModelVersion]:

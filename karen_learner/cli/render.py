@@ -45,6 +45,7 @@ SCORES = {
 SHOWN_LINES = 20
 SHOWN_CONFUSIONS = 10
 TEXT_CHARS = 72
+REMOVED = "(removed)"
 FOLDED_WIDTH = 12
 """Least width of a column that may fold."""
 
@@ -283,8 +284,10 @@ def analysis(of: str, found: Analysis) -> RenderableType:
     return Padding(facts(lines), (0, 0, 1, 0), expand=False)
 
 
-def cycle_result(result: LearningCycleResult, *, home: Path) -> list[RenderableType]:
-    """Status, scores before and after, gate checks, confusions, and the command to undo."""
+def cycle_result(
+    result: LearningCycleResult, *, home: Path, texts: Mapping[str, str]
+) -> list[RenderableType]:
+    """Status, scores, gate checks, confusions with `texts` of examples by id, and the command to undo."""
     news, next_step = _sentences(result, home)
     head = text(result.status.upper().replace("_", " "), STATUS_STYLES[result.status])
     parts: list[RenderableType] = [head.append_text(text(f"  {news}", "bold")), facts(_facts(result))]
@@ -294,7 +297,7 @@ def cycle_result(result: LearningCycleResult, *, home: Path) -> list[RenderableT
         parts.append(FittingTable([_check_row(check) for check in result.verdict.checks], title="Gate"))
     if result.validation is not None and result.validation.errors:
         worst = sorted(result.validation.errors, key=lambda error: -error.count)[:SHOWN_CONFUSIONS]
-        rows = [_confusion_row(error) for error in worst]
+        rows = [_confusion_row(error, texts) for error in worst]
         parts.append(FittingTable(rows, title="Most frequent confusions"))
     return [*parts, text(next_step, "bold")]
 
@@ -360,8 +363,9 @@ def _check_row(check: GateCheck) -> dict[str, object]:
     return {"check": check.name, "": passed, "detail": check.detail}
 
 
-def _confusion_row(error: Confusion) -> dict[str, object]:
-    example = cut(error.texts[0]) if error.texts else None
+def _confusion_row(error: Confusion, texts: Mapping[str, str]) -> dict[str, object]:
+    stored = [texts[name] for name in error.example_ids if name in texts]
+    example = cut(stored[0]) if stored else REMOVED if error.example_ids else None
     return {
         "task": error.task,
         "gold": error.gold,

@@ -58,6 +58,17 @@ def by_key(connection: Connection, tenant_id: str, keys: Sequence[str]) -> Mappi
     return {example.key: example for example in sorted(found, key=lambda example: example.seq or 0)}
 
 
+def texts(connection: Connection, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, str]:
+    """Texts by id, without those that were removed."""
+    here = (examples.c.tenant == tenants.number_of(tenant_id), examples.c.text != "")
+    found: dict[str, str] = {}
+    for piece in chunks(list(dict.fromkeys(example_ids))):
+        statement = select(examples.c.example_id, examples.c.text)
+        rows = connection.execute(statement.where(*here, examples.c.example_id.in_(piece)))
+        found.update((name, text) for name, text in rows)
+    return found
+
+
 def page(
     connection: Connection,
     tenant_id: str,

@@ -127,6 +127,7 @@ class SqlMemoryStore:
 
     save_curation = _writes(curation.save_curation)
     examples_by_key = _reads(example_rows.by_key)
+    example_texts = _reads(example_rows.texts)
     splits_by_group = _reads(example_rows.splits_by_group)
 
     async def examples(

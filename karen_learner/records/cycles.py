@@ -6,9 +6,8 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Score, Stage, Task, utc_now
 
@@ -26,13 +25,13 @@ class LabelScore(Record):
 
 
 class Confusion(Record):
-    """Number of texts with the gold label `gold` and the prediction `predicted`, with some of them."""
+    """Number of texts with the gold label `gold` and the prediction `predicted`, with ids of examples."""
 
     task: Task
     gold: str
     predicted: str
     count: int
-    texts: tuple[str, ...] = ()
+    example_ids: tuple[str, ...] = ()
 
 
 class ValidationResult(Record):
@@ -171,14 +170,6 @@ class LearningCycleResult(Record):
     curation: CurationCounts | None = None
     skipped_examples: int = 0
     error_message: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_removed_keys(cls, values: Any) -> Any:
-        """Earlier journals contain `self_labelled_turns`."""
-        if isinstance(values, dict):
-            return {key: value for key, value in values.items() if key != "self_labelled_turns"}
-        return values
 
 
 class CycleRow(Record):

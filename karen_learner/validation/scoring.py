@@ -37,8 +37,7 @@ NOTHING = "(none)"
 """In place of the gold label of a spurious entity, and of the prediction for a missed label."""
 OTHER_BOUNDS = "(other bounds)"
 MAX_CONFUSIONS = 20
-MAX_TEXTS = 3
-MAX_CHARS = 200
+MAX_EXAMPLES = 3
 
 LabelScores = Mapping[Task, Mapping[str, LabelScore]]
 Error = tuple[Task, str, str]
@@ -126,23 +125,26 @@ def _intervals(by_task: Mapping[Task, TaskResult], texts: int) -> dict[str, Inte
 
 
 def analyse_errors(examples: Sequence[Example], predictions: Sequence[Prediction]) -> tuple[Confusion, ...]:
-    """The 20 most frequent confusions, the most frequent first, with up to three texts each.
+    """The 20 most frequent confusions, the most frequent first, with up to three examples each.
 
     A predicted entity that overlaps a gold one is a confusion of labels or of bounds. Without overlap it is
     spurious, and the gold one is missed.
     """
     counts: dict[Error, int] = defaultdict(int)
-    texts: dict[Error, list[str]] = defaultdict(list)
+    ids_by_text: dict[Error, dict[str, str]] = defaultdict(dict)
     for example, prediction in zip(examples, predictions, strict=True):
         for error in _errors(example, prediction):
             counts[error] += 1
-            shown = _truncated(example.text)
-            if len(texts[error]) < MAX_TEXTS and shown not in texts[error]:
-                texts[error].append(shown)
+            if len(ids_by_text[error]) < MAX_EXAMPLES:
+                ids_by_text[error].setdefault(example.text, example.example_id)
     most = sorted(counts, key=lambda error: (-counts[error], error))[:MAX_CONFUSIONS]
     return tuple(
         Confusion(
-            task=error[0], gold=error[1], predicted=error[2], count=counts[error], texts=tuple(texts[error])
+            task=error[0],
+            gold=error[1],
+            predicted=error[2],
+            count=counts[error],
+            example_ids=tuple(ids_by_text[error].values()),
         )
         for error in most
     )
@@ -171,7 +173,3 @@ def _confused(gold: Iterable[Span], predicted: Iterable[Span]) -> Iterator[tuple
 
 def _overlap(one: Span, other: Span) -> bool:
     return one[0] < other[1] and other[0] < one[1]
-
-
-def _truncated(text: str) -> str:
-    return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"

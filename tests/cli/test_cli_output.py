@@ -4,6 +4,7 @@ import io
 import unicodedata
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -101,8 +102,8 @@ def drawn(*parts, width=160):
     return console.file.getvalue()
 
 
-def shown(result):
-    return drawn(*cycle_result(result, home=Path()))
+def shown(result, texts=None):
+    return drawn(*cycle_result(result, home=Path(), texts=texts or {}))
 
 
 def test_a_result_and_a_trace_escape_plain_texts(capsys):
@@ -144,7 +145,7 @@ def test_a_narrow_terminal_shows_fewer_columns_and_folds_one_column():
 
 def test_a_rejected_cycle_shows_texts_with_markup_literally():
     confusion = Confusion(
-        task="intent", gold="[b]pay[/b]", predicted="\x1b[2Jgo", count=7, texts=("[red]x[/red]\x07 " * 20,)
+        task="intent", gold="[b]pay[/b]", predicted="\x1b[2Jgo", count=7, example_ids=("gone", "e1")
     )
     check = GateCheck(name="intent_not_worse", passed=False, detail="intent 0.900 -> 0.800 on 40 texts")
     result = shown(
@@ -154,7 +155,8 @@ def test_a_rejected_cycle_shows_texts_with_markup_literally():
             validation=validation(accuracy=0.8, intent_accuracy=0.8, errors=(confusion,)),
             verdict=Verdict(accepted=False, harmful=True, improved=(), checks=(check,)),
             model_version="v1", started_at=utc_now(), error_message="intent fell",
-        )
+        ),
+        {"e1": "[red]x[/red]\x07 " * 20},
     )  # fmt: skip
     for expected in (
         "REJECTED",
@@ -167,6 +169,21 @@ def test_a_rejected_cycle_shows_texts_with_markup_literally():
     ):
         assert expected in result
     assert "\x1b" not in result
+
+
+@pytest.mark.parametrize(
+    ("example_ids", "expected"),
+    [((), "-"), (("e1", "e2"), "(removed)"), (("e1", "kept"), "still here")],
+)
+def test_a_confusion_shows_a_text_that_the_store_still_has(example_ids, expected):
+    known = Confusion(task="intent", gold="known", predicted="b", count=2, example_ids=("kept",))
+    confusion = Confusion(task="intent", gold="pay", predicted="go", count=1, example_ids=example_ids)
+    result = LearningCycleResult(
+        cycle_id="c1", tenant_id="t", mode="full", reason=None, status="deployed", started_at=utc_now(),
+        validation=validation(accuracy=0.8, errors=(known, confusion)),
+    )  # fmt: skip
+    lines = shown(result, {"kept": "still here"}).splitlines()
+    assert next(line for line in lines if " pay " in line).rstrip().endswith(f" {expected}")
 
 
 def test_a_failed_first_cycle_names_the_fallback():

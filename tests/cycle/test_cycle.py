@@ -292,6 +292,26 @@ async def test_harmful_examples_are_rejected_and_quarantined_after_the_second_ti
         assert leftovers(learner) == []
 
 
+async def test_the_journal_has_no_text_of_a_user_who_withdraws_consent(make_learner: MakeLearner) -> None:
+    async with make_learner(training__validation_split=0.5, **WITHOUT_QUALITY_GATE) as learner:
+        texts = {f"good morning {song} friend" for song in SONGS}
+        for text in texts:
+            await correct(learner, text, 2, corrected_intent="travel")
+        result = await learner.trigger_learning_cycle(ACME, force_training=True)
+        assert result.validation is not None
+        ids = [name for confusion in result.validation.errors for name in confusion.example_ids]
+        shown = await learner.example_texts(ACME, ids)
+        assert shown.keys() == set(ids)
+        assert texts & {*shown.values()}
+        for turn in [turn async for turn in learner.store.turns(ACME)]:
+            await learner.add_feedback(ACME, turn.turn_id, {"consent": False})
+        stored = await contents(place_of(learner))
+        assert result.cycle_id in stored
+        assert not [text for text in texts if text in stored]
+        assert not texts & {*(await learner.example_texts(ACME, ids)).values()}
+        assert await learner.history(ACME, limit=1) == (result,)
+
+
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[LiveModel]:
     """The candidates that were loaded, in order."""

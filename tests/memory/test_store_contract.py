@@ -308,6 +308,15 @@ class TestExamples:
             await save(store, example.model_copy(update={"state": "conflict"}))
         assert met == [f"e{n}" for n in range(8)]
 
+    async def test_texts_are_read_by_id_until_they_are_removed(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=LIKED))
+        await save(store, make_example("a"), make_example("b", turn_id="t1"))
+        wanted = ["a", "b", "missing", *(f"e{n}" for n in range(1200)), "a"]
+        assert await store.example_texts("acme", wanted) == {"a": "text of a", "b": "text of b"}
+        assert await store.example_texts("other", wanted) == await store.example_texts("acme", []) == {}
+        await store.add_feedback("acme", "t1", UserFeedback(consent=False))
+        assert await store.example_texts("acme", wanted) == {"a": "text of a"}
+
     async def test_groups_have_a_split(self, store: MemoryStore) -> None:
         await save(store, make_example("a", group="g1", split="dev"), make_example("b", group="g2"))
         assert await store.splits_by_group("acme", ["g1", "g2", "g3"]) == {"g1": "dev", "g2": "train"}

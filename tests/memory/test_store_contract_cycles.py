@@ -284,7 +284,7 @@ def rich_validation() -> ValidationResult:
         passed_threshold=False,
         counts={"intent": 7},
         intervals={"accuracy": (0.1, 0.9)},
-        errors=(Confusion(task="intent", gold="a", predicted="b", count=2, texts=("x",)),),
+        errors=(Confusion(task="intent", gold="a", predicted="b", count=2, example_ids=("e1",)),),
     )
 
 

@@ -22,18 +22,38 @@ from karen_learner.memory import open_store, schema
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.tables import metadata
 from karen_learner.memory.types import to_micros
-from karen_learner.records import CurationWrite, Promotion, Turn, UserFeedback
+from karen_learner.records import (
+    Confusion,
+    CurationWrite,
+    LearningCycleResult,
+    Promotion,
+    Turn,
+    UserFeedback,
+    ValidationResult,
+)
 from karen_learner.settings import StoreSettings
-from tests.databases import a_database
-from tests.memory.memory_specimens import NOON, make_cycle, make_example, make_turn, make_version
+from tests.databases import a_database, contents
+from tests.memory.memory_specimens import (
+    NOON,
+    make_cycle,
+    make_example,
+    make_result,
+    make_turn,
+    make_version,
+)
 
 T = TypeVar("T")
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 TURNS = 1100
+"""More than a page of the migration."""
+FINISHED_CYCLES = 110
 """More than a page of the migration."""
 
 TENANT = "a\0c\1me"
+SCORES = ("accuracy", "precision", "recall", "f1_score", "intent_accuracy", "sentiment_accuracy",
+          "entity_accuracy")  # fmt: skip
+SECRET = "my secret text"
 COUNTED = {"turns": TURNS, "with_feedback": 1, "corrections": 1, "awaiting_curation": 1, "degraded": 1}
 
 
@@ -75,6 +95,10 @@ def make_schema(connection: Connection, revision: str) -> None:
 
 def fill(connection: Connection, revision: str) -> None:
     """Make the schema of a revision, with rows as the releases of that revision wrote them."""
+    if revision == "0005":  # differs from 0004 in rows that the migration writes
+        fill(connection, "0004")
+        migrate(command.upgrade, connection, revision)
+        return
     make_schema(connection, revision)
     stored = TENANT
     if connection.dialect.name == "postgresql":  # see TextWithNul
@@ -112,12 +136,34 @@ def fill(connection: Connection, revision: str) -> None:
     put("examples", values | more | mood | {"created_at": to_micros(NOON)})
     cycle = {"cycle_id": "c1", "mode": "full", "stage": "training", "token": 4, "started_at": to_micros(NOON)}
     put("cycles", {"tenant": 1} | cycle)
+    finished = {"tenant": 1, "mode": "full", "stage": "finished", "token": 3} | dict.fromkeys(
+        ("started_at", "finished_at"), to_micros(NOON)
+    )
+    result = json.dumps(former_result())
+    put("cycles", *(finished | {"cycle_id": f"f{n}", "result": result} for n in range(FINISHED_CYCLES)))
     put("leases", {"tenant": 1, "owner": "far/1/a", "token": 4, "expires_at": 0})
     version = make_version(tenant="acme")
     put("versions", {"tenant": 1, "version": "v1", "body": json.dumps(version.to_dict())})
     put("lineage", {"version": 1, "example": 1})
     if revision > "0001":
         put("heard_turns", {"version": 1, "turn": 3})
+
+
+def judged() -> LearningCycleResult:
+    """A result with confusions whose examples are unknown."""
+    confusions = tuple(Confusion(task="intent", gold="a", predicted="b", count=n) for n in (2, 1))
+    scores = ValidationResult(**dict.fromkeys(SCORES, 0.5), passed_threshold=True, errors=confusions)
+    return make_result(tenant=TENANT, baseline=scores, validation=scores)
+
+
+def former_result() -> dict[str, Any]:
+    """The same result as former releases wrote it."""
+    result = judged().to_dict() | {"self_labelled_turns": 3}
+    for scores in (result["baseline"], result["validation"]):
+        for confusion in scores["errors"]:
+            del confusion["example_ids"]
+            confusion["texts"] = [SECRET]
+    return result
 
 
 def turn_row(turn: Turn, revision: str) -> dict[str, Any]:
@@ -215,6 +261,21 @@ async def test_new_columns_and_counters_are_filled(
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
+async def test_texts_are_removed_from_the_journal(
+    revision: str, shared: Path | str, store_settings: StoreSettings
+) -> None:
+    await on_database(shared, lambda connection: fill(connection, revision))
+    assert SECRET in await contents(shared)
+    async with open_store(shared, store_settings) as store:
+        rows = await store.cycles(TENANT, limit=FINISHED_CYCLES)
+        assert [row.result for row in rows] == [judged()] * FINISHED_CYCLES
+        assert SECRET not in await contents(shared)
+    if isinstance(shared, Path):
+        files = [shared, *shared.parent.glob(f"{shared.name}-*")]
+        assert not any(SECRET.encode() in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
 async def test_a_migrated_database_accepts_every_write(
     revision: str, shared: Path | str, store_settings: StoreSettings
 ) -> None:
@@ -245,7 +306,7 @@ async def test_a_migrated_schema_equals_that_of_a_new_database(
         assert await on_database(fresh, description) == migrated
 
 
-async def test_the_last_migration_can_be_undone(shared: Path | str, store_settings: StoreSettings) -> None:
+async def test_the_last_migrations_can_be_undone(shared: Path | str, store_settings: StoreSettings) -> None:
     async with former("0004", shared, store_settings):
         pass
     await on_database(shared, lambda connection: migrate(command.downgrade, connection, "0004"))

@@ -8,15 +8,14 @@ from karen_learner.validation.scoring import analyse_errors
 from tests.validation.holdouts import gold
 
 
-def test_the_most_frequent_confusions_come_first_with_three_texts() -> None:
+def test_the_most_frequent_confusions_come_first_with_three_examples() -> None:
     examples = [gold(f"text {at}", intent="billing") for at in range(6)]
     predictions = [Prediction("refund")] * 5 + [Prediction("cancel")]
+    ids = [example.example_id for example in examples]
 
     assert analyse_errors(examples, predictions) == (
-        Confusion(
-            task="intent", gold="billing", predicted="refund", count=5, texts=("text 0", "text 1", "text 2")
-        ),
-        Confusion(task="intent", gold="billing", predicted="cancel", count=1, texts=("text 5",)),
+        Confusion(task="intent", gold="billing", predicted="refund", count=5, example_ids=tuple(ids[:3])),
+        Confusion(task="intent", gold="billing", predicted="cancel", count=1, example_ids=(ids[5],)),
     )
 
 
@@ -32,11 +31,12 @@ def test_a_missing_prediction_is_shown_as_none() -> None:
     assert (confusion.gold, confusion.predicted) == ("positive", "(none)")
 
 
-def test_long_texts_are_truncated_and_equal_texts_shown_once() -> None:
-    (confusion,) = analyse_errors([gold("x" * 300, intent="a")] * 2, [Prediction("b")] * 2)
+def test_equal_texts_are_one_example() -> None:
+    example = gold("hello", intent="a")
+    twin = example.model_copy(update={"example_id": "another"})
+    (confusion,) = analyse_errors([example, twin], [Prediction("b")] * 2)
 
-    assert confusion.count == 2
-    assert [len(text) for text in confusion.texts] == [200]
+    assert (confusion.count, confusion.example_ids) == (2, (example.example_id,))
 
 
 def test_at_most_twenty_confusions() -> None:

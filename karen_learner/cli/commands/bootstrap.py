@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from karen_learner.cli.commands.ingest import import_file
+from karen_learner.cli.commands.learn import texts_of
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import SourceFile, Tenant, with_common_options
 from karen_learner.errors import STATUS_EXIT_CODES
@@ -34,6 +35,7 @@ async def bootstrap(
             result = await learner.trigger_learning_cycle(
                 tenant, force_training=True, mode=mode, reason="bootstrap"
             )
-    document = result.to_dict() | {"ingested": report.to_dict()}
-    run.output.result(document, *ingest_report(report), *cycle_result(result, home=run.home))
+            texts = await texts_of(learner, result)
+    document = result.to_dict() | {"example_texts": texts, "ingested": report.to_dict()}
+    run.output.result(document, *ingest_report(report), *cycle_result(result, home=run.home, texts=texts))
     return STATUS_EXIT_CODES[result.status]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import Tenant, with_common_options
 from karen_learner.errors import STATUS_EXIT_CODES, ExitCode
+
+if TYPE_CHECKING:
+    from karen_learner.learner import AutonomousLearner
+    from karen_learner.records import LearningCycleResult
+
+MAX_CHARS = 200
 
 
 @with_common_options
@@ -45,5 +51,15 @@ async def learn(
         return ExitCode.OK if plan.would_run else ExitCode.SKIPPED
     async with run.learner(tenant) as learner, learning_progress(run.output, learner):
         result = await learner.trigger_learning_cycle(tenant, force_training=force, mode=mode, reason=reason)
-    run.output.result(result.to_dict(), *render.cycle_result(result, home=run.home))
+        texts = await texts_of(learner, result)
+    document = result.to_dict() | {"example_texts": texts}
+    run.output.result(document, *render.cycle_result(result, home=run.home, texts=texts))
     return STATUS_EXIT_CODES[result.status]
+
+
+async def texts_of(learner: AutonomousLearner, result: LearningCycleResult) -> dict[str, str]:
+    """The beginnings of the texts of confused examples, by id. The store may have removed some."""
+    errors = result.validation.errors if result.validation else ()
+    ids = [name for error in errors for name in error.example_ids]
+    found = await learner.example_texts(result.tenant_id, ids)
+    return {name: text[:MAX_CHARS] for name, text in found.items()}
