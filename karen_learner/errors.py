@@ -176,3 +176,8 @@ class WorkerTimedOut(TrainingError):
 
 class DeploymentError(KarenLearnerError):
     """A promotion or a rollback failed; the champion is unchanged."""
+
+
+def without_message(error: Exception) -> str:
+    """The type of an error, with the message if it is from the operating system. Others may quote texts."""
+    return f"{type(error).__name__}: {error if isinstance(error, OSError) else 'see the log'}"

@@ -7,7 +7,14 @@ from typing import get_args
 import pytest
 
 from karen_learner import errors
-from karen_learner.errors import STATUS_EXIT_CODES, ExitCode, InvalidInput, KarenLearnerError, SettingsError
+from karen_learner.errors import (
+    STATUS_EXIT_CODES,
+    ExitCode,
+    InvalidInput,
+    KarenLearnerError,
+    SettingsError,
+    without_message,
+)
 from karen_learner.records import CycleStatus
 
 
@@ -56,3 +63,8 @@ def test_every_cycle_status_and_every_error_has_an_exit_code() -> None:
     assert STATUS_EXIT_CODES.keys() == set(get_args(CycleStatus))
     assert {kind.exit_code for kind in defined().values()} == {ExitCode.ERROR, ExitCode.USAGE}
     assert (InvalidInput.exit_code, SettingsError.exit_code) == (ExitCode.ERROR, ExitCode.USAGE)
+
+
+def test_the_message_of_an_unknown_error_is_left_out() -> None:
+    assert without_message(KeyError("my secret")) == "KeyError: see the log"
+    assert without_message(OSError(28, "No space left")) == "OSError: [Errno 28] No space left"

@@ -114,6 +114,8 @@ def _describe_item(item: Any, model: type[BaseModel]) -> str:
         return unknown_key(where, model.model_fields)
     if item["type"] == "missing":
         return f"{where} is missing"
+    if item["loc"] and item["loc"][-1] in (*TEXT_KEYS, "comment"):  # messages do not quote texts
+        return f"{where}: {item['msg']}"
     return f"{where}: {item['msg']} (got {reprlib.repr(item['input'])})"
 
 

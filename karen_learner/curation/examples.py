@@ -206,7 +206,7 @@ class TokenAligner:
             for span in spans:
                 words = text[span.start : span.end]
                 if doc.char_span(span.start, span.end) is None:
-                    return f"{span_name(span)} is not aligned with the tokens of {words!r}"
+                    return f"{span_name(span)} is not aligned with the tokens"
                 if words != words.strip():
                     return f"{span_name(span)} begins or ends with white space"
         return None

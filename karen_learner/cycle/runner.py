@@ -22,7 +22,7 @@ from karen_learner.cycle.state import (
     skipped_result,
 )
 from karen_learner.deployment import Deployer
-from karen_learner.errors import FencedOut, KarenLearnerError
+from karen_learner.errors import FencedOut, KarenLearnerError, without_message
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
 from karen_learner.models.versions import ModelRegistry
@@ -173,7 +173,7 @@ class LearningCycle:
             result = state.result("failed", error=str(error))
         except Exception as error:  # the boundary of a cycle: an error becomes a result
             logger.exception("cycle %s failed", cycle.cycle_id)
-            result = state.result("failed", error=f"{type(error).__name__}: {error}")
+            result = state.result("failed", error=without_message(error))
         await self.store.finish_cycle(cycle.tenant_id, cycle.cycle_id, result)
         await self.store.renew_lease(lease, ttl=self._ttl)  # only the holder may clean up
         await self._clean_up(cycle.tenant_id, keep=cycle.cycle_id)

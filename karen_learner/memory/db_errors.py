@@ -102,7 +102,7 @@ def _input_error(error: BaseException) -> InvalidInput | None:
 
 
 def _store_error(place: str, driver_error: BaseException) -> StoreError:
-    message = str(driver_error)
+    message = str(driver_error).partition("\nDETAIL")[0]  # PostgreSQL's details contain values
     state = _sqlstate(driver_error)
     if state in _BY_SQLSTATE:
         kind, advice = _BY_SQLSTATE[state]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ WRITER_PRAGMAS = (
     "PRAGMA cache_size = -32768",  # KiB
 )
 READER_PRAGMAS = ("PRAGMA query_only = ON",)
+
+_engine = partial(create_async_engine, hide_parameters=True)  # errors do not quote texts
 
 
 @dataclass(frozen=True)
@@ -89,17 +92,17 @@ def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
     if url.get_backend_name() != "sqlite":
         return Engines(
             # The writer must see commits made while it waited for its locks, on any server default.
-            create_async_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED"),
+            _engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED"),
             # As on SQLite, each statement of a reader sees all commits before it, and needs no BEGIN.
             _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True),
         )
     connect = {"isolation_level": None, "timeout": busy_timeout_s}
     writing = {**connect, "isolation_level": "IMMEDIATE"}  # the first INSERT begins a transaction
     if is_in_memory(url):
-        only = create_async_engine(url, poolclass=StaticPool, connect_args=writing)
+        only = _engine(url, poolclass=StaticPool, connect_args=writing)
         _on_connect(only, WRITER_PRAGMAS)
         return Engines(only, only)
-    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=writing)
+    writer = _engine(url, pool_size=1, max_overflow=0, connect_args=writing)
     _on_connect(writer, WRITER_PRAGMAS)
     readers = _pool(url, connect_args=connect)
     _on_connect(readers, READER_PRAGMAS)
@@ -120,7 +123,7 @@ def probe(url: URL) -> None:
 
 
 def _pool(url: URL, **options: Any) -> AsyncEngine:
-    return create_async_engine(url, pool_size=READERS, max_overflow=0, pool_timeout=3600, **options)
+    return _engine(url, pool_size=READERS, max_overflow=0, pool_timeout=3600, **options)
 
 
 def _on_connect(engine: AsyncEngine, pragmas: tuple[str, ...]) -> None:

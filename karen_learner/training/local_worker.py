@@ -172,12 +172,13 @@ class LocalWorker:
 
     async def _crash(self, process: asyncio.subprocess.Process) -> WorkerCrashed:
         code = await process.wait()
-        errors_seen = " | ".join(self._errors)
         await self._stop()
+        if self._errors:
+            logger.error("last messages of the training worker: %s", " | ".join(self._errors))
         return WorkerCrashed(
             f"the training worker ended with code {code} during a job"
             f"{' (killed, perhaps by a lack of memory)' if code == -9 else ''}; "
-            f"the next job starts a new one. {errors_seen}".strip()
+            "the next job starts a new one"
         )
 
     async def _running(self) -> asyncio.subprocess.Process:
@@ -186,6 +187,7 @@ class LocalWorker:
             await self._stop()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-Wignore",  # warnings of spaCy quote texts
                 "-m",
                 "karen_learner.training.worker",
                 stdin=asyncio.subprocess.PIPE,

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import IO, NoReturn
 
-from karen_learner.errors import KarenLearnerError
+from karen_learner.errors import KarenLearnerError, without_message
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.handlers import perform
 from karen_learner.training.protocol import AnyJob, Failure, Message
@@ -57,8 +57,9 @@ def _answer(line: bytes, cache: WorkerCache, send: Callable[[Message], None]) ->
         return Message(failure=Failure(error=type(error).__name__, message=str(error)))
     except Exception as error:  # the boundary of a job: the parent raises every error
         trace = traceback.format_exc()[-TRACE_CHARS:]
-        name = type(error).__name__
-        return Message(failure=Failure(error=name, message=f"{name}: {error}", trace=trace))
+        return Message(
+            failure=Failure(error=type(error).__name__, message=without_message(error), trace=trace)
+        )
     return Message(report=report.model_dump(mode="json"))
 
 

@@ -83,7 +83,7 @@ BAD_LINES = [
     ({**GOLD, **TURN}, "has both"),
     ({"text": "a"}, "has no label"),
     ({"text": " ", "intent": "a"}, "the text is empty"),
-    ({"text": 3, "intent": "a"}, "text: .*3"),
+    ({"text": 3, "intent": "a"}, "text: .*valid string$"),
     ({"text": "a", "intent": ""}, "intent"),
     ({"text": "a", "intnt": "b"}, "unknown key 'intnt': did you mean 'intent'"),
     ({**GOLD, "entities": [[3, 10, "CITY"]]}, "ends after the text, which has 9 characters"),
@@ -92,6 +92,7 @@ BAD_LINES = [
     ({"user_text": "a", "user_id": "u"}, "assistant_response is missing"),
     ({**TURN, "user_feedback": {"satisfaction_score": 7}}, r"user_feedback\.satisfaction_score.*7"),
     ({**TURN, "user_feedback": {"rating": 7}}, r"user_feedback\.rating"),
+    ({**TURN, "user_feedback": {"comment": "x" * 10_001}}, "comment: .* at most 10000 characters$"),
     ({**TURN, "user": "u"}, "unknown key 'user': did you mean 'user_id'"),
     ({**TURN, "occurred_at": "soon"}, "occurred_at.*'soon'"),
 ]

@@ -503,7 +503,7 @@ async def test_a_worker_that_hangs_fails_the_cycle_and_the_next_one_runs(
 
 
 async def test_a_bug_in_a_stage_is_a_failed_cycle(
-    acme: AutonomousLearner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    acme: AutonomousLearner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
@@ -512,7 +512,8 @@ async def test_a_bug_in_a_stage_is_a_failed_cycle(
     await teach_songs(acme, tmp_path)
     monkeypatch.setattr("karen_learner.validation.ModelValidator.judge", broken)
     result = await acme.trigger_learning_cycle(ACME)
-    assert (result.status, result.error_message) == ("failed", "ZeroDivisionError: a bug")
+    assert (result.status, result.error_message) == ("failed", "ZeroDivisionError: see the log")
+    assert "ZeroDivisionError: a bug" in caplog.text
     assert await champion_of(acme) == before
     assert leftovers(acme) == []
 

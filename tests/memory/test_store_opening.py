@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from karen_learner.errors import (
     SchemaTooNew,
@@ -20,7 +21,7 @@ from karen_learner.errors import (
     StoreReadOnly,
 )
 from karen_learner.memory import open_store
-from karen_learner.memory.engine import parse_url
+from karen_learner.memory.engine import create_engines, parse_url
 from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
 from karen_learner.settings import StoreSettings
 from tests.memory.memory_specimens import make_turn
@@ -197,3 +198,15 @@ async def test_opening_prints_and_logs_nothing(
     assert caplog.records == []
     assert logging.getLogger().handlers == handlers
     assert not logging.getLogger("karen_learner.memory").disabled
+
+
+async def test_errors_of_statements_quote_no_values(shared: Path | str) -> None:
+    engines = create_engines(parse_url(shared), busy_timeout_s=1)
+    try:
+        async with engines.writer.connect() as connection:
+            with pytest.raises(DBAPIError) as raised:
+                await connection.execute(text("SELECT :value FROM missing"), {"value": "my secret"})
+    finally:
+        await engines.dispose()
+    assert "missing" in str(raised.value)
+    assert "secret" not in str(raised.value)

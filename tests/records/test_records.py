@@ -188,3 +188,9 @@ def test_a_record_has_keys_like_a_dict() -> None:
     assert {**check} == {"name": "intent", "passed": True, "detail": "no worse"}
     with pytest.raises(KeyError, match="unknown"):
         verdict["unknown"]
+
+
+def test_an_error_of_validation_quotes_no_text() -> None:
+    with pytest.raises(ValidationError) as raised:
+        UserFeedback(comment="my secret " * 2000)
+    assert "secret" not in str(raised.value)

@@ -406,7 +406,7 @@ def test_an_example_that_breaks_the_update_is_skipped_once(settings: Settings) -
     nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
     trainer = _trainer(nlp, settings, FailingTrainer)
     reports = list(trainer.passes(_examples(nlp, 8), ()))
-    assert trainer.skipped == ["intent: ValueError: unusable text"]
+    assert trainer.skipped == ["intent: ValueError"]
     assert [report.words for report in reports[:2]] == [16, 14]
 
 

@@ -88,6 +88,19 @@ async def test_a_killed_worker_fails_its_job_and_the_next_job_starts_a_new_proce
         assert (await worker.train(ready)).skipped == 0
 
 
+async def test_messages_of_a_crashed_worker_are_logged_and_not_raised(
+    ready: TrainJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with LocalWorker() as worker:
+        with pytest.raises(WorkerCrashed) as raised:
+            await worker.train(
+                ready,
+                lambda _: worker._errors.append("my secret") or os.kill(worker.pid or 0, signal.SIGKILL),
+            )
+    assert "my secret" in caplog.text
+    assert "secret" not in str(raised.value)
+
+
 async def test_a_hanging_worker_is_killed_at_the_time_limit(ready: TrainJob, tmp_path: Path) -> None:
     limited = ready.settings.model_copy(update={"time_limit_s": 2.0})
     async with LocalWorker(limited) as worker:
