@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+COVERAGE ?=
 DATA ?=
 ENCODER ?=
 
@@ -10,7 +11,7 @@ ENCODER ?=
 
 help:
 	@echo "make demo             run learning cycles on simulated conversations (about a minute)"
-	@echo "make test             run the tests, with coverage"
+	@echo "make test             run the tests; COVERAGE=1 also measures coverage, which takes longer"
 	@echo "make check            lint, types, layers, documentation"
 	@echo "make bench DATA=DIR   run the benchmarks; DIR holds clinc150/, meld/ and snips/"
 	@echo "                      (sources in benchmarks/README.md);"
@@ -22,7 +23,8 @@ demo: $(VENV)/.installed
 	$(BIN)/karen-learner demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
+		$(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
