@@ -1,12 +1,15 @@
 """`bootstrap` and `learn`: output, exit codes and side effects."""
 
+import json
 import re
 
 import pytest
 
 from karen_learner.errors import ExitCode
+from tests.cli.conftest import write_lines
 
 TENANT = "telecom"
+NAMES = ("ann", "bob", "cid", "dora", "eva", "finn", "gus", "hal", "ida", "jim", "kim", "leo")
 
 
 def _cells(output, first):
@@ -110,6 +113,17 @@ def test_bootstrap_with_json_prints_one_document_with_both_reports(empty, traine
     assert document["validation"]["intent_accuracy"] == 1.0
     assert document["ingested"]["examples"] == 24
     assert [line["line"] for line in document["ingested"]["skipped"]] == [25]
+
+
+def test_the_texts_of_confusions_are_a_part_of_the_document(cli, tmp_path, fast):
+    wrong = [{"text": f"{name} wants the wifi router", "intent": "billing"} for name in NAMES]
+    cli("ingest", TENANT, write_lines(tmp_path / "wrong.jsonl", wrong))
+    words = ("learn", TENANT, "--force", "--mode", "full", *fast, "--set", "training.n_iter=1", "--json")
+    document = json.loads(cli(*words).stdout)
+    ids = [name for error in document["validation"]["errors"] for name in error["example_ids"]]
+    assert ids
+    assert document["example_texts"].keys() == set(ids)
+    assert all(document["example_texts"].values())
 
 
 def test_verbose_prints_the_stages(cli):
