@@ -21,7 +21,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from karen_learner.components.online.shim import scale_learn_rate
-from karen_learner.components.textcat.calibration import expected_calibration_error, refusal_threshold
+from karen_learner.components.textcat.calibration import expected_calibration_error, out_of_scope_threshold
 from karen_learner.components.textcat.pipe import is_out_of_scope
 from karen_learner.corpora.lines import require_json_lines
 
@@ -301,7 +301,7 @@ def peer_out_of_scope_rates(model: Any, data: DataSet) -> Figures:
     )
     figures = {}
     for rate in FALSE_ALARM_RATES:
-        threshold = refusal_threshold(val, false_alarm_rate=rate)
+        threshold = out_of_scope_threshold(val, false_alarm_rate=rate)
         figures[f"oos recall {rate:.0%}"] = float((out < threshold).mean())
         figures[f"false alarms {rate:.0%}"] = float((test < threshold).mean())
     return figures

@@ -321,7 +321,7 @@ class AutonomousLearner:
     async def _learn(
         self, tenant_id: str, *, mode: RequestedMode, force: bool, reason: str | None
     ) -> LearningCycleResult:
-        result = await self._cycle.run(tenant_id, mode=mode, force=force, reason=reason)
+        result = await self._cycle.run_cycle(tenant_id, mode=mode, force=force, reason=reason)
         if self._state != "closed":
             await self._serve(tenant_id)
         return result

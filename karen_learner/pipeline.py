@@ -36,7 +36,7 @@ class IncrementalTrainingPipeline:
     ) -> LearningCycleResult:
         """One learning cycle, as `AutonomousLearner.trigger_learning_cycle`."""
         await self._start()
-        return await self._cycle.run(tenant_id, mode=mode, force=force, reason=reason)
+        return await self._cycle.run_cycle(tenant_id, mode=mode, force=force, reason=reason)
 
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make `version`, or the champion's parent, the champion, and journal it.

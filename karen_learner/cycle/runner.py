@@ -69,7 +69,7 @@ class LearningCycle:
         if ends := [end for end, task in self._running.items() if task is not caller]:
             await asyncio.wait(ends)
 
-    async def run(
+    async def run_cycle(
         self,
         tenant_id: str,
         *,

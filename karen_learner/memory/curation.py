@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, select
 
-from karen_learner.memory import examples, journal, tenants
+from karen_learner.memory import examples, leases, tenants
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.tables import turns
 from karen_learner.memory.turns import mark_curated
@@ -21,7 +21,7 @@ def save_curation(
     connection: Connection, tenant_id: str, curated: CurationWrite, *, token: int | None = None
 ) -> bool:
     """Write one page of decisions. False if the values of its read set changed. Raises FencedOut."""
-    journal.check_lease(connection, tenant_id, token)
+    leases.check(connection, tenant_id, token)
     if curated.read_set is not None and not _is_unchanged(connection, tenant_id, curated.read_set):
         return False
     tenant = tenants.ensure(connection, tenant_id)
@@ -47,7 +47,7 @@ def reject(
     token: int | None = None,
 ) -> int:
     """Count a harmful rejection on pending examples; the number of examples that this quarantined."""
-    journal.check_lease(connection, tenant_id, token)
+    leases.check(connection, tenant_id, token)
     if not harmful:
         return 0
     tenant, quarantined = tenants.ensure(connection, tenant_id), 0

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from karen_learner.batching import Batcher
 from karen_learner.contracts import Clock
-from karen_learner.memory import counters, curation, journal
+from karen_learner.memory import counters, curation, journal, leases
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import tenants as tenant_rows
 from karen_learner.memory import turns as turn_rows
@@ -168,17 +168,17 @@ class SqlMemoryStore:
     async def acquire_lease(
         self, tenant_id: str, owner: str, *, name: str = CYCLE_LEASE, ttl: timedelta
     ) -> Lease | None:
-        acquire, now = journal.acquire_lease, self._clock()
+        acquire, now = leases.acquire, self._clock()
         return await self._database.write(
             (tenant_id,), acquire, tenant_id, owner, name=name, now=now, ttl=ttl
         )
 
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
-        renew, now = journal.renew_lease, self._clock()
+        renew, now = leases.renew, self._clock()
         return await self._database.write((lease.tenant_id,), renew, lease, now=now, ttl=ttl)
 
     async def release_lease(self, lease: Lease) -> None:
-        await self._database.write((lease.tenant_id,), journal.release_lease, lease)
+        await self._database.write((lease.tenant_id,), leases.release, lease)
 
     next_version_number = _writes(version_rows.next_number)
     promote = _writes(version_rows.promote)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, literal, select, update
 
-from karen_learner.memory import curation, journal, tenants
+from karen_learner.memory import curation, leases, tenants
 from karen_learner.memory.tables import aliases, lineage, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
@@ -30,7 +30,7 @@ def next_number(connection: Connection, tenant_id: str) -> int:
 
 def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, token: int | None) -> bool:
     """Compare-and-set an alias, with all consequences. False if it is not `expected`. Raises FencedOut."""
-    journal.check_lease(connection, tenant_id, token)
+    leases.check(connection, tenant_id, token)
     tenant = tenants.ensure(connection, tenant_id)
     version, before = promotion.version, promotion.expected
     if not _set_alias(connection, tenant, promotion):

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections import deque
+from pathlib import Path
 from typing import Self, TypeVar
 
 from pydantic import ValidationError
@@ -48,6 +49,8 @@ NUMERIC_THREADS = (
 )
 MESSAGE_LIMIT = 64 * 1024 * 1024
 """Bytes of one message. Predictions of two models for a full holdout take about one megabyte."""
+START = "import sys; sys.path.append(sys.argv[1]); from karen_learner.training.worker import main; main()"
+"""Program of the worker. Its argument is the folder of this package, which may not be installed."""
 GRACE_S = 5.0
 ERROR_LINES = 20
 
@@ -188,8 +191,10 @@ class LocalWorker:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-Wignore",  # warnings of spaCy quote texts
-                "-m",
-                "karen_learner.training.worker",
+                "-P",  # a file of the working directory, such as queue.py, must not replace a module
+                "-c",
+                START,
+                str(Path(__file__).parents[2]),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The worker process: `python -m karen_learner.training.worker`.
+"""The program of the worker process.
 
 Reads jobs from standard input and writes messages to standard output, one a line. It lowers its priority in
 favour of serving. It exits as soon as its input ends, even during a job: the parent may have been killed.
@@ -72,7 +72,3 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     gc.freeze()  # exempts loaded modules from collections, which take as long as reading a corpus
     serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()

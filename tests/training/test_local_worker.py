@@ -208,3 +208,12 @@ def _ends(pid: int) -> bool:
             return True
         sleep(0.1)
     return False
+
+
+async def test_a_file_of_the_working_directory_replaces_no_module(
+    ready: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise RuntimeError('imported from the working directory')")
+    monkeypatch.chdir(tmp_path)
+    async with LocalWorker() as worker:
+        assert (await worker.train(ready)).examples

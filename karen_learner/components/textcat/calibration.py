@@ -125,7 +125,7 @@ def fit_calibration(
     inside = np.ones(len(truths), dtype=bool) if column is None else truths[:, column] != 1.0
     refused = None
     if false_alarm_rate is not None and inside.any():
-        threshold = refusal_threshold(scores[inside], false_alarm_rate=false_alarm_rate)
+        threshold = out_of_scope_threshold(scores[inside], false_alarm_rate=false_alarm_rate)
         calibration, refused = replace(calibration, threshold=threshold), scores < threshold
     before, after = (
         probabilities(margins.margins, one, exclusive=exclusive) for one in (uncalibrated_scale, scale)
@@ -230,7 +230,7 @@ def in_scope_scores(margins: Margins, *, out_of_scope: int | None = None) -> Any
     return scores
 
 
-def refusal_threshold(in_scope: AnyArray, *, false_alarm_rate: float) -> float:
+def out_of_scope_threshold(in_scope: AnyArray, *, false_alarm_rate: float) -> float:
     """Threshold with at most this share of the in-scope scores below it, with a margin for float noise."""
     if not 0.0 <= false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate is {false_alarm_rate}: it must be at least 0 and below 1")

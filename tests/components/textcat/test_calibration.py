@@ -18,7 +18,7 @@ from karen_learner.components.textcat.calibration import (
     in_scope_scores,
     log_loss,
     logistic,
-    refusal_threshold,
+    out_of_scope_threshold,
     softmax,
 )
 from karen_learner.components.textcat.pipe import is_out_of_scope
@@ -73,13 +73,13 @@ def test_the_calibration_error_by_hand() -> None:
 @pytest.mark.parametrize(("rate", "refused"), [(0.0, 0), (0.05, 5), (0.02, 2), (0.999, 99)])
 def test_the_threshold_keeps_to_the_rate(rate: float, refused: int) -> None:
     scores = np.random.default_rng(0).normal(size=100)
-    assert (scores < refusal_threshold(scores, false_alarm_rate=rate)).sum() == refused
+    assert (scores < out_of_scope_threshold(scores, false_alarm_rate=rate)).sum() == refused
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_invalid_rates_are_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="false_alarm_rate"):
-        refusal_threshold(np.zeros(3), false_alarm_rate=rate)
+        out_of_scope_threshold(np.zeros(3), false_alarm_rate=rate)
 
 
 def test_in_scope_scores_by_hand() -> None:
