@@ -58,7 +58,7 @@ class Overview:
         return False, f"{waiting} of {minimum} new examples collected: keep collecting feedback"
 
     async def metrics(self, tenant_id: str | None) -> LearningMetrics:
-        """Sums over cycles. Without a tenant: over all tenants, without results, which contain texts."""
+        """Sums over cycles. Without a tenant: over all tenants, without results of single cycles."""
         tallies = await self._store.cycle_tallies(tenant_id)
         recent = await self._recent(tenant_id) if tenant_id is not None else ()
         one = None if tenant_id is None else await self._store.counts(tenant_id)

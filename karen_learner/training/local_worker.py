@@ -20,6 +20,7 @@ from karen_learner.errors import (
     TrainingError,
     WorkerCrashed,
     WorkerTimedOut,
+    without_message,
 )
 from karen_learner.records import Record
 from karen_learner.records.training import (
@@ -170,7 +171,10 @@ class LocalWorker:
                     on_progress(message.progress)
         except (ConnectionError, ValidationError, ValueError) as error:
             await self._stop()
-            raise WorkerCrashed(f"the training worker sent an invalid message: {error}") from error
+            logger.exception("the training worker sent an invalid message")
+            raise WorkerCrashed(
+                f"the training worker sent an invalid message: {without_message(error)}"
+            ) from error
         raise await self._crash(process)
 
     async def _crash(self, process: asyncio.subprocess.Process) -> WorkerCrashed:
