@@ -50,8 +50,8 @@ class Batcher(Generic[Item, Result]):
         self._max_weight = max_weight
         self._skip_cancelled = skip_cancelled
         self._owner = owner
-        self._space = asyncio.Event()
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._overflow: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._callers = 0
         self._no_callers = asyncio.Event()
@@ -63,9 +63,6 @@ class Batcher(Generic[Item, Result]):
             raise LearnerClosed(f"{self._owner} is closed: open a new one")
         self._callers += 1
         try:
-            while len(self._queue) >= self._queue_size:
-                self._space.clear()
-                await self._space.wait()
             return await self._enqueue(item)
         finally:
             self._callers -= 1
@@ -83,7 +80,8 @@ class Batcher(Generic[Item, Result]):
 
     def _enqueue(self, item: Item) -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
+        is_full = len(self._queue) >= self._queue_size
+        (self._overflow if is_full else self._queue).append((item, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return future
@@ -95,10 +93,10 @@ class Batcher(Generic[Item, Result]):
                 await self._answer(self._next_batch())
                 await self._gather()
         except BaseException:  # the task was cancelled: no caller may wait for it
-            for _, future in self._queue:
+            for _, future in (*self._queue, *self._overflow):
                 future.cancel()
             self._queue.clear()
-            self._space.set()
+            self._overflow.clear()
             raise
 
     async def _gather(self) -> None:
@@ -120,8 +118,15 @@ class Batcher(Generic[Item, Result]):
                     break
                 batch.append((item, future))
             self._queue.popleft()
-        self._space.set()
+        self._refill()
         return batch
+
+    def _refill(self) -> None:
+        """Fill the queue from the overflow, in order. The overflow is empty unless the queue is full."""
+        while self._overflow and len(self._queue) < self._queue_size:
+            item, future = self._overflow.popleft()
+            if not future.done():  # else its caller was cancelled
+                self._queue.append((item, future))
 
     async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         if not batch:

@@ -107,6 +107,13 @@ async def test_callers_wait_while_the_queue_is_full():
     assert [item for batch in handle.batches for item in batch] == list(range(20))
 
 
+async def test_callers_that_wait_for_space_cost_no_more_than_others():
+    batcher = batcher_of(Doubler(), queue_size=4)
+    async with asyncio.timeout(20):  # 30,000 callers that all wake up for each batch need minutes
+        results = await asyncio.gather(*map(batcher.submit, range(30_000)))
+    assert results == [2 * number for number in range(30_000)]
+
+
 async def test_cancelled_callers_free_their_space_in_the_queue():
     handle = Doubler(open=False)
     batcher = batcher_of(handle, max_batch=1, queue_size=1)
