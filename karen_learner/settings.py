@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from confection import Config
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -110,6 +110,11 @@ class LearningSettings(Section):
         if self._thresholds is None:
             raise SettingsError("validation_threshold needs complete settings: use load_settings")
         return self._thresholds
+
+    def __copy__(self) -> Self:
+        copy = super().__copy__()
+        copy._thresholds = self._thresholds and self._thresholds.model_copy()
+        return copy
 
     def _names(self) -> set[str]:
         return super()._names() | {"validation_threshold"}

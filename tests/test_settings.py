@@ -275,6 +275,14 @@ def test_validation_threshold_needs_complete_settings() -> None:
         _ = alone.validation_threshold
 
 
+def test_changes_of_a_copy_leave_the_thresholds_unchanged() -> None:
+    settings = load_settings(environment={})
+    copy = settings.learning.model_copy()
+    copy.validation_threshold = 0.1
+    assert copy.validation_threshold == 0.1
+    assert settings.thresholds.accuracy == settings.learning.validation_threshold == 0.85
+
+
 def test_dumped_settings_can_be_loaded_again() -> None:
     settings = load(overrides={"learning.validation_threshold": 0.5, "personas.rules": {"a/b": "c"}})
     assert load(overrides=settings.dump()) == settings
