@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from spacy.language import Language
@@ -91,11 +91,15 @@ def analyze_batch(
     Runs on the inference thread of the model, inside a memory zone.
     """
     try:
-        docs = nlp.pipe(texts, batch_size=len(texts))
-        return [_analysis(doc, text, model) for doc, text in zip(docs, texts, strict=True)], None
+        return list(_analyses(nlp, texts, model)), None
     except Exception as error:
-        forget_frames(error)
+        forget_frames(error)  # of the calls above: they hold docs
         return [_analyze_alone(nlp, text, model) for text in texts], error
+
+
+def _analyses(nlp: Language, texts: Sequence[str], model: LiveModel) -> Iterator[Analysis]:
+    docs = nlp.pipe(texts, batch_size=len(texts))
+    return (_analysis(doc, text, model) for doc, text in zip(docs, texts, strict=True))
 
 
 def _analyze_alone(nlp: Language, text: str, model: LiveModel) -> Analysis:

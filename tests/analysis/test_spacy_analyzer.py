@@ -6,6 +6,7 @@ import weakref
 import pytest
 import spacy
 from spacy.language import Language
+from spacy.tokens import Doc
 
 from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
 from karen_learner.analysis.create import find_tasks
@@ -134,6 +135,21 @@ async def test_nan_scores_are_a_failure(nlp, caplog):
     analysis = await analyzer.analyze("hello there")
     assert analysis.degraded
     assert analysis.intent == "greeting"
+    analyzer.close()
+
+
+async def test_a_logged_failure_keeps_no_document_alive(nlp, caplog, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("no features")
+
+    monkeypatch.setattr("karen_learner.analysis.model_queue.linguistic_features", fails)
+    analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="v1"))
+    gc.collect()
+    before = {id(found) for found in gc.get_objects() if isinstance(found, Doc)}
+    await analyzer.analyze_many(["hello there", "my bill is great", "cancel this"])
+    gc.collect()
+    assert caplog.records[0].exc_info[0] is RuntimeError
+    assert not {id(found) for found in gc.get_objects() if isinstance(found, Doc)} - before
     analyzer.close()
 
 
