@@ -12,7 +12,7 @@ from karen_learner.deployment import Rollback
 from karen_learner.records import LearningCycleResult, ModelVersion
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class IncrementalTrainingPipeline:
     """Runs learning cycles and rollbacks. Each method first awaits `start`."""
 

@@ -76,7 +76,7 @@ def skip_reason(new: int, learned: int, mode: CycleMode, minimum: int, force: bo
     return None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class CyclePlanner:
     """Reads the counters of the store and applies the policy of this module."""
 

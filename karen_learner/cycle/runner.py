@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_LEASE = 4
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class LearningCycle:
     """Runs cycles, one at a time for each tenant."""
 

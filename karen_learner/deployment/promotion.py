@@ -56,7 +56,7 @@ class Deployed:
     version: ModelVersion
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Deployer:
     """Promotes candidates: changes the champion's row, and the live model with it."""
 

@@ -24,7 +24,7 @@ from karen_learner.records import (
 )
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Rollback:
     """Makes an earlier version the champion, and journals that.
 

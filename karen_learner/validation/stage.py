@@ -48,7 +48,7 @@ class Validated:
         return self.trained.cycle
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ValidationStage:
     """Predicts the holdout with candidate and champion, scores both and applies the gate."""
 

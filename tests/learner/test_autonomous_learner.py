@@ -577,6 +577,14 @@ async def test_the_public_names_exist(learner: AutonomousLearner) -> None:
     assert ModelValidator(learner.settings)
 
 
+async def test_the_pipeline_of_a_learner_does_not_print_its_settings(tmp_path: Path) -> None:
+    learner = create_autonomous_learner(tmp_path)
+    assert "Settings(" in repr(learner.settings)  # with the password in store.url
+    assert "Settings(" not in repr(learner.training_pipeline)
+    assert learner.training_pipeline in {learner.training_pipeline}
+    await learner.close()
+
+
 # Lifecycle ------------------------------------------------------------------------------------
 
 
