@@ -7,7 +7,7 @@ batch. Group commit (DeWitt et al., SIGMOD 1984, section 5) and micro-batched in
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
@@ -51,7 +51,7 @@ class Batcher(Generic[Item, Result]):
         self._skip_cancelled = skip_cancelled
         self._owner = owner
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._overflow: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._overflow: OrderedDict[asyncio.Future[Result], Item] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
         self._callers = 0
         self._no_callers = asyncio.Event()
@@ -62,9 +62,11 @@ class Batcher(Generic[Item, Result]):
         if self._closed:
             raise LearnerClosed(f"{self._owner} is closed: open a new one")
         self._callers += 1
+        future = self._enqueue(item)
         try:
-            return await self._enqueue(item)
+            return await future
         finally:
+            self._overflow.pop(future, None)  # a cancelled caller leaves no item
             self._callers -= 1
             if not self._callers:
                 self._no_callers.set()
@@ -80,8 +82,10 @@ class Batcher(Generic[Item, Result]):
 
     def _enqueue(self, item: Item) -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        is_full = len(self._queue) >= self._queue_size
-        (self._overflow if is_full else self._queue).append((item, future))
+        if len(self._queue) < self._queue_size:
+            self._queue.append((item, future))
+        else:
+            self._overflow[future] = item
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return future
@@ -93,7 +97,7 @@ class Batcher(Generic[Item, Result]):
                 await self._answer(self._next_batch())
                 await self._gather()
         except BaseException:  # the task was cancelled: no caller may wait for it
-            for _, future in (*self._queue, *self._overflow):
+            for future in (*(future for _, future in self._queue), *self._overflow):
                 future.cancel()
             self._queue.clear()
             self._overflow.clear()
@@ -124,7 +128,7 @@ class Batcher(Generic[Item, Result]):
     def _refill(self) -> None:
         """Fill the queue from the overflow, in order. The overflow is empty unless the queue is full."""
         while self._overflow and len(self._queue) < self._queue_size:
-            item, future = self._overflow.popleft()
+            future, item = self._overflow.popitem(last=False)
             if not future.done():  # else its caller was cancelled
                 self._queue.append((item, future))
 

@@ -127,6 +127,20 @@ async def test_cancelled_callers_free_their_space_in_the_queue():
     assert await batcher.submit(9) == 18
 
 
+async def test_a_cancelled_caller_leaves_no_item_beyond_the_queue():
+    handle = Doubler(open=False)
+    batcher = batcher_of(handle, max_batch=1, queue_size=1)
+    calls = submitted(batcher, *range(8))
+    await run_others()
+    for call in calls[2:7]:
+        call.cancel()
+    await run_others()
+    assert len(batcher._queue) + len(batcher._overflow) == 2
+    handle.gate.set()
+    assert [await calls[number] for number in (0, 1, 7)] == [0, 2, 14]
+    assert handle.batches == [[0], [1], [7]]
+
+
 async def test_an_error_of_the_handler_reaches_its_batch_only():
     batcher = batcher_of(Doubler(), max_batch=2)
     results = await asyncio.gather(*map(batcher.submit, (1, -1, 2, 3)), return_exceptions=True)
