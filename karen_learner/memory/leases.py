@@ -11,7 +11,7 @@ from karen_learner.errors import FencedOut
 from karen_learner.memory import tenants
 from karen_learner.memory.process_identity import is_alive
 from karen_learner.memory.tables import leases
-from karen_learner.memory.types import insert
+from karen_learner.memory.types import insert, to_micros
 from karen_learner.records import CYCLE_LEASE, Lease
 
 
@@ -62,7 +62,7 @@ def check(connection: Connection, tenant_id: str, token: int | None, *, name: st
 
 
 def _is_free(held: Row[Any], owner: str, now: datetime) -> bool:
-    expired = held.owner is None or held.expires_at <= now
+    expired = held.owner is None or to_micros(held.expires_at) <= to_micros(now)
     return expired or (held.owner != owner and not is_alive(held.owner))
 
 

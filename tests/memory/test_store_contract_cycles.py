@@ -90,6 +90,15 @@ class TestLeases:
         await store.release_lease(first)
         assert await store.renew_lease(second, ttl=TTL)
 
+    async def test_the_time_of_a_clock_without_a_time_zone_is_utc(
+        self, store: MemoryStore, clock: MovableClock
+    ) -> None:
+        clock.now = NOON.replace(tzinfo=None)
+        assert await store.acquire_lease("acme", "far/1/a", ttl=TTL)
+        assert await store.acquire_lease("acme", ME, ttl=TTL) is None
+        clock.move(60)
+        assert await store.acquire_lease("acme", ME, ttl=TTL)
+
     async def test_renewing_moves_the_expiry(self, store: MemoryStore, clock: MovableClock) -> None:
         lease = await store.acquire_lease("acme", "far/1/a", ttl=TTL)
         assert lease is not None

@@ -15,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.engine.interfaces import ReflectedIndex
+from sqlalchemy.engine.interfaces import ReflectedColumn, ReflectedIndex
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from karen_learner.memory import open_store, schema
@@ -195,13 +195,21 @@ def describe_index(index: ReflectedIndex) -> str:
     return f"{index['name']} {index['column_names']} {conditions}"
 
 
+def describe_column(column: ReflectedColumn) -> str:
+    return f"{column['name']} {column['type']} {column['nullable']} {column['default']}"
+
+
 def description(connection: Connection) -> list[str]:
-    """Tables, columns, indexes with their conditions, and keys."""
+    """Tables, columns with types and defaults, indexes with their conditions, and keys."""
     found = inspect(connection)
+    foreign_keys = found.get_multi_foreign_keys()
     return [
-        f"{table} {[column['name'] for column in found.get_columns(table)]} "
+        f"{table} {list(map(describe_column, found.get_columns(table)))} "
         f"{sorted(map(describe_index, found.get_indexes(table)))} "
-        f"{found.get_pk_constraint(table)['constrained_columns']}"
+        f"{found.get_pk_constraint(table)['constrained_columns']} "
+        f"{sorted((key['name'], key['column_names']) for key in found.get_unique_constraints(table))} "
+        f"{sorted((key['referred_table'], key['constrained_columns']) for key in foreign_keys[None, table])} "
+        f"{found.get_table_options(table)}"
         for table in sorted(found.get_table_names())
     ]
 
