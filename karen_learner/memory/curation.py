@@ -50,7 +50,8 @@ def reject(
     leases.check(connection, tenant_id, token)
     if not harmful:
         return 0
-    tenant, quarantined = tenants.ensure(connection, tenant_id), 0
+    tenant = tenants.ensure(connection, tenant_id)
+    quarantined = 0
     for old in _as_trained(connection, tenant, trained):
         feedback = [example for example in old if not example.is_gold]
         new = [_rejected(example, quarantine_at) for example in feedback]

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from karen_learner.errors import InvalidInput, StoreError, StoreLocked, StoreNotOurs, StoreReadOnly
@@ -56,6 +56,17 @@ async def test_a_lost_connection_is_replaced(
             assert (await store.counts("acme")).turns == n + 1
             await end_connections(other)
         assert await store.next_version_number("acme") == 1
+
+
+async def test_an_error_quotes_no_values_of_a_row(url: str, store_settings: StoreSettings) -> None:
+    def insert(connection: Connection) -> None:
+        statement = "INSERT INTO tenants (name, last_version_number) VALUES (:name, NULL)"
+        connection.execute(text(statement), {"name": "my secret"})
+
+    async with open_store(url, store_settings) as store:
+        with pytest.raises(StoreError, match="last_version_number") as raised:
+            await store._database.write(None, insert)
+    assert "secret" not in str(raised.value)
 
 
 async def test_a_connection_lost_during_a_transaction_is_reported(
