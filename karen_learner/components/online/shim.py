@@ -98,7 +98,7 @@ class LearningShim(Shim, Generic[LearningT, ServedT, PendingT]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A shim with a copy of the weights. It shares their saved state, and tables that do not change."""
         copied = copy.copy(self)
-        copied.learn_rate_scale = 1.0
+        copied.learn_rate_scale, copied._exported = 1.0, None
         copied.from_bytes(self.to_bytes())
         copied.state = self.state
         return copied

@@ -91,6 +91,15 @@ def test_a_copy_of_a_loaded_pipeline_trains_like_the_original(saved: Path, copie
     assert weights(update(nlp, "fish")) == weights(update(other, "fish"))
 
 
+def test_a_copy_made_while_the_model_is_saved_saves_its_later_training(factory: str) -> None:
+    original = shim(trained(factory, "tree", "fish"))
+    with original.serving_form():
+        copied = copy.deepcopy(original)
+    served = copied.to_bytes()
+    copied.learning_weights().rows.weights[1:] = 1.0
+    assert copied.to_bytes() != served
+
+
 def test_a_relative_path_is_resolved_when_the_pipeline_is_loaded(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
