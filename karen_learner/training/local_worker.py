@@ -161,7 +161,7 @@ class LocalWorker:
         try:
             process.stdin.write(job.model_dump_json().encode() + b"\n")
             await process.stdin.drain()
-            while line := await process.stdout.readline():
+            while (line := await process.stdout.readline()).endswith(b"\n"):  # a crash can cut the last line
                 message = Message.model_validate_json(line)
                 if message.report is not None:
                     return report_type.model_validate(message.report)

@@ -101,6 +101,25 @@ async def test_messages_of_a_crashed_worker_are_logged_and_not_raised(
     assert "secret" not in str(raised.value)
 
 
+async def test_a_worker_that_dies_in_a_message_crashes(
+    ready: TrainJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dying = (
+        "import os, sys; sys.stdin.readline(); os.write(1, b'{\"progress\": nu'); "
+        "os.write(2, b'out of memory'); os.kill(os.getpid(), 9)"
+    )
+    start = asyncio.create_subprocess_exec
+    monkeypatch.setattr(
+        asyncio,
+        "create_subprocess_exec",
+        lambda *_, **options: start(sys.executable, "-c", dying, **options),
+    )
+    async with LocalWorker() as worker:
+        with pytest.raises(WorkerCrashed, match="ended with code -9"):
+            await worker.train(ready)
+    assert "out of memory" in caplog.text
+
+
 async def test_a_hanging_worker_is_killed_at_the_time_limit(ready: TrainJob, tmp_path: Path) -> None:
     limited = ready.settings.model_copy(update={"time_limit_s": 2.0})
     async with LocalWorker(limited) as worker:
