@@ -156,6 +156,7 @@ class PipeTrainer:
             return sum(self._update([example], optimizer) for example in batch)
         self._broken.add(id(batch[0]))
         self.skipped.append(f"{self._task}: {type(error).__name__}")  # a message may quote the text
+        logger.warning("%s skips an example: %s: %s", self._task, type(error).__name__, error)
         return 0.0
 
     def _check(self, loss: float, first_loss: float) -> None:

@@ -401,12 +401,15 @@ class NanTrainer(PipeTrainer):
         return 1.0
 
 
-def test_an_example_that_breaks_the_update_is_skipped_once(settings: Settings) -> None:
+def test_an_example_that_breaks_the_update_is_skipped_once(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     nlp = shared_pipeline()
     nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
     trainer = _trainer(nlp, settings, FailingTrainer)
     reports = list(trainer.passes(_examples(nlp, 8), ()))
     assert trainer.skipped == ["intent: ValueError"]
+    assert caplog.messages.count("intent skips an example: ValueError: unusable text") == 1
     assert [report.words for report in reports[:2]] == [16, 14]
 
 
