@@ -17,6 +17,8 @@ from karen_learner.records import EntitySpan, LabelledText, Record, UserFeedback
 IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
 """Keys of other corpora, and the `mood` of earlier exports."""
 TEXT_KEYS = ("text", "user_text", "assistant_response")
+UNQUOTED_KEYS = (*TEXT_KEYS, "user_feedback", "comment")
+"""Keys of texts of users. Messages do not quote their values."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -114,7 +116,7 @@ def _describe_item(item: Any, model: type[BaseModel]) -> str:
         return unknown_key(where, model.model_fields)
     if item["type"] == "missing":
         return f"{where} is missing"
-    if item["loc"] and item["loc"][-1] in (*TEXT_KEYS, "comment"):  # messages do not quote texts
+    if item["loc"] and item["loc"][-1] in UNQUOTED_KEYS:
         return f"{where}: {item['msg']}"
     return f"{where}: {item['msg']} (got {reprlib.repr(item['input'])})"
 

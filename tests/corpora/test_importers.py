@@ -92,6 +92,7 @@ BAD_LINES = [
     ({"user_text": "a", "user_id": "u"}, "assistant_response is missing"),
     ({**TURN, "user_feedback": {"satisfaction_score": 7}}, r"user_feedback\.satisfaction_score.*7"),
     ({**TURN, "user_feedback": {"rating": 7}}, r"user_feedback\.rating"),
+    ({**TURN, "user_feedback": "my secret"}, "user_feedback: .* instance of UserFeedback$"),
     ({**TURN, "user_feedback": {"comment": "x" * 10_001}}, "comment: .* at most 10000 characters$"),
     ({**TURN, "user": "u"}, "unknown key 'user': did you mean 'user_id'"),
     ({**TURN, "occurred_at": "soon"}, "occurred_at.*'soon'"),
