@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import takewhile
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -46,6 +47,8 @@ class CommandGroup(TyperGroup):
         """Run a command and exit the process with its code."""
         extra |= {"prog_name": prog_name or PROGRAM, "standalone_mode": False}
         output = Output()
+        words = sys.argv[1:] if args is None else args
+        output.json = "--json" in takewhile("--".__ne__, words)  # for the errors of the parser as well
         with logging_to(output):
             code = self._exit_code(Context(output=output), args, **extra)
         sys.exit(code)

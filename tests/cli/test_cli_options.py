@@ -48,6 +48,13 @@ def test_an_invalid_command_line_is_a_usage_error(cli, words, expected):
     assert result.stderr.startswith("karen-learner: error: ")
     assert expected in result.stderr
     assert result.stderr.count("\n") == 1
+    assert expected in cli.json(*words, code=ExitCode.USAGE)["error"]
+
+
+def test_a_text_that_looks_like_an_option_does_not_change_the_output(cli):
+    result = cli("status", "--bogus", "--", "--json")
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stdout == ""
 
 
 def test_common_options_work_before_and_after_the_command(cli, tmp_path):

@@ -30,7 +30,7 @@ async def status(
     async with run.learner() as learner:
         statuses = [await learner.status(name) for name in await learner.tenants()]
         metrics = await learner.get_learning_metrics()
-    # counts and states only: the result of a cycle quotes texts of users
+    # counts and states only: the result of a cycle has the labels of a tenant
     tenants = [
         one.to_dict() | {"last_cycle": one.last_cycle.status if one.last_cycle else None} for one in statuses
     ]
