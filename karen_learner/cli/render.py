@@ -54,7 +54,8 @@ class FittingTable:
     """A table of mappings with equal keys. Columns without values are omitted.
 
     Numbers are right-aligned, None is a dash. A table that is too wide for the terminal loses columns of
-    `optional`, in this order. If `folded` is given, only this column may fold.
+    `optional`, in this order. If `folded` is given, only this column may fold; without it, or if the table is
+    still too wide, all columns may.
     """
 
     def __init__(
@@ -76,18 +77,18 @@ class FittingTable:
         self._cells = {name: [_cell(value) for value in values] for name, values in known.items()}
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
-        columns = dict(self._cells)
-        for name in self._optional:
-            if sum(self._width(shown) + 3 for shown in columns) <= options.max_width + 1:
-                break
-            columns.pop(name, None)
-        made = Table(title=self._title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        columns, optional = dict(self._cells), list(self._optional)
+        while (wide := sum(self._width(name) + 3 for name in columns) > options.max_width + 1) and optional:
+            columns.pop(optional.pop(0), None)
+        if self._title:  # a title of the table itself would wrap at the width of the table
+            yield Text(self._title, style="table.title")
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in columns:
             made.add_column(
                 name,
                 justify="right" if name in self._numeric else "left",
                 overflow="fold",
-                no_wrap=bool(self._folded) and name != self._folded,
+                no_wrap=bool(self._folded) and name != self._folded and not wide,
             )
         for row in zip(*columns.values(), strict=True):
             made.add_row(*row)

@@ -143,6 +143,18 @@ def test_a_narrow_terminal_shows_fewer_columns_and_folds_one_column():
         assert drawn(table, width=width).replace("name", "").replace("second", "").count("n") == 60
 
 
+def test_a_table_that_is_too_wide_folds_all_columns_and_hides_nothing():
+    row = {"one": "A" * 30, "two": "B" * 25, "three": "C" * 20}
+    shown = drawn(FittingTable([row], folded="one"), width=40)
+    assert [shown.count(cell[0]) for cell in row.values()] == [30, 25, 20]
+
+
+def test_a_title_does_not_wrap_at_the_width_of_its_table():
+    assert "the title of a narrow table" in drawn(
+        FittingTable([{"a": 1}], title="the title of a narrow table")
+    )
+
+
 def test_a_rejected_cycle_shows_texts_with_markup_literally():
     confusion = Confusion(
         task="intent", gold="[b]pay[/b]", predicted="\x1b[2Jgo", count=7, example_ids=("gone", "e1")
