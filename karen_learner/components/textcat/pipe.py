@@ -3,8 +3,7 @@
 Differences to `textcat`:
 
 - A pipe uses only its own labels. Two pipes (intent and sentiment) can train on documents with a category of
-each;
-  spaCy's pipe refuses such a document (E895).
+  each. spaCy's pipe refuses such a document (E895).
 - A document without a label of the pipe is unknown, not negative. Training and scoring omit it.
 - Scores have the name of the pipe (`intent_acc`, `intent_macro_f`), not `cats_*`.
 - Labels added later can be trained (see `make_new_labels_learnable`).
@@ -117,9 +116,11 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
         known = [example for example in self._known(examples) if len(example.predicted)]
+        if not known:
+            return losses
         shim = shim_of(self.model)
-        if not known or shim is None:
-            return super().update(known, drop=drop, sgd=sgd, losses=losses) if known else losses
+        if shim is None:
+            return super().update(known, drop=drop, sgd=sgd, losses=losses)
         shim.sample_weights = sample_weights(known)
         try:
             return super().update(known, drop=drop, sgd=sgd, losses=losses)
