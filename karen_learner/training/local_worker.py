@@ -136,7 +136,9 @@ class LocalWorker:
             process = await self._running()
             limit_s = self._settings.time_limit_s if self._settings is not None else None
             try:
-                return await asyncio.wait_for(self._exchange(process, job, report_type, on_progress), limit_s)
+                answer = await asyncio.wait_for(
+                    self._exchange(process, job, report_type, on_progress), limit_s
+                )
             except asyncio.TimeoutError:
                 await self._stop(kill=True)
                 raise WorkerTimedOut(
@@ -144,9 +146,12 @@ class LocalWorker:
                     f"{job.kind} job and was killed: raise the limit for large data; the next job starts a "
                     "new worker"
                 ) from None
-            except asyncio.CancelledError:
-                await self._stop()  # stop the job, so that the next one need not wait
+            except BaseException:
+                await self._stop()  # so that the next job neither waits nor gets the rest of this answer
                 raise
+        if isinstance(answer, Failure):
+            raise _as_error(answer)
+        return answer
 
     async def _exchange(
         self,
@@ -154,7 +159,7 @@ class LocalWorker:
         job: Job,
         report_type: type[ReportT],
         on_progress: OnProgress | None,
-    ) -> ReportT:
+    ) -> ReportT | Failure:
         self._errors.clear()  # the errors of another tenant's job must not reach this result
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
@@ -163,14 +168,11 @@ class LocalWorker:
             await process.stdin.drain()
             while (line := await process.stdout.readline()).endswith(b"\n"):  # a crash can cut the last line
                 message = Message.model_validate_json(line)
-                if message.report is not None:
-                    return report_type.model_validate(message.report)
-                if message.failure is not None:
-                    raise _as_error(message.failure)
-                if message.progress is not None and on_progress is not None:
+                if message.progress is None:
+                    return message.failure or report_type.model_validate(message.report)
+                if on_progress is not None:
                     on_progress(message.progress)
         except (ConnectionError, ValidationError, ValueError) as error:
-            await self._stop()
             logger.exception("the training worker sent an invalid message")
             raise WorkerCrashed(
                 f"the training worker sent an invalid message: {without_message(error)}"

@@ -151,6 +151,22 @@ async def test_a_cancelled_job_does_not_delay_the_next(ready: TrainJob) -> None:
         assert (await worker.train(ready)).skipped == 0
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, TrainingError])
+async def test_an_error_of_a_callback_does_not_mix_the_answers_of_two_jobs(
+    ready: TrainJob, tmp_path: Path, kind: type[Exception]
+) -> None:
+    def fail(_: PassReport) -> None:
+        raise kind("the callback failed")
+
+    async with LocalWorker() as worker:
+        with pytest.raises(kind, match="the callback failed"):
+            await worker.train(ready, fail)
+        passes: list[PassReport] = []
+        await worker.train(ready.model_copy(update={"output": tmp_path / "second"}), passes.append)
+    assert len(passes) == 9
+    assert (tmp_path / "second" / "config.cfg").is_file()
+
+
 async def test_errors_of_a_job_keep_their_class(ready: TrainJob, tmp_path: Path) -> None:
     async with LocalWorker() as worker:
         with pytest.raises(TrainingError, match="too few labels"):
