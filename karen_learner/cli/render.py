@@ -54,8 +54,8 @@ class FittingTable:
     """A table of mappings with equal keys. Columns without values are omitted.
 
     Numbers are right-aligned, None is a dash. A table that is too wide for the terminal loses columns of
-    `optional`, in this order. If `folded` is given, only this column may fold. All columns may fold in a table
-    that is still too wide.
+    `optional`, in this order. If `folded` is given, only this column may fold. All columns of a table that
+    is still too wide may fold.
     """
 
     def __init__(
