@@ -61,11 +61,11 @@ def training_examples(
 ) -> list[Example]:
     """All training examples of a pipe, with capped importance weights of the replayed ones."""
     examples = pipeline.examples(task, new)
-    again = pipeline.examples(task, [doc for doc, _ in replayed])
+    replay = pipeline.examples(task, [doc for doc, _ in replayed])
     weights = _capped(np.array([weight for _, weight in replayed]), new=len(examples))
-    for example, weight in zip(again, weights.tolist(), strict=True):
+    for example, weight in zip(replay, weights.tolist(), strict=True):
         set_sample_weight(example.reference, weight)
-    return [*examples, *again]
+    return [*examples, *replay]
 
 
 def inclusion_probabilities(sizes: Floats, budget: float) -> Floats:
