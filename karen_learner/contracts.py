@@ -262,6 +262,12 @@ class MemoryStore(Protocol):
         reason `harmful`. Returns the number of newly quarantined examples.
         """
 
+    async def end_waiting(self, tenant_id: str, *, release: bool) -> int:
+        """Make the examples that wait because of a rollback `pending`, or discard them.
+
+        Discarded examples stay quarantined, with the reason `discarded`. Returns the number of examples.
+        """
+
     async def start_cycle(self, row: CycleRow) -> None:
         """Insert the row of a new cycle; the store assigns its `seq`. Raises InvalidInput if it exists."""
 
@@ -316,6 +322,9 @@ class MemoryStore(Protocol):
 
         False if the alias is not `expected`. Raises FencedOut if the lease is lost.
         """
+
+    async def count_undone(self, tenant_id: str, version: str) -> int:
+        """The number of examples that a rollback to the version would make wait."""
 
     async def champion(self, tenant_id: str) -> ModelVersion | None:
         """The version of the alias `champion`."""

@@ -3,9 +3,11 @@
 The rule, first match first:
 
 1.  The first annotation of a text becomes its example.
-2.  An annotation that cannot be learned is quarantined and does not change a usable example.
-3.  A quarantined example is replaced by the next annotation. If it was quarantined as harmful, the next
-    annotation must come from another user, have other labels, or be gold.
+2.  An annotation that cannot be learned is quarantined. It changes no usable example, and of those that wait
+    because of a rollback only the example of its own turn.
+3.  A quarantined example is replaced by the next annotation. If its reason is in NEEDS_NEWS, the next
+    annotation must come from another user, have other labels, or be gold. Feedback does not change gold that
+    waits because of a rollback.
 4.  Gold replaces feedback. Of two gold annotations that differ, the newer wins, label by label.
 5.  Feedback does not change gold.
 6.  A user's newer annotation replaces the older one (a rating does not replace a correction).
@@ -39,12 +41,14 @@ from karen_learner.curation.annotations import (
     updated,
 )
 from karen_learner.curation.examples import Unusable, example_id, text_key
-from karen_learner.records import Example, ExampleState
+from karen_learner.records import DISCARDED, ROLLED_BACK, Example, ExampleState
 
 Resolution = Literal["accepted", "merged", "conflicts", "quarantined"]
 """`accepted`: a new text, or a label that wins now. `merged`: agrees with the example. `conflicts`:
 disputes the example and does not win. `quarantined`: cannot be learned."""
 
+NEEDS_NEWS = ("harmful", ROLLED_BACK, DISCARDED)
+"""Reasons of quarantine that the same labels of the same user do not end."""
 CLEARLY_BETTER = 0.1
 ROUNDING = 1e-9
 DISSENT_SUFFIX = "~"
@@ -101,6 +105,8 @@ def resolve(state: LabelState | None, annotation: Example) -> tuple[LabelState, 
 def _with_quarantined(state: LabelState, annotation: Example) -> LabelState:
     example = state.example
     same_turn = not example.is_gold and example.users == 1 and example.turn_id == annotation.turn_id
+    if example.is_waiting and not same_turn:
+        return state
     if example.state == "quarantined" or same_turn:
         example = annotated(example, annotation, state="quarantined", reason=annotation.reason)
         return LabelState(example, state.dissent)
@@ -111,7 +117,9 @@ def _with_quarantined(state: LabelState, annotation: Example) -> LabelState:
 
 def _in_place_of_quarantined(state: LabelState, annotation: Example) -> tuple[LabelState, Resolution]:
     example, users = state.example, annotation.users
-    if example.reason == "harmful" and same_labels(example, annotation) and not annotation.is_gold:
+    if example.is_waiting and example.is_gold and not annotation.is_gold:
+        return state, "quarantined"
+    if example.reason in NEEDS_NEWS and same_labels(example, annotation) and not annotation.is_gold:
         if same_user(example, annotation):
             return state, "quarantined"
         users = agreed(example, annotation).users

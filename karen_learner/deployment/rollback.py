@@ -28,7 +28,7 @@ from karen_learner.records import (
 class Rollback:
     """Makes an earlier version the champion, and journals that.
 
-    Examples that only the undone versions learned are pending again.
+    Examples that only the undone versions learned wait until a person releases or discards them.
     """
 
     store: MemoryStore

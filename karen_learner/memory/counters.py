@@ -76,6 +76,8 @@ def example_counts(example: Example) -> Counts:
         counts[SETS, "pending_train"] = 1
     if example.state in ("pending", "learned") and example.split == "holdout":
         counts[SETS, "holdout"] = 1
+    if example.is_waiting:
+        counts[SETS, "waiting"] = 1
     if example.state != "quarantined":
         counts.update((name, 1) for name in _label_counters(example))
     return counts

@@ -1,18 +1,20 @@
-"""Decisions of curation and cycles on examples: saved, withdrawn, rejected, learned, unlearned."""
+"""Decisions of curation and cycles on examples: saved, withdrawn, rejected, learned, waiting."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, get_args
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Select, select
 
 from karen_learner.memory import examples, leases, tenants
+from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
-from karen_learner.memory.tables import turns
 from karen_learner.memory.turns import mark_curated
-from karen_learner.memory.types import chunks
-from karen_learner.records import CurationWrite, Example, ReadSet
+from karen_learner.memory.types import CHUNK, chunks
+from karen_learner.records import DISCARDED, ROLLED_BACK, CurationWrite, Example, ReadSet, Split
 
+IS_WAITING = (rows.c.state == "quarantined", rows.c.reason == ROLLED_BACK)
 HARMFUL = "harmful"
 """`Example.reason` of examples that are quarantined after rejections for harm."""
 
@@ -68,12 +70,44 @@ def learn(connection: Connection, tenant: int, trained: Sequence[Example], versi
 
 
 def unlearn(connection: Connection, tenant: int, version: str, numbers: Sequence[int]) -> None:
-    """The examples among these that were learned in the version become `pending` again."""
-    pending = {"state": "pending", "learned_in": None, "reason": None}
-    for piece in chunks(numbers):
-        here = (rows.c.tenant == tenant, rows.c.seq.in_(piece))
-        old = examples.find(connection, *here, rows.c.state == "learned", rows.c.learned_in == version)
-        examples.write(connection, tenant, old, [example.model_copy(update=pending) for example in old])
+    """The examples among these that were learned in the version wait because of a rollback."""
+    learned = (rows.c.seq.in_(numbers), rows.c.learned_in == version, rows.c.state == "learned")
+    _update(connection, tenant, *learned, state="quarantined", reason=ROLLED_BACK)
+
+
+def relearn(connection: Connection, tenant: int, version: str, numbers: Sequence[int]) -> None:
+    """The examples among these that wait since the version was undone are `learned` again."""
+    waiting = (rows.c.seq.in_(numbers), rows.c.learned_in == version, *IS_WAITING)
+    _update(connection, tenant, *waiting, state="learned", reason=None)
+
+
+def end_waiting(connection: Connection, tenant_id: str, *, release: bool) -> int:
+    """Examples that wait become `pending`, or stay quarantined as discarded; their number."""
+    tenant, ended = tenants.ensure(connection, tenant_id), 0
+    pending = {"state": "pending", "reason": None, "learned_in": None}
+    changes = pending if release else {"reason": DISCARDED}
+    for split in get_args(Split):
+        waiting = select(rows.c.seq).where(rows.c.tenant == tenant, rows.c.split == split, *IS_WAITING)
+        for numbers in pages_of_numbers(connection, waiting, rows.c.seq):
+            ended += _update(connection, tenant, rows.c.seq.in_(numbers), **changes)
+    return ended
+
+
+def pages_of_numbers(
+    connection: Connection, numbers: Select[Any], column: ColumnElement[int]
+) -> Iterator[Sequence[int]]:
+    """The selected numbers in order, in pages that fit into one statement."""
+    after, ordered = 0, numbers.order_by(column).limit(CHUNK)
+    while page := connection.execute(ordered.where(column > after)).scalars().all():
+        yield page
+        after = page[-1]
+
+
+def _update(connection: Connection, tenant: int, *where: Condition, **changes: str | None) -> int:
+    """Change the examples that meet all conditions; their number."""
+    old = examples.find(connection, rows.c.tenant == tenant, *where)
+    examples.write(connection, tenant, old, [example.model_copy(update=changes) for example in old])
+    return len(old)
 
 
 def _is_unchanged(connection: Connection, tenant_id: str, read_set: ReadSet) -> bool:

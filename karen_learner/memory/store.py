@@ -148,6 +148,7 @@ class SqlMemoryStore:
     labels = _reads(counters.label_schema)
     declare_labels = _writes(counters.declare)
     reject_examples = _writes(curation.reject)
+    end_waiting = _writes(curation.end_waiting)
 
     async def start_cycle(self, row: CycleRow) -> None:
         await self._database.write(None, journal.start, row)
@@ -182,6 +183,7 @@ class SqlMemoryStore:
 
     next_version_number = _writes(version_rows.next_number)
     promote = _writes(version_rows.promote)
+    count_undone = _reads(version_rows.count_undone)
     alias = _reads(version_rows.alias)
     versions = _reads(version_rows.page)
     get_version = _reads(version_rows.find)

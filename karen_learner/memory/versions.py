@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, literal, select, update
+from sqlalchemy import Connection, Select, func, literal, select, update
 
 from karen_learner.memory import curation, leases, tenants
 from karen_learner.memory.tables import aliases, lineage, versions
@@ -35,9 +35,12 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
     version, before = promotion.version, promotion.expected
     if not _set_alias(connection, tenant, promotion):
         return False
-    number = _write_version(connection, tenant, version)
-    if promotion.alias == CHAMPION and before is not None and version.parent != before:
-        _undo(connection, tenant, before, restored=version.version)
+    number, is_new = _write_version(connection, tenant, version)
+    if promotion.alias == CHAMPION and before is not None and not (is_new and version.parent == before):
+        for name, numbers in _undone(connection, tenant, before, restored=version.version):
+            curation.unlearn(connection, tenant, name, numbers)
+        for name, numbers in _undone(connection, tenant, version.version, restored=before):
+            curation.relearn(connection, tenant, name, numbers)
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
     _link(connection, tenant, number, trained)
@@ -69,6 +72,17 @@ def find(connection: Connection, tenant_id: str, version: str) -> ModelVersion |
     return _first(connection, _bodies(tenant_id).where(versions.c.version == version))
 
 
+def count_undone(connection: Connection, tenant_id: str, version: str) -> int:
+    """The number of examples that a rollback to the version would make wait."""
+    champion, tenant = alias(connection, tenant_id, CHAMPION), tenants.find(connection, tenant_id)
+    count, here = 0, example_rows.c
+    if champion is not None and tenant is not None:
+        for name, numbers in _undone(connection, tenant, champion.version, restored=version):
+            learned = (here.seq.in_(numbers), here.learned_in == name, here.state == "learned")
+            count += connection.execute(select(func.count()).where(*learned)).scalar_one()
+    return count
+
+
 def lineage_page(
     connection: Connection, tenant_id: str, version: str, *, after: int, size: int
 ) -> Sequence[Any]:
@@ -93,16 +107,20 @@ def _set_alias(connection: Connection, tenant: int, promotion: Promotion) -> boo
     return connection.execute(update(aliases).where(*here).values(version=version)).rowcount == 1
 
 
-def _write_version(connection: Connection, tenant: int, version: ModelVersion) -> int:
+def _write_version(connection: Connection, tenant: int, version: ModelVersion) -> tuple[int, bool]:
+    """The number of the version, and whether it is new."""
     values = {"tenant": tenant, "version": version.version, "body": version.to_dict()}
-    connection.execute(insert(connection, versions).on_conflict_do_nothing(), values)
+    statement = insert(connection, versions).values(values).on_conflict_do_nothing()
+    is_new = connection.execute(statement).rowcount == 1
     here = (versions.c.tenant == tenant, versions.c.version == version.version)
     number: int = connection.execute(select(versions.c.seq).where(*here)).scalar_one()
-    return number
+    return number, is_new
 
 
-def _undo(connection: Connection, tenant: int, before: str, *, restored: str) -> None:
-    """Examples become pending that `before` or its ancestors learned, but not the ancestry of `restored`."""
+def _undone(
+    connection: Connection, tenant: int, before: str, *, restored: str
+) -> Iterator[tuple[str, Sequence[int]]]:
+    """Pages of the lineage of each version in the ancestry of `before`, but not in that of `restored`."""
     statement = select(versions.c.version, versions.c.seq, versions.c.body)
     found = connection.execute(statement.where(versions.c.tenant == tenant)).all()
     numbers = {name: seq for name, seq, _ in found}
@@ -111,7 +129,8 @@ def _undo(connection: Connection, tenant: int, before: str, *, restored: str) ->
     for name in _ancestry(parents, before):
         if name not in kept:
             trained_on = select(lineage.c.example).where(lineage.c.version == numbers[name])
-            curation.unlearn(connection, tenant, name, connection.execute(trained_on).scalars().all())
+            for examples in curation.pages_of_numbers(connection, trained_on, lineage.c.example):
+                yield name, examples
 
 
 def _ancestry(parents: Mapping[str, str | None], version: str | None) -> list[str]:

@@ -50,7 +50,9 @@ from karen_learner.records.reports import (
     VersionCounts,
 )
 from karen_learner.records.texts import (
+    DISCARDED,
     NO_CONSENT,
+    ROLLED_BACK,
     Analysis,
     AwaitingTurn,
     ConversationMetadata,
@@ -72,7 +74,9 @@ __all__ = [
     "CATEGORY_TASKS",
     "CHAMPION",
     "CYCLE_LEASE",
+    "DISCARDED",
     "NO_CONSENT",
+    "ROLLED_BACK",
     "TASKS",
     "Analysis",
     "AwaitingTurn",

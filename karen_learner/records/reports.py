@@ -45,7 +45,7 @@ class GoldReport(Record):
 
 
 class TenantCounts(Record):
-    """Counters of the store: reading them costs the same at any size."""
+    """Counters of the store. `waiting` is the number of examples that wait because of a rollback."""
 
     turns: int = 0
     with_feedback: int = 0
@@ -54,6 +54,7 @@ class TenantCounts(Record):
     examples: Mapping[ExampleState, int] = Field(default_factory=dict)
     pending_train: int = 0
     holdout: int = 0
+    waiting: int = 0
     cycles: int = 0
     degraded: int = 0
 

@@ -28,6 +28,10 @@ POOR_RATING = 0.5
 
 NO_CONSENT = "consent"
 """`Example.reason` after the user of its turn refused or withdrew consent."""
+ROLLED_BACK = "rolled back"
+"""`Example.reason` of examples that wait because of a rollback. `learned_in` is the undone version."""
+DISCARDED = "discarded"
+"""`Example.reason` of examples that a person discarded after a rollback."""
 
 
 class EntitySpan(Record):
@@ -112,6 +116,11 @@ class Example(LabelledText):
     @property
     def is_gold(self) -> bool:
         return self.source in GOLD_SOURCES
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits because of a rollback, until a person releases or discards it."""
+        return self.state == "quarantined" and self.reason == ROLLED_BACK
 
     def without_content(self) -> Example:
         """The example after withdrawn consent: quarantined, without text, entities and digests of text."""

@@ -42,8 +42,8 @@ class Promotion:
     If the alias is not the version `expected` (None: unset), nothing is written. `version` is inserted unless
     it exists. `learned` are the examples of training. Those that are still pending with the same text and
     labels become `learned`. They and the ids in `replayed` form the lineage.
-    If the new champion is no child of the former one, the versions between are undone: their examples
-    become pending.
+    Examples of former versions outside the ancestry of the new champion wait: they become `quarantined` with
+    the reason `rolled back`. Examples that wait are `learned` again if the new ancestry has their version.
     """
 
     version: ModelVersion

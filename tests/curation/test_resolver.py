@@ -363,13 +363,29 @@ class TestQuarantine:
         )
         assert (example.rejections, resolutions) == (0, ["accepted"])
 
-    def test_a_harmful_example_needs_another_user_other_labels_or_gold(self) -> None:
-        start = self.quarantined("harmful")
+    @pytest.mark.parametrize("reason", ["harmful", "rolled back", "discarded"])
+    def test_an_excluded_example_needs_another_user_other_labels_or_gold(self, reason: str) -> None:
+        start = self.quarantined(reason)
 
         assert resolved(intent_of("ann", "billing", turn_id="t2"), start=start) == (start, ["quarantined"])
         assert resolved(intent_of("bob", "billing"), start=start)[0].example.users == 2
         assert resolved(intent_of("ann", "refund", turn_id="t2"), start=start)[0].example.state == "pending"
         assert resolved(gold(intent="billing"), start=start)[0].example.state == "pending"
+
+    def test_feedback_does_not_change_gold_that_waits_because_of_a_rollback(self) -> None:
+        changes = {"state": "quarantined", "reason": "rolled back"}
+        start = LabelState(gold(intent="billing").model_copy(update=changes))
+        unusable = intent_of("bob", "x", reason="unknown label 'x' for intent")
+
+        assert resolved(intent_of("bob", "refund"), start=start) == (start, ["quarantined"])
+        assert resolved(unusable, start=start) == (start, ["quarantined"])
+        assert resolved(gold(intent="refund"), start=start)[0].example.state == "pending"
+
+    def test_feedback_replaces_discarded_gold(self) -> None:
+        changes = {"state": "quarantined", "reason": "discarded"}
+        start = LabelState(gold(intent="billing").model_copy(update=changes))
+
+        assert resolved(intent_of("bob", "refund"), start=start)[0].example.intent == "refund"
 
 
 class TestWithdrawal:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -298,15 +298,25 @@ def rich_validation() -> ValidationResult:
 
 
 async def learn_in(
-    store: MemoryStore, version: str, parent: str | None, names: list[str], replayed: Sequence[str] = ()
+    store: MemoryStore,
+    version: str,
+    parent: str | None,
+    names: list[str],
+    replayed: Sequence[str] = (),
+    *,
+    tenant: str = "acme",
+    **values: Any,
 ) -> None:
     """Promote a version that learned these examples."""
-    trained = [make_example(name) for name in names]
-    await save(store, *trained)
+    trained = [make_example(name, **values) for name in names]
+    await save(store, *trained, tenant=tenant)
     promotion = Promotion(
-        version=make_version(version, parent=parent), expected=parent, learned=trained, replayed=replayed
+        version=make_version(version, tenant=tenant, parent=parent),
+        expected=parent,
+        learned=trained,
+        replayed=replayed,
     )
-    assert await store.promote("acme", promotion, token=None)
+    assert await store.promote(tenant, promotion, token=None)
 
 
 async def switch(store: MemoryStore, version: str, before: str) -> None:
@@ -314,6 +324,12 @@ async def switch(store: MemoryStore, version: str, before: str) -> None:
     target = await store.get_version("acme", version)
     assert target is not None
     assert await store.promote("acme", Promotion(version=target, expected=before), token=None)
+
+
+async def waiting(store: MemoryStore) -> dict[str, str | None]:
+    """The reasons of quarantined examples by id."""
+    found = await gathered(store.examples("acme", state="quarantined"))
+    return {example.example_id: example.reason for example in found}
 
 
 async def learned_in(store: MemoryStore) -> dict[str, str | None]:
@@ -427,19 +443,69 @@ class TestVersions:
         assert await ids(store.examples("acme", state="pending")) == ["intent", "mood", "spans", "text"]
         assert len(await gathered(store.lineage("acme", "v1"))) == 5  # lineage holds all trained examples
 
-    async def test_examples_of_an_undone_version_become_pending(self, store: MemoryStore) -> None:
+    async def test_examples_of_an_undone_version_wait_until_it_is_champion_again(
+        self, store: MemoryStore
+    ) -> None:
         await learn_in(store, "v1", None, ["a", "b"])
         await learn_in(store, "v2", "v1", ["c"], replayed=["a"])
         await learn_in(store, "v3", "v2", ["d"], replayed=["b", "c"])
-        before = await store.counts("acme")
+        assert [await store.count_undone("acme", version) for version in ("v1", "v2", "v3")] == [2, 1, 0]
         await switch(store, "v1", "v3")
         assert await learned_in(store) == {"a": "v1", "b": "v1"}
-        assert await ids(store.examples("acme", state="pending")) == ["c", "d"]
-        assert (before.pending_train, (await store.counts("acme")).pending_train) == (0, 2)
+        assert await waiting(store) == {"c": "rolled back", "d": "rolled back"}
+        counts = await store.counts("acme")
+        assert (counts.pending_train, counts.waiting) == (0, 2)
         assert await store.strata("acme", state="learned", split="train") == {"billing": 2}
-        await learn_in(store, "v4", "v1", ["c"])
-        await switch(store, "v3", "v4")  # another branch: `c` was learned in the undone version
-        assert await learned_in(store) == {"a": "v1", "b": "v1"}
+        await learn_in(store, "v4", "v1", ["e"])
+        await switch(store, "v2", "v4")  # another branch
+        assert await learned_in(store) == {"a": "v1", "b": "v1", "c": "v2"}
+        assert await waiting(store) == {"d": "rolled back", "e": "rolled back"}
+        await switch(store, "v3", "v2")
+        assert await learned_in(store) == {"a": "v1", "b": "v1", "c": "v2", "d": "v3"}
+        await switch(store, "v4", "v3")
+        assert await learned_in(store) == {"a": "v1", "b": "v1", "e": "v4"}
+
+    async def test_waiting_examples_are_released_once(self, store: MemoryStore) -> None:
+        await learn_in(store, "v1", None, ["a"])
+        await learn_in(store, "v2", "v1", [f"e{n}" for n in range(1203)])
+        await save(store, make_example("odd", state="quarantined", reason="harmful"))
+        await switch(store, "v1", "v2")
+        await learn_in(store, "v1", None, ["a"], tenant="other")
+        assert await store.end_waiting("other", release=True) == 0
+        assert await store.end_waiting("acme", release=True) == 1203
+        assert await store.end_waiting("acme", release=True) == 0
+        assert await waiting(store) == {"odd": "harmful"}
+        counts = await store.counts("acme")
+        assert (counts.pending_train, counts.waiting) == (1203, 0)
+        pending = await gathered(store.examples("acme", state="pending"))
+        assert {(example.reason, example.learned_in) for example in pending} == {(None, None)}
+        await switch(store, "v2", "v1")
+        assert await learned_in(store) == {"a": "v1"}
+
+    async def test_discarded_examples_wait_no_longer(self, store: MemoryStore) -> None:
+        await learn_in(store, "v1", None, ["a"])
+        await learn_in(store, "v2", "v1", ["b"])
+        await switch(store, "v1", "v2")
+        assert await store.end_waiting("acme", release=False) == 1
+        assert await store.end_waiting("acme", release=False) == 0
+        assert await store.end_waiting("acme", release=True) == 0
+        assert (await store.counts("acme")).waiting == 0
+        await switch(store, "v2", "v1")
+        assert await waiting(store) == {"b": "discarded"}
+        assert await store.end_waiting("nobody", release=True) == 0
+        assert await store.count_undone("nobody", "v1") == 0
+        assert await store.tenants() == ["acme"]
+
+    async def test_withdrawn_consent_ends_the_waiting(self, store: MemoryStore) -> None:
+        await store.add_turn(make_turn(feedback=UserFeedback(corrected_intent="billing")))
+        await learn_in(store, "v1", None, ["a"])
+        await learn_in(store, "v2", "v1", ["b"], turn_id="t1")
+        await switch(store, "v1", "v2")
+        await store.add_feedback("acme", "t1", UserFeedback(consent=False))
+        assert (await store.counts("acme")).waiting == 0
+        assert await store.end_waiting("acme", release=True) == 0
+        await switch(store, "v2", "v1")
+        assert await waiting(store) == {"b": "consent"}
 
     async def test_examples_of_former_versions_stay_learned_after_an_undo(self, store: MemoryStore) -> None:
         await save(store, make_example("imported", state="learned"))
@@ -448,7 +514,7 @@ class TestVersions:
         await switch(store, "v1", "v2")
         assert await learned_in(store) == {"a": "v1", "imported": None}
 
-    async def test_an_example_relearned_with_another_label_becomes_pending_after_an_undo(
+    async def test_an_example_relearned_with_another_label_waits_after_an_undo(
         self, store: MemoryStore
     ) -> None:
         await learn_in(store, "v1", None, ["a"])
@@ -457,8 +523,16 @@ class TestVersions:
         promotion = Promotion(version=make_version("v2", parent="v1"), expected="v1", learned=[relabelled])
         assert await store.promote("acme", promotion, token=None)
         await switch(store, "v1", "v2")
-        (pending,) = await gathered(store.examples("acme", state="pending"))
-        assert (pending.example_id, pending.intent, pending.learned_in) == ("a", "refund", None)
+        (waits,) = await gathered(store.examples("acme", state="quarantined"))
+        assert (waits.example_id, waits.intent, waits.learned_in) == ("a", "refund", "v2")
+
+    async def test_an_example_relabelled_after_an_undo_stays_pending(self, store: MemoryStore) -> None:
+        await learn_in(store, "v1", None, ["a"])
+        await learn_in(store, "v2", "v1", ["b"])
+        await switch(store, "v1", "v2")
+        await save(store, make_example("b", intent="refund", learned_in="v2"))
+        await switch(store, "v2", "v1")
+        assert await ids(store.examples("acme", state="pending")) == ["b"]
 
     async def test_a_late_switch_undoes_nothing(self, store: MemoryStore) -> None:
         await learn_in(store, "v1", None, ["a"])
@@ -503,6 +577,7 @@ class TestOverview:
             "examples": {"pending": 3},
             "pending_train": 1,
             "holdout": 1,
+            "waiting": 0,
             "cycles": 1,
             "degraded": 1,
         }

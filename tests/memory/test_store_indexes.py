@@ -74,6 +74,8 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
     ),
     "counts": (lambda c: counters.overview(c, "acme"), "PRIMARY KEY"),
     "strata": (lambda c: counters.strata(c, "acme", state="pending", split="dev"), "PRIMARY KEY"),
+    "waiting": (lambda c: curation.end_waiting(c, "acme", release=True), "examples_by_state"),
+    "count of undone": (lambda c: versions.count_undone(c, "acme", "v1"), "aliases USING PRIMARY KEY"),
     "withdraw": (lambda c: curation.withdraw(c, 1, ["a"]), "examples_by_turn"),
 }
 

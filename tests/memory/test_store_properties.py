@@ -63,6 +63,7 @@ examples = st.builds(
     group=st.sampled_from(["g1", "g2"]),
     turn_id=st.none() | turn_ids,
     rejections=st.sampled_from([0, 1]),
+    reason=st.sampled_from([None, "rolled back"]),
 )
 
 
@@ -112,6 +113,10 @@ def promoting(version: str, expected: str | None, learned: list[Example]) -> Ope
     return operation
 
 
+def ending_the_waiting(release: bool) -> Operation:
+    return lambda store, tenant: store.end_waiting(tenant, release=release)
+
+
 def cycling(cycle_id: str, status: CycleStatus | None, seconds: float | None) -> Operation:
     async def operation(store: MemoryStore, tenant: str) -> None:
         if status is None:
@@ -135,6 +140,7 @@ operations = st.one_of(
     st.builds(adding_feedback, turn_ids, feedbacks),
     st.builds(saving, st.lists(examples, max_size=4), st.lists(turn_revisions, max_size=3)),
     st.builds(rejecting, st.lists(examples, max_size=3), st.booleans()),
+    st.builds(ending_the_waiting, st.booleans()),
     st.builds(promoting, versions, st.none() | versions, st.lists(examples, max_size=3)),
     st.builds(
         cycling,
@@ -248,6 +254,9 @@ async def scanned(store: MemoryStore, tenant: str) -> dict[str, Any]:
             "pending_train": sum(item.state == "pending" and item.split == "train" for item in everything),
             "holdout": sum(
                 item.state in ("pending", "learned") and item.split == "holdout" for item in everything
+            ),
+            "waiting": sum(
+                item.state == "quarantined" and item.reason == "rolled back" for item in everything
             ),
             "cycles": len(cycles),
             "degraded": sum(turn.metadata.degraded for turn in turns),
