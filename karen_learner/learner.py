@@ -359,9 +359,22 @@ class AutonomousLearner:
         return await self._planner.plan(tenant_id, requested=mode, force=force_training)
 
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion:
-        """Make `version`, or the champion's parent, the champion again. Raises UnknownVersion."""
+        """Make `version`, or the champion's parent, the champion again. Raises UnknownVersion.
+
+        Examples of the undone versions wait until `release` or `discard`.
+        """
         await self._require(tenant_id)
         return await self.training_pipeline.rollback(tenant_id, version)
+
+    async def release(self, tenant_id: str) -> int:
+        """Make the examples that wait because of a rollback pending; their number. Raises UnknownTenant."""
+        await self._require(tenant_id)
+        return await self.store.end_waiting(tenant_id, release=True)
+
+    async def discard(self, tenant_id: str) -> int:
+        """Exclude the examples that wait because of a rollback; their number. Raises UnknownTenant."""
+        await self._require(tenant_id)
+        return await self.store.end_waiting(tenant_id, release=False)
 
     # Reports ---------------------------------------------------------------------------------
 

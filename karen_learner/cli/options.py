@@ -27,6 +27,8 @@ SourceFile = Annotated[
         show_default=False,
     ),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the number of examples. Change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Limit = Annotated[int, typer.Option(help="Maximum number of entries.", min=1, metavar="N")]
 
 

@@ -142,6 +142,12 @@ def change(before: float, after: float) -> Text:
     return text(f"{after - before:+.3f}", "green" if after > before else "red" if after < before else "")
 
 
+def waiting(home: Path, tenant: str, count: int) -> list[str]:
+    """The number of examples that wait after a rollback, and the commands that end the waiting."""
+    commands = [f"to {name} them: {command_line(home, name, tenant)}" for name in ("release", "discard")]
+    return [f"{count} examples wait because of this rollback", *(commands if count else ())]
+
+
 def scores(version: ModelVersion) -> str | None:
     """The scores of a version with their names; None without scores."""
     return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or None

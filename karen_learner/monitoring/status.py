@@ -33,6 +33,9 @@ class Overview:
         running = unfinished[0] if unfinished else None
         recent = await self._recent(tenant_id)
         ready, advice = self._advice(counts, champion, running)
+        if counts.waiting:
+            decide = "`karen-learner release` or `karen-learner discard`"
+            advice += f"; {counts.waiting} examples wait because of a rollback: {decide}"
         return TenantStatus(
             tenant_id=tenant_id,
             champion=champion,

@@ -61,7 +61,9 @@ def test_versions_without_files_are_marked_as_removed(cli):
     assert "model_backups" not in line
 
 
-@pytest.mark.parametrize("command", ["status", "history", "versions", "learn", "rollback"])
+@pytest.mark.parametrize(
+    "command", ["status", "history", "versions", "learn", "rollback", "release", "discard"]
+)
 def test_the_error_for_an_unknown_tenant_suggests_a_similar_name(cli, command):
     result = cli(command, "telecon")
     assert result.exit_code == ExitCode.ERROR

@@ -378,7 +378,7 @@ async def test_examples_relabelled_during_a_cycle_stay_pending(
     assert {one.intent for one in learned if one.text in trained_on} == {"music"}
 
 
-async def test_examples_of_an_undone_version_are_pending_again(
+async def test_examples_of_an_undone_version_wait_for_a_person(
     acme: AutonomousLearner, tmp_path: Path
 ) -> None:
     before = await acme.status(ACME)
@@ -389,11 +389,62 @@ async def test_examples_of_an_undone_version_are_pending_again(
     await acme.rollback(ACME)
     after = await acme.status(ACME)
     assert after.champion == before.champion
-    assert after.counts.pending_train == first.training_examples
+    assert (after.counts.pending_train, after.counts.waiting) == (0, first.training_examples)
     assert after.counts.examples["learned"] == before.counts.examples["learned"]
+    assert f"{first.training_examples} examples wait because of a rollback" in after.advice
+    assert "`karen-learner release` or `karen-learner discard`" in after.advice
+    assert (await acme.trigger_learning_cycle(ACME, force_training=True)).status == "skipped"
+    full = await acme.trigger_learning_cycle(ACME, force_training=True, mode="full")
+    assert full.status in ("deployed", "rejected"), full.error_message
+    assert full.training_examples + full.replay_examples == await learned_train(acme)
+    assert (await acme.analyze(ACME, "play some jazz music")).intent != "music"
+    assert await acme.release(ACME) == first.training_examples
+    assert (await acme.status(ACME)).counts.waiting == 0
     again = await acme.trigger_learning_cycle(ACME)
     assert (again.status, again.training_examples) == ("deployed", first.training_examples)
     assert (await acme.analyze(ACME, "play some jazz music")).intent == "music"
+
+
+async def learned_train(learner: AutonomousLearner) -> int:
+    return sum((await learner.store.strata(ACME, state="learned", split="train")).values())
+
+
+async def test_feedback_of_an_undone_version_is_not_learned_after_a_discard(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    await teach_songs(acme, tmp_path)
+    texts = [f"sing a {song} song" for song in SONGS]
+    for text in texts:
+        await acme.collect_conversation_metadata(
+            ACME, text, "ok", f"user {text}", {"corrected_intent": "music"}, turn_id=text
+        )
+    first = await acme.trigger_learning_cycle(ACME)
+    assert first.status == "deployed", first.error_message
+    await acme.rollback(ACME)
+    for text in texts:  # the same annotation of the same user
+        await acme.add_feedback(ACME, text, {"satisfaction_score": 0.1})
+    assert (await acme.trigger_learning_cycle(ACME, force_training=True)).status == "skipped"
+    assert await acme.discard(ACME) == first.training_examples
+    assert await acme.release(ACME) == 0
+    after = await acme.status(ACME)
+    assert (after.counts.waiting, "rollback" in after.advice) == (0, False)
+    assert (await acme.trigger_learning_cycle(ACME, force_training=True)).status == "skipped"
+    await acme.trigger_learning_cycle(ACME, force_training=True, mode="full")
+    learned = {one.text async for one in acme.store.examples(ACME, state="learned")}
+    assert not set(texts) & learned
+    await acme.rollback(ACME, first.model_version)
+    assert (await acme.status(ACME)).counts.examples["quarantined"] == first.training_examples
+
+
+async def test_a_roll_forward_ends_the_waiting(acme: AutonomousLearner, tmp_path: Path) -> None:
+    await teach_songs(acme, tmp_path)
+    first = await acme.trigger_learning_cycle(ACME)
+    assert first.status == "deployed", first.error_message
+    before = (await acme.status(ACME)).counts.examples
+    await acme.rollback(ACME)
+    await acme.rollback(ACME, first.model_version)
+    after = (await acme.status(ACME)).counts
+    assert (after.waiting, after.examples) == (0, before)
 
 
 async def test_a_damaged_champion_is_repaired_before_training(

@@ -262,6 +262,8 @@ async def test_an_invalid_tenant_is_refused_everywhere(
         partial(acme.example_texts, example_ids=["e"]),
         acme.versions,
         acme.rollback,
+        acme.release,
+        acme.discard,
         partial(acme.export, path=tmp_path / "out.jsonl"),
     ):
         await unchanged(call(tenant_id), (InvalidInput, UnknownTenant))  # type: ignore[arg-type]
@@ -280,6 +282,8 @@ async def test_an_unknown_tenant_is_reported_and_not_created(
         acme.versions("nobody"),
         acme.rollback("nobody"),
         acme.rollback("nobody", "v0001"),
+        acme.release("nobody"),
+        acme.discard("nobody"),
         acme.get_learning_metrics("nobody"),
         acme.export("nobody", tmp_path / "out.jsonl"),
     ):
@@ -374,6 +378,8 @@ async def test_a_closed_learner_raises_learner_closed(make_learner: MakeLearner,
         learner.trigger_learning_cycle(ACME),
         learner.plan_learning_cycle(ACME),
         learner.rollback(ACME),
+        learner.release(ACME),
+        learner.discard(ACME),
         learner.status(ACME),
         learner.get_learning_metrics(),
         learner.history(ACME),

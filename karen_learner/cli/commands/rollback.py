@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, run_coroutine, with_common_options
+from karen_learner.cli.options import Tenant, Yes, run_coroutine, with_common_options
 from karen_learner.cli.output import text
 from karen_learner.errors import DeploymentError, ExitCode, InvalidInput, UnknownVersion
 
@@ -37,24 +37,28 @@ def rollback(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the target version. Change nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
 ) -> int:
     """Restore an earlier model version of a tenant.
 
+    Examples of the undone versions wait until `release` or `discard`.
+
     Asks for confirmation. Exit code 4: declined.
     """
-    from karen_learner.cli.render import command_line, facts, scores, utc_text
+    from karen_learner.cli.render import command_line, facts, scores, utc_text, waiting
 
     if version is not None and backup is not None:
         raise typer.BadParameter("VERSION and --backup exclude each other: give one")
-    live, target = run_coroutine(planned(run, tenant, version, backup))
+    live, target, undone = run_coroutine(planned(run, tenant, version, backup))
     document = {
         "tenant_id": tenant,
         "done": False,
         "version": target.to_dict(),
         "previous_version": live.version if live else None,
         "backup": str(backup) if backup else None,
+        "waiting": undone,
     }
+    then = waiting(run.home, tenant, undone)
     if dry_run:
         shown = {
             "tenant": tenant,
@@ -64,9 +68,9 @@ def rollback(
             ),
             "backup": backup,
         }
-        run.output.result(document, facts(shown), text("nothing changed", "dim"))
+        run.output.result(document, facts(shown), *then, text("nothing changed", "dim"))
         return ExitCode.OK
-    if not yes and not _confirmed(
+    if not yes and not confirmed(
         run, f"replace {live.version if live else 'the fallback'} by {target.version} for {tenant!r}?"
     ):
         run.output.result(document, "nothing changed")
@@ -75,14 +79,14 @@ def rollback(
     done = [text(f"{target.version} is live for {tenant!r}", "bold green")]
     if live is not None:
         done.append(text(f"to undo: {command_line(run.home, 'rollback', tenant, live.version)}"))
-    run.output.result(document | {"done": True}, *done)
+    run.output.result(document | {"done": True}, *done, *then)
     return ExitCode.OK
 
 
 async def planned(
     run: Context, tenant: str, version: str | None, backup: Path | None
-) -> tuple[ModelVersion | None, ModelVersion]:
-    """The live version, and the target of the rollback.
+) -> tuple[ModelVersion | None, ModelVersion, int]:
+    """The live version, the target of the rollback, and the number of examples that will wait.
 
     Raises UnknownTenant, UnknownVersion, InvalidInput, DeploymentError.
     """
@@ -92,12 +96,13 @@ async def planned(
         if backup is not None:
             name = _version_in(backup, tenant)
         target = await learner.store.get_version(tenant, name) if name is not None else None
+        undone = await learner.store.count_undone(tenant, target.version) if target is not None else 0
     if target is None:
         wanted = f"no version {name!r}" if name is not None else "no earlier version"
         raise UnknownVersion(f"{tenant!r} has {wanted}: see `karen-learner versions`")
     if live is not None and live.version == target.version:
         raise DeploymentError(f"{target.version} is already live: nothing to roll back")
-    return live, target
+    return live, target, undone
 
 
 def _version_in(backup: Path, tenant: str) -> str:
@@ -118,7 +123,8 @@ async def apply(run: Context, target: ModelVersion, backup: Path | None) -> None
             await learner.rollback(target.tenant_id, target.version)
 
 
-def _confirmed(run: Context, question: str) -> bool:
+def confirmed(run: Context, question: str) -> bool:
+    """Whether the user answers yes. Raises typer.BadParameter without an answer."""
     try:
         return run.output.ask(question)
     except EOFError:
