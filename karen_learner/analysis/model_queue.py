@@ -105,7 +105,7 @@ def _analyses(nlp: Language, texts: Sequence[str], model: LiveModel) -> Iterator
 def _analyze_alone(nlp: Language, text: str, model: LiveModel) -> Analysis:
     try:
         return _analysis(nlp(text), text, model)
-    except Exception:
+    except Exception:  # the queue logs the error of the batch
         return _degraded(nlp, text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given
@@ -100,11 +101,11 @@ async def test_a_stream_gives_the_same_picks_as_a_list(monkeypatch: pytest.Monke
     monkeypatch.setattr("karen_learner.curation.selection.MIN_PAGE", 5)
     examples = pool({"a": 300, "b": 4})
 
-    async def stream() -> object:
+    async def stream() -> AsyncIterator[Example]:
         for example in examples:
             yield example
 
-    assert await balanced(stream(), 12) == best_of_strata(examples, 12)  # type: ignore[arg-type]
+    assert await balanced(stream(), 12) == best_of_strata(examples, 12)
 
 
 # Replay ---------------------------------------------------------------------------------------

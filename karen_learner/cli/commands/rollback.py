@@ -41,11 +41,11 @@ def rollback(
 ) -> int:
     """Restore an earlier model version of a tenant.
 
-    Examples of the undone versions wait until `release` or `discard`.
+    Examples that only the undone versions learned wait until `release` or `discard`.
 
     Asks for confirmation. Exit code 4: declined.
     """
-    from karen_learner.cli.render import command_line, facts, scores, utc_text, waiting
+    from karen_learner.cli.render import command_line, facts, waiting
 
     if version is not None and backup is not None:
         raise typer.BadParameter("VERSION and --backup exclude each other: give one")
@@ -60,15 +60,8 @@ def rollback(
     }
     then = waiting(run.home, tenant, undone)
     if dry_run:
-        shown = {
-            "tenant": tenant,
-            "live": f"{live.version}, {scores(live) or 'no scores'}" if live else "none",
-            "target": (
-                f"{target.version}, {scores(target) or 'no scores'}, created {utc_text(target.created_at)}"
-            ),
-            "backup": backup,
-        }
-        run.output.result(document, facts(shown), *then, text("nothing changed", "dim"))
+        shown = facts({"tenant": tenant, **_versions(live, target), "backup": backup})
+        run.output.result(document, shown, *then, text("nothing changed", "dim"))
         return ExitCode.OK
     if not yes and not confirmed(
         run, f"replace {live.version if live else 'the fallback'} by {target.version} for {tenant!r}?"
@@ -81,6 +74,17 @@ def rollback(
         done.append(text(f"to undo: {command_line(run.home, 'rollback', tenant, live.version)}"))
     run.output.result(document | {"done": True}, *done, *then)
     return ExitCode.OK
+
+
+def _versions(live: ModelVersion | None, target: ModelVersion) -> dict[str, str]:
+    """The live version and the target with their scores."""
+    from karen_learner.cli.render import scores, utc_text
+
+    created = utc_text(target.created_at)
+    return {
+        "live": f"{live.version}, {scores(live) or 'no scores'}" if live else "none",
+        "target": f"{target.version}, {scores(target) or 'no scores'}, created {created}",
+    }
 
 
 async def planned(
