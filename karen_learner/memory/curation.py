@@ -83,9 +83,7 @@ def relearn(connection: Connection, tenant: int, version: str, numbers: Sequence
 
 def end_waiting(connection: Connection, tenant_id: str, *, release: bool) -> int:
     """Examples that wait become `pending`, or stay quarantined as discarded; their number."""
-    tenant, ended = tenants.find(connection, tenant_id), 0
-    if tenant is None:
-        return 0
+    tenant, ended = tenants.ensure(connection, tenant_id), 0
     pending = {"state": "pending", "reason": None, "learned_in": None}
     changes = pending if release else {"reason": DISCARDED}
     for split in get_args(Split):
