@@ -12,6 +12,8 @@ from hypothesis import settings
 
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # before numpy is imported
 
+from spacy.util import fix_random_seed
+
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from tests.databases import SHARED, a_database
 from tests.greenlets import trace_greenlets_as_threads
@@ -43,6 +45,12 @@ WORDS = ("red", "blue", "green", "grey", "pink", "gold", "black", "white", "brow
          "coral", "olive", "amber", "lilac", "ivory")  # fmt: skip
 
 MakeLearner = Callable[..., AutonomousLearner]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Each test starts with the same random numbers, in any order."""
+    fix_random_seed(0)
 
 
 def gold_examples() -> list[dict[str, Any]]:

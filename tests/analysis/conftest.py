@@ -8,6 +8,7 @@ import pytest
 import spacy
 from spacy.language import Language
 from spacy.training import Example
+from spacy.util import fix_random_seed
 
 INTENTS = ("billing", "cancel")
 SENTIMENTS = ("negative", "positive")
@@ -50,6 +51,7 @@ def _categorizer() -> dict[str, object]:
 
 
 def build_pipeline() -> Language:
+    fix_random_seed(0)
     nlp = spacy.blank("en")
     for name, labels, column in (("intent", INTENTS, 1), ("sentiment", SENTIMENTS, 2)):
         pipe = nlp.add_pipe("textcat", name=name, config={"model": _categorizer()})
