@@ -6,10 +6,14 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Score, Stage, Task, utc_now
+
+Decision = Literal["accepted", "provisional", "too_close", "worse", "refused"]
+"""The decision of the gates in one word."""
 
 CYCLE_LEASE = "cycle"
 """Name of the lease for learning cycles."""
@@ -69,20 +73,50 @@ class ValidationResult(Record):
 
 
 class GateCheck(Record):
-    """One condition of the gate and its result."""
+    """One condition of a gate and its result.
+
+    A check of a test has the `statistic`, the `interval` of the compared difference and the `threshold` of
+    the statistic.
+    """
 
     name: str
     passed: bool
     detail: str
+    statistic: float | None = None
+    interval: tuple[float, float] | None = None
+    threshold: float | None = None
+
+
+class Risk(Record):
+    """The wealth of a decision: the chance, over all decisions, of deploying a candidate without a gain.
+
+    `before` the decision, `spent` by it (its significance level) and left `after` it. `judged` is the number
+    of judged gold texts, `newest_seq` the largest `seq` of judged gold so far.
+    """
+
+    before: Score
+    spent: Score
+    after: Score
+    judged: int = 0
+    newest_seq: int = 0
 
 
 class Verdict(Record):
-    """Decision of the gate, with its checks. `harmful`: the candidate is clearly worse."""
+    """Decision of the gates, with their checks. `harmful`: the candidate is clearly worse.
+
+    `decision` is `accepted`, `provisional` (accepted until the next cycle confirms or reverts it),
+    `too_close` (nothing is worse, no gain is shown), `worse`, `refused` (another check failed), or None in
+    rows of earlier releases. `missing` names the texts that would decide a verdict that is too close.
+    """
 
     accepted: bool
     harmful: bool
     improved: tuple[Task, ...]
     checks: tuple[GateCheck, ...]
+    decision: Decision | None = None
+    alpha: Score | None = None
+    risk: Risk | None = None
+    missing: str | None = None
 
     @property
     def summary(self) -> str:

@@ -1,7 +1,19 @@
 """Scores of a candidate and the champion on one holdout, and the verdict of the gate."""
 
+from karen_learner.validation.evidence import Agreement, Anchor, Evidence
 from karen_learner.validation.gate import ModelValidator, judge
 from karen_learner.validation.results import Prediction
-from karen_learner.validation.scoring import ScoredHoldout, score
+from karen_learner.validation.risk import next_risk
+from karen_learner.validation.scoring import ScoredTexts, score
 
-__all__ = ["ModelValidator", "Prediction", "ScoredHoldout", "judge", "score"]
+__all__ = [
+    "Agreement",
+    "Anchor",
+    "Evidence",
+    "ModelValidator",
+    "Prediction",
+    "ScoredTexts",
+    "judge",
+    "next_risk",
+    "score",
+]

@@ -28,7 +28,7 @@ from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS, Example, GateCheck, Task, Verdict
 from karen_learner.settings import GateSettings, Settings, ThresholdSettings
 from karen_learner.validation.results import Matrix, Prediction, TaskResult, mean_score
-from karen_learner.validation.scoring import SCORE_NAMES, ScoredHoldout, score
+from karen_learner.validation.scoring import SCORE_NAMES, ScoredTexts, score
 
 FIRST_MODEL = "first model: deployed without a gate"
 NO_HOLDOUT = "no holdout texts: add gold examples"
@@ -50,16 +50,16 @@ class ModelValidator:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> ScoredHoldout:
+    async def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> ScoredTexts:
         """The scores of one model, from one prediction for each example. See `scoring.score`."""
         thresholds = self._settings.thresholds.model_copy()
-        scored: ScoredHoldout = await call_in_executor(score, examples, predictions, thresholds=thresholds)
+        scored: ScoredTexts = await call_in_executor(score, examples, predictions, thresholds=thresholds)
         return scored
 
     async def judge(
         self,
-        candidate: ScoredHoldout,
-        champion: ScoredHoldout | None,
+        candidate: ScoredTexts,
+        champion: ScoredTexts | None,
         *,
         taught: Collection[Task] = TASKS,
     ) -> Verdict:
@@ -110,8 +110,8 @@ class Comparison:
 
 
 def judge(
-    candidate: ScoredHoldout,
-    champion: ScoredHoldout | None,
+    candidate: ScoredTexts,
+    champion: ScoredTexts | None,
     *,
     gate: GateSettings,
     thresholds: ThresholdSettings,
@@ -149,7 +149,7 @@ def judge(
     )
 
 
-def _require_same_texts(candidate: ScoredHoldout, champion: ScoredHoldout) -> None:
+def _require_same_texts(candidate: ScoredTexts, champion: ScoredTexts) -> None:
     new, old = candidate.by_task, champion.by_task
     if new.keys() != old.keys() or any(
         not np.array_equal(new[task].positions, old[task].positions) for task in new
@@ -157,9 +157,7 @@ def _require_same_texts(candidate: ScoredHoldout, champion: ScoredHoldout) -> No
         raise InvalidInput("candidate and champion were scored on different texts: score both on one holdout")
 
 
-def compare_task(
-    task: Task, candidate: ScoredHoldout, champion: ScoredHoldout, gate: GateSettings
-) -> Comparison:
+def compare_task(task: Task, candidate: ScoredTexts, champion: ScoredTexts, gate: GateSettings) -> Comparison:
     """The comparison of one task, with mean log-likelihoods if both models give them."""
     after, before = candidate.by_task[task], champion.by_task[task]
     margin = _margin(_standard_error(after.influence() - before.influence()), gate)
@@ -187,7 +185,7 @@ def _likelihoods(after: TaskResult, before: TaskResult) -> tuple[Matrix, Matrix]
     return (after.log_likelihoods[both], before.log_likelihoods[both]) if both.any() else None
 
 
-def compare_overall(candidate: ScoredHoldout, champion: ScoredHoldout, gate: GateSettings) -> Comparison:
+def compare_overall(candidate: ScoredTexts, champion: ScoredTexts, gate: GateSettings) -> Comparison:
     """The comparison of the mean over all tasks. The unit is a text with all its tasks."""
     size = 1 + max(int(result.positions.max()) for result in candidate.by_task.values())
     by_text, judged = np.zeros(size), np.zeros(size, dtype=bool)

@@ -45,7 +45,7 @@ Error = tuple[Task, str, str]
 
 
 @dataclass(frozen=True)
-class ScoredHoldout:
+class ScoredTexts:
     """The scores, and the result of each task text by text. Tasks without texts have no result."""
 
     result: ValidationResult
@@ -62,7 +62,7 @@ def score(
     predictions: Sequence[Prediction],
     *,
     thresholds: ThresholdSettings,
-) -> ScoredHoldout:
+) -> ScoredTexts:
     """Scores from one prediction for each example, in the same order.
 
     intent, sentiment: accuracy. Entities: F1 of exact spans with labels over all texts; a misaligned gold
@@ -84,7 +84,7 @@ def score(
         intervals=_intervals(by_task, len(examples)),
         errors=analyse_errors(examples, predictions),
     )
-    return ScoredHoldout(result, by_task)
+    return ScoredTexts(result, by_task)
 
 
 def _scores(by_task: Mapping[Task, TaskResult], per_label: LabelScores) -> dict[str, float | None]:

@@ -28,7 +28,7 @@ from karen_learner.settings import Settings
 from karen_learner.training.stage import Trained, version_spec
 from karen_learner.validation.gate import QUARANTINE_AFTER, ModelValidator
 from karen_learner.validation.results import Prediction
-from karen_learner.validation.scoring import ScoredHoldout
+from karen_learner.validation.scoring import ScoredTexts
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class ValidationStage:
 
     backend: TrainingBackend
     validator: ModelValidator
-    gate: Gate[ScoredHoldout]
+    gate: Gate[ScoredTexts]
     store: MemoryStore
     settings: Settings
 
@@ -84,7 +84,7 @@ class ValidationStage:
 
     async def _score(
         self, holdout: Sequence[Example], rows: Sequence[PredictionRow], right: Sequence[RightRow]
-    ) -> ScoredHoldout:
+    ) -> ScoredTexts:
         predictions = [Prediction.from_row(*both) for both in zip(rows, right, strict=True)]
         return await self.validator.score(holdout, predictions)
 

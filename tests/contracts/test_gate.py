@@ -7,9 +7,9 @@ import pytest
 from karen_learner.contracts import Gate
 from karen_learner.records import Example
 from karen_learner.settings import load_settings
-from karen_learner.validation import ModelValidator, Prediction, ScoredHoldout
+from karen_learner.validation import ModelValidator, Prediction, ScoredTexts
 
-Implementation = tuple[Gate[ScoredHoldout], ModelValidator]
+Implementation = tuple[Gate[ScoredTexts], ModelValidator]
 TEXTS = 60
 
 
@@ -35,7 +35,7 @@ def holdout() -> list[Example]:
     ]  # fmt: skip
 
 
-async def scored(validator: ModelValidator, right: int) -> ScoredHoldout:
+async def scored(validator: ModelValidator, right: int) -> ScoredTexts:
     """The scores of a model with `right` correct intents."""
     examples = holdout()
     predictions: Sequence[Prediction] = [

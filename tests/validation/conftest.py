@@ -8,7 +8,7 @@ import pytest
 
 from karen_learner.records import TASKS, Example, Task
 from karen_learner.settings import Settings, load_settings
-from karen_learner.validation import Prediction, ScoredHoldout, score
+from karen_learner.validation import Prediction, ScoredTexts, score
 
 
 @pytest.fixture
@@ -17,10 +17,10 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def scored(settings: Settings) -> Callable[..., ScoredHoldout]:
+def scored(settings: Settings) -> Callable[..., ScoredTexts]:
     def run(
         examples: Sequence[Example], predictions: Sequence[Prediction], tasks: Collection[Task] = TASKS
-    ) -> ScoredHoldout:
+    ) -> ScoredTexts:
         unknown = {task: None for task in TASKS if task not in tasks}
         labelled = [example.model_copy(update=unknown) for example in examples]
         return score(labelled, predictions, thresholds=settings.thresholds)

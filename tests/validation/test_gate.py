@@ -12,11 +12,11 @@ from scipy import stats
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Example, Verdict
 from karen_learner.settings import Settings
-from karen_learner.validation import Prediction, ScoredHoldout, judge
+from karen_learner.validation import Prediction, ScoredTexts, judge
 from karen_learner.validation.gate import compare_overall
 from tests.validation.holdouts import answers, gold, holdout
 
-Scored = Callable[..., ScoredHoldout]
+Scored = Callable[..., ScoredTexts]
 TEXTS = [gold(f"text {at}", intent="billing") for at in range(300)]
 
 
@@ -56,7 +56,7 @@ def test_an_equal_candidate_is_rejected(judged: Callable[..., Verdict]) -> None:
 
 
 def test_only_a_task_of_the_new_examples_counts_as_an_improvement(
-    scored: Callable[..., ScoredHoldout], settings: Settings
+    scored: Callable[..., ScoredTexts], settings: Settings
 ) -> None:
     scores = scored(TEXTS, intents(270)), scored(TEXTS, intents(260))
 

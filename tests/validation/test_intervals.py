@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from karen_learner.metrics import wilson
-from karen_learner.validation import ScoredHoldout
+from karen_learner.validation import ScoredTexts
 from karen_learner.validation.results import TaskResult, bootstrap
 from tests.validation.holdouts import answers, holdout
 
-Scored = Callable[..., ScoredHoldout]
+Scored = Callable[..., ScoredTexts]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Example, Task, ValidationResult
 from karen_learner.settings import Settings
-from karen_learner.validation import Prediction, ScoredHoldout, score
+from karen_learner.validation import Prediction, ScoredTexts, score
 from tests.validation.holdouts import answers, gold, holdout
 
-Scored = Callable[..., ScoredHoldout]
+Scored = Callable[..., ScoredTexts]
 
 EXAMPLES = holdout(120)
 PREDICTIONS = answers(EXAMPLES, right=0.7, seed=1)

@@ -1,0 +1,79 @@
+"""The evidence of a decision: judged texts, the results of candidate and champion, and the risk. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from karen_learner.errors import InvalidInput
+from karen_learner.records import Example, Risk, Task
+from karen_learner.validation.scoring import ScoredTexts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Shares of `texts` recent texts for which a served model answers as its shadows."""
+
+    candidate: float
+    champion: float | None
+    texts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """The best version so far of a task, with its scores on judged texts of that version."""
+
+    version: str
+    scored: ScoredTexts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The input of all gates.
+
+    `examples` are the judged texts, gold and feedback. `people` are the ids of the people of each judged
+    text; empty for seed gold. `candidate` and `champion` are out-of-fold results on the same texts, with
+    positions in `examples`; `champion` is None for a first model. `anchors` hold results on a part of these
+    positions.
+    `taught` are the tasks and `taught_labels` the labels of the new examples. The champion does not know
+    `unknown_labels`. `trained` are the tasks of trained pipes; the other pipes are identical.
+    `risk.spent` is the significance level of this decision. `model_bytes` is the size of the saved
+    candidate, `ms_per_text` its time for a text in milliseconds.
+
+    Raises InvalidInput if `people` does not fit, or if the models were scored on different texts.
+    """
+
+    examples: tuple[Example, ...]
+    people: tuple[tuple[str, ...], ...]
+    candidate: ScoredTexts
+    champion: ScoredTexts | None
+    risk: Risk
+    taught: frozenset[Task]
+    trained: frozenset[Task]
+    taught_labels: frozenset[tuple[Task, str]] = frozenset()
+    unknown_labels: frozenset[tuple[Task, str]] = frozenset()
+    anchors: Mapping[Task, Anchor] = field(default_factory=dict)
+    agreement: Agreement | None = None
+    model_bytes: int = 0
+    ms_per_text: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.people) != len(self.examples):
+            raise InvalidInput(f"people of {len(self.people)} texts for {len(self.examples)} judged texts")
+        if self.champion is not None:
+            _require_same_texts(self.candidate, self.champion)
+
+    @property
+    def alpha(self) -> float:
+        """The significance level of this decision; 0 without new examples."""
+        return self.risk.spent
+
+
+def _require_same_texts(candidate: ScoredTexts, champion: ScoredTexts) -> None:
+    new, old = candidate.by_task, champion.by_task
+    if new.keys() != old.keys() or any(
+        not np.array_equal(new[task].positions, old[task].positions) for task in new
+    ):
+        raise InvalidInput("candidate and champion were scored on different texts: score both on the same")
