@@ -302,6 +302,8 @@ def peer_out_of_scope_rates(model: Any, data: DataSet) -> Figures:
     figures = {}
     for rate in FALSE_ALARM_RATES:
         threshold = out_of_scope_threshold(val, false_alarm_rate=rate)
+        if threshold is None:  # too few validation texts for the rate
+            continue
         figures[f"oos recall {rate:.0%}"] = float((out < threshold).mean())
         figures[f"false alarms {rate:.0%}"] = float((test < threshold).mean())
     return figures

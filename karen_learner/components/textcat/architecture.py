@@ -23,7 +23,7 @@ from karen_learner.components.arrays import Arrays, Floats, Mask
 from karen_learner.components.lexical import clusters, polarities
 from karen_learner.components.online.feature_rows import RowOptions, Step
 from karen_learner.components.online.shim import LearningShim, find_shim
-from karen_learner.components.textcat.calibration import MARGIN_SCALE, Margins, probabilities
+from karen_learner.components.textcat.calibration import MARGIN_SCALE, probabilities
 from karen_learner.components.textcat.dense import DENSE_PREFIX, INITIAL_SQUARE, DenseWeights
 from karen_learner.components.textcat.features import (
     CHARACTERS,
@@ -32,6 +32,7 @@ from karen_learner.components.textcat.features import (
     TextNgrams,
     design_matrix,
 )
+from karen_learner.components.textcat.margins import Margins
 from karen_learner.components.textcat.weights import LearningWeights, NewFeatures, ServedWeights
 from karen_learner.components.vectors.base import SentenceVectors
 from karen_learner.errors import ModelError

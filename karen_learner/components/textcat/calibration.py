@@ -2,17 +2,20 @@
 
     Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017 (temperature scaling,
     expected calibration error).
+    Lei, G'Sell, Rinaldo, Tibshirani, Wasserman: Distribution-Free Predictive Inference for Regression, JASA
+    113 (2018) (split conformal: the threshold).
 
-Pure functions over arrays. The examples must not be part of the training.
+Pure functions over arrays. The model of a text's margins must not have learned the text.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from karen_learner.components.arrays import AnyArray, Floats, Mask
+from karen_learner.components.arrays import AnyArray, Mask
+from karen_learner.components.textcat.margins import Margins
 
 MARGIN_SCALE = 4.0
 """Scale of the margins before a calibration."""
@@ -24,6 +27,8 @@ SIMILARITY_WEIGHT = 1.5
 """Weight of the centroid similarity in the in-scope score."""
 _FLOAT_NOISE = 1e-4
 """Difference between the scores of a text in different batches."""
+_RANK_NOISE = 1e-9
+"""Float error of a rate times a number of texts: 0.29 x 100 must give 29."""
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 _SCALES = (1e-2, 1e2)
 _TOLERANCE = 1e-3
@@ -31,25 +36,12 @@ _SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
-class Margins:
-    """Output of the classifier for a batch.
-
-    `margins` (texts, labels): positive for predicted labels. `ngram_coverage` (texts,): share of trained
-    character n-grams (of words, if there are no n-grams), from 0 to 1. `centroid_similarity` (texts, labels):
-    cosine of the text vector and the centroid of each label; None without vectors.
-    """
-
-    margins: Floats
-    ngram_coverage: Floats
-    centroid_similarity: Floats | None = None
-
-
-@dataclass(frozen=True)
 class Calibration:
     """Fitted values for one state of the weights.
 
     Margins times `scale` go through softmax (or the logistic function). A text is out of scope if its
-    in-scope score is below `threshold`; None means never.
+    in-scope score is below `threshold`; None means never. `false_alarm_rate` is the requested rate, also
+    without a threshold.
     """
 
     scale: float
@@ -91,7 +83,7 @@ class CalibrationReport:
 
     `ece_*` (expected calibration error) and `log_loss_*` are before and after. `false_alarms` is the share of
     in-scope examples below the threshold, `out_of_scope_recall` that of out-of-scope examples; None without
-    any.
+    any, and without a threshold.
     """
 
     calibration: Calibration
@@ -115,31 +107,35 @@ def fit_calibration(
 ) -> CalibrationReport:
     """The calibration for these margins and truths, and its effect.
 
-    `out_of_scope` are name and column of the out-of-scope label. Without `false_alarm_rate`, or without any
-    in-scope text, there is no threshold.
+    `truths` (texts, labels): 1.0 and 0.0, NaN for unknown ones. `out_of_scope` are name and column of the
+    out-of-scope label. There is no threshold without `false_alarm_rate`, or with too few in-scope texts for
+    it (see `out_of_scope_threshold`). Texts of a model that lacks the out-of-scope label set no threshold.
     """
     label, column = out_of_scope or (None, None)
     scale = fit_scale(margins.margins, truths, exclusive=exclusive)
-    calibration = Calibration(scale, None, false_alarm_rate, label)
     scores = in_scope_scores(margins, out_of_scope=column)
-    inside = np.ones(len(truths), dtype=bool) if column is None else truths[:, column] != 1.0
-    refused = None
-    if false_alarm_rate is not None and inside.any():
+    outside = np.zeros(len(truths), dtype=bool) if column is None else truths[:, column] == 1.0
+    inside = ~outside if column is None else ~outside & np.isfinite(margins.margins[:, column])
+    threshold = None
+    if false_alarm_rate is not None:
         threshold = out_of_scope_threshold(scores[inside], false_alarm_rate=false_alarm_rate)
-        calibration, refused = replace(calibration, threshold=threshold), scores < threshold
     before, after = (
         probabilities(margins.margins, one, exclusive=exclusive) for one in (uncalibrated_scale, scale)
     )
     return CalibrationReport(
-        calibration=calibration,
+        calibration=Calibration(scale, threshold, false_alarm_rate, label),
         examples=len(truths),
         ece_before=_label_calibration_error(before, truths, exclusive=exclusive),
         ece_after=_label_calibration_error(after, truths, exclusive=exclusive),
         log_loss_before=log_loss(before, truths, exclusive=exclusive),
         log_loss_after=log_loss(after, truths, exclusive=exclusive),
-        false_alarms=None if refused is None else float(refused[inside].mean()),
-        out_of_scope_recall=None if refused is None or inside.all() else float(refused[~inside].mean()),
+        false_alarms=_share_below(scores[inside], threshold),
+        out_of_scope_recall=_share_below(scores[outside], threshold),
     )
+
+
+def _share_below(scores: AnyArray, threshold: float | None) -> float | None:
+    return None if threshold is None or not len(scores) else float((scores < threshold).mean())
 
 
 def _label_calibration_error(scores: AnyArray, truths: AnyArray, *, exclusive: bool) -> float:
@@ -230,8 +226,14 @@ def in_scope_scores(margins: Margins, *, out_of_scope: int | None = None) -> Any
     return scores
 
 
-def out_of_scope_threshold(in_scope: AnyArray, *, false_alarm_rate: float) -> float:
-    """Threshold with at most this share of the in-scope scores below it, with a margin for float noise."""
+def out_of_scope_threshold(in_scope: AnyArray, *, false_alarm_rate: float) -> float | None:
+    """Threshold below which at most this share of new in-scope scores is expected.
+
+    It is the k-th smallest of the n scores, with k = floor(rate x (n + 1)), less a margin for float noise: a
+    new score is below the k-th smallest of n exchangeable scores with probability k / (n + 1). None if k is
+    0, that is for n < 1 / rate - 1. Raises ValueError for a rate outside 0 to 1.
+    """
     if not 0.0 <= false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate is {false_alarm_rate}: it must be at least 0 and below 1")
-    return float(np.sort(in_scope)[int(false_alarm_rate * len(in_scope))]) - _FLOAT_NOISE
+    rank = int(false_alarm_rate * (len(in_scope) + 1) + _RANK_NOISE)
+    return float(np.sort(in_scope)[rank - 1]) - _FLOAT_NOISE if rank else None

@@ -7,12 +7,14 @@ Differences to `textcat`:
 - A document without a label of the pipe is unknown, not negative. Training and scoring omit it.
 - Scores have the name of the pipe (`intent_acc`, `intent_macro_f`), not `cats_*`.
 - Labels added later can be trained (see `make_new_labels_learnable`).
-- `calibrate` fits probabilities and a threshold for out-of-scope texts.
+- `calibrate` fits probabilities and a threshold for out-of-scope texts. `calibrate_margins` does so with the
+  margins of several models, each for texts that it has not learned (cross-fitting).
 
 Any registered text classification architecture can be the model. Weights change only in `finish_update`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -26,7 +28,7 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from thinc.api import Model, Optimizer
 from thinc.types import Floats2d
 
-from karen_learner.components.arrays import Floats
+from karen_learner.components.arrays import Floats, Mask
 from karen_learner.components.online.sample_weights import sample_weights
 from karen_learner.components.online.shim import OptimizerStateMixin
 from karen_learner.components.textcat.architecture import shim_of, squared_hinge
@@ -34,11 +36,11 @@ from karen_learner.components.textcat.calibration import (
     MARGIN_SCALE,
     Calibration,
     CalibrationReport,
-    Margins,
     fit_calibration,
     in_scope_scores,
     probabilities,
 )
+from karen_learner.components.textcat.margins import LabelledMargins, Margins
 
 DEFAULT_MODEL = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
 SAMPLE_EXAMPLES = 10
@@ -136,16 +138,30 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
         shim = shim_of(self.model)
         if shim is None:
             return None
-        truths = self._truths(docs)
+        truths = self._truths([doc.cats for doc in docs])
         loss = squared_hinge(shim.margins(docs).margins, truths)
         return np.asarray(sum(np.where(truths == side, loss, 0.0).max(axis=1) for side in (0.0, 1.0)))
 
     def add_label(self, label: str) -> int:
-        """Add a label at any time: 1 if it is new, 0 if not. The next update trains it."""
+        """Add a label at any time: 1 if it is new, 0 if not. The next update trains it.
+
+        A new label removes the out-of-scope threshold, because texts of the label were out of scope for it.
+        The rest of the calibration stays. The next calibration fits a threshold.
+        """
         added = super().add_label(label)
         if added:
             make_new_labels_learnable(self.model)
+            if (calibration := self.calibration) is not None:
+                self.cfg["calibration"] = replace(calibration, threshold=None).as_record()
         return added
+
+    def get_loss(self, examples: Iterable[Example], scores: Any) -> tuple[float, Any]:
+        """Mean squared error, and its gradient of shape (examples, labels).
+
+        `scores` (examples, labels) may have the further column of `predict`.
+        """
+        loss, gradient = super().get_loss(examples, scores[:, : len(self.labels)])
+        return loss, gradient
 
     def predict(self, docs: Iterable[Doc]) -> Any:
         """Probabilities, shape (texts, labels); zeros for empty documents.
@@ -190,17 +206,48 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
     ) -> CalibrationReport:
         """Fit probabilities and the out-of-scope threshold for the present weights.
 
-        The `examples` must not be part of the training. At most `false_alarm_rate` of the in-scope examples
-        fall below the threshold; None fits no threshold. Raises ValueError without a known example.
+        The `examples` must not be part of the training. At most `false_alarm_rate` of new in-scope texts are
+        expected below the threshold. There is none for a rate of None, or for n < 1 / rate - 1 in-scope
+        examples. Raises ValueError without a known example.
         """
-        known = [example for example in self._known(examples) if len(example.reference)]
-        if not known:
+        docs = [example.reference for example in self._known(examples) if len(example.reference)]
+        return self.calibrate_margins(
+            self.margins(docs),
+            [doc.cats for doc in docs],
+            false_alarm_rate=false_alarm_rate,
+            out_of_scope_label=out_of_scope_label,
+        )
+
+    def margins(self, docs: Iterable[Doc]) -> LabelledMargins:
+        """Margins before calibration. Documents should have tokens: `calibrate` omits empty ones."""
+        return LabelledMargins(tuple(self.labels), self._margins(list(docs)))
+
+    def calibrate_margins(
+        self,
+        margins: LabelledMargins,
+        categories: Sequence[Mapping[str, float]],
+        *,
+        false_alarm_rate: float | None = 0.05,
+        out_of_scope_label: str | None = None,
+    ) -> CalibrationReport:
+        """Fit probabilities and the out-of-scope threshold to margins of this pipe or of others like it.
+
+        `categories` (texts,) are the true ones, like `Doc.cats`. The pipe that computed the margins of a text
+        must not have learned the text. Columns match by label. A category that the other pipe or this one
+        lacks is unknown, and a text without a known category is omitted: no scale changes its likelihood.
+        Raises ValueError if the lengths differ, or without a known text.
+        """
+        if len(categories) != len(margins):
+            raise ValueError(f"there are margins of {len(margins)} texts, categories of {len(categories)}")
+        found, truths = margins.aligned(self.labels), self._truths(categories)
+        truths[np.isneginf(found.margins)] = np.nan
+        known: Mask = np.logical_or.reduce(truths == 1.0 if self.exclusive else ~np.isnan(truths), axis=1)
+        if not known.any():
             raise ValueError(f"the pipe {self.name!r} cannot be calibrated: no example has one of its labels")
-        docs = [example.reference for example in known]
         label = out_of_scope_label
         report = fit_calibration(
-            self._margins(docs),
-            self._truths(docs),
+            found.rows(known),
+            truths[known],
             exclusive=self.exclusive,
             uncalibrated_scale=self._uncalibrated_scale,
             false_alarm_rate=false_alarm_rate,
@@ -232,17 +279,17 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
 
     def _examples_to_truth(self, examples: Iterable[Example]) -> tuple[Any, Any]:
         """Arrays of shape (examples, labels): the gold categories, and 1.0 for known ones."""
-        truths = self._truths([example.reference for example in examples])
+        truths = self._truths([example.reference.cats for example in examples])
         known = (~np.isnan(truths)).astype(np.float32)
         gold: Any = np.nan_to_num(truths)
         return self.model.ops.asarray(gold), known
 
-    def _truths(self, docs: Sequence[Doc]) -> Floats:
-        """Gold categories, shape (docs, labels); NaN for unknown ones. All exclusive labels are known."""
+    def _truths(self, categories: Sequence[Mapping[str, float]]) -> Floats:
+        """True categories, shape (texts, labels); NaN for unknown ones. All exclusive labels are known."""
         index = self._label_index()
-        truths = np.full((len(docs), len(index)), 0.0 if self.exclusive else np.nan, dtype=np.float32)
-        for row, doc in enumerate(docs):
-            for label, value in doc.cats.items():
+        truths = np.full((len(categories), len(index)), 0.0 if self.exclusive else np.nan, dtype=np.float32)
+        for row, cats in enumerate(categories):
+            for label, value in cats.items():
                 if label in index:
                     truths[row, index[label]] = value
         return truths

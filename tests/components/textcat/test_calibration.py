@@ -70,10 +70,29 @@ def test_the_calibration_error_by_hand() -> None:
     assert expected_calibration_error(np.zeros(0), np.zeros(0, dtype=bool)) == 0.0
 
 
-@pytest.mark.parametrize(("rate", "refused"), [(0.0, 0), (0.05, 5), (0.02, 2), (0.999, 99)])
-def test_the_threshold_keeps_to_the_rate(rate: float, refused: int) -> None:
-    scores = np.random.default_rng(0).normal(size=100)
-    assert (scores < out_of_scope_threshold(scores, false_alarm_rate=rate)).sum() == refused
+@pytest.mark.parametrize(("rate", "rank"), [(0.05, 5), (0.02, 2), (0.29, 29), (0.995, 99)])
+def test_the_threshold_has_the_conformal_rank(rate: float, rank: int) -> None:
+    scores = np.random.default_rng(0).normal(size=99)
+    threshold = out_of_scope_threshold(scores, false_alarm_rate=rate)
+    assert threshold == pytest.approx(np.sort(scores)[rank - 1], abs=2e-4)
+    assert (scores < threshold).sum() == rank - 1
+
+
+@pytest.mark.parametrize(("rate", "texts"), [(0.05, 19), (0.1, 9), (0.02, 49)])
+def test_too_few_texts_for_the_rate_give_no_threshold(rate: float, texts: int) -> None:
+    scores = np.arange(texts, dtype=np.float32)
+    assert out_of_scope_threshold(scores, false_alarm_rate=rate) is not None
+    assert out_of_scope_threshold(scores[1:], false_alarm_rate=rate) is None
+    assert out_of_scope_threshold(scores, false_alarm_rate=0.0) is None
+
+
+@pytest.mark.parametrize("texts", [25, 60, 137])
+def test_new_texts_keep_to_the_rate_in_expectation(texts: int) -> None:
+    drawn = np.random.default_rng(1).normal(size=(4000, texts + 1))
+    alarms = [row[-1] < out_of_scope_threshold(row[:-1], false_alarm_rate=0.05) for row in drawn]
+    exact = int(0.05 * (texts + 1)) / (texts + 1)
+    assert exact <= 0.05
+    assert np.mean(alarms) == pytest.approx(exact, abs=4 * np.sqrt(0.05 * 0.95 / 4000))
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
@@ -98,7 +117,7 @@ def test_a_calibrated_pipe_finds_out_of_scope_texts(nlp: Language, tmp_path: Pat
     pipe = nlp.get_pipe("intent")
     assert pipe.calibration is None
     assert not nlp("quantum entanglement").user_data
-    report = pipe.calibrate(corpus(nlp), false_alarm_rate=0.0)
+    report = pipe.calibrate(corpus(nlp), false_alarm_rate=0.1)
     assert (report.examples, report.false_alarms, report.out_of_scope_recall) == (12, 0.0, None)
     assert report.log_loss_after <= report.log_loss_before
     assert report.calibration == pipe.calibration
@@ -114,7 +133,7 @@ def test_a_calibrated_pipe_finds_out_of_scope_texts(nlp: Language, tmp_path: Pat
 
 
 def test_the_out_of_scope_decision_passes_between_processes(nlp: Language) -> None:
-    nlp.get_pipe("intent").calibrate(corpus(nlp), false_alarm_rate=0.0)
+    nlp.get_pipe("intent").calibrate(corpus(nlp), false_alarm_rate=0.1)
     docs = nlp.pipe(["hello there my friend", "quantum entanglement"], n_process=2, batch_size=1)
     assert [is_out_of_scope(doc, "intent") for doc in docs] == [False, True]
 
@@ -125,7 +144,7 @@ def test_an_out_of_scope_label_lowers_the_in_scope_score(nlp: Language) -> None:
     pipe.add_label("oos")
     for _ in range(8):
         nlp.update(examples)
-    report = pipe.calibrate(examples, false_alarm_rate=0.0, out_of_scope_label="oos")
+    report = pipe.calibrate(examples, false_alarm_rate=0.1, out_of_scope_label="oos")
     assert (report.false_alarms, report.out_of_scope_recall) == (0.0, 1.0)
     assert is_out_of_scope(nlp("quantum hat"), "intent")
     with pytest.raises(ValueError, match="no label"):
@@ -160,11 +179,30 @@ def test_moods_of_an_earlier_calibration_are_ignored(nlp: Language, tmp_path: Pa
     assert loaded("hello there").cats == pytest.approx(expected, abs=0.02)
 
 
-def test_new_labels_keep_a_calibration(nlp: Language) -> None:
+def test_a_new_label_keeps_the_temperature_and_removes_the_threshold(nlp: Language, tmp_path: Path) -> None:
     pipe = nlp.get_pipe("intent")
-    pipe.calibrate(corpus(nlp))
-    pipe.add_label("joke")
-    assert set(nlp("hello").cats) == {"greet", "order", "leave", "joke"}
+    before = pipe.calibrate(corpus(nlp), false_alarm_rate=0.1).calibration
+    assert is_out_of_scope(nlp("quantum entanglement"), "intent")
+    assert pipe.add_label("greet") == 0
+    assert pipe.calibration == before
+    assert pipe.add_label("joke") == 1
+    nlp.to_disk(tmp_path)
+    for same in (nlp, spacy.load(tmp_path)):
+        assert same.get_pipe("intent").calibration == Calibration(before.scale, None, 0.1)
+        assert set(same("hello").cats) == {"greet", "order", "leave", "joke"}
+        assert not is_out_of_scope(same("quantum entanglement"), "intent")
+    assert pipe.calibrate(corpus(nlp), false_alarm_rate=0.1).calibration.threshold is not None
+
+
+@pytest.mark.parametrize("rate", [None, 0.1])
+def test_the_loss_of_predictions_ignores_the_threshold(nlp: Language, rate: float | None) -> None:
+    pipe, examples = nlp.get_pipe("intent"), corpus(nlp)
+    pipe.calibrate(examples, false_alarm_rate=rate)
+    scores = pipe.predict([one.predicted for one in examples])
+    loss, gradient = pipe.get_loss(examples, scores)
+    truths = [[one.reference.cats.get(label, 0.0) for label in pipe.labels] for one in examples]
+    np.testing.assert_allclose(gradient, scores[:, :3] - np.array(truths))
+    assert loss == pytest.approx((gradient**2).mean())
 
 
 def test_stock_architectures_can_be_calibrated_too() -> None:
@@ -177,7 +215,7 @@ def test_stock_architectures_can_be_calibrated_too() -> None:
         nlp.update(corpus(nlp), sgd=optimizer)
     before = nlp("hello there my friend").cats
     report = pipe.calibrate(corpus(nlp), false_alarm_rate=0.25)
-    assert report.false_alarms == 0.25
+    assert report.false_alarms == pytest.approx(2 / 12)  # the third smallest of 12: 3 / 13 <= 0.25
     after = nlp("hello there my friend").cats
     scale = report.calibration.scale
     powers = {label: score**scale for label, score in before.items()}
