@@ -133,6 +133,7 @@ class TrainingSettings(Section):
     min_updates: Annotated[int, Field(ge=0)]
     patience: Count
     time_limit_s: Seconds
+    worker_idle_s: Seconds
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     pipeline: str
 

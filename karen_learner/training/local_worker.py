@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 from collections import deque
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -61,7 +62,8 @@ class LocalWorker:
 
     The process starts with the first job or with `start()`. If it dies, the running job raises WorkerCrashed
     and the next job starts a new process. A job beyond `settings.time_limit_s` (without settings: no limit)
-    is killed and raises WorkerTimedOut.
+    is killed and raises WorkerTimedOut. After `settings.worker_idle_s` without a job the process ends, so
+    that its memory holds no training words (without settings: never). The next job or preload restarts it.
     """
 
     def __init__(self, settings: TrainingSettings | None = None) -> None:
@@ -71,7 +73,8 @@ class LocalWorker:
         self._closed = False
         self._errors: deque[str] = deque(maxlen=ERROR_LINES)
         self._error_reader: asyncio.Task[None] | None = None
-        self._preloading: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -90,12 +93,14 @@ class LocalWorker:
         """Start the process ahead of the first job. Idempotent."""
         async with self._lock:
             await self._running()
+            self._start_idle_timer()
 
     async def close(self) -> None:
         """End the process; a running job raises WorkerCrashed. Idempotent."""
         self._closed = True
+        self._cancel_idle_timer()
         await self._stop()
-        await asyncio.gather(*self._preloading)
+        await asyncio.gather(*self._background)
 
     async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
         """Train a candidate. `on_progress` receives each pass.
@@ -119,9 +124,12 @@ class LocalWorker:
         """
         if self._closed or self._lock.locked():
             return
-        task = asyncio.create_task(self._preload(PreloadJob(tenant_id=tenant_id, pipeline=pipeline)))
-        self._preloading.add(task)
-        task.add_done_callback(self._preloading.discard)
+        self._in_background(self._preload(PreloadJob(tenant_id=tenant_id, pipeline=pipeline)))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _preload(self, job: PreloadJob) -> None:
         try:
@@ -133,6 +141,7 @@ class LocalWorker:
         self, job: Job, report_type: type[ReportT], on_progress: OnProgress | None = None
     ) -> ReportT:
         async with self._lock:
+            self._cancel_idle_timer()
             process = await self._running()
             limit_s = self._settings.time_limit_s if self._settings is not None else None
             try:
@@ -149,6 +158,7 @@ class LocalWorker:
             except BaseException:
                 await self._stop()  # so that the next job neither waits nor gets the rest of this answer
                 raise
+            self._start_idle_timer()
         if isinstance(answer, Failure):
             raise _as_error(answer)
         return answer
@@ -189,6 +199,27 @@ class LocalWorker:
             f"{' (killed, perhaps by a lack of memory)' if code == -9 else ''}; "
             "the next job starts a new one"
         )
+
+    def _start_idle_timer(self) -> None:
+        self._cancel_idle_timer()
+        if self._settings is not None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._idle_timer = loop.call_later(self._settings.worker_idle_s, self._release)
+
+    def _cancel_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def _release(self) -> None:
+        self._idle_timer = None
+        self._in_background(self._stop_if_idle())
+
+    async def _stop_if_idle(self) -> None:
+        async with self._lock:
+            if self._idle_timer is None:  # otherwise a job has run since, and started the timer again
+                await self._stop()
+                logger.info("idle training worker ended")
 
     async def _running(self) -> asyncio.subprocess.Process:
         self._require_open()

@@ -137,6 +137,60 @@ async def test_a_hanging_worker_is_killed_at_the_time_limit(ready: TrainJob, tmp
     assert set(report.tasks) == set(LABELS)
 
 
+async def _ended(worker: LocalWorker) -> None:
+    """Wait until the process of the worker has ended."""
+    pid = worker.pid
+    assert pid is not None
+    while worker.pid is not None or Path(f"/proc/{pid}").exists():
+        await asyncio.sleep(0.02)
+
+
+async def test_an_idle_worker_ends_and_the_next_job_starts_it_again(ready: TrainJob, tmp_path: Path) -> None:
+    idle = ready.settings.model_copy(update={"worker_idle_s": 0.1})
+    async with LocalWorker(idle) as worker:
+        first = worker.pid
+        await _ended(worker)
+        tasks = (await worker.train(ready)).tasks
+        second = worker.pid
+        assert second not in (None, first)
+        await _ended(worker)
+        champion = ready.pipeline.model_copy(update={"path": str(ready.output), "tasks": tasks})
+        worker.preload("acme", champion)
+        onward = ready.model_copy(
+            update={"mode": "incremental", "pipeline": champion, "output": tmp_path / "second"}
+        )
+        assert (await worker.train(onward)).tasks == tasks
+        assert worker.pid not in (None, second)
+
+
+async def test_a_job_longer_than_the_idle_time_finishes(ready: TrainJob) -> None:
+    idle = ready.settings.model_copy(update={"worker_idle_s": 0.001})
+    async with LocalWorker(idle) as worker:
+        assert set((await worker.train(ready)).tasks) == set(LABELS)
+        await asyncio.gather(worker.train(ready), worker.train(ready))
+        await _ended(worker)
+
+
+async def test_a_worker_within_its_idle_time_keeps_its_process(ready: TrainJob) -> None:
+    async with LocalWorker(ready.settings) as worker:
+        first = worker.pid
+        await worker.train(ready)
+        await asyncio.sleep(0.2)
+        await worker.train(ready)
+        assert worker.pid == first
+
+
+async def test_a_closed_worker_has_no_idle_timer(ready: TrainJob) -> None:
+    idle = ready.settings.model_copy(update={"worker_idle_s": 0.05})
+    worker = LocalWorker(idle)
+    await worker.train(ready)
+    await worker.close()
+    await asyncio.sleep(0.2)
+    assert worker.pid is None
+    with pytest.raises(LearnerClosed):
+        await worker.train(ready)
+
+
 async def test_a_cancelled_job_does_not_delay_the_next(ready: TrainJob) -> None:
     endless = ready.model_copy(
         update={"settings": ready.settings.model_copy(update={"n_iter": 100_000, "patience": 100_000})}
