@@ -18,6 +18,7 @@ from karen_learner.records import (
     TASKS,
     Analysis,
     AwaitingTurn,
+    Contribution,
     CurationWrite,
     CycleRow,
     Example,
@@ -178,8 +179,8 @@ class MemoryStore(Protocol):
     async def add_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> Turn:
         """Merge feedback into a stored turn and return it (see `Turn.with_feedback`). Raises UnknownTurn.
 
-        `consent=False` also removes the content of every example made from the turn. The state of those
-        examples becomes `quarantined`, with the reason `consent`.
+        `consent=False` also deletes the contributions from the turn, and removes the content of every example
+        made from the turn. The state of those examples becomes `quarantined`, with the reason `consent`.
         """
 
     async def get_turn(self, tenant_id: str, turn_id: str) -> Turn | None: ...
@@ -206,6 +207,21 @@ class MemoryStore(Protocol):
 
     async def examples_by_key(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, Example]:
         """The stored examples of normalised texts, by `key`."""
+
+    async def contributions(
+        self, tenant_id: str, keys: Sequence[str]
+    ) -> Mapping[str, Sequence[Contribution]]:
+        """The contributions to normalised texts, by `key`, in order of `seq`."""
+
+    async def contributors(self, tenant_id: str, keys: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """The distinct people who contributed to normalised texts, by `key`, earliest first.
+
+        A person is a user id, or `turn:<turn_id>` for an unknown user. Gold without a turn has no person.
+        Texts without a person are left out.
+        """
+
+    def unusable_contributions(self, tenant_id: str) -> AsyncIterator[Sequence[Contribution]]:
+        """Pages of the contributions with a `reason`, in order of `seq`. The cost depends on their number."""
 
     async def example_texts(self, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, str]:
         """The texts of examples, by id. Unknown examples and removed texts are left out."""

@@ -29,6 +29,7 @@ from karen_learner.curation.resolver import (
     Release,
     Resolution,
     Withdrawal,
+    contributions_of,
     stored_keys,
 )
 from karen_learner.curation.selection import (
@@ -135,8 +136,16 @@ class Curator:
             upserts, splits = await with_splits(
                 self._store, tenant_id, resolver.changes(), self._settings, known=stored, shares=shares or {}
             )
-            read_set = ReadSet(examples={key: stored.get(key) for key in keys}, splits=splits)
-            write = CurationWrite(upserts=upserts, curated=curated, read_set=read_set)
+            said = await self._store.contributions(tenant_id, keys)
+            new, replaced = contributions_of(entries, said)
+            read_set = ReadSet(
+                examples={key: stored.get(key) for key in keys},
+                splits=splits,
+                contributions={key: [each.seq or 0 for each in said.get(key, ())] for key in keys},
+            )
+            write = CurationWrite(
+                upserts=upserts, contributions=new, replaced=replaced, curated=curated, read_set=read_set
+            )
             if await self._store.save_curation(tenant_id, write, token=token):
                 return resolutions
 

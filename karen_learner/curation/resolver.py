@@ -41,7 +41,7 @@ from karen_learner.curation.annotations import (
     updated,
 )
 from karen_learner.curation.examples import Unusable, example_id, text_key
-from karen_learner.records import DISCARDED, ROLLED_BACK, Example, ExampleState
+from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, Example, ExampleState
 
 Resolution = Literal["accepted", "merged", "conflicts", "quarantined"]
 """`accepted`: a new text, or a label that wins now. `merged`: agrees with the example. `conflicts`:
@@ -310,3 +310,28 @@ class LabelResolver:
     def changes(self) -> list[Example]:
         """The examples that are new or have changed."""
         return [example for key, example in self._examples.items() if example != self._stored.get(key)]
+
+
+def contributions_of(
+    entries: Iterable[PageEntry], stored: Mapping[str, Sequence[Contribution]]
+) -> tuple[list[Contribution], list[int]]:
+    """The contributions of a page, and the `seq` of the `stored` ones (by key) that they replace.
+
+    An entry of a turn replaces the contribution from that turn.
+    """
+    said = [entry for entry in entries if not isinstance(entry, Release)]
+    new = {entry.turn_id or entry.key: entry for entry in said}
+    replaced = [
+        each.seq
+        for entry in said
+        for each in stored.get(entry.key, ())
+        if each.seq is not None and each.turn_id == entry.turn_id
+    ]
+    added = [contribution(entry) for entry in new.values() if isinstance(entry, Example)]
+    return added, list(dict.fromkeys(replaced))
+
+
+def contribution(entry: Example) -> Contribution:
+    """The contribution of one person or file, from its example."""
+    values = {name: getattr(entry, name) for name in Contribution.model_fields if name in entry}
+    return Contribution(**values)

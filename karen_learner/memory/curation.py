@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
-from karen_learner.memory import examples, leases, tenants
+from karen_learner.memory import contributions, examples, leases, tenants
 from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
 from karen_learner.memory.types import CHUNK, chunks
-from karen_learner.records import DISCARDED, ROLLED_BACK, CurationWrite, Example, ReadSet, Split
+from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, CurationWrite, Example, ReadSet, Split
 
 IS_WAITING = (rows.c.state == "quarantined", rows.c.reason == ROLLED_BACK)
 HARMFUL = "harmful"
@@ -28,6 +28,9 @@ def save_curation(
         return False
     tenant = tenants.ensure(connection, tenant_id)
     _save(connection, tenant, curated.upserts)
+    contributions.remove(connection, tenant, curated.replaced)
+    contributions.add(connection, tenant, curated.contributions)
+    _withdraw_withdrawn(connection, tenant, curated.contributions)
     mark_curated(connection, tenant, curated.curated)
     return True
 
@@ -37,6 +40,8 @@ def withdraw(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> No
     for piece in chunks(turn_ids):
         found = examples.find(connection, rows.c.tenant == tenant, rows.c.turn_id.in_(piece))
         examples.write(connection, tenant, found, [example.without_content() for example in found])
+        said = contributions.of_turns(connection, tenant, piece)
+        contributions.remove(connection, tenant, [each.seq for each in said if each.seq is not None])
 
 
 def reject(
@@ -113,6 +118,9 @@ def _update(connection: Connection, tenant: int, *where: Condition, **changes: s
 def _is_unchanged(connection: Connection, tenant_id: str, read_set: ReadSet) -> bool:
     present = examples.by_key(connection, tenant_id, list(read_set.examples))
     splits = examples.splits_by_group(connection, tenant_id, list(read_set.splits))
+    numbers = contributions.numbers_by_key(connection, tenant_id, list(read_set.contributions))
+    if any(numbers.get(key, ()) != tuple(read) for key, read in read_set.contributions.items()):
+        return False
     return all(present.get(key) == read for key, read in read_set.examples.items()) and all(
         splits.get(group) == read for group, read in read_set.splits.items()
     )
@@ -127,6 +135,13 @@ def _save(connection: Connection, tenant: int, upserts: Sequence[Example]) -> No
         new = [example.without_content() if example.turn_id in withdrawn else example for example in piece]
         old = examples.by_ids(connection, tenant, [example.example_id for example in new])
         examples.write(connection, tenant, old, new)
+
+
+def _withdraw_withdrawn(connection: Connection, tenant: int, new: Sequence[Contribution]) -> None:
+    """Withdraw contributions from turns whose consent was withdrawn since they were read."""
+    for piece in chunks([each.turn_id for each in new if each.turn_id is not None]):
+        here = (turns.c.tenant == tenant, turns.c.turn_id.in_(piece), ~turns.c.has_words)
+        withdraw(connection, tenant, connection.execute(select(turns.c.turn_id).where(*here)).scalars().all())
 
 
 def _as_trained(connection: Connection, tenant: int, trained: Sequence[Example]) -> Iterator[list[Example]]:

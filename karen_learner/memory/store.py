@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from karen_learner.batching import Batcher
 from karen_learner.contracts import Clock
+from karen_learner.memory import contributions as contribution_rows
 from karen_learner.memory import counters, curation, journal, leases
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import tenants as tenant_rows
@@ -21,6 +22,7 @@ from karen_learner.records import (
     CHAMPION,
     CYCLE_LEASE,
     AwaitingTurn,
+    Contribution,
     CycleRow,
     Example,
     ExampleState,
@@ -142,6 +144,12 @@ class SqlMemoryStore:
         async for page in pages:
             for example in page:
                 yield example
+
+    contributions = _reads(contribution_rows.by_key)
+    contributors = _reads(contribution_rows.contributors)
+
+    def unusable_contributions(self, tenant_id: str) -> AsyncIterator[Sequence[Contribution]]:
+        return self._pages(contribution_rows.unusable_page, tenant_id)
 
     sample_learned = _reads(example_rows.sample)
     strata = _reads(counters.strata)

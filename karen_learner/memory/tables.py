@@ -36,6 +36,7 @@ BigKey = BigInteger().with_variant(Integer, "sqlite")
 IS_AWAITING = text("awaiting_curation")
 IS_REPLAYABLE = text("state = 'learned' AND split = 'train'")
 IS_UNFINISHED = text("finished_at IS NULL")
+IS_UNUSABLE = text("reason IS NOT NULL")
 """Conditions of the partial indexes. A query uses such an index only if it has the same condition
 without bound parameters. So index and query share the constant."""
 
@@ -126,6 +127,30 @@ examples = Table(
     _partial("examples_to_replay", "tenant", "stratum", "draw", where=IS_REPLAYABLE),
     sqlite_autoincrement=True,
 )
+
+contributions = Table(
+    "contributions",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("key", AnyText, nullable=False),
+    Column("user_id", AnyText),
+    Column("turn_id", AnyText),
+    Column("source", AnyText, nullable=False),
+    Column("text", AnyText, nullable=False),
+    Column("intent", AnyText),
+    Column("sentiment", AnyText),
+    Column("entities", Json),
+    Column("quality", Float, nullable=False),
+    Column("occurred_at", Moment, nullable=False),
+    Column("reason", AnyText),
+    Index("contributions_by_key", "tenant", "key"),
+    Index("contributions_by_turn", "tenant", "turn_id"),
+    Index("contributions_by_user", "user_id", postgresql_using="hash"),
+    _partial("contributions_unusable", "tenant", "seq", where=IS_UNUSABLE),
+    sqlite_autoincrement=True,
+)
+"""The labels that each person gives to a text. Rows are inserted and deleted, never changed."""
 
 groups = Table(
     "groups",

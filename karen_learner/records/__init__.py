@@ -57,6 +57,7 @@ from karen_learner.records.texts import (
     ROLLED_BACK,
     Analysis,
     AwaitingTurn,
+    Contribution,
     ConversationMetadata,
     Entity,
     EntitySpan,
@@ -64,6 +65,7 @@ from karen_learner.records.texts import (
     LabelledText,
     Turn,
     UserFeedback,
+    person_of,
 )
 from karen_learner.records.writes import (
     CHAMPION,
@@ -83,6 +85,7 @@ __all__ = [
     "Analysis",
     "AwaitingTurn",
     "Confusion",
+    "Contribution",
     "ConversationMetadata",
     "CurationCounts",
     "CurationWrite",
@@ -128,6 +131,7 @@ __all__ = [
     "check_text",
     "new_cycle_id",
     "new_id",
+    "person_of",
     "replace_unfit",
     "utc_now",
 ]

@@ -137,6 +137,39 @@ class Example(LabelledText):
         )
 
 
+class Contribution(LabelledText):
+    """The labels that one person or file gives to one text.
+
+    `key` identifies the normalised text. `turn_id` is None for gold without a turn. `occurred_at` is the time
+    of the turn, or the time at which gold was added. `reason` explains why the labels cannot be learned. The
+    store assigns `seq`, which has the order of curation. A contribution never changes: a new one of the same
+    turn replaces it.
+    """
+
+    key: str
+    source: Source
+    quality: Score
+    user_id: str | None = None
+    turn_id: str | None = None
+    occurred_at: datetime = Field(default_factory=utc_now)
+    reason: str | None = None
+    seq: int | None = None
+
+    @property
+    def is_gold(self) -> bool:
+        return self.source in GOLD_SOURCES
+
+    @property
+    def person(self) -> str | None:
+        """The user, or the turn of an unknown user as its own person; None for gold without a turn."""
+        return person_of(self.user_id, self.turn_id)
+
+
+def person_of(user_id: str | None, turn_id: str | None) -> str | None:
+    """Name of the person who contributed: the user, else `turn:` and the turn, else None."""
+    return f"turn:{turn_id}" if user_id is None and turn_id is not None else user_id
+
+
 class UserFeedback(Record):
     """Feedback of a user on an answer. Missing parts are unknown.
 

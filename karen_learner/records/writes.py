@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from karen_learner.records.base import Split
 from karen_learner.records.cycles import ModelVersion
-from karen_learner.records.texts import Example
+from karen_learner.records.texts import Contribution, Example
 
 CHAMPION = "champion"
 """The alias of the version that serves a tenant."""
@@ -15,10 +15,14 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSet:
-    """Values that a decision depends on: examples by `key` and splits by group; None for absent ones."""
+    """Values that a decision depends on: examples by `key` and splits by group; None for absent ones.
+
+    `contributions` has the `seq` of each contribution to a text, by `key`, in order.
+    """
 
     examples: Mapping[str, Example | None]
     splits: Mapping[str, Split | None]
+    contributions: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,14 @@ class CurationWrite:
     """Decisions of one page of curation, written in a single transaction.
 
     `curated` holds (seq, revision) of the curated turns; a turn with a newer revision keeps awaiting.
-    `upserts` replace the example with the same `example_id`, or are new. With a `read_set` they are written
-    only if the stored values equal it.
+    `upserts` replace the example with the same `example_id`, or are new. `contributions` are new, and those
+    with a `seq` in `replaced` are deleted. With a `read_set` all this is written only if the stored values
+    equal it.
     """
 
     upserts: Sequence[Example] = ()
+    contributions: Sequence[Contribution] = ()
+    replaced: Sequence[int] = ()
     curated: Sequence[tuple[int, int]] = ()
     read_set: ReadSet | None = None
 

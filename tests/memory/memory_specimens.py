@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from karen_learner.records import (
+    Contribution,
     ConversationMetadata,
     CycleRow,
     Entity,
@@ -84,6 +85,20 @@ def make_example(example_id: str = "e1", **values: Any) -> Example:
         "created_at": NOON,
     }
     return Example(**(known | values))
+
+
+def make_contribution(turn_id: str | None = "t1", **values: Any) -> Contribution:
+    known: dict[str, Any] = {
+        "text": f"text of {turn_id}",
+        "intent": "billing",
+        "key": "k",
+        "source": "correction",
+        "quality": 0.9,
+        "user_id": f"user of {turn_id}",
+        "turn_id": turn_id,
+        "occurred_at": NOON,
+    }
+    return Contribution(**(known | values))
 
 
 def make_version(version: str = "v1", *, tenant: str = "acme", **values: Any) -> ModelVersion:

@@ -10,8 +10,17 @@ import pytest
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
-from karen_learner.records import AwaitingTurn, CurationWrite, EntitySpan, Example, Turn, UserFeedback
-from tests.memory.memory_specimens import make_example, make_turn
+from karen_learner.records import (
+    AwaitingTurn,
+    Contribution,
+    CurationWrite,
+    EntitySpan,
+    Example,
+    ReadSet,
+    Turn,
+    UserFeedback,
+)
+from tests.memory.memory_specimens import make_contribution, make_example, make_turn
 
 T = TypeVar("T")
 
@@ -424,6 +433,68 @@ class TestRejecting:
     async def test_leaves_examples_that_are_not_pending(self, store: MemoryStore) -> None:
         await save(store, make_example("a", state="learned", rejections=1))
         assert await store.reject_examples("acme", [make_example("a")], harmful=True, quarantine_at=2) == 0
+
+
+class TestContributions:
+    async def contribute(self, store: MemoryStore, *new: Contribution) -> None:
+        assert await store.save_curation("acme", CurationWrite(contributions=new))
+
+    async def test_are_read_by_text_in_order(self, store: MemoryStore) -> None:
+        spans = (EntitySpan(start=0, end=4, label="X"),)
+        new = [
+            make_contribution("t1", entities=spans, sentiment="neutral"),
+            make_contribution("t2", entities=(), intent=None, key="other", reason="unknown label"),
+            make_contribution(None, source="seed", user_id=None),
+        ]
+        await self.contribute(store, *new)
+        found = await store.contributions("acme", ["k", "other", "missing"])
+        stored = [*found["k"], *found["other"]]
+        assert [each.model_copy(update={"seq": None}) for each in stored] == [new[0], new[2], new[1]]
+        assert found.keys() == {"k", "other"}
+        assert [each.seq for each in found["k"]] == sorted(each.seq or 0 for each in found["k"])
+        assert await gathered(store.unusable_contributions("acme")) == [[found["other"][0]]]
+        assert await store.contributions("other", ["k"]) == {}
+
+    async def test_people_are_listed_once(self, store: MemoryStore) -> None:
+        await self.contribute(
+            store,
+            make_contribution("t1", user_id="ann"),
+            make_contribution("t2", user_id=None),
+            make_contribution("t3", user_id="ann"),
+            make_contribution(None, source="seed", user_id=None),
+            make_contribution("t4", user_id="bob", source="reviewed", key="other"),
+            make_contribution(None, source="seed", user_id=None, key="nobody"),
+        )
+        keys = ["k", "other", "nobody", *(f"k{n}" for n in range(1200))]
+        expected = {"k": ("ann", "turn:t2"), "other": ("bob",)}
+        assert await store.contributors("acme", keys) == expected
+        assert await store.contributors("elsewhere", keys) == {}
+
+    async def test_are_replaced_only_if_they_are_unchanged(self, store: MemoryStore) -> None:
+        await self.contribute(store, make_contribution("t1"))
+        (old,) = (await store.contributions("acme", ["k"]))["k"]
+        assert old.seq is not None
+        new = make_contribution("t2")
+        for numbers, is_written in (
+            ([], False),
+            ([old.seq, 9], False),
+            ([old.seq], True),
+            ([old.seq], False),
+        ):
+            read = ReadSet(examples={}, splits={}, contributions={"k": numbers, "missing": []})
+            write = CurationWrite(contributions=[new], replaced=[old.seq], read_set=read)
+            assert await store.save_curation("acme", write) == is_written
+        (left,) = (await store.contributions("acme", ["k"]))["k"]
+        assert left.turn_id == "t2"
+
+    async def test_withdrawn_consent_deletes_those_of_the_turn(self, store: MemoryStore) -> None:
+        for name in ("t1", "t2"):
+            await store.add_turn(make_turn(name, feedback=LIKED))
+        await self.contribute(store, make_contribution("t1"), make_contribution("t2"))
+        await store.add_feedback("acme", "t1", UserFeedback(consent=False))
+        assert await store.contributors("acme", ["k"]) == {"k": ("user of t2",)}
+        await self.contribute(store, make_contribution("t1", key="later"))
+        assert await store.contributions("acme", ["later"]) == {}
 
 
 class TestLifecycle:

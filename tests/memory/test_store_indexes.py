@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event
 
-from karen_learner.memory import counters, curation, examples, journal, turns, versions
+from karen_learner.memory import contributions, counters, curation, examples, journal, turns, versions
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
 from karen_learner.records import Split
@@ -51,6 +51,13 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "get": (lambda c: turns.get(c, "acme", "t"), "sqlite_autoindex_turns_1"),
     "find": (lambda c: turns.find(c, [(1, "a"), (1, "b")]), "sqlite_autoindex_turns_1"),
     "keys": (lambda c: examples.by_key(c, "acme", ["a", "b"]), "examples_by_key"),
+    "contributions": (lambda c: contributions.by_key(c, "acme", ["a", "b"]), "contributions_by_key"),
+    "contributors": (lambda c: contributions.contributors(c, "acme", ["a"]), "contributions_by_key"),
+    "contributions of turns": (lambda c: contributions.of_turns(c, 1, ["a"]), "contributions_by_turn"),
+    "unusable contributions": (
+        lambda c: contributions.unusable_page(c, "acme", after=5, size=3),
+        "contributions_unusable",
+    ),
     "split": (example_page("dev"), "examples_by_state"),
     "sample": (
         lambda c: examples.sample(c, "acme", "x", limit=3, from_draw=0.5),

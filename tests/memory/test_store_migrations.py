@@ -44,7 +44,7 @@ from tests.memory.memory_specimens import (
 
 T = TypeVar("T")
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 TURNS = 1100
 """More than a page of the migration."""
 FINISHED_CYCLES = 110
@@ -95,7 +95,7 @@ def make_schema(connection: Connection, revision: str) -> None:
 
 def fill(connection: Connection, revision: str) -> None:
     """Make the schema of a revision, with rows as the releases of that revision wrote them."""
-    if revision == "0005":  # differs from 0004 in rows that the migration writes
+    if revision > "0004":  # differs from 0004 in rows that the migrations write
         fill(connection, "0004")
         migrate(command.upgrade, connection, revision)
         return
@@ -268,7 +268,7 @@ async def test_new_columns_and_counters_are_filled(
         assert await on_database(shared, columns) == expected
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", [revision for revision in REVISIONS if revision < "0006"])
 async def test_texts_are_removed_from_the_journal(
     revision: str, shared: Path | str, store_settings: StoreSettings
 ) -> None:
@@ -312,6 +312,66 @@ async def test_a_migrated_schema_equals_that_of_a_new_database(
     kind = "postgresql" if isinstance(shared, str) else "file"
     async with a_database(kind, tmp_path / "new") as fresh, open_store(fresh, store_settings):
         assert await on_database(fresh, description) == migrated
+
+
+FORMER_EXAMPLES = (
+    {"example_id": "ex-a", "key": "a", "state": "pending", "users": 3, "quality": 0.98, "user_id": "ann",
+     "turn_id": "t1"},
+    {"example_id": "ex-b", "key": "b", "state": "conflict", "users": 1, "quality": 0.9},
+    {"example_id": "ex-b~", "key": "b~", "state": "conflict", "users": 1, "quality": 0.7,
+     "intent": "refund", "entities": '[[0, 1, "CITY"]]'},
+    {"example_id": "ex-c", "key": "c", "state": "learned", "users": 1, "quality": 1, "source": "seed"},
+    {"example_id": "ex-c~", "key": "c~", "state": "quarantined", "users": 1, "quality": 0.9,
+     "reason": "resolved"},
+    {"example_id": "ex-d", "key": "d", "state": "quarantined", "users": 1, "quality": 0.9,
+     "reason": "unknown label 'x' for intent"},
+    {"example_id": "ex-e", "key": "e", "state": "quarantined", "users": 1, "quality": 0.9,
+     "reason": "harmful"},
+    {"example_id": "ex-f", "key": "f", "state": "quarantined", "users": 1, "quality": 0.9, "text": "",
+     "reason": "consent"},
+)  # fmt: skip
+
+
+def add_former_examples(connection: Connection) -> None:
+    common = {
+        "tenant": 1, "text": "T", "source": "correction", "intent": "billing", "entities": None,
+        "user_id": None, "turn_id": None, "group_key": "h", "stratum": "billing", "split": "train",
+        "reason": None, "draw": 0.5, "rejections": 0, "created_at": to_micros(NOON),
+    }  # fmt: skip
+    rows = [common | row for row in FORMER_EXAMPLES]
+    names = ", ".join(common | FORMER_EXAMPLES[0])
+    values = ", ".join(f":{name}" for name in common | FORMER_EXAMPLES[0])
+    connection.execute(text(f"INSERT INTO examples ({names}) VALUES ({values})"), rows)
+    connection.execute(text("INSERT INTO groups VALUES (1, 'h', 'train', 8)"))
+    counts = {("examples", "conflict"): 2, ("examples", "quarantined"): 4, ("labels/intent", "refund"): 1,
+              ("labels/entities", "CITY"): 1, ("strata/conflict/train", "billing"): 2}  # fmt: skip
+    counters = [{"family": family, "name": name, "value": value} for (family, name), value in counts.items()]
+    connection.execute(text("INSERT INTO counters VALUES (1, :family, :name, :value)"), counters)
+
+
+async def test_examples_become_contributions(shared: Path | str, store_settings: StoreSettings) -> None:
+    def make(connection: Connection) -> None:
+        fill(connection, "0006")
+        add_former_examples(connection)
+
+    await on_database(shared, make)
+    async with open_store(shared, store_settings) as store:
+        found = await store.contributions(TENANT, ["a", "b", "b~", "c", "d", "e", "f"])
+        assert {key: len(several) for key, several in found.items()} == {
+            "a": 3, "b": 2, "c": 1, "d": 1, "e": 1,
+        }  # fmt: skip
+        assert [each.quality for each in found["a"]] == [pytest.approx(0.92)] * 3
+        assert await store.contributors(TENANT, ["a"]) == {"a": ("ann", "turn:ex-a/2", "turn:ex-a/3")}
+        assert {each.occurred_at for each in found["a"]} == {NOON}
+        assert [(each.intent, each.entities is None) for each in found["b"]] == [
+            ("billing", True),
+            ("refund", False),
+        ]
+        assert [found[key][0].reason for key in "cde"] == [None, "unknown label 'x' for intent", None]
+        assert (await store.counts(TENANT)).examples == {"conflict": 1, "quarantined": 3}
+        assert (await store.strata(TENANT, state="conflict", split="train")) == {"billing": 1}
+        kept = [row.example_id async for row in store.examples(TENANT, state="quarantined")]
+        assert kept == ["ex-d", "ex-e", "ex-f"]
 
 
 async def test_the_last_migrations_can_be_undone(shared: Path | str, store_settings: StoreSettings) -> None:

@@ -1,0 +1,114 @@
+"""Rows of contributions: the labels that each person gives to a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy import insert as insert_into
+
+from karen_learner.memory import tenants
+from karen_learner.memory.tables import IS_UNUSABLE, Condition
+from karen_learner.memory.tables import contributions as rows
+from karen_learner.memory.types import chunks
+from karen_learner.records import Contribution, person_of
+
+_FIELDS = list(Contribution.model_fields)
+_ROWS = select(*(rows.c[name] for name in _FIELDS))
+
+
+def add(connection: Connection, tenant: int, new: Sequence[Contribution]) -> None:
+    """Insert contributions in order."""
+    if new:
+        connection.execute(insert_into(rows), [_values(each) | {"tenant": tenant} for each in new])
+
+
+def remove(connection: Connection, tenant: int, numbers: Sequence[int]) -> None:
+    """Delete the contributions with these `seq`."""
+    for piece in chunks(numbers):
+        connection.execute(delete(rows).where(rows.c.tenant == tenant, rows.c.seq.in_(piece)))
+
+
+def by_key(
+    connection: Connection, tenant_id: str, keys: Sequence[str]
+) -> Mapping[str, tuple[Contribution, ...]]:
+    """The contributions to each text, by `key`, in order of `seq`."""
+    return _by_key(connection, rows.c.tenant == tenants.number_of(tenant_id), keys)
+
+
+def of_texts(
+    connection: Connection, tenant: int, keys: Sequence[str]
+) -> Mapping[str, tuple[Contribution, ...]]:
+    """The same for the number of a tenant."""
+    return _by_key(connection, rows.c.tenant == tenant, keys)
+
+
+def of_turns(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> list[Contribution]:
+    """The contributions from these turns."""
+    here = (rows.c.tenant == tenant, rows.c.turn_id.in_(turn_ids))
+    return _read(connection, _ROWS.where(*here))
+
+
+def contributors(
+    connection: Connection, tenant_id: str, keys: Sequence[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """The distinct people who contributed to each text, by `key`, in order of their first contribution."""
+    columns = select(rows.c.key, rows.c.user_id, rows.c.turn_id, rows.c.seq)
+    found: dict[str, dict[str, None]] = {}
+    for row in _of_keys(connection, columns, rows.c.tenant == tenants.number_of(tenant_id), keys):
+        person = person_of(row.user_id, row.turn_id)
+        if person is not None:
+            found.setdefault(row.key, {})[person] = None
+    return {key: tuple(people) for key, people in found.items()}
+
+
+def unusable_page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Sequence[Contribution]:
+    """The next `size` contributions that cannot be learned, after the one with the number `after`."""
+    here = (rows.c.tenant == tenants.number_of(tenant_id), rows.c.seq > after, IS_UNUSABLE)
+    return _read(connection, _ROWS.where(*here).order_by(rows.c.seq).limit(size))
+
+
+def numbers_by_key(
+    connection: Connection, tenant_id: str, keys: Sequence[str]
+) -> Mapping[str, tuple[int, ...]]:
+    """The `seq` of each contribution to a text, by `key`, in order."""
+    here = rows.c.tenant == tenants.number_of(tenant_id)
+    found: dict[str, list[int]] = {}
+    for row in _of_keys(connection, select(rows.c.key, rows.c.seq), here, keys):
+        found.setdefault(row.key, []).append(row.seq)
+    return {key: tuple(numbers) for key, numbers in found.items()}
+
+
+def _by_key(
+    connection: Connection, here: Condition, keys: Sequence[str]
+) -> Mapping[str, tuple[Contribution, ...]]:
+    found: dict[str, list[Contribution]] = {}
+    for row in _of_keys(connection, _ROWS, here, keys):
+        found.setdefault(row.key, []).append(_contribution(row))
+    return {key: tuple(several) for key, several in found.items()}
+
+
+def _of_keys(
+    connection: Connection, columns: Select[Any], here: Condition, keys: Sequence[str]
+) -> Iterator[Row[Any]]:
+    """The rows of these keys, in order of `seq` within each key."""
+    for piece in chunks(list(dict.fromkeys(keys))):
+        found = connection.execute(columns.where(here, rows.c.key.in_(piece))).all()
+        yield from sorted(found, key=lambda row: row.seq)
+
+
+def _values(contribution: Contribution) -> dict[str, Any]:
+    spans = contribution.entities
+    return {
+        **{name: getattr(contribution, name) for name in _FIELDS if name != "seq"},
+        "entities": None if spans is None else [[span.start, span.end, span.label] for span in spans],
+    }
+
+
+def _read(connection: Connection, statement: Select[Any]) -> list[Contribution]:
+    return [_contribution(row) for row in connection.execute(statement)]
+
+
+def _contribution(row: Row[Any]) -> Contribution:
+    return Contribution(**row._asdict())
