@@ -28,6 +28,7 @@ from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import ModelRegistry
+from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
 from karen_learner.monitoring.status import Overview
 from karen_learner.pipeline import IncrementalTrainingPipeline
 from karen_learner.records import (
@@ -45,6 +46,7 @@ from karen_learner.records import (
     UserFeedback,
     check_id,
 )
+from karen_learner.records.evaluations import Evaluation, VersionComparison
 from karen_learner.settings import (
     LearningSettings,
     Settings,
@@ -59,8 +61,6 @@ from karen_learner.validation.scoring import ScoredTexts
 from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
-
-GoldExamples = Path | str | Iterable[LabelledText | Mapping[str, Any]]
 
 
 class AutonomousLearner:
@@ -126,6 +126,7 @@ class AutonomousLearner:
             language=settings.training.language,
         )
         self._overview = Overview(store, registry, settings)
+        self._evaluator = Evaluator(registry, settings)
         self._planner = CyclePlanner(store, registry, curator, settings)
         validator = ModelValidator(settings)
         base = BasePipeline(self.analyzer, layout, settings.training)
@@ -300,7 +301,7 @@ class AutonomousLearner:
     # Learning --------------------------------------------------------------------------------
 
     async def bootstrap(
-        self, tenant_id: str, examples: GoldExamples, *, mode: CycleMode = "full"
+        self, tenant_id: str, examples: LabelledSource, *, mode: CycleMode = "full"
     ) -> LearningCycleResult:
         """The first model of a tenant from labelled texts (records, dicts, or a path).
 
@@ -413,6 +414,39 @@ class AutonomousLearner:
         """Versions, newest first; with `since`, those after that version in order. Raises UnknownTenant."""
         await self._require(tenant_id)
         return await self._registry.versions(tenant_id, limit=limit, since=since)
+
+    async def evaluate(
+        self,
+        tenant_id: str,
+        source: LabelledSource,
+        *,
+        version: str | None = None,
+        on_texts: OnTexts | None = None,
+    ) -> Evaluation:
+        """Scores of a version, by default of the champion, on labelled texts (records, dicts, or a path).
+
+        Stores nothing. `on_texts` receives the numbers of analysed and of all texts. Raises UnknownTenant,
+        UnknownVersion, ModelError, ImportFormatError, and InvalidInput if the version knows no label of the
+        texts.
+        """
+        await self._require(tenant_id)
+        return await self._evaluator.evaluate(tenant_id, source, version=version, on_texts=on_texts)
+
+    async def compare(
+        self,
+        tenant_id: str,
+        before: str,
+        after: str,
+        source: LabelledSource,
+        *,
+        on_texts: OnTexts | None = None,
+    ) -> VersionComparison:
+        """Two versions on the same labelled texts: paired differences, and texts with other answers.
+
+        Stores nothing. Raises the errors of `evaluate`.
+        """
+        await self._require(tenant_id)
+        return await self._evaluator.compare(tenant_id, before, after, source, on_texts=on_texts)
 
     async def tenants(self) -> Sequence[str]:
         """All tenants of this store."""

@@ -1,4 +1,4 @@
-"""Metrics from counts: F1, exact spans, Wilson's interval. Training, validation and simulation use them."""
+"""Metrics from counts: F1, exact spans, intervals. Training, validation and simulation use them."""
 
 from __future__ import annotations
 
@@ -42,3 +42,16 @@ def wilson(successes: int, trials: int, *, z: float = Z_95) -> Interval:
     centre = (share + shrink / 2.0) / (1.0 + shrink)
     half = z * math.sqrt(share * (1.0 - share) / trials + shrink / (4.0 * trials)) / (1.0 + shrink)
     return (max(0.0, centre - half), min(1.0, centre + half))
+
+
+def paired_interval(gains: int, losses: int, trials: int, *, z: float = Z_95) -> Interval:
+    """Interval of the difference of two paired proportions: the adjusted Wald interval.
+
+    `gains` trials succeed only in the second sample, `losses` only in the first. The method adds one trial to
+    each of both counts (Bonett and Price, *Journal of Educational and Behavioral Statistics* 37, 2012).
+    """
+    total = trials + 2
+    gained, lost = (gains + 1) / total, (losses + 1) / total
+    difference = gained - lost
+    half = z * math.sqrt((gained + lost - difference * difference) / total)
+    return (max(-1.0, difference - half), min(1.0, difference + half))

@@ -76,6 +76,14 @@ def line_progress(output: Output, path: Path) -> Iterator[Callable[[int], None]]
         yield on_lines
 
 
+@contextmanager
+def text_progress(output: Output) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar for analysed texts. The value is a callback for the numbers of analysed and of all texts."""
+    with output.progress() as bars:
+        bar = bars.add_task("analysing", total=None, details="")
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
 def count_lines(path: Path) -> int | None:
     """Number of lines of a text file; None for a binary file."""
     if path.suffix == ".spacy":

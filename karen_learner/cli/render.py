@@ -304,7 +304,7 @@ def cycle_result(
         parts.append(FittingTable([_check_row(check) for check in result.verdict.checks], title="Gate"))
     if result.validation is not None and result.validation.errors:
         worst = sorted(result.validation.errors, key=lambda error: -error.count)[:SHOWN_CONFUSIONS]
-        rows = [_confusion_row(error, texts) for error in worst]
+        rows = [confusion_row(error, texts) for error in worst]
         parts.append(FittingTable(rows, title="Most frequent confusions"))
     return [*parts, text(next_step, "bold")]
 
@@ -360,7 +360,7 @@ def _score_row(
         "before": old,
         "after": new,
         "change": None if old is None or new is None else change(old, new),
-        "95 % interval": None if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+        "95 % interval": None if interval is None else interval_text(interval),
         "cross-validated": (after["cross_validated"] or {}).get(name),
     }
 
@@ -370,7 +370,14 @@ def _check_row(check: GateCheck) -> dict[str, object]:
     return {"check": check.name, "": passed, "detail": check.detail}
 
 
-def _confusion_row(error: Confusion, texts: Mapping[str, str]) -> dict[str, object]:
+def interval_text(interval: tuple[float, float], *, signed: bool = False) -> str:
+    """The bounds of an interval."""
+    low, high = (f"{bound:+.3f}" if signed else f"{bound:.3f}" for bound in interval)
+    return f"{low} to {high}"
+
+
+def confusion_row(error: Confusion, texts: Mapping[str, str]) -> dict[str, object]:
+    """A confusion with the first of its texts that is still stored."""
     stored = [texts[name] for name in error.example_ids if name in texts]
     example = cut(stored[0]) if stored else REMOVED if error.example_ids else None
     return {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from karen_learner.metrics import wilson
+from karen_learner.metrics import paired_interval, wilson
 from karen_learner.validation import ScoredTexts
 from karen_learner.validation.results import TaskResult, bootstrap
 from tests.validation.holdouts import answers, holdout
@@ -27,6 +27,27 @@ def test_wilson_equals_scipy(right: int, texts: int) -> None:
 
 def test_without_trials_the_interval_is_0_to_1() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("gains", "losses", "texts", "expected"),
+    # (gains + 1 - losses - 1) / (texts + 2), and 1.96 times the root of the variance of that mean
+    [(5, 5, 98, (-0.0679, 0.0679)), (10, 2, 98, (0.0084, 0.1516)), (0, 0, 8, (-0.2772, 0.2772))],
+)
+def test_the_paired_interval_by_hand(
+    gains: int, losses: int, texts: int, expected: tuple[float, float]
+) -> None:
+    assert paired_interval(gains, losses, texts) == pytest.approx(expected, abs=1e-4)
+    low, high = paired_interval(losses, gains, texts)
+    assert (-high, -low) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("texts", [40, 300])
+def test_the_paired_interval_covers_the_true_difference(texts: int) -> None:
+    drawn = np.random.default_rng(4).multinomial(texts, [0.10, 0.04, 0.86], size=4000)
+    bounds = [paired_interval(int(gains), int(losses), texts) for gains, losses, _ in drawn]
+    covered = np.mean([low <= 0.06 <= high for low, high in bounds])
+    assert covered >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / 4000)
 
 
 def accuracies(values: list[int]) -> TaskResult:

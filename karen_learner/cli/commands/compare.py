@@ -1,0 +1,35 @@
+"""`compare`: two versions on the same texts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import SourceFile, Tenant, with_common_options
+from karen_learner.errors import ExitCode
+
+
+@with_common_options
+async def compare(
+    run: Context,
+    tenant: Tenant,
+    before: Annotated[str, typer.Argument(metavar="A", help="First version.", show_default=False)],
+    after: Annotated[str, typer.Argument(metavar="B", help="Second version.", show_default=False)],
+    file: SourceFile,
+) -> int:
+    """Compare two versions on labelled texts: differences by task, and texts with other answers.
+
+    Stores nothing.
+    """
+    from karen_learner.cli.progress import text_progress
+    from karen_learner.cli.render_evaluation import comparison, warnings
+
+    async with run.learner(tenant) as learner:
+        with text_progress(run.output) as on_texts:
+            found = await learner.compare(tenant, before, after, file, on_texts=on_texts)
+    for warning in warnings(found.unknown_labels, found.skipped, found.skipped_count):
+        run.output.note(warning, style="yellow")
+    run.output.result(found.to_dict(), *comparison(found))
+    return ExitCode.OK

@@ -1,0 +1,169 @@
+"""Evaluations and comparisons of versions as tables and facts. Commands import this module lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from karen_learner.cli.output import text
+from karen_learner.cli.render import (
+    SCORES,
+    SHOWN_CONFUSIONS,
+    FittingTable,
+    confusion_row,
+    cut,
+    facts,
+    interval_text,
+)
+from karen_learner.records import TASKS, LabelScore, SkippedLine, Task
+from karen_learner.records.evaluations import (
+    Evaluation,
+    Flip,
+    ScopeRates,
+    TaskDifference,
+    VersionComparison,
+)
+from karen_learner.validation.evaluation import KINDS
+
+SHOWN_LABELS = 20
+SHOWN_FLIPS = 8
+"""Flips of each kind."""
+FLIP_STYLES = {"fixed": "green", "broken": "red", "changed": ""}
+SOURCES = {"labelled": "labelled texts", "judged": "judged texts"}
+
+
+def evaluation(found: Evaluation) -> list[RenderableType]:
+    """Scores with intervals, the labels with the lowest F1, the most frequent confusions, and scope."""
+    parts: list[RenderableType] = [
+        text(f"{found.version} of {found.tenant_id!r} on {found.texts} texts", "bold"),
+        FittingTable(
+            [*_score_rows(found)], title="Scores", optional=["confidence", "texts", "calibration error"]
+        ),
+        *_labels(found),
+    ]
+    if found.scores.errors:
+        rows = [confusion_row(error, found.example_texts) for error in found.scores.errors[:SHOWN_CONFUSIONS]]
+        parts.append(FittingTable(rows, title="Most frequent confusions", folded="example"))
+    if found.scope is not None:
+        parts.append(facts(_scope(found.scope)))
+    if found.degraded:
+        parts.append(text(f"the model failed on {found.degraded} texts: the fallback answered", "bold red"))
+    return parts
+
+
+def _score_rows(found: Evaluation) -> Iterator[dict[str, object]]:
+    for task, score in {**SCORES, "all": "accuracy"}.items():
+        value, interval = found.scores[score], found.scores.intervals.get(score)
+        if value is not None:
+            known = found.reliability.get(task)  # type: ignore[call-overload]
+            yield {
+                "task": task,
+                "texts": found.scores["counts"].get(task),
+                "score": value,
+                "95 % interval": None if interval is None else interval_text(interval),
+                "confidence": None if known is None else known.confidence,
+                "calibration error": None if known is None else known.calibration_error,
+            }
+
+
+def _labels(found: Evaluation) -> Iterator[RenderableType]:
+    """The labels by task, the lowest F1 first; of many labels only the lowest."""
+    rows = [(task, *one) for task, labels in found.scores.per_label.items() for one in labels.items()]
+    rows.sort(key=lambda row: (TASKS.index(row[0]), row[2].f1, row[1]))
+    shown = rows
+    if len(rows) > SHOWN_LABELS:
+        shown = sorted(rows, key=lambda row: (row[2].f1, -row[2].support, row[1]))[:SHOWN_LABELS]
+    title = "Labels" if len(shown) == len(rows) else f"The {len(shown)} labels with the lowest F1"
+    yield FittingTable([_label_row(*row) for row in shown], title=title, optional=["task"], folded="label")
+    if len(shown) < len(rows):
+        yield text(f"and {len(rows) - len(shown)} more labels (--json lists all)", "dim")
+
+
+def _label_row(task: Task, label: str, score: LabelScore) -> dict[str, object]:
+    return {
+        "task": task,
+        "label": label,
+        "texts": score.support,
+        "precision": score.precision,
+        "recall": score.recall,
+        "F1": score.f1,
+    }
+
+
+def _scope(rates: ScopeRates) -> dict[str, object]:
+    def share(value: float | None) -> str | None:
+        return None if value is None else f"{100 * value:.1f} %"
+
+    return {
+        "out of scope": f"{share(rates.out_of_scope)} of {rates.texts} texts",
+        "  known intents": share(rates.known),
+        "  unknown intents": share(rates.unknown),
+    }
+
+
+def comparison(found: VersionComparison) -> list[RenderableType]:
+    """Differences by task with intervals, and the texts that both versions answer differently."""
+    versions = f"A {found.before}, B {found.after} of {found.tenant_id!r}"
+    parts: list[RenderableType] = [
+        text(f"{versions} on {found.texts} {SOURCES[found.source]}", "bold"),
+        FittingTable(
+            [_difference_row(task) for task in found.tasks], title="Scores", optional=["texts", "changed"]
+        ),
+    ]
+    rows = [
+        _flip_row(flip, found.example_texts)
+        for kind in KINDS
+        for flip in [flip for flip in found.flips if flip.kind == kind][:SHOWN_FLIPS]
+    ]
+    if not rows:
+        return [*parts, text("both versions give the same answers", "dim")]
+    parts.append(
+        FittingTable(rows, title="Texts with other answers", optional=["task", "gold"], folded="text")
+    )
+    left = sum(task.fixed + task.broken + task.changed for task in found.tasks) - len(rows)
+    return [*parts, text(f"and {left} more (--json lists 1,000 of each kind)", "dim")] if left else parts
+
+
+def _difference_row(task: TaskDifference) -> dict[str, object]:
+    style = "green" if task.difference > 0 else "red" if task.difference < 0 else ""
+    return {
+        "task": task.task,
+        "texts": task.texts,
+        "A": task.before,
+        "B": task.after,
+        "difference": text(f"{task.difference:+.3f}", style),
+        "95 % interval": None if task.interval is None else interval_text(task.interval, signed=True),
+        **{kind: getattr(task, kind) for kind in KINDS},
+    }
+
+
+def _flip_row(flip: Flip, texts: Mapping[str, str]) -> dict[str, Text | str | None]:
+    stored = texts.get(flip.example_id)
+    return {
+        "": text(flip.kind, FLIP_STYLES[flip.kind]),
+        "task": flip.task,
+        "gold": flip.gold,
+        "A": flip.before,
+        "B": flip.after,
+        "text": None if stored is None else cut(stored),
+    }
+
+
+def warnings(
+    unknown: Mapping[str, Mapping[Task, Mapping[str, int]]],
+    skipped: Sequence[SkippedLine],
+    skipped_count: int,
+) -> Iterator[str]:
+    """Messages about unknown labels by version, and about skipped lines."""
+    for version, tasks in unknown.items():
+        for task, labels in tasks.items():
+            named = ", ".join(f"{label!r} ({count})" for label, count in list(labels.items())[:5])
+            more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+            yield (
+                f"{version} does not know these labels of {task}; their texts count as wrong: {named}{more}"
+            )
+    if skipped_count:
+        first = skipped[0]
+        yield f"skipped lines: {skipped_count}; line {first.line}: {first.reason}"

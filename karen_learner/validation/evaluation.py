@@ -1,0 +1,178 @@
+"""Evaluation of answers on labelled texts: reliability, scope, unknown labels, and flips. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+import numpy as np
+
+from karen_learner.components.textcat.calibration import expected_calibration_error
+from karen_learner.metrics import Z_95, Interval, paired_interval
+from karen_learner.records import CATEGORY_TASKS, TASKS, Analysis, Example, LabelledText, Task
+from karen_learner.records.evaluations import Flip, FlipKind, Reliability, ScopeRates, TaskDifference
+from karen_learner.validation.results import Prediction, TaskResult, gold_spans
+from karen_learner.validation.scoring import NOTHING, ScoredTexts
+
+KINDS: tuple[FlipKind, ...] = get_args(FlipKind)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a version to a text. `confidences` are those of intent and sentiment, if known."""
+
+    prediction: Prediction
+    confidences: Mapping[Task, float] = field(default_factory=dict)
+    out_of_scope: bool = False
+    degraded: bool = False
+
+    @classmethod
+    def from_analysis(cls, analysis: Analysis) -> Answer:
+        """The answer in an analysis."""
+        spans = tuple((entity.start, entity.end, entity.label) for entity in analysis.entities)
+        return cls(
+            Prediction(analysis.intent, analysis.sentiment, spans),
+            {"intent": analysis.intent_confidence, "sentiment": analysis.sentiment_confidence},
+            analysis.out_of_scope,
+            analysis.degraded,
+        )
+
+
+def reliability(examples: Sequence[Example], answers: Sequence[Answer]) -> dict[Task, Reliability]:
+    """Confidence, accuracy and expected calibration error of intent and sentiment.
+
+    It covers the texts with a gold label and an answer with a confidence. Tasks without such texts are left
+    out.
+    """
+    found: dict[Task, Reliability] = {}
+    for task in CATEGORY_TASKS:
+        rows = [
+            (answer.confidences[task], getattr(answer.prediction, task) == getattr(example, task))
+            for example, answer in zip(examples, answers, strict=True)
+            if getattr(example, task) is not None
+            and getattr(answer.prediction, task) is not None
+            and task in answer.confidences
+        ]
+        if rows:
+            found[task] = _reliability(*zip(*rows, strict=True))
+    return found
+
+
+def _reliability(confidences: Sequence[float], right: Sequence[bool]) -> Reliability:
+    values, hits = np.array(confidences, dtype=np.float64), np.array(right, dtype=bool)
+    return Reliability(
+        texts=len(values),
+        confidence=float(values.mean()),
+        accuracy=float(hits.mean()),
+        calibration_error=min(1.0, expected_calibration_error(values, hits)),
+    )
+
+
+def scope_rates(
+    examples: Sequence[Example], answers: Sequence[Answer], intents: Collection[str]
+) -> ScopeRates | None:
+    """Shares of texts out of scope, for a model with these intents; None without texts."""
+    if not answers:
+        return None
+    both = list(zip(examples, answers, strict=True))
+    known = [answer.out_of_scope for example, answer in both if example.intent in intents]
+    unknown = [answer.out_of_scope for example, answer in both if example.intent not in {None, *intents}]
+    return ScopeRates(
+        texts=len(both),
+        out_of_scope=sum(answer.out_of_scope for answer in answers) / len(both),
+        known=sum(known) / len(known) if known else None,
+        unknown=sum(unknown) / len(unknown) if unknown else None,
+    )
+
+
+def unknown_labels(
+    texts: Sequence[LabelledText], labels: Mapping[Task, Collection[str]]
+) -> dict[Task, dict[str, int]]:
+    """Labels of the texts that a model with these `labels` lacks, and their numbers of texts."""
+    found: dict[Task, dict[str, int]] = {}
+    for task in TASKS:
+        counted = Counter(label for one in texts for label in labels_of(one, task))
+        lacking = {label: counted[label] for label in sorted(counted) if label not in labels.get(task, ())}
+        if lacking:
+            found[task] = lacking
+    return found
+
+
+def labels_of(labelled: LabelledText, task: Task) -> set[str]:
+    """The gold labels of a text for a task."""
+    if task == "entities":
+        return {span.label for span in labelled.entities or ()}
+    label = getattr(labelled, task)
+    return set() if label is None else {label}
+
+
+def flips(
+    examples: Sequence[Example], before: Sequence[Prediction], after: Sequence[Prediction]
+) -> Iterator[Flip]:
+    """The texts that two versions answer differently, in the order of the examples, task by task."""
+    for example, old, new in zip(examples, before, after, strict=True):
+        for task in TASKS:
+            if getattr(example, task) is None:
+                continue
+            gold, first, second = (
+                sorted(spans) for spans in (gold_spans(example, task), old.spans(task), new.spans(task))
+            )
+            if first != second:
+                kind: FlipKind = "fixed" if second == gold else "broken" if first == gold else "changed"
+                yield Flip(
+                    kind=kind,
+                    task=task,
+                    example_id=example.example_id,
+                    gold=_as_text(task, gold),
+                    before=_as_text(task, first),
+                    after=_as_text(task, second),
+                )
+
+
+def _as_text(task: Task, spans: Sequence[tuple[int, int, str]]) -> str:
+    if task != "entities":
+        return spans[0][2] if spans else NOTHING
+    return ", ".join(f"{label} {start}-{end}" for start, end, label in spans) or NOTHING
+
+
+def first_of_each_kind(found: Sequence[Flip], limit: int) -> tuple[Flip, ...]:
+    """The first flips of each kind, at most `limit` each: fixed, broken, changed."""
+    return tuple(flip for kind in KINDS for flip in [flip for flip in found if flip.kind == kind][:limit])
+
+
+def task_differences(
+    before: ScoredTexts, after: ScoredTexts, found: Sequence[Flip]
+) -> tuple[TaskDifference, ...]:
+    """The difference of each task, with counts of the flips. Both must be scored on the same texts.
+
+    The texts count as independent. Intervals: adjusted Wald for accuracies, the delta method for the F1.
+    """
+    counts = Counter((flip.task, flip.kind) for flip in found)
+    return tuple(
+        TaskDifference(
+            task=task,
+            texts=new.texts,
+            before=old.score,
+            after=new.score,
+            difference=new.score - old.score,
+            interval=_interval(old, new),
+            **{kind: counts[task, kind] for kind in KINDS},
+        )
+        for task, new in after.by_task.items()
+        for old in [before.by_task[task]]
+    )
+
+
+def _interval(before: TaskResult, after: TaskResult) -> Interval | None:
+    if after.task != "entities":
+        gained = after.values - before.values
+        return paired_interval(int((gained > 0).sum()), int((gained < 0).sum()), after.texts)
+    if after.texts < 2:
+        return None
+    influence = after.influence() - before.influence()
+    half = Z_95 * float(influence.std(ddof=1)) / math.sqrt(after.texts)
+    difference = after.score - before.score
+    return (max(-1.0, difference - half), min(1.0, difference + half))
