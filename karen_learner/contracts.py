@@ -223,6 +223,9 @@ class MemoryStore(Protocol):
     def unusable_contributions(self, tenant_id: str) -> AsyncIterator[Sequence[Contribution]]:
         """Pages of the contributions with a `reason`, in order of `seq`. The cost depends on their number."""
 
+    async def examples_by_id(self, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, Example]:
+        """The stored examples, by id. Unknown ones are left out."""
+
     async def example_texts(self, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, str]:
         """The texts of examples, by id. Unknown examples and removed texts are left out."""
 
@@ -308,6 +311,9 @@ class MemoryStore(Protocol):
 
         With `since`, the cycles after that `seq` in order: pass the last `seq` to continue.
         """
+
+    async def cycle(self, tenant_id: str, cycle_id: str) -> CycleRow | None:
+        """The row of a cycle; None for an unknown one."""
 
     async def cycle_tallies(self, tenant_id: str | None) -> Mapping[str, float]:
         """Sums over finished cycles: `total`, one per status, `improved`, `trained`, `training_seconds`.

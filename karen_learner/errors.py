@@ -8,6 +8,7 @@
     ├── UnknownTenant (LookupError)        the tenant has no data here
     ├── UnknownTurn (LookupError)          the turn is not stored
     ├── UnknownVersion (LookupError)       no such model version or backup
+    ├── UnknownCycle (LookupError)         no such cycle
     ├── LearnerClosed (RuntimeError)       used after `close()`
     ├── StoreError                         the memory store fails
     │   ├── StoreReadOnly
@@ -48,6 +49,8 @@ class ExitCode(IntEnum):
     REJECTED = 3
     SKIPPED = 4
     FAILED = 5
+    TOO_CLOSE = 6
+    PROVISIONAL = 7
     INTERRUPTED = 130
 
 
@@ -59,6 +62,17 @@ STATUS_EXIT_CODES: Mapping[str, ExitCode] = {
     "failed": ExitCode.FAILED,
 }
 """Exit code of a cycle by its status. The exit code of an error is its attribute `exit_code`."""
+DECISION_EXIT_CODES: Mapping[str, ExitCode] = {
+    "too_close": ExitCode.TOO_CLOSE,
+    "provisional": ExitCode.PROVISIONAL,
+}
+"""Exit code of a cycle by the decision of its gates, before the one by its status."""
+
+
+def cycle_exit_code(status: str, decision: str | None) -> ExitCode:
+    """Exit code of a cycle with this status, and with this decision of its gates if they decided."""
+    decided = DECISION_EXIT_CODES.get(decision or "") if status in {"deployed", "rejected"} else None
+    return STATUS_EXIT_CODES[status] if decided is None else decided
 
 
 class KarenLearnerError(Exception):
@@ -104,6 +118,10 @@ class UnknownTurn(KarenLearnerError, LookupError):
 
 class UnknownVersion(KarenLearnerError, LookupError):
     """The version or backup does not exist."""
+
+
+class UnknownCycle(KarenLearnerError, LookupError):
+    """The tenant has no cycle with this id."""
 
 
 class LearnerClosed(KarenLearnerError, RuntimeError):

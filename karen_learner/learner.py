@@ -395,6 +395,14 @@ class AutonomousLearner:
         rows = await self.store.cycles(tenant_id, limit=limit)
         return tuple(row.result for row in rows if row.result is not None)
 
+    async def cycle(self, tenant_id: str, cycle_id: str | None = None) -> LearningCycleResult:
+        """The result of a cycle or rollback; without an id, of the newest one that was not skipped.
+
+        Raises UnknownTenant, UnknownCycle.
+        """
+        await self._require(tenant_id)
+        return await self._overview.cycle(tenant_id, cycle_id)
+
     async def journal(self, tenant_id: str, *, limit: int = 20, since: int = 0) -> Sequence[CycleRow]:
         """Cycles and rollbacks after the `seq` of `since`, oldest first. Raises UnknownTenant.
 

@@ -20,7 +20,7 @@ from karen_learner.errors import ExitCode, KarenLearnerError
 
 PROGRAM = "karen-learner"
 COMMANDS = (
-    "init", "bootstrap", "ingest", "learn", "analyze", "status", "history", "versions", "rollback",
+    "init", "bootstrap", "ingest", "learn", "analyze", "status", "history", "show", "versions", "rollback",
     "release", "discard", "evaluate", "compare", "export", "convert", "simulate", "demo",
 )  # fmt: skip
 """In the order of the help page. Each is a module of `cli.commands` with a function of that name."""
@@ -28,9 +28,11 @@ EXIT_CODE_MEANINGS = {
     ExitCode.OK: "success or deployed",
     ExitCode.ERROR: "error, with a message on standard error",
     ExitCode.USAGE: "invalid command line or setting",
-    ExitCode.REJECTED: "cycle rejected",
+    ExitCode.REJECTED: "candidate rejected",
     ExitCode.SKIPPED: "nothing to do, or declined",
     ExitCode.FAILED: "cycle failed",
+    ExitCode.TOO_CLOSE: "candidate too close to call",
+    ExitCode.PROVISIONAL: "deployed provisionally",
     ExitCode.INTERRUPTED: "interrupted",
 }
 INTERRUPTED = "interrupted: the next start completes or undoes unfinished work"

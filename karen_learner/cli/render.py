@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import RenderableType
 from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
-from karen_learner.cli.output import escape, text
+from karen_learner.cli.output import text
+from karen_learner.cli.render_decisions import STATUS_STYLES, check_row, decision, flip_tables, status_text
+from karen_learner.cli.tables import FittingTable, change, cut, facts, interval_text, utc_text
 from karen_learner.records import (
     Analysis,
     Confusion,
     CurationCounts,
-    GateCheck,
     IngestReport,
     LearningCycleResult,
     LearningMetrics,
@@ -29,13 +25,6 @@ from karen_learner.records import (
     ValidationResult,
 )
 
-STATUS_STYLES = {
-    "deployed": "bold green",
-    "rejected": "bold yellow",
-    "skipped": "bold cyan",
-    "failed": "bold red",
-    "rolled_back": "bold magenta",
-}
 SCORES = {
     "intent": "intent_accuracy",
     "sentiment": "sentiment_accuracy",
@@ -44,102 +33,13 @@ SCORES = {
 """Name of the score of each task in a `ValidationResult`."""
 SHOWN_LINES = 20
 SHOWN_CONFUSIONS = 10
-TEXT_CHARS = 72
 REMOVED = "(removed)"
-FOLDED_WIDTH = 12
-"""Least width of a column that may fold."""
-
-
-class FittingTable:
-    """A table of mappings with equal keys. Columns without values are omitted.
-
-    Numbers are right-aligned, None is a dash. A table that is too wide for the terminal loses columns of
-    `optional`, in this order. If `folded` is given, only this column may fold. All columns of a table that
-    is still too wide may fold.
-    """
-
-    def __init__(
-        self,
-        rows: Sequence[Mapping[str, object]],
-        *,
-        title: str = "",
-        optional: Iterable[str] = (),
-        folded: str = "",
-    ) -> None:
-        self._title = title
-        self._optional = tuple(optional)
-        self._folded = folded
-        columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
-        known = {
-            name: values for name, values in columns.items() if any(value is not None for value in values)
-        }
-        self._numeric = {name for name, values in known.items() if all(map(_is_numeric, values))}
-        self._cells = {name: [_cell(value) for value in values] for name, values in known.items()}
-
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
-        columns, optional = dict(self._cells), list(self._optional)
-        while (wide := sum(self._width(name) + 3 for name in columns) > options.max_width + 1) and optional:
-            columns.pop(optional.pop(0), None)
-        if self._title:  # a title of the table itself would wrap at the width of the table
-            yield Text(self._title, style="table.title")
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in columns:
-            made.add_column(
-                name,
-                justify="right" if name in self._numeric else "left",
-                overflow="fold",
-                no_wrap=bool(self._folded) and name != self._folded and not wide,
-            )
-        for row in zip(*columns.values(), strict=True):
-            made.add_row(*row)
-        yield made
-
-    def _width(self, name: str) -> int:
-        longest = max(cell_len(name), *(cell.cell_len for cell in self._cells[name]))
-        return min(longest, FOLDED_WIDTH) if name == self._folded else longest
-
-
-def _is_numeric(value: object) -> bool:
-    return value is None or isinstance(value, (int, float))
-
-
-def _cell(value: object) -> Text:
-    if isinstance(value, Text):
-        return value
-    return text("-" if value is None else f"{value:.3f}" if isinstance(value, float) else value)
-
-
-def facts(pairs: Mapping[str, object]) -> Table:
-    """Names and values, one pair a line. Values of None are omitted."""
-    made = Table(box=None, show_header=False, pad_edge=False)
-    made.add_column(style="dim")
-    made.add_column(overflow="fold")
-    for name, value in pairs.items():
-        if value is not None:
-            made.add_row(name, _cell(value))
-    return made
-
-
-def utc_text(value: datetime) -> str:
-    """Time in UTC with seconds."""
-    return f"{value:%Y-%m-%d %H:%M:%S}Z"
 
 
 def command_line(home: Path, *words: str) -> str:
     """A command line, quoted for a shell."""
     at = () if home == Path() else ("--home", str(home))
     return shlex.join(["karen-learner", *at, *words])
-
-
-def cut(foreign: str) -> str:
-    """A text of a user, escaped and cut for a table."""
-    shown = escape(foreign)
-    return shown if len(shown) <= TEXT_CHARS else shown[: TEXT_CHARS - 1] + "…"
-
-
-def change(before: float, after: float) -> Text:
-    """The signed difference, green for a gain and red for a loss."""
-    return text(f"{after - before:+.3f}", "green" if after > before else "red" if after < before else "")
 
 
 def waiting(home: Path, tenant: str, count: int) -> list[str]:
@@ -292,27 +192,43 @@ def analysis(of: str, found: Analysis) -> RenderableType:
 
 
 def cycle_result(
-    result: LearningCycleResult, *, home: Path, texts: Mapping[str, str]
+    result: LearningCycleResult,
+    *,
+    home: Path,
+    texts: Mapping[str, str],
+    live: str | None = None,
 ) -> list[RenderableType]:
-    """Status, scores, gate checks, confusions with `texts` of examples by id, and the command to undo."""
-    news, next_step = _sentences(result, home)
-    head = text(result.status.upper().replace("_", " "), STATUS_STYLES[result.status])
-    parts: list[RenderableType] = [head.append_text(text(f"  {news}", "bold")), facts(_facts(result))]
+    """Decision, scores, gates, flips, confusions, and the next step.
+
+    `texts` are those of examples by id. `live` is the live version, if it may have changed since the cycle.
+    """
+    news, next_step = _sentences(result, home, live or result.model_version)
+    head = status_text(result, upper=True)
+    parts: list[RenderableType] = [
+        head.append_text(text(f"  {news}", "bold")),
+        facts(decision(result.verdict) | _facts(result)),
+    ]
     if result.validation is not None:
         parts += ["", _scores(result.baseline, result.validation)]
     if result.verdict is not None:
-        parts.append(FittingTable([_check_row(check) for check in result.verdict.checks], title="Gate"))
+        rows = [check_row(check) for check in result.verdict.checks]
+        optional = ["threshold", "statistic", "95 % interval"]
+        parts.append(FittingTable(rows, title="Gates", optional=optional, folded="result"))
+    if result.flips is not None:
+        parts += flip_tables(result.flips, texts)
     if result.validation is not None and result.validation.errors:
         worst = sorted(result.validation.errors, key=lambda error: -error.count)[:SHOWN_CONFUSIONS]
         rows = [confusion_row(error, texts) for error in worst]
-        parts.append(FittingTable(rows, title="Most frequent confusions"))
+        parts.append(FittingTable(rows, title="Most frequent confusions", folded="example"))
     return [*parts, text(next_step, "bold")]
 
 
-def _sentences(result: LearningCycleResult, home: Path) -> tuple[str, str]:
+def _sentences(result: LearningCycleResult, home: Path, live_now: str | None) -> tuple[str, str]:
     """The effect on the live model, and the next step."""
     tenant, live = result.tenant_id, result.model_version or "the fallback"
     show_status = f"status: {command_line(home, 'status', tenant)}"
+    if result.status in {"deployed", "rolled_back"} and live_now != result.model_version:
+        return f"{live} was deployed for {tenant!r}; live now: {live_now}", show_status
     if result.status in {"deployed", "rolled_back"}:
         undo = "first version: no rollback possible"
         if result.previous_version is not None:
@@ -320,6 +236,9 @@ def _sentences(result: LearningCycleResult, home: Path) -> tuple[str, str]:
         return f"{live} is live for {tenant!r}", undo
     if result.status == "skipped":
         return f"no cycle for {tenant!r}", show_status
+    missing = result.verdict.missing if result.verdict is not None else None
+    if missing is not None:
+        show_status = f"{missing}; {show_status}"
     advice = "repeat with --debug to print the stack trace" if result.status == "failed" else show_status
     return f"live model of {tenant!r} unchanged: {live}", f"examples stay pending; {advice}"
 
@@ -365,17 +284,6 @@ def _score_row(
     }
 
 
-def _check_row(check: GateCheck) -> dict[str, object]:
-    passed = text("passed", "green") if check.passed else text("FAILED", "bold red")
-    return {"check": check.name, "": passed, "detail": check.detail}
-
-
-def interval_text(interval: tuple[float, float], *, signed: bool = False) -> str:
-    """The bounds of an interval."""
-    low, high = (f"{bound:+.3f}" if signed else f"{bound:.3f}" for bound in interval)
-    return f"{low} to {high}"
-
-
 def confusion_row(error: Confusion, texts: Mapping[str, str]) -> dict[str, object]:
     """A confusion with the first of its texts that is still stored."""
     stored = [texts[name] for name in error.example_ids if name in texts]
@@ -405,7 +313,7 @@ def _history_row(result: LearningCycleResult) -> dict[str, object]:
         "started": f"{result.started_at:%Y-%m-%d %H:%M}Z",
         "cycle": result.cycle_id,
         "mode": result.mode,
-        "status": text(result.status, STATUS_STYLES[result.status]),
+        "status": status_text(result),
         "new": result.training_examples,
         **steps,
         "live": result.model_version,

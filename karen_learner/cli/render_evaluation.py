@@ -5,32 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
-from rich.text import Text
 
 from karen_learner.cli.output import text
-from karen_learner.cli.render import (
-    SCORES,
-    SHOWN_CONFUSIONS,
-    FittingTable,
-    confusion_row,
-    cut,
-    facts,
-    interval_text,
-)
+from karen_learner.cli.render import SCORES, SHOWN_CONFUSIONS, confusion_row
+from karen_learner.cli.render_decisions import SHOWN_FLIPS, flip_list
+from karen_learner.cli.tables import FittingTable, facts, interval_text
 from karen_learner.records import TASKS, LabelScore, SkippedLine, Task
+from karen_learner.records.cycles import FLIP_KINDS
 from karen_learner.records.evaluations import (
     Evaluation,
-    Flip,
     ScopeRates,
     TaskDifference,
     VersionComparison,
 )
-from karen_learner.validation.evaluation import KINDS
 
 SHOWN_LABELS = 20
-SHOWN_FLIPS = 8
-"""Flips of each kind."""
-FLIP_STYLES = {"fixed": "green", "broken": "red", "changed": ""}
 SOURCES = {"labelled": "labelled texts", "judged": "judged texts"}
 
 
@@ -112,18 +101,13 @@ def comparison(found: VersionComparison) -> list[RenderableType]:
             [_difference_row(task) for task in found.tasks], title="Scores", optional=["texts", "changed"]
         ),
     ]
-    rows = [
-        _flip_row(flip, found.example_texts)
-        for kind in KINDS
-        for flip in [flip for flip in found.flips if flip.kind == kind][:SHOWN_FLIPS]
-    ]
-    if not rows:
+    if not found.flips:
         return [*parts, text("both versions give the same answers", "dim")]
-    parts.append(
-        FittingTable(rows, title="Texts with other answers", optional=["task", "gold"], folded="text")
-    )
-    left = sum(task.fixed + task.broken + task.changed for task in found.tasks) - len(rows)
-    return [*parts, text(f"and {left} more (--json lists 1,000 of each kind)", "dim")] if left else parts
+    parts += [text("Texts with other answers", "table.title")]
+    parts += flip_list(found.flips, found.example_texts, names=("A", "B"))
+    if any(getattr(task, kind) > SHOWN_FLIPS for task in found.tasks for kind in FLIP_KINDS):
+        parts.append(text("--json lists up to 1,000 texts of each kind", "dim"))
+    return parts
 
 
 def _difference_row(task: TaskDifference) -> dict[str, object]:
@@ -135,19 +119,7 @@ def _difference_row(task: TaskDifference) -> dict[str, object]:
         "B": task.after,
         "difference": text(f"{task.difference:+.3f}", style),
         "95 % interval": None if task.interval is None else interval_text(task.interval, signed=True),
-        **{kind: getattr(task, kind) for kind in KINDS},
-    }
-
-
-def _flip_row(flip: Flip, texts: Mapping[str, str]) -> dict[str, Text | str | None]:
-    stored = texts.get(flip.example_id)
-    return {
-        "": text(flip.kind, FLIP_STYLES[flip.kind]),
-        "task": flip.task,
-        "gold": flip.gold,
-        "A": flip.before,
-        "B": flip.after,
-        "text": None if stored is None else cut(stored),
+        **{kind: getattr(task, kind) for kind in FLIP_KINDS},
     }
 
 

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from karen_learner.cli.output import text
-from karen_learner.cli.render import STATUS_STYLES, change, cut, facts
+from karen_learner.cli.render_decisions import STATUS_STYLES
+from karen_learner.cli.tables import change, cut, facts
 from karen_learner.simulation import Attack, Exchange, Refit, Step
 
 BAR_CELLS = 40

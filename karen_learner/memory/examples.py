@@ -58,6 +58,15 @@ def by_key(connection: Connection, tenant_id: str, keys: Sequence[str]) -> Mappi
     return {example.key: example for example in sorted(found, key=lambda example: example.seq or 0)}
 
 
+def by_id(connection: Connection, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, Example]:
+    """Examples by id."""
+    here = examples.c.tenant == tenants.number_of(tenant_id)
+    found: list[Example] = []
+    for piece in chunks(list(dict.fromkeys(example_ids))):
+        found += find(connection, here, examples.c.example_id.in_(piece))
+    return {example.example_id: example for example in found}
+
+
 def texts(connection: Connection, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, str]:
     """Texts by id, without those that were removed."""
     here = (examples.c.tenant == tenants.number_of(tenant_id), examples.c.text != "")

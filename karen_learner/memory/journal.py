@@ -75,6 +75,13 @@ def page(
     return _read(connection, statement.limit(limit))
 
 
+def find(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow | None:
+    """The row of a cycle; None for an unknown one."""
+    here = (cycles.c.tenant == tenants.number_of(tenant_id), cycles.c.cycle_id == cycle_id)
+    found = _read(connection, _ROWS.where(*here))
+    return found[0] if found else None
+
+
 def _replace(connection: Connection, old: CycleRow, values: dict[str, Any]) -> None:
     new = old.model_copy(update=values)
     tenant = tenants.ensure(connection, old.tenant_id)
@@ -84,11 +91,10 @@ def _replace(connection: Connection, old: CycleRow, values: dict[str, Any]) -> N
 
 
 def _require(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow:
-    here = (cycles.c.tenant == tenants.number_of(tenant_id), cycles.c.cycle_id == cycle_id)
-    found = _read(connection, _ROWS.where(*here))
-    if not found:
+    found = find(connection, tenant_id, cycle_id)
+    if found is None:
         raise StoreError(f"no cycle {cycle_id!r} of {tenant_id!r} was started: call start_cycle first")
-    return found[0]
+    return found
 
 
 def _values(row: CycleRow) -> dict[str, Any]:

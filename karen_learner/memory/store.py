@@ -129,6 +129,7 @@ class SqlMemoryStore:
 
     save_curation = _writes(curation.save_curation)
     examples_by_key = _reads(example_rows.by_key)
+    examples_by_id = _reads(example_rows.by_id)
     example_texts = _reads(example_rows.texts)
     splits_by_group = _reads(example_rows.splits_by_group)
 
@@ -172,6 +173,7 @@ class SqlMemoryStore:
     unfinished_cycles = _reads(journal.unfinished)
     unfinished_tenants = _reads(journal.unfinished_tenants)
     cycles = _reads(journal.page)
+    cycle = _reads(journal.find)
     cycle_tallies = _reads(counters.tallies)
 
     async def acquire_lease(

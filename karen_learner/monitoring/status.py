@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from karen_learner.contracts import MemoryStore
+from karen_learner.errors import UnknownCycle
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     CycleRow,
@@ -15,6 +16,8 @@ from karen_learner.records import (
 from karen_learner.settings import Settings
 
 RECENT = 20
+SEARCHED = 200
+"""Newest cycles that are searched for one that was not skipped."""
 
 
 class Overview:
@@ -59,6 +62,26 @@ class Overview:
         if waiting >= minimum:
             return True, f"{waiting} new examples may be ready: run a learning cycle"
         return False, f"{waiting} of {minimum} new examples collected: keep collecting feedback"
+
+    async def cycle(self, tenant_id: str, cycle_id: str | None) -> LearningCycleResult:
+        """The result of a cycle or rollback; without an id, of the newest one that was not skipped.
+
+        Raises UnknownCycle.
+        """
+        if cycle_id is None:
+            rows = await self._store.cycles(tenant_id, limit=SEARCHED)
+            results = [row.result for row in rows if row.result is not None]
+            if not results:
+                raise UnknownCycle(f"{tenant_id!r} has no finished cycle: `karen-learner learn` runs one")
+            return next((result for result in results if result.status != "skipped"), results[0])
+        row = await self._store.cycle(tenant_id, cycle_id)
+        if row is None:
+            raise UnknownCycle(f"{tenant_id!r} has no cycle {cycle_id!r}: see `karen-learner history`")
+        if row.result is None:
+            raise UnknownCycle(
+                f"the cycle {cycle_id!r} of {tenant_id!r} is {row.stage}: it has no result yet"
+            )
+        return row.result
 
     async def metrics(self, tenant_id: str | None) -> LearningMetrics:
         """Sums over cycles. Without a tenant: over all tenants, without results of single cycles."""

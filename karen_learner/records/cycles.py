@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from karen_learner.records.base import CycleMode, CycleStatus, Record, Score, St
 
 Decision = Literal["accepted", "provisional", "too_close", "worse", "refused"]
 """The decision of the gates in one word."""
+
+FlipKind = Literal["fixed", "broken", "changed"]
+FLIP_KINDS: tuple[FlipKind, ...] = get_args(FlipKind)
 
 CYCLE_LEASE = "cycle"
 """Name of the lease for learning cycles."""
@@ -124,6 +127,28 @@ class Verdict(Record):
         return "; ".join(failed) if failed else "; ".join(check.detail for check in self.checks)
 
 
+class Flip(Record):
+    """A text that two versions answer differently.
+
+    `fixed`: the second version is right, the first one is wrong. `broken`: the reverse. `changed`: both are
+    wrong. An answer is a label, or the entities with their offsets.
+    """
+
+    kind: FlipKind
+    task: Task
+    example_id: str
+    gold: str
+    before: str
+    after: str
+
+
+class Flips(Record):
+    """Judged texts that champion and candidate answer differently: numbers by task, and the first ones."""
+
+    counts: Mapping[Task, Mapping[FlipKind, int]]
+    first: tuple[Flip, ...] = ()
+
+
 class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
 
@@ -195,6 +220,7 @@ class LearningCycleResult(Record):
     baseline: ValidationResult | None = None
     validation: ValidationResult | None = None
     verdict: Verdict | None = None
+    flips: Flips | None = None
     model_version: str | None = None
     previous_version: str | None = None
     backup_path: Path | None = None

@@ -8,10 +8,9 @@ from typing import Literal
 from pydantic import Field
 
 from karen_learner.records.base import Record, Score, Task
-from karen_learner.records.cycles import ValidationResult
+from karen_learner.records.cycles import Flip, ValidationResult
 from karen_learner.records.reports import SkippedLine
 
-FlipKind = Literal["fixed", "broken", "changed"]
 TextSource = Literal["labelled", "judged"]
 
 
@@ -79,21 +78,6 @@ class TaskDifference(Record):
     fixed: int
     broken: int
     changed: int
-
-
-class Flip(Record):
-    """A text that two versions answer differently.
-
-    `fixed`: the second version is right, the first one is wrong. `broken`: the reverse. `changed`: both are
-    wrong. An answer is a label, or the entities with their offsets.
-    """
-
-    kind: FlipKind
-    task: Task
-    example_id: str
-    gold: str
-    before: str
-    after: str
 
 
 class VersionComparison(Record):

@@ -6,18 +6,26 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 import numpy as np
 
 from karen_learner.components.textcat.calibration import expected_calibration_error
 from karen_learner.metrics import Z_95, Interval, paired_interval
-from karen_learner.records import CATEGORY_TASKS, TASKS, Analysis, Example, LabelledText, Task
-from karen_learner.records.evaluations import Flip, FlipKind, Reliability, ScopeRates, TaskDifference
+from karen_learner.records import (
+    CATEGORY_TASKS,
+    TASKS,
+    Analysis,
+    Example,
+    Flip,
+    FlipKind,
+    Flips,
+    LabelledText,
+    Task,
+)
+from karen_learner.records.cycles import FLIP_KINDS
+from karen_learner.records.evaluations import Reliability, ScopeRates, TaskDifference
 from karen_learner.validation.results import Prediction, TaskResult, gold_spans
 from karen_learner.validation.scoring import NOTHING, ScoredTexts
-
-KINDS: tuple[FlipKind, ...] = get_args(FlipKind)
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,21 @@ def _as_text(task: Task, spans: Sequence[tuple[int, int, str]]) -> str:
 
 def first_of_each_kind(found: Sequence[Flip], limit: int) -> tuple[Flip, ...]:
     """The first flips of each kind, at most `limit` each: fixed, broken, changed."""
-    return tuple(flip for kind in KINDS for flip in [flip for flip in found if flip.kind == kind][:limit])
+    by_kind = ([flip for flip in found if flip.kind == kind] for kind in FLIP_KINDS)
+    return tuple(flip for flips_of_kind in by_kind for flip in flips_of_kind[:limit])
+
+
+def summary_of_flips(found: Sequence[Flip], *, limit: int) -> Flips:
+    """Their numbers by task and kind, and the first of each kind, at most `limit` each."""
+    counts = Counter((flip.task, flip.kind) for flip in found)
+    return Flips(
+        counts={
+            task: {kind: counts[task, kind] for kind in FLIP_KINDS}
+            for task in TASKS
+            if any(flip.task == task for flip in found)
+        },
+        first=first_of_each_kind(found, limit),
+    )
 
 
 def task_differences(
@@ -159,7 +181,7 @@ def task_differences(
             after=new.score,
             difference=new.score - old.score,
             interval=_interval(old, new),
-            **{kind: counts[task, kind] for kind in KINDS},
+            **{kind: counts[task, kind] for kind in FLIP_KINDS},
         )
         for task, new in after.by_task.items()
         for old in [before.by_task[task]]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from karen_learner.cli import app
 from karen_learner.cli.app import EXIT_CODE_MEANINGS, explained
-from karen_learner.errors import STATUS_EXIT_CODES, ExitCode, StoreError
+from karen_learner.errors import STATUS_EXIT_CODES, ExitCode, StoreError, cycle_exit_code
 
 TENANT = "telecom"
 
@@ -116,3 +116,20 @@ def test_exit_codes_of_cycles_and_their_meanings():
     statuses = ("deployed", "rolled_back", "rejected", "skipped", "failed")
     assert [STATUS_EXIT_CODES[status] for status in statuses] == [0, 0, 3, 4, 5]
     assert set(EXIT_CODE_MEANINGS) == set(ExitCode)
+
+
+@pytest.mark.parametrize(
+    ("status", "decision", "code"),
+    [
+        ("deployed", "accepted", 0),
+        ("deployed", "provisional", 7),
+        ("rejected", "too_close", 6),
+        ("rejected", "worse", 3),
+        ("rejected", "refused", 3),
+        ("rejected", None, 3),
+        ("failed", "accepted", 5),
+        ("rolled_back", "provisional", 0),
+    ],
+)
+def test_decisions_that_are_not_final_have_their_own_exit_codes(status, decision, code):
+    assert cycle_exit_code(status, decision) == code

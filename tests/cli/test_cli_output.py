@@ -12,7 +12,8 @@ from rich.progress import Progress, TextColumn
 
 from karen_learner.cli.output import Output, escape
 from karen_learner.cli.progress import LearningProgress, count_lines
-from karen_learner.cli.render import TEXT_CHARS, FittingTable, command_line, cut, cycle_result
+from karen_learner.cli.render import command_line, cycle_result
+from karen_learner.cli.tables import TEXT_CHARS, FittingTable, cut
 from karen_learner.events import StageStarted, TrainingProgressed
 from karen_learner.records import (
     Confusion,

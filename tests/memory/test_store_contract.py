@@ -326,6 +326,12 @@ class TestExamples:
         await store.add_feedback("acme", "t1", UserFeedback(consent=False))
         assert await store.example_texts("acme", wanted) == {"a": "text of a"}
 
+    async def test_are_read_by_id(self, store: MemoryStore) -> None:
+        await save(store, make_example("a"), make_example("b", state="quarantined", reason="harmful"))
+        found = await store.examples_by_id("acme", ["b", "missing", *(f"e{n}" for n in range(1200)), "a"])
+        assert {name: one.state for name, one in found.items()} == {"a": "pending", "b": "quarantined"}
+        assert await store.examples_by_id("other", ["a"]) == await store.examples_by_id("acme", []) == {}
+
     async def test_groups_have_a_split(self, store: MemoryStore) -> None:
         await save(store, make_example("a", group="g1", split="dev"), make_example("b", group="g2"))
         assert await store.splits_by_group("acme", ["g1", "g2", "g3"]) == {"g1": "dev", "g2": "train"}

@@ -180,6 +180,11 @@ class TestFencing:
         assert await gathered(store.examples("acme", state="pending")) == []
         assert (await store.counts("acme")).awaiting_curation == 1
         assert [row.stage for row in await store.cycles("acme")] == ["curating"]
+        assert [await store.cycle("acme", row.cycle_id) for row in await store.cycles("acme")] == (
+            await store.cycles("acme")
+        )
+        assert await store.cycle("acme", "missing") is None
+        assert await store.cycle("other", (await store.cycles("acme"))[0].cycle_id) is None
 
     async def test_a_token_without_a_lease_is_fenced_out(self, store: MemoryStore) -> None:
         with pytest.raises(FencedOut):

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from karen_learner.cli.commands.ingest import import_file
-from karen_learner.cli.commands.learn import texts_of
+from karen_learner.cli.commands.learn import exit_code, texts_of
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import SourceFile, Tenant, with_common_options
-from karen_learner.errors import STATUS_EXIT_CODES
 
 
 @with_common_options
@@ -38,4 +37,4 @@ async def bootstrap(
             texts = await texts_of(learner, result)
     document = result.to_dict() | {"example_texts": texts, "ingested": report.to_dict()}
     run.output.result(document, *ingest_report(report), *cycle_result(result, home=run.home, texts=texts))
-    return STATUS_EXIT_CODES[result.status]
+    return exit_code(result)

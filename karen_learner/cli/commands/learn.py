@@ -8,7 +8,7 @@ import typer
 
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import Tenant, with_common_options
-from karen_learner.errors import STATUS_EXIT_CODES, ExitCode
+from karen_learner.errors import ExitCode, cycle_exit_code
 
 if TYPE_CHECKING:
     from karen_learner.learner import AutonomousLearner
@@ -37,7 +37,7 @@ async def learn(
 ) -> int:
     """Run a learning cycle: curate, train, validate, and deploy the candidate if it is better.
 
-    Exit codes: 0 deployed, 3 rejected, 4 skipped, 5 failed.
+    Exit codes: 0 deployed, 3 rejected, 4 skipped, 5 failed, 6 too close to call, 7 provisional.
 
     With --dry-run: 0 the cycle would run, 4 it would be skipped.
     """
@@ -54,12 +54,18 @@ async def learn(
         texts = await texts_of(learner, result)
     document = result.to_dict() | {"example_texts": texts}
     run.output.result(document, *render.cycle_result(result, home=run.home, texts=texts))
-    return STATUS_EXIT_CODES[result.status]
+    return exit_code(result)
+
+
+def exit_code(result: LearningCycleResult) -> ExitCode:
+    """Exit code of a cycle."""
+    return cycle_exit_code(result.status, result.verdict.decision if result.verdict else None)
 
 
 async def texts_of(learner: AutonomousLearner, result: LearningCycleResult) -> dict[str, str]:
-    """The beginnings of the texts of confused examples, by id. The store may have removed some."""
+    """The beginnings of the texts of confusions and flips, by example id. The store may have removed some."""
     errors = result.validation.errors if result.validation else ()
     ids = [name for error in errors for name in error.example_ids]
+    ids += [flip.example_id for flip in result.flips.first] if result.flips else ()
     found = await learner.example_texts(result.tenant_id, ids)
     return {name: text[:MAX_CHARS] for name, text in found.items()}

@@ -45,7 +45,8 @@ def rollback(
 
     Asks for confirmation. Exit code 4: declined.
     """
-    from karen_learner.cli.render import command_line, facts, waiting
+    from karen_learner.cli.render import command_line, waiting
+    from karen_learner.cli.tables import facts
 
     if version is not None and backup is not None:
         raise typer.BadParameter("VERSION and --backup exclude each other: give one")
@@ -78,7 +79,8 @@ def rollback(
 
 def _versions(live: ModelVersion | None, target: ModelVersion) -> dict[str, str]:
     """The live version and the target with their scores."""
-    from karen_learner.cli.render import scores, utc_text
+    from karen_learner.cli.render import scores
+    from karen_learner.cli.tables import utc_text
 
     created = utc_text(target.created_at)
     return {
