@@ -84,6 +84,7 @@ class LearningSettings(Section):
 
     min_data_threshold: Count
     quality_threshold: Share
+    meaning_quorum: Annotated[int, Field(ge=2)]
     max_training_examples: Count
     replay_examples: Annotated[int, Field(ge=0)]
     max_full_examples: Count

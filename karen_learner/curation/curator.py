@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing
 
 from asyncio_extras import call_in_executor
 from cachetools import FIFOCache
 
-from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation.examples import (
-    UNKNOWN_LABEL,
     Schema,
     TokenAligner,
     Unusable,
@@ -23,13 +21,14 @@ from karen_learner.curation.examples import (
     text_key,
 )
 from karen_learner.curation.gold import GoldIntake, GoldRecord, GoldSource
+from karen_learner.curation.new_labels import UnknownLabels
 from karen_learner.curation.resolver import (
     LabelResolver,
+    NewContribution,
     PageEntry,
     Release,
     Resolution,
     Withdrawal,
-    contributions_of,
     stored_keys,
 )
 from karen_learner.curation.selection import (
@@ -40,6 +39,7 @@ from karen_learner.curation.selection import (
 )
 from karen_learner.curation.splits import Shares, shares_for, with_splits
 from karen_learner.records import (
+    Contribution,
     CurationCounts,
     CurationWrite,
     CycleMode,
@@ -51,7 +51,7 @@ from karen_learner.records import (
 from karen_learner.settings import Settings
 
 PREVIEW_MEMORY = 50_000
-"""Maximum number of changed examples in a preview. Beyond it, the counts of duplicates are estimates."""
+"""Maximum number of changed texts in a preview. Beyond it, the counts of duplicates are estimates."""
 
 
 class Curator:
@@ -72,25 +72,39 @@ class Curator:
     async def curate(self, tenant_id: str, *, token: int | None = None) -> CurationCounts:
         """Curate all turns that await it, page by page, one transaction each.
 
-        Safe to repeat after a crash. Raises FencedOut if the lease of `token` is lost.
+        A label that the schema lacks is declared if `learning.meaning_quorum` people use it. Safe to repeat
+        after a crash. Raises FencedOut if the lease of `token` is lost.
         """
         results: Counter[str] = Counter()
         async with self._writing[tenant_id]:
             async for entries, curated in self._awaiting(tenant_id):
                 results.update(await self._apply(tenant_id, entries, curated=curated, token=token))
+            if results["quarantined"]:
+                await self._declare_agreed_labels(tenant_id, token)
         return CurationCounts(turns=results.total(), **results)
 
     async def preview(self, tenant_id: str) -> CurationCounts:
         """The counts that `curate` would return now. Writes nothing."""
         results: Counter[str] = Counter()
-        changed: FIFOCache[str, Example] = FIFOCache(PREVIEW_MEMORY)
+        examples: FIFOCache[str, Example] = FIFOCache(PREVIEW_MEMORY)
+        contributions: FIFOCache[str, tuple[Contribution, ...]] = FIFOCache(PREVIEW_MEMORY)
         async for entries, _ in self._awaiting(tenant_id):
             keys = stored_keys(entries)
             stored = await self._store.examples_by_key(tenant_id, keys)
-            resolver = LabelResolver({**stored, **{key: changed[key] for key in keys if key in changed}})
+            said = await self._store.contributions(tenant_id, keys)
+            resolver = self._resolver(
+                {**stored, **{key: examples[key] for key in keys if key in examples}},
+                {**said, **{key: contributions[key] for key in keys if key in contributions}},
+            )
             results.update(await call_in_executor(resolver.resolve_all, entries))
-            changed.update((example.key, example) for example in resolver.changes())
+            examples.update((example.key, example) for example in resolver.changes())
+            contributions.update(resolver.contributions())
         return CurationCounts(turns=results.total(), **results)
+
+    def _resolver(
+        self, examples: Mapping[str, Example], contributions: Mapping[str, Sequence[Contribution]]
+    ) -> LabelResolver:
+        return LabelResolver(examples, contributions, quorum=self._settings.learning.meaning_quorum)
 
     async def _awaiting(self, tenant_id: str) -> AsyncIterator[tuple[list[PageEntry], list[tuple[int, int]]]]:
         """Pages of turns that await curation: their entries and marks."""
@@ -110,7 +124,7 @@ class Curator:
             seed=self._settings.training.seed,
         )
         if isinstance(example, Example):
-            return example
+            return NewContribution.of(example, turn.metadata.occurred_at)
         return Withdrawal(text_key(turn.user_text or ""), turn.turn_id, example)
 
     # Pages -----------------------------------------------------------------------------------
@@ -131,20 +145,23 @@ class Curator:
         keys = stored_keys(entries)
         while True:
             stored = await self._store.examples_by_key(tenant_id, keys)
-            resolver = LabelResolver(stored)
+            said = await self._store.contributions(tenant_id, keys)
+            resolver = self._resolver(stored, said)
             resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
             upserts, splits = await with_splits(
                 self._store, tenant_id, resolver.changes(), self._settings, known=stored, shares=shares or {}
             )
-            said = await self._store.contributions(tenant_id, keys)
-            new, replaced = contributions_of(entries, said)
             read_set = ReadSet(
                 examples={key: stored.get(key) for key in keys},
                 splits=splits,
                 contributions={key: [each.seq or 0 for each in said.get(key, ())] for key in keys},
             )
             write = CurationWrite(
-                upserts=upserts, contributions=new, replaced=replaced, curated=curated, read_set=read_set
+                upserts=upserts,
+                contributions=resolver.added(),
+                replaced=resolver.replaced(),
+                curated=curated,
+                read_set=read_set,
             )
             if await self._store.save_curation(tenant_id, write, token=token):
                 return resolutions
@@ -182,21 +199,29 @@ class Curator:
             counts.update(await self._apply(tenant_id, page, shares=shares))
         return intake.report(added=counts["accepted"], merged=counts["merged"])
 
-    async def _release_quarantined(self, tenant_id: str) -> None:
-        """Resolve the examples that were quarantined for a label that is in the schema now."""
-        schema = await self._store.labels(tenant_id)
-        quarantined = self._store.examples(tenant_id, state="quarantined")
-        async for page in pages(quarantined, self._settings.store.page_size):
-            if releases := await call_in_executor(self._releases, page, schema):
-                await self._apply(tenant_id, releases)
+    # Labels ----------------------------------------------------------------------------------
 
-    def _releases(self, page: Sequence[Example], schema: Schema) -> list[Release]:
+    async def _declare_agreed_labels(self, tenant_id: str, token: int | None) -> None:
+        """Declare the labels that a quorum of people uses, and resolve their contributions again."""
+        unknown = UnknownLabels(await self._store.labels(tenant_id))
+        async for page in self._store.unusable_contributions(tenant_id):
+            unknown.add(page)
+        if labels := unknown.used_by(self._settings.learning.meaning_quorum):
+            await self._store.declare_labels(tenant_id, labels)
+            await self._release_quarantined(tenant_id, token)
+
+    async def _release_quarantined(self, tenant_id: str, token: int | None = None) -> None:
+        """Resolve the contributions that have become usable because the schema has their labels now."""
+        schema = await self._store.labels(tenant_id)
+        async for page in self._store.unusable_contributions(tenant_id):
+            if releases := await call_in_executor(self._releases, page, schema):
+                await self._apply(tenant_id, releases, token=token)
+
+    def _releases(self, page: Sequence[Contribution], schema: Schema) -> list[Release]:
         return [
-            Release(example)
-            for example in page
-            if (example.reason or "").startswith(UNKNOWN_LABEL)
-            and example.text
-            and label_problem(example, schema=schema, aligner=self._aligner) is None
+            Release(each)
+            for each in page
+            if label_problem(each, schema=schema, aligner=self._aligner) is None
         ]
 
     # The data of a cycle ---------------------------------------------------------------------

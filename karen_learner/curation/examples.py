@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import unicodedata
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +14,7 @@ from spacy.language import Language
 
 from karen_learner.corpora.parsing import span_name, span_problem
 from karen_learner.records import TASKS, EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
+from karen_learner.resolution import normalised, stratum, task_labels
 
 Schema = Mapping[Task, Collection[str]]
 
@@ -145,28 +144,6 @@ def new_example(
     )
 
 
-def task_labels(labelled: LabelledText) -> Iterator[tuple[Task, str]]:
-    """Each label of a text with its task; an entity label once for each span."""
-    if labelled.intent is not None:
-        yield "intent", labelled.intent
-    if labelled.sentiment is not None:
-        yield "sentiment", labelled.sentiment
-    for span in labelled.entities or ():
-        yield "entities", span.label
-
-
-def stratum(labelled: LabelledText) -> str:
-    """The label for stratified splits and selections: the intent, else the sentiment, else the most frequent
-    entity label. Of equally frequent ones, it is the first in alphabetical order."""
-    if labelled.intent is not None:
-        return labelled.intent
-    if labelled.sentiment is not None:
-        return f"sentiment:{labelled.sentiment}"
-    counted = Counter(span.label for span in labelled.entities or ())
-    most = min(counted, key=lambda label: (-counted[label], label), default="none")
-    return f"entities:{most}"
-
-
 # Checks of labels ----------------------------------------------------------------------------
 
 
@@ -240,15 +217,7 @@ def correction_quality(*, contradicted_confidence: float = 0.0) -> float:
     return CORRECTION if contradicted_confidence < VERY_CONFIDENT else CONTRADICTING_CORRECTION
 
 
-def agreed_quality(quality: float, further_users: int) -> float:
-    """Quality after further users agree: 1 - (1 - quality) / 2 ** further_users."""
-    return 1.0 - (1.0 - quality) / 2.0**further_users
-
-
 # Keys ----------------------------------------------------------------------------------------
-
-OUTER = frozenset(" .,;:!?'\"`-–—()[]{}«»“”‘’„¿¡。、·")
-"""Characters that may surround a text without changing it. Not `#`, `%` or `+`: "c#" is not "c"."""
 
 FUNCTION_WORDS = frozenset(
     {
@@ -259,17 +228,6 @@ FUNCTION_WORDS = frozenset(
 )  # fmt: skip
 _WORD = re.compile(r"\w+")
 _DIGITS = re.compile(r"\d+")
-
-
-def normalised(text: str) -> str:
-    """NFKC, case folded, white space collapsed, outer punctuation removed. Idempotent.
-
-    A text that consists of punctuation keeps it.
-    """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    spaced = " ".join(folded.split())
-    inner = [at for at, character in enumerate(spaced) if character not in OUTER]
-    return spaced[inner[0] : inner[-1] + 1] if inner else spaced
 
 
 def text_key(text: str) -> str:

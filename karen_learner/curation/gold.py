@@ -12,20 +12,33 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from typing import IO, Any, Literal
 
 from asyncio_extras import call_in_executor
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from karen_learner.batching import pages
-from karen_learner.corpora.lines import CorruptExample, SkippedLines, to_line
+from karen_learner.corpora.lines import CorruptExample, SkippedLines
 from karen_learner.corpora.parsing import require_text, span_problem
-from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example, stratum, task_labels
-from karen_learner.records import TASKS, Example, GoldReport, LabelledText, Task
+from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example
+from karen_learner.curation.resolver import NewContribution
+from karen_learner.records import TASKS, GoldReport, LabelledText, Task, new_id, utc_now
+from karen_learner.records.base import MAX_ID_CHARS
+from karen_learner.resolution import stratum, task_labels
 from karen_learner.settings import Settings
 
 HELD_IN_MEMORY_BYTES = 8_000_000
 
 GoldSource = Literal["seed", "reviewed"]
 GoldRecord = LabelledText | Mapping[str, Any]
-"""A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities."""
+"""A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities.
+
+Reviewed texts of turns may have the keys `turn_id` and `user_id`, too.
+"""
+
+
+class GoldText(LabelledText):
+    """A labelled text with the turn and the user that it is from, if they are known."""
+
+    turn_id: str | None = Field(default=None, max_length=MAX_ID_CHARS)
+    user_id: str | None = Field(default=None, max_length=MAX_ID_CHARS)
 
 
 class GoldIntake:
@@ -35,6 +48,7 @@ class GoldIntake:
         self._page_size = settings.store.page_size
         self._max_chars = settings.analysis.max_text_chars
         self._seed = settings.training.seed
+        self._added_at = utc_now()
         self._aligner = aligner
         self._source = source
         self._labels: dict[Task, set[str]] = {task: set() for task in TASKS}
@@ -65,11 +79,11 @@ class GoldIntake:
             self.strata[stratum(labelled)] += 1
             for task, label in task_labels(labelled):
                 self._labels[task].add(label)
-            self._waiting.write(to_line(labelled) + "\n")
+            self._waiting.write(labelled.model_dump_json() + "\n")
 
-    def _checked(self, record: GoldRecord) -> LabelledText:
+    def _checked(self, record: GoldRecord) -> GoldText:
         try:
-            labelled = record if isinstance(record, LabelledText) else LabelledText.model_validate(record)
+            labelled = _gold_text(record)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the record"
@@ -91,7 +105,7 @@ class GoldIntake:
             raise CorruptExample(problem)
         return labelled
 
-    def _aligned(self, labelled: LabelledText, position: int) -> LabelledText:
+    def _aligned(self, labelled: GoldText, position: int) -> GoldText:
         """The text without misaligned entities, if it has other labels."""
         problem = self._aligner.problem(labelled.text, labelled.entities or ())
         if problem is None:
@@ -110,15 +124,24 @@ class GoldIntake:
         """Whether the batch has labels that the schema lacks."""
         return any(not labels <= set(schema.get(task, ())) for task, labels in self._labels.items())
 
-    async def pages(self) -> AsyncIterator[list[Example]]:
-        """The usable texts as gold examples."""
+    async def pages(self) -> AsyncIterator[list[NewContribution]]:
+        """The usable texts as gold."""
         self._waiting.seek(0)
         async for lines in pages(self._waiting, self._page_size):
-            yield await call_in_executor(lambda lines=lines: [self._example(line) for line in lines])
+            yield await call_in_executor(lambda lines=lines: [self._gold(line) for line in lines])
 
-    def _example(self, line: str) -> Example:
-        labelled = LabelledText.model_validate_json(line)
-        return new_example(labelled, source=self._source, quality=GOLD, seed=self._seed)
+    def _gold(self, line: str) -> NewContribution:
+        """The id of an example from a turn is random: it must not identify the words of a user."""
+        labelled = GoldText.model_validate_json(line)
+        example = new_example(
+            labelled,
+            source=self._source,
+            quality=GOLD,
+            seed=self._seed,
+            turn_id=None if labelled.turn_id is None else new_id(),
+        )
+        origin = {"turn_id": labelled.turn_id, "user_id": labelled.user_id}
+        return NewContribution.of(example.model_copy(update=origin), self._added_at)
 
     def report(self, *, added: int, merged: int) -> GoldReport:
         return GoldReport(
@@ -129,6 +152,12 @@ class GoldIntake:
             entities_dropped_count=self._dropped.count,
             entities_dropped=tuple(self._dropped.first),
         )
+
+
+def _gold_text(record: GoldRecord) -> GoldText:
+    if isinstance(record, LabelledText):
+        return GoldText.model_construct(**{name: getattr(record, name) for name in LabelledText.model_fields})
+    return GoldText.model_validate(record)
 
 
 def _check_characters(name: str, text: str) -> None:

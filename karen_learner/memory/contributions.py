@@ -30,6 +30,11 @@ def remove(connection: Connection, tenant: int, numbers: Sequence[int]) -> None:
         connection.execute(delete(rows).where(rows.c.tenant == tenant, rows.c.seq.in_(piece)))
 
 
+def remove_turns(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> None:
+    """Delete the contributions from these turns."""
+    connection.execute(delete(rows).where(rows.c.tenant == tenant, rows.c.turn_id.in_(turn_ids)))
+
+
 def by_key(
     connection: Connection, tenant_id: str, keys: Sequence[str]
 ) -> Mapping[str, tuple[Contribution, ...]]:

@@ -13,6 +13,7 @@ from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
 from karen_learner.memory.types import CHUNK, chunks
 from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, CurationWrite, Example, ReadSet, Split
+from karen_learner.resolution import without_turns
 
 IS_WAITING = (rows.c.state == "quarantined", rows.c.reason == ROLLED_BACK)
 HARMFUL = "harmful"
@@ -30,18 +31,25 @@ def save_curation(
     _save(connection, tenant, curated.upserts)
     contributions.remove(connection, tenant, curated.replaced)
     contributions.add(connection, tenant, curated.contributions)
-    _withdraw_withdrawn(connection, tenant, curated.contributions)
+    _withdraw_since(connection, tenant, [*curated.upserts, *curated.contributions])
     mark_curated(connection, tenant, curated.curated)
     return True
 
 
 def withdraw(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> None:
-    """Remove the content of every example made from these turns, and quarantine it."""
+    """Delete the contributions from these turns, and resolve the others to their texts again.
+
+    An example that only these turns contributed to loses its content.
+    """
     for piece in chunks(turn_ids):
+        keys = {each.key for each in contributions.of_turns(connection, tenant, piece)}
         found = examples.find(connection, rows.c.tenant == tenant, rows.c.turn_id.in_(piece))
-        examples.write(connection, tenant, found, [example.without_content() for example in found])
-        said = contributions.of_turns(connection, tenant, piece)
-        contributions.remove(connection, tenant, [each.seq for each in said if each.seq is not None])
+        for some in chunks(sorted(keys - {example.key for example in found})):
+            found += examples.find(connection, rows.c.tenant == tenant, rows.c.key.in_(some))
+        said = contributions.of_texts(connection, tenant, [example.key for example in found])
+        contributions.remove_turns(connection, tenant, piece)
+        left = [without_turns(example, said.get(example.key, ()), piece) for example in found]
+        examples.write(connection, tenant, found, left)
 
 
 def reject(
@@ -69,7 +77,7 @@ def reject(
 
 def learn(connection: Connection, tenant: int, trained: Sequence[Example], version: str) -> None:
     """Pending examples with the trained text and labels become `learned`."""
-    learned = {"state": "learned", "learned_in": version, "reason": None}
+    learned = {"state": "learned", "learned_in": version}
     for old in _as_trained(connection, tenant, trained):
         examples.write(connection, tenant, old, [example.model_copy(update=learned) for example in old])
 
@@ -127,19 +135,14 @@ def _is_unchanged(connection: Connection, tenant_id: str, read_set: ReadSet) -> 
 
 
 def _save(connection: Connection, tenant: int, upserts: Sequence[Example]) -> None:
-    """Write examples. Those of a turn whose consent was withdrawn since it was read lose their content."""
     for piece in _pieces(upserts):
-        turn_ids = [example.turn_id for example in piece if example.turn_id]
-        here = (turns.c.tenant == tenant, turns.c.turn_id.in_(turn_ids), ~turns.c.has_words)
-        withdrawn = set(connection.execute(select(turns.c.turn_id).where(*here)).scalars())
-        new = [example.without_content() if example.turn_id in withdrawn else example for example in piece]
-        old = examples.by_ids(connection, tenant, [example.example_id for example in new])
-        examples.write(connection, tenant, old, new)
+        old = examples.by_ids(connection, tenant, [example.example_id for example in piece])
+        examples.write(connection, tenant, old, piece)
 
 
-def _withdraw_withdrawn(connection: Connection, tenant: int, new: Sequence[Contribution]) -> None:
-    """Withdraw contributions from turns whose consent was withdrawn since they were read."""
-    for piece in chunks([each.turn_id for each in new if each.turn_id is not None]):
+def _withdraw_since(connection: Connection, tenant: int, new: Sequence[Example | Contribution]) -> None:
+    """Withdraw the turns whose consent was withdrawn since they were read."""
+    for piece in chunks(sorted({each.turn_id for each in new if each.turn_id is not None})):
         here = (turns.c.tenant == tenant, turns.c.turn_id.in_(piece), ~turns.c.has_words)
         withdraw(connection, tenant, connection.execute(select(turns.c.turn_id).where(*here)).scalars().all())
 

@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import Field, model_validator
 
-from karen_learner.curation.examples import stratum
 from karen_learner.cycle import RequestedMode
 from karen_learner.records import LabelledText, Record, Score
+from karen_learner.resolution import stratum
 
 T = TypeVar("T")
 

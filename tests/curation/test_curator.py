@@ -216,7 +216,7 @@ class TestCurate:
             taught, [feedback_turn("apple"), feedback_turn("apple", user="bob", corrected_intent="refund")]
         )
         await curator.curate(TENANT)
-        assert len(await all_examples(taught, "conflict")) == 2
+        assert len(await all_examples(taught, "conflict")) == 1
 
         await collect(taught, [feedback_turn("apple", user="cid", corrected_intent="refund")])
         assert (await curator.curate(TENANT)).accepted == 1
@@ -234,6 +234,88 @@ class TestCurate:
 
         (example,) = await all_examples(taught, "pending")
         assert (example.text, example.intent, example.users, example.user_id) == ("apple", "refund", 1, "bob")
+
+    async def test_a_second_vote_is_withdrawn_with_its_consent(
+        self, taught: MemoryStore, curator: Curator
+    ) -> None:
+        await collect(
+            taught, [feedback_turn("apple", turn_id="t1"), feedback_turn("Apple!", user="bob", turn_id="t2")]
+        )
+        await curator.curate(TENANT)
+        await promote(taught, await all_examples(taught, "pending"))
+        await taught.add_feedback(TENANT, "t2", UserFeedback(consent=False))
+
+        (example,) = await all_examples(taught, "learned")
+        assert (example.text, example.users, example.quality) == ("apple", 1, 0.95)
+        assert await taught.contributors(TENANT, [example.key]) == {example.key: ("ann",)}
+
+    async def test_an_example_stands_on_the_text_of_another_person(
+        self, taught: MemoryStore, curator: Curator
+    ) -> None:
+        await collect(
+            taught, [feedback_turn("apple", turn_id="t1"), feedback_turn("Apple!", user="bob", turn_id="t2")]
+        )
+        await curator.curate(TENANT)
+        (before,) = await all_examples(taught, "pending")
+        await taught.add_feedback(TENANT, "t1", UserFeedback(consent=False))
+
+        (example,) = await all_examples(taught, "pending")
+        assert (example.text, example.turn_id, example.user_id, example.users) == ("Apple!", "t2", "bob", 1)
+        assert example.example_id == before.example_id
+
+    async def test_withdrawn_consent_ends_a_conflict(self, taught: MemoryStore, curator: Curator) -> None:
+        await collect(
+            taught,
+            [
+                feedback_turn("apple", turn_id="t1"),
+                feedback_turn("apple", user="bob", turn_id="t2", corrected_intent="refund"),
+            ],
+        )
+        await curator.curate(TENANT)
+        await taught.add_feedback(TENANT, "t1", UserFeedback(consent=False))
+
+        (example,) = await all_examples(taught, "pending")
+        assert (example.intent, example.user_id, example.reason) == ("refund", "bob", None)
+
+    async def test_consent_withdrawn_while_a_page_is_curated_removes_its_votes(
+        self, taught: MemoryStore, curator: Curator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await collect(
+            taught, [feedback_turn("apple", turn_id="t1"), feedback_turn("Apple", user="bob", turn_id="t2")]
+        )
+        save = taught.save_curation
+
+        async def late(*args: Any, **options: Any) -> bool:
+            await taught.add_feedback(TENANT, "t1", UserFeedback(consent=False))
+            return await save(*args, **options)
+
+        monkeypatch.setattr(taught, "save_curation", late)
+        await curator.curate(TENANT)
+        (example,) = await all_examples(taught, "pending")
+        assert (example.text, example.users, example.user_id) == ("Apple", 1, "bob")
+
+    async def test_a_page_is_repeated_if_another_process_adds_a_vote(
+        self, taught: MemoryStore, curator: Curator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await curator.add_gold(TENANT, [LabelledText(text="apple", intent="billing")])
+        await collect(taught, [feedback_turn("apple", corrected_intent="refund")])
+        save, saved = taught.save_curation, []
+
+        async def late(*args: Any, **options: Any) -> bool:
+            if not saved:
+                saved.append(False)
+                await collect(taught, [feedback_turn("apple", user="bob", corrected_intent="refund")])
+                await Curator(taught, settings).curate(TENANT)
+            saved.append(await save(*args, **options))
+            return saved[-1]
+
+        monkeypatch.setattr(taught, "save_curation", late)
+        await curator.curate(TENANT)
+        (example,) = await all_examples(taught, "pending")
+        assert await taught.contributors(TENANT, [example.key]) == {example.key: ("bob", "ann")}
+        assert len((await taught.contributions(TENANT, [example.key]))[example.key]) == 3
+        assert saved[0] is False
+        assert saved.count(False) == 2  # the first save of the page failed
 
     async def test_tenants_are_separate(self, taught: MemoryStore, curator: Curator) -> None:
         await collect(taught, [feedback_turn("apple")])

@@ -11,9 +11,9 @@ from karen_learner.curation.examples import (
     Unusable,
     example_from_turn,
     new_example,
-    stratum,
 )
 from karen_learner.records import Example, LabelledText, Turn
+from karen_learner.resolution import stratum
 from tests.curation.specimens import SCHEMA, turn
 
 ALIGNER = TokenAligner("en")

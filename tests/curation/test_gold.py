@@ -10,7 +10,7 @@ import pytest
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
 from karen_learner.errors import LabelCollision
-from karen_learner.records import Example, GoldReport, LabelledText, SkippedLine
+from karen_learner.records import Example, GoldReport, LabelledText, SkippedLine, UserFeedback
 from karen_learner.settings import Settings
 from tests.curation.specimens import turn
 
@@ -166,14 +166,115 @@ async def test_quarantined_feedback_is_released_when_gold_declares_its_label(
     await store.add_turn(turn("a", feedback={"corrected_intent": "weather"}, turn_id="t2"))
     await store.add_turn(turn("b", feedback={"corrected_intent": "unknown"}, turn_id="t3"))
     await curator.curate(TENANT)
-    assert len(await stored(store, "quarantined")) == 3
+    assert len(await stored(store, "quarantined")) == 2
 
     await curator.add_gold(TENANT, [{"text": "is it cold", "intent": "weather"}])
     pending = await stored(store)
     assert (pending["snow?"].intent, pending["snow?"].reason, pending["snow?"].users) == ("weather", None, 1)
     assert pending["a"].intent == "billing"
     reasons = {example.text: example.reason for example in (await stored(store, "quarantined")).values()}
-    assert reasons == {"a": "resolved", "b": "unknown label 'unknown' for intent"}
+    assert reasons == {"b": "unknown label 'unknown' for intent"}
+    unusable = [each.text async for page in store.unusable_contributions(TENANT) for each in page]
+    assert unusable == ["b"]
+
+
+async def test_reviewed_gold_keeps_the_person_of_its_turn(store: MemoryStore, curator: Curator) -> None:
+    await store.add_turn(turn("hello", turn_id="t1", user_id="ann"))
+    records = [
+        {"text": "Hello", "intent": "greet", "turn_id": "t1", "user_id": "ann"},
+        {"text": "bye", "intent": "leave", "turn_id": "t2"},
+        {"text": "thanks", "intent": "leave"},
+    ]
+    assert (await curator.add_gold(TENANT, records, source="reviewed")).added == 3
+    keys = {text: example.key for text, example in (await stored(store)).items()}
+    people = {keys["Hello"]: ("ann",), keys["bye"]: ("turn:t2",)}
+    assert await store.contributors(TENANT, list(keys.values())) == people
+
+    await store.add_feedback(TENANT, "t1", UserFeedback(consent=False))
+    assert set(await stored(store)) == {"bye", "thanks"}
+    assert {example.reason for example in (await stored(store, "quarantined")).values()} == {"consent"}
+
+
+async def test_reviewed_gold_of_a_turn_without_consent_is_not_stored(
+    store: MemoryStore, curator: Curator
+) -> None:
+    await store.add_turn(turn("hello", turn_id="t1", feedback={"consent": False}))
+    await curator.add_gold(TENANT, [{"text": "hello", "intent": "greet", "turn_id": "t1"}])
+
+    assert await stored(store) == {}
+    assert [example.text for example in (await stored(store, "quarantined")).values()] == [""]
+
+
+async def test_gold_that_several_people_contradict_later_is_set_aside(
+    store: MemoryStore, curator: Curator
+) -> None:
+    gold = [{"text": "cancel it", "intent": "cancel"}, {"text": "b", "intent": "refund"}]
+    await curator.add_gold(TENANT, gold)
+    for user in ("ann", "bob", "cid"):
+        correction = {"corrected_intent": "refund"}
+        await store.add_turn(turn("Cancel it", feedback=correction, user_id=user, turn_id=f"turn of {user}"))
+    await curator.curate(TENANT)
+    example = (await stored(store))["Cancel it"]
+    assert (example.intent, example.source, example.users) == ("refund", "correction", 3)
+    assert example.reason == "gold intent 'cancel' set aside by 3 users"
+
+    await curator.add_gold(TENANT, gold)
+    example = (await stored(store))["cancel it"]
+    assert (example.intent, example.source, example.reason) == ("cancel", "seed", None)
+
+
+async def test_withdrawn_consent_leaves_gold_aside_until_curation(
+    store: MemoryStore, curator: Curator
+) -> None:
+    await curator.add_gold(
+        TENANT, [{"text": "cancel it", "intent": "cancel"}, {"text": "b", "intent": "refund"}]
+    )
+    correction = {"corrected_intent": "refund"}
+    for user in ("ann", "bob", "cid"):
+        await store.add_turn(turn("cancel it", feedback=correction, user_id=user, turn_id=f"turn of {user}"))
+    await curator.curate(TENANT)
+    await store.add_feedback(TENANT, "turn of ann", UserFeedback(consent=False))
+    example = (await stored(store))["cancel it"]
+    assert (example.intent, example.users) == ("refund", 2)
+
+    await store.add_turn(turn("cancel it", feedback=correction, user_id="bob", turn_id="another of bob"))
+    await curator.curate(TENANT)
+    example = (await stored(store))["cancel it"]
+    assert (example.intent, example.source) == ("cancel", "seed")
+
+
+async def test_a_label_that_several_people_use_is_declared(store: MemoryStore, curator: Curator) -> None:
+    await curator.add_gold(TENANT, [{"text": "a", "intent": "billing", "sentiment": "fine"}])
+
+    async def correct(user: str, label: str, **changes: str) -> None:
+        feedback = {"corrected_intent": label} | changes
+        name = f"{user}: {label}"
+        await store.add_turn(turn(name, feedback=feedback, user_id=user, turn_id=name))
+
+    for user in ("ann", "bob", "cid"):
+        await correct(user, "fine")  # a sentiment
+    await correct("ann", "weather")
+    await correct("bob", "weather")
+    await curator.curate(TENANT)
+    assert set(await stored(store)) == {"a"}
+
+    await correct("cid", "weather")
+    await curator.curate(TENANT)
+    pending = await stored(store)
+    assert {pending[f"{user}: weather"].intent for user in ("ann", "bob", "cid")} == {"weather"}
+    assert (await store.labels(TENANT))["intent"] == {"billing": 1, "weather": 3}
+    assert len(await stored(store, "quarantined")) == 3
+
+
+async def test_feedback_does_not_add_a_task(store: MemoryStore, curator: Curator) -> None:
+    await curator.add_gold(TENANT, [{"text": "a", "intent": "billing"}])
+    for user in ("ann", "bob", "cid"):
+        feedback = {"corrected_sentiment": "fine"}
+        await store.add_turn(turn(f"text of {user}", feedback=feedback, user_id=user, turn_id=user))
+    await curator.curate(TENANT)
+
+    assert not (await store.labels(TENANT))["sentiment"]
+    assert len(await stored(store, "quarantined")) == 3
 
 
 async def test_no_records_add_nothing(store: MemoryStore, curator: Curator) -> None:

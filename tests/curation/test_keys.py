@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.examples import draw, group_key, normalised, text_key
+from karen_learner.curation.examples import draw, group_key, text_key
+from karen_learner.resolution import normalised
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.curation.examples import (
-    agreed_quality,
     combined_rating,
     correction_quality,
     rating_quality,
 )
+from karen_learner.resolution import agreed_quality
 
 shares = st.floats(0.0, 1.0)
 

@@ -326,11 +326,19 @@ async def test_shuffled_labels_are_rejected_and_the_live_model_is_unchanged(
 
 
 async def test_undeclared_labels_are_kept_but_not_learned(learner: AutonomousLearner) -> None:
-    await converse(learner, 12, corrected_intent="umbrella")
+    await converse(learner, 2, corrected_intent="umbrella")
     await learner.trigger_learning_cycle(TENANT)
     status = await learner.status(TENANT)
     assert "umbrella" not in status.labels["intent"]
-    assert status.counts.examples["quarantined"] == 12
+    assert status.counts.examples["quarantined"] == 2
+
+
+async def test_an_undeclared_label_that_several_people_use_is_declared(learner: AutonomousLearner) -> None:
+    await converse(learner, 12, corrected_intent="umbrella")
+    await learner.trigger_learning_cycle(TENANT)
+    status = await learner.status(TENANT)
+    assert status.labels["intent"]["umbrella"] == 12
+    assert "quarantined" not in status.counts.examples
 
 
 async def test_a_validation_result_is_complete(learner: AutonomousLearner) -> None:
