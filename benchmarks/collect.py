@@ -258,7 +258,6 @@ async def compare_analysis(
         "training.pipeline": pipeline,
         "training.n_iter": 1,
         "training.min_updates": 0,
-        "gate.max_cross_validated": 0,
     }
     async with create_autonomous_learner(folder, overrides=fast) as learner:
         await learner.bootstrap(TENANT, lines)

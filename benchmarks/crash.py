@@ -46,7 +46,6 @@ OVERRIDES = {
     "learning.min_data_threshold": 5,
     "learning.max_training_examples": 200,
     "learning.replay_examples": 200,
-    "gate.max_cross_validated": 0,
 }
 EARLIEST_S, LATEST_S = 0.2, 6.0
 START_LIMIT_S = 600.0

@@ -71,7 +71,6 @@ async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
     texts = random.Random(0).sample(corpus.train, len(corpus.train))
     gold, rest = texts[: -events * rounds], texts[-events * rounds :]
     settings = {
-        "gate.max_cross_validated": 0,
         "learning.holdout_cap": HOLDOUT,
         "learning.max_training_examples": events,
         "learning.replay_examples": replay,

@@ -153,7 +153,7 @@ async def main() -> None:
     lines = [value for _, value in require_json_lines(CORPUS / "train.jsonl")]
     texts = [line["text"] for line in lines]
     with tempfile.TemporaryDirectory() as home:
-        overrides = {"training.n_iter": 6, "training.min_updates": 0, "gate.max_cross_validated": 0}
+        overrides = {"training.n_iter": 6, "training.min_updates": 0}
         async with create_autonomous_learner(home, overrides=overrides) as learner:
             result = await learner.bootstrap(TENANT, lines)
             print(f"bootstrap: {result.status}, {result.duration_s:.1f} s, {len(lines)} examples")

@@ -75,7 +75,7 @@ async def run_variant(
     mode = "full" if variant == "from scratch" else "incremental" if variant == "naive" else "auto"
     scenario = Scenario(shots=shots, rates=RATES, cycles=cycles, mode=mode, seed=seed)
     run = VariantRun()
-    settings = {"gate.max_cross_validated": 0, **overrides, **VARIANTS[variant]}
+    settings = {**overrides, **VARIANTS[variant]}
     with tempfile.TemporaryDirectory() as home:
         async with create_autonomous_learner(home, overrides=settings) as learner:
             async for step in simulate(learner, TENANT, corpus, scenario):

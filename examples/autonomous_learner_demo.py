@@ -30,7 +30,6 @@ QUICK = {
     "training.n_iter": 4,
     "training.min_updates": 60,
     "learning.min_data_threshold": 12,
-    "gate.max_cross_validated": 0,
 }
 
 

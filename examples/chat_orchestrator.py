@@ -58,7 +58,7 @@ class Orchestrator:
 
 
 async def main(home: Path) -> None:
-    overrides = {"training.n_iter": 3, "training.min_updates": 60, "gate.max_cross_validated": 0}
+    overrides = {"training.n_iter": 3, "training.min_updates": 60}
     async with create_autonomous_learner(home, overrides=overrides) as learner:
         await learner.bootstrap(TENANT, SEED)
         orchestrator = Orchestrator(learner)

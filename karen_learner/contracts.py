@@ -6,7 +6,7 @@ pipeline in `tests/analysis/`); every implementation passes it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Protocol, Self, TypeVar, runtime_checkable
 from karen_learner.events import Event
 from karen_learner.records import (
     CYCLE_LEASE,
-    TASKS,
     Analysis,
     AwaitingTurn,
     Contribution,
@@ -37,8 +36,6 @@ from karen_learner.records import (
     VersionCounts,
 )
 from karen_learner.records.training import (
-    CrossValidateJob,
-    CrossValidateReport,
     PassReport,
     PipelineSpec,
     PredictJob,
@@ -50,7 +47,7 @@ from karen_learner.records.training import (
 Clock = Callable[[], datetime]
 """The current time, timezone-aware UTC."""
 OnProgress = Callable[[PassReport], None]
-ScoredT = TypeVar("ScoredT", contravariant=True)
+EvidenceT = TypeVar("EvidenceT", contravariant=True)
 
 
 @runtime_checkable
@@ -112,13 +109,11 @@ class EventPublisher(Protocol):
         """Accept an event. Never waits and never raises for a subscriber."""
 
 
-class Gate(Protocol[ScoredT]):
+class Gate(Protocol[EvidenceT]):
     """Decides whether a candidate replaces the champion."""
 
-    async def judge(
-        self, candidate: ScoredT, champion: ScoredT | None, *, taught: Collection[Task] = TASKS
-    ) -> Verdict:
-        """Verdict on a scored candidate. `taught` are the tasks of the new examples."""
+    async def judge(self, evidence: EvidenceT) -> Verdict:
+        """Verdict on a candidate, from `karen_learner.validation.Evidence`."""
 
 
 class TrainingBackend(Protocol):
@@ -142,9 +137,6 @@ class TrainingBackend(Protocol):
 
     async def predict(self, job: PredictJob) -> PredictReport:
         """Predictions of each model for the holdout. Raises TrainingError or ModelError."""
-
-    async def cross_validate(self, job: CrossValidateJob) -> CrossValidateReport:
-        """Cross-validated scores of a small data set. Raises TrainingError or ModelError."""
 
     def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
         """Load a pipeline in the background for the next training. Failures are logged."""

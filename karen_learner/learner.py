@@ -56,8 +56,7 @@ from karen_learner.settings import (
 )
 from karen_learner.training import BasePipeline, LocalWorker
 from karen_learner.training.stage import TrainingStage
-from karen_learner.validation import ModelValidator
-from karen_learner.validation.scoring import ScoredTexts
+from karen_learner.validation import Evidence, ModelValidator
 from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ class AutonomousLearner:
         overrides: Mapping[str, Any] | None = None,
         store: MemoryStore | None = None,
         backend: TrainingBackend | None = None,
-        gate: Gate[ScoredTexts] | None = None,
+        gate: Gate[Evidence] | None = None,
         sanitizer: Sanitizer | None = None,
     ) -> None:
         self.settings = as_settings(settings, overrides=overrides)
@@ -106,7 +105,7 @@ class AutonomousLearner:
         self._state: Literal["new", "started", "closed"] = "new"
         self._build(gate, sanitizer)
 
-    def _build(self, gate: Gate[ScoredTexts] | None, sanitizer: Sanitizer | None) -> None:
+    def _build(self, gate: Gate[Evidence] | None, sanitizer: Sanitizer | None) -> None:
         """Make the parts. Nothing is opened or started."""
         settings, store, events, layout = self.settings, self.store, self.events, self.layout
         self._models = live_models_of(self.analyzer, settings.analysis)

@@ -140,11 +140,11 @@ class TrainingSettings(Section):
 
 
 class GateSettings(Section):
-    margin_standard_errors: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-    min_margin: Share
-    max_margin: Share
-    small_holdout: Annotated[int, Field(ge=0)]
-    max_cross_validated: Annotated[int, Field(ge=0)]
+    """Gates by name, and the budgets of a model; a budget of 0 is none."""
+
+    gates: tuple[str, ...]
+    max_model_bytes: Annotated[int, Field(ge=0)]
+    max_ms_per_text: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class AnalysisSettings(Section):

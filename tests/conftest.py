@@ -33,7 +33,6 @@ TINY = {
     "training.learn_rate": 0.02,
     "training.continuing_rate": 1.0,
     "learning.min_data_threshold": 10,
-    "gate.max_cross_validated": 0,
     "learning.full_growth": 0,
 }
 PHRASES = {

@@ -20,7 +20,7 @@ SELF_EXPLAINING = {
     "store.busy_timeout_s", "paths.model_backups", "paths.corpus", "learning.dev_cap", "training.batch_size",
     "training.dropout", "training.learn_rate", "training.seed", "thresholds.accuracy",
     "thresholds.intent_accuracy", "thresholds.sentiment_accuracy", "thresholds.entity_accuracy",
-    "gate.max_margin", "analysis.max_text_chars", "analysis.max_response_chars", "personas.default",
+    "analysis.max_text_chars", "analysis.max_response_chars", "personas.default",
     "personas.rules",
 }  # fmt: skip
 """Settings without a comment: the name or the comment of the setting before explains them."""
@@ -181,7 +181,7 @@ def test_an_unreadable_file_is_reported(tmp_path: Path, file: Path) -> None:
         ("training.language", "English"),
         ("thresholds.policy", "lenient"),
         ("serving.refresh_s", 0),
-        ("gate.margin_standard_errors", float("nan")),
+        ("gate.max_ms_per_text", float("nan")),
         ("analysis.live_models", 0),
         ("analysis.live_models_bytes", 0),
         ("personas.default", ""),

@@ -280,7 +280,6 @@ def _score_row(
         "after": new,
         "change": None if old is None or new is None else change(old, new),
         "95 % interval": None if interval is None else interval_text(interval),
-        "cross-validated": (after["cross_validated"] or {}).get(name),
     }
 
 

@@ -196,7 +196,6 @@ class LearningCycle:
         async with self.deployer.loading(trained.candidate) as loading:
             async with self._stage(state, "validating"):
                 state.validated = validated = await self.validation.validate(trained)
-                state.validated = validated = await self.validation.with_estimates(validated)
             if not validated.verdict.accepted:
                 await self.validation.reject(validated)
                 return state.result("rejected", error=validated.verdict.summary)

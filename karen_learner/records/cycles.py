@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Score, Stage, Task, utc_now
 
@@ -47,8 +47,7 @@ class ValidationResult(Record):
     `intent_accuracy` and `sentiment_accuracy` are accuracies, `entity_accuracy` is the F1 of exact spans
     with labels. `accuracy` is their mean weighted by the texts of each task. `precision`, `recall` and
     `f1_score` are macro averages over labels, weighted likewise. A task without holdout texts is None.
-    `intervals` holds 95 % intervals by score name. `cross_validated` holds cross-validated accuracies, if the
-    holdout is small.
+    `intervals` holds 95 % intervals by score name.
     """
 
     accuracy: Score | None
@@ -63,7 +62,14 @@ class ValidationResult(Record):
     per_label: Mapping[Task, Mapping[str, LabelScore]] = Field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
     errors: tuple[Confusion, ...] = ()
-    cross_validated: Mapping[Task, Score] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_cross_validation(cls, values: Any) -> Any:
+        """Ignore the cross-validated scores in rows of earlier releases."""
+        if isinstance(values, Mapping) and "cross_validated" in values:
+            return {key: value for key, value in values.items() if key != "cross_validated"}
+        return values
 
     def task_score(self, task: Task) -> float | None:
         """The score that the gate compares for a task."""

@@ -61,18 +61,6 @@ class PredictJob(Record):
     corpus: Path
 
 
-class CrossValidateJob(Record):
-    """Estimate accuracies by `folds`-fold cross-validation on `corpus`/train.jsonl."""
-
-    kind: Literal["cross_validate"] = "cross_validate"
-    tenant_id: str
-    pipeline: PipelineSpec
-    corpus: Path
-    labels: LabelSchema
-    settings: TrainingSettings
-    folds: int = Field(default=3, ge=2)
-
-
 class PreloadJob(Record):
     """Load `pipeline` into the worker's memory before the next training needs it."""
 
@@ -116,12 +104,6 @@ class PredictReport(Record):
 
     rows: tuple[tuple[PredictionRow, ...], ...]
     right: tuple[tuple[RightRow, ...], ...]
-
-
-class CrossValidateReport(Record):
-    """Mean score of each task over the folds."""
-
-    scores: Mapping[Task, float]
 
 
 class PreloadReport(Record):

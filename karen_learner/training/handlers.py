@@ -15,10 +15,8 @@ from karen_learner.components.textcat.calibration import CalibrationReport
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, write_docs
 from karen_learner.errors import TrainingError
-from karen_learner.records import TASKS, CycleMode, Record, Task
+from karen_learner.records import CycleMode, Record, Task
 from karen_learner.records.training import (
-    CrossValidateJob,
-    CrossValidateReport,
     PassReport,
     PredictJob,
     PreloadJob,
@@ -29,7 +27,7 @@ from karen_learner.records.training import (
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.prediction import predict, score_pipe
+from karen_learner.training.prediction import predict
 from karen_learner.training.protocol import Job
 from karen_learner.training.replay import Weighted, sample_replay, training_examples
 from karen_learner.training.trainer import PipeTrainer, plan_of
@@ -46,9 +44,7 @@ def perform(job: Job, on_pass: OnPass, *, cache: WorkerCache | None = None) -> R
         return train(job, on_pass, cache=cache)
     if isinstance(job, PredictJob):
         return predict(job, cache=cache)
-    if isinstance(job, PreloadJob):
-        return preload(job, cache=cache)
-    return cross_validate(job)
+    return preload(job, cache=cache)
 
 
 def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -> TrainReport:
@@ -131,29 +127,3 @@ def preload(job: PreloadJob, *, cache: WorkerCache | None = None) -> PreloadRepo
     if cache is not None and job.pipeline.path is not None:
         cache.keep(cache.take(job.pipeline), Path(job.pipeline.path))
     return PreloadReport()
-
-
-def cross_validate(job: CrossValidateJob) -> CrossValidateReport:
-    """The mean held-out score of each task over `job.folds` new models."""
-    _require_corpus(job.corpus)
-    by_task: dict[Task, list[float]] = {}
-    for fold in range(job.folds):
-        for task, score in _score_fold(job, fold).items():
-            by_task.setdefault(task, []).append(score)
-    return CrossValidateReport(scores={task: sum(s) / len(s) for task, s in by_task.items()})
-
-
-def _score_fold(job: CrossValidateJob, fold: int) -> dict[Task, float]:
-    fix_random_seed(job.settings.seed + fold)
-    pipeline = TrainablePipeline.open(job.pipeline)
-    docs = list(numbered_docs(pipeline.nlp, job.corpus / "train.jsonl", skipped=[]).values())
-    train_docs = [doc for position, doc in enumerate(docs) if position % job.folds != fold]
-    pipeline.prepare(job.labels, train_docs)
-    scores: dict[Task, float] = {}
-    for task in sorted(pipeline.trainable_tasks, key=TASKS.index):
-        if examples := pipeline.examples(task, train_docs):
-            trainer = _trainer(pipeline, task, job.settings, mode="full", continues=False)
-            list(trainer.passes(examples, ()))
-        if held_out := pipeline.examples(task, docs[fold :: job.folds]):
-            scores[task] = score_pipe(task, pipeline.pipe(task), held_out)
-    return scores

@@ -25,8 +25,6 @@ from karen_learner.errors import (
 )
 from karen_learner.records import Record
 from karen_learner.records.training import (
-    CrossValidateJob,
-    CrossValidateReport,
     PipelineSpec,
     PredictJob,
     PredictReport,
@@ -112,10 +110,6 @@ class LocalWorker:
     async def predict(self, job: PredictJob) -> PredictReport:
         """Predictions of each model for the holdout."""
         return await self._ask(job, PredictReport)
-
-    async def cross_validate(self, job: CrossValidateJob) -> CrossValidateReport:
-        """Cross-validated scores of a small data set."""
-        return await self._ask(job, CrossValidateReport)
 
     def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
         """Load the pipeline of the next training in the background.

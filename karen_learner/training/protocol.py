@@ -12,14 +12,13 @@ from pydantic import Field, TypeAdapter
 
 from karen_learner.records import Record
 from karen_learner.records.training import (
-    CrossValidateJob,
     PassReport,
     PredictJob,
     PreloadJob,
     TrainJob,
 )
 
-Job = TrainJob | PredictJob | CrossValidateJob | PreloadJob
+Job = TrainJob | PredictJob | PreloadJob
 AnyJob: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 
 

@@ -1,4 +1,4 @@
-"""Scores of a candidate and the champion on one holdout, and the verdict of the gate."""
+"""Scores of a candidate and the champion on judged texts, and the verdict of the gates."""
 
 from karen_learner.validation.evidence import Agreement, Anchor, Evidence
 from karen_learner.validation.gate import ModelValidator, judge

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Example, Risk, Task
+from karen_learner.validation.results import TaskResult
 from karen_learner.validation.scoring import ScoredTexts
 
 
@@ -65,10 +68,30 @@ class Evidence:
         if self.champion is not None:
             _require_same_texts(self.candidate, self.champion)
 
+    @cached_property
+    def gold(self) -> NDArray[np.bool_]:
+        """Which judged texts are gold: (texts,)."""
+        return np.array([example.is_gold for example in self.examples], dtype=bool)
+
+    def on_gold(self, task: Task) -> tuple[TaskResult, TaskResult] | None:
+        """The results of candidate and champion on gold; None without such texts or champion."""
+        if self.champion is None or task not in self.candidate.by_task:
+            return None
+        after, before = self.candidate.by_task[task], self.champion.by_task[task]
+        gold = self.gold[after.positions]
+        return (after.select(gold), before.select(gold)) if gold.any() else None
+
     @property
     def alpha(self) -> float:
         """The significance level of this decision; 0 without new examples."""
         return self.risk.spent
+
+
+def has_label(example: Example, task: Task, label: str) -> bool:
+    """Whether an example has a label; for entities, whether it has a span with it."""
+    if task == "entities":
+        return any(span.label == label for span in example.entities or ())
+    return bool(getattr(example, task) == label)
 
 
 def _require_same_texts(candidate: ScoredTexts, champion: ScoredTexts) -> None:

@@ -58,15 +58,16 @@ class Prediction:
 class TaskResult:
     """Results of a model on the texts of one task.
 
-    `positions` (texts,) in the holdout. `values` of intent and sentiment: (texts,) of 0 and 1. `values` of
-    entities: (texts, 3), counts of hits, spurious and missed spans. `log_likelihoods` (texts,) of the gold
-    labels; NaN if unknown.
+    `positions` (texts,) in the scored texts. `values` of intent and sentiment: (texts,) of 0 and 1. `values`
+    of entities: (texts, 3), counts of hits, spurious and missed spans. `log_likelihoods` (texts,) of the gold
+    labels; NaN if unknown. `answers` (texts,) are the predicted intents or sentiments.
     """
 
     task: Task
     positions: NDArray[np.int64]
     values: Matrix
     log_likelihoods: Matrix | None = None
+    answers: tuple[str | None, ...] = ()
 
     @property
     def texts(self) -> int:
@@ -78,6 +79,20 @@ class TaskResult:
         if self.task != "entities":
             return float(self.values.mean())
         return f1(*self.values.sum(axis=0))
+
+    def select(self, mask: NDArray[np.bool_]) -> TaskResult:
+        """The result on the texts of a mask (texts,), with the same positions."""
+        return self.at(np.flatnonzero(mask))
+
+    def at(self, indices: NDArray[np.intp]) -> TaskResult:
+        """The result on the texts at these indices, in their order."""
+        return TaskResult(
+            self.task,
+            self.positions[indices],
+            self.values[indices],
+            None if self.log_likelihoods is None else self.log_likelihoods[indices],
+            tuple(self.answers[index] for index in indices) if self.answers else (),
+        )
 
     def influence(self) -> Matrix:
         """The influence of each text on the score, times the number of texts: (texts,), mean zero.
@@ -99,7 +114,8 @@ def task_result(
     task: Task, examples: Sequence[Example], predictions: Sequence[Prediction]
 ) -> tuple[TaskResult, dict[str, LabelScore]]:
     """The result of a task, and the score of each label that is gold or predicted."""
-    positions, counts, of_gold = [], [], []
+    positions: list[int] = []
+    counts, of_gold = [], []
     by_label: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
     for position, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
         if getattr(example, task) is None:
@@ -117,7 +133,8 @@ def task_result(
         result = TaskResult(task, where, values)
     else:
         likelihoods = np.log(np.clip(np.array(of_gold, dtype=np.float64), MIN_PROBABILITY, 1.0))
-        result = TaskResult(task, where, values[:, 0].copy(), likelihoods)
+        answers = tuple(getattr(predictions[position], task) for position in positions)
+        result = TaskResult(task, where, values[:, 0].copy(), likelihoods, answers)
     labels = sorted(set().union(*by_label))
     return result, {label: _label_score(*(part[label] for part in by_label)) for label in labels}
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from karen_learner.contracts import Gate, MemoryStore, TrainingBackend
-from karen_learner.errors import ModelError, TrainingError
 from karen_learner.records import (
+    CATEGORY_TASKS,
     TASKS,
     CycleContext,
     Example,
+    Risk,
     Task,
     ValidationResult,
     Verdict,
 )
 from karen_learner.records.training import (
-    CrossValidateJob,
     PipelineSpec,
     PredictionRow,
     PredictJob,
@@ -26,11 +25,14 @@ from karen_learner.records.training import (
 )
 from karen_learner.settings import Settings
 from karen_learner.training.stage import Trained, version_spec
+from karen_learner.validation.evidence import Evidence
 from karen_learner.validation.gate import QUARANTINE_AFTER, ModelValidator
 from karen_learner.validation.results import Prediction
+from karen_learner.validation.risk import next_risk
 from karen_learner.validation.scoring import ScoredTexts
 
-logger = logging.getLogger(__name__)
+JOURNAL_ROWS = 100
+"""Rows of the journal that are searched for the last risk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class ValidationStage:
 
     backend: TrainingBackend
     validator: ModelValidator
-    gate: Gate[ScoredTexts]
+    gate: Gate[Evidence]
     store: MemoryStore
     settings: Settings
 
@@ -73,7 +75,7 @@ class ValidationStage:
             )
         )
         baseline = others[0] if others else None
-        verdict = await self.gate.judge(scored, baseline, taught=taught_tasks(trained))
+        verdict = await self.gate.judge(await self._evidence(trained, scored, baseline))
         return Validated(
             trained=trained,
             verdict=verdict,
@@ -82,37 +84,40 @@ class ValidationStage:
             champion=champion,
         )
 
+    async def _evidence(
+        self, trained: Trained, candidate: ScoredTexts, champion: ScoredTexts | None
+    ) -> Evidence:
+        new, replay = trained.curated.new, trained.curated.replay
+        taught = label_set(new)
+        last = await self._last_risk(trained.cycle.tenant_id)
+        return Evidence(
+            examples=trained.holdout,
+            people=((),) * len(trained.holdout),
+            candidate=candidate,
+            champion=champion,
+            risk=next_risk(last, trained.holdout, new_examples=bool(new)),
+            taught=frozenset(task for example in new for task in example.tasks),
+            trained=frozenset(TASKS),
+            taught_labels=taught,
+            unknown_labels=taught - label_set(replay) if replay else frozenset(),
+        )
+
+    async def _last_risk(self, tenant_id: str) -> Risk | None:
+        """The risk of the last verdict in the journal."""
+        for row in await self.store.cycles(tenant_id, limit=JOURNAL_ROWS):
+            if (
+                row.result is not None
+                and row.result.verdict is not None
+                and row.result.verdict.risk is not None
+            ):
+                return row.result.verdict.risk
+        return None
+
     async def _score(
         self, holdout: Sequence[Example], rows: Sequence[PredictionRow], right: Sequence[RightRow]
     ) -> ScoredTexts:
         predictions = [Prediction.from_row(*both) for both in zip(rows, right, strict=True)]
         return await self.validator.score(holdout, predictions)
-
-    async def with_estimates(self, validated: Validated) -> Validated:
-        """With cross-validated scores, if the holdout is small. Without them, the verdict is the same.
-
-        A failure is logged. Raises LearnerClosed if the backend was closed.
-        """
-        trained, gate = validated.trained, self.settings.gate
-        examples = len(trained.curated.new) + len(trained.curated.replay)
-        small = any(count < gate.small_holdout for count in validated.validation.counts.values())
-        if trained.cycle.mode != "full" or not small or not 0 < examples <= gate.max_cross_validated:
-            return validated
-        job = CrossValidateJob(
-            tenant_id=trained.cycle.tenant_id,
-            pipeline=trained.base,
-            corpus=trained.corpus,
-            labels=trained.labels,
-            settings=self.settings.training,
-        )
-        try:
-            scores = (await self.backend.cross_validate(job)).scores
-        except (TrainingError, ModelError) as error:
-            await self.backend.start()  # a closed backend ends the cycle
-            logger.warning("cycle %s has no cross-validated scores: %s", trained.cycle.cycle_id, error)
-            return validated
-        result = validated.validation.model_copy(update={"cross_validated": scores})
-        return replace(validated, validation=result)
 
     async def reject(self, validated: Validated) -> None:
         """Record the rejection on the new examples, and preload the champion for the next training."""
@@ -128,7 +133,10 @@ class ValidationStage:
             self.backend.preload(cycle.tenant_id, validated.champion)
 
 
-def taught_tasks(trained: Trained) -> frozenset[Task]:
-    """The tasks that the new examples label; all tasks without new examples (a forced refit)."""
-    new = trained.curated.new
-    return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)
+def label_set(examples: Iterable[Example]) -> frozenset[tuple[Task, str]]:
+    """All labels of examples, with their tasks."""
+    found: set[tuple[Task, str]] = set()
+    for example in examples:
+        found |= {(task, example[task]) for task in CATEGORY_TASKS if example[task] is not None}
+        found |= {("entities", span.label) for span in example.entities or ()}
+    return frozenset(found)

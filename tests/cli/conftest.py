@@ -19,7 +19,6 @@ FAST = {
     "training.continuing_rate": 1.0,
     "training.dropout": 0.0,
     "learning.full_growth": 0,
-    "gate.max_cross_validated": 0,
 }
 """Short training that separates texts with distinct words."""
 BILLS = ("where is", "explain", "send me", "print", "i lost", "check", "why so high is", "who pays", "show",

@@ -36,7 +36,7 @@ def test_learn_prints_verdict_scores_counts_and_the_undo_command(trained):
     # four of six correct before (two are greetings), all six after; Wilson: 6 / (6 + 1.96 ** 2)
     assert _cells(result, "intent") == ["6", "0.667", "1.000", "+0.333", "0.610 to 1.000"]
     assert _cells(result, "all") == ["-", "0.667", "1.000", "+0.333", "1.000 to 1.000"]
-    assert "improved: intent" in result
+    assert "new labels need no gain: 'greeting'" in result
     assert "thresholds: met" in result
     assert "rollback telecom v0001" in result
     assert trained.learn.stderr == ""
@@ -53,13 +53,9 @@ def test_a_cycle_result_is_one_json_document(cli):
     assert result["verdict"]["improved"] == ["intent"]
 
 
-NO_MARGIN_GAIN = ("--set", "gate.margin_standard_errors=1000")
-"""A margin that no candidate reaches: an equally accurate model may still have a higher margin."""
-
-
 def test_a_cycle_without_improvement_is_rejected(cli, fast):
-    words = ("learn", TENANT, "--force", "--mode", "full", *fast, *NO_MARGIN_GAIN)
-    result = cli.json(*words, code=ExitCode.REJECTED)
+    words = ("learn", TENANT, "--force", "--mode", "full", *fast)
+    result = cli.json(*words, code=ExitCode.TOO_CLOSE)
     assert result["status"] == "rejected"
     assert result["baseline"]["accuracy"] == result["validation"]["accuracy"] == 1.0
     assert result["verdict"]["improved"] == []
@@ -68,10 +64,10 @@ def test_a_cycle_without_improvement_is_rejected(cli, fast):
 
 
 def test_a_rejection_reports_the_unchanged_live_model(cli, fast):
-    result = cli("learn", TENANT, "--force", "--mode", "full", *fast, *NO_MARGIN_GAIN).stdout
-    assert "REJECTED" in result
+    result = cli("learn", TENANT, "--force", "--mode", "full", *fast).stdout
+    assert "TOO CLOSE" in result
     assert "unchanged: v0002" in result
-    assert "no task improved" in result
+    assert "no gain can be shown" in result
     assert _cells(result, "intent") == ["6", "1.000", "1.000", "+0.000", "0.610 to 1.000"]
 
 

@@ -1,64 +1,77 @@
 """Contract of `Gate`: a better candidate is accepted, a worse one is rejected, a first model is deployed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
 from karen_learner.contracts import Gate
-from karen_learner.records import Example
+from karen_learner.records import Example, Risk
 from karen_learner.settings import load_settings
-from karen_learner.validation import ModelValidator, Prediction, ScoredTexts
+from karen_learner.validation import Evidence, ModelValidator, Prediction, ScoredTexts, score
 
-Implementation = tuple[Gate[ScoredTexts], ModelValidator]
 TEXTS = 60
+SETTINGS = load_settings(environment={})
 
 
-def model_validator() -> Implementation:
-    validator = ModelValidator(load_settings(environment={}))
-    return validator, validator
+def model_validator() -> Gate[Evidence]:
+    return ModelValidator(SETTINGS)
 
 
 @pytest.fixture(params=[model_validator])
-def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """A gate, and a validator that scores predictions for it."""
-    make: Callable[[], Implementation] = request.param
+def gate(request: pytest.FixtureRequest) -> Gate[Evidence]:
+    make: Callable[[], Gate[Evidence]] = request.param
     return make()
 
 
-def holdout() -> list[Example]:
-    return [
+def judged() -> tuple[Example, ...]:
+    return tuple(
         Example(
             text=f"text {number}", intent=("a", "b")[number % 2], example_id=str(number), source="seed",
             quality=1.0, key=str(number), group=str(number), stratum="intent:a", split="holdout",
         )
         for number in range(TEXTS)
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
-async def scored(validator: ModelValidator, right: int) -> ScoredTexts:
-    """The scores of a model with `right` correct intents."""
-    examples = holdout()
-    predictions: Sequence[Prediction] = [
-        Prediction(intent=one.intent if number < right else "c") for number, one in enumerate(examples)
-    ]
-    return await validator.score(examples, predictions)
+def evidence(candidate: int, champion: int | None) -> Evidence:
+    """The evidence of two models with so many correct intents."""
+
+    def scored(right: int) -> ScoredTexts:
+        predictions = [
+            Prediction(intent=one.intent if number < right else "c") for number, one in enumerate(judged())
+        ]
+        return score(judged(), predictions, thresholds=SETTINGS.thresholds)
+
+    return Evidence(
+        examples=judged(),
+        people=((),) * TEXTS,
+        candidate=scored(candidate),
+        champion=None if champion is None else scored(champion),
+        risk=Risk(before=0.1, spent=0.01, after=0.09),
+        taught=frozenset({"intent"}),
+        trained=frozenset({"intent"}),
+    )
 
 
-async def test_a_first_model_is_accepted(implementation: Implementation) -> None:
-    gate, validator = implementation
-    assert (await gate.judge(await scored(validator, 30), None)).accepted
+async def test_a_first_model_is_accepted(gate: Gate[Evidence]) -> None:
+    assert (await gate.judge(evidence(30, None))).accepted
 
 
-async def test_a_better_candidate_is_accepted(implementation: Implementation) -> None:
-    gate, validator = implementation
-    verdict = await gate.judge(await scored(validator, 60), await scored(validator, 40), taught={"intent"})
+async def test_a_better_candidate_is_accepted(gate: Gate[Evidence]) -> None:
+    verdict = await gate.judge(evidence(60, 40))
     assert verdict.accepted
+    assert verdict.decision == "accepted"
     assert verdict.improved == ("intent",)
 
 
-async def test_a_worse_candidate_is_rejected_with_failed_checks(implementation: Implementation) -> None:
-    gate, validator = implementation
-    verdict = await gate.judge(await scored(validator, 10), await scored(validator, 60), taught={"intent"})
+async def test_a_worse_candidate_is_rejected_with_failed_checks(gate: Gate[Evidence]) -> None:
+    verdict = await gate.judge(evidence(10, 60))
     assert not verdict.accepted
+    assert verdict.decision == "worse"
     assert verdict.harmful
     assert any(not check.passed and check.detail for check in verdict.checks)
+
+
+async def test_a_candidate_without_a_shown_gain_is_rejected_without_harm(gate: Gate[Evidence]) -> None:
+    verdict = await gate.judge(evidence(41, 40))
+    assert (verdict.accepted, verdict.harmful) == (False, False)

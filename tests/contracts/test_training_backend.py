@@ -10,7 +10,7 @@ from karen_learner.contracts import TrainingBackend
 from karen_learner.corpora.lines import write_lines
 from karen_learner.errors import LearnerClosed, TrainingError
 from karen_learner.records import LabelledText
-from karen_learner.records.training import CrossValidateJob, PassReport, PipelineSpec, PredictJob, TrainJob
+from karen_learner.records.training import PassReport, PipelineSpec, PredictJob, TrainJob
 from karen_learner.settings import load_settings
 from karen_learner.training import LocalWorker
 from tests.conftest import gold_examples
@@ -66,15 +66,6 @@ async def test_jobs_of_two_tenants_do_not_mix(backend: TrainingBackend, corpus: 
     reports = await asyncio.gather(*(backend.train(one) for one in jobs))
     assert reports[0].tasks == reports[1].tasks
     assert all((one.output / "config.cfg").is_file() for one in jobs)
-
-
-async def test_cross_validation_scores_each_task(backend: TrainingBackend, corpus: Path) -> None:
-    estimate = CrossValidateJob(
-        tenant_id="acme", pipeline=SPEC, corpus=corpus, labels=LABELS, settings=SETTINGS, folds=2
-    )
-    scores = (await backend.cross_validate(estimate)).scores
-    assert scores.keys() == {"intent", "sentiment"}
-    assert all(0.0 <= score <= 1.0 for score in scores.values())
 
 
 async def test_a_failed_job_raises_and_the_next_one_runs(

@@ -5,7 +5,7 @@ pipeline is small, so that a test takes seconds.
 """
 
 import json
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from karen_learner import (
     create_spacy_analyzer,
 )
 from karen_learner.errors import InvalidInput, LearnerClosed, SettingsError, UnknownTenant, UnknownTurn
-from karen_learner.records import TASKS, GateCheck, Task, Verdict
+from karen_learner.records import GateCheck, Verdict
 from tests.homes import Homes, TrainedHome, a_store
 
 TENANT = "tenant_123"
@@ -41,7 +41,6 @@ QUICK = {
     "training.learn_rate": 0.02,
     "training.continuing_rate": 1.0,
     "learning.min_data_threshold": 10,
-    "gate.max_cross_validated": 0,
     "learning.full_growth": 0,
 }
 
@@ -542,7 +541,7 @@ async def test_a_host_supplies_gate_and_sanitizer(home: Path) -> None:
     REFUSED = GateCheck(name="never", passed=False, detail="never")
 
     class Refusal:
-        async def judge(self, candidate: Any, champion: Any, *, taught: Collection[Task] = TASKS) -> Verdict:
+        async def judge(self, evidence: Any) -> Verdict:
             return Verdict(accepted=False, harmful=False, improved=(), checks=(REFUSED,))
 
     class Mask:

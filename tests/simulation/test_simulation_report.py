@@ -212,7 +212,7 @@ def test_a_simulation_prints_saves_and_draws_its_result(
     for name, texts in (("train", corpus.train), ("test", corpus.test)):
         lines = (json.dumps(text.to_dict()) for text in texts)
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
-    options = {"training.n_iter": 2, "training.min_updates": 0, "gate.max_cross_validated": 0}
+    options = {"training.n_iter": 2, "training.min_updates": 0}
     saved, plot, home = tmp_path / "new" / "run.json", tmp_path / "run.png", tmp_path / "home"
     words = ["simulate", str(tmp_path), "--shots", "6", "--cycles", "2", "--limit", "20"]
     words += ["--correction-rate", "1", "--save", str(saved), "--plot", str(plot), "--keep-home", str(home)]

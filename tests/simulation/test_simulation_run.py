@@ -16,7 +16,6 @@ TINY = {
     "training.min_updates": 20,
     "training.learn_rate": 0.01,
     "training.batch_size": 8,
-    "gate.max_cross_validated": 0,
 }
 
 

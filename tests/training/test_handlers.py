@@ -16,7 +16,6 @@ from karen_learner.corpora.lines import to_line, write_lines
 from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
 from karen_learner.records import LabelledText
 from karen_learner.records.training import (
-    CrossValidateJob,
     PassReport,
     PipelineSpec,
     PredictJob,
@@ -24,7 +23,7 @@ from karen_learner.records.training import (
     TrainReport,
 )
 from karen_learner.settings import Settings, shipped_configs
-from karen_learner.training.handlers import MIN_CALIBRATION_EXAMPLES, cross_validate, perform, predict, train
+from karen_learner.training.handlers import MIN_CALIBRATION_EXAMPLES, predict, train
 from karen_learner.training.trainer import PipeTrainer, plan_of
 from tests.training.conftest import LABELS
 
@@ -280,20 +279,6 @@ async def test_both_models_predict_every_holdout_text(
     assert [len(part) for part in rows] == [12, 12]
     assert rows[0][6] == ("travel", "neutral", ((17, 22, "place"),))
     assert rows[1][6] == ("travel", None, None)
-
-
-async def test_cross_validation_estimates_each_task(
-    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText]
-) -> None:
-    await write_lines(corpus / "train.jsonl", examples)
-    settings.training.n_iter = 6
-    estimate = CrossValidateJob(
-        tenant_id="acme", pipeline=spec, corpus=corpus, labels=LABELS, settings=settings.training, folds=3
-    )
-    scores = cross_validate(estimate).scores
-    assert scores.keys() == {"intent", "sentiment", "entities"}
-    assert all(0.0 <= score <= 1.0 for score in scores.values())
-    assert perform(estimate, lambda _: None).scores == scores
 
 
 async def test_with_a_shared_embedding_only_the_trained_pipe_changes(

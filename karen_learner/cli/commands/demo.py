@@ -39,10 +39,6 @@ replay_examples = 800
 [training]
 # few gold examples: a larger share is held out
 validation_split = 0.3
-
-[gate]
-# cross-validation would take most of the time
-max_cross_validated = 0
 """
 
 
