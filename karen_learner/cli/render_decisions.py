@@ -28,7 +28,7 @@ DECISIONS: Mapping[Decision, str] = {
 }
 DECIDED: Mapping[Decision, str] = {"too_close": "too close", "provisional": "provisional"}
 """Decisions that `history` shows in place of the status."""
-SHOWN_FLIPS = 8
+SHOWN_FLIPS = 5
 """Flips of each kind."""
 FLIP_STYLES = {"fixed": "green", "broken": "red", "changed": ""}
 PLAIN_BELOW = 1000.0
@@ -49,7 +49,7 @@ def decision(verdict: Verdict | None) -> dict[str, object]:
         return {}
     return {
         "decision": DECISIONS[verdict.decision],
-        "would decide it": verdict.missing,
+        "missing": verdict.missing,
         "risk": None if verdict.risk is None else _risk(verdict.risk),
     }
 
