@@ -16,7 +16,7 @@ from karen_learner.errors import LearnerClosed, StoreError
 from karen_learner.memory import open_store
 from karen_learner.records import CurationWrite, UserFeedback
 from karen_learner.settings import StoreSettings
-from tests.memory.memory_specimens import make_example, make_turn
+from tests.memory.memory_specimens import make_contribution, make_example, make_turn
 
 LIKED = UserFeedback(satisfaction_score=0.9)
 
@@ -203,7 +203,8 @@ async def test_withdrawn_text_is_not_in_the_files(file: Path, store_settings: St
     async with open_store(file, store_settings) as store:
         await store.add_turn(make_turn(text=f"{secret} in Rome", feedback=UserFeedback(comment=secret)))
         example = make_example(turn_id="t1", text=secret, key=secret, group=secret)
-        await store.save_curation("acme", CurationWrite(upserts=[example]))
+        contribution = make_contribution("t1", text=secret, intent=secret, key=secret)
+        await store.save_curation("acme", CurationWrite(upserts=[example], contributions=[contribution]))
         await store.add_feedback("acme", "t1", UserFeedback(consent=False))
     assert secret.encode() not in file.read_bytes()
 
