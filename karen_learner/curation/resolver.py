@@ -20,6 +20,8 @@ WITHDRAWN = "withdrawn"
 MAX_PER_TEXT = 100
 """Maximum number of contributions that are kept for one text."""
 
+_SAME_NAME = [name for name in Contribution.model_fields if name in Example.model_fields and name != "seq"]
+
 
 @dataclass(frozen=True)
 class NewContribution:
@@ -99,8 +101,15 @@ class LabelResolver:
         if isinstance(entry, Release):
             return self._release(entry)
         before, former = self._examples.get(entry.key), self._of(entry.key)
+        if before is None and not former:
+            return self._found(entry)
         after = _joined(_without_discarded_gold(before, former), entry.contribution)
         return self._apply(entry.contribution, entry.example, before, former, after)
+
+    def _found(self, first: NewContribution) -> Resolution:
+        self._examples[first.key] = first.example
+        self._contributions[first.key] = (first.contribution,)
+        return "accepted" if first.contribution.reason is None else "quarantined"
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         example, former = self._examples.get(withdrawal.key), self._of(withdrawal.key)
@@ -236,5 +245,6 @@ def _without_discarded_gold(before: Example | None, former: Contributions) -> Co
 
 
 def _contribution(example: Example, occurred_at: datetime) -> Contribution:
-    values = {name: getattr(example, name) for name in Contribution.model_fields if name in example}
-    return Contribution(**values | {"occurred_at": occurred_at, "seq": None})
+    """The contribution with the values of an example, which are valid."""
+    values = {name: getattr(example, name) for name in _SAME_NAME}
+    return Contribution.model_construct(**values, occurred_at=occurred_at)
