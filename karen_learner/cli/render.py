@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 
 from karen_learner.cli.output import text
-from karen_learner.cli.render_decisions import STATUS_STYLES, check_row, decision, flip_tables, status_text
+from karen_learner.cli.render_decisions import check_row, decision, flip_tables, status_text
 from karen_learner.cli.tables import FittingTable, change, cut, facts, interval_text, utc_text
 from karen_learner.records import (
     Analysis,
@@ -63,14 +63,14 @@ def status(tenant: TenantStatus) -> list[RenderableType]:
             "tenant": text(tenant.tenant_id, "bold"),
             "live model": champion.version if champion else "none; the rule-based fallback answers",
             "deployed": utc_text(champion.created_at) if champion else None,
-            "scores": (scores(champion) or "none") if champion else None,
+            "scores at deployment": (scores(champion) or "none") if champion else None,
             "turns": f"{counts.turns} ({counts.with_feedback} with feedback, {counts.corrections} corrected)",
             "awaiting curation": counts.awaiting_curation,
             "examples": f"{states or 'none'}; {counts.holdout} in the holdout",
             "degraded answers": counts.degraded or None,
             "cycles": counts.cycles,
             "running": f"{running.cycle_id}: {running.stage}" if running else None,
-            "last cycle": f"{last.status}, {utc_text(last.started_at)}" if last else None,
+            "last cycle": f"{status_text(last)}, {utc_text(last.started_at)}" if last else None,
             "next step": text(tenant.advice, "bold"),
         }
     )
@@ -116,7 +116,7 @@ def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
         "pending": counts.pending_train + counts.awaiting_curation,
         "holdout": counts.holdout,
         "cycles": counts.cycles,
-        "last": text(last.status, STATUS_STYLES[last.status]) if last else None,
+        "last": status_text(last) if last else None,
         "now": tenant.running_cycle.stage if tenant.running_cycle else idle,
     }
 
