@@ -34,6 +34,7 @@ def comparisons(data: Path, encoder: Path | None) -> list[list[str]]:
     vectors = [] if encoder is None else ["--encoder", str(encoder)]
     commands = [
         [str(HERE / "accuracy.py"), "--data", str(data), "--stock", *vectors],
+        [str(HERE / "gates.py"), "--data", str(data)],
         [str(HERE / "stream.py"), clinc],
         [str(HERE / "forgetting.py"), clinc],
         [str(HERE / "micro.py"), clinc],
