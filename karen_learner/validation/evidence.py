@@ -87,11 +87,12 @@ class Evidence:
         return self.risk.spent
 
 
-def has_label(example: Example, task: Task, label: str) -> bool:
-    """Whether an example has a label; for entities, whether it has a span with it."""
+def labels_of(example: Example, task: Task) -> frozenset[str]:
+    """The labels of an example for a task; for entities those of its spans."""
     if task == "entities":
-        return any(span.label == label for span in example.entities or ())
-    return bool(getattr(example, task) == label)
+        return frozenset(span.label for span in example.entities or ())
+    label = example.intent if task == "intent" else example.sentiment
+    return frozenset() if label is None else frozenset((label,))
 
 
 def _require_same_texts(candidate: ScoredTexts, champion: ScoredTexts) -> None:

@@ -32,7 +32,7 @@ from karen_learner.validation.comparison import (
     p_value,
     signs,
 )
-from karen_learner.validation.evidence import Evidence, has_label
+from karen_learner.validation.evidence import Evidence, labels_of
 from karen_learner.validation.results import Matrix, TaskResult
 
 MIN_CONFIRMATIONS = 30
@@ -111,7 +111,7 @@ def compare_feedback(
 
 
 def _is_taught(evidence: Evidence, example: Example, task: Task) -> bool:
-    return any(has_label(example, of, label) for of, label in evidence.taught_labels if of == task)
+    return any((task, label) in evidence.taught_labels for label in labels_of(example, task))
 
 
 def _texts(

@@ -7,6 +7,7 @@ log-likelihood on gold, feedback. So the chance of a deployment without a gain i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,7 +28,7 @@ from karen_learner.validation.comparison import (
     p_value,
     z_of,
 )
-from karen_learner.validation.evidence import Evidence, has_label
+from karen_learner.validation.evidence import Evidence, labels_of
 from karen_learner.validation.feedback import FeedbackComparison, compare_feedback
 from karen_learner.validation.results import Matrix, TaskResult
 
@@ -231,10 +232,10 @@ def missing(evidence: Evidence) -> str:
 
 def _rarest_label(evidence: Evidence, task: Task) -> str | None:
     """The taught label with the fewest judged gold texts."""
-    labels = sorted(label for of, label in evidence.taught_labels if of == task)
     gold = [example for example in evidence.examples if example.is_gold]
-    counts = {label: sum(has_label(example, task, label) for example in gold) for label in labels}
-    return min(counts, key=lambda label: counts[label], default=None)
+    counts = Counter(label for example in gold for label in labels_of(example, task))
+    taught = sorted(label for of, label in evidence.taught_labels if of == task)
+    return min(taught, key=lambda label: counts[label], default=None)
 
 
 def _two_digits(number: float) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from karen_learner.records import TASKS, GateCheck, Task
 from karen_learner.settings import Settings
 from karen_learner.validation.comparison import NORMAL, Comparison, compare, z_of
-from karen_learner.validation.evidence import Evidence, has_label
+from karen_learner.validation.evidence import Evidence, labels_of
 from karen_learner.validation.results import TaskResult
 
 LEVEL = 0.05
@@ -51,11 +51,11 @@ def is_harmful(evidence: Evidence) -> bool:
 def _known(evidence: Evidence, task: Task) -> Pair | None:
     """The results on gold texts without unknown labels."""
     pair = evidence.on_gold(task)
-    unknown = [label for of, label in evidence.unknown_labels if of == task]
+    unknown = {label for of, label in evidence.unknown_labels if of == task}
     if pair is None or not unknown:
         return pair
     judged = [evidence.examples[at] for at in pair[0].positions]
-    known = np.array([not any(has_label(example, task, one) for one in unknown) for example in judged])
+    known = np.array([unknown.isdisjoint(labels_of(example, task)) for example in judged])
     return (pair[0].select(known), pair[1].select(known)) if known.any() else None
 
 
@@ -77,9 +77,7 @@ def _texts_by_label(evidence: Evidence, task: Task, result: TaskResult) -> dict[
     """For each label the indices of its texts in the result."""
     found: dict[str, list[int]] = {}
     for index, position in enumerate(result.positions):
-        example = evidence.examples[position]
-        labels = {span.label for span in example.entities or ()} if task == "entities" else {example[task]}
-        for label in sorted(labels):
+        for label in sorted(labels_of(evidence.examples[position], task)):
             found.setdefault(label, []).append(index)
     return found
 
