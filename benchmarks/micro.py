@@ -2,7 +2,7 @@
 
     python benchmarks/micro.py DATA/clinc150 [--events 100] [--replay 300] [--rounds 5]
 
-The model is bootstrapped from most of the training file, with a holdout of 1,000 texts. In each round users
+The model is bootstrapped from most of the training file. In each round users
 correct `--events` answers. An incremental cycle makes one pass over up to `--events` pending examples,
 balanced over labels, and `--replay` replayed ones. It consists of curation, replay, training, validation of
 both models, and deployment. The table has the seconds of the updates, and the seconds from the call until the
@@ -27,7 +27,6 @@ from karen_learner.records import LabelledText, LearningCycleResult
 from karen_learner.simulation import read_corpus
 
 TENANT = "bench"
-HOLDOUT = 1000
 TARGET_TRAINING_S = 0.2
 TARGET_LIVE_S = 2.0
 PAUSE_S = 1.0
@@ -71,7 +70,6 @@ async def measure(data: Path, *, events: int, replay: int, rounds: int) -> None:
     texts = random.Random(0).sample(corpus.train, len(corpus.train))
     gold, rest = texts[: -events * rounds], texts[-events * rounds :]
     settings = {
-        "learning.holdout_cap": HOLDOUT,
         "learning.max_training_examples": events,
         "learning.replay_examples": replay,
         "training.continuing_n_iter": 1,

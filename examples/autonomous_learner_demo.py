@@ -20,6 +20,7 @@ PHRASES = {
     "delivery": ("where are my {}", "when will the {} arrive", "the {} have not come yet"),
     "care": ("how often do i water {}", "do {} need sun", "my {} look sad, what can i do"),
 }
+WORRIES = ("{} wilting, any advice", "brown leaves on the {}", "why have the {} lost their petals")
 SEED = [
     {"text": phrase.format(flower), "intent": intent}
     for intent, phrases in PHRASES.items()
@@ -72,11 +73,11 @@ async def conversations(learner: AutonomousLearner) -> None:
 
 async def learning(learner: AutonomousLearner) -> None:
     show_title("Corrections and a learning cycle")
-    for number, flower in enumerate(FLOWERS * 3):
+    texts = [worry.format(flower) for flower in FLOWERS for worry in WORRIES]
+    for number, text in enumerate(texts):
         await learner.collect_conversation_metadata(
-            TENANT, f"{flower} wilting, any advice number {number}", "Hm.", f"user {number % 5}",
-            {"corrected_intent": "care"},
-        )  # fmt: skip
+            TENANT, text, "Hm.", f"user {number % 12}", {"corrected_intent": "care"}
+        )
     plan = await learner.plan_learning_cycle(TENANT)
     print(f"plan: {'run' if plan.would_run else 'skip'}: {plan.why}")
     show_result(await learner.trigger_learning_cycle(TENANT, reason="requested by the shop"))

@@ -6,7 +6,7 @@ pipeline in `tests/analysis/`); every implementation passes it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,6 @@ from karen_learner.records import (
     Lease,
     ModelVersion,
     Promotion,
-    Split,
     Stage,
     Task,
     TenantCounts,
@@ -136,7 +135,7 @@ class TrainingBackend(Protocol):
         """Train a candidate. `on_progress` receives each pass. Raises TrainingError or ModelError."""
 
     async def predict(self, job: PredictJob) -> PredictReport:
-        """Predictions of each model for the holdout. Raises TrainingError or ModelError."""
+        """The prediction for each line of a file. Raises TrainingError or ModelError."""
 
     def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
         """Load a pipeline in the background for the next training. Failures are logged."""
@@ -221,29 +220,57 @@ class MemoryStore(Protocol):
     async def example_texts(self, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, str]:
         """The texts of examples, by id. Unknown examples and removed texts are left out."""
 
-    async def splits_by_group(self, tenant_id: str, groups: Sequence[str]) -> Mapping[str, Split]:
-        """The splits of stored groups of near-duplicates."""
+    async def recent_texts(self, tenant_id: str, *, limit: int) -> Sequence[str]:
+        """The distinct texts of the newest `limit` turns, newest first, without removed ones."""
+
+    async def gold_groups(self, tenant_id: str, groups: Sequence[str]) -> Collection[str]:
+        """The groups of near-duplicates among these that have a gold example."""
+
+    async def masks(self, tenant_id: str, generation: str, names: Sequence[str]) -> Mapping[str, int]:
+        """The masks of groups and people, by name: bit k is set if shadow k has learned from them."""
+
+    async def has_masks(self, tenant_id: str, generation: str) -> bool:
+        """Whether a generation of shadows has masks."""
+
+    async def store_masks(
+        self, tenant_id: str, generation: str, new: Mapping[str, int], *, token: int
+    ) -> None:
+        """Store the masks of a generation of shadows. Raises FencedOut if the lease is lost."""
+
+    async def prune_masks(self, tenant_id: str, keep: Collection[str]) -> None:
+        """Remove the masks of all generations except those in `keep`."""
 
     def examples(
         self,
         tenant_id: str,
         *,
         state: ExampleState,
-        split: Split | None = None,
+        gold: bool | None = None,
         newest_first: bool = False,
     ) -> AsyncIterator[Example]:
-        """Examples in order of `seq` (the order of their first saving), read in pages by an index."""
+        """Examples in order of `seq` (the order of their first saving), read in pages by an index.
+
+        Gold, feedback, or both (None).
+        """
 
     async def sample_learned(
-        self, tenant_id: str, stratum: str, *, limit: int, from_draw: float
+        self,
+        tenant_id: str,
+        stratum: str,
+        *,
+        limit: int,
+        from_draw: float = 0.0,
+        gold_only: bool = False,
     ) -> Sequence[Example]:
-        """Up to `limit` learned training examples of a stratum with `draw >= from_draw`, in order of `draw`.
+        """Up to `limit` learned examples of a stratum with `draw >= from_draw`, in order of `draw`.
 
         Continues with the smallest draws after the largest. The cost depends on `limit` alone.
         """
 
-    async def strata(self, tenant_id: str, *, state: ExampleState, split: Split) -> Mapping[str, int]:
-        """The number of examples of each stratum, from counters."""
+    async def strata(
+        self, tenant_id: str, *, state: ExampleState, gold: bool | None = None
+    ) -> Mapping[str, int]:
+        """The number of examples of each stratum, from counters: gold, feedback, or both (None)."""
 
     async def labels(self, tenant_id: str) -> Mapping[Task, Mapping[str, int]]:
         """The label schema: declared labels and those of gold examples.

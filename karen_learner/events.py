@@ -75,7 +75,7 @@ class TrainingProgressed(Event):
     loss: float
     words_per_second: float
     seconds: float
-    score: float | None = None
+    shadow: int | None = None
 
 
 class ModelDeployed(Event):

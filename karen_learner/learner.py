@@ -125,7 +125,7 @@ class AutonomousLearner:
             language=settings.training.language,
         )
         self._overview = Overview(store, registry, settings)
-        self._evaluator = Evaluator(registry, settings)
+        self._evaluator = Evaluator(store, registry, layout, settings)
         self._planner = CyclePlanner(store, registry, curator, settings)
         validator = ModelValidator(settings)
         base = BasePipeline(self.analyzer, layout, settings.training)
@@ -135,7 +135,7 @@ class AutonomousLearner:
             planner=self._planner,
             curator=curator,
             training=TrainingStage(self._backend, curator, store, layout, settings, base=base, events=events),
-            validation=ValidationStage(self._backend, validator, gate or validator, store, settings),
+            validation=ValidationStage(self._backend, validator, gate or validator, store, layout, settings),
             deployer=Deployer(store, registry, self._champions, layout, settings, events=events),
             settings=settings.learning,
             events=events,
@@ -444,13 +444,14 @@ class AutonomousLearner:
         tenant_id: str,
         before: str,
         after: str,
-        source: LabelledSource,
+        source: LabelledSource | None = None,
         *,
         on_texts: OnTexts | None = None,
     ) -> VersionComparison:
         """Two versions on the same labelled texts: paired differences, and texts with other answers.
 
-        Stores nothing. Raises the errors of `evaluate`.
+        Without a source on judged gold: the out-of-fold predictions that both versions recorded. Stores
+        nothing. Raises the errors of `evaluate`, and InvalidInput if the versions recorded no common text.
         """
         await self._require(tenant_id)
         return await self._evaluator.compare(tenant_id, before, after, source, on_texts=on_texts)

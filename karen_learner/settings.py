@@ -89,9 +89,7 @@ class LearningSettings(Section):
     replay_examples: Annotated[int, Field(ge=0)]
     max_full_examples: Count
     full_growth: Annotated[float, Field(ge=0.0)]
-    holdout_cap: Count
-    dev_share: Annotated[float, Field(ge=0.0, le=0.5)]
-    dev_cap: Count
+    refit_below: Annotated[int, Field(ge=0)]
     backup_retention_days: Days
     corpus_retention_days: Days
     lease_ttl_s: Seconds
@@ -129,10 +127,9 @@ class TrainingSettings(Section):
     continuing_n_iter: Count
     continuing_rate: Annotated[float, Field(gt=0.0, le=1.0)]
     false_alarm_rate: Annotated[float, Field(ge=0.0, lt=1.0)]
-    validation_split: Annotated[float, Field(ge=0.0, le=0.5)]
+    validation_split: Annotated[float, Field(ge=0.1, le=0.5)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     min_updates: Annotated[int, Field(ge=0)]
-    patience: Count
     time_limit_s: Seconds
     worker_idle_s: Seconds
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
@@ -142,6 +139,7 @@ class TrainingSettings(Section):
 class GateSettings(Section):
     """Gates by name, and the budgets of a model; a budget of 0 is none."""
 
+    judged_texts: Count
     gates: tuple[str, ...]
     max_model_bytes: Annotated[int, Field(ge=0)]
     max_ms_per_text: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]

@@ -34,6 +34,7 @@ TINY = {
     "training.continuing_rate": 1.0,
     "learning.min_data_threshold": 10,
     "learning.full_growth": 0,
+    "learning.refit_below": 0,
 }
 PHRASES = {
     "balance": "what is my balance {}",

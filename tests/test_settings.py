@@ -96,16 +96,18 @@ def test_the_documentation_has_no_unknown_setting() -> None:
 
 
 def test_each_layer_overrides_the_lower_ones(file: Path) -> None:
-    file.write_text("[learning]\nmin_data_threshold = 1\ndev_cap = 1\nholdout_cap = 1\n")
-    environment = {"KAREN_LEARNING__DEV_CAP": "2", "KAREN_LEARNING__HOLDOUT_CAP": "2"}
-    found = load(path=file, environment=environment, overrides={"learning.holdout_cap": 3}).learning
-    assert (found.min_data_threshold, found.dev_cap, found.holdout_cap) == (1, 2, 3)
-    assert found.replay_examples == shipped()["learning"]["replay_examples"]
+    file.write_text("[learning]\nmin_data_threshold = 1\nreplay_examples = 1\nmax_full_examples = 1\n")
+    environment = {"KAREN_LEARNING__REPLAY_EXAMPLES": "2", "KAREN_LEARNING__MAX_FULL_EXAMPLES": "2"}
+    found = load(path=file, environment=environment, overrides={"learning.max_full_examples": 3}).learning
+    assert (found.min_data_threshold, found.replay_examples, found.max_full_examples) == (1, 2, 3)
+    assert found.refit_below == shipped()["learning"]["refit_below"]
 
 
 def test_overrides_come_as_sections_as_well() -> None:
-    found = load(overrides={"learning": {"dev_cap": 5}, "learning.holdout_cap": 6, "thresholds": {}})
-    assert (found.learning.dev_cap, found.learning.holdout_cap) == (5, 6)
+    found = load(
+        overrides={"learning": {"refit_below": 5}, "learning.max_full_examples": 6, "thresholds": {}}
+    )
+    assert (found.learning.refit_below, found.learning.max_full_examples) == (5, 6)
 
 
 def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +129,7 @@ def test_values_are_parsed_as_json_or_text() -> None:
 
 def test_settings_loaded_twice_are_independent() -> None:
     one, other = load(), load()
-    one.learning.dev_cap = 1
+    one.learning.refit_below = 1
     one.personas.rules["a/b"] = "c"
     assert other == load()
 
@@ -222,26 +224,26 @@ def test_a_whole_section_cannot_be_replaced() -> None:
 
 def test_update_changes_several_at_once() -> None:
     settings = load()
-    settings.learning.update({"min_data_threshold": 5, "dev_share": 0.3})
-    assert (settings.learning.min_data_threshold, settings.learning.dev_share) == (5, 0.3)
+    settings.learning.update({"min_data_threshold": 5, "full_growth": 0.3})
+    assert (settings.learning.min_data_threshold, settings.learning.full_growth) == (5, 0.3)
 
 
 @given(
     st.permutations(
-        [("min_data_threshold", 5), ("dev_share", 0.3), ("validation_threshold", 0.4), ("dev_cap", 0)]
+        [("min_data_threshold", 5), ("full_growth", 0.3), ("validation_threshold", 0.4), ("refit_below", -1)]
     )
 )
 def test_update_is_all_or_nothing_in_any_order(pairs: list[tuple[str, Any]]) -> None:
     settings = load()
-    with pytest.raises(SettingsError, match="dev_cap"):
+    with pytest.raises(SettingsError, match="refit_below"):
         settings.learning.update(dict(pairs))
     assert settings == load()
 
 
 def test_update_with_an_unknown_key_changes_nothing() -> None:
     settings = load()
-    with pytest.raises(SettingsError, match="did you mean 'dev_cap'"):
-        settings.learning.update({"dev_share": 0.3, "dev_kap": 3})
+    with pytest.raises(SettingsError, match="did you mean 'refit_below'"):
+        settings.learning.update({"full_growth": 0.3, "refit_belov": 3})
     assert settings == load()
 
 

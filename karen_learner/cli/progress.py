@@ -43,12 +43,12 @@ class LearningProgress:
         self._stage = self._bars.add_task(event.stage, total=None, details="")
 
     def _show_pass(self, event: TrainingProgressed) -> None:
-        score = "" if event.score is None else f", dev score {event.score:.3f}"
-        details = f"loss {event.loss:.3g}, {event.words_per_second:,.0f} words/s{score}"
-        logger.debug("%s: pass %d of %d, %s", event.task, event.iteration, event.total, details)
-        if event.task not in self._tasks:
-            self._tasks[event.task] = self._bars.add_task(f"  {event.task}", total=event.total, details="")
-        self._bars.update(self._tasks[event.task], completed=event.iteration, details=details)
+        name = event.task if event.shadow is None else f"{event.task}, shadow {event.shadow + 1}"
+        details = f"loss {event.loss:.3g}, {event.words_per_second:,.0f} words/s"
+        logger.debug("%s: pass %d of %d, %s", name, event.iteration, event.total, details)
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(f"  {name}", total=event.total, details="")
+        self._bars.update(self._tasks[name], completed=event.iteration, details=details)
 
 
 @asynccontextmanager

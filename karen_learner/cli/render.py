@@ -34,6 +34,9 @@ SCORES = {
 SHOWN_LINES = 20
 SHOWN_CONFUSIONS = 10
 REMOVED = "(removed)"
+OWN_TEXTS = (
+    "Each version was scored on the texts of its deployment; `karen-learner compare` scores two on the same."
+)
 
 
 def command_line(home: Path, *words: str) -> str:
@@ -66,7 +69,7 @@ def status(tenant: TenantStatus) -> list[RenderableType]:
             "scores at deployment": (scores(champion) or "none") if champion else None,
             "turns": f"{counts.turns} ({counts.with_feedback} with feedback, {counts.corrections} corrected)",
             "awaiting curation": counts.awaiting_curation,
-            "examples": f"{states or 'none'}; {counts.holdout} in the holdout",
+            "examples": f"{states or 'none'}; {counts.gold} gold",
             "degraded answers": counts.degraded or None,
             "cycles": counts.cycles,
             "running": f"{running.cycle_id}: {running.stage}" if running else None,
@@ -86,7 +89,7 @@ def tenants(all_of_them: Sequence[TenantStatus], metrics: LearningMetrics) -> li
     """One row per tenant, with counts only."""
     if not all_of_them:
         return ["no tenants yet: `karen-learner bootstrap TENANT FILE` adds one"]
-    optional = ["holdout", "feedback", "cycles", "accuracy", "turns"]
+    optional = ["gold", "feedback", "cycles", "accuracy", "turns"]
     tallies = {
         "tenants": metrics.tenants,
         "turns": metrics.turns,
@@ -113,18 +116,19 @@ def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
         "accuracy": champion.scores.get("accuracy") if champion else None,
         "turns": counts.turns,
         "feedback": counts.with_feedback,
-        "pending": counts.pending_train + counts.awaiting_curation,
-        "holdout": counts.holdout,
+        "pending": counts.examples.get("pending", 0) + counts.awaiting_curation,
+        "gold": counts.gold,
         "cycles": counts.cycles,
         "last": status_text(last) if last else None,
         "now": tenant.running_cycle.stage if tenant.running_cycle else idle,
     }
 
 
-def versions(found: Sequence[ModelVersion], champion: str | None) -> RenderableType:
+def versions(found: Sequence[ModelVersion], champion: str | None) -> list[RenderableType]:
     """Versions, newest first, with marks for live and removed ones."""
     rows = [_version_row(version, live=version.version == champion) for version in found]
-    return FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"], folded="backup")
+    table = FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"], folded="backup")
+    return [table, text(OWN_TEXTS, "dim")] if len(rows) > 1 else [table]
 
 
 def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
@@ -162,7 +166,7 @@ def plan(planned: LearningPlan) -> list[RenderableType]:
         "curation": _curation(planned.curation),
         "new examples": f"up to {planned.training_examples}",
         "replayed": f"up to {planned.replay_examples}",
-        "holdout": planned.holdout_examples,
+        "judged texts": planned.judged_texts,
     }
     return [facts(lines), text("nothing changed", "dim")]
 
@@ -264,7 +268,7 @@ def _scores(before: ValidationResult | None, after: ValidationResult) -> Fitting
     rows = [_score_row(task, score, before, after) for task, score in SCORES.items()]
     rows = [row for row in rows if row["texts"] or row["after"] is not None]
     rows.append(_score_row("all", "accuracy", before, after))
-    return FittingTable(rows, title=f"Scores on the holdout (absolute thresholds: {met})")
+    return FittingTable(rows, title=f"Out-of-fold scores (absolute thresholds: {met})")
 
 
 def _score_row(

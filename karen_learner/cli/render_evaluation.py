@@ -20,7 +20,7 @@ from karen_learner.records.evaluations import (
 )
 
 SHOWN_LABELS = 20
-SOURCES = {"labelled": "labelled texts", "judged": "judged texts"}
+SOURCES = {"labelled": "labelled texts", "judged": "judged gold texts"}
 
 
 def evaluation(found: Evaluation) -> list[RenderableType]:
@@ -92,14 +92,19 @@ def _scope(rates: ScopeRates) -> dict[str, object]:
     }
 
 
+def differences(found: VersionComparison, *, names: tuple[str, str] = ("A", "B")) -> RenderableType:
+    """The scores of two versions on the same texts. `names` are those of the columns."""
+    rows = [_difference_row(task, names) for task in found.tasks]
+    title = f"Scores on {found.texts} {SOURCES[found.source]}"
+    return FittingTable(rows, title=title, optional=["texts", "changed"])
+
+
 def comparison(found: VersionComparison) -> list[RenderableType]:
     """Differences by task with intervals, and the texts that both versions answer differently."""
     versions = f"A {found.before}, B {found.after} of {found.tenant_id!r}"
     parts: list[RenderableType] = [
-        text(f"{versions} on {found.texts} {SOURCES[found.source]}", "bold"),
-        FittingTable(
-            [_difference_row(task) for task in found.tasks], title="Scores", optional=["texts", "changed"]
-        ),
+        text(versions, "bold"),
+        differences(found),
     ]
     if not found.flips:
         return [*parts, text("both versions give the same answers", "dim")]
@@ -110,13 +115,13 @@ def comparison(found: VersionComparison) -> list[RenderableType]:
     return parts
 
 
-def _difference_row(task: TaskDifference) -> dict[str, object]:
+def _difference_row(task: TaskDifference, names: tuple[str, str]) -> dict[str, object]:
     style = "green" if task.difference > 0 else "red" if task.difference < 0 else ""
     return {
         "task": task.task,
         "texts": task.texts,
-        "A": task.before,
-        "B": task.after,
+        names[0]: task.before,
+        names[1]: task.after,
         "difference": text(f"{task.difference:+.3f}", style),
         "95 % interval": None if task.interval is None else interval_text(task.interval, signed=True),
         **{kind: getattr(task, kind) for kind in FLIP_KINDS},

@@ -76,8 +76,8 @@ def summary(steps: Sequence[Step], refit: Refit | None) -> RenderableType:
     if len(first.by_task) > 1 and first.accuracy is not None and last.accuracy is not None:
         shown["all"] = _gain(first.accuracy, last.accuracy)
     if refit is not None and refit.scores.accuracy is not None and last.accuracy is not None:
-        learned = f"{refit.training_examples} examples, {refit.dev_examples} dev examples"
-        shown["refit from scratch"] = f"{refit.scores.accuracy:.3f} in {refit.seconds:.1f} s from {learned}"
+        seconds, learned = f"{refit.seconds:.1f} s", f"{refit.training_examples} examples"
+        shown["refit from scratch"] = f"{refit.scores.accuracy:.3f} in {seconds} from {learned}"
         shown["minus refit"] = f"{last.accuracy - refit.scores.accuracy:+.3f}"
     return facts(shown | _cost(steps))
 

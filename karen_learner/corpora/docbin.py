@@ -83,9 +83,15 @@ def read_docs(
             yield read.line - 1, *read.value
 
 
-def numbered_docs(nlp: Language, path: Path, *, skipped: list[str]) -> dict[int, Doc]:
-    """The gold documents of a file of JSON lines by line number, from 0."""
-    return {number: doc for number, _, doc in read_docs(nlp, path, skipped=skipped)}
+def numbered_docs(
+    nlp: Language, path: Path, *, skipped: list[str], shadow: int | None = None
+) -> dict[int, Doc]:
+    """The gold documents of a file of JSON lines by line number, from 0.
+
+    Those that are held out of a shadow are left out.
+    """
+    docs = read_docs(nlp, path, skipped=skipped)
+    return {number: doc for number, line, doc in docs if shadow is None or not line.held_out >> shadow & 1}
 
 
 def lines_to_docbin(nlp: Language, path: Path, *, skipped: list[str]) -> list[Doc]:

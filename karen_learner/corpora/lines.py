@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Any, Generic, NoReturn, TypeVar
 
@@ -114,11 +115,9 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def to_line(example: LabelledText, importance_weight: float = 1.0) -> str:
-    """The line of an example, without its line feed; unknown labels are left out."""
-    line: dict[str, object] = {"text": example.text}
-    if importance_weight != 1.0:
-        line["importance_weight"] = importance_weight
+def to_line(example: LabelledText, **more: object) -> str:
+    """The line of an example, without its line feed, with `more` keys; unknown labels are left out."""
+    line: dict[str, object] = {"text": example.text, **more}
     if example.intent is not None:
         line["intent"] = example.intent
     if example.sentiment is not None:
@@ -131,15 +130,25 @@ def to_line(example: LabelledText, importance_weight: float = 1.0) -> str:
 async def write_lines(
     path: Path,
     examples: AsyncIterable[LabelledText] | Iterable[LabelledText],
-    *,
-    importance_weights: Iterable[float] = (),
+    **columns: Iterable[object],
 ) -> int:
     """Write examples as JSON lines and return their number.
 
-    `importance_weights` follow the order of the examples; missing ones are 1.
+    Each of the `columns` is a further key, with one value for each example. Raises ValueError if a column has
+    fewer or more values.
     """
-    weights = iter(importance_weights)
-    return await write_text(path, examples, lambda one: to_line(one, next(weights, 1.0)))
+    rows = zip(*columns.values(), strict=True) if columns else repeat(())
+
+    def line_of(example: LabelledText) -> str:
+        row = next(rows, None)
+        if row is None:
+            raise ValueError(f"the columns {', '.join(columns)} have fewer values than there are examples")
+        return to_line(example, **dict(zip(columns, row, strict=True)))
+
+    count = await write_text(path, examples, line_of)
+    if columns and next(rows, None) is not None:
+        raise ValueError(f"the columns {', '.join(columns)} have more values than the {count} examples")
+    return count
 
 
 async def write_text(

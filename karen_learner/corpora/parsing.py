@@ -24,9 +24,14 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class CorpusLine(LabelledText):
-    """A line of a corpus that a cycle writes for its worker."""
+    """A line of a corpus that a cycle writes for its worker.
+
+    `held_out` has bit k if shadow k does not learn from the line. Shadow `shadow` predicts the line.
+    """
 
     importance_weight: float = Field(default=1.0, gt=0.0, le=MAX_SAMPLE_WEIGHT)
+    held_out: int = Field(default=0, ge=0)
+    shadow: int = Field(default=0, ge=0)
 
 
 class TurnInput(Record):

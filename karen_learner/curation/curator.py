@@ -31,13 +31,7 @@ from karen_learner.curation.resolver import (
     Withdrawal,
     stored_keys,
 )
-from karen_learner.curation.selection import (
-    Curated,
-    in_split,
-    select_full,
-    select_incremental,
-)
-from karen_learner.curation.splits import Shares, shares_for, with_splits
+from karen_learner.curation.selection import Curated, select_full, select_incremental
 from karen_learner.records import (
     Contribution,
     CurationCounts,
@@ -134,13 +128,12 @@ class Curator:
         tenant_id: str,
         entries: Sequence[PageEntry],
         *,
-        shares: Shares | None = None,
         curated: Sequence[tuple[int, int]] = (),
         token: int | None = None,
     ) -> list[Resolution | Unusable]:
         """Resolve the entries of a page and write the result in one transaction.
 
-        Repeats if another process has changed an example or a split that this one read.
+        Repeats if another process has changed an example that this one read.
         """
         keys = stored_keys(entries)
         while True:
@@ -148,16 +141,12 @@ class Curator:
             said = await self._store.contributions(tenant_id, keys)
             resolver = self._resolver(stored, said)
             resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
-            upserts, splits = await with_splits(
-                self._store, tenant_id, resolver.changes(), self._settings, known=stored, shares=shares or {}
-            )
             read_set = ReadSet(
                 examples={key: stored.get(key) for key in keys},
-                splits=splits,
                 contributions={key: [each.seq or 0 for each in said.get(key, ())] for key in keys},
             )
             write = CurationWrite(
-                upserts=upserts,
+                upserts=resolver.changes(),
                 contributions=resolver.added(),
                 replaced=resolver.replaced(),
                 curated=curated,
@@ -193,10 +182,9 @@ class Curator:
                 return report
 
     async def _store_gold(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
-        shares = await shares_for(self._store, tenant_id, intake.strata, self._settings)
         counts: Counter[str] = Counter()
         async for page in intake.pages():
-            counts.update(await self._apply(tenant_id, page, shares=shares))
+            counts.update(await self._apply(tenant_id, page))
         return intake.report(added=counts["accepted"], merged=counts["merged"])
 
     # Labels ----------------------------------------------------------------------------------
@@ -226,23 +214,15 @@ class Curator:
 
     # The data of a cycle ---------------------------------------------------------------------
 
-    async def select(self, tenant_id: str, *, mode: CycleMode, rng: random.Random | None = None) -> Curated:
-        """Select the training data of a cycle. `rng` (default: a fresh one) draws the replay pool."""
+    async def select(
+        self, tenant_id: str, *, mode: CycleMode, rng: random.Random | None = None, batches: int = 1
+    ) -> Curated:
+        """Select the training data of a cycle. `rng` (default: a fresh one) draws the replay pool.
+
+        An incremental cycle takes up to `batches` times `learning.max_training_examples` new examples.
+        """
         learning = self._settings.learning
         if mode == "full":
             return await select_full(self._store, tenant_id, learning)
-        return await select_incremental(self._store, tenant_id, learning, rng or random.SystemRandom())
-
-    def dev(self, tenant_id: str) -> AsyncIterator[Example]:
-        """The examples for the choice of the best weights and for calibration."""
-        return in_split(self._store, tenant_id, "dev")
-
-    async def holdout(self, tenant_id: str) -> AsyncIterator[Example]:
-        """The examples for the gate: gold, and feedback of several users.
-
-        A near-duplicate that a single user labelled stays in this split, so that no cycle trains on it. It is
-        omitted here.
-        """
-        async for example in in_split(self._store, tenant_id, "holdout"):
-            if example.is_gold or example.users >= 2:
-                yield example
+        rng = rng or random.SystemRandom()
+        return await select_incremental(self._store, tenant_id, learning, rng, batches=batches)

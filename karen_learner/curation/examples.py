@@ -41,7 +41,7 @@ SATISFIED_WITH_ENTITIES = 0.9
 def example_from_turn(
     turn: Turn, *, schema: Schema, aligner: TokenAligner, quality_threshold: float, seed: int = 0
 ) -> Example | Unusable:
-    """The example of a turn with feedback, `pending` or `quarantined`, with the preliminary split `train`.
+    """The example of a turn with feedback, `pending` or `quarantined`.
 
     - A correction sets the corrected labels and no others.
     - A rating confirms each detected label whose quality reaches the threshold. Entities need a satisfaction
@@ -122,8 +122,7 @@ def new_example(
     turn_id: str | None = None,
     user_id: str | None = None,
 ) -> Example:
-    """An example with id, keys, stratum and draw, and the preliminary split `train`. A `reason` quarantines
-    it."""
+    """An example with id, keys, stratum and draw. A `reason` quarantines it."""
     key = text_key(labelled.text)
     name = example_id(key=key, turn_id=turn_id)
     return Example(
@@ -135,7 +134,6 @@ def new_example(
         key=key,
         group=group_key(labelled.text),
         stratum=stratum(labelled),
-        split="train",
         state="quarantined" if reason else "pending",
         draw=draw(name, seed),
         reason=reason,

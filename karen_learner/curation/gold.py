@@ -7,7 +7,6 @@ them.
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from typing import IO, Any, Literal
 
@@ -21,7 +20,7 @@ from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_exam
 from karen_learner.curation.resolver import NewContribution
 from karen_learner.records import TASKS, GoldReport, LabelledText, Task, new_id, utc_now
 from karen_learner.records.base import MAX_ID_CHARS
-from karen_learner.resolution import stratum, task_labels
+from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
 
 HELD_IN_MEMORY_BYTES = 8_000_000
@@ -54,7 +53,6 @@ class GoldIntake:
         self._labels: dict[Task, set[str]] = {task: set() for task in TASKS}
         self._skipped = SkippedLines()
         self._dropped = SkippedLines()
-        self.strata: Counter[str] = Counter()
         self._waiting: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by `close`
             HELD_IN_MEMORY_BYTES, mode="w+", encoding="utf-8", newline="\n"
         )
@@ -76,7 +74,6 @@ class GoldIntake:
             except CorruptExample as error:
                 self._skipped.add(position, str(error))
                 continue
-            self.strata[stratum(labelled)] += 1
             for task, label in task_labels(labelled):
                 self._labels[task].add(label)
             self._waiting.write(labelled.model_dump_json() + "\n")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
-from karen_learner.records import CurationCounts, Example, ExampleState, Split
+from karen_learner.records import CurationCounts, Example, ExampleState, Task
+from karen_learner.resolution import task_labels
 from karen_learner.settings import LearningSettings
 
 Strata = Mapping[str, int]
@@ -49,18 +50,33 @@ class Curated:
     """Result of curation for training: new examples, and learned examples for replay.
 
     With `importance_weights` (one for each example of `replay`), `replay` is a pool to sample from. Without
-    them, a cycle trains on all of it. `counts` are those of the curated turns.
+    them, a cycle trains on all of it. `counts` are those of the curated turns. The champion does not know
+    `unknown_labels`.
     """
 
     new: tuple[Example, ...] = ()
     replay: tuple[Example, ...] = ()
     importance_weights: tuple[float, ...] | None = None
     counts: CurationCounts = field(default_factory=CurationCounts)
+    unknown_labels: frozenset[tuple[Task, str]] = frozenset()
+
+    def apart(self, known: Collection[tuple[Task, str]]) -> Curated:
+        """The data with `unknown_labels`, if the champion knows the labels `known`.
+
+        A label that the champion does not know needs no gain. So feedback without such a label waits for the
+        next cycle: a few texts of a new label must not carry it through.
+        """
+        labels = {one.example_id: frozenset(task_labels(one)) for one in self.new}
+        unknown = frozenset().union(*labels.values()) - frozenset(known)
+        if not unknown:
+            return self
+        new = tuple(one for one in self.new if one.is_gold or labels[one.example_id] & unknown)
+        return replace(self, new=new, unknown_labels=unknown)
 
 
 async def select_full(store: MemoryStore, tenant_id: str, learning: LearningSettings) -> Curated:
-    """All examples of the split `train`, balanced above `max_full_examples`."""
-    picks = await balanced(in_split(store, tenant_id, "train"), learning.max_full_examples)
+    """All usable examples, balanced above `max_full_examples`."""
+    picks = await balanced(usable(store, tenant_id), learning.max_full_examples)
     return Curated(
         new=tuple(example for example in picks if example.state == "pending"),
         replay=tuple(example for example in picks if example.state == "learned"),
@@ -68,11 +84,11 @@ async def select_full(store: MemoryStore, tenant_id: str, learning: LearningSett
 
 
 async def select_incremental(
-    store: MemoryStore, tenant_id: str, learning: LearningSettings, rng: random.Random
+    store: MemoryStore, tenant_id: str, learning: LearningSettings, rng: random.Random, *, batches: int = 1
 ) -> Curated:
-    """Pending examples and a replay pool of learned ones, each up to its setting."""
-    pending = store.examples(tenant_id, state="pending", split="train", newest_first=True)
-    new = await balanced(pending, learning.max_training_examples)
+    """Pending examples, up to so many `batches`, and a replay pool of learned ones."""
+    pending = store.examples(tenant_id, state="pending", newest_first=True)
+    new = await balanced(pending, min(batches * learning.max_training_examples, learning.max_full_examples))
     drawn = await draw_replay_pool(store, tenant_id, limit=REPLAY_POOL * learning.replay_examples, rng=rng)
     return Curated(
         new=tuple(new),
@@ -81,10 +97,10 @@ async def select_incremental(
     )
 
 
-async def in_split(store: MemoryStore, tenant_id: str, split: Split) -> AsyncIterator[Example]:
-    """The pending and learned examples of a split."""
+async def usable(store: MemoryStore, tenant_id: str) -> AsyncIterator[Example]:
+    """The pending and learned examples."""
     for state in USABLE:
-        async for example in store.examples(tenant_id, state=state, split=split):
+        async for example in store.examples(tenant_id, state=state):
             yield example
 
 
@@ -123,7 +139,7 @@ async def draw_replay_pool(
     It needs one read of counters, and one index read for each stratum. The cost depends on `limit` and the
     number of strata, not on the history. With more strata than places, `rng` chooses the strata.
     """
-    counts = await store.strata(tenant_id, state="learned", split="train")
+    counts = await store.strata(tenant_id, state="learned")
     order = sorted(counts)
     rng.shuffle(order)
     shares = water_fill(counts, limit, order=order)
@@ -132,3 +148,13 @@ async def draw_replay_pool(
         sampled = await store.sample_learned(tenant_id, name, limit=shares[name], from_draw=rng.random())
         drawn += [(example, counts[name] / len(sampled)) for example in sampled]
     return drawn
+
+
+async def draw_learned_gold(store: MemoryStore, tenant_id: str, *, limit: int) -> list[Example]:
+    """Up to `limit` learned gold examples, balanced over strata: the same choice at each call."""
+    shares = water_fill(await store.strata(tenant_id, state="learned", gold=True), limit)
+    found: list[Example] = []
+    for name, share in shares.items():
+        if share:
+            found += await store.sample_learned(tenant_id, name, limit=share, gold_only=True)
+    return found

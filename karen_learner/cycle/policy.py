@@ -11,7 +11,7 @@ from karen_learner.curation import Curator
 from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.errors import InvalidInput
 from karen_learner.models.versions import ModelRegistry
-from karen_learner.records import CycleMode, CycleRow, LearningPlan, ModelVersion
+from karen_learner.records import CycleMode, CycleRow, LearningPlan, ModelVersion, TenantCounts
 from karen_learner.settings import Settings
 
 RequestedMode = Literal["auto", "incremental", "full"]
@@ -34,15 +34,19 @@ def resolve_mode(
     last_full: int | None,
     growth: float,
     most: int,
+    refit_below: int,
 ) -> CycleMode:
     """The mode of a cycle for a requested mode. Without a champion: full.
 
-    `auto` is incremental until the curated `examples` are `growth` times those of the last full training.
-    Full training then recovers the loss of incremental training. The sizes form a geometric series, so the
-    total cost is a few times that of the last one. Above `most` examples, `auto` stays incremental, because
-    full training would leave examples out.
+    `auto` is full below `refit_below` examples, which takes seconds. Then it is incremental until the
+    curated `examples` are `growth` times those of the last full training. Full training then recovers the
+    loss of incremental training. The sizes form a geometric series, so the total cost is a few times that of
+    the last one. Above `most` examples, `auto` stays incremental, because full training would leave examples
+    out.
     """
     if champion is None or mode == "full":
+        return "full"
+    if mode == "auto" and examples < refit_below:
         return "full"
     grown = growth > 0 and last_full is not None and growth * last_full <= examples <= most
     return "full" if mode == "auto" and grown else "incremental"
@@ -94,11 +98,24 @@ class CyclePlanner:
         return resolve_mode(
             requested,
             champion,
-            examples=await self._learned(tenant_id) + counts.pending_train + counts.awaiting_curation,
+            examples=_usable(counts) + counts.awaiting_curation,
             last_full=last_full_training(await self.store.cycles(tenant_id, limit=SEARCHED_CYCLES)),
             growth=learning.full_growth,
             most=learning.max_full_examples,
+            refit_below=learning.refit_below,
         )
+
+    async def undecided(self, tenant_id: str) -> int:
+        """The number of decisions since the last clear one, whose examples are still pending."""
+        count = 0
+        for row in await self.store.cycles(tenant_id, limit=SEARCHED_CYCLES):
+            verdict = row.result.verdict if row.result is not None else None
+            if verdict is None:
+                continue
+            if verdict.decision != "too_close":
+                break
+            count += 1
+        return count
 
     async def plan(self, tenant_id: str, *, requested: RequestedMode, force: bool) -> LearningPlan:
         """Preview of a cycle. Changes nothing. Raises InvalidInput for an unknown mode.
@@ -110,7 +127,10 @@ class CyclePlanner:
         mode = await self.mode(tenant_id, requested, await self.registry.champion(tenant_id))
         preview = await self.curator.preview(tenant_id)
         counts = await self.store.counts(tenant_id)
-        available, learned = counts.pending_train + preview.accepted, await self._learned(tenant_id)
+        available, learned = (
+            counts.examples.get("pending", 0) + preview.accepted,
+            counts.examples.get("learned", 0),
+        )
         why = skip_reason(available, learned, mode, limits.min_data_threshold, force)
         full = mode == "full"
         most_new = limits.max_full_examples if full else limits.max_training_examples
@@ -123,8 +143,9 @@ class CyclePlanner:
             curation=preview,
             training_examples=min(available, most_new),
             replay_examples=min(learned, most_replayed),
-            holdout_examples=counts.holdout,
+            judged_texts=min(counts.gold, self.settings.gate.judged_texts),
         )
 
-    async def _learned(self, tenant_id: str) -> int:
-        return sum((await self.store.strata(tenant_id, state="learned", split="train")).values())
+
+def _usable(counts: TenantCounts) -> int:
+    return counts.examples.get("pending", 0) + counts.examples.get("learned", 0)

@@ -34,7 +34,7 @@ from karen_learner.records import (
     Stage,
 )
 from karen_learner.settings import LearningSettings
-from karen_learner.training.stage import TrainingStage
+from karen_learner.training.stage import TrainingStage, known_labels
 from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
@@ -185,8 +185,12 @@ class LearningCycle:
         async with self._stage(state, "curating"):
             counts = await self.curator.curate(cycle.tenant_id, token=cycle.token)
             state.curated = Curated(counts=counts)
-            selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode)
-            state.curated = curated = replace(selected, counts=counts)
+            batches = 1 + await self.planner.undecided(cycle.tenant_id)
+            selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode, batches=batches)
+            known = await known_labels(cycle.champion)
+            state.curated = curated = replace(
+                selected if known is None else selected.apart(known), counts=counts
+            )
         minimum = self.settings.min_data_threshold
         reason = skip_reason(len(curated.new), len(curated.replay), cycle.mode, minimum, force)
         if reason is not None:

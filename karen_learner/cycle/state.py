@@ -53,6 +53,7 @@ class CycleState:
             baseline=validated.baseline if validated else None,
             validation=validated.validation if validated else None,
             verdict=validated.verdict if validated else None,
+            flips=validated.flips if validated else None,
             model_version=live.version if live else None,
             previous_version=cycle.champion.version if cycle.champion else None,
             backup_path=cycle.champion.backup_path if cycle.champion else None,

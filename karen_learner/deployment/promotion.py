@@ -18,6 +18,13 @@ from karen_learner.events import ModelDeployed
 from karen_learner.models.backups import backup_file, make_backup, prune_backups
 from karen_learner.models.files import HomeLayout, remove_folder
 from karen_learner.models.live import LiveModel
+from karen_learner.models.shadows import (
+    ShadowIndex,
+    place_shadows,
+    prune_shadows,
+    write_index,
+    write_judged,
+)
 from karen_learner.models.versions import (
     Manifest,
     ModelRegistry,
@@ -26,13 +33,15 @@ from karen_learner.models.versions import (
     seal,
     version_name,
 )
-from karen_learner.records import ModelVersion, Promotion, utc_now
+from karen_learner.records import ANCHOR, TASKS, ModelVersion, Promotion, utc_now
 from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import Settings
+from karen_learner.training.prediction import answer_of
 from karen_learner.validation.stage import Validated
 
 logger = logging.getLogger(__name__)
 
+MAX_DIFFERENT_ANSWERS = 0.05
 SECONDS_PER_DAY = 86_400.0
 RESTORE_TIME_S = 3_600.0
 """A restore takes seconds. An older folder of a restore is left by a crash, and is removed."""
@@ -93,12 +102,16 @@ class Deployer:
         champion changed since), FencedOut, DigestMismatch or ModelError.
         """
         trained = validated.trained
+        await self._require_same_answers(validated, loaded.model)
         version = await self._seal(validated, loaded.digest)
+        await self._place_shadows(validated, version)
         promotion = Promotion(
             version=version,
             expected=version.parent,
             learned=trained.curated.new,
             replayed=[example.example_id for example in trained.replayed],
+            masks=trained.folds.masks,
+            generation=trained.generation,
         )
         if not await self.champions.switch(loaded.model, promotion, token=validated.cycle.token):
             raise DeploymentError(
@@ -113,6 +126,7 @@ class Deployer:
                 cycle_id=version.cycle_id,
             )
         )
+        await self._set_anchors(validated, version)
         await self._back_up(version)
         return Deployed(validated=validated, version=version)
 
@@ -141,13 +155,48 @@ class Deployer:
             counts={
                 "new": len(trained.curated.new),
                 "replay": len(trained.replayed),
-                **{f"holdout_{task}": count for task, count in validated.validation.counts.items()},
+                **{f"judged_{task}": count for task, count in validated.validation.counts.items()},
             },
             settings=self.settings.training.model_dump(mode="json"),
             libraries=library_versions(),
         )
         await call_in_executor(seal, folder, target, manifest)
         return version
+
+    async def _require_same_answers(self, validated: Validated, model: LiveModel) -> None:
+        """Raise DeploymentError if the loaded candidate answers otherwise than the saved one in the worker.
+
+        Scores that are nearly equal may rank differently on another processor, so a few answers may differ.
+        """
+        texts = validated.trained.probes
+        labels = {task: model.labels(task) for task in model.tasks}
+        rows = await model.run(lambda nlp: [answer_of(doc, labels) for doc in nlp.pipe(texts)])
+        differ = sum(row != one.row for row, one in zip(rows, validated.served, strict=True))
+        if differ > MAX_DIFFERENT_ANSWERS * len(rows):
+            raise DeploymentError(
+                f"the candidate answers {differ} of {len(rows)} texts otherwise after it is loaded: it is "
+                "not deployed; check for packages that differ between this process and the worker"
+            )
+
+    async def _place_shadows(self, validated: Validated, version: ModelVersion) -> None:
+        """Move the shadows to the folder of the version, with their predictions of the judged texts."""
+        cycle, trained = validated.cycle, validated.trained
+        staging = self.layout.shadow_staging(cycle.tenant_id, cycle.cycle_id)
+        index = ShadowIndex(
+            folds=trained.folds.folds,
+            generation=trained.generation,
+            tasks=tuple(spec.tasks for spec in trained.shadows),
+            agreement=validated.agreement,
+        )
+        await call_in_executor(write_index, staging, index)
+        await call_in_executor(write_judged, staging, validated.judged)
+        await call_in_executor(place_shadows, staging, self.layout.shadows(cycle.tenant_id, version.version))
+
+    async def _set_anchors(self, validated: Validated, version: ModelVersion) -> None:
+        """Make the version the best one of each task on which it is. Later cycles must not be worse."""
+        for task, former in validated.best.items():
+            promotion = Promotion(version=version, expected=former, alias=ANCHOR + task)
+            await self.store.promote(version.tenant_id, promotion, token=validated.cycle.token)
 
     async def _back_up(self, version: ModelVersion) -> None:
         """Make a missing backup. The version serves without it, so a failure is only logged."""
@@ -163,7 +212,8 @@ class Deployer:
     async def clean_up(self, tenant_id: str) -> None:
         """Make missing backups; remove staging folders, folders without a row and expired versions.
 
-        The champion and its parent are always kept, as folders and as backups. Call under the lease.
+        The champion and its parent are always kept, as folders and as backups, and the shadows of both and
+        of the best version of each task. Call under the lease.
         """
         champion = await self.registry.champion(tenant_id)
         kept = {champion.version, champion.parent or ""} if champion is not None else set()
@@ -172,6 +222,10 @@ class Deployer:
             if version is not None and version.path.is_dir():
                 await self._back_up(version)
         folder = self.layout.models(tenant_id)
+        anchors = [await self.store.alias(tenant_id, ANCHOR + task) for task in TASKS]
+        judging = frozenset(kept | {anchor.version for anchor in anchors if anchor is not None})
+        generations = await call_in_executor(lambda: prune_shadows(folder / ".shadows", keep=judging))
+        await self.store.prune_masks(tenant_id, generations)
         days = self.settings.learning.backup_retention_days
         await call_in_executor(remove_folder, folder / ".staging")
         for path in await call_in_executor(lambda: list((folder / ".restoring").glob("*"))):

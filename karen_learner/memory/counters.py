@@ -6,7 +6,7 @@ So each counter equals the sum of these functions over the rows.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, get_args
 
@@ -22,7 +22,6 @@ from karen_learner.records import (
     Example,
     ExampleState,
     LearningCycleResult,
-    Split,
     Task,
     TenantCounts,
     Turn,
@@ -70,12 +69,10 @@ def example_counts(example: Example) -> Counts:
     """Contribution of a stored example."""
     counts: Counts = {
         (EXAMPLES, example.state): 1,
-        (_stratum_family(example.state, example.split), example.stratum): 1,
+        (_stratum_family(example.state, is_gold=example.is_gold), example.stratum): 1,
     }
-    if example.state == "pending" and example.split == "train":
-        counts[SETS, "pending_train"] = 1
-    if example.state in ("pending", "learned") and example.split == "holdout":
-        counts[SETS, "holdout"] = 1
+    if example.is_gold and example.state in ("pending", "learned"):
+        counts[SETS, "gold"] = 1
     if example.is_waiting:
         counts[SETS, "waiting"] = 1
     if example.state != "quarantined":
@@ -144,10 +141,16 @@ def total_turns(connection: Connection) -> int:
     return int(connection.execute(select(func.sum(counters.c.value)).where(*is_turns)).scalar() or 0)
 
 
-def strata(connection: Connection, tenant_id: str, *, state: ExampleState, split: Split) -> Mapping[str, int]:
-    """Examples by stratum."""
-    family = _stratum_family(state, split)
-    return {name: amount for (_, name), amount in _read(connection, tenant_id, (family,)).items()}
+def strata(
+    connection: Connection, tenant_id: str, *, state: ExampleState, gold: bool | None = None
+) -> Mapping[str, int]:
+    """Examples by stratum: gold, feedback, or both (None)."""
+    kinds = (True, False) if gold is None else (gold,)
+    families = [_stratum_family(state, is_gold=is_gold) for is_gold in kinds]
+    amounts: Counter[str] = Counter()
+    for (_, name), amount in _read(connection, tenant_id, families).items():
+        amounts[name] += amount
+    return amounts
 
 
 def label_schema(connection: Connection, tenant_id: str) -> Mapping[Task, Mapping[str, int]]:
@@ -188,8 +191,8 @@ def _version_family(version: str) -> str:
     return f"version/{version}"
 
 
-def _stratum_family(state: ExampleState, split: Split) -> str:
-    return f"strata/{state}/{split}"
+def _stratum_family(state: ExampleState, *, is_gold: bool) -> str:
+    return f"strata/{state}/{'gold' if is_gold else 'feedback'}"
 
 
 def _tally(result: LearningCycleResult) -> Iterator[tuple[str, float]]:

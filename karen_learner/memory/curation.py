@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
@@ -12,7 +12,7 @@ from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
 from karen_learner.memory.types import CHUNK, chunks
-from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, CurationWrite, Example, ReadSet, Split
+from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, CurationWrite, Example, ReadSet
 from karen_learner.resolution import without_turns
 
 IS_WAITING = (rows.c.state == "quarantined", rows.c.reason == ROLLED_BACK)
@@ -99,8 +99,8 @@ def end_waiting(connection: Connection, tenant_id: str, *, release: bool) -> int
     tenant, ended = tenants.ensure(connection, tenant_id), 0
     pending = {"state": "pending", "reason": None, "learned_in": None}
     changes = pending if release else {"reason": DISCARDED}
-    for split in get_args(Split):
-        waiting = select(rows.c.seq).where(rows.c.tenant == tenant, rows.c.split == split, *IS_WAITING)
+    for is_gold in (True, False):
+        waiting = select(rows.c.seq).where(rows.c.tenant == tenant, rows.c.is_gold == is_gold, *IS_WAITING)
         for numbers in pages_of_numbers(connection, waiting, rows.c.seq):
             ended += _update(connection, tenant, rows.c.seq.in_(numbers), **changes)
     return ended
@@ -125,13 +125,10 @@ def _update(connection: Connection, tenant: int, *where: Condition, **changes: s
 
 def _is_unchanged(connection: Connection, tenant_id: str, read_set: ReadSet) -> bool:
     present = examples.by_key(connection, tenant_id, list(read_set.examples))
-    splits = examples.splits_by_group(connection, tenant_id, list(read_set.splits))
     numbers = contributions.numbers_by_key(connection, tenant_id, list(read_set.contributions))
     if any(numbers.get(key, ()) != tuple(read) for key, read in read_set.contributions.items()):
         return False
-    return all(present.get(key) == read for key, read in read_set.examples.items()) and all(
-        splits.get(group) == read for group, read in read_set.splits.items()
-    )
+    return all(present.get(key) == read for key, read in read_set.examples.items())
 
 
 def _save(connection: Connection, tenant: int, upserts: Sequence[Example]) -> None:

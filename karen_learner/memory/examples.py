@@ -1,23 +1,17 @@
-"""Rows of examples and groups. Every write updates the groups and counters of its examples.
-
-A group of near-duplicates keeps its split as long as it has members. Its key is a digest of text, so its
-row is deleted with its last member.
-"""
+"""Rows of examples. Every write updates the counters of its examples."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Select, asc, bindparam, delete, desc, select, union_all, update
+from sqlalchemy import Connection, Select, asc, desc, select, true, union_all
 
 from karen_learner.memory import counters, tenants
 from karen_learner.memory.counters import change, example_counts, total
-from karen_learner.memory.tables import IS_REPLAYABLE, Condition, examples
-from karen_learner.memory.tables import groups as group_rows
+from karen_learner.memory.tables import IS_GOLD, IS_LEARNED, Condition, examples
 from karen_learner.memory.types import chunks, insert
-from karen_learner.records import NO_CONSENT, Example, ExampleState, Split
+from karen_learner.records import Example, ExampleState
 
 _SAME_NAME = [name for name in Example.model_fields if name in examples.c]
 _ROWS = select(*(examples.c[name] for name in _SAME_NAME), examples.c.group_key.label("group"))
@@ -33,8 +27,6 @@ def write(connection: Connection, tenant: int, old: Sequence[Example], new: Sequ
     rows = [_values(example) | {"tenant": tenant} for example in new]
     updated = {name: statement.excluded[name] for name in rows[0] if name not in _KEY}
     connection.execute(statement.on_conflict_do_update(index_elements=_KEY, set_=updated), rows)
-    _join_groups(connection, tenant, [example for example in new if _is_member(example)])
-    _leave_groups(connection, tenant, Counter(example.group for example in old if _is_member(example)))
     before, after = total(map(example_counts, old)), total(map(example_counts, new))
     counters.add(connection, {tenant: change(before, after)})
 
@@ -82,7 +74,7 @@ def page(
     connection: Connection,
     tenant_id: str,
     state: ExampleState,
-    split: Split | None,
+    gold: bool | None,
     newest_first: bool,
     *,
     after: int | None,
@@ -90,24 +82,36 @@ def page(
 ) -> Sequence[Example]:
     """The next `size` examples after the one with the number `after`, in order of `seq`.
 
-    For all splits (None), the first examples of each are merged: the index orders by `seq` within a split.
+    Gold and feedback together (None) are merged: the index orders each of them by `seq`.
     """
-    splits = get_args(Split) if split is None else (split,)
+    kinds = (True, False) if gold is None else (gold,)
     number = examples.c.seq
     rows = _ROWS.where(examples.c.tenant == tenants.number_of(tenant_id), examples.c.state == state)
     if after is not None:
         rows = rows.where(number < after if newest_first else number > after)
     order = desc if newest_first else asc
-    parts = [rows.where(examples.c.split == name).order_by(order(number)).limit(size) for name in splits]
+    parts = [rows.where(examples.c.is_gold == kind).order_by(order(number)).limit(size) for kind in kinds]
     merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
     return _read(connection, select(merged).order_by(order(merged.c.seq)).limit(size))
 
 
 def sample(
-    connection: Connection, tenant_id: str, stratum: str, *, limit: int, from_draw: float
+    connection: Connection,
+    tenant_id: str,
+    stratum: str,
+    *,
+    limit: int,
+    from_draw: float = 0.0,
+    gold_only: bool = False,
 ) -> Sequence[Example]:
-    """Learned training examples in order of `draw` from `from_draw` on, continued from the smallest draw."""
-    here = (examples.c.tenant == tenants.number_of(tenant_id), examples.c.stratum == stratum, IS_REPLAYABLE)
+    """Learned examples in order of `draw` from `from_draw` on, continued from the smallest draw."""
+    here: tuple[Condition, ...] = (
+        examples.c.tenant == tenants.number_of(tenant_id),
+        examples.c.stratum == stratum,
+        IS_LEARNED,
+    )
+    if gold_only:
+        here += (examples.c.is_gold == true(),)
     found: list[Example] = []
     for in_range in (examples.c.draw >= from_draw, examples.c.draw < from_draw):
         if len(found) < limit:
@@ -116,47 +120,14 @@ def sample(
     return found
 
 
-def splits_by_group(connection: Connection, tenant_id: str, groups: Sequence[str]) -> Mapping[str, Split]:
-    """The split of each stored group among these."""
-    here = group_rows.c.tenant == tenants.number_of(tenant_id)
-    found: dict[str, Split] = {}
+def gold_groups(connection: Connection, tenant_id: str, groups: Sequence[str]) -> Collection[str]:
+    """The groups among these that have a gold example."""
+    here = (examples.c.tenant == tenants.number_of(tenant_id), IS_GOLD)
+    found: set[str] = set()
     for piece in chunks(list(dict.fromkeys(groups))):
-        statement = select(group_rows.c.group_key, group_rows.c.split).where(
-            here, group_rows.c.group_key.in_(piece)
-        )
-        found.update((name, split) for name, split in connection.execute(statement))
+        statement = select(examples.c.group_key).where(*here, examples.c.group_key.in_(piece))
+        found.update(connection.execute(statement).scalars())
     return found
-
-
-def _is_member(example: Example) -> bool:
-    return example.reason != NO_CONSENT
-
-
-def _join_groups(connection: Connection, tenant: int, joined: Sequence[Example]) -> None:
-    members = Counter(example.group for example in joined)
-    rows = [
-        {"tenant": tenant, "group_key": name, "split": split, "members": members[name]}
-        for name, split in {example.group: example.split for example in joined}.items()
-    ]
-    if rows:
-        statement = insert(connection, group_rows)
-        more = {
-            "split": statement.excluded.split,
-            "members": group_rows.c.members + statement.excluded.members,
-        }
-        key = ["tenant", "group_key"]
-        connection.execute(statement.on_conflict_do_update(index_elements=key, set_=more), rows)
-
-
-def _leave_groups(connection: Connection, tenant: int, left: Mapping[str, int]) -> None:
-    if not left:
-        return
-    here = (group_rows.c.tenant == tenant, group_rows.c.group_key == bindparam("name"))
-    fewer = update(group_rows).where(*here).values(members=group_rows.c.members - bindparam("fewer"))
-    connection.execute(fewer, [{"name": name, "fewer": count} for name, count in left.items()])
-    empty = (group_rows.c.tenant == tenant, group_rows.c.members <= 0)
-    for piece in chunks(list(left)):
-        connection.execute(delete(group_rows).where(*empty, group_rows.c.group_key.in_(piece)))
 
 
 def _values(example: Example) -> dict[str, Any]:
@@ -165,6 +136,7 @@ def _values(example: Example) -> dict[str, Any]:
         **{name: getattr(example, name) for name in _SAME_NAME if name != "seq"},
         "entities": None if spans is None else [[span.start, span.end, span.label] for span in spans],
         "group_key": example.group,
+        "is_gold": example.is_gold,
     }
 
 

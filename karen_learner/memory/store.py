@@ -12,6 +12,7 @@ from karen_learner.contracts import Clock
 from karen_learner.memory import contributions as contribution_rows
 from karen_learner.memory import counters, curation, journal, leases
 from karen_learner.memory import examples as example_rows
+from karen_learner.memory import masks as mask_rows
 from karen_learner.memory import tenants as tenant_rows
 from karen_learner.memory import turns as turn_rows
 from karen_learner.memory import versions as version_rows
@@ -29,7 +30,6 @@ from karen_learner.records import (
     LearningCycleResult,
     Lease,
     ModelVersion,
-    Split,
     Stage,
     Turn,
     UserFeedback,
@@ -131,17 +131,22 @@ class SqlMemoryStore:
     examples_by_key = _reads(example_rows.by_key)
     examples_by_id = _reads(example_rows.by_id)
     example_texts = _reads(example_rows.texts)
-    splits_by_group = _reads(example_rows.splits_by_group)
+    recent_texts = _reads(turn_rows.recent_texts)
+    gold_groups = _reads(example_rows.gold_groups)
+    masks = _reads(mask_rows.read)
+    has_masks = _reads(mask_rows.exist)
+    store_masks = _writes(mask_rows.store)
+    prune_masks = _writes(mask_rows.prune)
 
     async def examples(
         self,
         tenant_id: str,
         *,
         state: ExampleState,
-        split: Split | None = None,
+        gold: bool | None = None,
         newest_first: bool = False,
     ) -> AsyncIterator[Example]:
-        pages = self._pages(example_rows.page, tenant_id, state, split, newest_first, after=None)
+        pages = self._pages(example_rows.page, tenant_id, state, gold, newest_first, after=None)
         async for page in pages:
             for example in page:
                 yield example

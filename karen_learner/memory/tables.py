@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     TextClause,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -34,7 +35,8 @@ BigKey = BigInteger().with_variant(Integer, "sqlite")
 """SQLite assigns numbers to an INTEGER PRIMARY KEY only."""
 
 IS_AWAITING = text("awaiting_curation")
-IS_REPLAYABLE = text("state = 'learned' AND split = 'train'")
+IS_GOLD = text("is_gold")
+IS_LEARNED = text("state = 'learned'")
 IS_UNFINISHED = text("finished_at IS NULL")
 IS_UNUSABLE = text("reason IS NOT NULL")
 """Conditions of the partial indexes. A query uses such an index only if it has the same condition
@@ -110,7 +112,6 @@ examples = Table(
     Column("key", AnyText, nullable=False),
     Column("group_key", AnyText, nullable=False),
     Column("stratum", AnyText, nullable=False),
-    Column("split", AnyText, nullable=False),
     Column("state", AnyText, nullable=False),
     Column("users", Integer, nullable=False),
     Column("user_id", AnyText),
@@ -120,11 +121,14 @@ examples = Table(
     Column("reason", AnyText),
     Column("learned_in", AnyText),
     Column("created_at", Moment, nullable=False),
+    Column("is_gold", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("tenant", "example_id", name="examples_by_id"),
     Index("examples_by_key", "tenant", "key"),
     Index("examples_by_turn", "tenant", "turn_id"),
-    Index("examples_by_state", "tenant", "state", "split", "seq"),
-    _partial("examples_to_replay", "tenant", "stratum", "draw", where=IS_REPLAYABLE),
+    Index("examples_by_state", "tenant", "state", "is_gold", "seq"),
+    _partial("examples_to_replay", "tenant", "stratum", "draw", where=IS_LEARNED),
+    _partial("examples_to_judge", "tenant", "is_gold", "stratum", "draw", where=IS_LEARNED),
+    _partial("gold_by_group", "tenant", "group_key", where=IS_GOLD),
     sqlite_autoincrement=True,
 )
 
@@ -152,15 +156,19 @@ contributions = Table(
 )
 """The labels that each person gives to a text. Rows are inserted and deleted, never changed."""
 
-groups = Table(
-    "groups",
+masks = Table(
+    "masks",
     metadata,
     _tenant(primary_key=True),
-    Column("group_key", AnyText, primary_key=True),
-    Column("split", AnyText, nullable=False),
-    Column("members", Integer, nullable=False),
+    Column("generation", AnyText, primary_key=True),
+    Column("name", AnyText, primary_key=True),
+    Column("mask", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
+"""Shadows of a generation that have learned from a group of near-duplicates or a person: bit k is shadow k.
+
+Incremental cycles continue the shadows of a generation; each full training starts another one.
+"""
 
 counters = Table(
     "counters",

@@ -57,6 +57,13 @@ def awaiting_page(connection: Connection, tenant_id: str, *, after: int, size: i
     return [AwaitingTurn(turn=_turn(row), revision=row.revision) for row in rows]
 
 
+def recent_texts(connection: Connection, tenant_id: str, *, limit: int) -> Sequence[str]:
+    """The distinct texts of the newest `limit` turns, newest first, without removed ones."""
+    here = (turns.c.tenant == tenants.number_of(tenant_id), turns.c.has_words)
+    rows = connection.execute(select(turns).where(*here).order_by(turns.c.seq.desc()).limit(limit))
+    return list(dict.fromkeys(text for row in rows if (text := _turn(row).user_text)))
+
+
 def mark_curated(connection: Connection, tenant: int, curated: Sequence[tuple[int, int]]) -> None:
     """Mark turns (seq, revision) as curated, except those that feedback has changed since."""
     by_revision: dict[int, list[int]] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, literal, select, update
 
-from karen_learner.memory import curation, leases, tenants
+from karen_learner.memory import curation, leases, masks, tenants
 from karen_learner.memory.tables import aliases, lineage, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
@@ -44,6 +44,7 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
     _link(connection, tenant, number, trained)
+    masks.add(connection, tenant, promotion.generation, promotion.masks)
     return True
 
 

@@ -46,6 +46,14 @@ class HomeLayout:
         """The folder of a candidate before its deployment. Clean-up removes it at the end of a cycle."""
         return self.models(tenant_id) / ".staging" / cycle_id
 
+    def shadows(self, tenant_id: str, version: str) -> Path:
+        """The folder with the shadows of a version and their predictions."""
+        return self.models(tenant_id) / ".shadows" / version
+
+    def shadow_staging(self, tenant_id: str, cycle_id: str) -> Path:
+        """The folder of a candidate's shadows before its deployment."""
+        return self.models(tenant_id) / ".staging" / f"{cycle_id}-shadows"
+
     def placed(self, version: ModelVersion) -> ModelVersion:
         """The version with its paths in this home. Stored paths are outdated if the home was moved."""
         moved = {"path": self.version(version.tenant_id, version.version)}

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import srsly
 from asyncio_extras import call_in_executor
 from pydantic import Field, ValidationError
 
@@ -79,6 +80,16 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError) as error:
         raise ModelError(f"{folder} holds no readable {MANIFEST}: {error}") from error
+
+
+def labels_of(folder: Path) -> frozenset[tuple[Task, str]]:
+    """The labels that the pipes of a version know. Raises ModelError."""
+    tasks = read_manifest(folder).tasks
+    try:
+        labels = srsly.read_json(folder / "meta.json").get("labels", {})
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} holds no readable meta.json: {error}") from error
+    return frozenset((task, label) for task, pipe in tasks.items() for label in labels.get(pipe, ()))
 
 
 def verify(folder: Path, *, digest: str) -> Manifest:

@@ -1,4 +1,4 @@
-"""Evaluations of saved versions on labelled texts. They store nothing and leave live models alone."""
+"""Evaluations of saved versions on labelled or judged texts. They change nothing."""
 
 from __future__ import annotations
 
@@ -14,27 +14,34 @@ from spacy.language import Language
 
 from karen_learner.analysis.model_queue import ModelQueue
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
+from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.importers import aiter_records
 from karen_learner.corpora.lines import SkippedLines
 from karen_learner.corpora.parsing import ImportedLine, TurnInput, imported_line
 from karen_learner.curation.examples import new_example
 from karen_learner.errors import InvalidInput, UnknownVersion
 from karen_learner.models.backups import intact_manifest
+from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel
+from karen_learner.models.shadows import read_judged
 from karen_learner.models.versions import ModelRegistry
-from karen_learner.records import TASKS, Example, LabelledText, ModelVersion, Task, check_text
+from karen_learner.records import TASKS, Example, ExampleState, LabelledText, ModelVersion, Task, check_text
 from karen_learner.records.evaluations import Evaluation, VersionComparison
+from karen_learner.records.training import Predicted
 from karen_learner.settings import Settings
 from karen_learner.validation.evaluation import (
     Answer,
+    clustered_interval,
     first_of_each_kind,
     flips,
+    independent_interval,
     labels_of,
     reliability,
     scope_rates,
     task_differences,
     unknown_labels,
 )
+from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredTexts, score
 
 LabelledSource = Path | str | Iterable[LabelledText | Mapping[str, Any]]
@@ -44,6 +51,7 @@ OnTexts = Callable[[int, int], None]
 
 TEXTS_PER_BATCH = 256
 MAX_FLIPS = 1000
+COMPARED_STATES: Collection[ExampleState] = ("learned", "pending")
 MAX_TEXT_CHARS = 200
 TURN = "a turn: only labelled texts (lines with 'text') can be evaluated"
 
@@ -77,8 +85,12 @@ class Evaluator:
     A version answers as it is served, with its calibration. It is loaded for the evaluation only.
     """
 
-    def __init__(self, registry: ModelRegistry, settings: Settings) -> None:
+    def __init__(
+        self, store: MemoryStore, registry: ModelRegistry, layout: HomeLayout, settings: Settings
+    ) -> None:
+        self._store = store
         self._registry = registry
+        self._layout = layout
         self._settings = settings
 
     async def evaluate(
@@ -105,17 +117,77 @@ class Evaluator:
         tenant_id: str,
         before: str,
         after: str,
-        source: LabelledSource,
+        source: LabelledSource | None = None,
         *,
         on_texts: OnTexts | None = None,
     ) -> VersionComparison:
-        """Two versions on the same labelled texts. Raises the errors of `evaluate`."""
+        """Two versions on the same labelled texts; without a source, on judged gold.
+
+        Judged gold: the out-of-fold predictions that both versions recorded at their deployment. Raises the
+        errors of `evaluate`, and InvalidInput if the versions recorded no common text.
+        """
         old, new = [await self._version(tenant_id, name) for name in (before, after)]
+        if source is None:
+            return await self._compare_judged(old, new)
         texts = await self._read(source)
         counting = _counting(on_texts, 2 * len(texts.examples))
         both = [await self._answers(version, texts, counting) for version in (old, new)]
         found: VersionComparison = await call_in_executor(self._comparison, tenant_id, texts, *both)
         return found
+
+    async def _compare_judged(self, before: ModelVersion, after: ModelVersion) -> VersionComparison:
+        old, new = [await self._judged(version) for version in (before, after)]
+        stored = await self._store.examples_by_id(before.tenant_id, [name for name in old if name in new])
+        examples = [one for one in stored.values() if one.is_gold and one.state in COMPARED_STATES]
+        if not examples:
+            raise InvalidInput(
+                f"{before.version} and {after.version} have no judged gold in common: "
+                "compare them on a labelled file"
+            )
+        people = await self._store.contributors(before.tenant_id, [example.key for example in examples])
+        predictions = [[one[example.example_id] for example in examples] for one in (old, new)]
+        found: VersionComparison = await call_in_executor(
+            self._judged_comparison, before, after, examples, people, *predictions
+        )
+        return found
+
+    async def _judged(self, version: ModelVersion) -> dict[str, Prediction]:
+        """The recorded out-of-fold predictions of a version by example id. Raises InvalidInput."""
+        folder = self._layout.shadows(version.tenant_id, version.version)
+        found: dict[str, Predicted] = await call_in_executor(read_judged, folder)
+        if not found:
+            raise InvalidInput(
+                f"{version.version} has no recorded judged texts (only the live version, its parent and the "
+                "best version of each task keep them): compare them on a labelled file"
+            )
+        return {name: Prediction.from_row(one.row, one.right) for name, one in found.items()}
+
+    def _judged_comparison(
+        self,
+        before: ModelVersion,
+        after: ModelVersion,
+        examples: Sequence[Example],
+        people: Mapping[str, Sequence[str]],
+        old: Sequence[Prediction],
+        new: Sequence[Prediction],
+    ) -> VersionComparison:
+        thresholds = self._settings.thresholds
+        first, second = (score(examples, answers, thresholds=thresholds) for answers in (old, new))
+        found = list(flips(examples, old, new))
+        listed = first_of_each_kind(found, MAX_FLIPS)
+        shown = {flip.example_id for flip in listed}
+        return VersionComparison(
+            tenant_id=before.tenant_id,
+            before=before.version,
+            after=after.version,
+            source="judged",
+            texts=len(examples),
+            tasks=task_differences(first, second, found, interval_of=clustered_interval(examples, people)),
+            flips=listed,
+            example_texts={
+                one.example_id: one.text[:MAX_TEXT_CHARS] for one in examples if one.example_id in shown
+            },
+        )
 
     async def _version(self, tenant_id: str, name: str | None) -> ModelVersion:
         """The version of this name; without a name, the champion."""
@@ -200,7 +272,12 @@ class Evaluator:
             after=after.version,
             source="labelled",
             texts=len(texts.examples),
-            tasks=task_differences(self._score(texts, before), self._score(texts, after), found),
+            tasks=task_differences(
+                self._score(texts, before),
+                self._score(texts, after),
+                found,
+                interval_of=independent_interval,
+            ),
             flips=listed,
             unknown_labels={
                 one.version: unknown_labels(texts.examples, one.labels) for one in (before, after)

@@ -35,7 +35,7 @@ class Overview:
         unfinished = await self._store.unfinished_cycles(tenant_id)
         running = unfinished[0] if unfinished else None
         recent = await self._recent(tenant_id)
-        ready, advice = self._advice(counts, champion, running)
+        ready, advice = self._advice(counts, champion, running, recent[0] if recent else None)
         if counts.waiting:
             decide = "`karen-learner release` or `karen-learner discard`"
             advice += f"; {counts.waiting} examples wait because of a rollback: {decide}"
@@ -51,14 +51,24 @@ class Overview:
         )
 
     def _advice(
-        self, counts: TenantCounts, champion: ModelVersion | None, running: CycleRow | None
+        self,
+        counts: TenantCounts,
+        champion: ModelVersion | None,
+        running: CycleRow | None,
+        last: LearningCycleResult | None,
     ) -> tuple[bool, str]:
         minimum = self._settings.learning.min_data_threshold
-        waiting = counts.pending_train + counts.awaiting_curation
+        waiting = counts.examples.get("pending", 0) + counts.awaiting_curation
         if running is not None:
             return False, f"a cycle is {running.stage}"
         if champion is None:
             return False, "bootstrap it with labelled texts: there is no model yet, the fallback answers"
+        verdict = last.verdict if last is not None else None
+        if last is not None and verdict is not None and waiting == last.training_examples:
+            if verdict.decision == "too_close":  # the same examples would be judged alike
+                return False, f"the last decision was too close: {verdict.missing}"
+            if verdict.decision in ("worse", "refused"):
+                return False, "the last candidate was rejected: `karen-learner show` names the reason"
         if waiting >= minimum:
             return True, f"{waiting} new examples may be ready: run a learning cycle"
         return False, f"{waiting} of {minimum} new examples collected: keep collecting feedback"

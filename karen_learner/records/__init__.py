@@ -15,7 +15,6 @@ from karen_learner.records.base import (
     Record,
     Score,
     Source,
-    Split,
     Stage,
     Task,
     check_id,
@@ -71,6 +70,7 @@ from karen_learner.records.texts import (
     person_of,
 )
 from karen_learner.records.writes import (
+    ANCHOR,
     CHAMPION,
     CurationWrite,
     Promotion,
@@ -78,6 +78,7 @@ from karen_learner.records.writes import (
 )
 
 __all__ = [
+    "ANCHOR",
     "CATEGORY_TASKS",
     "CHAMPION",
     "CYCLE_LEASE",
@@ -123,7 +124,6 @@ __all__ = [
     "Score",
     "SkippedLine",
     "Source",
-    "Split",
     "Stage",
     "Task",
     "TenantCounts",

@@ -1,4 +1,4 @@
-"""Base of all records: names of tasks, sources, splits, states and stages, and checks of texts and ids."""
+"""Base of all records: names of tasks, sources, states and stages, and checks of texts and ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ Source = Literal["seed", "reviewed", "correction", "rating"]
 """Origin of a label: `seed` and `reviewed` are gold, `correction` and `rating` are feedback."""
 GOLD_SOURCES: frozenset[Source] = frozenset({"seed", "reviewed"})
 
-Split = Literal["train", "dev", "holdout"]
 ExampleState = Literal["pending", "learned", "conflict", "quarantined"]
 CycleMode = Literal["incremental", "full"]
 CycleStatus = Literal["deployed", "rejected", "rolled_back", "skipped", "failed"]

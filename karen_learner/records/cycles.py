@@ -263,4 +263,4 @@ class LearningPlan(Record):
     curation: CurationCounts
     training_examples: int
     replay_examples: int
-    holdout_examples: int
+    judged_texts: int

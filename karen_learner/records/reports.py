@@ -45,15 +45,18 @@ class GoldReport(Record):
 
 
 class TenantCounts(Record):
-    """Counters of the store. `waiting` is the number of examples that wait because of a rollback."""
+    """Counters of the store.
+
+    `gold` is the number of pending and learned gold examples, `waiting` that of examples that wait because of
+    a rollback.
+    """
 
     turns: int = 0
     with_feedback: int = 0
     corrections: int = 0
     awaiting_curation: int = 0
     examples: Mapping[ExampleState, int] = Field(default_factory=dict)
-    pending_train: int = 0
-    holdout: int = 0
+    gold: int = 0
     waiting: int = 0
     cycles: int = 0
     degraded: int = 0

@@ -18,7 +18,6 @@ from karen_learner.records.base import (
     Record,
     Score,
     Source,
-    Split,
     Task,
     utc_now,
 )
@@ -90,8 +89,8 @@ class LabelledText(Record):
 class Example(LabelledText):
     """A curated training or test example.
 
-    `key` identifies the normalised text, `group` its near-duplicates (which share a split), `stratum` the
-    label that balances data sets. `quality` is in 0..1. `users` is the number of users who agree. `draw` is a
+    `key` identifies the normalised text, `group` its near-duplicates, `stratum` the label that balances data
+    sets. `quality` is in 0..1. `users` is the number of users who agree. `draw` is a
     fixed random number in 0..1 for sampling. `reason` explains the states `conflict` and `quarantined`.
     """
 
@@ -101,7 +100,6 @@ class Example(LabelledText):
     key: str
     group: str
     stratum: str
-    split: Split
     state: ExampleState = "pending"
     users: int = 1
     user_id: str | None = None

@@ -36,9 +36,11 @@ class PipelineSpec(Record):
 
 
 class TrainJob(Record):
-    """Train `pipeline` on `corpus`/train.jsonl, select weights on dev.jsonl, save to `output`.
+    """Train `pipeline` on `corpus`/train.jsonl, and save it to `output`.
 
-    Each pipe replays up to `replay` examples of replay.jsonl.
+    Each pipe replays up to `replay` examples of replay.jsonl. Shadow `shadow` leaves out the lines whose
+    `held_out` has its bit; None trains the model that serves, on all lines. `calibration` is a folder that
+    `PredictJob.calibration` wrote. A model that `stays_in_memory` is ready for the next training.
     """
 
     kind: Literal["train"] = "train"
@@ -49,16 +51,25 @@ class TrainJob(Record):
     labels: LabelSchema
     settings: TrainingSettings
     replay: int = 0
+    shadow: int | None = None
+    calibration: Path | None = None
+    stays_in_memory: bool = True
     output: Path
 
 
 class PredictJob(Record):
-    """Predict every text of `corpus`/holdout.jsonl with each of the models, in order."""
+    """Predict every text of the file `texts`, each with the model that its line names as `shadow`.
+
+    A single model predicts all texts. The first `gold` lines fit the scale of the probabilities. With
+    `calibration`, their margins are written to this folder.
+    """
 
     kind: Literal["predict"] = "predict"
     tenant_id: str
     models: tuple[PipelineSpec, ...]
-    corpus: Path
+    texts: Path
+    gold: int = 0
+    calibration: Path | None = None
 
 
 class PreloadJob(Record):
@@ -70,11 +81,7 @@ class PreloadJob(Record):
 
 
 class PassReport(Record):
-    """One pass over the training data of one task.
-
-    `score` is measured on the development split. It is None without that split, or if the passes are too few
-    for a selection.
-    """
+    """One pass over the training data of one task. `shadow` is None for the model that serves."""
 
     task: Task
     iteration: int
@@ -82,7 +89,7 @@ class PassReport(Record):
     loss: float
     words: int
     seconds: float
-    score: float | None
+    shadow: int | None = None
 
 
 class TrainReport(Record):
@@ -99,11 +106,18 @@ class TrainReport(Record):
     skipped_reasons: tuple[str, ...] = ()
 
 
-class PredictReport(Record):
-    """One list of rows for each model, in the order of the holdout's lines; `right` belongs to `rows`."""
+class Predicted(Record):
+    """A prediction, and the probabilities of the gold labels."""
 
-    rows: tuple[tuple[PredictionRow, ...], ...]
-    right: tuple[tuple[RightRow, ...], ...]
+    row: PredictionRow
+    right: RightRow = (None, None)
+
+
+class PredictReport(Record):
+    """The predictions in the order of the lines, and the mean time for a text in milliseconds."""
+
+    predicted: tuple[Predicted, ...]
+    ms_per_text: float = 0.0
 
 
 class PreloadReport(Record):

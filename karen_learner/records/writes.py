@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from karen_learner.records.base import Split
 from karen_learner.records.cycles import ModelVersion
 from karen_learner.records.texts import Contribution, Example
 
 CHAMPION = "champion"
 """The alias of the version that serves a tenant."""
+ANCHOR = "anchor/"
+"""Prefix of the aliases of the best version of each task."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSet:
-    """Values that a decision depends on: examples by `key` and splits by group; None for absent ones.
+    """Examples by `key` that a decision depends on; None for absent ones.
 
     `contributions` has the `seq` of each contribution to a text, by `key`, in order.
     """
 
     examples: Mapping[str, Example | None]
-    splits: Mapping[str, Split | None]
     contributions: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
@@ -51,6 +51,7 @@ class Promotion:
     labels become `learned`. They and the ids in `replayed` form the lineage.
     Examples of former versions outside the ancestry of the new champion wait: they become `quarantined` with
     the reason `rolled back`. Examples that wait are `learned` again if the new ancestry has their version.
+    `masks` are added to those of the `generation` of the shadows.
     """
 
     version: ModelVersion
@@ -58,3 +59,5 @@ class Promotion:
     alias: str = CHAMPION
     learned: Sequence[Example] = ()
     replayed: Sequence[str] = ()
+    masks: Mapping[str, int] = field(default_factory=dict)
+    generation: str = ""

@@ -61,7 +61,6 @@ class Refit(Record):
     """Scores and cost of the reference model."""
 
     training_examples: int
-    dev_examples: int
     scores: Scores
     seconds: float
 
@@ -71,26 +70,25 @@ async def refit(
 ) -> Refit:
     """Train and evaluate the reference model below the empty `folder`. The learner's models stay unchanged.
 
-    The splits are those of a full cycle; the holdout is excluded. `seconds` covers the training alone.
-    Raises TrainingError.
+    It learns from all curated examples. `seconds` covers the training alone. Raises TrainingError.
     """
     curator = Curator(learner.store, learner.settings)
     selection = await curator.select(tenant_id, mode="full")
     training = [*selection.new, *selection.replay]
     await write_lines(folder / "train.jsonl", training)
-    dev_examples = await write_lines(folder / "dev.jsonl", curator.dev(tenant_id))
-    await write_lines(folder / "holdout.jsonl", [LabelledText(text=example.text) for example in test])
+    await write_lines(folder / "test.jsonl", [LabelledText(text=example.text) for example in test])
     job = await _job(learner, tenant_id, folder)
     async with LocalWorker(learner.settings.training) as worker:
         started = perf_counter()
         report = await worker.train(job)
         seconds = perf_counter() - started
         model = job.pipeline.model_copy(update={"path": str(job.output), "tasks": report.tasks})
-        predicted = await worker.predict(PredictJob(tenant_id=tenant_id, models=(model,), corpus=folder))
+        predicted = await worker.predict(
+            PredictJob(tenant_id=tenant_id, models=(model,), texts=folder / "test.jsonl")
+        )
     return Refit(
         training_examples=len(training),
-        dev_examples=dev_examples,
-        scores=await call_in_executor(score, test, predicted.rows[0]),
+        scores=await call_in_executor(score, test, [one.row for one in predicted.predicted]),
         seconds=seconds,
     )
 

@@ -1,25 +1,26 @@
-"""Memory of the worker between jobs: the pipeline trained last, and predictions of models.
+"""Memory of the worker between jobs: the pipeline that serves, and outputs of models.
 
-A cycle continues from the champion, which the previous cycle may have left in memory. A champion predicts for
-the same holdout as before, when it was a candidate. A candidate always predicts as loaded from disk, because
-that is the model that will serve.
+A cycle continues from the champion, which the previous cycle may have left in memory. Shadows are read from
+disk. A shadow of the champion may answer for the same texts as before, when it was a candidate.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from cachetools import FIFOCache
 
 from karen_learner.components.online.shim import prepare_to_learn
-from karen_learner.records.training import PipelineSpec, PredictionRow, RightRow
+from karen_learner.records.training import PipelineSpec
 from karen_learner.training.pipelines import TrainablePipeline
 
 Identity = tuple[int, int, int]
-Predicted = list[tuple[PredictionRow, RightRow]]
-MAX_PREDICTIONS = 4
+OutputT = TypeVar("OutputT")
+MAX_OUTPUTS = 12
+"""Outputs of two models with five shadows each."""
 MAX_STRINGS = 100_000
 
 
@@ -36,23 +37,33 @@ def identity_of(folder: Path) -> Identity | None:
 
 
 class WorkerCache:
-    """One pipeline, and the latest predictions. Not thread-safe."""
+    """The pipeline that serves, the pipeline of one shadow, and the latest outputs. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._pipeline: tuple[Identity, TrainablePipeline] | None = None
-        self._predictions: FIFOCache[str, Predicted] = FIFOCache(MAX_PREDICTIONS)
+        self._pipelines: dict[bool, tuple[Identity, TrainablePipeline]] = {}
+        self._outputs: FIFOCache[str, Any] = FIFOCache(MAX_OUTPUTS)
 
     def take(self, spec: PipelineSpec) -> TrainablePipeline:
         """Remove and return the pipeline of `spec`, or load it. Raises ModelError."""
-        cached, self._pipeline = self._pipeline, None
-        if cached is not None and spec.path is not None:
-            identity, pipeline = cached
-            if identity == identity_of(Path(spec.path)) and dict(spec.tasks) == pipeline.tasks:
+        for slot, (_, pipeline) in list(self._pipelines.items()):
+            if self._is(spec, slot):
+                del self._pipelines[slot]
                 return pipeline
         return TrainablePipeline.open(spec)
 
-    def keep(self, pipeline: TrainablePipeline, folder: Path) -> None:
-        """Replace the cached pipeline by one that is saved in the folder.
+    def shadow(self, spec: PipelineSpec) -> TrainablePipeline:
+        """The pipeline of a shadow for predictions: that in memory, or the saved one. Raises ModelError."""
+        is_shadow = True
+        return self._pipelines[is_shadow][1] if self._is(spec, is_shadow) else TrainablePipeline.open(spec)
+
+    def _is(self, spec: PipelineSpec, slot: bool) -> bool:
+        if slot not in self._pipelines or spec.path is None:
+            return False
+        identity, pipeline = self._pipelines[slot]
+        return identity == identity_of(Path(spec.path)) and dict(spec.tasks) == pipeline.tasks
+
+    def keep(self, pipeline: TrainablePipeline, folder: Path, *, is_shadow: bool = False) -> None:
+        """Replace the pipeline in memory by one that is saved in the folder.
 
         A pipeline with too many strings of training texts is dropped. Optimizer states are loaded now: those
         of untrained pipes are in the folder of an older version, which may be removed.
@@ -61,15 +72,19 @@ class WorkerCache:
             prepare_to_learn(pipeline.pipe(task).model)
         identity = identity_of(folder)
         strings = len(pipeline.nlp.vocab.strings) - len(pipeline.kept_strings)
-        self._pipeline = None if identity is None or strings > MAX_STRINGS else (identity, pipeline)
+        self._pipelines.pop(is_shadow, None)
+        if identity is not None and strings <= MAX_STRINGS:
+            self._pipelines[is_shadow] = identity, pipeline
 
-    def predictions(self, spec: PipelineSpec, holdout: Path, predict: Callable[[], Predicted]) -> Predicted:
-        """The predictions of a saved pipeline for the content of the holdout, if cached, or of `predict`."""
+    def outputs(self, spec: PipelineSpec, texts: Sequence[str], run: Callable[[], OutputT]) -> OutputT:
+        """The output of a saved pipeline for these texts, if cached, or of `run`."""
         identity = None if spec.path is None else identity_of(Path(spec.path))
         if identity is None:
-            return predict()
-        model = repr((identity, sorted(spec.tasks.items())))
-        key = hashlib.sha256(model.encode() + holdout.read_bytes()).hexdigest()
-        if key not in self._predictions:
-            self._predictions[key] = predict()
-        return self._predictions[key]
+            return run()
+        key = hashlib.sha256(
+            repr((identity, sorted(spec.tasks.items()), texts)).encode("utf-8", "backslashreplace")
+        ).hexdigest()
+        if key not in self._outputs:
+            self._outputs[key] = run()
+        found: OutputT = self._outputs[key]
+        return found

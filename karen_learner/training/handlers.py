@@ -5,15 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from spacy.tokens import Doc
-from spacy.training import Example
 from thinc.api import fix_random_seed
 
-from karen_learner.components.textcat.calibration import CalibrationReport
-from karen_learner.components.textcat.pipe import BaseTextCategorizer
-from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, write_docs
+from karen_learner.corpora.docbin import numbered_docs, write_docs
 from karen_learner.errors import TrainingError
 from karen_learner.records import CycleMode, Record, Task
 from karen_learner.records.training import (
@@ -26,6 +22,7 @@ from karen_learner.records.training import (
 )
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.cache import WorkerCache
+from karen_learner.training.calibration import calibrate
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.prediction import predict
 from karen_learner.training.protocol import Job
@@ -34,8 +31,6 @@ from karen_learner.training.trainer import PipeTrainer, plan_of
 
 OnPass = Callable[[PassReport], None]
 MAX_REASONS = 20
-MIN_CALIBRATION_EXAMPLES = 40
-"""With fewer examples the error of the false-alarm rate exceeds a few percent."""
 
 
 def perform(job: Job, on_pass: OnPass, *, cache: WorkerCache | None = None) -> Record:
@@ -48,18 +43,17 @@ def perform(job: Job, on_pass: OnPass, *, cache: WorkerCache | None = None) -> R
 
 
 def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -> TrainReport:
-    """Train every task that has examples, and save the candidate to `job.output`."""
+    """Train every task that has examples, and save the model to `job.output`."""
     cache = cache or WorkerCache()
     fix_random_seed(job.settings.seed)  # the same data give the same weights and dropout
     _require_corpus(job.corpus)
     pipeline = cache.take(job.pipeline)
     nlp, skipped = pipeline.nlp, list[str]()
-    new = list(numbered_docs(nlp, job.corpus / "train.jsonl", skipped=skipped).values())
-    pool = numbered_docs(nlp, job.corpus / "replay.jsonl", skipped=skipped)
-    dev = lines_to_docbin(nlp, job.corpus / "dev.jsonl", skipped=skipped)
+    new = list(numbered_docs(nlp, job.corpus / "train.jsonl", skipped=skipped, shadow=job.shadow).values())
+    pool = numbered_docs(nlp, job.corpus / "replay.jsonl", skipped=skipped, shadow=job.shadow)
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
     pipeline.prepare(job.labels, [*new, *pool.values()])
-    if not pipeline.trainable_tasks:
+    if job.shadow is None and not pipeline.trainable_tasks:
         raise TrainingError(
             "too few labels to train: add examples of two intents, two sentiments or one entity label"
         )
@@ -67,19 +61,21 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     replayed = _sample_replay(pipeline, job, list(pool.values()))
     drawn = {doc for docs in replayed.values() for doc, _ in docs}
     lines = tuple(line for line, doc in pool.items() if doc in drawn)
-    write_docs(job.corpus / "train.spacy", [*new, *(pool[line] for line in lines)])
+    if job.shadow is None:
+        write_docs(job.corpus / "train.spacy", [*new, *(pool[line] for line in lines)])
     trained: dict[Task, int] = {}
     for task in pipeline.trainable_tasks:
         if examples := training_examples(pipeline, task, new, replayed[task]):
-            held_out = pipeline.examples(task, dev)
             trainer = _trainer(pipeline, task, job.settings, mode=job.mode, continues=task in continued)
-            for report in trainer.passes(examples, held_out):
-                on_pass(report)
-            calibrate(pipeline.pipe(task), held_out, false_alarm_rate=job.settings.false_alarm_rate)
+            for report in trainer.passes(examples):
+                on_pass(report.model_copy(update={"shadow": job.shadow}))
             trained[task] = len(examples)
             skipped += trainer.skipped
+    if job.calibration is not None:
+        calibrate(pipeline, job.calibration, false_alarm_rate=job.settings.false_alarm_rate)
     pipeline.save(job.output)
-    cache.keep(pipeline, job.output)
+    if job.stays_in_memory:
+        cache.keep(pipeline, job.output, is_shadow=job.shadow is not None)
     return TrainReport(
         tasks=pipeline.tasks,
         examples=trained,
@@ -110,16 +106,6 @@ def _trainer(
     plan = plan_of(settings, mode=mode, continues=continues)
     rng = random.Random(settings.seed)  # noqa: S311 - a seeded shuffle, no secret
     return PipeTrainer(pipeline.nlp, task, pipeline.tasks[task], settings=settings, plan=plan, rng=rng)
-
-
-def calibrate(pipe: Any, held_out: Sequence[Example], *, false_alarm_rate: float) -> CalibrationReport | None:
-    """Calibrate the scores of one of our text categorizers on held-out examples.
-
-    None for other pipes, and for too few examples: the previous calibration stays.
-    """
-    if not isinstance(pipe, BaseTextCategorizer) or len(held_out) < MIN_CALIBRATION_EXAMPLES:
-        return None
-    return pipe.calibrate(held_out, false_alarm_rate=false_alarm_rate)
 
 
 def preload(job: PreloadJob, *, cache: WorkerCache | None = None) -> PreloadReport:

@@ -1,73 +1,133 @@
-"""Predictions and scores of trained pipes."""
+"""Predictions of trained models for lines of a corpus."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
+from time import perf_counter
 
+import numpy as np
 from spacy.tokens import Doc
-from spacy.training import Example
 
-from karen_learner.corpora.docbin import lines_to_docbin, read_examples
-from karen_learner.metrics import Span, span_f1
+from karen_learner.components.textcat.margins import LabelledMargins, pool_margins
+from karen_learner.components.textcat.pipe import BaseTextCategorizer
+from karen_learner.corpora.docbin import read_examples
+from karen_learner.corpora.parsing import CorpusLine
+from karen_learner.metrics import Span
 from karen_learner.records import CATEGORY_TASKS, Task
-from karen_learner.records.training import PipelineSpec, PredictJob, PredictReport
-from karen_learner.training.cache import Predicted, WorkerCache
-from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.records.training import PipelineSpec, Predicted, PredictionRow, PredictJob, PredictReport
+from karen_learner.training.cache import WorkerCache
+from karen_learner.training.calibration import probabilities_of, share_of, write_margins
 
 BATCH_SIZE = 256
 
 
+@dataclass
+class ModelOutput:
+    """The output of one model for some lines.
+
+    Each task has margins (our text categorizers) or scores by label (spaCy's). Without a pipe it has neither.
+    """
+
+    margins: dict[Task, LabelledMargins] = field(default_factory=dict)
+    scores: dict[Task, list[dict[str, float]]] = field(default_factory=dict)
+    spans: list[tuple[Span, ...]] | None = None
+    seconds: float = 0.0
+
+
 def predict(job: PredictJob, *, cache: WorkerCache | None = None) -> PredictReport:
-    """The predictions of each model for each text of the holdout."""
-    cache, holdout = cache or WorkerCache(), job.corpus / "holdout.jsonl"
-    predicted = [
-        cache.predictions(spec, holdout, partial(_predict_with, spec, holdout)) for spec in job.models
-    ]
+    """The prediction for each line of `job.texts`, by the model of its shadow."""
+    cache = cache or WorkerCache()
+    lines = [line.value for line in read_examples(job.texts) if line.value is not None]
+    single = len(job.models) == 1
+    parts: list[tuple[list[int], ModelOutput]] = []
+    for shadow, model in enumerate(job.models):
+        positions = [at for at, line in enumerate(lines) if single or line.shadow == shadow]
+        texts = [lines[at].text for at in positions]
+        if texts:
+            parts.append((positions, cache.outputs(model, texts, partial(_run, model, texts, cache))))
+    rights = {task: _probabilities(job, task, lines, parts) for task in CATEGORY_TASKS}
+    predicted: list[Predicted | None] = [None] * len(lines)
+    for positions, output in parts:
+        labels = {task: _likeliest(output, task, len(positions)) for task in CATEGORY_TASKS}
+        for row, at in enumerate(positions):
+            spans = output.spans[row] if output.spans is not None else None
+            predicted[at] = Predicted(
+                row=(labels["intent"][row], labels["sentiment"][row], spans),
+                right=(rights["intent"][at], rights["sentiment"][at]),
+            )
+    seconds = sum(output.seconds for _, output in parts)
     return PredictReport(
-        rows=tuple(tuple(row for row, _ in one) for one in predicted),
-        right=tuple(tuple(right for _, right in one) for one in predicted),
+        predicted=tuple(one or Predicted(row=(None, None, None)) for one in predicted),
+        ms_per_text=1000.0 * seconds / len(lines) if lines else 0.0,
     )
 
 
-def _predict_with(spec: PipelineSpec, holdout: Path) -> Predicted:
-    pipeline = TrainablePipeline.open(spec)
-    if not holdout.with_suffix(".spacy").exists():
-        lines_to_docbin(pipeline.nlp, holdout, skipped=[])  # for spacy evaluate
-    lines = [line.value for line in read_examples(holdout) if line.value is not None]
-    docs = pipeline.nlp.pipe((line.text for line in lines), batch_size=BATCH_SIZE)
-    labels = {task: pipeline.pipe(task).labels for task in CATEGORY_TASKS if task in pipeline.tasks}
-    predicted: Predicted = []
-    for doc, line in zip(docs, lines, strict=True):
-        intents, sentiments = (
-            scores_of(doc, labels[task]) if task in labels else {} for task in CATEGORY_TASKS
+def _run(spec: PipelineSpec, texts: Sequence[str], cache: WorkerCache) -> ModelOutput:
+    """The output of the model in a folder. Our text categorizers compute margins instead of scores."""
+    pipeline = cache.shadow(spec)
+    pipes = {task: pipeline.pipe(task) for task in CATEGORY_TASKS if task in pipeline.tasks}
+    ours = {task: pipe for task, pipe in pipes.items() if isinstance(pipe, BaseTextCategorizer)}
+    output = ModelOutput()
+    started = perf_counter()
+    with pipeline.nlp.select_pipes(disable=[pipe.name for pipe in ours.values()]):
+        docs = list(pipeline.nlp.pipe(texts, batch_size=BATCH_SIZE))
+    for task, pipe in pipes.items():
+        if task in ours:
+            batches = [pipe.margins(docs[at : at + BATCH_SIZE]) for at in range(0, len(docs), BATCH_SIZE)]
+            output.margins[task] = pool_margins(batches)
+        else:
+            output.scores[task] = [scores_of(doc, pipe.labels) for doc in docs]
+    if "entities" in pipeline.tasks:
+        output.spans = [spans_of(doc) for doc in docs]
+    output.seconds = perf_counter() - started
+    return output
+
+
+def _probabilities(
+    job: PredictJob,
+    task: Task,
+    lines: Sequence[CorpusLine],
+    parts: Sequence[tuple[list[int], ModelOutput]],
+) -> list[float | None]:
+    """The probabilities of the gold labels of all lines, at one scale for all models."""
+    result: list[float | None] = [None] * len(lines)
+    for positions, output in parts:
+        for row, at in enumerate(positions if task in output.scores else ()):
+            result[at] = share_of(output.scores[task][row], getattr(lines[at], task))
+    ours = [(positions, output.margins[task]) for positions, output in parts if task in output.margins]
+    if not ours:
+        return result
+    pool, order = pool_margins([margins for _, margins in ours]), [at for part, _ in ours for at in part]
+    labels = [getattr(lines[at], task) for at in order]
+    values = probabilities_of(pool, labels, fitted=[at < job.gold for at in order])
+    for at, value in zip(order, values, strict=True):
+        result[at] = value
+    if job.calibration is not None:
+        used = np.array(
+            [at < job.gold and label is not None for at, label in zip(order, labels, strict=True)], dtype=bool
         )
-        entities = spans_of(doc) if "entities" in pipeline.tasks else None
-        row = likeliest(intents), likeliest(sentiments), entities
-        right = _probability(intents, line.intent), _probability(sentiments, line.sentiment)
-        predicted.append((row, right))
-    return predicted
+        gold = [label for label, is_used in zip(labels, used, strict=True) if is_used and label is not None]
+        if gold:
+            write_margins(job.calibration, task, LabelledMargins(pool.labels, pool.values.rows(used)), gold)
+    return result
 
 
-def _probability(scores: Mapping[str, float], label: str | None) -> float | None:
-    """The share of a label in the scores of all labels; None for an unknown label."""
-    if label is None or label not in scores:
-        return None
-    total = sum(scores.values())
-    return scores[label] / total if total > 0.0 else None
+def _likeliest(output: ModelOutput, task: Task, count: int) -> list[str | None]:
+    """The predicted label of each text."""
+    if task in output.scores:
+        return [likeliest(scores) for scores in output.scores[task]]
+    if task not in output.margins or not output.margins[task].labels:
+        return [None] * count
+    margins = output.margins[task]
+    return [margins.labels[column] for column in margins.values.margins.argmax(axis=1)]
 
 
-def score_pipe(task: Task, pipe: Any, examples: Sequence[Example]) -> float:
-    """The accuracy of a text categorizer, the F1 of exact spans of an entity recognizer."""
-    texts = [example.x.copy() for example in examples]
-    pairs = list(zip(examples, pipe.pipe(iter(texts), batch_size=BATCH_SIZE), strict=True))
-    if task == "entities":
-        return span_f1((spans_of(example.y), spans_of(doc)) for example, doc in pairs)
-    labels = pipe.labels
-    hits = sum(example.y.cats.get(likeliest(scores_of(doc, labels)) or "") == 1.0 for example, doc in pairs)
-    return hits / len(examples)
+def answer_of(doc: Doc, labels: Mapping[Task, Sequence[str]]) -> PredictionRow:
+    """Intent, sentiment and entities of a processed document. `labels` has those of each task with a pipe."""
+    intent, sentiment = (likeliest(scores_of(doc, labels.get(task, ()))) for task in CATEGORY_TASKS)
+    return intent, sentiment, spans_of(doc) if "entities" in labels else None
 
 
 def scores_of(doc: Doc, labels: Sequence[str]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The training loop of one pipe, as a generator of passes.
 
-It selects the updates, the early stop and the final weights. Gradient steps go through `nlp.update`
-with all other pipes excluded, so that an example trains only the pipes it has labels for.
+Gradient steps go through `nlp.update` with all other pipes excluded, so that an example trains only the pipes
+it has labels for. The last weights are kept: the learn rate decays, and all examples train.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from karen_learner.errors import TrainingDiverged
 from karen_learner.records import CycleMode, Task
 from karen_learner.records.training import PassReport
 from karen_learner.settings import TrainingSettings
-from karen_learner.training.prediction import score_pipe
 
 logger = logging.getLogger(__name__)
 
@@ -77,35 +76,22 @@ class PipeTrainer:
         self._broken: set[int] = set()
         self.skipped: list[str] = []
 
-    def passes(self, examples: Sequence[Example], dev: Sequence[Example]) -> Iterator[PassReport]:
-        """Train until the last pass, or until the score on `dev` stops improving; restore the best weights.
-
-        Without `dev`, or with at most `patience` passes, the last weights are kept. With a decaying learn
-        rate, the last of a few passes is rarely significantly worse, and scoring costs as much as a pass.
-        Raises TrainingDiverged.
-        """
+    def passes(self, examples: Sequence[Example]) -> Iterator[PassReport]:
+        """Train until the last pass. Raises TrainingDiverged."""
         optimizer = Adam(self._learn_rate)
         prepare_to_learn(self._pipe.model)
         updates = max(1, math.ceil(len(examples) / self._settings.batch_size))  # of a pass
         total = max(self._plan.passes, math.ceil(self._plan.min_updates / updates))
-        best, first_loss = _BestWeights(self._pipe.model), math.inf
-        examples = list(examples)
-        selects = bool(dev) and total > self._settings.patience
+        examples, first_loss = list(examples), math.inf
         for iteration in range(1, total + 1):
             self._rng.shuffle(examples)
             schedule = (self._rate(step / (total * updates)) for step in count((iteration - 1) * updates))
             loss, words, seconds = self._one_pass(examples, optimizer, schedule)
             first_loss = loss if iteration == 1 else first_loss
             self._check(loss, first_loss)
-            score = score_pipe(self._task, self._pipe, dev) if selects else None
-            best.record(score, is_last=iteration == total)
             yield PassReport(
-                task=self._task, iteration=iteration, total=total, loss=loss, words=words, seconds=seconds,
-                score=score,
-            )  # fmt: skip
-            if iteration * updates >= self._plan.min_updates and best.stale >= self._settings.patience:
-                break
-        best.restore()
+                task=self._task, iteration=iteration, total=total, loss=loss, words=words, seconds=seconds
+            )
 
     def _rate(self, share_done: float) -> float:
         return self._learn_rate * max(FINAL_RATE, 1.0 - share_done)
@@ -173,33 +159,6 @@ class PipeTrainer:
         """The name of the setting with the learn rate of this pipe."""
         own = any(True for _ in learning_shims(self._pipe.model))
         return f"learn_rate of {self._pipe.name}'s model in its config" if own else "training.learn_rate"
-
-
-class _BestWeights:
-    """The weights with the best score so far, and the number of passes since.
-
-    The later of equal scores wins: it is trained longer, and a small development split shows no difference.
-    """
-
-    def __init__(self, model: Model[Any, Any]) -> None:
-        self._model = model
-        self._score = -1.0
-        self._weights = b""
-        self.stale = 0
-
-    def record(self, score: float | None, *, is_last: bool) -> None:
-        """Record a pass. Without a score no pass is best and none is stale."""
-        if score is None:
-            return
-        self.stale = 0 if score > self._score else self.stale + 1
-        if score >= self._score:
-            self._score = score
-            self._weights = b"" if is_last else self._model.to_bytes()  # the model has the last weights
-
-    def restore(self) -> None:
-        """Restore the best weights, if a pass was scored."""
-        if self._weights:
-            self._model.from_bytes(self._weights)
 
 
 def discard_gradients(model: Model[Any, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +24,12 @@ from karen_learner.records import (
 )
 from karen_learner.records.cycles import FLIP_KINDS
 from karen_learner.records.evaluations import Reliability, ScopeRates, TaskDifference
+from karen_learner.validation.comparison import compare
 from karen_learner.validation.results import Prediction, TaskResult, gold_spans
 from karen_learner.validation.scoring import NOTHING, ScoredTexts
+
+IntervalOf = Callable[[TaskResult, TaskResult], Interval | None]
+"""The 95 % interval of the difference of two results, the first one before."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +170,9 @@ def summary_of_flips(found: Sequence[Flip], *, limit: int) -> Flips:
 
 
 def task_differences(
-    before: ScoredTexts, after: ScoredTexts, found: Sequence[Flip]
+    before: ScoredTexts, after: ScoredTexts, found: Sequence[Flip], *, interval_of: IntervalOf
 ) -> tuple[TaskDifference, ...]:
-    """The difference of each task, with counts of the flips. Both must be scored on the same texts.
-
-    The texts count as independent. Intervals: adjusted Wald for accuracies, the delta method for the F1.
-    """
+    """The difference of each task, with counts of the flips. Both must be scored on the same texts."""
     counts = Counter((flip.task, flip.kind) for flip in found)
     return tuple(
         TaskDifference(
@@ -180,7 +181,7 @@ def task_differences(
             before=old.score,
             after=new.score,
             difference=new.score - old.score,
-            interval=_interval(old, new),
+            interval=interval_of(old, new),
             **{kind: counts[task, kind] for kind in FLIP_KINDS},
         )
         for task, new in after.by_task.items()
@@ -188,7 +189,11 @@ def task_differences(
     )
 
 
-def _interval(before: TaskResult, after: TaskResult) -> Interval | None:
+def independent_interval(before: TaskResult, after: TaskResult) -> Interval | None:
+    """95 % interval of the difference on independent texts; None for too few texts.
+
+    The adjusted Wald interval for accuracies, the delta method for the F1.
+    """
     if after.task != "entities":
         gained = after.values - before.values
         return paired_interval(int((gained > 0).sum()), int((gained < 0).sum()), after.texts)
@@ -198,3 +203,12 @@ def _interval(before: TaskResult, after: TaskResult) -> Interval | None:
     half = Z_95 * float(influence.std(ddof=1)) / math.sqrt(after.texts)
     difference = after.score - before.score
     return (max(-1.0, difference - half), min(1.0, difference + half))
+
+
+def clustered_interval(examples: Sequence[Example], people: Mapping[str, Sequence[str]]) -> IntervalOf:
+    """Intervals on judged examples, clustered by near-duplicates and by the `people` of each `key`.
+
+    They are those of the gates.
+    """
+    owners = [people.get(example.key, ()) for example in examples]
+    return lambda before, after: compare(after.task, after, before, examples, owners).interval

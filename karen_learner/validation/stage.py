@@ -1,49 +1,66 @@
-"""The validation stage of a cycle: candidate and champion on the holdout become a verdict."""
+"""The validation stage of a cycle: out-of-fold predictions of candidate and champion become a verdict."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import Gate, MemoryStore, TrainingBackend
+from karen_learner.models.files import HomeLayout, folder_bytes
+from karen_learner.models.shadows import JudgedText, read_judged
 from karen_learner.records import (
-    CATEGORY_TASKS,
+    ANCHOR,
     TASKS,
     CycleContext,
     Example,
+    Flips,
     Risk,
     Task,
     ValidationResult,
     Verdict,
 )
-from karen_learner.records.training import (
-    PipelineSpec,
-    PredictionRow,
-    PredictJob,
-    RightRow,
-)
+from karen_learner.records.training import Predicted, PredictJob, PredictReport
+from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
 from karen_learner.training.stage import Trained, version_spec
-from karen_learner.validation.evidence import Evidence
+from karen_learner.validation.evaluation import flips, summary_of_flips
+from karen_learner.validation.evidence import Agreement, Anchor, Evidence
 from karen_learner.validation.gate import QUARANTINE_AFTER, ModelValidator
 from karen_learner.validation.results import Prediction
 from karen_learner.validation.risk import next_risk
 from karen_learner.validation.scoring import ScoredTexts
 
-JOURNAL_ROWS = 100
-"""Rows of the journal that are searched for the last risk."""
+SEARCHED_CYCLES = 100
+"""Newest cycles that are searched for the risk of the last decision."""
+
+
+JOURNALLED_FLIPS = 20
+"""Flips of each kind in the journal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Validated:
-    """A candidate with its verdict and scores. `baseline` are the scores of the champion."""
+    """A candidate with its verdict and scores. `baseline` are the scores of the champion.
+
+    `judged` are the predictions of the candidate's shadows for the judged texts, `served` those of the
+    candidate itself for `trained.probes`. `flips` are the judged texts, gold and feedback, that champion and
+    candidate answer differently. `best` are the tasks on which the candidate scores as well as the
+    best version so far, with that version.
+    """
 
     trained: Trained
     verdict: Verdict
     validation: ValidationResult
     baseline: ValidationResult | None
-    champion: PipelineSpec | None
+    judged: tuple[JudgedText, ...] = ()
+    served: tuple[Predicted, ...] = ()
+    flips: Flips | None = None
+    agreement: float | None = None
+    best: Mapping[Task, str | None] = field(default_factory=dict)
 
     @property
     def cycle(self) -> CycleContext:
@@ -52,72 +69,109 @@ class Validated:
 
 @dataclass(eq=False, repr=False)
 class ValidationStage:
-    """Predicts the holdout with candidate and champion, scores both and applies the gate."""
+    """Scores the predictions of the shadows of candidate and champion, and applies the gates."""
 
     backend: TrainingBackend
     validator: ModelValidator
     gate: Gate[Evidence]
     store: MemoryStore
+    layout: HomeLayout
     settings: Settings
 
     async def validate(self, trained: Trained) -> Validated:
         """Judge the candidate. Raises TrainingError or ModelError."""
-        version = trained.cycle.champion
-        champion = await version_spec(version, trained.base) if version is not None else None
-        models = (trained.candidate, champion) if champion is not None else (trained.candidate,)
-        predicted = await self.backend.predict(
-            PredictJob(tenant_id=trained.cycle.tenant_id, models=models, corpus=trained.corpus)
-        )
-        scored, *others = await asyncio.gather(
-            *(
-                self._score(trained.holdout, rows, right)
-                for rows, right in zip(predicted.rows, predicted.right, strict=True)
+        examples = trained.folds.judged.examples
+        ours = trained.predicted.predicted
+        candidate = await self._score(examples, ours)
+        theirs = trained.former_predicted
+        champion = await self._score(examples, theirs.predicted) if theirs is not None else None
+        served = await self.backend.predict(
+            PredictJob(
+                tenant_id=trained.cycle.tenant_id, models=(trained.candidate,), texts=trained.probe_path
             )
         )
-        baseline = others[0] if others else None
-        verdict = await self.gate.judge(await self._evidence(trained, scored, baseline))
+        agreement = self._agreement(trained, served)
+        anchors = await self._anchors(trained.cycle.tenant_id, examples)
+        evidence = Evidence(
+            examples=examples,
+            people=trained.folds.judged.people,
+            candidate=candidate,
+            champion=champion,
+            risk=await self._risk(trained),
+            taught=taught_tasks(trained.curated.new),
+            trained=trained.trained_tasks,
+            taught_labels=frozenset(label for one in trained.curated.new for label in task_labels(one)),
+            unknown_labels=trained.curated.unknown_labels,
+            anchors=anchors,
+            agreement=agreement,
+            model_bytes=await call_in_executor(folder_bytes, Path(trained.candidate.path or "")),
+            ms_per_text=served.ms_per_text,
+        )
+        verdict = await self.gate.judge(evidence)
         return Validated(
             trained=trained,
             verdict=verdict,
-            validation=scored.result,
-            baseline=baseline.result if baseline is not None else None,
-            champion=champion,
+            validation=candidate.result,
+            baseline=champion.result if champion is not None else None,
+            judged=tuple(
+                JudgedText(example_id=one.example_id, predicted=predicted)
+                for one, predicted in zip(examples, ours, strict=False)
+            ),
+            served=served.predicted,
+            flips=await call_in_executor(_flips, examples, theirs, ours) if theirs is not None else None,
+            agreement=agreement.candidate if agreement is not None else None,
+            best=_best(examples, candidate, anchors),
         )
 
-    async def _evidence(
-        self, trained: Trained, candidate: ScoredTexts, champion: ScoredTexts | None
-    ) -> Evidence:
-        new, replay = trained.curated.new, trained.curated.replay
-        taught = label_set(new)
-        last = await self._last_risk(trained.cycle.tenant_id)
-        return Evidence(
-            examples=trained.holdout,
-            people=((),) * len(trained.holdout),
-            candidate=candidate,
-            champion=champion,
-            risk=next_risk(last, trained.holdout, new_examples=bool(new)),
-            taught=frozenset(task for example in new for task in example.tasks),
-            trained=frozenset(TASKS),
-            taught_labels=taught,
-            unknown_labels=taught - label_set(replay) if replay else frozenset(),
-        )
+    async def _score(self, examples: Sequence[Example], predicted: Sequence[Predicted]) -> ScoredTexts:
+        """The results on all judged texts. The scores of the model are those on gold."""
+        predictions = [Prediction.from_row(one.row, one.right) for one in predicted[: len(examples)]]
+        everything = await self.validator.score(examples, predictions)
+        gold = [at for at, example in enumerate(examples) if example.is_gold]
+        on_gold = await self.validator.score([examples[at] for at in gold], [predictions[at] for at in gold])
+        return replace(everything, result=on_gold.result)
 
-    async def _last_risk(self, tenant_id: str) -> Risk | None:
-        """The risk of the last verdict in the journal."""
-        for row in await self.store.cycles(tenant_id, limit=JOURNAL_ROWS):
+    def _agreement(self, trained: Trained, served: PredictReport) -> Agreement | None:
+        """The share of recent texts for which the candidate answers as its shadows; None without texts."""
+        if not trained.recent:
+            return None
+        shadows = trained.predicted.predicted[len(trained.folds.judged.examples) :]
+        same = [one.row[:2] == other.row[:2] for one, other in zip(served.predicted, shadows, strict=False)]
+        return Agreement(candidate=sum(same) / len(same), champion=trained.former.agreement, texts=len(same))
+
+    async def _anchors(self, tenant_id: str, examples: Sequence[Example]) -> dict[Task, Anchor]:
+        """The best version of each task, on the judged texts that it was judged on."""
+        anchors: dict[Task, Anchor] = {}
+        for task in TASKS:
+            version = await self.store.alias(tenant_id, ANCHOR + task)
+            if version is not None:
+                folder = self.layout.shadows(tenant_id, version.version)
+                known = await call_in_executor(read_judged, folder)
+                positions = [at for at, one in enumerate(examples) if one.example_id in known]
+                scored = await self._score(
+                    [examples[at] for at in positions], [known[examples[at].example_id] for at in positions]
+                )
+                anchors[task] = Anchor(version=version.version, scored=_at(scored, positions))
+        return anchors
+
+    async def _risk(self, trained: Trained) -> Risk:
+        """The risk of this decision, from that of the last one."""
+        last, since = None, None
+        for row in await self.store.cycles(trained.cycle.tenant_id, limit=SEARCHED_CYCLES):
             if (
                 row.result is not None
                 and row.result.verdict is not None
                 and row.result.verdict.risk is not None
             ):
-                return row.result.verdict.risk
-        return None
-
-    async def _score(
-        self, holdout: Sequence[Example], rows: Sequence[PredictionRow], right: Sequence[RightRow]
-    ) -> ScoredTexts:
-        predictions = [Prediction.from_row(*both) for both in zip(rows, right, strict=True)]
-        return await self.validator.score(holdout, predictions)
+                last, since = row.result.verdict.risk, row.started_at
+                break
+        new = trained.curated.new
+        if trained.cycle.champion is None:
+            return next_risk(None, (), new_examples=False)
+        fresh = any(since is None or example.created_at > since for example in new) or bool(
+            trained.curated.counts.accepted
+        )
+        return next_risk(last, trained.folds.judged.examples, new_examples=bool(new) and fresh)
 
     async def reject(self, validated: Validated) -> None:
         """Record the rejection on the new examples, and preload the champion for the next training."""
@@ -129,14 +183,54 @@ class ValidationStage:
             quarantine_at=QUARANTINE_AFTER,
             token=cycle.token,
         )
-        if validated.champion is not None:  # the worker holds the candidate in memory
-            self.backend.preload(cycle.tenant_id, validated.champion)
+        if cycle.champion is not None:  # the worker holds the candidate in memory
+            spec = await version_spec(cycle.champion, validated.trained.base)
+            self.backend.preload(cycle.tenant_id, spec)
 
 
-def label_set(examples: Iterable[Example]) -> frozenset[tuple[Task, str]]:
-    """All labels of examples, with their tasks."""
-    found: set[tuple[Task, str]] = set()
-    for example in examples:
-        found |= {(task, example[task]) for task in CATEGORY_TASKS if example[task] is not None}
-        found |= {("entities", span.label) for span in example.entities or ()}
-    return frozenset(found)
+def _flips(examples: Sequence[Example], before: PredictReport, after: Sequence[Predicted]) -> Flips:
+    """The judged texts with other answers. The predictions may continue after those of the judged texts."""
+    old, new = (
+        [Prediction.from_row(one.row) for one in answers[: len(examples)]]
+        for answers in (before.predicted, after)
+    )
+    return summary_of_flips(list(flips(examples, old, new)), limit=JOURNALLED_FLIPS)
+
+
+def taught_tasks(new: Iterable[Example]) -> frozenset[Task]:
+    """The tasks that the new examples label; all tasks without new examples (a forced refit)."""
+    return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)
+
+
+def _at(scored: ScoredTexts, positions: Sequence[int]) -> ScoredTexts:
+    """Results on a part of the judged texts, with positions in all of them."""
+    places = np.array(positions, dtype=np.int64)
+    by_task = {
+        task: replace(result, positions=places[result.positions]) for task, result in scored.by_task.items()
+    }
+    return replace(scored, by_task=by_task)
+
+
+def _best(
+    examples: Sequence[Example], candidate: ScoredTexts, anchors: Mapping[Task, Anchor]
+) -> dict[Task, str | None]:
+    """The tasks on which the candidate scores as well as the best version, with the version that it replaces.
+
+    A version with fewer than half of the judged gold is replaced, too: it cannot be compared any more.
+    """
+    gold = np.array([example.is_gold for example in examples], dtype=bool)
+    best: dict[Task, str | None] = {}
+    for task, result in candidate.by_task.items():
+        ours = result.select(gold[result.positions])
+        if not ours.texts:
+            continue
+        anchor = anchors.get(task)
+        theirs = anchor.scored.by_task.get(task) if anchor is not None else None
+        if anchor is None or theirs is None:
+            best[task] = anchor.version if anchor is not None else None
+            continue
+        theirs = theirs.select(gold[theirs.positions])
+        common = ours.select(np.isin(ours.positions, theirs.positions))
+        if 2 * common.texts < ours.texts or common.score >= theirs.score:
+            best[task] = anchor.version
+    return best

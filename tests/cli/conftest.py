@@ -19,6 +19,7 @@ FAST = {
     "training.continuing_rate": 1.0,
     "training.dropout": 0.0,
     "learning.full_growth": 0,
+    "learning.refit_below": 0,
 }
 """Short training that separates texts with distinct words."""
 BILLS = ("where is", "explain", "send me", "print", "i lost", "check", "why so high is", "who pays", "show",
@@ -75,8 +76,7 @@ class Cli:
 class TrainedHome:
     """A home with two versions, the results of its commands, and a copy for the next test.
 
-    The holdout has two texts of each of the three intents. The first model knows two intents, the second
-    all three.
+    Twelve gold texts of each of three intents judge. The first model knows two intents, the second all three.
     """
 
     home: Path

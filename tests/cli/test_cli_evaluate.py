@@ -2,10 +2,15 @@
 
 import json
 import re
+import sqlite3
 
 import pytest
 
 from karen_learner.errors import ExitCode
+from karen_learner.models.files import HomeLayout
+from karen_learner.models.shadows import JudgedText, write_judged
+from karen_learner.records.training import Predicted
+from karen_learner.settings import load_settings
 from tests.cli.conftest import BILLS, HELLOS, LINES, write_lines
 
 TENANT = "telecom"
@@ -117,3 +122,63 @@ def test_hostile_texts_are_escaped(cli, tmp_path):
     shown = cli("evaluate", TENANT, file).stdout + cli("compare", TENANT, oldest, newest, file).stdout
     assert "\x1b" not in shown
     assert json.loads(cli("evaluate", TENANT, file, "--json").stdout)["texts"] == 1
+
+
+def record(cli, version, intents):
+    """Record out-of-fold predictions of a version: intents by example id."""
+    folder = HomeLayout(cli.home, load_settings(environment={}).paths).shadows(TENANT, version)
+    judged = [
+        JudgedText(example_id=name, predicted=Predicted(row=(intent, None, None)))
+        for name, intent in intents.items()
+    ]
+    write_judged(folder, judged)
+
+
+@pytest.fixture
+def examples(cli):
+    """Intents of the gold of the home, by example id."""
+    with sqlite3.connect(cli.home / "karen.db") as database:
+        return dict(database.execute("SELECT example_id, intent FROM examples ORDER BY example_id"))
+
+
+def test_compare_without_a_file_uses_the_judged_gold_of_both_versions(cli, examples):
+    newest, oldest = versions(cli)
+    wrong, gone = list(examples)[:5], list(examples)[5:8]
+    record(cli, oldest, examples | dict.fromkeys(wrong, "nonsense"))
+    record(cli, newest, {name: intent for name, intent in examples.items() if name not in gone})
+    document = cli.json("compare", TENANT, oldest, newest)
+    assert (document["source"], document["texts"]) == ("judged", len(examples) - 3)
+    [task] = document["tasks"]
+    assert (task["fixed"], task["broken"], task["changed"]) == (5, 0, 0)
+    assert task["difference"] == pytest.approx(5 / (len(examples) - 3))
+    assert {flip["example_id"] for flip in document["flips"]} == set(wrong)
+    assert set(document["example_texts"]) == set(wrong)
+    shown = cli("compare", TENANT, oldest, newest).stdout
+    assert f"{len(examples) - 3} judged gold texts" in shown
+
+
+def test_a_rollback_shows_both_versions_on_the_same_texts(cli, examples):
+    newest, oldest = versions(cli)
+    record(cli, oldest, examples | dict.fromkeys(list(examples)[:9], "nonsense"))
+    record(cli, newest, examples)
+    document = cli.json("rollback", TENANT, "--dry-run")
+    assert (document["comparison"]["before"], document["comparison"]["after"]) == (newest, oldest)
+    [task] = document["comparison"]["tasks"]
+    assert (task["before"], task["broken"]) == (1.0, 9)
+    assert "flips" not in document["comparison"]
+    assert "target" in cli("rollback", TENANT, "--dry-run").stdout
+
+
+def test_versions_without_common_judged_texts_say_that_they_cannot_be_compared(cli, examples):
+    newest, oldest = versions(cli)
+    first, second = list(examples.items())[:5], list(examples.items())[5:]
+    record(cli, oldest, dict(first))
+    record(cli, newest, dict(second))
+    document = cli.json("compare", TENANT, oldest, newest, code=ExitCode.ERROR)
+    assert "no judged gold in common" in document["error"]
+    shown = " ".join(cli("rollback", TENANT, "--dry-run").stdout.split())
+    assert "cannot be compared" in shown
+    assert cli.json("rollback", TENANT, "--dry-run")["comparison"] is None
+    record(cli, oldest, {})
+    document = cli.json("compare", TENANT, oldest, newest, code=ExitCode.ERROR)
+    assert f"{oldest} has no recorded judged texts" in document["error"]

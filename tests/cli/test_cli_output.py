@@ -57,13 +57,20 @@ def test_progress_shows_stages_and_training_passes():
         progress(
             TrainingProgressed(
                 tenant_id="t", cycle_id="c", task="intent", iteration=3, total=10,
-                loss=0.25, words_per_second=2200.0, seconds=0.5, score=0.875,
+                loss=0.25, words_per_second=2200.0, seconds=0.5,
+            )
+        )  # fmt: skip
+        progress(
+            TrainingProgressed(
+                tenant_id="t", cycle_id="c", task="intent", shadow=1, iteration=7, total=10,
+                loss=0.5, words_per_second=1100.0, seconds=0.5,
             )
         )  # fmt: skip
     seen = result.getvalue()
     assert "curating" in seen
     assert "training" in seen
-    assert "3/10 loss 0.25, 2,200 words/s, dev score 0.875" in seen
+    assert "3/10 loss 0.25, 2,200 words/s" in seen
+    assert "intent, shadow 2 7/10 loss 0.5, 1,100 words/s" in seen
 
 
 def test_progress_bars_are_disabled_outside_a_terminal(capsys):

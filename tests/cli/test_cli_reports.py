@@ -13,7 +13,7 @@ TENANT = "telecom"
 def test_status_shows_champion_counts_and_next_step(cli):
     result = cli("status", TENANT)
     assert result.exit_code == ExitCode.OK
-    for expected in ("v0002", "greeting", "6 in the holdout", "intent_accuracy 1.000", "next step"):
+    for expected in ("v0002", "greeting", "36 gold", "intent_accuracy 1.000", "next step"):
         assert expected in result.stdout
 
 

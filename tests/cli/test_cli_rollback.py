@@ -101,7 +101,7 @@ def test_release_makes_waiting_examples_pending(cli):
     assert f"{waiting} examples wait" in cli("release", TENANT, "--dry-run").stdout
     assert cli.json("release", TENANT) == document | {"done": True}
     counts = cli.json("status", TENANT)["counts"]
-    assert (counts["waiting"], counts["pending_train"]) == (0, waiting)
+    assert (counts["waiting"], counts["examples"].get("pending", 0)) == (0, waiting)
     assert cli.json("release", TENANT, code=ExitCode.SKIPPED)["examples"] == 0
     assert cli("release", TENANT, "--dry-run").exit_code == ExitCode.SKIPPED
 
@@ -117,7 +117,7 @@ def test_discard_asks_for_confirmation(cli):
     assert result.exit_code == ExitCode.OK
     assert f"{waiting} examples are discarded" in result.stdout
     counts = cli.json("status", TENANT)["counts"]
-    assert (counts["waiting"], counts["pending_train"]) == (0, 0)
+    assert (counts["waiting"], counts["examples"].get("pending", 0)) == (0, 0)
     assert counts["examples"]["quarantined"] == waiting
     result = cli("discard", TENANT)
     assert (result.exit_code, result.stderr) == (ExitCode.SKIPPED, "")

@@ -148,3 +148,15 @@ def test_unknown_cycles_are_errors(cli, words, tmp_path):
     file.write_text(turn)
     assert cli("ingest", "new", file).exit_code == ExitCode.OK
     assert cli.json(*words, code=ExitCode.ERROR)["type"] == "UnknownCycle"
+
+
+def test_the_journal_has_the_texts_that_a_cycle_answers_differently(cli):
+    document = cli.json("show", TENANT)
+    fixed = [flip for flip in document["flips"]["first"] if flip["kind"] == "fixed"]
+    counts = document["flips"]["counts"]["intent"]
+    assert counts["fixed"] >= len(fixed) > 0
+    assert {flip["gold"] for flip in fixed} == {"greeting"}, "the first model does not know this intent"
+    assert all(flip["example_id"] in document["example_texts"] for flip in document["flips"]["first"])
+    assert "Texts with other answers" in cli("show", TENANT).stdout
+    first = cli.json("history", TENANT)[-1]
+    assert cli.json("show", TENANT, first["cycle_id"])["flips"] is None

@@ -27,7 +27,7 @@ def judged() -> tuple[Example, ...]:
     return tuple(
         Example(
             text=f"text {number}", intent=("a", "b")[number % 2], example_id=str(number), source="seed",
-            quality=1.0, key=str(number), group=str(number), stratum="intent:a", split="holdout",
+            quality=1.0, key=str(number), group=str(number), stratum="intent:a",
         )
         for number in range(TEXTS)
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Contract of `TrainingBackend`: train, predict, cross-validate, preload, and a lifecycle."""
+"""Contract of `TrainingBackend`: train, predict, preload, and a lifecycle."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -35,7 +35,7 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[TrainingBacke
 async def corpus(tmp_path: Path) -> Path:
     folder, examples = tmp_path / "corpus", [LabelledText.model_validate(one) for one in gold_examples()]
     await write_lines(folder / "train.jsonl", examples)
-    await write_lines(folder / "holdout.jsonl", examples[:5])
+    await write_lines(folder / "texts.jsonl", examples[:5])
     return folder
 
 
@@ -56,9 +56,39 @@ async def test_a_candidate_is_trained_with_progress_and_predicts(
     assert set(report.tasks) == {one.task for one in passes} == {"intent", "sentiment"}
     model = SPEC.model_copy(update={"path": str(training.output), "tasks": report.tasks})
     backend.preload("acme", model)
-    predicted = await backend.predict(PredictJob(tenant_id="acme", models=(model, model), corpus=corpus))
-    assert [len(rows) for rows in predicted.rows] == [5, 5]
-    assert predicted.rows[0] == predicted.rows[1]
+    one = PredictJob(tenant_id="acme", models=(model,), texts=corpus / "texts.jsonl", gold=5)
+    predicted = await backend.predict(one)
+    assert len(predicted.predicted) == 5
+    assert (await backend.predict(one)).predicted == predicted.predicted
+
+
+async def test_shadows_are_trained_and_predict_their_texts(backend: TrainingBackend, corpus: Path) -> None:
+    examples = [LabelledText.model_validate(one) for one in gold_examples()]
+    held_out = [1 << number % 2 for number in range(len(examples))]
+    await write_lines(corpus / "train.jsonl", examples, held_out=held_out)
+    await write_lines(
+        corpus / "texts.jsonl", examples, shadow=[number % 2 for number in range(len(examples))]
+    )
+    models = []
+    for shadow in range(2):
+        passes: list[PassReport] = []
+        output = corpus.parent / f"shadow {shadow}"
+        one = job(corpus, "acme").model_copy(update={"shadow": shadow, "output": output})
+        report = await backend.train(one, passes.append)
+        assert {each.shadow for each in passes} == {shadow}
+        assert report.examples["intent"] == sum(not mask >> shadow & 1 for mask in held_out)
+        models.append(SPEC.model_copy(update={"path": str(output), "tasks": report.tasks}))
+    folder = corpus.parent / "calibration"
+    asked = PredictJob(
+        tenant_id="acme",
+        models=tuple(models),
+        texts=corpus / "texts.jsonl",
+        gold=len(examples),
+        calibration=folder,
+    )
+    assert len((await backend.predict(asked)).predicted) == len(examples)
+    calibrated = job(corpus, "acme").model_copy(update={"calibration": folder})
+    assert (await backend.train(calibrated)).tasks == models[0].tasks
 
 
 async def test_jobs_of_two_tenants_do_not_mix(backend: TrainingBackend, corpus: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_corpus_is_converted_for_spacy_train(tmp_path: Path) -> None:
 async def test_importance_weights_are_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "replay.jsonl"
     texts = [labelled(f"text {n}", intent="i") for n in range(4)]
-    assert await write_lines(path, texts, importance_weights=[1.0, 2.5, 1 / 3]) == 4
+    assert await write_lines(path, texts, importance_weight=[1.0, 2.5, 1 / 3, 1.0]) == 4
     weights = [line.value.importance_weight for line in read_examples(path) if line.value is not None]
     assert weights == [1.0, 2.5, 1 / 3, 1.0]
     docs = numbered_docs(spacy.blank("en"), path, skipped=[])
@@ -119,3 +119,22 @@ def test_a_text_that_spacy_refuses_is_skipped_and_reported(tmp_path: Path) -> No
     assert len(skipped) == 1
     assert skipped[0].startswith("train.jsonl line 1: spaCy rejects the text")
     assert len(skipped[0]) < 400
+
+
+async def test_lines_that_are_held_out_of_a_shadow_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    texts = [labelled(f"text {n}", intent="i") for n in range(4)]
+    await write_lines(path, texts, held_out=[0b00, 0b01, 0b10, 0b11], shadow=[0, 1, 2, 3])
+    nlp = spacy.blank("en")
+    assert list(numbered_docs(nlp, path, skipped=[])) == [0, 1, 2, 3]
+    kept = [list(numbered_docs(nlp, path, skipped=[], shadow=shadow)) for shadow in range(3)]
+    assert kept == [[0, 2], [0, 1], [0, 1, 2, 3]]
+    lines = [line.value for line in read_examples(path) if line.value is not None]
+    assert [(line.held_out, line.shadow) for line in lines] == [(0, 0), (1, 1), (2, 2), (3, 3)]
+
+
+@pytest.mark.parametrize("count", [3, 5])
+async def test_a_column_needs_one_value_for_each_example(tmp_path: Path, count: int) -> None:
+    texts = [labelled(f"text {n}", intent="i") for n in range(4)]
+    with pytest.raises(ValueError, match=r"shorter|longer|column|value"):
+        await write_lines(tmp_path / "train.jsonl", texts, held_out=[0] * count)

@@ -15,7 +15,7 @@ from karen_learner.curation import Curator
 from karen_learner.errors import LabelCollision
 from karen_learner.memory import open_store
 from karen_learner.records import CurationWrite, Example, LabelledText, ReadSet, UserFeedback
-from karen_learner.settings import Settings, load_settings
+from karen_learner.settings import Settings
 from tests.curation.specimens import SCHEMA, turn
 
 TENANT = "acme"
@@ -86,24 +86,6 @@ async def test_feedback_curated_during_a_page_of_gold_does_not_replace_it(
     assert (report.added, report.merged) == (1, 0)
 
 
-async def test_near_duplicates_added_concurrently_share_a_split(
-    stores: tuple[MemoryStore, MemoryStore], settings: Settings
-) -> None:
-    one, other = stores
-    settings.training.validation_split = 0.5
-    mine = [{"text": f"{word} red shoes", "intent": "billing"} for word in ("pay", "buy", "sell", "lend")]
-    theirs = [{"text": f"red {row['text'].split()[0]} shoes", "intent": "billing"} for row in mine]
-    unsplit = load_settings(
-        overrides={"training.validation_split": 0, "learning.dev_share": 0}, environment={}
-    )
-    before_saving(one, lambda: Curator(other, unsplit).add_gold(TENANT, theirs))
-    await Curator(one, settings).add_gold(TENANT, mine)
-    found = await rows(one)
-    assert len(found) == 8
-    assert len({row.group for row in found}) == 4
-    assert {row.split for row in found} == {"train"}  # the split of the first of each group
-
-
 async def test_a_label_that_two_processes_declare_for_two_tasks_is_refused(
     stores: tuple[MemoryStore, MemoryStore], settings: Settings
 ) -> None:
@@ -169,23 +151,23 @@ async def test_a_write_needs_an_unchanged_read_set(store: MemoryStore) -> None:
     curator_row = LabelledText(text="hello", intent="greet")
     example = Example(
         **curator_row.model_dump(), example_id="e", source="rating", quality=1, key="k", group="g",
-        stratum="greet", split="train",
+        stratum="greet",
     )  # fmt: skip
-    nothing = ReadSet(examples={"k": None}, splits={"g": None})
+    nothing = ReadSet(examples={"k": None})
     write = CurationWrite(upserts=[example], read_set=nothing)
     assert await store.save_curation(TENANT, write)
     assert not await store.save_curation(TENANT, write)
     stored = (await store.examples_by_key(TENANT, ["k"]))["k"]
     changed = stored.model_copy(update={"intent": "ask"})
     for wrong in (
-        ReadSet(examples={"k": changed}, splits={}),
-        ReadSet(examples={"k": stored, "other": stored}, splits={}),
-        ReadSet(examples={"k": stored}, splits={"g": "dev"}),
-        ReadSet(examples={"k": stored}, splits={"g": None}),
+        ReadSet(examples={"k": None}),
+        ReadSet(examples={"k": changed}),
+        ReadSet(examples={"k": stored, "other": stored}),
+        ReadSet(examples={"k": stored}, contributions={"k": [1]}),
     ):
         assert not await store.save_curation(TENANT, CurationWrite(upserts=[changed], read_set=wrong))
     assert (await store.examples_by_key(TENANT, ["k"]))["k"] == stored
-    right = ReadSet(examples={"k": stored, "other": None}, splits={"g": "train", "h": None})
+    right = ReadSet(examples={"k": stored, "other": None}, contributions={"k": []})
     assert await store.save_curation(TENANT, CurationWrite(upserts=[changed], read_set=right))
     assert (await store.examples_by_key(TENANT, ["k"]))["k"].intent == "ask"
 
@@ -193,7 +175,7 @@ async def test_a_write_needs_an_unchanged_read_set(store: MemoryStore) -> None:
 async def test_turns_that_were_not_saved_still_await_curation(store: MemoryStore) -> None:
     await store.add_turn(turn("hello", feedback={"satisfaction_score": 1.0}))
     ((seen,),) = [page async for page in store.turns_awaiting_curation(TENANT)]
-    wrong = ReadSet(examples={}, splits={"g": "dev"})
+    wrong = ReadSet(examples={}, contributions={"k": [1]})
     write = CurationWrite(curated=[seen.mark], read_set=wrong)
     assert not await store.save_curation(TENANT, write)
     await store.add_feedback(TENANT, seen.turn.turn_id, UserFeedback(satisfaction_score=0.9))

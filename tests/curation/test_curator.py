@@ -323,47 +323,6 @@ class TestCurate:
         assert await curator.curate("other") == CurationCounts()
 
 
-class TestSplits:
-    async def test_feedback_of_several_users_moves_from_dev_to_the_holdout(
-        self, taught: MemoryStore, settings: Settings
-    ) -> None:
-        settings.learning.update({"dev_share": 0.5})
-        curator = Curator(taught, settings)
-        await collect(taught, [feedback_turn(name) for name in WORDS])
-        await curator.curate(TENANT)
-        in_dev = {example.text async for example in curator.dev(TENANT)}
-        assert in_dev
-        assert [example async for example in curator.holdout(TENANT)] == []
-
-        await collect(taught, [feedback_turn(name, user="bob") for name in WORDS])
-        await curator.curate(TENANT)
-        assert {example.text async for example in curator.holdout(TENANT)} == in_dev
-        assert {example.text async for example in curator.dev(TENANT)} == set()
-
-    async def test_a_learned_example_is_never_held_out(self, taught: MemoryStore, curator: Curator) -> None:
-        await collect(taught, [feedback_turn(name) for name in WORDS])
-        await curator.curate(TENANT)
-        await promote(taught, (await curator.select(TENANT, mode="incremental")).new)
-        learned = {example.text for example in await all_examples(taught, "learned")}
-
-        await collect(taught, [feedback_turn(name, user=user) for name in WORDS for user in ("bob", "cid")])
-        await curator.curate(TENANT)
-        assert {example.text async for example in curator.holdout(TENANT)}.isdisjoint(learned)
-
-    async def test_a_near_duplicate_of_one_user_in_the_holdout_split_is_not_in_the_holdout(
-        self, store: MemoryStore, curator: Curator
-    ) -> None:
-        await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
-        held_out = {example.text async for example in curator.holdout(TENANT)}
-        assert held_out
-
-        await collect(store, [feedback_turn(f"my {text}") for text in held_out])
-        await curator.curate(TENANT)
-        assert {example.text async for example in curator.holdout(TENANT)} == held_out
-        selection = await curator.select(TENANT, mode="full")
-        assert not {example.text for example in selection.new} & {f"my {text}" for text in held_out}
-
-
 class TestSelect:
     async def test_incremental_selects_pending_examples_and_replays_learned_ones(
         self, store: MemoryStore, settings: Settings
@@ -378,27 +337,24 @@ class TestSelect:
         selection = await curator.select(TENANT, mode="incremental", rng=random.Random(0))
         assert len(selection.new) == 3
         assert {example.state for example in selection.new} == {"pending"}
-        learned = sum((await store.strata(TENANT, state="learned", split="train")).values())
+        learned = sum((await store.strata(TENANT, state="learned")).values())
         assert len(selection.replay) == 2 * REPLAY_POOL < learned
         assert selection.importance_weights is not None
         assert sum(selection.importance_weights) == pytest.approx(learned)
-        assert {(example.state, example.split) for example in selection.replay} == {("learned", "train")}
+        assert {example.state for example in selection.replay} == {"learned"}
 
-    async def test_full_selects_the_whole_train_split(self, store: MemoryStore, curator: Curator) -> None:
+    async def test_full_selects_all_examples(self, store: MemoryStore, curator: Curator) -> None:
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
         first = await curator.select(TENANT, mode="full")
         await promote(store, first.new)
         again = await curator.select(TENANT, mode="full")
 
         assert first.replay == again.new == ()
-        assert {example.text for example in first.new} == {example.text for example in again.replay}
-        kept_apart = [example.text async for example in curator.dev(TENANT)]
-        kept_apart += [example.text async for example in curator.holdout(TENANT)]
-        assert len(first.new) + len(kept_apart) == len(WORDS)
+        assert sorted(example.text for example in first.new) == WORDS
+        assert sorted(example.text for example in again.replay) == WORDS
 
     async def test_full_is_balanced_above_its_limit(self, store: MemoryStore, settings: Settings) -> None:
         settings.learning.update({"max_full_examples": 4})
-        settings.training.update({"validation_split": 0.0})
         curator = Curator(store, settings)
         texts = [LabelledText(text=name, intent="billing") for name in WORDS[:-2]]
         texts += [LabelledText(text=name, intent="refund") for name in WORDS[-2:]]

@@ -125,7 +125,7 @@ class TestAgreement:
         before = learned(intent_of("ann", "billing"))
         after, _ = resolved(intent_of("ann", "refund", turn_id="t2"), start=before)
 
-        for field in ("example_id", "key", "group", "split", "draw", "created_at", "seq"):
+        for field in ("example_id", "key", "group", "draw", "created_at", "seq"):
             assert getattr(after, field) == getattr(before, field)
 
 

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation.selection import balanced, best_of_strata, draw_replay_pool, rank, water_fill
+from karen_learner.curation.selection import (
+    balanced,
+    best_of_strata,
+    draw_learned_gold,
+    draw_replay_pool,
+    rank,
+    water_fill,
+)
 from karen_learner.records import CurationWrite, Example
 from tests.curation.specimens import annotation, gold
 
@@ -113,14 +120,11 @@ async def test_a_stream_gives_the_same_picks_as_a_list(monkeypatch: pytest.Monke
 
 @pytest.fixture
 async def history(store: MemoryStore) -> MemoryStore:
-    """60 learned texts of one label, 20 of another, 2 of a third; and texts that replay must not draw."""
+    """60 learned texts of one label, 20 of another, 2 of a third; and a text that replay must not draw."""
     sizes = {"billing": 60, "refund": 20, "cancel": 2}
     learned = [gold(f"{name} {at}", intent=name) for name, size in sizes.items() for at in range(size)]
     examples = [example.model_copy(update={"state": "learned"}) for example in learned]
     examples.append(gold("pending", intent="billing"))
-    examples.append(
-        gold("held out", intent="billing").model_copy(update={"split": "holdout", "state": "learned"})
-    )
     await store.save_curation(TENANT, CurationWrite(upserts=examples))
     return store
 
@@ -131,7 +135,7 @@ async def test_replay_is_balanced_over_labels(history: MemoryStore) -> None:
     examples = [example for example, _ in sampled]
     assert Counter(example.intent for example in examples) == {"billing": 14, "refund": 14, "cancel": 2}
     assert len({example.example_id for example in examples}) == 30
-    assert {(example.state, example.split) for example in examples} == {("learned", "train")}
+    assert {example.state for example in examples} == {"learned"}
 
 
 async def test_importance_weights_sum_to_the_number_of_learned_examples(history: MemoryStore) -> None:
@@ -167,3 +171,23 @@ async def test_with_fewer_places_than_labels_the_labels_are_drawn_at_random(hist
 @pytest.mark.parametrize("limit", [0, 5])
 async def test_without_learned_examples_or_places_nothing_is_drawn(limit: int, store: MemoryStore) -> None:
     assert await draw_replay_pool(store, TENANT, limit=limit, rng=random.Random(0)) == []
+
+
+# Gold that judges -----------------------------------------------------------------------------
+
+
+async def test_the_gold_that_judges_is_balanced_and_the_same_at_each_call(history: MemoryStore) -> None:
+    feedback = [annotation(f"user {at}", f"refund me {at}", intent="refund") for at in range(50)]
+    learned = [example.model_copy(update={"state": "learned"}) for example in feedback]
+    await history.save_curation(TENANT, CurationWrite(upserts=learned))
+
+    first, again = [await draw_learned_gold(history, TENANT, limit=30) for _ in range(2)]
+    assert first == again
+    assert Counter(example.intent for example in first) == {"billing": 14, "refund": 14, "cancel": 2}
+    assert all(example.is_gold and example.state == "learned" for example in first)
+    assert len({example.example_id for example in first}) == 30
+
+
+async def test_all_gold_judges_below_the_limit(history: MemoryStore) -> None:
+    assert len(await draw_learned_gold(history, TENANT, limit=500)) == 82
+    assert await draw_learned_gold(history, "nobody", limit=500) == []

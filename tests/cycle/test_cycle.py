@@ -37,7 +37,8 @@ from karen_learner.models.files import folder_digest
 from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import read_manifest, verify
 from karen_learner.records import ModelVersion, Stage
-from karen_learner.records.training import PipelineSpec
+from karen_learner.records.training import PipelineSpec, PredictJob, PredictReport
+from karen_learner.training import LocalWorker
 from karen_learner.validation.stage import Validated, ValidationStage
 from tests.databases import contents, execute, place_of
 
@@ -78,7 +79,7 @@ def leftovers(learner: AutonomousLearner) -> list[str]:
     """Files that a cycle must remove: staging folders, raw lines, unfinished archives."""
     home = learner.layout.home
     found = [*home.glob("models/*/.staging/*"), *home.glob("models/*/.restoring/*")]
-    found += [*home.glob("corpus/*/*/*.jsonl"), *home.glob("model_backups/*/*.partial")]
+    found += [*home.glob("corpus/**/*.jsonl"), *home.glob("model_backups/*/*.partial")]
     return [str(path) for path in found]
 
 
@@ -174,7 +175,7 @@ async def test_a_plan_changes_nothing(acme: AutonomousLearner) -> None:
         plan = await acme.plan_learning_cycle(ACME, mode=mode)
         assert (plan.would_run, plan.training_examples) == (True, 12)
         assert plan.curation.accepted == 12
-        assert plan.holdout_examples > 0
+        assert plan.judged_texts == (await acme.status(ACME)).counts.gold > 0
     assert await contents(place_of(acme)) == before
     assert folder_digest(acme.layout.home / "models") == files
     assert acme.training_pipeline.worker_pid is None
@@ -203,8 +204,12 @@ async def test_an_accepted_cycle_publishes_its_events_in_order(
         "deploying", "ModelDeployed", "CycleFinished",
     ]  # fmt: skip
     assert list(result.stage_seconds) == ["curating", "training", "validating", "deploying"]
-    by_task = {event.task: [one.iteration for one in passes if one.task == event.task] for event in passes}
-    assert all(seen == list(range(1, len(seen) + 1)) for seen in by_task.values())
+    models: dict[int | None, list[tuple[str, int]]] = {}
+    for one in passes:
+        models.setdefault(one.shadow, []).append((one.task, one.iteration))
+    assert list(models) == [0, 1, 2, 3, 4, None]
+    expected = [(task, number) for task in ("intent", "sentiment") for number in range(1, 5)]
+    assert all(seen == expected for seen in models.values())
     assert {event.cycle_id for event in published if isinstance(event, (CycleStarted, StageStarted))} == {
         result.cycle_id
     }
@@ -214,19 +219,23 @@ async def test_an_accepted_cycle_publishes_its_events_in_order(
 
 
 async def test_a_slow_subscriber_receives_events_in_order(acme: AutonomousLearner, tmp_path: Path) -> None:
-    published: list[tuple[str, int]] = []
+    published: list[tuple[int | None, str, int]] = []
 
     async def slow(event: Event) -> None:
         await asyncio.sleep(0.02 if len(published) == 0 else 0)
         assert isinstance(event, TrainingProgressed)
-        published.append((event.task, event.iteration))
+        published.append((event.shadow, event.task, event.iteration))
 
     acme.events.subscribe(slow, to=TrainingProgressed)
     await teach_songs(acme, tmp_path)
     await acme.trigger_learning_cycle(ACME)
     await acme.events.drain()
-    tasks = list(dict.fromkeys(task for task, _ in published))
-    assert published == [(task, number) for task in tasks for number in range(1, 5)]
+    assert published == [
+        (shadow, task, number)
+        for shadow in (0, 1, 2, 3, 4, None)
+        for task in ("intent", "sentiment")
+        for number in range(1, 5)
+    ]
 
 
 async def test_the_corpora_of_a_cycle_can_be_read(acme: AutonomousLearner, tmp_path: Path) -> None:
@@ -234,13 +243,11 @@ async def test_the_corpora_of_a_cycle_can_be_read(acme: AutonomousLearner, tmp_p
     result = await acme.trigger_learning_cycle(ACME)
     folder = acme.layout.corpus(ACME, result.cycle_id)
     assert folder.parent.parent == acme.layout.home / "corpus"
-    assert sorted(path.name for path in folder.iterdir()) == ["dev.spacy", "holdout.spacy", "train.spacy"]
-    vocab = spacy.blank("en").vocab
-    docs = {path.stem: list(DocBin().from_disk(path).get_docs(vocab)) for path in folder.iterdir()}
-    assert len(docs["train"]) == result.training_examples + result.replay_examples
-    assert len(docs["holdout"]) == (await acme.status(ACME)).counts.holdout
-    assert any(doc.cats == {"music": 1.0} for doc in docs["train"])
-    assert not any(doc.user_data for doc in docs["train"])
+    assert [path.name for path in folder.glob("*.*")] == ["train.spacy"]
+    docs = list(DocBin().from_disk(folder / "train.spacy").get_docs(spacy.blank("en").vocab))
+    assert len(docs) == result.training_examples + result.replay_examples
+    assert any(doc.cats == {"music": 1.0} for doc in docs)
+    assert not any(doc.user_data for doc in docs)
 
 
 async def test_the_result_counts_replayed_examples_and_not_the_pool(
@@ -248,7 +255,7 @@ async def test_the_result_counts_replayed_examples_and_not_the_pool(
 ) -> None:
     overrides: dict[str, float] = {"learning__replay_examples": 8, "training__continuing_n_iter": 30}
     async with make_learner(**overrides, **WITHOUT_QUALITY_GATE) as learner:
-        learned = sum((await learner.store.strata(ACME, state="learned", split="train")).values())
+        learned = sum((await learner.store.strata(ACME, state="learned")).values())
         await teach_songs(learner, tmp_path)
         plan = await learner.plan_learning_cycle(ACME)
         assert plan.replay_examples == 8 * REPLAY_POOL < learned
@@ -275,11 +282,17 @@ async def test_harmful_examples_are_rejected_and_quarantined_after_the_second_ti
         assert (first.model_version, first.model_improved) == (before.version, False)
         assert first.error_message == first.verdict.summary
         counts = (await learner.status(ACME)).counts
-        assert (counts.pending_train, counts.examples.get("quarantined", 0)) == (first.training_examples, 0)
+        assert (counts.examples.get("pending", 0), counts.examples.get("quarantined", 0)) == (
+            first.training_examples,
+            0,
+        )
         second = await learner.trigger_learning_cycle(ACME)
         assert second.status == "rejected"
         counts = (await learner.status(ACME)).counts
-        assert (counts.pending_train, counts.examples["quarantined"]) == (0, second.training_examples)
+        assert (counts.examples.get("pending", 0), counts.examples["quarantined"]) == (
+            0,
+            second.training_examples,
+        )
         assert await champion_of(learner) == before
         assert verify(before.path, digest=before.digest)
         assert (await learner.analyze(ACME, "what is my balance red")).model_version == before.version
@@ -358,7 +371,7 @@ async def test_examples_relabelled_during_a_cycle_stay_pending(
 ) -> None:
     await teach_songs(acme, tmp_path)
     path = tmp_path / "singing.jsonl"
-    trained_on = {one.text: one async for one in acme.store.examples(ACME, state="pending", split="train")}
+    trained_on = {one.text: one async for one in acme.store.examples(ACME, state="pending")}
     relabelled = next(song for song in SONGS if f"play some {song} music" in trained_on)
     text = f"play some {relabelled} music"
     path.write_text(json.dumps({"text": text, "intent": "singing"}) + "\n")
@@ -366,7 +379,7 @@ async def test_examples_relabelled_during_a_cycle_stay_pending(
     before_stage(acme, "deploying", lambda: acme.ingest(ACME, path))
     result = await acme.trigger_learning_cycle(ACME)
     assert result.status == "deployed", result.error_message
-    waiting = [one async for one in acme.store.examples(ACME, state="pending", split="train")]
+    waiting = [one async for one in acme.store.examples(ACME, state="pending")]
     assert [(one.text, one.intent) for one in waiting] == [(text, "singing")]
     learned = [one async for one in acme.store.examples(ACME, state="learned")]
     assert {one.intent for one in learned if one.text in trained_on} == {"music"}
@@ -379,11 +392,11 @@ async def test_examples_of_an_undone_version_wait_for_a_person(
     await teach_songs(acme, tmp_path)
     first = await acme.trigger_learning_cycle(ACME)
     assert first.status == "deployed", first.error_message
-    assert (await acme.status(ACME)).counts.pending_train == 0
+    assert (await acme.status(ACME)).counts.examples.get("pending", 0) == 0
     await acme.rollback(ACME)
     after = await acme.status(ACME)
     assert after.champion == before.champion
-    assert (after.counts.pending_train, after.counts.waiting) == (0, first.training_examples)
+    assert (after.counts.examples.get("pending", 0), after.counts.waiting) == (0, first.training_examples)
     assert after.counts.examples["learned"] == before.counts.examples["learned"]
     assert f"{first.training_examples} examples wait because of a rollback" in after.advice
     assert "`karen-learner release` or `karen-learner discard`" in after.advice
@@ -400,7 +413,7 @@ async def test_examples_of_an_undone_version_wait_for_a_person(
 
 
 async def learned_train(learner: AutonomousLearner) -> int:
-    return sum((await learner.store.strata(ACME, state="learned", split="train")).values())
+    return sum((await learner.store.strata(ACME, state="learned")).values())
 
 
 async def test_feedback_of_an_undone_version_is_not_learned_after_a_discard(
@@ -500,7 +513,7 @@ async def test_a_cycle_stops_after_a_takeover(acme: AutonomousLearner, tmp_path:
         await acme.trigger_learning_cycle(ACME)
     assert caught.value.backup_path == before.backup_path
     assert await champion_of(acme) == before
-    assert (await acme.status(ACME)).counts.pending_train > 0
+    assert (await acme.status(ACME)).counts.examples.get("pending", 0) > 0
 
 
 # Failures ---------------------------------------------------------------------------------------
@@ -610,6 +623,32 @@ async def test_closing_ends_a_cycle_and_journals_it(make_learner: MakeLearner, t
         assert (await after.history(ACME))[0] == result
         assert await champion_of(after) == before
         assert (await after.trigger_learning_cycle(ACME)).status == "deployed"
+
+
+async def test_a_failed_prediction_fails_the_cycle_and_changes_nothing(
+    acme: AutonomousLearner, tmp_path: Path
+) -> None:
+    """The worker is killed while it predicts."""
+    before = await champion_of(acme)
+    await teach_songs(acme, tmp_path)
+    predict = LocalWorker.predict
+
+    async def killed(worker: LocalWorker, job: PredictJob) -> PredictReport:
+        await worker.start()
+        prediction = asyncio.create_task(predict(worker, job))
+        await asyncio.sleep(0.05)
+        if worker.pid is not None:
+            os.kill(worker.pid, signal.SIGKILL)
+        return await prediction
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalWorker, "predict", killed)
+        failed = await acme.trigger_learning_cycle(ACME)
+    assert failed.status == "failed"
+    assert await champion_of(acme) == before
+    assert leftovers(acme) == []
+    again = await acme.trigger_learning_cycle(ACME)
+    assert again.status == "deployed", again.error_message
 
 
 async def test_a_failed_selection_keeps_the_counts_of_curation(

@@ -32,15 +32,29 @@ NOTHING_SCORED = ValidationResult(
     ],
 )
 def test_auto_is_full_when_the_examples_have_grown(mode: str, examples: int, expected: str) -> None:
-    assert resolve_mode(mode, CHAMPION, examples=examples, last_full=100, growth=1.5, most=1000) == expected
+    sizes = {"examples": examples, "last_full": 100, "most": 1000, "refit_below": 0}
+    assert resolve_mode(mode, CHAMPION, growth=1.5, **sizes) == expected
 
 
 def test_a_cycle_without_champion_is_full() -> None:
-    assert resolve_mode("incremental", None, examples=1, last_full=0, growth=1.5, most=10) == "full"
+    assert (
+        resolve_mode("incremental", None, examples=1, last_full=0, growth=1.5, most=10, refit_below=0)
+        == "full"
+    )
 
 
 def test_auto_is_never_full_without_growth() -> None:
-    assert resolve_mode("auto", CHAMPION, examples=9, last_full=1, growth=0.0, most=10) == "incremental"
+    sizes = {"examples": 9, "last_full": 1, "most": 10, "refit_below": 0}
+    assert resolve_mode("auto", CHAMPION, growth=0.0, **sizes) == "incremental"
+
+
+@pytest.mark.parametrize(
+    ("mode", "examples", "expected"),
+    [("auto", 99, "full"), ("auto", 100, "incremental"), ("incremental", 99, "incremental")],
+)
+def test_auto_is_full_for_few_examples(mode: str, examples: int, expected: str) -> None:
+    sizes = {"examples": examples, "last_full": None, "most": 1000, "refit_below": 100}
+    assert resolve_mode(mode, CHAMPION, growth=0.0, **sizes) == expected
 
 
 def row(mode: str, examples: int, *, trained: bool) -> CycleRow:

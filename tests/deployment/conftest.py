@@ -15,15 +15,17 @@ import pytest
 from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curated
+from karen_learner.curation.folds import FoldPlan, JudgedTexts
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.events import Event, EventBus
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
+from karen_learner.models.shadows import JudgedText, read_index, shadow_folder
 from karen_learner.models.versions import ModelRegistry, read_manifest
-from karen_learner.records import Analysis, CycleContext, ModelVersion, Verdict
-from karen_learner.records.training import PipelineSpec
+from karen_learner.records import Analysis, CycleContext, ModelVersion, Task, Verdict
+from karen_learner.records.training import PipelineSpec, Predicted, PredictReport
 from karen_learner.settings import Settings, load_settings
-from karen_learner.training.stage import Trained
+from karen_learner.training.stage import FormerShadows, Trained
 from karen_learner.validation import score
 from karen_learner.validation.stage import Validated
 
@@ -54,6 +56,10 @@ class Site:
     settings: Settings
     clock: Clock
     received: list[Event] = field(default_factory=list)
+    masks: dict[str, int] = field(default_factory=dict)
+    """Masks of the next candidate."""
+    best: dict[Task, str | None] = field(default_factory=dict)
+    """Tasks on which the next candidate is the best version, with the former ones."""
 
     async def published(self) -> list[Event]:
         """All events so far."""
@@ -80,8 +86,23 @@ class Site:
         (folder / "meta.json").write_text(json.dumps({**meta, "description": cycle.cycle_id}))
         tasks = read_manifest(champion.path).tasks
         spec = PipelineSpec(path=str(folder), tasks=tasks, template=folder / "config.cfg")
+        shadows = self.layout.shadow_staging(ACME, cycle.cycle_id)
+        shutil.copytree(self.layout.shadows(ACME, champion.version), shadows)
+        index = read_index(shadows)
+        assert index is not None
         trained = Trained(
-            cycle=cycle, curated=Curated(), base=spec, candidate=spec, corpus=folder, labels={}, holdout=(),
+            cycle=cycle, curated=Curated(), base=spec, candidate=spec,
+            shadows=tuple(
+                spec.model_copy(update={"path": str(shadow_folder(shadows, number)), "tasks": tasks})
+                for number, tasks in enumerate(index.tasks)
+            ),
+            former=FormerShadows(),
+            folds=FoldPlan(
+                folds=index.folds, shadows=len(index.tasks), held_out={}, masks=dict(self.masks),
+                judged=JudgedTexts(),
+            ),
+            predicted=PredictReport(predicted=()), former_predicted=None, recent=(), corpus=folder,
+            trained_tasks=frozenset(),
             replayed=(), skipped_examples=0,
         )  # fmt: skip
         validation = score([], [], thresholds=self.settings.thresholds).result
@@ -90,7 +111,9 @@ class Site:
             verdict=Verdict(accepted=True, harmful=False, improved=(), checks=()),
             validation=validation.model_copy(update={"accuracy": 0.5}),
             baseline=None,
-            champion=None,
+            judged=(JudgedText(example_id="e", predicted=Predicted(row=("travel", None, None))),),
+            agreement=0.75,
+            best=dict(self.best),
         )
 
     async def promote(self, candidate: Validated | None = None) -> ModelVersion:

@@ -15,8 +15,9 @@ from karen_learner.errors import DeploymentError, DigestMismatch, FencedOut, Mod
 from karen_learner.events import ModelDeployed, ModelRolledBack
 from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import remove_folder
+from karen_learner.models.shadows import read_index, read_judged
 from karen_learner.models.versions import read_manifest, verify
-from karen_learner.records import ModelVersion
+from karen_learner.records import ModelVersion, Promotion
 from tests.deployment.conftest import folder_of
 
 ACME = "acme"
@@ -41,6 +42,36 @@ async def test_a_promoted_candidate_is_sealed_saved_recorded_and_live(site: Any)
     assert [(type(event), event.version, event.previous_version) for event in await site.published()] == [
         (ModelDeployed, version.version, first.version)
     ]
+
+
+async def test_the_shadows_of_a_version_are_kept_with_their_predictions_and_masks(site: Any) -> None:
+    site.masks = {"group:a": 0b01010, "person:b": 0b11111}
+    candidate = await site.candidate()
+    version = await site.promote(candidate)
+    folder = site.layout.shadows(ACME, version.version)
+    index = read_index(folder)
+    assert index is not None
+    assert (index.folds, len(index.tasks), index.agreement) == (5, 5, 0.75)
+    assert read_judged(folder) == {one.example_id: one.predicted for one in candidate.judged}
+    assert await site.store.masks(ACME, index.generation, ["group:a", "person:b"]) == site.masks
+    staging = site.layout.shadow_staging(ACME, candidate.cycle.cycle_id)
+    assert not staging.exists()
+
+
+async def test_shadows_of_other_versions_than_champion_parent_and_anchors_are_removed(site: Any) -> None:
+    first = await site.champion()
+    site.best = {"intent": first.version, "sentiment": None}
+    await site.store.promote(
+        ACME, Promotion(version=first, expected=None, alias="anchor/sentiment"), token=None
+    )
+    versions = [first, await site.promote()]
+    site.best = {}
+    versions += [await site.promote() for _ in range(3)]
+    await site.deployer.clean_up(ACME)
+    anchors = [await site.store.alias(ACME, f"anchor/{task}") for task in ("intent", "sentiment")]
+    assert [anchor.version for anchor in anchors] == [versions[1].version, versions[0].version]
+    kept = {path.name for path in site.layout.shadows(ACME, "v").parent.iterdir()}
+    assert kept == {versions[at].version for at in (0, 1, 3, 4)}
 
 
 async def test_missing_backups_are_made_by_the_clean_up(site: Any) -> None:

@@ -321,7 +321,7 @@ async def test_shuffled_labels_are_rejected_and_the_live_model_is_unchanged(
     assert result.verdict.harmful
     assert after is not None
     assert after.digest == champion.digest
-    assert (await learner.status(TENANT)).counts.pending_train > 0
+    assert (await learner.status(TENANT)).counts.examples["pending"] > 0
 
 
 async def test_undeclared_labels_are_kept_but_not_learned(learner: AutonomousLearner) -> None:

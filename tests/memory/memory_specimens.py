@@ -81,7 +81,6 @@ def make_example(example_id: str = "e1", **values: Any) -> Example:
         "key": f"key-{example_id}",
         "group": f"group-{example_id}",
         "stratum": "billing",
-        "split": "train",
         "created_at": NOON,
     }
     return Example(**(known | values))

@@ -297,17 +297,26 @@ class TestExamples:
         assert only.intent == "refund"
         assert (await store.counts("acme")).examples == {"pending": 1}
 
-    async def test_are_read_in_order_by_state_and_split(self, store: MemoryStore) -> None:
-        splits = ["train", "dev", "holdout", "train", "dev", "train", "train", "holdout", "train"]
-        await save(store, *(make_example(f"e{n}", split=split) for n, split in enumerate(splits)))
+    async def test_are_read_in_order_by_state_and_kind(self, store: MemoryStore) -> None:
+        gold = {1, 4, 7}
+        sources = {True: "seed", False: "correction"}
+        await save(store, *(make_example(f"e{n}", source=sources[n in gold]) for n in range(9)))
         await save(store, make_example("no", state="conflict"))
         read = store.examples
-        everything = [f"e{n}" for n in range(len(splits))]
+        everything = [f"e{n}" for n in range(9)]
         assert await ids(read("acme", state="pending")) == everything
         assert await ids(read("acme", state="pending", newest_first=True)) == everything[::-1]
-        assert await ids(read("acme", state="pending", split="train")) == ["e0", "e3", "e5", "e6", "e8"]
-        assert await ids(read("acme", state="pending", split="dev", newest_first=True)) == ["e4", "e1"]
+        feedback = [f"e{n}" for n in range(9) if n not in gold]
+        assert await ids(read("acme", state="pending", gold=False)) == feedback
+        assert await ids(read("acme", state="pending", gold=True, newest_first=True)) == ["e7", "e4", "e1"]
         assert await ids(read("other", state="pending")) == []
+
+    async def test_feedback_becomes_gold_by_a_review(self, store: MemoryStore) -> None:
+        await save(store, make_example("a"), make_example("b"))
+        await save(store, make_example("a", source="reviewed"))
+        assert await ids(store.examples("acme", state="pending", gold=True)) == ["a"]
+        assert await ids(store.examples("acme", state="pending", gold=False)) == ["b"]
+        assert (await store.counts("acme")).gold == 1
 
     async def test_can_change_state_while_they_are_read(self, store: MemoryStore) -> None:
         await save(store, *(make_example(f"e{n}") for n in range(8)))
@@ -332,18 +341,19 @@ class TestExamples:
         assert {name: one.state for name, one in found.items()} == {"a": "pending", "b": "quarantined"}
         assert await store.examples_by_id("other", ["a"]) == await store.examples_by_id("acme", []) == {}
 
-    async def test_groups_have_a_split(self, store: MemoryStore) -> None:
-        await save(store, make_example("a", group="g1", split="dev"), make_example("b", group="g2"))
-        assert await store.splits_by_group("acme", ["g1", "g2", "g3"]) == {"g1": "dev", "g2": "train"}
-        assert await store.splits_by_group("other", ["g1"]) == {}
-
-    async def test_groups_are_deleted_with_their_last_member(self, store: MemoryStore) -> None:
-        await save(store, make_example("a", group="g1"), make_example("b", group="g1", turn_id="t1"))
-        await save(store, make_example("a", group="g2", split="dev"))
-        assert await store.splits_by_group("acme", ["g1", "g2"]) == {"g1": "train", "g2": "dev"}
-        await store.add_turn(make_turn(feedback=LIKED))
-        await store.add_feedback("acme", "t1", UserFeedback(consent=False))
-        assert await store.splits_by_group("acme", ["g1", "g2"]) == {"g2": "dev"}
+    async def test_gold_groups_have_a_gold_example(self, store: MemoryStore) -> None:
+        await save(
+            store,
+            make_example("a", group="g1", source="seed"),
+            make_example("b", group="g1"),
+            make_example("c", group="g2"),
+            make_example("d", group="g3", source="reviewed", state="learned"),
+            make_example("e", group="other", source="seed"),
+        )
+        wanted = ["g1", "g2", "g3", "g4", "g1", *(f"x{n}" for n in range(1200))]
+        assert set(await store.gold_groups("acme", wanted)) == {"g1", "g3"}
+        assert set(await store.gold_groups("acme", [])) == set()
+        assert set(await store.gold_groups("other", wanted)) == set()
 
     async def test_sampling_wraps_around_in_order_of_draw(self, store: MemoryStore) -> None:
         learned = {"state": "learned", "learned_in": "v1"}
@@ -351,7 +361,6 @@ class TestExamples:
         await save(
             store,
             make_example("pending", draw=0.35),
-            make_example("held", draw=0.36, split="holdout", **learned),
             make_example("refund", draw=0.37, stratum="refund", **learned),
         )
         sample = store.sample_learned
@@ -359,21 +368,33 @@ class TestExamples:
         assert found == ["e3", "e4", "e5", "e0"]
         found = [example.example_id for example in await sample("acme", "billing", limit=9, from_draw=0.9)]
         assert found == [f"e{n}" for n in range(6)]
-        assert await sample("acme", "billing", limit=0, from_draw=0.0) == []
-        assert await sample("other", "billing", limit=5, from_draw=0.0) == []
+        assert await sample("acme", "billing", limit=0) == []
+        assert await sample("other", "billing", limit=5) == []
+
+    async def test_sampling_of_gold_leaves_feedback_out(self, store: MemoryStore) -> None:
+        sources = {0: "seed", 1: "reviewed", 2: "correction", 3: "rating"}
+        await save(
+            store,
+            *(make_example(f"e{n}", draw=n / 10, source=sources[n % 4], state="learned") for n in range(8)),
+            make_example("pending", draw=0.2, source="seed"),
+        )
+        sampled = await store.sample_learned("acme", "billing", limit=3, from_draw=0.3, gold_only=True)
+        assert [example.example_id for example in sampled] == ["e4", "e5", "e0"]
 
     async def test_strata_are_counted(self, store: MemoryStore) -> None:
         await save(store, make_example("a"), make_example("b"), make_example("c", stratum="refund"))
-        await save(store, make_example("d", split="dev"), make_example("c", stratum="billing"))
-        assert await store.strata("acme", state="pending", split="train") == {"billing": 3}
-        assert await store.strata("acme", state="pending", split="dev") == {"billing": 1}
-        assert await store.strata("acme", state="learned", split="train") == {}
+        await save(store, make_example("d", source="seed"), make_example("c", stratum="billing"))
+        await save(store, make_example("e", source="seed", stratum="refund"))
+        assert await store.strata("acme", state="pending", gold=False) == {"billing": 3}
+        assert await store.strata("acme", state="pending", gold=True) == {"billing": 1, "refund": 1}
+        assert await store.strata("acme", state="pending") == {"billing": 4, "refund": 1}
+        assert await store.strata("acme", state="learned") == {}
 
     async def test_many_keys_can_be_read(self, store: MemoryStore) -> None:
         await save(store, *(make_example(f"e{n}") for n in range(1203)))
         found = await store.examples_by_key("acme", [f"key-e{n}" for n in range(1300)])
         assert len(found) == 1203
-        assert (await store.counts("acme")).pending_train == 1203
+        assert (await store.counts("acme")).examples == {"pending": 1203}
 
 
 class TestLabels:
@@ -441,6 +462,22 @@ class TestRejecting:
         assert await store.reject_examples("acme", [make_example("a")], harmful=True, quarantine_at=2) == 0
 
 
+class TestRecentTexts:
+    async def test_are_distinct_and_newest_first(self, store: MemoryStore) -> None:
+        for number, text in enumerate(["old", "same", "nul\0", None, "same", "new"]):
+            await store.add_turn(make_turn(f"t{number}", text=text))
+        await store.add_turn(make_turn("t9", tenant="other", text="elsewhere"))
+        assert list(await store.recent_texts("acme", limit=9)) == ["new", "same", "nul\0", "old"]
+        assert list(await store.recent_texts("acme", limit=1)) == ["new"]
+        assert list(await store.recent_texts("nobody", limit=9)) == []
+
+    async def test_removed_texts_are_left_out(self, store: MemoryStore) -> None:
+        for name in ("t1", "t2"):
+            await store.add_turn(make_turn(name, text=f"text of {name}", feedback=LIKED))
+        await store.add_feedback("acme", "t2", UserFeedback(consent=False))
+        assert list(await store.recent_texts("acme", limit=9)) == ["text of t1"]
+
+
 class TestContributions:
     async def contribute(self, store: MemoryStore, *new: Contribution) -> None:
         assert await store.save_curation("acme", CurationWrite(contributions=new))
@@ -487,7 +524,7 @@ class TestContributions:
             ([old.seq], True),
             ([old.seq], False),
         ):
-            read = ReadSet(examples={}, splits={}, contributions={"k": numbers, "missing": []})
+            read = ReadSet(examples={}, contributions={"k": numbers, "missing": []})
             write = CurationWrite(contributions=[new], replaced=[old.seq], read_set=read)
             assert await store.save_curation("acme", write) == is_written
         (left,) = (await store.contributions("acme", ["k"]))["k"]

@@ -366,8 +366,8 @@ class TestVersions:
             "old": None,
         }
         assert await gathered(store.lineage("acme", "v1")) == ["e0", "e1", "e2", "old"]
-        assert await store.strata("acme", state="learned", split="train") == {"billing": 4}
-        assert (await store.counts("acme")).pending_train == 1
+        assert await store.strata("acme", state="learned") == {"billing": 4}
+        assert (await store.counts("acme")).examples["pending"] == 1
         assert await store.tenants() == ["acme"]
 
     async def test_an_unexpected_champion_changes_nothing(self, store: MemoryStore) -> None:
@@ -379,7 +379,7 @@ class TestVersions:
             assert not await store.promote("acme", late, token=None)
         assert await store.champion("acme") == make_version()
         assert await store.get_version("acme", "v2") is None
-        assert (await store.counts("acme")).pending_train == 1
+        assert (await store.counts("acme")).examples["pending"] == 1
 
     async def test_a_rollback_promotes_an_existing_version(self, store: MemoryStore) -> None:
         for version, expected in (("v1", None), ("v2", "v1"), ("v1", "v2")):
@@ -459,8 +459,8 @@ class TestVersions:
         assert await learned_in(store) == {"a": "v1", "b": "v1"}
         assert await waiting(store) == {"c": "rolled back", "d": "rolled back"}
         counts = await store.counts("acme")
-        assert (counts.pending_train, counts.waiting) == (0, 2)
-        assert await store.strata("acme", state="learned", split="train") == {"billing": 2}
+        assert (counts.examples.get("pending", 0), counts.waiting) == (0, 2)
+        assert await store.strata("acme", state="learned") == {"billing": 2}
         await learn_in(store, "v4", "v1", ["e"])
         await switch(store, "v2", "v4")  # another branch
         assert await learned_in(store) == {"a": "v1", "b": "v1", "c": "v2"}
@@ -481,7 +481,7 @@ class TestVersions:
         assert await store.end_waiting("acme", release=True) == 0
         assert await waiting(store) == {"odd": "harmful"}
         counts = await store.counts("acme")
-        assert (counts.pending_train, counts.waiting) == (1203, 0)
+        assert (counts.examples["pending"], counts.waiting) == (1203, 0)
         pending = await gathered(store.examples("acme", state="pending"))
         assert {(example.reason, example.learned_in) for example in pending} == {(None, None)}
         await switch(store, "v2", "v1")
@@ -564,13 +564,89 @@ class TestVersions:
         assert (await store.counts("acme")).examples == {"learned": 1203}
 
 
+class TestMasks:
+    async def promote(
+        self,
+        store: MemoryStore,
+        number: int,
+        masks: dict[str, int],
+        *,
+        expected: str | None = None,
+        generation: str = "g1",
+        tenant: str = "acme",
+    ) -> bool:
+        promotion = Promotion(
+            version=make_version(f"v{number}", tenant=tenant),
+            expected=expected or (f"v{number - 1}" if number > 1 else None),
+            masks=masks,
+            generation=generation,
+        )
+        return await store.promote(tenant, promotion, token=None)
+
+    async def test_bits_are_united(self, store: MemoryStore) -> None:
+        assert await self.promote(store, 1, {"group:a": 0b00101, "group:ü\0": 0b11111, "person:x": 0})
+        assert await self.promote(store, 2, {"group:a": 0b00110, "person:y": 0b10000})
+        names = ["group:a", "group:ü\0", "person:x", "person:y", "group:missing", "group:a"]
+        assert await store.masks("acme", "g1", names) == {
+            "group:a": 0b00111,
+            "group:ü\0": 0b11111,
+            "person:x": 0,
+            "person:y": 0b10000,
+        }
+        assert await store.masks("acme", "g1", ["group:a"]) == {"group:a": 0b00111}
+        assert await store.masks("acme", "g1", []) == {}
+
+    async def test_each_generation_has_its_own(self, store: MemoryStore) -> None:
+        assert await self.promote(store, 1, {"a": 1, "b": 2})
+        assert await self.promote(store, 1, {"a": 7}, tenant="other")
+        assert await self.promote(store, 2, {"b": 4, "c": 8}, generation="g2")
+        assert await store.masks("acme", "g1", ["a", "b", "c"]) == {"a": 1, "b": 2}
+        assert await store.masks("acme", "g2", ["a", "b", "c"]) == {"b": 4, "c": 8}
+        assert await store.masks("other", "g1", ["a"]) == {"a": 7}
+
+    async def test_those_of_unused_generations_are_removed(self, store: MemoryStore) -> None:
+        for number, generation in enumerate(("g1", "g2", "g3"), start=1):
+            assert await self.promote(store, number, {"a": number}, generation=generation)
+        assert await self.promote(store, 1, {"a": 7}, tenant="other")
+        await store.prune_masks("acme", ["g1", "g3"])
+        kept = [await store.has_masks("acme", generation) for generation in ("g1", "g2", "g3")]
+        assert kept == [True, False, True]
+        await store.prune_masks("acme", [])
+        assert not await store.has_masks("acme", "g1")
+        assert await store.has_masks("other", "g1")
+
+    async def test_only_the_holder_of_the_lease_stores_them(self, store: MemoryStore) -> None:
+        lease = await store.acquire_lease("acme", ME, ttl=TTL)
+        assert lease is not None
+        await store.store_masks("acme", "g1", {"a": 3}, token=lease.token)
+        with pytest.raises(FencedOut):
+            await store.store_masks("acme", "g1", {"a": 4}, token=lease.token + 1)
+        assert await store.masks("acme", "g1", ["a"]) == {"a": 3}
+
+    async def test_a_late_promotion_changes_none(self, store: MemoryStore) -> None:
+        assert await self.promote(store, 1, {"a": 1})
+        assert not await self.promote(store, 2, {"a": 2}, expected="v0")
+        assert await store.masks("acme", "g1", ["a"]) == {"a": 1}
+
+    async def test_many_can_be_written_and_read(self, store: MemoryStore) -> None:
+        many = {f"group:{number}": number % 32 for number in range(40_000)}
+        assert await self.promote(store, 1, many)
+        assert await self.promote(store, 2, dict.fromkeys(many, 1))
+        expected = {name: mask | 1 for name, mask in many.items()}
+        assert await store.masks("acme", "g1", [*many, "missing"]) == expected
+
+
 class TestOverview:
     async def test_counts(self, store: MemoryStore) -> None:
         await store.add_turn(make_turn("a", degraded=True))
         await store.add_turn(make_turn("b", feedback=UserFeedback(corrected_intent="refund")))
         await store.add_turn(make_turn("c", feedback=UserFeedback(satisfaction_score=0.9)))
         await save(
-            store, make_example("d"), make_example("e", split="holdout"), make_example("f", split="dev")
+            store,
+            make_example("d"),
+            make_example("e", source="seed"),
+            make_example("f", source="reviewed", state="learned"),
+            make_example("g", source="seed", state="quarantined", reason="harmful"),
         )
         await store.start_cycle(make_cycle())
         counts = await store.counts("acme")
@@ -579,9 +655,8 @@ class TestOverview:
             "with_feedback": 2,
             "corrections": 1,
             "awaiting_curation": 2,
-            "examples": {"pending": 3},
-            "pending_train": 1,
-            "holdout": 1,
+            "examples": {"pending": 2, "learned": 1, "quarantined": 1},
+            "gold": 2,
             "waiting": 0,
             "cycles": 1,
             "degraded": 1,

@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event
 
-from karen_learner.memory import contributions, counters, curation, examples, journal, turns, versions
+from karen_learner.memory import (
+    contributions,
+    counters,
+    curation,
+    examples,
+    journal,
+    masks,
+    turns,
+    versions,
+)
 from karen_learner.memory.database import Database
 from karen_learner.memory.engine import parse_url
-from karen_learner.records import Split
 
 
 @pytest.fixture
@@ -40,8 +48,8 @@ def plans(connection: Connection, work: Callable[[Connection], object]) -> list[
     return steps
 
 
-def example_page(split: Split | None) -> Callable[[Connection], object]:
-    return lambda c: examples.page(c, "acme", "pending", split, False, after=5, size=3)
+def example_page(gold: bool | None) -> Callable[[Connection], object]:
+    return lambda c: examples.page(c, "acme", "pending", gold, False, after=5, size=3)
 
 
 STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
@@ -58,10 +66,18 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
         lambda c: contributions.unusable_page(c, "acme", after=5, size=3),
         "contributions_unusable",
     ),
-    "split": (example_page("dev"), "examples_by_state"),
+    "gold": (example_page(True), "examples_by_state"),
+    "feedback": (example_page(False), "examples_by_state"),
+    "gold groups": (lambda c: examples.gold_groups(c, "acme", ["a", "b"]), "gold_by_group"),
+    "masks": (lambda c: masks.read(c, "acme", "g1", ["a", "b"]), "PRIMARY KEY"),
+    "recent texts": (lambda c: turns.recent_texts(c, "acme", limit=5), "turns_in_order"),
     "sample": (
         lambda c: examples.sample(c, "acme", "x", limit=3, from_draw=0.5),
         "examples_to_replay",
+    ),
+    "sample of gold": (
+        lambda c: examples.sample(c, "acme", "x", limit=3, gold_only=True),
+        "examples_to_judge",
     ),
     "unfinished": (lambda c: journal.unfinished(c, "acme"), "cycles_unfinished"),
     "cycles": (lambda c: journal.page(c, "acme", limit=5), "cycles_in_order"),
@@ -80,7 +96,7 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
         "lineage USING PRIMARY KEY (version=? AND example>?)",
     ),
     "counts": (lambda c: counters.overview(c, "acme"), "PRIMARY KEY"),
-    "strata": (lambda c: counters.strata(c, "acme", state="pending", split="dev"), "PRIMARY KEY"),
+    "strata": (lambda c: counters.strata(c, "acme", state="pending"), "PRIMARY KEY"),
     "waiting": (lambda c: curation.end_waiting(c, "acme", release=True), "examples_by_state"),
     "count of undone": (lambda c: versions.count_undone(c, "acme", "v1"), "aliases USING PRIMARY KEY"),
     "withdraw": (lambda c: curation.withdraw(c, 1, ["a"]), "examples_by_turn"),
@@ -93,13 +109,13 @@ async def test_uses_its_index(database: Database, name: str) -> None:
     steps = await database.write((), plans, work)
     assert any(f"INDEX {index}" in step or index in step for step in steps), steps
     assert not [step for step in steps if re.match(r"SCAN (?!anon_)", step)], steps
-    if name != "split":  # it sorts one page
+    if name not in ("gold", "feedback"):  # they sort one page
         assert not [step for step in steps if "B-TREE" in step], steps
 
 
-async def test_examples_of_all_splits_sort_one_page_only(database: Database) -> None:
+async def test_gold_and_feedback_together_sort_one_page_only(database: Database) -> None:
     steps = await database.read(plans, example_page(None))
-    assert sum("INDEX examples_by_state" in step for step in steps) == 3, steps
+    assert sum("INDEX examples_by_state" in step for step in steps) == 2, steps
 
 
 async def test_unfinished_tenants_are_read_from_the_partial_index(database: Database) -> None:

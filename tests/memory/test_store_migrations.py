@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -33,6 +34,7 @@ from karen_learner.records import (
 )
 from karen_learner.settings import StoreSettings
 from tests.databases import a_database, contents
+from tests.memory.counters_of_rows import counted, gathered, scanned
 from tests.memory.memory_specimens import (
     NOON,
     make_cycle,
@@ -44,7 +46,7 @@ from tests.memory.memory_specimens import (
 
 T = TypeVar("T")
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 TURNS = 1100
 """More than a page of the migration."""
 FINISHED_CYCLES = 110
@@ -122,11 +124,12 @@ def fill(connection: Connection, revision: str) -> None:
     example = make_example("e1")
     values = {
         name: getattr(example, name)
-        for name in ("example_id", "text", "intent", "source", "quality", "key", "stratum", "split", "users")
+        for name in ("example_id", "text", "intent", "source", "quality", "key", "stratum", "users")
     }
     more = {
         "tenant": 1,
         "group_key": "g",
+        "split": "train",
         "state": "learned",
         "draw": 0.5,
         "rejections": 0,
@@ -369,9 +372,151 @@ async def test_examples_become_contributions(shared: Path | str, store_settings:
         ]
         assert [found[key][0].reason for key in "cde"] == [None, "unknown label 'x' for intent", None]
         assert (await store.counts(TENANT)).examples == {"conflict": 1, "quarantined": 3}
-        assert (await store.strata(TENANT, state="conflict", split="train")) == {"billing": 1}
+        assert await store.strata(TENANT, state="conflict") == {"billing": 1}
         kept = [row.example_id async for row in store.examples(TENANT, state="quarantined")]
         assert kept == ["ex-d", "ex-e", "ex-f"]
+
+
+SPLIT_EXAMPLES = (
+    {"example_id": "ex-held", "source": "seed", "split": "holdout", "state": "pending"},
+    {"example_id": "ex-dev", "source": "reviewed", "split": "dev", "state": "pending", "intent": "refund"},
+    {"example_id": "ex-agreed", "split": "holdout", "state": "pending", "users": 2},
+    {"example_id": "ex-new", "split": "train", "state": "pending", "intent": "refund"},
+    {"example_id": "ex-gold", "source": "seed", "split": "train", "state": "learned"},
+    {"example_id": "ex-known", "split": "train", "state": "learned", "intent": "refund"},
+    {"example_id": "ex-disputed", "split": "dev", "state": "conflict"},
+    {"example_id": "ex-waiting", "source": "seed", "split": "train", "state": "quarantined",
+     "reason": "rolled back"},
+    {"example_id": "ex-removed", "split": "dev", "state": "quarantined", "text": "", "reason": "consent"},
+)  # fmt: skip
+
+
+def split_rows() -> list[dict[str, Any]]:
+    """Rows of examples with splits, as former releases wrote them."""
+    common = {
+        "tenant": 1, "text": "T", "source": "correction", "intent": "billing", "entities": None,
+        "user_id": None, "turn_id": None, "reason": None, "draw": 0.5, "rejections": 0, "users": 1,
+        "quality": 0.9, "created_at": to_micros(NOON),
+    }  # fmt: skip
+    rows = [common | row for row in SPLIT_EXAMPLES]
+    return [
+        row | {"key": row["example_id"], "group_key": row["example_id"], "stratum": row["intent"]}
+        for row in rows
+    ]
+
+
+def add_split_examples(connection: Connection) -> None:
+    """Add these examples with their groups and counters. The example `e1` of `fill` is counted, too."""
+    rows = split_rows()
+    names = list(rows[0])
+    values = ", ".join(f":{name}" for name in names)
+    connection.execute(text(f"INSERT INTO examples ({', '.join(names)}) VALUES ({values})"), rows)
+    groups = [row for row in rows if row["reason"] != "consent"]
+    connection.execute(text("INSERT INTO groups VALUES (1, :group_key, :split, 1)"), groups)
+    counts: Counter[tuple[str, str]] = Counter()
+    first = {"state": "learned", "split": "train", "stratum": "billing", "intent": "billing", "reason": None}
+    for row in (first, *rows):
+        counts["examples", row["state"]] += 1
+        counts[f"strata/{row['state']}/{row['split']}", row["stratum"]] += 1
+        counts["sets", "pending_train"] += row["state"] == "pending" and row["split"] == "train"
+        counts["sets", "holdout"] += row["state"] == "pending" and row["split"] == "holdout"
+        counts["sets", "waiting"] += row["reason"] == "rolled back"
+        counts["labels/intent", row["intent"]] += row["state"] != "quarantined"
+        is_gold = row.get("source") in ("seed", "reviewed") and row["state"] != "quarantined"
+        counts["gold/intent", row["intent"]] += is_gold
+    counters = [{"family": family, "name": name, "value": value} for (family, name), value in counts.items()]
+    connection.execute(text("INSERT INTO counters VALUES (1, :family, :name, :value)"), counters)
+
+
+def columns_and_indexes(connection: Connection) -> dict[str, tuple[set[str], list[str]]]:
+    """The columns and the indexes of each table, without the order and the defaults of columns."""
+    found = inspect(connection)
+    return {
+        table: (
+            {column["name"] for column in found.get_columns(table)},
+            sorted(map(describe_index, found.get_indexes(table))),
+        )
+        for table in found.get_table_names()
+    }
+
+
+def counters_of_examples(connection: Connection) -> dict[tuple[str, str], float]:
+    wanted = "SELECT family, name, value FROM counters WHERE tenant = 1 AND value <> 0"
+    families = ("examples", "strata/", "sets")
+    rows = connection.execute(text(wanted))
+    return {(row[0], row[1]): row[2] for row in rows if row[0].startswith(families)}
+
+
+async def test_examples_of_all_splits_are_learned_and_judge(
+    shared: Path | str, store_settings: StoreSettings
+) -> None:
+    def make(connection: Connection) -> None:
+        fill(connection, "0007")
+        add_split_examples(connection)
+
+    await on_database(shared, make)
+    async with open_store(shared, store_settings) as store:
+        pending = await gathered(store.examples(TENANT, state="pending"))
+        assert [(row.example_id, row.is_gold) for row in pending] == [
+            ("ex-held", True), ("ex-dev", True), ("ex-agreed", False), ("ex-new", False),
+        ]  # fmt: skip
+        gold = await gathered(store.examples(TENANT, state="learned", gold=True))
+        assert [row.example_id for row in gold] == ["ex-gold"]
+        groups = [row["example_id"] for row in SPLIT_EXAMPLES]
+        gold_names = {"ex-held", "ex-dev", "ex-gold", "ex-waiting"}
+        assert set(await store.gold_groups(TENANT, groups)) == gold_names
+        assert await store.masks(TENANT, "g1", [f"group:{name}" for name in groups]) == {}
+        (sampled,) = await store.sample_learned(TENANT, "billing", limit=9, gold_only=True)
+        assert sampled.example_id == "ex-gold"
+        found, expected = await counted(store, TENANT), await scanned(store, TENANT)
+        assert (found["strata"], found["labels"]) == (expected["strata"], expected["labels"])
+        for name in ("examples", "gold", "waiting"):
+            assert found["counts"][name] == expected["counts"][name]
+        assert (found["counts"]["gold"], found["counts"]["waiting"]) == (3, 1)
+
+
+async def test_the_migration_of_splits_can_be_undone(
+    shared: Path | str, store_settings: StoreSettings
+) -> None:
+    def make(connection: Connection) -> list[str]:
+        fill(connection, "0007")
+        add_split_examples(connection)
+        return columns_and_indexes(connection)
+
+    before = await on_database(shared, make)
+    async with open_store(shared, store_settings) as store:
+        version = make_version("v2", parent="v1")
+        promotion = Promotion(version=version, expected="v1", masks={"group:ex-new": 3}, generation="g1")
+        assert await store.promote(TENANT, promotion, token=None)
+    await on_database(shared, lambda connection: migrate(command.downgrade, connection, "0007"))
+    assert await on_database(shared, columns_and_indexes) == before
+
+    def splits(connection: Connection) -> tuple[dict[str, str], dict[str, Any]]:
+        examples = connection.execute(text("SELECT example_id, split FROM examples")).all()
+        groups = connection.execute(text("SELECT group_key, split, members FROM groups")).all()
+        return dict(map(tuple, examples)), {row[0]: (row[1], row[2]) for row in groups}
+
+    names = [row["example_id"] for row in SPLIT_EXAMPLES]
+    examples, groups = await on_database(shared, splits)
+    assert examples == dict.fromkeys(["e1", *names], "train")
+    assert groups == dict.fromkeys(["g", *(name for name in names if name != "ex-removed")], ("train", 1))
+    assert await on_database(shared, counters_of_examples) == {
+        ("examples", "pending"): 4,
+        ("examples", "learned"): 3,
+        ("examples", "conflict"): 1,
+        ("examples", "quarantined"): 2,
+        ("strata/pending/train", "billing"): 2,
+        ("strata/pending/train", "refund"): 2,
+        ("strata/learned/train", "billing"): 2,
+        ("strata/learned/train", "refund"): 1,
+        ("strata/conflict/train", "billing"): 1,
+        ("strata/quarantined/train", "billing"): 2,
+        ("sets", "pending_train"): 4,
+        ("sets", "waiting"): 1,
+    }
+    async with open_store(shared, store_settings) as store:
+        assert (await store.counts(TENANT)).gold == 3
+        assert await store.masks(TENANT, "g1", ["group:ex-new"]) == {}
 
 
 async def test_the_last_migrations_can_be_undone(shared: Path | str, store_settings: StoreSettings) -> None:

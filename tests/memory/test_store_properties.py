@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -17,25 +16,23 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.errors import KarenLearnerError
 from karen_learner.memory import open_store
 from karen_learner.records import (
-    TASKS,
     CurationWrite,
     CycleStatus,
     Example,
     ExampleState,
     Promotion,
     Source,
-    Split,
-    Turn,
     UserFeedback,
 )
 from karen_learner.settings import load_settings
 from tests.databases import SHARED, a_database
+from tests.memory.counters_of_rows import VERSIONS, counted, gathered, scanned
 from tests.memory.memory_specimens import make_cycle, make_example, make_result, make_turn, make_version
 
 SETTINGS = load_settings(overrides={"store.page_size": 4}, environment={}).store
 KINDS = ["memory", *(kind for kind in SHARED if kind != "file")]
 TENANTS = ("a/b 🧪", "b")
-VERSIONS = ("v1", "v2")
+MASKED = ("group:g1", "person:ann")
 
 Operation = Callable[[MemoryStore, str], Awaitable[object]]
 
@@ -58,7 +55,6 @@ examples = st.builds(
     entities=st.none() | st.lists(st.builds(lambda label: [0, 1, label], labels), max_size=3),
     source=st.sampled_from(get_args(Source)),
     stratum=labels,
-    split=st.sampled_from(get_args(Split)),
     state=st.sampled_from(get_args(ExampleState)),
     group=st.sampled_from(["g1", "g2"]),
     turn_id=st.none() | turn_ids,
@@ -100,13 +96,17 @@ def rejecting(trained: list[Example], harmful: bool) -> Operation:
     return lambda store, tenant: store.reject_examples(tenant, trained, harmful=harmful, quarantine_at=2)
 
 
-def promoting(version: str, expected: str | None, learned: list[Example]) -> Operation:
+def promoting(
+    version: str, expected: str | None, learned: list[Example], masks: dict[str, int], generation: str
+) -> Operation:
     def operation(store: MemoryStore, tenant: str) -> Awaitable[object]:
         promotion = Promotion(
             version=make_version(version, tenant=tenant),
             expected=expected,
             learned=learned,
             replayed=["e1"],
+            masks=masks,
+            generation=generation,
         )
         return store.promote(tenant, promotion, token=None)
 
@@ -141,7 +141,14 @@ operations = st.one_of(
     st.builds(saving, st.lists(examples, max_size=4), st.lists(turn_revisions, max_size=3)),
     st.builds(rejecting, st.lists(examples, max_size=3), st.booleans()),
     st.builds(ending_the_waiting, st.booleans()),
-    st.builds(promoting, versions, st.none() | versions, st.lists(examples, max_size=3)),
+    st.builds(
+        promoting,
+        versions,
+        st.none() | versions,
+        st.lists(examples, max_size=3),
+        st.dictionaries(st.sampled_from(MASKED), st.integers(0, 31)),
+        st.sampled_from(("g1", "g2")),
+    ),
     st.builds(
         cycling,
         cycle_ids,
@@ -197,10 +204,6 @@ async def act(store: MemoryStore, tenant: str, operations: list[Operation]) -> N
             await operation(store, tenant)
 
 
-async def gathered(items: AsyncIterator[Any]) -> list[Any]:
-    return [item async for item in items]
-
-
 async def view(store: MemoryStore, tenant: str) -> list[Any]:
     """Results of every read of a tenant."""
     return [
@@ -208,8 +211,11 @@ async def view(store: MemoryStore, tenant: str) -> list[Any]:
         await gathered(store.turns_awaiting_curation(tenant)),
         *[await gathered(store.examples(tenant, state=state)) for state in get_args(ExampleState)],
         await store.examples_by_key(tenant, [f"key-e{n}" for n in range(5)]),
-        await store.splits_by_group(tenant, ["g1", "g2"]),
-        await store.sample_learned(tenant, "billing", limit=9, from_draw=0.0),
+        await store.gold_groups(tenant, ["g1", "g2"]),
+        await store.masks(tenant, "g1", MASKED),
+        await store.recent_texts(tenant, limit=9),
+        await store.sample_learned(tenant, "billing", limit=9),
+        await store.sample_learned(tenant, "billing", limit=9, gold_only=True),
         await store.cycles(tenant),
         await store.unfinished_cycles(tenant),
         await store.champion(tenant),
@@ -219,90 +225,3 @@ async def view(store: MemoryStore, tenant: str) -> list[Any]:
         *[await gathered(store.lineage(tenant, version)) for version in ("v1", "v2")],
         await counted(store, tenant),
     ]
-
-
-async def counted(store: MemoryStore, tenant: str) -> dict[str, Any]:
-    """Values of the counters."""
-    schema = await store.labels(tenant)
-    return {
-        "counts": (await store.counts(tenant)).model_dump(),
-        "versions": [(await store.version_counts(tenant, name)).model_dump() for name in VERSIONS],
-        "labels": {task: {name: n for name, n in schema[task].items() if n} for task in TASKS},
-        "tallies": await store.cycle_tallies(tenant),
-        "strata": {
-            (state, split): dict(await store.strata(tenant, state=state, split=split))
-            for state in get_args(ExampleState)
-            for split in get_args(Split)
-        },
-    }
-
-
-async def scanned(store: MemoryStore, tenant: str) -> dict[str, Any]:
-    """The same values from a scan of all rows."""
-    turns = [turn async for turn in store.turns(tenant)]
-    everything = [
-        item for state in get_args(ExampleState) async for item in store.examples(tenant, state=state)
-    ]
-    cycles = await store.cycles(tenant, limit=99)
-    return {
-        "counts": {
-            "turns": len(turns),
-            "with_feedback": sum(turn.feedback is not None for turn in turns),
-            "corrections": sum(bool(turn.feedback and turn.feedback.is_correction) for turn in turns),
-            "awaiting_curation": sum([len(page) async for page in store.turns_awaiting_curation(tenant)]),
-            "examples": dict(Counter(item.state for item in everything)),
-            "pending_train": sum(item.state == "pending" and item.split == "train" for item in everything),
-            "holdout": sum(
-                item.state in ("pending", "learned") and item.split == "holdout" for item in everything
-            ),
-            "waiting": sum(
-                item.state == "quarantined" and item.reason == "rolled back" for item in everything
-            ),
-            "cycles": len(cycles),
-            "degraded": sum(turn.metadata.degraded for turn in turns),
-        },
-        "versions": [
-            scanned_version([turn for turn in turns if turn.metadata.model_version == name])
-            for name in VERSIONS
-        ],
-        "labels": scanned_labels(everything, await store.labels(tenant)),
-        "tallies": scanned_tallies([row.result for row in cycles if row.result is not None]),
-        "strata": {
-            (state, split): dict(
-                Counter(item.stratum for item in everything if (item.state, item.split) == (state, split))
-            )
-            for state in get_args(ExampleState)
-            for split in get_args(Split)
-        },
-    }
-
-
-def scanned_version(turns: list[Turn]) -> dict[str, int]:
-    return {
-        "turns": len(turns),
-        "with_feedback": sum(turn.feedback is not None for turn in turns),
-        "corrections": sum(bool(turn.feedback and turn.feedback.is_correction) for turn in turns),
-        "degraded": sum(turn.metadata.degraded for turn in turns),
-    }
-
-
-def scanned_labels(everything: list[Example], schema: Any) -> dict[str, dict[str, int]]:
-    usable = [item for item in everything if item.state != "quarantined"]
-    carried = {
-        "intent": Counter(item.intent for item in usable if item.intent is not None),
-        "sentiment": Counter(item.sentiment for item in usable if item.sentiment is not None),
-        "entities": Counter(label for item in usable for label in {s.label for s in item.entities or ()}),
-    }
-    for item in usable:
-        if item.is_gold and item.intent is not None:
-            assert item.intent in schema["intent"]
-    return {task: {name: n for name, n in carried[task].items() if name in schema[task]} for task in TASKS}
-
-
-def scanned_tallies(results: list[Any]) -> dict[str, float]:
-    sums: Counter[str] = Counter()
-    for result in results:
-        sums.update({"total": 1, result.status: 1, "improved": int(result.model_improved)})
-        if "training" in result.stage_seconds:
-            sums.update({"trained": 1, "training_seconds": result.stage_seconds["training"]})
-    return {name: amount for name, amount in sums.items() if amount}

@@ -60,7 +60,7 @@ def attack_with(status: str = "rejected", after: str = "aa", accuracy: float = 0
     )  # fmt: skip
 
 
-REFIT = Refit(training_examples=300, dev_examples=30, scores=Scores(accuracy=0.83, intent=0.83), seconds=50.0)
+REFIT = Refit(training_examples=300, scores=Scores(accuracy=0.83, intent=0.83), seconds=50.0)
 
 
 def shown(*parts: Any) -> str:
@@ -105,7 +105,7 @@ def test_the_chart_has_a_bar_for_each_cycle_and_the_refit() -> None:
 def test_the_summary_shows_gains_costs_and_the_refit() -> None:
     message = " ".join(shown(summary([step(0, 0.6), step(1, 0.8, status="rejected")], REFIT)).split())
     assert "intent 0.600 -> 0.800 +0.200" in message
-    assert "refit from scratch 0.830 in 50.0 s from 300 examples, 30 dev examples" in message
+    assert "refit from scratch 0.830 in 50.0 s from 300 examples" in message
     assert "minus refit -0.030" in message
     assert "turns 200, 80 with feedback, 20 corrected" in message
     assert "cycles 1 deployed, 1 rejected" in message

@@ -17,7 +17,7 @@ LABELS = {"intent": ("greet", "leave", "order")}
 def corpus(folder: Path) -> Path:
     folder.mkdir()
     lines = "".join(f'{{"text": "{text}", "intent": "{label}"}}\n' for text, label in LABELLED)
-    for name in ("train", "holdout"):
+    for name in ("train", "texts"):
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     return folder
 
@@ -50,8 +50,10 @@ def test_another_pipeline_is_loaded_from_disk(tmp_path: Path) -> None:
     cache.keep(first, tmp_path / "v1")
     shutil.copytree(tmp_path / "v1", tmp_path / "copy")
     assert identity_of(tmp_path / "copy") != identity_of(tmp_path / "v1")
-    for other in ("copy", "v1"):  # taking "copy" has removed "v1" from the cache
-        assert cache.take(job(folder, tmp_path / "x", parent=tmp_path / other).pipeline) is not first
+    other = cache.take(job(folder, tmp_path / "x", parent=tmp_path / "copy").pipeline)
+    assert other is not first
+    cache.keep(other, tmp_path / "copy")  # in place of "v1"
+    assert cache.take(job(folder, tmp_path / "x", parent=tmp_path / "v1").pipeline) is not first
 
 
 def test_a_preloaded_pipeline_is_not_loaded_again(tmp_path: Path) -> None:
@@ -78,16 +80,16 @@ def test_the_optimizer_state_of_an_untrained_pipe_is_kept_after_removal_of_its_f
     assert (tmp_path / "v3" / state).read_bytes() == (tmp_path / "v2" / state).read_bytes()
 
 
-def test_predictions_are_cached_for_the_same_holdout_only(tmp_path: Path) -> None:
+def test_outputs_are_cached_for_the_same_texts_only(tmp_path: Path) -> None:
     folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
     report = train(job(folder, tmp_path / "v1"), lambda _: None, cache=cache)
     model = PipelineSpec(path=str(tmp_path / "v1"), tasks=report.tasks, template=SHIPPED)
-    prediction = PredictJob(tenant_id="acme", models=(model,), corpus=folder)
-    rows = predict(prediction, cache=cache).rows
-    assert predict(prediction).rows == rows
+    prediction = PredictJob(tenant_id="acme", models=(model,), texts=folder / "texts.jsonl")
+    rows = predict(prediction, cache=cache).predicted
+    assert predict(prediction).predicted == rows
     shutil.move(tmp_path / "v1" / "intent", tmp_path / "away")
-    assert predict(prediction, cache=cache).rows == rows, "the model is not loaded again"
+    assert predict(prediction, cache=cache).predicted == rows, "the model is not loaded again"
     shutil.move(tmp_path / "away", tmp_path / "v1" / "intent")
-    with (folder / "holdout.jsonl").open("a", encoding="utf-8") as file:
+    with (folder / "texts.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"text": "hello", "intent": "greet"}\n')
-    assert len(predict(prediction, cache=cache).rows[0]) == len(rows[0]) + 1
+    assert len(predict(prediction, cache=cache).predicted) == len(rows) + 1

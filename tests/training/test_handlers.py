@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import spacy
 from spacy.language import Language
-from spacy.tokens import DocBin
+from spacy.tokens import Doc, DocBin
 from thinc.api import Optimizer
 
+from karen_learner.components.textcat.margins import LabelledMargins
 from karen_learner.corpora.lines import to_line, write_lines
 from karen_learner.errors import PipelineUnsuitable, TrainingDiverged, TrainingError
 from karen_learner.records import LabelledText
@@ -23,7 +24,10 @@ from karen_learner.records.training import (
     TrainReport,
 )
 from karen_learner.settings import Settings, shipped_configs
-from karen_learner.training.handlers import MIN_CALIBRATION_EXAMPLES, predict, train
+from karen_learner.training.cache import WorkerCache
+from karen_learner.training.calibration import MIN_CALIBRATION_EXAMPLES
+from karen_learner.training.handlers import perform, train
+from karen_learner.training.prediction import predict
 from karen_learner.training.trainer import PipeTrainer, plan_of
 from tests.training.conftest import LABELS
 
@@ -46,7 +50,6 @@ async def trained(
 ) -> tuple[TrainReport, Path, list[PassReport]]:
     passes: list[PassReport] = []
     await write_lines(corpus / "train.jsonl", examples)
-    await write_lines(corpus / "dev.jsonl", examples[:2])
     output = tmp_path / "candidate"
     return train(job(corpus, spec, settings, output), passes.append), output, passes
 
@@ -129,7 +132,7 @@ async def test_each_pipe_replays_up_to_the_budget(
     only_intent = [LabelledText(text=f"fly to town {n}", intent="travel") for n in range(30)]
     pool = [*examples, *only_intent]
     await write_lines(corpus / "train.jsonl", new)
-    await write_lines(corpus / "replay.jsonl", pool, importance_weights=[2.0] * len(pool))
+    await write_lines(corpus / "replay.jsonl", pool, importance_weight=[2.0] * len(pool))
     continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=5)
     report = train(continued, lambda _: None)
     assert report.examples == {
@@ -149,7 +152,8 @@ async def test_corrupt_lines_of_the_pool_do_not_shift_line_numbers(
     await write_lines(corpus / "train.jsonl", examples[:1])
     corrupt = '{"text": "cut o\n{"text": "to paris", "entities": [[3, 6, "place"]]}\n'
     (corpus / "replay.jsonl").write_text(
-        f"{to_line(examples[1])}\n{corrupt}{to_line(examples[7])}\n{corrupt}{to_line(examples[8], 3.0)}\n"
+        f"{to_line(examples[1])}\n{corrupt}{to_line(examples[7])}\n"
+        f"{corrupt}{to_line(examples[8], importance_weight=3.0)}\n"
     )
     continued = job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=100)
     report = train(continued, lambda _: None)
@@ -181,7 +185,7 @@ async def test_the_importance_weight_of_a_line_scales_its_loss(
     """The same text has two labels: the model learns the label of the line with the higher weight."""
     (corpus / "train.jsonl").write_text(to_line(LabelledText(text="zzz", intent="balance")) + "\n")
     with (corpus / file).open("a") as lines:
-        lines.write(to_line(LabelledText(text="zzz", intent="travel"), weight) + "\n")
+        lines.write(to_line(LabelledText(text="zzz", intent="travel"), importance_weight=weight) + "\n")
     train(job(corpus, parent, settings, tmp_path / "next", mode="incremental", replay=9), lambda _: None)
     cats = spacy.load(tmp_path / "next")("zzz").cats
     assert max(("balance", "travel"), key=lambda label: cats[label]) == intent
@@ -196,22 +200,89 @@ async def test_too_few_labels_are_an_error(
         train(only, lambda _: None)
 
 
-@pytest.mark.parametrize("passes", [1, 2, 3])
-async def test_dev_is_scored_only_with_more_passes_than_patience(
-    passes: int,
-    corpus: Path,
-    spec: PipelineSpec,
-    settings: Settings,
-    examples: list[LabelledText],
-    tmp_path: Path,
+async def test_all_passes_are_made(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
 ) -> None:
     await write_lines(corpus / "train.jsonl", examples)
-    await write_lines(corpus / "dev.jsonl", examples[:2])
-    settings.training.update({"n_iter": passes, "patience": 2})
+    settings.training.update({"n_iter": 7})
     reports: list[PassReport] = []
     train(job(corpus, spec, settings, tmp_path / "out"), reports.append)
-    assert {one.score is not None for one in reports} == {passes > 2}
-    assert spacy.load(tmp_path / "out")("i want to fly to paris").cats
+    assert [(one.task, one.iteration) for one in reports] == [
+        (task, number) for task in ("intent", "sentiment", "entities") for number in range(1, 8)
+    ]
+    assert {(one.total, one.shadow) for one in reports} == {(7, None)}
+
+
+# Shadows --------------------------------------------------------------------------------------
+
+
+async def test_a_shadow_leaves_out_the_lines_that_are_held_out_of_it(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    """Each shadow lacks another word. A model that has not learned a word does not store its weights."""
+    words = ("zig", "zag", "zog")
+    odd = [LabelledText(text=f"{word} {word} {word}", intent="travel") for word in words]
+    held_out = [*(0 for _ in examples), 0b001, 0b010, 0b110]
+    await write_lines(corpus / "train.jsonl", [*examples, *odd], held_out=held_out)
+    learned: dict[int | None, set[str]] = {}
+    counts: dict[int | None, int] = {}
+    for shadow in (None, 0, 1, 2):
+        output = tmp_path / f"shadow {shadow}"
+        passes: list[PassReport] = []
+        report = train(job(corpus, spec, settings, output, shadow=shadow), passes.append)
+        counts[shadow] = report.examples["intent"]
+        assert {one.shadow for one in passes} == {shadow}
+        pipe: Any = spacy.load(output).get_pipe("intent")
+        covered = pipe.margins([pipe_doc(output, word) for word in words]).values.ngram_coverage
+        learned[shadow] = {word for word, share in zip(words, covered, strict=True) if share > 0.9}
+    assert counts == {None: 15, 0: 14, 1: 13, 2: 14}
+    assert learned == {None: set(words), 0: {"zag", "zog"}, 1: {"zig"}, 2: {"zig", "zag"}}
+
+
+def pipe_doc(model: Path, text: str) -> Doc:
+    return spacy.load(model).make_doc(text)
+
+
+async def test_the_replay_pool_of_a_shadow_leaves_out_held_out_lines(
+    corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples[:1], held_out=[0])
+    held_out = [0b10 if number % 3 else 0b01 for number in range(len(examples))]
+    await write_lines(
+        corpus / "replay.jsonl", examples, held_out=held_out, importance_weight=[1.0] * len(examples)
+    )
+    for shadow, mask in enumerate((0b01, 0b10)):
+        one = job(
+            corpus, parent, settings, tmp_path / str(shadow), mode="incremental", replay=99, shadow=shadow
+        )
+        kept = tuple(line for line, held in enumerate(held_out) if not held & mask)
+        assert train(one, lambda _: None).replayed == kept
+
+
+async def test_only_the_served_model_writes_the_spacy_corpus_and_stays_in_memory(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples, held_out=[0] * len(examples))
+    cache = WorkerCache()
+    perform(job(corpus, spec, settings, tmp_path / "served"), lambda _: None, cache=cache)
+    (corpus / "train.spacy").unlink()
+    perform(job(corpus, spec, settings, tmp_path / "shadow", shadow=0), lambda _: None, cache=cache)
+    assert not (corpus / "train.spacy").exists()
+    served = spec.model_copy(update={"path": str(tmp_path / "served"), "tasks": {"intent": "intent"}})
+    assert cache.take(served) is not cache.take(served)  # the first one is from memory
+    assert (tmp_path / "shadow" / "config.cfg").is_file()
+
+
+async def test_a_shadow_without_examples_is_saved_without_pipes(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples, held_out=[1] * len(examples))
+    report = train(job(corpus, spec, settings, tmp_path / "out", shadow=0), lambda _: None)
+    assert report.examples == {}
+    await write_lines(tmp_path / "texts.jsonl", examples[:2])
+    model = spec.model_copy(update={"path": str(tmp_path / "out"), "tasks": report.tasks})
+    job_of_two = PredictJob(tenant_id="acme", models=(model,), texts=tmp_path / "texts.jsonl")
+    assert len(predict(job_of_two).predicted) == 2
 
 
 async def test_a_missing_corpus_is_an_error(spec: PipelineSpec, settings: Settings, tmp_path: Path) -> None:
@@ -219,17 +290,6 @@ async def test_a_missing_corpus_is_an_error(spec: PipelineSpec, settings: Settin
     with pytest.raises(TrainingError, match=r"nowhere.train\.jsonl does not exist"):
         train(job(nowhere, spec, settings, tmp_path / "out"), lambda _: None)
     assert not nowhere.exists()
-
-
-async def test_scores_are_calibrated_on_held_out_examples(
-    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
-) -> None:
-    held = [example for example in examples * 5 if example.intent is not None][:MIN_CALIBRATION_EXAMPLES]
-    await write_lines(corpus / "train.jsonl", examples)
-    await write_lines(corpus / "dev.jsonl", held)
-    train(job(corpus, spec, settings, tmp_path / "out"), lambda _: None)
-    pipe: Any = spacy.load(tmp_path / "out").get_pipe("intent")
-    assert pipe.calibration is not None
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e6])
@@ -262,23 +322,72 @@ def test_weights_that_are_not_finite_are_an_error(settings: Settings) -> None:
     with pytest.raises(
         TrainingDiverged, match=r"weights of intent are not finite: lower training\.learn_rate"
     ):
-        list(trainer.passes(_examples(nlp, 8), ()))
+        list(trainer.passes(_examples(nlp, 8)))
 
 
-async def test_both_models_predict_every_holdout_text(
-    trained: tuple[TrainReport, Path, list[PassReport]],
-    corpus: Path,
-    spec: PipelineSpec,
-    examples: list[LabelledText],
+# Predictions ----------------------------------------------------------------------------------
+
+
+async def test_a_single_model_predicts_every_text(
+    parent: PipelineSpec, examples: list[LabelledText], tmp_path: Path
 ) -> None:
-    report, output, _ = trained
-    await write_lines(corpus / "holdout.jsonl", examples)
-    model = spec.model_copy(update={"path": str(output), "tasks": report.tasks})
-    narrow = spec.model_copy(update={"path": str(output), "tasks": {"intent": "intent"}})
-    rows = predict(PredictJob(tenant_id="acme", models=(model, narrow), corpus=corpus)).rows
-    assert [len(part) for part in rows] == [12, 12]
-    assert rows[0][6] == ("travel", "neutral", ((17, 22, "place"),))
-    assert rows[1][6] == ("travel", None, None)
+    texts = tmp_path / "texts.jsonl"
+    await write_lines(texts, examples, shadow=[number % 3 for number in range(len(examples))])
+    report = predict(PredictJob(tenant_id="acme", models=(parent,), texts=texts))
+    assert len(report.predicted) == 12
+    assert report.predicted[6].row == ("travel", "neutral", ((17, 22, "place"),))
+    assert report.ms_per_text > 0
+    for one in report.predicted:
+        assert all(0.0 < share <= 1.0 for share in one.right if share is not None)
+    narrow = parent.model_copy(update={"tasks": {"intent": "intent"}})
+    only = predict(PredictJob(tenant_id="acme", models=(narrow,), texts=texts)).predicted[6]
+    assert (only.row, only.right[1]) == (("travel", None, None), None)
+
+
+async def test_each_text_is_predicted_by_its_shadow(
+    parent: PipelineSpec, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    narrow = parent.model_copy(update={"tasks": {"sentiment": "sentiment"}})
+    nothing = parent.model_copy(update={"tasks": {}})
+    texts, shadows = tmp_path / "texts.jsonl", [0, 1, 1, 0, 2, 0]
+    await write_lines(texts, examples[:6], shadow=shadows)
+    report = predict(PredictJob(tenant_id="acme", models=(parent, narrow, nothing), texts=texts))
+    known = [(one.row[0] is not None, one.row[1] is not None) for one in report.predicted]
+    assert known == [{0: (True, True), 1: (False, True), 2: (False, False)}[shadow] for shadow in shadows]
+
+
+async def test_labels_that_no_model_knows_have_no_probability(parent: PipelineSpec, tmp_path: Path) -> None:
+    texts = [
+        LabelledText(text="my balance", intent="balance"),
+        LabelledText(text="my balance", intent="unknown"),
+        LabelledText(text="my balance"),
+    ]
+    await write_lines(tmp_path / "texts.jsonl", texts)
+    report = predict(PredictJob(tenant_id="acme", models=(parent,), texts=tmp_path / "texts.jsonl", gold=2))
+    assert [one.right[0] is not None for one in report.predicted] == [True, False, False]
+
+
+async def test_the_margins_of_shadows_calibrate_the_served_model(
+    corpus: Path, parent: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    judged = (examples * 5)[:MIN_CALIBRATION_EXAMPLES]
+    feedback = [LabelledText(text="fly me", intent="travel")] * 7
+    texts, folder = tmp_path / "texts.jsonl", tmp_path / "calibration"
+    shadows = [number % 2 for number in range(len(judged) + 7)]
+    await write_lines(texts, [*judged, *feedback], shadow=shadows)
+    predict(
+        PredictJob(
+            tenant_id="acme", models=(parent, parent), texts=texts, gold=len(judged), calibration=folder
+        )
+    )
+    for task in ("intent", "sentiment"):
+        assert len(LabelledMargins.from_file(folder / f"{task}.npz")) == MIN_CALIBRATION_EXAMPLES
+    await write_lines(corpus / "train.jsonl", examples)
+    for calibration in (None, folder):
+        output = tmp_path / f"calibrated by {calibration is not None}"
+        train(job(corpus, parent, settings, output, calibration=calibration), lambda _: None)
+        pipes: list[Any] = [spacy.load(output).get_pipe(task) for task in ("intent", "sentiment")]
+        assert [pipe.calibration is not None for pipe in pipes] == [calibration is not None] * 2
 
 
 async def test_with_a_shared_embedding_only_the_trained_pipe_changes(
@@ -337,9 +446,9 @@ def shared_pipeline() -> Language:
 def test_a_task_with_an_unknown_pipe_is_an_error(tmp_path: Path, spec: PipelineSpec) -> None:
     spacy.blank("en").to_disk(tmp_path / "blank")
     wrong = spec.model_copy(update={"path": str(tmp_path / "blank"), "tasks": {"intent": "textcat"}})
-    (tmp_path / "holdout.jsonl").write_text('{"text": "hello"}\n')
+    (tmp_path / "texts.jsonl").write_text('{"text": "hello"}\n')
     with pytest.raises(PipelineUnsuitable, match="'textcat', but the pipeline has no pipes"):
-        predict(PredictJob(tenant_id="acme", models=(wrong,), corpus=tmp_path))
+        predict(PredictJob(tenant_id="acme", models=(wrong,), texts=tmp_path / "texts.jsonl"))
 
 
 class LimitedMemoryTrainer(PipeTrainer):
@@ -360,7 +469,7 @@ def test_the_batch_is_halved_out_of_memory(settings: Settings) -> None:
     nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
     trainer = _trainer(nlp, settings, LimitedMemoryTrainer)
     trainer.sizes = []
-    reports = list(trainer.passes(_examples(nlp, 8), ()))
+    reports = list(trainer.passes(_examples(nlp, 8)))
     assert trainer.sizes[:4] == [4, 2, 2, 2]
     assert max(trainer.sizes[1:]) == 2
     assert reports[0].words == 16
@@ -392,7 +501,7 @@ def test_an_example_that_breaks_the_update_is_skipped_once(
     nlp = shared_pipeline()
     nlp.replace_listeners("tok2vec", "textcat", ["model.tok2vec"])
     trainer = _trainer(nlp, settings, FailingTrainer)
-    reports = list(trainer.passes(_examples(nlp, 8), ()))
+    reports = list(trainer.passes(_examples(nlp, 8)))
     assert trainer.skipped == ["intent: ValueError"]
     assert caplog.messages.count("intent skips an example: ValueError: unusable text") == 1
     assert [report.words for report in reports[:2]] == [16, 14]

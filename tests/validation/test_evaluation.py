@@ -9,10 +9,13 @@ import pytest
 
 from karen_learner.records import Analysis, Entity
 from karen_learner.validation import Prediction, ScoredTexts
+from karen_learner.validation.comparison import compare
 from karen_learner.validation.evaluation import (
     Answer,
+    clustered_interval,
     first_of_each_kind,
     flips,
+    independent_interval,
     reliability,
     scope_rates,
     task_differences,
@@ -109,7 +112,7 @@ def test_the_difference_of_versions_agrees_with_scores_and_flips(scored: Scored)
     before, after = (answers(examples, right=right, seed=seed) for right, seed in ((0.7, 1), (0.8, 2)))
     old, new = scored(examples, before), scored(examples, after)
     found = list(flips(examples, before, after))
-    for task in task_differences(old, new, found):
+    for task in task_differences(old, new, found, interval_of=independent_interval):
         assert (task.before, task.after) == (old.by_task[task.task].score, new.by_task[task.task].score)
         assert task.difference == pytest.approx(task.after - task.before)
         assert task.interval is not None
@@ -124,7 +127,11 @@ def test_the_interval_of_entities_is_close_to_a_paired_bootstrap(scored: Scored)
     both = [
         scored(examples, answers(examples, right=right, seed=seed)) for right, seed in ((0.8, 1), (0.7, 2))
     ]
-    [difference] = [task for task in task_differences(*both, []) if task.task == "entities"]
+    [difference] = [
+        task
+        for task in task_differences(*both, [], interval_of=independent_interval)
+        if task.task == "entities"
+    ]
     old, new = (one.by_task["entities"].values for one in both)
     draws = np.random.default_rng(0).multinomial(len(old), np.full(len(old), 1 / len(old)), size=4000)
 
@@ -141,7 +148,20 @@ def test_equal_versions_have_no_flips(scored: Scored) -> None:
     predicted = answers(examples, right=0.8, seed=0)
     both = scored(examples, predicted)
     assert list(flips(examples, predicted, predicted)) == []
-    for task in task_differences(both, both, []):
+    for task in task_differences(both, both, [], interval_of=independent_interval):
         assert task.difference == 0.0
         assert task.interval is not None
         assert task.interval[0] <= 0.0 <= task.interval[1]
+
+
+def test_the_interval_of_judged_texts_is_that_of_the_gates(scored: Scored) -> None:
+    examples = holdout(300)
+    people = {example.key: ["ann"] for example in examples[:100]}
+    old, new = (
+        scored(examples, answers(examples, right=right, seed=seed)) for right, seed in ((0.7, 1), (0.8, 2))
+    )
+    owners = [people.get(example.key, []) for example in examples]
+    for task in task_differences(old, new, [], interval_of=clustered_interval(examples, people)):
+        gate = compare(task.task, new.by_task[task.task], old.by_task[task.task], examples, owners)
+        assert task.interval == gate.interval
+        assert task.difference == gate.difference

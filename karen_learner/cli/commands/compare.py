@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import SourceFile, Tenant, with_common_options
+from karen_learner.cli.options import Tenant, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -17,9 +18,19 @@ async def compare(
     tenant: Tenant,
     before: Annotated[str, typer.Argument(metavar="A", help="First version.", show_default=False)],
     after: Annotated[str, typer.Argument(metavar="B", help="Second version.", show_default=False)],
-    file: SourceFile,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            help="A .jsonl, .csv or .spacy file. Default: the judged texts that both versions recorded.",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
-    """Compare two versions on labelled texts: differences by task, and texts with other answers.
+    """Compare two versions: differences by task, and texts with other answers.
 
     Stores nothing.
     """

@@ -13,7 +13,11 @@ from karen_learner.cli.output import text
 from karen_learner.errors import DeploymentError, ExitCode, InvalidInput, UnknownVersion
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from karen_learner.learner import AutonomousLearner
     from karen_learner.records import ModelVersion
+    from karen_learner.records.evaluations import VersionComparison
 
 
 @with_common_options
@@ -50,7 +54,7 @@ def rollback(
 
     if version is not None and backup is not None:
         raise typer.BadParameter("VERSION and --backup exclude each other: give one")
-    live, target, undone = run_coroutine(planned(run, tenant, version, backup))
+    live, target, undone, compared = run_coroutine(planned(run, tenant, version, backup))
     document = {
         "tenant_id": tenant,
         "done": False,
@@ -58,12 +62,15 @@ def rollback(
         "previous_version": live.version if live else None,
         "backup": str(backup) if backup else None,
         "waiting": undone,
+        "comparison": _document(compared),
     }
     then = waiting(run.home, tenant, undone)
     if dry_run:
         shown = facts({"tenant": tenant, **_versions(live, target), "backup": backup})
-        run.output.result(document, shown, *then, text("nothing changed", "dim"))
+        run.output.result(document, shown, _compared(compared), *then, text("nothing changed", "dim"))
         return ExitCode.OK
+    if not yes:
+        run.output.show(_compared(compared))
     if not yes and not confirmed(
         run, f"replace {live.version if live else 'the fallback'} by {target.version} for {tenant!r}?"
     ):
@@ -78,21 +85,38 @@ def rollback(
 
 
 def _versions(live: ModelVersion | None, target: ModelVersion) -> dict[str, str]:
-    """The live version and the target with their scores."""
-    from karen_learner.cli.render import scores
+    """The live version and the target. Their own scores are of different texts."""
     from karen_learner.cli.tables import utc_text
 
-    created = utc_text(target.created_at)
+    names = {"live": live, "target": target}
     return {
-        "live": f"{live.version}, {scores(live) or 'no scores'}" if live else "none",
-        "target": f"{target.version}, {scores(target) or 'no scores'}, created {created}",
+        name: f"{one.version}, created {utc_text(one.created_at)}" if one else "none"
+        for name, one in names.items()
     }
+
+
+def _document(compared: VersionComparison | str) -> dict[str, object] | None:
+    """The scores of both versions on the same texts."""
+    if isinstance(compared, str):
+        return None
+    return compared.model_dump(mode="json", exclude={"flips", "example_texts"})
+
+
+def _compared(compared: VersionComparison | str) -> RenderableType:
+    """The scores of both versions on the same texts, or the reason why they cannot be compared."""
+    from karen_learner.cli.render_evaluation import differences
+
+    if isinstance(compared, str):
+        return text(compared, "dim")
+    return differences(compared, names=("live", "target"))
 
 
 async def planned(
     run: Context, tenant: str, version: str | None, backup: Path | None
-) -> tuple[ModelVersion | None, ModelVersion, int]:
-    """The live version, the target of the rollback, and the number of examples that will wait.
+) -> tuple[ModelVersion | None, ModelVersion, int, VersionComparison | str]:
+    """The live version, the target, the number of examples that will wait, and a comparison of both.
+
+    The comparison is the reason if there is none.
 
     Raises UnknownTenant, UnknownVersion, InvalidInput, DeploymentError.
     """
@@ -103,12 +127,24 @@ async def planned(
             name = _version_in(backup, tenant)
         target = await learner.store.get_version(tenant, name) if name is not None else None
         undone = await learner.store.count_undone(tenant, target.version) if target is not None else 0
+        compared = await _comparison(learner, live, target)
     if target is None:
         wanted = f"no version {name!r}" if name is not None else "no earlier version"
         raise UnknownVersion(f"{tenant!r} has {wanted}: see `karen-learner versions`")
     if live is not None and live.version == target.version:
         raise DeploymentError(f"{target.version} is already live: nothing to roll back")
-    return live, target, undone
+    return live, target, undone, compared
+
+
+async def _comparison(
+    learner: AutonomousLearner, live: ModelVersion | None, target: ModelVersion | None
+) -> VersionComparison | str:
+    if live is None or target is None:
+        return "no live version to compare with"
+    try:
+        return await learner.compare(live.tenant_id, live.version, target.version)
+    except InvalidInput as error:
+        return f"the versions cannot be compared: {error}"
 
 
 def _version_in(backup: Path, tenant: str) -> str:
