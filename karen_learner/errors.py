@@ -50,7 +50,6 @@ class ExitCode(IntEnum):
     SKIPPED = 4
     FAILED = 5
     TOO_CLOSE = 6
-    PROVISIONAL = 7
     INTERRUPTED = 130
 
 
@@ -62,17 +61,13 @@ STATUS_EXIT_CODES: Mapping[str, ExitCode] = {
     "failed": ExitCode.FAILED,
 }
 """Exit code of a cycle by its status. The exit code of an error is its attribute `exit_code`."""
-DECISION_EXIT_CODES: Mapping[str, ExitCode] = {
-    "too_close": ExitCode.TOO_CLOSE,
-    "provisional": ExitCode.PROVISIONAL,
-}
-"""Exit code of a cycle by the decision of its gates, before the one by its status."""
 
 
 def cycle_exit_code(status: str, decision: str | None) -> ExitCode:
     """Exit code of a cycle with this status, and with this decision of its gates if they decided."""
-    decided = DECISION_EXIT_CODES.get(decision or "") if status in {"deployed", "rejected"} else None
-    return STATUS_EXIT_CODES[status] if decided is None else decided
+    if status == "rejected" and decision == "too_close":
+        return ExitCode.TOO_CLOSE
+    return STATUS_EXIT_CODES[status]
 
 
 class KarenLearnerError(Exception):

@@ -32,7 +32,6 @@ EXIT_CODE_MEANINGS = {
     ExitCode.SKIPPED: "nothing to do, or declined",
     ExitCode.FAILED: "cycle failed",
     ExitCode.TOO_CLOSE: "candidate too close to call",
-    ExitCode.PROVISIONAL: "deployed provisionally",
     ExitCode.INTERRUPTED: "interrupted",
 }
 INTERRUPTED = "interrupted: the next start completes or undoes unfinished work"

@@ -21,12 +21,11 @@ STATUS_STYLES = {
 }
 DECISIONS: Mapping[Decision, str] = {
     "accepted": "accepted",
-    "provisional": "provisional: the next cycle confirms or reverts it",
     "too_close": "too close to call: nothing is shown worse, and no gain is shown",
     "worse": "worse",
     "refused": "refused",
 }
-DECIDED: Mapping[Decision, str] = {"too_close": "too close", "provisional": "provisional"}
+DECIDED: Mapping[Decision, str] = {"too_close": "too close"}
 """Decisions that `history` shows in place of the status."""
 SHOWN_FLIPS = 5
 """Flips of each kind."""

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Score, Stage, Task, utc_now
 
-Decision = Literal["accepted", "provisional", "too_close", "worse", "refused"]
+Decision = Literal["accepted", "too_close", "worse", "refused"]
 """The decision of the gates in one word."""
 
 FlipKind = Literal["fixed", "broken", "changed"]
@@ -42,11 +42,11 @@ class Confusion(Record):
 
 
 class ValidationResult(Record):
-    """The scores of one model on the tenant's holdout.
+    """The scores of one model on labelled texts; of a version, its out-of-fold scores on judged gold.
 
     `intent_accuracy` and `sentiment_accuracy` are accuracies, `entity_accuracy` is the F1 of exact spans
     with labels. `accuracy` is their mean weighted by the texts of each task. `precision`, `recall` and
-    `f1_score` are macro averages over labels, weighted likewise. A task without holdout texts is None.
+    `f1_score` are macro averages over labels, weighted likewise. A task without texts is None.
     `intervals` holds 95 % intervals by score name.
     """
 
@@ -113,9 +113,9 @@ class Risk(Record):
 class Verdict(Record):
     """Decision of the gates, with their checks. `harmful`: the candidate is clearly worse.
 
-    `decision` is `accepted`, `provisional` (accepted until the next cycle confirms or reverts it),
-    `too_close` (nothing is worse, no gain is shown), `worse`, `refused` (another check failed), or None in
-    rows of earlier releases. `missing` names the texts that would decide a verdict that is too close.
+    `decision` is `accepted`, `too_close` (nothing is worse, no gain is shown), `worse`, `refused` (another
+    check failed), or None in rows of earlier releases. `missing` names the texts that would decide a verdict
+    that is too close.
     """
 
     accepted: bool

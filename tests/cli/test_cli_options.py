@@ -122,13 +122,12 @@ def test_exit_codes_of_cycles_and_their_meanings():
     ("status", "decision", "code"),
     [
         ("deployed", "accepted", 0),
-        ("deployed", "provisional", 7),
         ("rejected", "too_close", 6),
         ("rejected", "worse", 3),
         ("rejected", "refused", 3),
         ("rejected", None, 3),
         ("failed", "accepted", 5),
-        ("rolled_back", "provisional", 0),
+        ("rolled_back", "too_close", 0),
     ],
 )
 def test_decisions_that_are_not_final_have_their_own_exit_codes(status, decision, code):

@@ -82,13 +82,6 @@ def test_gates_have_statistic_threshold_interval_and_sentence():
     assert "50,000,000" in size
 
 
-def test_a_provisional_version_is_marked():
-    result = decided("deployed", "provisional")
-    assert "PROVISIONAL" in shown(result)
-    assert "the next cycle confirms or reverts it" in shown(result)
-    assert "provisional" in drawn(history([result]))
-
-
 def test_flips_are_shown_with_their_texts():
     flips = Flips(
         counts={"intent": {"fixed": 2, "broken": 1, "changed": 0}},

@@ -37,7 +37,7 @@ async def learn(
 ) -> int:
     """Run a learning cycle: curate, train, validate, and deploy the candidate if it is better.
 
-    Exit codes: 0 deployed, 3 rejected, 4 skipped, 5 failed, 6 too close to call, 7 provisional.
+    Exit codes: 0 deployed, 3 rejected, 4 skipped, 5 failed, 6 too close to call.
 
     With --dry-run: 0 the cycle would run, 4 it would be skipped.
     """
