@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +19,27 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from karen_learner.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "KAREN_"
+
+_NO_DEV_SPLIT = "delete it, because all examples are learned and shadows judge them"
+_NO_MARGIN = "delete it, because the gates test at a significance level; gate.gates names the gates"
+_OUT_OF_FOLD = "delete it, because all scores are out of fold"
+REMOVED = {
+    "holdout_cap": "use gate.judged_texts, the maximum number of judged gold texts",
+    "dev_share": _NO_DEV_SPLIT,
+    "dev_cap": _NO_DEV_SPLIT,
+    "unlabelled_turns": "delete it, because texts without feedback are not learned",
+    "patience": "delete it, because a training makes all its passes; training.n_iter is their number",
+    "margin_standard_errors": _NO_MARGIN,
+    "min_margin": _NO_MARGIN,
+    "max_margin": _NO_MARGIN,
+    "small_holdout": _OUT_OF_FOLD,
+    "max_cross_validated": _OUT_OF_FOLD,
+}
+"""Settings of earlier releases, with advice."""
+HINTS = {
+    "validation_split": "it is 1 / K for K folds, no longer the share of a holdout; 0.2 gives five folds"
+}
+"""Explanations of settings whose meaning changed."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -42,6 +63,8 @@ class Section(BaseModel):
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in REMOVED:
+            _refuse_unknown(type(self).__name__, (name,), self._names())
         try:
             super().__setattr__(name, value)
         except ValidationError as error:
@@ -202,8 +225,8 @@ def load_settings(
     """Settings from all layers.
 
     `overrides` maps sections to mappings, or dotted names (`"learning.quality_threshold"`) to values.
-    Raises SettingsError for an unknown key (with the nearest known one), a value out of bounds, or an
-    unreadable file.
+    Raises SettingsError for an unknown key (with the nearest known one), a removed key (with advice), a value
+    out of bounds, or an unreadable file.
     """
     values = _read(shipped_configs() / "default.cfg")
     known = {section: set(keys) for section, keys in values.items()}
@@ -285,16 +308,21 @@ def _merge(
         values[section] = {**values[section], **keys}
 
 
-def _refuse_unknown(where: str, given: Mapping[str, Any], known: set[str]) -> None:
+def _refuse_unknown(where: str, given: Iterable[str], known: set[str]) -> None:
     for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise SettingsError(f"unknown setting {name!r} in {where}: did you mean {near[0]!r}?")
+        if name in known:
+            continue
+        if name in REMOVED:
+            raise SettingsError(f"the setting {name!r} in {where} was removed: {REMOVED[name]}")
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        raise SettingsError(f"unknown setting {name!r} in {where}: did you mean {near[0]!r}?")
 
 
 def _describe(where: str, error: ValidationError) -> str:
-    problems = "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or where}: {item['msg']} (got {item['input']!r})"
-        for item in error.errors()
-    )
-    return f"{where}: {problems}"
+    problems = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        hint = HINTS.get(path[-1]) if path else None
+        problem = f"{'.'.join(path) or where}: {item['msg']} (got {item['input']!r})"
+        problems.append(f"{problem}: {hint}" if hint else problem)
+    return f"{where}: {'; '.join(problems)}"

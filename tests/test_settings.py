@@ -13,11 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.errors import InvalidInput, SettingsError
-from karen_learner.settings import Section, Settings, as_settings, load_settings, parse_value, shipped_configs
+from karen_learner.settings import (
+    REMOVED,
+    Section,
+    Settings,
+    as_settings,
+    load_settings,
+    parse_value,
+    shipped_configs,
+)
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
 SELF_EXPLAINING = {
-    "store.busy_timeout_s", "paths.model_backups", "paths.corpus", "learning.dev_cap", "training.batch_size",
+    "store.busy_timeout_s", "paths.model_backups", "paths.corpus", "training.batch_size",
     "training.dropout", "training.learn_rate", "training.seed", "thresholds.accuracy",
     "thresholds.intent_accuracy", "thresholds.sentiment_accuracy", "thresholds.entity_accuracy",
     "analysis.max_text_chars", "analysis.max_response_chars", "personas.default",
@@ -158,6 +166,38 @@ def test_unknown_keys_are_reported_with_their_layer(file: Path) -> None:
         load(path=file)
     with pytest.raises(SettingsError, match=r"'n_itre' in \[training\] in the environment.*'n_iter'"):
         load(environment={"KAREN_TRAINING__N_ITRE": "3"})
+
+
+@pytest.mark.parametrize("name", sorted(REMOVED))
+def test_a_removed_setting_is_refused_with_advice_in_every_way_to_set_it(name: str, file: Path) -> None:
+    advice = rf"'{name}' in .*removed: {re.escape(REMOVED[name])}"
+    file.write_text(f"[learning]\n{name} = 1\n")
+    settings = load()
+    with pytest.raises(SettingsError, match=advice):
+        load(path=file)
+    with pytest.raises(SettingsError, match=advice):
+        load(environment={f"KAREN_TRAINING__{name.upper()}": "1"})
+    with pytest.raises(SettingsError, match=advice):
+        settings.gate.update({name: 1})
+    with pytest.raises(SettingsError, match=advice):
+        setattr(settings.gate, name, 1)
+    assert settings == load()
+
+
+def test_removed_settings_do_not_exist_and_their_advice_names_settings_that_do() -> None:
+    names = all_names()
+    assert not REMOVED.keys() & {name.split(".")[1] for name in names}
+    named = {name for advice in REMOVED.values() for name in re.findall(r"\b[a-z]+\.[a-z_]+\b", advice)}
+    assert named
+    assert named <= set(names)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.6])
+def test_a_share_that_gives_no_number_of_folds_is_explained(share: float) -> None:
+    with pytest.raises(SettingsError, match="1 / K"):
+        load(overrides={"training.validation_split": share})
+    with pytest.raises(SettingsError, match="1 / K"):
+        load().training.validation_split = share
 
 
 def test_an_unreadable_file_is_reported(tmp_path: Path, file: Path) -> None:
