@@ -35,12 +35,12 @@ from karen_learner.validation.evaluation import (
     first_of_each_kind,
     flips,
     independent_interval,
-    labels_of,
     reliability,
     scope_rates,
     task_differences,
     unknown_labels,
 )
+from karen_learner.validation.evidence import labels_of
 from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredTexts, score
 

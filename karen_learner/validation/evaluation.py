@@ -25,6 +25,7 @@ from karen_learner.records import (
 from karen_learner.records.cycles import FLIP_KINDS
 from karen_learner.records.evaluations import Reliability, ScopeRates, TaskDifference
 from karen_learner.validation.comparison import compare
+from karen_learner.validation.evidence import labels_of
 from karen_learner.validation.results import Prediction, TaskResult, gold_spans
 from karen_learner.validation.scoring import NOTHING, ScoredTexts
 
@@ -111,14 +112,6 @@ def unknown_labels(
         if lacking:
             found[task] = lacking
     return found
-
-
-def labels_of(labelled: LabelledText, task: Task) -> set[str]:
-    """The gold labels of a text for a task."""
-    if task == "entities":
-        return {span.label for span in labelled.entities or ()}
-    label = getattr(labelled, task)
-    return set() if label is None else {label}
 
 
 def flips(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karen_learner.errors import InvalidInput
-from karen_learner.records import Example, Risk, Task
+from karen_learner.records import Example, LabelledText, Risk, Task
 from karen_learner.validation.results import TaskResult
 from karen_learner.validation.scoring import ScoredTexts
 
@@ -87,11 +87,11 @@ class Evidence:
         return self.risk.spent
 
 
-def labels_of(example: Example, task: Task) -> frozenset[str]:
-    """The labels of an example for a task; for entities those of its spans."""
+def labels_of(labelled: LabelledText, task: Task) -> frozenset[str]:
+    """The labels of a text for a task; for entities those of its spans."""
     if task == "entities":
-        return frozenset(span.label for span in example.entities or ())
-    label = example.intent if task == "intent" else example.sentiment
+        return frozenset(span.label for span in labelled.entities or ())
+    label = labelled.intent if task == "intent" else labelled.sentiment
     return frozenset() if label is None else frozenset((label,))
 
 
