@@ -60,7 +60,7 @@ class Step(Record):
     mode: CycleMode
     status: CycleStatus
     version: str | None
-    holdout_accuracy: float | None
+    out_of_fold_accuracy: float | None
     scores: Scores
     turns_s: float
     cycle_s: float
@@ -161,7 +161,7 @@ def _step(
         mode=result.mode,
         status=result.status,
         version=result.model_version,
-        holdout_accuracy=result.validation.accuracy if result.validation else None,
+        out_of_fold_accuracy=result.validation.accuracy if result.validation else None,
         scores=scores,
         turns_s=turns_s,
         cycle_s=result.duration_s,

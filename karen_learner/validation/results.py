@@ -174,8 +174,8 @@ def bootstrap(
 ) -> Interval:
     """95 % percentile interval (Efron, 1979) of the mean score, weighted by the texts of each task.
 
-    Resamples texts with all their tasks; `texts` is the size of the holdout. Resamples without texts of these
-    tasks are left out.
+    Resamples texts with all their tasks; `texts` is the number of all scored texts. Resamples without texts
+    of these tasks are left out.
     """
     rng = np.random.default_rng(seed)
     scores: list[float] = []

@@ -1,4 +1,4 @@
-"""Scores and error analysis of one model on a holdout. Pure."""
+"""Scores and error analysis of one model on labelled texts. Pure."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def step(cycle: int, accuracy: float, **changes: Any) -> Step:
     values: dict[str, Any] = {
         "cycle": cycle, "turns": 100, "feedback": 40, "corrections": 10, "new_examples": 30,
         "replay_examples": 200, "curation": None, "mode": "incremental", "status": "deployed",
-        "version": f"v{cycle:04d}-abc", "holdout_accuracy": 0.7, "turns_s": 2.0, "cycle_s": 12.5,
+        "version": f"v{cycle:04d}-abc", "out_of_fold_accuracy": 0.7, "turns_s": 2.0, "cycle_s": 12.5,
         "scores": Scores(accuracy=accuracy, intent=accuracy), "stage_seconds": {"training": 10.0},
         "message": None,
     }  # fmt: skip

@@ -37,7 +37,7 @@ max_training_examples = 400
 replay_examples = 800
 
 [training]
-# few gold examples: a larger share is held out
+# 1 / K: three folds, so that a cycle trains three shadows only
 validation_split = 0.3
 """
 
