@@ -3,9 +3,8 @@
 Shadow k is a model that has not learned from a part of the examples, so that it can judge them. Each group
 of near-duplicates and each person has a home fold: a hash of the name. Shadow k does not learn from
 
-- gold, and its near-duplicates, whose group has the home fold k;
-- feedback of one or two people of whom one has the home fold k;
-- feedback of more people whose group has the home fold k.
+- gold, its near-duplicates, and feedback of more than two people, if the home fold of the group is k;
+- gold, and feedback of one or two people, if the home fold of one of the first two people is k.
 
 The mask of a group, or of a person, has bit k if shadow k has learned from it. Shadow k may judge an example
 only if neither the mask of its group nor the mask of one of its people has bit k. So no text, near-duplicate

@@ -1,4 +1,4 @@
-"""Small holdouts with predictions, drawn from seeded generators."""
+"""Small sets of judged texts with predictions, drawn from seeded generators."""
 
 from __future__ import annotations
 
