@@ -334,6 +334,9 @@ class MemoryStore(Protocol):
     async def cycle(self, tenant_id: str, cycle_id: str) -> CycleRow | None:
         """The row of a cycle; None for an unknown one."""
 
+    async def last_decision(self, tenant_id: str) -> CycleRow | None:
+        """The newest cycle that the gates decided; None without one."""
+
     async def cycle_tallies(self, tenant_id: str | None) -> Mapping[str, float]:
         """Sums over finished cycles: `total`, one per status, `improved`, `trained`, `training_seconds`.
 

@@ -25,8 +25,10 @@ from karen_learner.curation.selection import Curated, draw_learned_gold
 from karen_learner.records import Example
 from karen_learner.settings import Settings
 
-ONE_SHADOW_FROM = 30_000
-"""Number of examples from which one shadow suffices: the texts that judge are then a tenth of the history."""
+LONG_HISTORY = 30_000
+"""Number of examples from which fewer judged texts must suffice, so that the cost of a cycle stays small."""
+ENOUGH_JUDGED = 600
+"""Number of judged gold texts that suffices for a long history."""
 FEW_PEOPLE = 2
 """Feedback of more people is held out by its group, because shadows would otherwise not learn from it."""
 
@@ -104,12 +106,15 @@ class Folds:
                 masks[name] |= learners
         return dict(masks)
 
-    def judge(self, example: Example, masks: Mapping[str, int]) -> int | None:
-        """The shadow that may judge the example, its own home fold first; None without one."""
+    def judge(self, example: Example, masks: Mapping[str, int], shadows: int) -> int | None:
+        """The shadow of the first `shadows` that may judge the example; None without one.
+
+        A shadow that does not learn from the example comes first.
+        """
         seen = 0
         for name in self.mask_names(example):
             seen |= masks.get(name, 0)
-        free = self.every & ~seen
+        free = ((1 << shadows) - 1) & ~seen
         if not free:
             return None
         preferred = self.held_out(example) & free or free
@@ -132,9 +137,9 @@ def fold_count(validation_share: float) -> int:
 
 
 def shadow_count(folds: int, *, gold: int, history: int, wanted: int) -> int:
-    """The fewest shadows that judge the `wanted` number of gold examples; one for a long history."""
-    if history >= ONE_SHADOW_FROM:
-        return 1
+    """The fewest shadows that judge the `wanted` gold examples; for a long history ENOUGH_JUDGED."""
+    if history >= LONG_HISTORY:
+        wanted = min(wanted, ENOUGH_JUDGED)
     return min(folds, max(1, math.ceil(folds * wanted / gold))) if gold else folds
 
 
@@ -208,10 +213,8 @@ def _judged(
     folds: Folds, candidates: Sequence[Example], masks: Mapping[str, int], *, shadows: int, wanted: int
 ) -> JudgedTexts:
     """Up to `wanted` gold texts (a fixed random choice), and as many of the newest feedback."""
-    judges = {one.example_id: folds.judge(one, masks) for one in candidates}
-    eligible = [
-        one for one in candidates if (judge := judges[one.example_id]) is not None and judge < shadows
-    ]
+    judges = {one.example_id: folds.judge(one, masks, shadows) for one in candidates}
+    eligible = [one for one in candidates if judges[one.example_id] is not None]
     gold = sorted((one for one in eligible if one.is_gold), key=lambda one: (one.draw, one.example_id))
     feedback = sorted((one for one in eligible if not one.is_gold), key=lambda one: -(one.seq or 0))
     chosen = (*gold[:wanted], *feedback[:wanted])

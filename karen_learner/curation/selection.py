@@ -60,18 +60,24 @@ class Curated:
     counts: CurationCounts = field(default_factory=CurationCounts)
     unknown_labels: frozenset[tuple[Task, str]] = frozenset()
 
-    def apart(self, known: Collection[tuple[Task, str]]) -> Curated:
-        """The data with `unknown_labels`, if the champion knows the labels `known`.
+    def apart(self, known: Collection[tuple[Task, str]], tasks: Collection[Task], *, first: bool) -> Curated:
+        """The data of a cycle on the examples with labels of `tasks` that the champion does not know.
 
-        A label that the champion does not know needs no gain. So feedback without such a label waits for the
-        next cycle: a few texts of a new label must not carry it through.
+        Such a label needs no gain. So examples without one wait for the next cycle: a few texts of a new
+        label must not carry them through. Without `first` it is the other way around, if there are other
+        examples.
         """
         labels = {one.example_id: frozenset(task_labels(one)) for one in self.new}
-        unknown = frozenset().union(*labels.values()) - frozenset(known)
-        if not unknown:
-            return self
-        new = tuple(one for one in self.new if one.is_gold or labels[one.example_id] & unknown)
-        return replace(self, new=new, unknown_labels=unknown)
+        unknown = frozenset(
+            (task, label)
+            for task, label in frozenset().union(*labels.values()) - frozenset(known)
+            if task in tasks
+        )
+        with_unknown = tuple(one for one in self.new if labels[one.example_id] & unknown)
+        others = tuple(one for one in self.new if not labels[one.example_id] & unknown)
+        if with_unknown and (first or not others):
+            return replace(self, new=with_unknown, unknown_labels=unknown)
+        return replace(self, new=others)
 
 
 async def select_full(store: MemoryStore, tenant_id: str, learning: LearningSettings) -> Curated:

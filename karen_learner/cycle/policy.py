@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,7 +11,16 @@ from karen_learner.curation import Curator
 from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.errors import InvalidInput
 from karen_learner.models.versions import ModelRegistry
-from karen_learner.records import CycleMode, CycleRow, LearningPlan, ModelVersion, TenantCounts
+from karen_learner.records import (
+    TASKS,
+    CycleMode,
+    CycleRow,
+    LearningCycleResult,
+    LearningPlan,
+    ModelVersion,
+    Task,
+    TenantCounts,
+)
 from karen_learner.settings import Settings
 
 RequestedMode = Literal["auto", "incremental", "full"]
@@ -64,20 +73,36 @@ def last_full_training(rows: Sequence[CycleRow]) -> int | None:
     return None
 
 
-def skip_reason(new: int, learned: int, mode: CycleMode, minimum: int, force: bool) -> str | None:
-    """The reason to skip a cycle with these numbers of examples; None if it trains."""
+def skip_reason(
+    new: int, learned: int, mode: CycleMode, minimum: int, force: bool, *, undecided: int = 0
+) -> str | None:
+    """The reason to skip a cycle with these numbers of examples; None if it trains.
+
+    The last decision was on `undecided` of the new examples. Alone they would be judged alike.
+    """
     if new + learned == 0:
         return "nothing has been curated yet: bootstrap the tenant with labelled texts, or collect feedback"
     if mode == "full" and force:
         return None
     if new == 0:
         return "there is nothing new to learn"
-    if new < minimum and not force:
-        return (
-            f"{new} new examples, and learning.min_data_threshold is {minimum}: "
-            "collect more, or force the cycle"
-        )
+    since = max(0, new - undecided)
+    if since < minimum and not force:
+        what = f"{since} new examples since the last decision" if undecided else f"{new} new examples"
+        return f"{what}, and learning.min_data_threshold is {minimum}: collect more, or force the cycle"
     return None
+
+
+def trainable_tasks(labels: Mapping[Task, Collection[str]]) -> frozenset[Task]:
+    """The tasks with enough labels for a pipe: two intents, two sentiments, or one entity label."""
+    return frozenset(task for task in TASKS if len(labels.get(task, ())) >= (1 if task == "entities" else 2))
+
+
+def undecided_examples(last: LearningCycleResult | None) -> int:
+    """The number of pending examples that the last decision left pending without harm."""
+    if last is None or last.verdict is None or last.verdict.accepted or last.verdict.harmful:
+        return 0
+    return last.pending_examples
 
 
 @dataclass(eq=False, repr=False)
@@ -105,16 +130,19 @@ class CyclePlanner:
             refit_below=learning.refit_below,
         )
 
-    async def undecided(self, tenant_id: str) -> int:
-        """The number of decisions since the last clear one, whose examples are still pending."""
+    async def last_decision(self, tenant_id: str) -> LearningCycleResult | None:
+        """The result of the newest cycle that the gates decided."""
+        row = await self.store.last_decision(tenant_id)
+        return row.result if row is not None else None
+
+    async def rejections(self, tenant_id: str) -> int:
+        """The number of decisions since the last one that deployed, whose examples are still pending."""
         count = 0
         for row in await self.store.cycles(tenant_id, limit=SEARCHED_CYCLES):
             verdict = row.result.verdict if row.result is not None else None
-            if verdict is None:
-                continue
-            if verdict.decision != "too_close":
+            if verdict is not None and verdict.accepted:
                 break
-            count += 1
+            count += verdict is not None and verdict.decision == "too_close"
         return count
 
     async def plan(self, tenant_id: str, *, requested: RequestedMode, force: bool) -> LearningPlan:
@@ -131,7 +159,8 @@ class CyclePlanner:
             counts.examples.get("pending", 0) + preview.accepted,
             counts.examples.get("learned", 0),
         )
-        why = skip_reason(available, learned, mode, limits.min_data_threshold, force)
+        undecided = undecided_examples(await self.last_decision(tenant_id))
+        why = skip_reason(available, learned, mode, limits.min_data_threshold, force, undecided=undecided)
         full = mode == "full"
         most_new = limits.max_full_examples if full else limits.max_training_examples
         most_replayed = limits.max_full_examples if full else REPLAY_POOL * limits.replay_examples

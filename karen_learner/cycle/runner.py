@@ -13,7 +13,14 @@ from time import perf_counter
 
 from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.curation import Curated, Curator
-from karen_learner.cycle.policy import CyclePlanner, RequestedMode, check_mode, skip_reason
+from karen_learner.cycle.policy import (
+    CyclePlanner,
+    RequestedMode,
+    check_mode,
+    skip_reason,
+    trainable_tasks,
+    undecided_examples,
+)
 from karen_learner.cycle.state import (
     CANCELLED,
     PROCESS_ENDED,
@@ -185,14 +192,21 @@ class LearningCycle:
         async with self._stage(state, "curating"):
             counts = await self.curator.curate(cycle.tenant_id, token=cycle.token)
             state.curated = Curated(counts=counts)
-            batches = 1 + await self.planner.undecided(cycle.tenant_id)
+            batches = 1 + await self.planner.rejections(cycle.tenant_id)
             selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode, batches=batches)
-            known = await known_labels(cycle.champion)
+            last = await self.planner.last_decision(cycle.tenant_id)
+            state.pending = len(selected.new)
             state.curated = curated = replace(
-                selected if known is None else selected.apart(known), counts=counts
+                await self._with_labels_apart(cycle, selected, last), counts=counts
             )
-        minimum = self.settings.min_data_threshold
-        reason = skip_reason(len(curated.new), len(curated.replay), cycle.mode, minimum, force)
+        reason = skip_reason(
+            len(selected.new),
+            len(selected.replay),
+            cycle.mode,
+            self.settings.min_data_threshold,
+            force,
+            undecided=undecided_examples(last),
+        )
         if reason is not None:
             return state.result("skipped", error=reason)
         async with self._stage(state, "training"):
@@ -206,6 +220,17 @@ class LearningCycle:
             async with self._stage(state, "deploying"):
                 state.deployed = await self.deployer.deploy(validated, await loading)
         return state.result("deployed")
+
+    async def _with_labels_apart(
+        self, cycle: CycleContext, selected: Curated, last: LearningCycleResult | None
+    ) -> Curated:
+        """The examples with labels that the champion does not know, or the others. See `Curated.apart`."""
+        known = await known_labels(cycle.champion)
+        if known is None:
+            return selected
+        labels = await self.store.labels(cycle.tenant_id)
+        rejected = last is not None and last.status == "rejected" and bool(last.new_labels)
+        return selected.apart(known, trainable_tasks(labels), first=not rejected)
 
     @asynccontextmanager
     async def _stage(self, state: CycleState, stage: Stage) -> AsyncIterator[None]:

@@ -30,6 +30,7 @@ class CycleState:
 
     cycle: CycleContext
     curated: Curated | None = None
+    pending: int = 0
     trained: Trained | None = None
     validated: Validated | None = None
     deployed: Deployed | None = None
@@ -62,8 +63,14 @@ class CycleState:
             stage_seconds=self.seconds,
             curation=curated.counts if curated else None,
             skipped_examples=trained.skipped_examples if trained else 0,
+            pending_examples=self.pending,
+            new_labels=_names(curated),
             error_message=error,
         )
+
+
+def _names(curated: Curated | None) -> tuple[str, ...]:
+    return tuple(sorted({label for _, label in curated.unknown_labels})) if curated else ()
 
 
 def skipped_result(tenant_id: str, champion: ModelVersion | None, reason: str | None) -> LearningCycleResult:

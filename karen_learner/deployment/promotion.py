@@ -112,6 +112,7 @@ class Deployer:
             replayed=[example.example_id for example in trained.replayed],
             masks=trained.folds.masks,
             generation=trained.generation,
+            anchors=validated.best,
         )
         if not await self.champions.switch(loaded.model, promotion, token=validated.cycle.token):
             raise DeploymentError(
@@ -126,7 +127,6 @@ class Deployer:
                 cycle_id=version.cycle_id,
             )
         )
-        await self._set_anchors(validated, version)
         await self._back_up(version)
         return Deployed(validated=validated, version=version)
 
@@ -186,17 +186,10 @@ class Deployer:
             folds=trained.folds.folds,
             generation=trained.generation,
             tasks=tuple(spec.tasks for spec in trained.shadows),
-            agreement=validated.agreement,
         )
         await call_in_executor(write_index, staging, index)
         await call_in_executor(write_judged, staging, validated.judged)
         await call_in_executor(place_shadows, staging, self.layout.shadows(cycle.tenant_id, version.version))
-
-    async def _set_anchors(self, validated: Validated, version: ModelVersion) -> None:
-        """Make the version the best one of each task on which it is. Later cycles must not be worse."""
-        for task, former in validated.best.items():
-            promotion = Promotion(version=version, expected=former, alias=ANCHOR + task)
-            await self.store.promote(version.tenant_id, promotion, token=validated.cycle.token)
 
     async def _back_up(self, version: ModelVersion) -> None:
         """Make a missing backup. The version serves without it, so a failure is only logged."""

@@ -15,8 +15,6 @@ from karen_learner.events import ModelRolledBack
 from karen_learner.models.backups import intact_manifest, read_backup_manifest
 from karen_learner.models.versions import Manifest, ModelRegistry
 from karen_learner.records import (
-    ANCHOR,
-    TASKS,
     CycleRow,
     LearningCycleResult,
     ModelVersion,
@@ -93,11 +91,6 @@ class Rollback:
                 f"the champion of {target.tenant_id!r} changed at the same moment: see "
                 "`karen-learner versions`, and repeat the rollback if it is still wanted"
             )
-        for task in TASKS:  # an undone version must not be the measure of later ones
-            anchor = await self.store.alias(target.tenant_id, ANCHOR + task)
-            if anchor is not None and anchor.version != target.version:
-                moved = Promotion(version=target, expected=anchor.version, alias=ANCHOR + task)
-                await self.store.promote(target.tenant_id, moved, token=None)
         self.events.publish(
             ModelRolledBack(tenant_id=target.tenant_id, version=target.version, previous_version=expected)
         )

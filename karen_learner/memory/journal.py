@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, Text, cast, select, update
 
 from karen_learner.errors import InvalidInput, StoreError
 from karen_learner.memory import counters, leases, tenants
@@ -73,6 +73,14 @@ def page(
     else:
         statement = statement.where(cycles.c.seq > since).order_by(cycles.c.seq)
     return _read(connection, statement.limit(limit))
+
+
+def last_decision(connection: Connection, tenant_id: str) -> CycleRow | None:
+    """The newest cycle with a verdict that spent or kept risk; None without one."""
+    decided = cast(cycles.c.result, Text).like('%"spent"%')
+    here = (cycles.c.tenant == tenants.number_of(tenant_id), cycles.c.result.is_not(None), decided)
+    found = _read(connection, _ROWS.where(*here).order_by(cycles.c.seq.desc()).limit(1))
+    return found[0] if found else None
 
 
 def find(connection: Connection, tenant_id: str, cycle_id: str) -> CycleRow | None:

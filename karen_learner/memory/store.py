@@ -179,6 +179,7 @@ class SqlMemoryStore:
     unfinished_tenants = _reads(journal.unfinished_tenants)
     cycles = _reads(journal.page)
     cycle = _reads(journal.find)
+    last_decision = _reads(journal.last_decision)
     cycle_tallies = _reads(counters.tallies)
 
     async def acquire_lease(

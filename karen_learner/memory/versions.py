@@ -12,7 +12,7 @@ from karen_learner.memory.tables import aliases, lineage, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
 from karen_learner.memory.types import chunks, insert
-from karen_learner.records import CHAMPION, ModelVersion, Promotion
+from karen_learner.records import ANCHOR, CHAMPION, ModelVersion, Promotion, Task
 
 
 def next_number(connection: Connection, tenant_id: str) -> int:
@@ -41,6 +41,8 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
             curation.unlearn(connection, tenant, name, numbers)
         for name, numbers in _undone(connection, tenant, version.version, restored=before):
             curation.relearn(connection, tenant, name, numbers)
+        _replace_undone_anchors(connection, tenant, version.version)
+    _set_anchors(connection, tenant, version.version, promotion.anchors)
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
     _link(connection, tenant, number, trained)
@@ -106,6 +108,21 @@ def _set_alias(connection: Connection, tenant: int, promotion: Promotion) -> boo
         return connection.execute(values.on_conflict_do_nothing()).rowcount == 1
     here = (aliases.c.tenant == tenant, aliases.c.name == name, aliases.c.version == promotion.expected)
     return connection.execute(update(aliases).where(*here).values(version=version)).rowcount == 1
+
+
+def _set_anchors(connection: Connection, tenant: int, version: str, tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        statement = insert(connection, aliases).values(tenant=tenant, name=ANCHOR + task, version=version)
+        newer = {"version": statement.excluded.version}
+        connection.execute(statement.on_conflict_do_update(index_elements=["tenant", "name"], set_=newer))
+
+
+def _replace_undone_anchors(connection: Connection, tenant: int, restored: str) -> None:
+    """Replace anchors outside the ancestry of the restored version by it."""
+    found = connection.execute(select(versions.c.version, versions.c.body).where(versions.c.tenant == tenant))
+    kept = _ancestry({name: body["parent"] for name, body in found}, restored)
+    here = (aliases.c.tenant == tenant, aliases.c.name.startswith(ANCHOR), aliases.c.version.not_in(kept))
+    connection.execute(update(aliases).where(*here).values(version=restored))
 
 
 def _write_version(connection: Connection, tenant: int, version: ModelVersion) -> tuple[int, bool]:

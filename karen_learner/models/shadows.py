@@ -22,7 +22,7 @@ JUDGED = "judged.jsonl"
 
 
 class ShadowIndex(Record):
-    """The number of folds, the tasks of each shadow, and the share of texts on which the version agrees.
+    """The number of folds, and the tasks of each shadow.
 
     The masks of the `generation` describe the shadows.
     """
@@ -30,7 +30,6 @@ class ShadowIndex(Record):
     folds: int
     generation: str
     tasks: tuple[Mapping[Task, str], ...]
-    agreement: float | None = None
 
 
 class JudgedText(Record):
@@ -69,6 +68,12 @@ def write_judged(folder: Path, judged: Sequence[JudgedText]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = "".join(one.model_dump_json() + "\n" for one in judged)
     replace_file(folder / JUDGED, content.encode())
+
+
+def keep_judged(folder: Path, staging: Path) -> None:
+    """Copy the predictions of the judged texts to shadows that replace those of the folder."""
+    if (folder / JUDGED).is_file():
+        replace_file(staging / JUDGED, (folder / JUDGED).read_bytes())
 
 
 def read_judged(folder: Path) -> dict[str, Predicted]:

@@ -82,9 +82,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError(f"{folder} holds no readable {MANIFEST}: {error}") from error
 
 
-def labels_of(folder: Path) -> frozenset[tuple[Task, str]]:
-    """The labels that the pipes of a version know. Raises ModelError."""
-    tasks = read_manifest(folder).tasks
+def labels_of(folder: Path, tasks: Mapping[Task, str]) -> frozenset[tuple[Task, str]]:
+    """The labels that the pipes of the tasks know, in a saved pipeline. Raises ModelError."""
     try:
         labels = srsly.read_json(folder / "meta.json").get("labels", {})
     except (OSError, ValueError) as error:

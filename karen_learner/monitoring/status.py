@@ -35,7 +35,10 @@ class Overview:
         unfinished = await self._store.unfinished_cycles(tenant_id)
         running = unfinished[0] if unfinished else None
         recent = await self._recent(tenant_id)
-        ready, advice = self._advice(counts, champion, running, recent[0] if recent else None)
+        decided = await self._store.last_decision(tenant_id)
+        ready, advice = self._advice(
+            counts, champion, running, decided.result if decided is not None else None
+        )
         if counts.waiting:
             decide = "`karen-learner release` or `karen-learner discard`"
             advice += f"; {counts.waiting} examples wait because of a rollback: {decide}"
@@ -63,12 +66,11 @@ class Overview:
             return False, f"a cycle is {running.stage}"
         if champion is None:
             return False, "bootstrap it with labelled texts: there is no model yet, the fallback answers"
-        verdict = last.verdict if last is not None else None
-        if last is not None and verdict is not None and waiting == last.training_examples:
-            if verdict.decision == "too_close":  # the same examples would be judged alike
-                return False, f"the last decision was too close: {verdict.missing}"
-            if verdict.decision in ("worse", "refused"):
-                return False, "the last candidate was rejected: `karen-learner show` names the reason"
+        if last is not None and last.verdict is not None and not last.verdict.accepted:
+            since = max(0, waiting - last.pending_examples)
+            if since < minimum and not last.verdict.harmful:
+                why = last.verdict.missing or "`karen-learner show` names the reason"
+                return False, f"{since} of {minimum} new examples since the last decision; {why}"
         if waiting >= minimum:
             return True, f"{waiting} new examples may be ready: run a learning cycle"
         return False, f"{waiting} of {minimum} new examples collected: keep collecting feedback"

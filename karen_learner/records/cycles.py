@@ -213,7 +213,11 @@ class CurationCounts(Record):
 
 
 class LearningCycleResult(Record):
-    """Result of one learning cycle. A bad cycle is a result, not an exception."""
+    """Result of one learning cycle. A bad cycle is a result, not an exception.
+
+    `pending_examples` were pending when the training data was selected. The champion did not know
+    `new_labels`.
+    """
 
     cycle_id: str
     tenant_id: str
@@ -235,6 +239,8 @@ class LearningCycleResult(Record):
     stage_seconds: Mapping[str, float] = Field(default_factory=dict)
     curation: CurationCounts | None = None
     skipped_examples: int = 0
+    pending_examples: int = 0
+    new_labels: tuple[str, ...] = ()
     error_message: str | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from karen_learner.records.base import Task
 from karen_learner.records.cycles import ModelVersion
 from karen_learner.records.texts import Contribution, Example
 
@@ -51,7 +52,9 @@ class Promotion:
     labels become `learned`. They and the ids in `replayed` form the lineage.
     Examples of former versions outside the ancestry of the new champion wait: they become `quarantined` with
     the reason `rolled back`. Examples that wait are `learned` again if the new ancestry has their version.
-    `masks` are added to those of the `generation` of the shadows.
+    `masks` are added to those of the `generation` of the shadows. The version becomes the best one of the
+    tasks in `anchors`. The best version of a task that is outside the ancestry of the new champion is
+    replaced by it.
     """
 
     version: ModelVersion
@@ -61,3 +64,4 @@ class Promotion:
     replayed: Sequence[str] = ()
     masks: Mapping[str, int] = field(default_factory=dict)
     generation: str = ""
+    anchors: Sequence[Task] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -13,7 +14,9 @@ from spacy.tokens import Doc
 from karen_learner.components.textcat.margins import LabelledMargins, pool_margins
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.corpora.docbin import read_examples
+from karen_learner.corpora.lines import Line
 from karen_learner.corpora.parsing import CorpusLine
+from karen_learner.errors import TrainingError
 from karen_learner.metrics import Span
 from karen_learner.records import CATEGORY_TASKS, Task
 from karen_learner.records.training import PipelineSpec, Predicted, PredictionRow, PredictJob, PredictReport
@@ -39,7 +42,7 @@ class ModelOutput:
 def predict(job: PredictJob, *, cache: WorkerCache | None = None) -> PredictReport:
     """The prediction for each line of `job.texts`, by the model of its shadow."""
     cache = cache or WorkerCache()
-    lines = [line.value for line in read_examples(job.texts) if line.value is not None]
+    lines = [_required(line, job.texts) for line in read_examples(job.texts)]
     single = len(job.models) == 1
     parts: list[tuple[list[int], ModelOutput]] = []
     for shadow, model in enumerate(job.models):
@@ -62,6 +65,13 @@ def predict(job: PredictJob, *, cache: WorkerCache | None = None) -> PredictRepo
         predicted=tuple(one or Predicted(row=(None, None, None)) for one in predicted),
         ms_per_text=1000.0 * seconds / len(lines) if lines else 0.0,
     )
+
+
+def _required(line: Line[CorpusLine], path: Path) -> CorpusLine:
+    """The value of a line. Raises TrainingError without one: the predictions follow the order of lines."""
+    if line.value is None:
+        raise TrainingError(f"{path} line {line.line} cannot be read: {line.error}")
+    return line.value
 
 
 def _run(spec: PipelineSpec, texts: Sequence[str], cache: WorkerCache) -> ModelOutput:

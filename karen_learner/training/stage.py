@@ -19,7 +19,14 @@ from karen_learner.errors import ModelError
 from karen_learner.events import TrainingProgressed
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.files import HomeLayout, move_into_place, remove_folder, sync_folder
-from karen_learner.models.shadows import ShadowIndex, place_shadows, read_index, shadow_folder, write_index
+from karen_learner.models.shadows import (
+    ShadowIndex,
+    keep_judged,
+    place_shadows,
+    read_index,
+    shadow_folder,
+    write_index,
+)
 from karen_learner.models.versions import labels_of
 from karen_learner.records import CycleContext, Example, LabelledText, ModelVersion, Task, utc_now
 from karen_learner.records.training import (
@@ -225,6 +232,7 @@ class TrainingStage:
         )
         await self._store.store_masks(cycle.tenant_id, generation, plan.masks, token=cycle.token)
         await call_in_executor(write_index, staging, index)
+        await call_in_executor(keep_judged, folder, staging)
         await call_in_executor(place_shadows, staging, folder)
         return _former(job.pipeline, folder, index)
 
@@ -305,8 +313,8 @@ async def known_labels(version: ModelVersion | None) -> frozenset[tuple[Task, st
     if version is None:
         return None
     try:
-        await call_in_executor(intact_manifest, version)
-        labels: frozenset[tuple[Task, str]] = await call_in_executor(labels_of, version.path)
+        manifest = await call_in_executor(intact_manifest, version)
+        labels: frozenset[tuple[Task, str]] = await call_in_executor(labels_of, version.path, manifest.tasks)
     except ModelError as error:
         logger.warning("the labels of %s are unknown: %s", version.version, error)
         return None
@@ -318,12 +326,10 @@ class FormerShadows:
     """The shadows of the champion; none for a first model.
 
     The masks of the `generation` describe them; None: they have learned none of the stored examples.
-    `agreement` is the share of recent texts on which the champion agreed with them at its deployment.
     """
 
     specs: tuple[PipelineSpec, ...] = ()
     generation: str | None = None
-    agreement: float | None = None
 
 
 def _former(base: PipelineSpec, folder: Path, index: ShadowIndex) -> FormerShadows:
@@ -331,7 +337,7 @@ def _former(base: PipelineSpec, folder: Path, index: ShadowIndex) -> FormerShado
         base.model_copy(update={"path": str(shadow_folder(folder, shadow)), "tasks": tasks})
         for shadow, tasks in enumerate(index.tasks)
     ]
-    return FormerShadows(specs=tuple(specs), generation=index.generation, agreement=index.agreement)
+    return FormerShadows(specs=tuple(specs), generation=index.generation)
 
 
 async def version_spec(version: ModelVersion, base: PipelineSpec) -> PipelineSpec:

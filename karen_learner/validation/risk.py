@@ -26,8 +26,8 @@ def next_risk(last: Risk | None, judged: Iterable[Example], *, new_examples: boo
     """The risk of the next decision. `last` is that of the last decision, None for the first one.
 
     `judged` are the judged texts; only gold counts. The wealth grows by `WEALTH` times the share of gold
-    that is newer than the gold of the last decision, up to `WEALTH`. Without new examples the decision
-    spends nothing.
+    that is fresh, up to `WEALTH`: newer than the gold of the last decision, or reviewed since. Without new
+    examples the decision spends nothing.
     """
     gold = [example.seq or 0 for example in judged if example.is_gold]
     before = WEALTH if last is None else _refilled(last, gold)
@@ -39,5 +39,5 @@ def next_risk(last: Risk | None, judged: Iterable[Example], *, new_examples: boo
 
 
 def _refilled(last: Risk, gold: list[int]) -> float:
-    fresh = sum(seq > last.newest_seq for seq in gold)
+    fresh = max(sum(seq > last.newest_seq for seq in gold), len(gold) - last.judged)
     return min(WEALTH, last.after + WEALTH * fresh / len(gold)) if gold else last.after

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import Gate, MemoryStore, TrainingBackend
+from karen_learner.curation import Curated
+from karen_learner.errors import ModelError
 from karen_learner.models.files import HomeLayout, folder_bytes
 from karen_learner.models.shadows import JudgedText, read_judged
+from karen_learner.models.versions import labels_of
 from karen_learner.records import (
     ANCHOR,
     TASKS,
     CycleContext,
+    CycleRow,
     Example,
     Flips,
     Risk,
@@ -23,7 +28,7 @@ from karen_learner.records import (
     ValidationResult,
     Verdict,
 )
-from karen_learner.records.training import Predicted, PredictJob, PredictReport
+from karen_learner.records.training import PipelineSpec, Predicted, PredictJob, PredictReport
 from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
 from karen_learner.training.stage import Trained, version_spec
@@ -34,8 +39,10 @@ from karen_learner.validation.results import Prediction
 from karen_learner.validation.risk import next_risk
 from karen_learner.validation.scoring import ScoredTexts
 
-SEARCHED_CYCLES = 100
-"""Newest cycles that are searched for the risk of the last decision."""
+logger = logging.getLogger(__name__)
+
+MIN_RECENT_TEXTS = 30
+"""Number of recent texts below which the agreement of a model with its shadows is too uncertain."""
 
 
 JOURNALLED_FLIPS = 20
@@ -49,7 +56,7 @@ class Validated:
     `judged` are the predictions of the candidate's shadows for the judged texts, `served` those of the
     candidate itself for `trained.probes`. `flips` are the judged texts, gold and feedback, that champion and
     candidate answer differently. `best` are the tasks on which the candidate scores as well as the
-    best version so far, with that version.
+    best version so far.
     """
 
     trained: Trained
@@ -59,8 +66,7 @@ class Validated:
     judged: tuple[JudgedText, ...] = ()
     served: tuple[Predicted, ...] = ()
     flips: Flips | None = None
-    agreement: float | None = None
-    best: Mapping[Task, str | None] = field(default_factory=dict)
+    best: tuple[Task, ...] = ()
 
     @property
     def cycle(self) -> CycleContext:
@@ -85,12 +91,8 @@ class ValidationStage:
         candidate = await self._score(examples, ours)
         theirs = trained.former_predicted
         champion = await self._score(examples, theirs.predicted) if theirs is not None else None
-        served = await self.backend.predict(
-            PredictJob(
-                tenant_id=trained.cycle.tenant_id, models=(trained.candidate,), texts=trained.probe_path
-            )
-        )
-        agreement = self._agreement(trained, served)
+        served = await self._predict(trained, trained.candidate)
+        agreement = await self._agreement(trained, served)
         anchors = await self._anchors(trained.cycle.tenant_id, examples)
         evidence = Evidence(
             examples=examples,
@@ -101,7 +103,7 @@ class ValidationStage:
             taught=taught_tasks(trained.curated.new),
             trained=trained.trained_tasks,
             taught_labels=frozenset(label for one in trained.curated.new for label in task_labels(one)),
-            unknown_labels=trained.curated.unknown_labels,
+            unknown_labels=await self._unknown_labels(trained),
             anchors=anchors,
             agreement=agreement,
             model_bytes=await call_in_executor(folder_bytes, Path(trained.candidate.path or "")),
@@ -115,11 +117,10 @@ class ValidationStage:
             baseline=champion.result if champion is not None else None,
             judged=tuple(
                 JudgedText(example_id=one.example_id, predicted=predicted)
-                for one, predicted in zip(examples, ours, strict=False)
+                for one, predicted in zip(examples, ours[: len(examples)], strict=True)
             ),
             served=served.predicted,
             flips=await call_in_executor(_flips, examples, theirs, ours) if theirs is not None else None,
-            agreement=agreement.candidate if agreement is not None else None,
             best=_best(examples, candidate, anchors),
         )
 
@@ -131,13 +132,33 @@ class ValidationStage:
         on_gold = await self.validator.score([examples[at] for at in gold], [predictions[at] for at in gold])
         return replace(everything, result=on_gold.result)
 
-    def _agreement(self, trained: Trained, served: PredictReport) -> Agreement | None:
-        """The share of recent texts for which the candidate answers as its shadows; None without texts."""
-        if not trained.recent:
+    async def _agreement(self, trained: Trained, served: PredictReport) -> Agreement | None:
+        """The shares of recent texts for which candidate and champion answer as their shadows.
+
+        None with too few texts, and for a champion without readable files.
+        """
+        texts = len(trained.recent)
+        champion, theirs = trained.cycle.champion, trained.former_predicted
+        if texts < MIN_RECENT_TEXTS or champion is None or theirs is None:
             return None
-        shadows = trained.predicted.predicted[len(trained.folds.judged.examples) :]
-        same = [one.row[:2] == other.row[:2] for one, other in zip(served.predicted, shadows, strict=False)]
-        return Agreement(candidate=sum(same) / len(same), champion=trained.former.agreement, texts=len(same))
+        try:
+            spec = await version_spec(champion, trained.base)
+        except ModelError as error:
+            logger.warning("the agreement of %s with its shadows is unknown: %s", champion.version, error)
+            return None
+        before = await self._predict(trained, spec)
+        judged = len(trained.folds.judged.examples)
+        return Agreement(
+            candidate=_share_of_equal(served.predicted[:texts], trained.predicted.predicted[judged:]),
+            champion=_share_of_equal(before.predicted[:texts], theirs.predicted[judged:]),
+            texts=texts,
+        )
+
+    async def _predict(self, trained: Trained, model: PipelineSpec) -> PredictReport:
+        """The predictions of a model that serves for the probe texts."""
+        return await self.backend.predict(
+            PredictJob(tenant_id=trained.cycle.tenant_id, models=(model,), texts=trained.probe_path)
+        )
 
     async def _anchors(self, tenant_id: str, examples: Sequence[Example]) -> dict[Task, Anchor]:
         """The best version of each task, on the judged texts that it was judged on."""
@@ -156,22 +177,21 @@ class ValidationStage:
 
     async def _risk(self, trained: Trained) -> Risk:
         """The risk of this decision, from that of the last one."""
-        last, since = None, None
-        for row in await self.store.cycles(trained.cycle.tenant_id, limit=SEARCHED_CYCLES):
-            if (
-                row.result is not None
-                and row.result.verdict is not None
-                and row.result.verdict.risk is not None
-            ):
-                last, since = row.result.verdict.risk, row.started_at
-                break
-        new = trained.curated.new
         if trained.cycle.champion is None:
             return next_risk(None, (), new_examples=False)
-        fresh = any(since is None or example.created_at > since for example in new) or bool(
-            trained.curated.counts.accepted
-        )
-        return next_risk(last, trained.folds.judged.examples, new_examples=bool(new) and fresh)
+        row = await self.store.last_decision(trained.cycle.tenant_id)
+        result = row.result if row is not None else None
+        last = result.verdict.risk if result is not None and result.verdict is not None else None
+        is_new = _has_news(trained.curated, row)
+        return next_risk(last, trained.folds.judged.examples, new_examples=is_new)
+
+    async def _unknown_labels(self, trained: Trained) -> frozenset[tuple[Task, str]]:
+        """The new labels of the cycle that the candidate has learned: a pipe may not accept a label."""
+        if not trained.curated.unknown_labels:
+            return frozenset()
+        folder, tasks = Path(trained.candidate.path or ""), trained.candidate.tasks
+        learned: frozenset[tuple[Task, str]] = await call_in_executor(labels_of, folder, tasks)
+        return trained.curated.unknown_labels & learned
 
     async def reject(self, validated: Validated) -> None:
         """Record the rejection on the new examples, and preload the champion for the next training."""
@@ -211,26 +231,38 @@ def _at(scored: ScoredTexts, positions: Sequence[int]) -> ScoredTexts:
     return replace(scored, by_task=by_task)
 
 
+def _share_of_equal(one: Sequence[Predicted], other: Sequence[Predicted]) -> float:
+    """The share of texts with the same intent and sentiment."""
+    same = [mine.row[:2] == theirs.row[:2] for mine, theirs in zip(one, other, strict=True)]
+    return sum(same) / len(same)
+
+
+def _has_news(curated: Curated, last: CycleRow | None) -> bool:
+    """Whether there are examples, or labels, that the last decision was not on."""
+    if not curated.new or last is None or last.result is None:
+        return bool(curated.new)
+    ended = last.finished_at or last.started_at
+    changed = curated.counts.accepted or len(curated.new) != last.result.training_examples
+    return bool(changed) or any(example.created_at > ended for example in curated.new)
+
+
 def _best(
     examples: Sequence[Example], candidate: ScoredTexts, anchors: Mapping[Task, Anchor]
-) -> dict[Task, str | None]:
-    """The tasks on which the candidate scores as well as the best version, with the version that it replaces.
+) -> tuple[Task, ...]:
+    """The tasks on which the candidate scores as well as the best version so far.
 
     A version with fewer than half of the judged gold is replaced, too: it cannot be compared any more.
     """
     gold = np.array([example.is_gold for example in examples], dtype=bool)
-    best: dict[Task, str | None] = {}
+    best: list[Task] = []
     for task, result in candidate.by_task.items():
         ours = result.select(gold[result.positions])
-        if not ours.texts:
-            continue
-        anchor = anchors.get(task)
-        theirs = anchor.scored.by_task.get(task) if anchor is not None else None
-        if anchor is None or theirs is None:
-            best[task] = anchor.version if anchor is not None else None
-            continue
-        theirs = theirs.select(gold[theirs.positions])
-        common = ours.select(np.isin(ours.positions, theirs.positions))
-        if 2 * common.texts < ours.texts or common.score >= theirs.score:
-            best[task] = anchor.version
-    return best
+        theirs = anchors[task].scored.by_task.get(task) if task in anchors else None
+        if theirs is not None:
+            theirs = theirs.select(gold[theirs.positions])
+            common = ours.select(np.isin(ours.positions, theirs.positions))
+            if 2 * common.texts >= ours.texts and common.score < theirs.score:
+                continue
+        if ours.texts:
+            best.append(task)
+    return tuple(best)
