@@ -99,8 +99,8 @@ class GateCheck(Record):
 class Risk(Record):
     """The wealth of a decision: the chance, over all decisions, of deploying a candidate without a gain.
 
-    `before` the decision, `spent` by it (its significance level) and left `after` it. `judged` is the number
-    of judged gold texts, `newest_seq` the largest `seq` of judged gold so far.
+    `before` the decision, `spent` by it (its significance level) and left `after` it. `judged` is the largest
+    number of judged gold texts so far, `newest_seq` their largest `seq`.
     """
 
     before: Score

@@ -32,10 +32,10 @@ def next_risk(last: Risk | None, judged: Iterable[Example], *, new_examples: boo
     gold = [example.seq or 0 for example in judged if example.is_gold]
     before = WEALTH if last is None else _refilled(last, gold)
     spent = before * SPENT_SHARE if new_examples else 0.0
-    newest = max(gold, default=0)
+    newest, most = max(gold, default=0), len(gold)
     if last is not None:
-        newest = max(newest, last.newest_seq)
-    return Risk(before=before, spent=spent, after=before - spent, judged=len(gold), newest_seq=newest)
+        newest, most = max(newest, last.newest_seq), max(most, last.judged)
+    return Risk(before=before, spent=spent, after=before - spent, judged=most, newest_seq=newest)
 
 
 def _refilled(last: Risk, gold: list[int]) -> float:

@@ -50,6 +50,7 @@ def evidence(candidate: int, champion: int | None) -> Evidence:
         risk=Risk(before=0.1, spent=0.01, after=0.09),
         taught=frozenset({"intent"}),
         trained=frozenset({"intent"}),
+        taught_labels=frozenset({("intent", "a")}),
     )
 
 

@@ -15,7 +15,8 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curated, Curator
 from karen_learner.curation.examples import group_key
 from karen_learner.curation.folds import (
-    ONE_SHADOW_FROM,
+    ENOUGH_JUDGED,
+    LONG_HISTORY,
     FoldPlan,
     Folds,
     fold_count,
@@ -124,10 +125,10 @@ def test_the_home_fold_judges_first_and_another_free_one_otherwise() -> None:
     plain = rule()
     group = named(plain, 3)
     gold = example("e", group=group, gold=True)
-    assert plain.judge(gold, {}) == 3
-    assert plain.judge(gold, plain.masks([gold])) == 3
-    assert plain.judge(gold, {group_mask(group): 0b01101}) == 1
-    assert plain.judge(gold, {group_mask(group): 0b11111}) is None
+    assert plain.judge(gold, {}, 5) == 3
+    assert plain.judge(gold, plain.masks([gold]), 5) == 3
+    assert plain.judge(gold, {group_mask(group): 0b01101}, 5) == 1
+    assert plain.judge(gold, {group_mask(group): 0b11111}, 5) is None
 
 
 def test_each_person_of_a_text_can_exclude_a_shadow() -> None:
@@ -136,8 +137,8 @@ def test_each_person_of_a_text_can_exclude_a_shadow() -> None:
     folds = rule(people={"e": people})
     one = example("e", group=named(plain, 0))
     masks = {person_mask("ann"): 0b00111, person_mask("cid"): 0b01000}
-    assert folds.judge(one, masks) == 4
-    assert folds.judge(one, masks | {person_mask("bob"): 0b10000}) is None
+    assert folds.judge(one, masks, folds.count) == 4
+    assert folds.judge(one, masks | {person_mask("bob"): 0b10000}, folds.count) is None
 
 
 def test_masks_have_no_names_of_people() -> None:
@@ -220,7 +221,7 @@ def test_no_shadow_judges_a_group_or_a_person_that_it_learned_from(
         added = folds.masks(examples[at] for at in trained)
         masks = {name: stored.get(name, 0) | added.get(name, 0) for name in stored.keys() | added.keys()}
         for one in examples.values():
-            judge = folds.judge(one, masks)
+            judge = folds.judge(one, masks, folds.count)
             if judge is not None:
                 for shadow in (candidate[judge], champion[judge]):
                     assert one.group not in shadow.groups
@@ -244,7 +245,7 @@ def test_every_example_is_learned_by_a_shadow_and_lone_gold_is_judged(count: int
             other is one or other.group != one.group for other in examples
         )
         if one.is_gold and alone:
-            assert folds.judge(one, masks) == folds.home(one.group)
+            assert folds.judge(one, masks, folds.count) == folds.home(one.group)
 
 
 # Numbers ----------------------------------------------------------------------------------------
@@ -268,8 +269,10 @@ def test_the_share_of_validation_is_one_by_the_number_of_folds(share: float, fol
         (7500, 7500, 2),
         (15_000, 20_000, 1),
         (15_001, 20_000, 1),
-        (10, ONE_SHADOW_FROM, 1),
-        (0, ONE_SHADOW_FROM - 1, 5),
+        (5 * ENOUGH_JUDGED, LONG_HISTORY, 1),
+        (5 * ENOUGH_JUDGED, LONG_HISTORY - 1, 5),
+        (ENOUGH_JUDGED, LONG_HISTORY, 5),
+        (0, LONG_HISTORY, 5),
     ],
 )
 def test_the_fewest_shadows_judge_the_wanted_texts(gold: int, history: int, shadows: int) -> None:
@@ -539,7 +542,8 @@ async def test_learned_texts_outside_the_replay_pool_judge(
 async def test_a_long_history_has_one_shadow(
     store: MemoryStore, curator: Curator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("karen_learner.curation.folds.ONE_SHADOW_FROM", 12)
+    monkeypatch.setattr("karen_learner.curation.folds.LONG_HISTORY", 12)
+    monkeypatch.setattr("karen_learner.curation.folds.ENOUGH_JUDGED", 2)
     await add_gold(curator, *NAMES)
     plan = await plan_folds(store, TENANT, await selected(curator), settings=settings)
     assert (plan.folds, plan.shadows) == (5, 1)

@@ -58,8 +58,8 @@ class Site:
     received: list[Event] = field(default_factory=list)
     masks: dict[str, int] = field(default_factory=dict)
     """Masks of the next candidate."""
-    best: dict[Task, str | None] = field(default_factory=dict)
-    """Tasks on which the next candidate is the best version, with the former ones."""
+    best: tuple[Task, ...] = ()
+    """Tasks on which the next candidate is the best version."""
 
     async def published(self) -> list[Event]:
         """All events so far."""
@@ -112,8 +112,7 @@ class Site:
             validation=validation.model_copy(update={"accuracy": 0.5}),
             baseline=None,
             judged=(JudgedText(example_id="e", predicted=Predicted(row=("travel", None, None))),),
-            agreement=0.75,
-            best=dict(self.best),
+            best=self.best,
         )
 
     async def promote(self, candidate: Validated | None = None) -> ModelVersion:

@@ -43,7 +43,7 @@ def make_shadows(folder: Path, count: int = 3, *, content: str = "") -> ShadowIn
         shadow = shadow_folder(folder, number)
         shadow.mkdir(parents=True)
         (shadow / "meta.json").write_text(content or str(number))
-    index = ShadowIndex(folds=5, generation="g1", tasks=(TASKS,) * count, agreement=0.5)
+    index = ShadowIndex(folds=5, generation="g1", tasks=(TASKS,) * count)
     write_index(folder, index)
     return index
 
@@ -51,7 +51,7 @@ def make_shadows(folder: Path, count: int = 3, *, content: str = "") -> ShadowIn
 def test_the_index_of_complete_shadows_is_read(tmp_path: Path) -> None:
     index = make_shadows(tmp_path / "v1")
     assert read_index(tmp_path / "v1") == index
-    later = index.model_copy(update={"agreement": None})
+    later = index.model_copy(update={"generation": "g2"})
     write_index(tmp_path / "v1", later)
     assert read_index(tmp_path / "v1") == later
 

@@ -24,7 +24,12 @@ def evidence(
 ) -> Evidence:
     """The evidence of a decision at a significance level; by default all tasks are taught and trained."""
     thresholds = load_settings(environment={}).thresholds
-    known: dict[str, Any] = {"taught": frozenset(TASKS), "trained": frozenset(TASKS), **parts}
+    known: dict[str, Any] = {
+        "taught": frozenset(TASKS),
+        "trained": frozenset(TASKS),
+        "taught_labels": frozenset({("intent", "billing")}),
+        **parts,
+    }
     return Evidence(
         examples=tuple(examples),
         people=((),) * len(examples) if people is None else tuple(people),

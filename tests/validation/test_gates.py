@@ -184,12 +184,13 @@ class TestNewLabels:
 
         assert judge(found, settings).decision == "worse"
 
-    def test_a_new_label_carries_no_known_intent_through(self, settings: Settings) -> None:
-        both = self.NEW | {("intent", "billing")}
+    def test_a_forced_training_without_new_examples_needs_no_gain(self, settings: Settings) -> None:
         champion = intents(180, texts=203)
-        found = evidence(self.TEXTS, champion, champion, unknown_labels=self.NEW, taught_labels=both)
+        found = evidence(self.TEXTS, champion, champion, taught_labels=frozenset())
 
-        assert judge(found, settings).decision == "too_close"
+        assert judge(found, settings).accepted
+        worse = evidence(self.TEXTS, intents(150, texts=203), champion, taught_labels=frozenset())
+        assert judge(worse, settings).decision == "worse"
 
 
 class TestLikelihood:
