@@ -25,16 +25,16 @@ def test_a_bootstrap_reports_skipped_lines_and_the_live_version(trained):
     assert "unknown key 'shoe'" in result.stdout
     assert "DEPLOYED" in result.stdout
     assert "first version: no rollback possible" in result.stdout
-    assert _cells(result.stdout, "intent") == ["4", "1.000", "0.510 to 1.000"]
+    assert _cells(result.stdout, "intent") == ["24", "1.000", "0.862 to 1.000"]
 
 
 def test_learn_prints_verdict_scores_counts_and_the_undo_command(trained):
     result = trained.learn.stdout
     assert trained.learn.exit_code == ExitCode.OK
-    for expected in ("DEPLOYED  v0002", "9 new, 18 replayed", "95 % interval"):
+    for expected in ("DEPLOYED  v0002", "12 new, 24 replayed", "95 % interval"):
         assert expected in result
-    # four of six correct before (two are greetings), all six after; Wilson: 6 / (6 + 1.96 ** 2)
-    assert _cells(result, "intent") == ["6", "0.667", "1.000", "+0.333", "0.610 to 1.000"]
+    # 24 of 36 correct before (twelve are greetings), all 36 after; Wilson: 36 / (36 + 1.96 ** 2)
+    assert _cells(result, "intent") == ["36", "0.667", "1.000", "+0.333", "0.904 to 1.000"]
     assert _cells(result, "all") == ["-", "0.667", "1.000", "+0.333", "1.000 to 1.000"]
     assert "new labels need no gain: 'greeting'" in result
     assert "thresholds: met" in result
@@ -46,29 +46,28 @@ def test_a_cycle_result_is_one_json_document(cli):
     result = cli.json("history", TENANT)[0]
     assert result["status"] == "deployed"
     assert result["reason"] == "greetings"
-    assert result["baseline"]["intent_accuracy"] == 4 / 6
+    assert result["baseline"]["intent_accuracy"] == 24 / 36
     assert result["validation"]["intent_accuracy"] == result["validation"]["accuracy"] == 1.0
-    assert result["validation"]["counts"]["intent"] == 6
+    assert result["validation"]["counts"]["intent"] == 36
     assert result["validation"]["errors"] == []
     assert result["verdict"]["improved"] == ["intent"]
 
 
-def test_a_cycle_without_improvement_is_rejected(cli, fast):
-    words = ("learn", TENANT, "--force", "--mode", "full", *fast)
-    result = cli.json(*words, code=ExitCode.TOO_CLOSE)
-    assert result["status"] == "rejected"
-    assert result["baseline"]["accuracy"] == result["validation"]["accuracy"] == 1.0
-    assert result["verdict"]["improved"] == []
-    assert not result["verdict"]["harmful"]
-    assert cli.json("status", TENANT)["champion"]["version"] == result["previous_version"]
-
-
-def test_a_rejection_reports_the_unchanged_live_model(cli, fast):
-    result = cli("learn", TENANT, "--force", "--mode", "full", *fast).stdout
-    assert "TOO CLOSE" in result
-    assert "unchanged: v0002" in result
-    assert "no gain can be shown" in result
-    assert _cells(result, "intent") == ["6", "1.000", "1.000", "+0.000", "0.610 to 1.000"]
+def test_a_cycle_without_improvement_is_rejected(cli, tmp_path, fast):
+    bills = [{"text": f"{name} pays my invoice bill", "intent": "billing"} for name in NAMES[:4]]
+    cli("ingest", TENANT, write_lines(tmp_path / "bills.jsonl", bills))
+    result = cli("learn", TENANT, "--force", "--mode", "full", *fast)
+    assert result.exit_code == ExitCode.TOO_CLOSE
+    assert "TOO CLOSE" in result.stdout
+    assert "unchanged: v0002" in result.stdout
+    assert "no gain is shown" in result.stdout
+    assert _cells(result.stdout, "intent") == ["40", "1.000", "1.000", "+0.000", "0.912 to 1.000"]
+    last = cli.json("history", TENANT)[0]
+    assert last["status"] == "rejected"
+    assert last["baseline"]["accuracy"] == last["validation"]["accuracy"] == 1.0
+    assert last["verdict"]["improved"] == []
+    assert not last["verdict"]["harmful"]
+    assert cli.json("status", TENANT)["champion"]["version"] == last["previous_version"]
 
 
 def test_a_cycle_without_enough_examples_is_skipped(cli):
@@ -111,14 +110,16 @@ def test_bootstrap_with_json_prints_one_document_with_both_reports(empty, traine
     assert [line["line"] for line in document["ingested"]["skipped"]] == [25]
 
 
-def test_the_texts_of_confusions_are_a_part_of_the_document(cli, tmp_path, fast):
+def test_the_texts_of_confusions_and_flips_are_a_part_of_the_document(cli, tmp_path, fast):
     wrong = [{"text": f"{name} wants the wifi router", "intent": "billing"} for name in NAMES]
     cli("ingest", TENANT, write_lines(tmp_path / "wrong.jsonl", wrong))
     words = ("learn", TENANT, "--force", "--mode", "full", *fast, "--set", "training.n_iter=1", "--json")
     document = json.loads(cli(*words).stdout)
     ids = [name for error in document["validation"]["errors"] for name in error["example_ids"]]
+    changed = [flip["example_id"] for flip in document["flips"]["first"]]
     assert ids
-    assert document["example_texts"].keys() == set(ids)
+    assert changed
+    assert document["example_texts"].keys() == {*ids, *changed}
     assert all(document["example_texts"].values())
 
 

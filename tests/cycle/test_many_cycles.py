@@ -33,7 +33,6 @@ OPENINGS = ("well", "so", "hey", "listen", "now", "look", "fine", "sure", "right
 """First words of the texts of each cycle, so that no text is repeated."""
 SETTINGS = {
     "learning.backup_retention_days": 0.0,
-    "gate.max_cross_validated": 0,
     "training.language": "xx",  # its tokenizer loads fast
 }
 

@@ -42,6 +42,8 @@ QUICK = {
     "training.continuing_rate": 1.0,
     "learning.min_data_threshold": 10,
     "learning.full_growth": 0,
+    "learning.refit_below": 0,
+    "training.validation_split": 0.5,  # two shadows
 }
 
 PLACES = ("paris", "rome", "berlin", "oslo", "madrid", "vienna", "lisbon", "prague")

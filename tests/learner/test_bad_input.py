@@ -174,9 +174,12 @@ async def test_undeclared_labels_are_kept_and_never_trained_on(acme: AutonomousL
         {"corrected_entities": [[0, 5, "who"]]},
         {"corrected_intent": "travel", "corrected_sentiment": "furious"},
     ]
-    for number in range(12):
+    for number in range(12):  # two users: fewer than learning.meaning_quorum
         await collect(
-            acme, user_text=f"hello there {number}", user_id=f"u{number}", user_feedback=feedback[number % 4]
+            acme,
+            user_text=f"hello there {number}",
+            user_id=f"u{number // 6}",
+            user_feedback=feedback[number % 4],
         )
     result = await acme.trigger_learning_cycle(ACME)
     assert (result.status, result.error_message) == ("skipped", "there is nothing new to learn")

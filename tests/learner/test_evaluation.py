@@ -6,7 +6,7 @@ import pytest
 
 from karen_learner import AutonomousLearner, LabelledText
 from karen_learner.errors import InvalidInput, ModelError, UnknownTenant, UnknownVersion
-from tests.conftest import ACME, gold_examples
+from tests.conftest import ACME, MakeLearner, gold_examples
 
 
 async def test_evaluate_takes_records_mappings_and_paths(acme: AutonomousLearner, tmp_path: Path) -> None:
@@ -22,11 +22,19 @@ async def test_evaluate_takes_records_mappings_and_paths(acme: AutonomousLearner
 
 async def test_an_evaluation_equals_the_answers_of_the_live_model(acme: AutonomousLearner) -> None:
     texts = [line["text"] for line in gold_examples()]
-    intents = [analysis.intent for analysis in await acme.analyze_many(ACME, texts)]
+    analyses = await acme.analyze_many(ACME, texts)
+    intents = [analysis.intent for analysis in analyses]
     found = await acme.evaluate(ACME, [{"text": t, "intent": i} for t, i in zip(texts, intents, strict=True)])
     assert found.scores.intent_accuracy == 1.0
     assert found.degraded == 0
-    assert found.scope is None, "a model without a threshold finds no text out of scope"
+    assert found.scope is not None
+    assert found.scope.out_of_scope == sum(analysis.out_of_scope for analysis in analyses) / len(texts)
+
+
+async def test_a_model_without_a_threshold_finds_no_text_out_of_scope(make_learner: MakeLearner) -> None:
+    async with make_learner(training__false_alarm_rate=0.001) as learner:  # needs 999 texts
+        await learner.bootstrap("globex", gold_examples()[::2])
+        assert (await learner.evaluate("globex", gold_examples())).scope is None
 
 
 async def test_progress_counts_the_texts_of_each_version(acme: AutonomousLearner) -> None:
