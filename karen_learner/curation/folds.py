@@ -20,6 +20,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from asyncio_extras import call_in_executor
+
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation.selection import Curated, draw_learned_gold
 from karen_learner.records import Example
@@ -167,21 +169,32 @@ async def plan_folds(
     shadows = judges if continues else shadows
     trained = (*curated.new, *curated.replay)
     candidates = await _candidates(store, tenant_id, curated, wanted=wanted * count // judges)
+    candidates = await call_in_executor(_judgeable, candidates, count, judges)
     known = {one.example_id: one for one in (*trained, *candidates)}
     folds = await read_folds(store, tenant_id, known, count)
-    added = folds.masks(trained)
+    added: dict[str, int] = await call_in_executor(folds.masks, trained)
     masks = dict(added)
     if generation is not None:
         names = list(dict.fromkeys(name for one in candidates for name in folds.mask_names(one)))
         for name, mask in (await store.masks(tenant_id, generation, names)).items():
             masks[name] = masks.get(name, 0) | mask
-    return FoldPlan(
-        folds=count,
-        shadows=shadows,
-        held_out={one.example_id: folds.held_out(one) for one in trained},
-        masks=added,
-        judged=_judged(folds, candidates, masks, shadows=judges, wanted=wanted),
+    held_out: dict[str, int] = await call_in_executor(
+        lambda: {one.example_id: folds.held_out(one) for one in trained}
     )
+    judged: JudgedTexts = await call_in_executor(
+        lambda: _judged(folds, candidates, masks, shadows=judges, wanted=wanted)
+    )
+    return FoldPlan(folds=count, shadows=shadows, held_out=held_out, masks=added, judged=judged)
+
+
+def _judgeable(candidates: Sequence[Example], count: int, shadows: int) -> list[Example]:
+    """The candidates without learned gold whose group has another home fold: all these shadows know it."""
+    folds = Folds(count=count, people={}, gold_groups=())
+    return [
+        one
+        for one in candidates
+        if one.state != "learned" or not one.is_gold or folds.home(one.group) < shadows
+    ]
 
 
 async def read_folds(
