@@ -24,7 +24,7 @@ from karen_learner.settings import TrainingSettings
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.calibration import calibrate
 from karen_learner.training.pipelines import TrainablePipeline
-from karen_learner.training.prediction import predict
+from karen_learner.training.prediction import output_of, predict, texts_of_shadow
 from karen_learner.training.protocol import Job
 from karen_learner.training.replay import Weighted, sample_replay, training_examples
 from karen_learner.training.trainer import PipeTrainer, plan_of
@@ -51,7 +51,10 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     nlp, skipped = pipeline.nlp, list[str]()
     new = list(numbered_docs(nlp, job.corpus / "train.jsonl", skipped=skipped, shadow=job.shadow).values())
     pool = numbered_docs(nlp, job.corpus / "replay.jsonl", skipped=skipped, shadow=job.shadow)
+    judged = texts_of_shadow(job.judged, job.shadow or 0) if job.judged is not None else []
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
+    if judged and continued:
+        cache.outputs(job.pipeline, judged, lambda: output_of(pipeline, judged))
     pipeline.prepare(job.labels, [*new, *pool.values()])
     if job.shadow is None and not pipeline.trainable_tasks:
         raise TrainingError(
@@ -74,6 +77,9 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     if job.calibration is not None:
         calibrate(pipeline, job.calibration, false_alarm_rate=job.settings.false_alarm_rate)
     pipeline.save(job.output)
+    if judged:
+        saved = job.pipeline.model_copy(update={"path": str(job.output), "tasks": pipeline.tasks})
+        cache.outputs(saved, judged, lambda: output_of(pipeline, judged))
     if job.stays_in_memory:
         cache.keep(pipeline, job.output, is_shadow=job.shadow is not None)
     return TrainReport(

@@ -22,6 +22,7 @@ from karen_learner.records import CATEGORY_TASKS, Task
 from karen_learner.records.training import PipelineSpec, Predicted, PredictionRow, PredictJob, PredictReport
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.calibration import probabilities_of, share_of, write_margins
+from karen_learner.training.pipelines import TrainablePipeline
 
 BATCH_SIZE = 256
 
@@ -74,9 +75,19 @@ def _required(line: Line[CorpusLine], path: Path) -> CorpusLine:
     return line.value
 
 
+def texts_of_shadow(path: Path, shadow: int) -> list[str]:
+    """The texts of a file that the shadow predicts."""
+    lines = [_required(line, path) for line in read_examples(path)]
+    return [line.text for line in lines if line.shadow == shadow]
+
+
 def _run(spec: PipelineSpec, texts: Sequence[str], cache: WorkerCache) -> ModelOutput:
-    """The output of the model in a folder. Our text categorizers compute margins instead of scores."""
-    pipeline = cache.shadow(spec)
+    """The output of the model in a folder."""
+    return output_of(cache.shadow(spec), texts)
+
+
+def output_of(pipeline: TrainablePipeline, texts: Sequence[str]) -> ModelOutput:
+    """The output of a model. Our text categorizers compute margins instead of scores."""
     pipes = {task: pipeline.pipe(task) for task in CATEGORY_TASKS if task in pipeline.tasks}
     ours = {task: pipe for task, pipe in pipes.items() if isinstance(pipe, BaseTextCategorizer)}
     output = ModelOutput()

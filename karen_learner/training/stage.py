@@ -148,11 +148,11 @@ class TrainingStage:
         )
         recent = tuple(await self._store.recent_texts(cycle.tenant_id, limit=RECENT_TEXTS))
         await self._write_corpus(job.corpus, curated, folds, recent)
-        former_predicted = await self._predict(job, former.specs, folds) if former.specs else None
         shadows = await self._train_shadows(
             job, cycle, former.specs, count=folds.shadows,
             output=self._layout.shadow_staging(cycle.tenant_id, cycle.cycle_id),
         )  # fmt: skip
+        former_predicted = await self._predict(job, former.specs, folds) if former.specs else None
         predicted = await self._predict(job, shadows, folds, calibration=job.corpus / CALIBRATION)
         if cycle.mode == "incremental" and cycle.champion is not None:
             parent = await version_spec(cycle.champion, base)
@@ -256,6 +256,7 @@ class TrainingStage:
                     "pipeline": parent,
                     "output": folder,
                     "stays_in_memory": count == 1,
+                    "judged": job.corpus / JUDGED_LINES,
                 }
             )
             report = await self._run(one, cycle)
