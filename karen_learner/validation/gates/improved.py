@@ -32,7 +32,7 @@ from karen_learner.validation.evidence import Evidence, labels_of
 from karen_learner.validation.feedback import FeedbackComparison, compare_feedback
 from karen_learner.validation.results import Matrix, TaskResult
 
-LIKELIHOOD_SHARE = 0.35
+LIKELIHOOD_SHARE = 0.15
 FEEDBACK_SHARE = 0.15
 """Shares of the level for log-likelihood and feedback where they are known; accuracy on gold has the rest."""
 LIKELIHOOD_LEVEL = NORMAL.cdf(-3.0)
