@@ -27,6 +27,7 @@ settings.load_profile("karen")
 ACME = "acme"
 TINY = {
     "training.pipeline": str(Path(__file__).parent / "tiny.cfg"),
+    "training.language": "xx",  # its tokenizer loads fast
     "training.n_iter": 4,
     "training.continuing_n_iter": 4,
     "training.min_updates": 0,
@@ -35,6 +36,7 @@ TINY = {
     "learning.min_data_threshold": 10,
     "learning.full_growth": 0,
     "learning.refit_below": 0,
+    "training.validation_split": 0.5,  # two shadows
 }
 PHRASES = {
     "balance": "what is my balance {}",

@@ -12,6 +12,7 @@ from karen_learner.cli import app
 
 TENANT = "telecom"
 FAST = {
+    "training.language": "xx",  # its tokenizer loads fast
     "training.n_iter": 10,
     "training.continuing_n_iter": 10,
     "training.min_updates": 0,
@@ -20,8 +21,9 @@ FAST = {
     "training.dropout": 0.0,
     "learning.full_growth": 0,
     "learning.refit_below": 0,
+    "training.validation_split": 0.5,
 }
-"""Short training that separates texts with distinct words."""
+"""Short training that separates texts with distinct words. Two shadows judge."""
 BILLS = ("where is", "explain", "send me", "print", "i lost", "check", "why so high is", "who pays", "show",
          "correct", "resend", "i do not understand")  # fmt: skip
 LINES = ("down is", "broken is", "slow is", "gone is", "repair", "restart", "no signal from", "test",

@@ -208,7 +208,7 @@ async def test_an_accepted_cycle_publishes_its_events_in_order(
     models: dict[int | None, list[tuple[str, int]]] = {}
     for one in passes:
         models.setdefault(one.shadow, []).append((one.task, one.iteration))
-    assert list(models) == [0, 1, 2, 3, 4, None]
+    assert list(models) == [0, 1, None], "two shadows, then the served model"
     expected = [(task, number) for task in ("intent", "sentiment") for number in range(1, 5)]
     assert all(seen == expected for seen in models.values())
     assert {event.cycle_id for event in published if isinstance(event, (CycleStarted, StageStarted))} == {
@@ -233,7 +233,7 @@ async def test_a_slow_subscriber_receives_events_in_order(acme: AutonomousLearne
     await acme.events.drain()
     assert published == [
         (shadow, task, number)
-        for shadow in (0, 1, 2, 3, 4, None)
+        for shadow in (0, 1, None)
         for task in ("intent", "sentiment")
         for number in range(1, 5)
     ]

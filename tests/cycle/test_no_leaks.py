@@ -28,7 +28,12 @@ from tests.cycle.learning_records import Learned, RecordingWorker
 from tests.databases import execute, place_of
 
 ACME = "acme"
-OVERRIDES = TINY | {"training.n_iter": 1, "training.continuing_n_iter": 1, "learning.replay_examples": 3}
+OVERRIDES = TINY | {
+    "training.n_iter": 1,
+    "training.continuing_n_iter": 1,
+    "training.validation_split": 0.2,
+    "learning.replay_examples": 3,
+}
 OTHER_WORDS = ("jade", "ruby", "teal", "plum", "rust", "sand", "lime", "navy", "rose", "mint")
 
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 QUICK = {
     "KAREN_TRAINING__PIPELINE": str(ROOT / "tests" / "tiny.cfg"),
+    "KAREN_TRAINING__LANGUAGE": "xx",
     "KAREN_TRAINING__N_ITER": "3",
     "KAREN_TRAINING__MIN_UPDATES": "0",
     "KAREN_TRAINING__VALIDATION_SPLIT": "0.5",

@@ -35,6 +35,7 @@ from tests.homes import Homes, TrainedHome, a_store
 TENANT = "tenant_123"
 QUICK = {
     "training.pipeline": str(Path(__file__).parents[1] / "tiny.cfg"),
+    "training.language": "xx",  # its tokenizer loads fast
     "training.n_iter": 15,
     "training.continuing_n_iter": 15,
     "training.min_updates": 0,
