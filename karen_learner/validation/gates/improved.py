@@ -108,7 +108,7 @@ def improved(evidence: Evidence, _settings: Settings) -> Sequence[GateCheck]:
 
 def _reason(evidence: Evidence) -> str:
     if evidence.alpha == 0.0:
-        return "no gain can be shown: there are no new examples, or the risk is spent"
+        return "no gain can be shown: there are no new examples since the last decision"
     return "no gain can be shown: no taught task has judged gold texts"
 
 
