@@ -321,7 +321,7 @@ async def test_shuffled_labels_are_rejected_and_the_live_model_is_unchanged(
     after = (await learner.status(TENANT)).champion
     assert result.status == "rejected"
     assert result.verdict is not None
-    assert result.verdict.harmful
+    assert result.verdict.improved == ()
     assert after is not None
     assert after.digest == champion.digest
     assert (await learner.status(TENANT)).counts.examples["pending"] > 0
