@@ -75,7 +75,11 @@ class Tenant:
         likelihoods: bool = True,
     ) -> Evidence:
         task = frozenset({self.task})
-        best = {} if anchor is None else {self.task: Anchor(version="best", scored=self._scored(anchor))}
+        best = (
+            {}
+            if anchor is None
+            else {self.task: Anchor(version="best", by_task=self._scored(anchor).by_task)}
+        )
         return Evidence(
             examples=self.examples,
             people=((),) * len(self.examples),

@@ -31,6 +31,8 @@ LONG_HISTORY = 30_000
 """Number of examples from which fewer judged texts must suffice, so that the cost of a cycle stays small."""
 ENOUGH_JUDGED = 600
 """Number of judged gold texts that suffices for a long history."""
+ENOUGH_SHARE = 0.9
+"""A further shadow is not trained for the last tenth of the wanted number."""
 FEW_PEOPLE = 2
 """Feedback of more people is held out by its group, because shadows would otherwise not learn from it."""
 
@@ -139,10 +141,10 @@ def fold_count(validation_share: float) -> int:
 
 
 def shadow_count(folds: int, *, gold: int, history: int, wanted: int) -> int:
-    """The fewest shadows that judge the `wanted` gold examples; for a long history ENOUGH_JUDGED."""
+    """The fewest shadows that judge nearly the `wanted` gold examples; for a long history ENOUGH_JUDGED."""
     if history >= LONG_HISTORY:
         wanted = min(wanted, ENOUGH_JUDGED)
-    return min(folds, max(1, math.ceil(folds * wanted / gold))) if gold else folds
+    return min(folds, max(1, math.ceil(folds * ENOUGH_SHARE * wanted / gold))) if gold else folds
 
 
 async def plan_folds(

@@ -26,10 +26,10 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Anchor:
-    """The best version so far of a task, with its scores on judged texts of that version."""
+    """The best version so far of a task, with its results on judged texts of that version."""
 
     version: str
-    scored: ScoredTexts
+    by_task: Mapping[Task, TaskResult]
 
 
 @dataclass(frozen=True, kw_only=True)

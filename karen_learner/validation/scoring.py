@@ -57,6 +57,14 @@ class ScoredTexts:
         return sum(result.texts for result in self.by_task.values())
 
 
+def results_by_task(
+    examples: Sequence[Example], predictions: Sequence[Prediction]
+) -> Mapping[Task, TaskResult]:
+    """The results of one model text by text, from one prediction for each example; no tasks without texts."""
+    found = {task: task_result(task, examples, predictions)[0] for task in TASKS}
+    return {task: result for task, result in found.items() if result.texts}
+
+
 def score(
     examples: Sequence[Example],
     predictions: Sequence[Prediction],

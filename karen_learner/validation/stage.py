@@ -35,9 +35,9 @@ from karen_learner.training.stage import Trained, version_spec
 from karen_learner.validation.evaluation import flips, summary_of_flips
 from karen_learner.validation.evidence import Agreement, Anchor, Evidence
 from karen_learner.validation.gate import QUARANTINE_AFTER, ModelValidator
-from karen_learner.validation.results import Prediction
+from karen_learner.validation.results import Prediction, TaskResult
 from karen_learner.validation.risk import next_risk
-from karen_learner.validation.scoring import ScoredTexts
+from karen_learner.validation.scoring import ScoredTexts, results_by_task
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +126,11 @@ class ValidationStage:
 
     async def _score(self, examples: Sequence[Example], predicted: Sequence[Predicted]) -> ScoredTexts:
         """The results on all judged texts. The scores of the model are those on gold."""
-        predictions = [Prediction.from_row(one.row, one.right) for one in predicted[: len(examples)]]
-        everything = await self.validator.score(examples, predictions)
+        predictions = _predictions(predicted[: len(examples)])
         gold = [at for at, example in enumerate(examples) if example.is_gold]
-        on_gold = await self.validator.score([examples[at] for at in gold], [predictions[at] for at in gold])
-        return replace(everything, result=on_gold.result)
+        scored = await self.validator.score([examples[at] for at in gold], [predictions[at] for at in gold])
+        by_task: Mapping[Task, TaskResult] = await call_in_executor(results_by_task, examples, predictions)
+        return replace(scored, by_task=by_task)
 
     async def _agreement(self, trained: Trained, served: PredictReport) -> Agreement | None:
         """The shares of recent texts for which candidate and champion answer as their shadows.
@@ -169,10 +169,12 @@ class ValidationStage:
                 folder = self.layout.shadows(tenant_id, version.version)
                 known = await call_in_executor(read_judged, folder)
                 positions = [at for at, one in enumerate(examples) if one.example_id in known]
-                scored = await self._score(
-                    [examples[at] for at in positions], [known[examples[at].example_id] for at in positions]
+                common = [examples[at] for at in positions]
+                predictions = _predictions([known[example.example_id] for example in common])
+                by_task: Mapping[Task, TaskResult] = await call_in_executor(
+                    results_by_task, common, predictions
                 )
-                anchors[task] = Anchor(version=version.version, scored=_at(scored, positions))
+                anchors[task] = Anchor(version=version.version, by_task=_at(by_task, positions))
         return anchors
 
     async def _risk(self, trained: Trained) -> Risk:
@@ -222,13 +224,14 @@ def taught_tasks(new: Iterable[Example]) -> frozenset[Task]:
     return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)
 
 
-def _at(scored: ScoredTexts, positions: Sequence[int]) -> ScoredTexts:
+def _predictions(predicted: Sequence[Predicted]) -> list[Prediction]:
+    return [Prediction.from_row(one.row, one.right) for one in predicted]
+
+
+def _at(by_task: Mapping[Task, TaskResult], positions: Sequence[int]) -> dict[Task, TaskResult]:
     """Results on a part of the judged texts, with positions in all of them."""
     places = np.array(positions, dtype=np.int64)
-    by_task = {
-        task: replace(result, positions=places[result.positions]) for task, result in scored.by_task.items()
-    }
-    return replace(scored, by_task=by_task)
+    return {task: replace(result, positions=places[result.positions]) for task, result in by_task.items()}
 
 
 def _share_of_equal(one: Sequence[Predicted], other: Sequence[Predicted]) -> float:
@@ -257,7 +260,7 @@ def _best(
     best: list[Task] = []
     for task, result in candidate.by_task.items():
         ours = result.select(gold[result.positions])
-        theirs = anchors[task].scored.by_task.get(task) if task in anchors else None
+        theirs = anchors[task].by_task.get(task) if task in anchors else None
         if theirs is not None:
             theirs = theirs.select(gold[theirs.positions])
             common = ours.select(np.isin(ours.positions, theirs.positions))

@@ -240,7 +240,7 @@ class TestAnchor:
     def verdict(best: Sequence[Prediction], texts: Sequence[Example], settings: Settings) -> Verdict:
         """The verdict on a candidate that gains on the champion. `best` covers the first texts."""
         scored = evidence(texts, best, None).candidate
-        anchors = {"intent": Anchor(version="v0003", scored=scored)}
+        anchors = {"intent": Anchor(version="v0003", by_task=scored.by_task)}
         return judge(evidence(TEXTS, intents(275), intents(255), anchors=anchors), settings)
 
     def test_a_candidate_below_the_best_version_is_worse(self, settings: Settings) -> None:

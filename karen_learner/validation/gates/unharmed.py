@@ -119,7 +119,7 @@ def anchor(evidence: Evidence, _settings: Settings) -> Sequence[GateCheck]:
 
 def _anchored(evidence: Evidence, task: Task) -> Iterator[Comparison]:
     best, pair = evidence.anchors.get(task), evidence.on_gold(task)
-    old = best.scored.by_task.get(task) if best is not None else None
+    old = best.by_task.get(task) if best is not None else None
     if best is None or old is None or pair is None:
         return
     after = pair[0]
