@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -257,12 +257,11 @@ def _end(pool: Pool, task: Task, gold: int, rule: str, rng: np.random.Generator)
     for risk in risks(one.examples, fresh=False):
         candidate = pool.mixed(pool.equal, rng)
         sides = one.sides(candidate, champion)
-        rules: dict[str, Callable[[], bool]] = {
-            "ours": lambda: ours(one, sides, [risk], anchor=taken(anchor, one.drawn))[0],  # noqa: B023
-            "one error": lambda: one_error(sides),  # noqa: B023
-            "not lower": lambda: not_lower(sides),  # noqa: B023
-        }
-        if rules[rule]():
+        if rule == "ours":
+            accepted = ours(one, sides, [risk], anchor=taken(anchor, one.drawn))[0]
+        else:
+            accepted = one_error(sides) if rule == "one error" else not_lower(sides)
+        if accepted:
             champion = candidate
             if sides[0].accuracy > taken(anchor, one.drawn).accuracy:
                 anchor = candidate

@@ -43,10 +43,11 @@ def evaluation(found: Evaluation) -> list[RenderableType]:
 
 
 def _score_rows(found: Evaluation) -> Iterator[dict[str, object]]:
+    reliability = {str(task): one for task, one in found.reliability.items()}
     for task, score in {**SCORES, "all": "accuracy"}.items():
         value, interval = found.scores[score], found.scores.intervals.get(score)
         if value is not None:
-            known = found.reliability.get(task)  # type: ignore[call-overload]
+            known = reliability.get(task)
             yield {
                 "task": task,
                 "texts": found.scores["counts"].get(task),

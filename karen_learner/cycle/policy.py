@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, get_args
 
 from karen_learner.contracts import MemoryStore
@@ -15,6 +16,7 @@ from karen_learner.records import (
     TASKS,
     CycleMode,
     CycleRow,
+    Example,
     LearningCycleResult,
     LearningPlan,
     ModelVersion,
@@ -98,11 +100,18 @@ def trainable_tasks(labels: Mapping[Task, Collection[str]]) -> frozenset[Task]:
     return frozenset(task for task in TASKS if len(labels.get(task, ())) >= (1 if task == "entities" else 2))
 
 
-def undecided_examples(last: LearningCycleResult | None) -> int:
-    """The number of pending examples that the last decision left pending without harm."""
+def undecided_examples(last: LearningCycleResult | None, new: Sequence[Example] | None = None) -> int:
+    """The number of pending examples that the last decision left pending without harm.
+
+    With the present examples `new`, at most the number of those that are older than the decision: pending
+    examples may have left since, and a selection may be full.
+    """
     if last is None or last.verdict is None or last.verdict.accepted or last.verdict.harmful:
         return 0
-    return last.pending_examples
+    if new is None:
+        return last.pending_examples
+    ended = last.started_at + timedelta(seconds=last.duration_s)
+    return min(last.pending_examples, sum(example.created_at <= ended for example in new))
 
 
 @dataclass(eq=False, repr=False)
@@ -136,13 +145,13 @@ class CyclePlanner:
         return row.result if row is not None else None
 
     async def rejections(self, tenant_id: str) -> int:
-        """The number of decisions since the last one that deployed, whose examples are still pending."""
+        """The number of rejections without harm since the last deployment. Their examples are pending."""
         count = 0
         for row in await self.store.cycles(tenant_id, limit=SEARCHED_CYCLES):
             verdict = row.result.verdict if row.result is not None else None
             if verdict is not None and verdict.accepted:
                 break
-            count += verdict is not None and verdict.decision == "too_close"
+            count += verdict is not None and not verdict.harmful
         return count
 
     async def plan(self, tenant_id: str, *, requested: RequestedMode, force: bool) -> LearningPlan:

@@ -205,7 +205,7 @@ class LearningCycle:
             cycle.mode,
             self.settings.min_data_threshold,
             force,
-            undecided=undecided_examples(last),
+            undecided=undecided_examples(last, selected.new),
         )
         if reason is not None:
             return state.result("skipped", error=reason)

@@ -43,8 +43,6 @@ logger = logging.getLogger(__name__)
 
 MIN_RECENT_TEXTS = 30
 """Number of recent texts below which the agreement of a model with its shadows is too uncertain."""
-
-
 JOURNALLED_FLIPS = 20
 """Flips of each kind in the journal."""
 
@@ -115,18 +113,15 @@ class ValidationStage:
             verdict=verdict,
             validation=candidate.result,
             baseline=champion.result if champion is not None else None,
-            judged=tuple(
-                JudgedText(example_id=one.example_id, predicted=predicted)
-                for one, predicted in zip(examples, ours[: len(examples)], strict=True)
-            ),
+            judged=await call_in_executor(_judged_texts, examples, ours),
             served=served.predicted,
             flips=await call_in_executor(_flips, examples, theirs, ours) if theirs is not None else None,
-            best=_best(examples, candidate, anchors),
+            best=await call_in_executor(_best, examples, candidate, anchors),
         )
 
     async def _score(self, examples: Sequence[Example], predicted: Sequence[Predicted]) -> ScoredTexts:
         """The results on all judged texts. The scores of the model are those on gold."""
-        predictions = _predictions(predicted[: len(examples)])
+        predictions: list[Prediction] = await call_in_executor(_predictions, predicted[: len(examples)])
         gold = [at for at, example in enumerate(examples) if example.is_gold]
         scored = await self.validator.score([examples[at] for at in gold], [predictions[at] for at in gold])
         by_task: Mapping[Task, TaskResult] = await call_in_executor(results_by_task, examples, predictions)
@@ -170,10 +165,7 @@ class ValidationStage:
                 known = await call_in_executor(read_judged, folder)
                 positions = [at for at, one in enumerate(examples) if one.example_id in known]
                 common = [examples[at] for at in positions]
-                predictions = _predictions([known[example.example_id] for example in common])
-                by_task: Mapping[Task, TaskResult] = await call_in_executor(
-                    results_by_task, common, predictions
-                )
+                by_task: Mapping[Task, TaskResult] = await call_in_executor(_recorded, common, known)
                 anchors[task] = Anchor(version=version.version, by_task=_at(by_task, positions))
         return anchors
 
@@ -222,6 +214,16 @@ def _flips(examples: Sequence[Example], before: PredictReport, after: Sequence[P
 def taught_tasks(new: Iterable[Example]) -> frozenset[Task]:
     """The tasks that the new examples label; all tasks without new examples (a forced refit)."""
     return frozenset(task for example in new for task in example.tasks) or frozenset(TASKS)
+
+
+def _judged_texts(examples: Sequence[Example], predicted: Sequence[Predicted]) -> tuple[JudgedText, ...]:
+    pairs = zip(examples, predicted[: len(examples)], strict=True)
+    return tuple(JudgedText(example_id=one.example_id, predicted=answer) for one, answer in pairs)
+
+
+def _recorded(examples: Sequence[Example], known: Mapping[str, Predicted]) -> Mapping[Task, TaskResult]:
+    """The results of recorded predictions, by example id."""
+    return results_by_task(examples, _predictions([known[example.example_id] for example in examples]))
 
 
 def _predictions(predicted: Sequence[Predicted]) -> list[Prediction]:

@@ -17,7 +17,7 @@ TENANT = "telecom"
 
 
 @pytest.fixture
-def test_file(tmp_path):
+def labelled_file(tmp_path):
     """Texts of all three intents, and a turn."""
     bills = [{"text": f"{words} that invoice bill", "intent": "billing"} for words in BILLS]
     lines = [{"text": f"{words} this wifi router", "intent": "outage"} for words in LINES]
@@ -30,9 +30,9 @@ def versions(cli):
     return [version["version"] for version in cli.json("versions", TENANT)]
 
 
-def test_evaluate_scores_the_live_version(cli, test_file, files_of):
+def test_evaluate_scores_the_live_version(cli, labelled_file, files_of):
     before = files_of(cli.home)
-    document = cli.json("evaluate", TENANT, test_file)
+    document = cli.json("evaluate", TENANT, labelled_file)
     newest, _ = versions(cli)
     assert (document["version"], document["texts"], document["skipped_count"]) == (newest, 36, 1)
     assert document["scores"]["intent_accuracy"] >= 0.9
@@ -40,22 +40,22 @@ def test_evaluate_scores_the_live_version(cli, test_file, files_of):
     assert document["reliability"]["intent"]["texts"] == 36
     assert document["unknown_labels"] == {}
     assert files_of(cli.home) == before
-    result = cli("evaluate", TENANT, test_file)
+    result = cli("evaluate", TENANT, labelled_file)
     assert result.exit_code == ExitCode.OK
     for expected in (newest, "on 36 texts", "95 % interval", "calibration error", "greeting", "F1"):
         assert expected in result.stdout
     assert "line 37: a turn" in result.stderr
 
 
-def test_labels_that_a_version_lacks_count_as_wrong(cli, test_file):
+def test_labels_that_a_version_lacks_count_as_wrong(cli, labelled_file):
     _, oldest = versions(cli)
-    document = cli.json("evaluate", TENANT, test_file, "--version", oldest)
+    document = cli.json("evaluate", TENANT, labelled_file, "--version", oldest)
     assert document["unknown_labels"] == {"intent": {"greeting": 12}}
     assert document["scores"]["per_label"]["intent"]["greeting"]["recall"] == 0.0
     worst = document["scores"]["errors"][0]
     assert worst["gold"] == "greeting"
     assert document["example_texts"][worst["example_ids"][0]].endswith("dear old friend")
-    result = cli("evaluate", TENANT, test_file, "--version", oldest)
+    result = cli("evaluate", TENANT, labelled_file, "--version", oldest)
     assert "does not know these labels of intent" in result.stderr
     assert "'greeting' (12)" in result.stderr
     assert "Most frequent confusions" in result.stdout
@@ -71,15 +71,15 @@ def test_labels_that_a_version_lacks_count_as_wrong(cli, test_file):
         ([], "the file is empty"),
     ],
 )
-def test_files_without_known_labels_are_errors(cli, tmp_path, lines, message):
+def labelled_files_without_known_labels_are_errors(cli, tmp_path, lines, message):
     file = write_lines(tmp_path / "bad.jsonl", lines)
     document = cli.json("evaluate", TENANT, file, code=ExitCode.ERROR)
     assert document["type"] == "InvalidInput"
     assert re.search(message, document["error"])
 
 
-def test_unknown_versions_formats_and_untrained_tenants_are_errors(cli, empty, test_file, tmp_path):
-    assert cli.json("evaluate", TENANT, test_file, "--version", "v9", code=ExitCode.ERROR)["type"] == (
+def test_unknown_versions_formats_and_untrained_tenants_are_errors(cli, empty, labelled_file, tmp_path):
+    assert cli.json("evaluate", TENANT, labelled_file, "--version", "v9", code=ExitCode.ERROR)["type"] == (
         "UnknownVersion"
     )
     other = tmp_path / "test.xml"
@@ -89,12 +89,12 @@ def test_unknown_versions_formats_and_untrained_tenants_are_errors(cli, empty, t
         tmp_path / "turns.jsonl", [{"user_text": "hi", "assistant_response": "hello", "user_id": "u"}]
     )
     assert empty("ingest", "new", turns).exit_code == ExitCode.OK
-    assert "bootstrap it" in empty.json("evaluate", "new", test_file, code=ExitCode.ERROR)["error"]
+    assert "bootstrap it" in empty.json("evaluate", "new", labelled_file, code=ExitCode.ERROR)["error"]
 
 
-def test_compare_shows_differences_and_flips(cli, test_file):
+def test_compare_shows_differences_and_flips(cli, labelled_file):
     newest, oldest = versions(cli)
-    document = cli.json("compare", TENANT, oldest, newest, test_file)
+    document = cli.json("compare", TENANT, oldest, newest, labelled_file)
     assert (document["before"], document["after"], document["source"]) == (oldest, newest, "labelled")
     [task] = document["tasks"]
     assert task["difference"] == pytest.approx(task["after"] - task["before"])
@@ -103,16 +103,18 @@ def test_compare_shows_differences_and_flips(cli, test_file):
     assert task["fixed"] - task["broken"] == round(task["difference"] * 36)
     assert {flip["gold"] for flip in document["flips"] if flip["kind"] == "fixed"} >= {"greeting"}
     assert document["unknown_labels"] == {oldest: {"intent": {"greeting": 12}}, newest: {}}
-    result = cli("compare", TENANT, oldest, newest, test_file)
+    result = cli("compare", TENANT, oldest, newest, labelled_file)
     assert result.exit_code == ExitCode.OK
     for expected in ("fixed", "dear old friend", "difference"):
         assert expected in result.stdout
 
 
-def test_compare_of_a_version_with_itself_finds_nothing(cli, test_file):
+def test_compare_of_a_version_with_itself_finds_nothing(cli, labelled_file):
     newest, _ = versions(cli)
-    assert cli.json("compare", TENANT, newest, newest, test_file)["flips"] == []
-    assert "both versions give the same answers" in cli("compare", TENANT, newest, newest, test_file).stdout
+    assert cli.json("compare", TENANT, newest, newest, labelled_file)["flips"] == []
+    assert (
+        "both versions give the same answers" in cli("compare", TENANT, newest, newest, labelled_file).stdout
+    )
 
 
 def test_hostile_texts_are_escaped(cli, tmp_path):

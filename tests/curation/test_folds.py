@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,15 @@ from karen_learner.curation.folds import (
     plan_folds,
     shadow_count,
 )
-from karen_learner.records import CurationWrite, Example, LabelledText, ModelVersion, Promotion, utc_now
+from karen_learner.records import (
+    CurationWrite,
+    CycleMode,
+    Example,
+    LabelledText,
+    ModelVersion,
+    Promotion,
+    utc_now,
+)
 from karen_learner.settings import Settings
 from tests.curation.specimens import turn
 
@@ -310,8 +319,8 @@ async def say(store: MemoryStore, curator: Curator, text: str, *people: str) -> 
     await curator.curate(TENANT)
 
 
-async def selected(curator: Curator, mode: str = "full") -> Curated:
-    return await curator.select(TENANT, mode=mode)  # type: ignore[arg-type]
+async def selected(curator: Curator, mode: CycleMode = "full") -> Curated:
+    return await curator.select(TENANT, mode=mode)
 
 
 GENERATION = "the first"
@@ -321,7 +330,7 @@ async def deploy(store: MemoryStore, plan: FoldPlan, learned: Sequence[Example])
     champion = await store.champion(TENANT)
     number = await store.next_version_number(TENANT)
     version = ModelVersion(
-        tenant_id=TENANT, version=f"v{number}", path=f"models/v{number}",  # type: ignore[arg-type]
+        tenant_id=TENANT, version=f"v{number}", path=Path(f"models/v{number}"),
         digest="0", parent=champion and champion.version, cycle_id=None, created_at=utc_now(),
     )  # fmt: skip
     promotion = Promotion(

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from karen_learner.contracts import MemoryStore
+from karen_learner.contracts import MemoryStore, OnProgress
 from karen_learner.corpora.docbin import read_examples
 from karen_learner.corpora.parsing import CorpusLine
 from karen_learner.curation.examples import group_key, text_key
 from karen_learner.models.versions import MANIFEST
 from karen_learner.records.training import (
-    PassReport,
     PipelineSpec,
     PredictJob,
     PredictReport,
@@ -60,10 +59,10 @@ class RecordingWorker:
     def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
         self.worker.preload(tenant_id, pipeline)
 
-    async def train(self, job: TrainJob, on_progress: object = None) -> TrainReport:
+    async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
         new, pool = lines_of(job.corpus / "train.jsonl"), lines_of(job.corpus / "replay.jsonl")
         inherited = self._of(job.pipeline)
-        report = await self.worker.train(job, on_progress or _ignore)  # type: ignore[arg-type]
+        report = await self.worker.train(job, on_progress)
         lines = [*new, *(pool[number] for number in report.replayed)]
         if job.shadow is not None:
             assert all(not pool[number].held_out >> job.shadow & 1 for number in report.replayed)
@@ -107,10 +106,6 @@ class RecordingWorker:
             groups=frozenset(group_key(line.text) for line in lines),
             people=frozenset(person for several in people.values() for person in several),
         )
-
-
-def _ignore(_: PassReport) -> None:
-    """For jobs without progress."""
 
 
 def lines_of(path: Path) -> list[CorpusLine]:

@@ -1,9 +1,19 @@
 """Mode and start conditions of a cycle."""
 
+from datetime import timedelta
+
 import pytest
 
-from karen_learner.cycle.policy import last_full_training, resolve_mode, skip_reason
-from karen_learner.records import CycleRow, LearningCycleResult, ModelVersion, ValidationResult, utc_now
+from karen_learner.cycle.policy import last_full_training, resolve_mode, skip_reason, undecided_examples
+from karen_learner.records import (
+    CycleRow,
+    LearningCycleResult,
+    ModelVersion,
+    ValidationResult,
+    Verdict,
+    utc_now,
+)
+from tests.memory.memory_specimens import NOON, make_example, make_result
 
 CHAMPION = ModelVersion(
     tenant_id="t", version="v0001", path=".", digest="d", parent=None, cycle_id=None, created_at=utc_now()
@@ -102,3 +112,26 @@ def test_reasons_to_skip_a_cycle(
 ) -> None:
     reason = skip_reason(new, learned, mode, 5, force)
     assert (reason is None) if expected is None else (reason is not None and expected in reason)
+
+
+def decided(pending: int, **verdict: bool) -> LearningCycleResult:
+    """The result of a decision that took ten seconds from NOON."""
+    decision = Verdict(accepted=False, harmful=False, improved=(), checks=()).model_copy(update=verdict)
+    result = make_result(status="rejected")
+    return result.model_copy(update={"duration_s": 10.0, "pending_examples": pending, "verdict": decision})
+
+
+def test_examples_of_a_rejection_without_harm_are_undecided() -> None:
+    assert undecided_examples(None) == 0
+    assert undecided_examples(decided(60)) == 60
+    assert (
+        undecided_examples(decided(60, accepted=True)) == undecided_examples(decided(60, harmful=True)) == 0
+    )
+
+
+def test_examples_that_left_or_came_since_the_decision_are_not_undecided() -> None:
+    old = [make_example(f"old {n}", created_at=NOON) for n in range(20)]
+    new = [make_example(f"new {n}", created_at=NOON + timedelta(seconds=11)) for n in range(50)]
+    assert undecided_examples(decided(500), [*old, *new]) == 20  # 480 were withdrawn
+    assert undecided_examples(decided(50), new) == 0  # the selection is full
+    assert skip_reason(70, 100, "incremental", 50, False, undecided=20) is None
