@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -50,9 +51,12 @@ MakeLearner = Callable[..., AutonomousLearner]
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
-    """Each test starts with the same random numbers, in any order."""
+def seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test starts with the same random numbers and ids of turns, in any order."""
     fix_random_seed(0)
+    numbers = itertools.count(1)
+    for module in ("collection.turns", "curation.gold"):  # the draw of an example depends on its turn
+        monkeypatch.setattr(f"karen_learner.{module}.new_id", lambda: f"{next(numbers):032x}")
 
 
 def gold_examples() -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -214,15 +213,13 @@ class Curator:
 
     # The data of a cycle ---------------------------------------------------------------------
 
-    async def select(
-        self, tenant_id: str, *, mode: CycleMode, rng: random.Random | None = None, batches: int = 1
-    ) -> Curated:
-        """Select the training data of a cycle. `rng` (default: a fresh one) draws the replay pool.
+    async def select(self, tenant_id: str, *, mode: CycleMode, batches: int = 1) -> Curated:
+        """Select the training data of a cycle.
 
         An incremental cycle takes up to `batches` times `learning.max_training_examples` new examples.
         """
         learning = self._settings.learning
         if mode == "full":
             return await select_full(self._store, tenant_id, learning)
-        rng = rng or random.SystemRandom()
-        return await select_incremental(self._store, tenant_id, learning, rng, batches=batches)
+        seed = self._settings.training.seed
+        return await select_incremental(self._store, tenant_id, learning, seed=seed, batches=batches)

@@ -90,11 +90,16 @@ async def select_full(store: MemoryStore, tenant_id: str, learning: LearningSett
 
 
 async def select_incremental(
-    store: MemoryStore, tenant_id: str, learning: LearningSettings, rng: random.Random, *, batches: int = 1
+    store: MemoryStore, tenant_id: str, learning: LearningSettings, *, seed: int, batches: int = 1
 ) -> Curated:
-    """Pending examples, up to so many `batches`, and a replay pool of learned ones."""
+    """Pending examples, up to so many `batches`, and a replay pool of learned ones.
+
+    The draw of the pool depends on `seed` and the newest example: the same data give the same pool.
+    """
     pending = store.examples(tenant_id, state="pending", newest_first=True)
     new = await balanced(pending, min(batches * learning.max_training_examples, learning.max_full_examples))
+    newest = max((example.seq or 0 for example in new), default=0)
+    rng = random.Random(f"{seed}/{newest}")  # noqa: S311 - a seeded draw, no secret
     drawn = await draw_replay_pool(store, tenant_id, limit=REPLAY_POOL * learning.replay_examples, rng=rng)
     return Curated(
         new=tuple(new),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -334,7 +333,7 @@ class TestSelect:
         await collect(store, [feedback_turn(f"{name} again") for name in WORDS])
         await curator.curate(TENANT)
 
-        selection = await curator.select(TENANT, mode="incremental", rng=random.Random(0))
+        selection = await curator.select(TENANT, mode="incremental")
         assert len(selection.new) == 3
         assert {example.state for example in selection.new} == {"pending"}
         learned = sum((await store.strata(TENANT, state="learned")).values())
