@@ -27,6 +27,7 @@ from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel
+from karen_learner.models.user_code import import_code
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
 from karen_learner.monitoring.status import Overview
@@ -175,13 +176,14 @@ class AutonomousLearner:
     async def start(self) -> None:
         """Open the store, journal cycles of crashed processes, and start the sync of champions.
 
-        Idempotent. Raises StoreError, or LearnerClosed after `close()`.
+        Idempotent. Raises StoreError, SettingsError (training.imports), or LearnerClosed after `close()`.
         """
         if self._is_started():
             return
         async with self._starting:
             if self._is_started():
                 return
+            await call_in_executor(import_code, self.settings.training.imports)
             await call_in_executor(self._make_home)
             await self.store.start()
             for tenant_id in await self.store.unfinished_tenants():

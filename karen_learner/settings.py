@@ -157,6 +157,7 @@ class TrainingSettings(Section):
     worker_idle_s: Seconds
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     pipeline: str
+    imports: tuple[str, ...]
 
 
 class GateSettings(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spacy.language import Language
@@ -11,6 +11,7 @@ from spacy.util import is_package
 from karen_learner.analysis.spacy_analyzer import ModelLoader, SpacyAnalyzer, live_models
 from karen_learner.errors import ModelError, PipelineUnsuitable
 from karen_learner.models.live import LiveModel, load_pipeline
+from karen_learner.models.user_code import import_code
 from karen_learner.records import CATEGORY_TASKS, Task
 from karen_learner.settings import Settings, load_settings
 
@@ -36,12 +37,16 @@ def create_spacy_analyzer(
     or none is usable: at the call for a pipeline, otherwise when it is loaded.
     """
     settings = load_settings() if settings is None else settings
-    base = _base(model, tasks=tasks, language=language)
+    base = _base(model, tasks=tasks, language=language, imports=settings.training.imports)
     return SpacyAnalyzer(settings=settings, models=live_models(settings.analysis), base=base)
 
 
 def _base(
-    model: str | Path | Language | None, *, tasks: Mapping[Task, str] | None, language: str
+    model: str | Path | Language | None,
+    *,
+    tasks: Mapping[Task, str] | None,
+    language: str,
+    imports: Sequence[str],
 ) -> LiveModel | ModelLoader:
     if isinstance(model, Language):
         return _live(model, tasks)
@@ -49,6 +54,8 @@ def _base(
         raise ModelError(f"there is no folder and no installed package {str(model)!r} with a spaCy pipeline")
 
     def load() -> LiveModel:
+        if model is not None:
+            import_code(imports)
         live = LiveModel.blank(language) if model is None else _live(load_pipeline(model), tasks)
         live.warm_up()
         return live

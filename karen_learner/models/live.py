@@ -25,6 +25,7 @@ from spacy.language import Language
 from karen_learner.components.lexical.lookups import word_tables
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.files import folder_bytes
+from karen_learner.models.user_code import is_unregistered
 from karen_learner.records import Task
 
 T = TypeVar("T")
@@ -262,9 +263,15 @@ def load_pipeline(path_or_package: str | Path) -> Language:
     try:
         return spacy.load(path_or_package)
     except Exception as error:
+        failed = f"cannot load a spaCy pipeline from {str(path_or_package)!r}"
+        if is_unregistered(error):
+            first, *_ = str(error).split(". ")
+            raise ModelError(
+                f"{failed}: {first}. If your own code registers it, name its module or file in "
+                "training.imports"
+            ) from error
         raise ModelError(
-            f"cannot load a spaCy pipeline from {str(path_or_package)!r}: {error} "
-            "Name a folder written by nlp.to_disk, or an installed package."
+            f"{failed}: {error} Name a folder written by nlp.to_disk, or an installed package."
         ) from error
 
 

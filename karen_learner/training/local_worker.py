@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -23,6 +23,7 @@ from karen_learner.errors import (
     WorkerTimedOut,
     without_message,
 )
+from karen_learner.models.user_code import registered_code
 from karen_learner.records import Record
 from karen_learner.records.training import (
     PipelineSpec,
@@ -34,7 +35,7 @@ from karen_learner.records.training import (
     TrainReport,
 )
 from karen_learner.settings import TrainingSettings
-from karen_learner.training.protocol import Failure, Job, Message
+from karen_learner.training.protocol import MARK, Failure, Job, Message, Setup
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,21 @@ NUMERIC_THREADS = (
 )
 MESSAGE_LIMIT = 64 * 1024 * 1024
 """Bytes of one message. Predictions for 6,000 judged texts take about one megabyte."""
-START = "import sys; sys.path.append(sys.argv[1]); from karen_learner.training.worker import main; main()"
-"""Program of the worker. Its argument is the folder of this package, which may not be installed."""
+START = """
+import os, sys
+requests, answers = os.dup(0), os.dup(1)
+os.write(answers, b"\\n")
+os.dup2(2, 1)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+sys.path[:] = sys.argv[1:]
+from karen_learner.training.worker import main
+main(requests, answers)
+"""
+"""Program of the worker. Its arguments are the entries of `sys.path`.
+
+Before any import, the protocol gets its own file descriptors, because imported modules may use standard
+input and output. The line feed ends a line that startup files of Python may have printed.
+"""
 GRACE_S = 5.0
 ERROR_LINES = 20
 
@@ -165,12 +179,9 @@ class LocalWorker:
         on_progress: OnProgress | None,
     ) -> ReportT | Failure:
         self._errors.clear()  # the errors of another tenant's job must not reach this result
-        assert process.stdin is not None  # noqa: S101 - both are pipes
-        assert process.stdout is not None  # noqa: S101
         try:
-            process.stdin.write(job.model_dump_json().encode() + b"\n")
-            await process.stdin.drain()
-            while (line := await process.stdout.readline()).endswith(b"\n"):  # a crash can cut the last line
+            await self._send(process, job).drain()
+            async for line in _messages(process):
                 message = Message.model_validate_json(line)
                 if message.progress is None:
                     return message.failure or report_type.model_validate(message.report)
@@ -182,6 +193,15 @@ class LocalWorker:
                 f"the training worker sent an invalid message: {without_message(error)}"
             ) from error
         raise await self._crash(process)
+
+    def _send(self, process: asyncio.subprocess.Process, record: Record) -> asyncio.StreamWriter:
+        assert process.stdin is not None  # noqa: S101 - it is a pipe
+        process.stdin.write(record.model_dump_json().encode() + b"\n")
+        return process.stdin
+
+    def _setup(self) -> Setup:
+        imports = self._settings.imports if self._settings is not None else ()
+        return Setup(imports=imports, code=registered_code())
 
     async def _crash(self, process: asyncio.subprocess.Process) -> WorkerCrashed:
         code = await process.wait()
@@ -225,7 +245,7 @@ class LocalWorker:
                 "-P",  # a file of the working directory, such as queue.py, must not replace a module
                 "-c",
                 START,
-                str(Path(__file__).parents[2]),
+                *_import_path(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -234,6 +254,7 @@ class LocalWorker:
                 start_new_session=True,
             )
             self._error_reader = asyncio.create_task(self._read_errors(self._process))
+            self._send(self._process, self._setup())
             logger.info("training worker started", extra={"pid": self._process.pid})
             try:
                 self._require_open()  # it may be closed during the start
@@ -269,6 +290,32 @@ class LocalWorker:
                 await process.wait()
         if error_reader is not None:
             await asyncio.gather(error_reader, return_exceptions=True)
+
+
+async def _messages(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
+    """The messages of the worker, without other lines. A crash can cut the last line: it is left out."""
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    while (line := await process.stdout.readline()).endswith(b"\n"):
+        if line.startswith(MARK):
+            yield line.removeprefix(MARK)
+
+
+def _import_path() -> list[str]:
+    """`sys.path` of this process, with the working directory at the end.
+
+    A file there, such as `queue.py`, must not replace a module of a library. The folder of this package
+    keeps its place: it may be the working directory.
+    """
+    package = Path(__file__).parents[2]
+    entries = list(dict.fromkeys([*sys.path, str(package)]))
+    return sorted(entries, key=lambda entry: _is_working_directory(Path(entry)) and Path(entry) != package)
+
+
+def _is_working_directory(folder: Path) -> bool:
+    try:
+        return folder.samefile(Path.cwd())
+    except OSError:  # a missing folder, or a working directory that was removed
+        return False
 
 
 def _as_error(failure: Failure) -> TrainingError | errors.ModelError:

@@ -16,7 +16,8 @@ from thinc.api import Config
 
 from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
 from karen_learner.components.textcat.pipe import KarenTextCategorizer, make_new_labels_learnable
-from karen_learner.errors import ModelError, PipelineUnsuitable
+from karen_learner.errors import PipelineUnsuitable
+from karen_learner.models.live import load_pipeline
 from karen_learner.records import TASKS, Task
 from karen_learner.records.training import LabelSchema, PipelineSpec
 
@@ -46,11 +47,7 @@ class TrainablePipeline:
         template = Config().from_disk(spec.template, interpolate=True)
         if spec.path is None:
             return cls(spacy.blank(spec.language), {}, template)
-        try:
-            nlp = spacy.load(spec.path)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"cannot load the pipeline {spec.path}: {error}") from error
-        pipeline = cls(nlp, spec.tasks, template)
+        pipeline = cls(load_pipeline(spec.path), spec.tasks, template)
         pipeline._check_tasks()
         pipeline._copy_shared_embeddings()
         return pipeline

@@ -225,7 +225,7 @@ async def test_errors_of_a_job_keep_their_class(ready: TrainJob, tmp_path: Path)
         with pytest.raises(TrainingError, match="too few labels"):
             await worker.train(ready.model_copy(update={"labels": {}}))
         nowhere = ready.pipeline.model_copy(update={"path": str(tmp_path / "nowhere")})
-        with pytest.raises(ModelError, match="cannot load the pipeline"):
+        with pytest.raises(ModelError, match="cannot load a spaCy pipeline"):
             await worker.predict(
                 PredictJob(tenant_id="acme", models=(nowhere,), texts=ready.corpus / "train.jsonl")
             )
@@ -307,3 +307,56 @@ async def test_a_file_of_the_working_directory_replaces_no_module(
     monkeypatch.chdir(tmp_path)
     async with LocalWorker() as worker:
         assert (await worker.train(ready)).examples
+
+
+async def test_the_worker_imports_the_code_that_settings_name_and_survives_its_output(
+    ready: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = tmp_path / "noisy.py"
+    noisy.write_text(
+        "import os, sys\nprint('hello')\nos.write(1, b'karen:{}')\nassert sys.stdin.read() == ''\n"
+        "from spacy.language import Language\n"
+        "@Language.component('noisy')\ndef noisy(doc):\n    print('a text')\n    return doc\n"
+    )
+    startup = tmp_path / "startup"
+    startup.mkdir()
+    (startup / "sitecustomize.py").write_text("import os; os.write(1, b'Welcome')")
+    monkeypatch.setenv("PYTHONPATH", str(startup))
+    settings = ready.settings.model_copy(update={"imports": (str(noisy),)})
+    async with LocalWorker(settings) as worker:
+        report = await worker.train(ready)
+        config = ready.output / "config.cfg"
+        config.write_text(
+            config.read_text(encoding="utf-8").replace("pipeline = [", 'pipeline = ["noisy",')
+            + '\n[components.noisy]\nfactory = "noisy"\n',
+            encoding="utf-8",
+        )
+        model = ready.pipeline.model_copy(update={"path": str(ready.output), "tasks": report.tasks})
+        job = PredictJob(tenant_id="acme", models=(model,), texts=ready.corpus / "train.jsonl")
+        assert (await worker.predict(job)).predicted
+    async with LocalWorker(ready.settings) as worker:
+        with pytest.raises(ModelError, match=r"'noisy'.*training\.imports"):
+            await worker.predict(job)
+
+
+async def test_code_that_the_worker_cannot_import_fails_each_job(ready: TrainJob) -> None:
+    settings = ready.settings.model_copy(update={"imports": ("no_such_module",)})
+    async with LocalWorker(settings) as worker:
+        for _ in range(2):
+            with pytest.raises(TrainingError, match=r"training\.imports: cannot import 'no_such_module'"):
+                await worker.train(ready)
+
+
+async def test_the_worker_imports_from_the_path_of_its_parent(
+    ready: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    (here / "queue.py").write_text("raise RuntimeError('the file of the working directory is imported')")
+    (there / "shop_of_parent.py").write_text("")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", ["", str(here), str(there), *sys.path])
+    settings = ready.settings.model_copy(update={"imports": ("shop_of_parent",)})
+    async with LocalWorker(settings) as worker:
+        assert set((await worker.train(ready)).tasks) == set(LABELS)
