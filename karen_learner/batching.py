@@ -29,7 +29,7 @@ class Batcher(Generic[Item, Result]):
     A batch has at most `max_batch` items. With `weigh`, their total weight is at most `max_weight`; a heavier
     item is a batch by itself. At most `queue_size` items wait; further callers wait until there is space. A
     cancelled caller stops waiting; with `skip_cancelled` its item is dropped, otherwise it is still handled.
-    `owner` names the object in the error after `close()`. Use one event loop at a time.
+    `owner` names the object in the error after `close()`. Use it in one event loop only.
     """
 
     def __init__(

@@ -10,6 +10,7 @@
     ├── UnknownVersion (LookupError)       no such model version or backup
     ├── UnknownCycle (LookupError)         no such cycle
     ├── LearnerClosed (RuntimeError)       used after `close()`
+    ├── WrongEventLoop (RuntimeError)      used in another event loop, or after a fork
     ├── StoreError                         the memory store fails
     │   ├── StoreReadOnly
     │   ├── StoreLocked
@@ -121,6 +122,10 @@ class UnknownCycle(KarenLearnerError, LookupError):
 
 class LearnerClosed(KarenLearnerError, RuntimeError):
     """An object was used after its `close()`."""
+
+
+class WrongEventLoop(KarenLearnerError, RuntimeError):
+    """An object was used in another event loop than its own, or in a forked process."""
 
 
 class StoreError(KarenLearnerError):

@@ -24,6 +24,7 @@ from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.errors import LearnerClosed, StoreReadOnly, UnknownTenant
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
+from karen_learner.loops import LoopBinding
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel
@@ -67,7 +68,9 @@ class AutonomousLearner:
     """Collects conversations, learns from them, and serves each tenant's champion.
 
     Use it with `async with`, or call its methods (the first call starts it) and `await close()`. Closed, all
-    methods raise LearnerClosed. All data are below `home`; by default in SQLite, with a local worker process.
+    methods raise LearnerClosed; in another event loop, or after a fork, WrongEventLoop.
+    Synchronous programs use `karen_learner.blocking`. All data are below `home`; by default in SQLite, with a
+    local worker process.
 
     `spacy_analyzer` is one of ours (`create_spacy_analyzer`; new tenants then start from its pipeline), an
     `Analyzer`, or a host's object with `_detect_intent_async`, `_sentiment_async` and `_entities_async`.
@@ -102,6 +105,7 @@ class AutonomousLearner:
         self.analyzer = as_analyzer(spacy_analyzer)
         self._backend: TrainingBackend = backend or LocalWorker(self.settings.training)
         self._memory = as_host_memory(memory_service) if memory_service is not None else None
+        self._loop = LoopBinding(f"the learner of {self.layout.home}")
         self._starting = asyncio.Lock()
         self._state: Literal["new", "started", "closed"] = "new"
         self._build(gate, sanitizer)
@@ -176,24 +180,33 @@ class AutonomousLearner:
     async def start(self) -> None:
         """Open the store, journal cycles of crashed processes, and start the sync of champions.
 
-        Idempotent. Raises StoreError, SettingsError (training.imports), or LearnerClosed after `close()`.
+        Idempotent. Raises StoreError, SettingsError (training.imports), LearnerClosed after `close()`, or
+        WrongEventLoop.
         """
         if self._is_started():
             return
         async with self._starting:
             if self._is_started():
                 return
-            await call_in_executor(import_code, self.settings.training.imports)
-            await call_in_executor(self._make_home)
-            await self.store.start()
-            for tenant_id in await self.store.unfinished_tenants():
-                await self._cycle.recover(tenant_id)
-            self._champions.start(self._cycle.recover)
+            try:
+                await self._open()
+            except BaseException:
+                self._loop.release()
+                raise
             self._state = "started"
+
+    async def _open(self) -> None:
+        await call_in_executor(import_code, self.settings.training.imports)
+        await call_in_executor(self._make_home)
+        await self.store.start()
+        for tenant_id in await self.store.unfinished_tenants():
+            await self._cycle.recover(tenant_id)
+        self._champions.start(self._cycle.recover)
 
     def _is_started(self) -> bool:
         if self._state == "closed":
             raise LearnerClosed("this learner was closed: create another one")
+        self._loop.check()
         return self._state == "started"
 
     def _make_home(self) -> None:
@@ -207,6 +220,8 @@ class AutonomousLearner:
 
         A running cycle fails, unless it is deploying already, and is journalled before this returns.
         """
+        if self._state == "started":
+            self._loop.check()
         async with self._starting:
             if self._state == "closed":
                 return

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from weakref import WeakKeyDictionary
-
-from asyncio_extras import call_in_executor
 
 from karen_learner.analysis.fallback import answer_by_rules
 from karen_learner.analysis.model_queue import AnalysisRequest, ModelQueue
@@ -25,7 +25,8 @@ ModelLoader = Callable[[], LiveModel]
 class SpacyAnalyzer:
     """Analyses texts with the live model of the tenant, else with `base`, else with rules.
 
-    Concurrent calls share batches. If the model fails on a text, the fallback answers (`degraded`); the
+    Concurrent calls of an event loop share batches. Several event loops, and children of a fork, can use the
+    same analyzer. If the model fails on a text, the fallback answers (`degraded`); the
     error is logged once until the model answers again. `base` may be a function that loads the model: it is
     called in a thread at first use. A deployment installs its model into `models`.
     """
@@ -42,8 +43,8 @@ class SpacyAnalyzer:
         self._base = None if callable(base) else base
         self._load_base = base if callable(base) else None
         self._base_error: ModelError | None = None
-        self._loading = asyncio.Lock()
-        self._queues: WeakKeyDictionary[LiveModel, ModelQueue] = WeakKeyDictionary()
+        self._loads: dict[int, Future[LiveModel]] = {}
+        self._queues: dict[asyncio.AbstractEventLoop, WeakKeyDictionary[LiveModel, ModelQueue]] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -114,10 +115,20 @@ class SpacyAnalyzer:
         return live or await self.base_model()
 
     def _queue(self, model: LiveModel) -> ModelQueue:
-        queue = self._queues.get(model)
+        queues = self._queues_of_loop()
+        queue = queues.get(model)
         if queue is None:
-            queue = self._queues[model] = ModelQueue(self._settings)
+            queue = queues[model] = ModelQueue(self._settings)
         return queue
+
+    def _queues_of_loop(self) -> WeakKeyDictionary[LiveModel, ModelQueue]:
+        loop = asyncio.get_running_loop()
+        queues = self._queues.get(loop)
+        if queues is None:
+            for ended in [known for known in list(self._queues) if known.is_closed()]:
+                self._queues.pop(ended, None)
+            queues = self._queues[loop] = WeakKeyDictionary()
+        return queues
 
     def _require_open(self) -> None:
         if self._closed:
@@ -128,24 +139,33 @@ class SpacyAnalyzer:
     async def base_model(self) -> LiveModel | None:
         """The model for tenants without a live model, loaded at first use. Raises ModelError."""
         if self._load_base is not None:
-            async with self._loading:
-                await self._load_once()
+            await self._load_once(self._load_base)
             self._require_open()
         return self._base
 
-    async def _load_once(self) -> None:
+    async def _load_once(self, load: ModelLoader) -> None:
+        """Load in a thread, once in this process for callers of all event loops."""
         if self._base_error is not None:  # do not repeat a failed load for every text
             raise self._base_error.with_traceback(None)
-        if self._load_base is None:
-            return
+        own: Future[LiveModel] = Future()
+        loading = self._loads.setdefault(os.getpid(), own)
+        if loading is own:
+            asyncio.get_running_loop().run_in_executor(None, self._load_into, own, load)
+        await asyncio.shield(asyncio.wrap_future(loading))
+
+    def _load_into(self, loading: Future[LiveModel], load: ModelLoader) -> None:
         try:
-            self._base = await call_in_executor(self._load_base)
-        except ModelError as error:
-            self._base_error = error
-            raise
+            self._base = load()
+        except BaseException as error:
+            if isinstance(error, ModelError):
+                self._base_error = error
+            self._loads.clear()
+            loading.set_exception(error)
+            return
         self._load_base = None
-        if self._closed and self._base is not None:
+        if self._closed:
             self._base.close()
+        loading.set_result(self._base)
 
     async def base_pipeline(self) -> BasePipelineInfo | None:
         """The pipeline that new tenants start from; None without a task. Raises ModelError."""

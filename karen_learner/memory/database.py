@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from karen_learner.errors import LearnerClosed, StoreError, StoreLocked, StoreReadOnly
+from karen_learner.loops import LoopBinding
 from karen_learner.memory import schema
 from karen_learner.memory.db_errors import DATABASE_ERRORS, translated
 from karen_learner.memory.engine import Engines, create_engines, database_file, is_in_memory, probe
@@ -64,6 +65,7 @@ class Database:
         self._engines: Engines | None = None
         self._writer: AsyncConnection | None = None
         self._closed = False
+        self._loop = LoopBinding(f"the store {self.place}")
         self._starting = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._running: set[asyncio.Future[Any]] = set()
@@ -72,6 +74,7 @@ class Database:
 
     async def start(self) -> None:
         """Open the database, check that it is ours, and create or migrate its tables. Idempotent."""
+        self._loop.check()
         async with self._starting:
             if self._closed or self._writer is not None:
                 self.require_open()
@@ -82,10 +85,13 @@ class Database:
                 await self._open(self._engines)
             except BaseException:
                 await self._disconnect()
+                self._loop.release()
                 raise
 
     async def close(self) -> None:
         """Wait for running work, then close every connection. Idempotent."""
+        if self._writer is not None:
+            self._loop.check()
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
@@ -212,11 +218,15 @@ class Database:
             task.exception()  # a cancelled caller does not retrieve it
 
     def require_open(self) -> tuple[Engines, AsyncConnection]:
-        """The engines and the writer. Raises LearnerClosed after closing, StoreError before starting."""
+        """The engines and the writer.
+
+        Raises LearnerClosed after closing, StoreError before starting, WrongEventLoop.
+        """
         if self._closed:
             raise LearnerClosed(f"the store {self.place} is closed: open a new one")
         if self._engines is None or self._writer is None:
             raise StoreError(f"the store {self.place} is not open yet: use `async with`, or await start()")
+        self._loop.check()
         return self._engines, self._writer
 
     def _make_folder(self) -> None:

@@ -23,8 +23,9 @@ from asyncio_extras import call_in_executor
 from spacy.language import Language
 
 from karen_learner.components.lexical.lookups import word_tables
-from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
+from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, WrongEventLoop
 from karen_learner.models.files import folder_bytes
+from karen_learner.models.forks import renew_in_forked_children
 from karen_learner.models.user_code import is_unregistered
 from karen_learner.records import Task
 
@@ -85,8 +86,19 @@ class LiveModel:
         self._labels = {
             task: tuple(getattr(nlp.get_pipe(pipe), "labels", ())) for task, pipe in tasks.items()
         }
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"karen-{version or 'model'}")
+        self._executor = self._new_executor()
         self._closed = False
+        self._busy = False
+        self._forked_while_busy = False
+        renew_in_forked_children(self)
+
+    def _new_executor(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"karen-{self.version or 'model'}")
+
+    def renew_after_fork(self) -> None:
+        """A new thread for the child. A model inside a memory zone cannot leave it: the child refuses it."""
+        self._executor = self._new_executor()
+        self._forked_while_busy = self._busy
 
     @classmethod
     def load(
@@ -150,20 +162,29 @@ class LiveModel:
         """The result of `function(nlp)` on the inference thread, in a memory zone.
 
         It must be plain values: docs, tokens and spans are invalid after the zone. Raises LearnerClosed after
-        `close()`, and the errors of `function`.
+        `close()`, WrongEventLoop after a fork during a call, and the errors of `function`.
         """
         if self._closed:
             raise LearnerClosed(f"the model {self.version or 'without a version'} was closed")
+        if self._forked_while_busy:
+            raise WrongEventLoop(
+                f"the model {self.version or 'without a version'} was analysing texts while this process was "
+                "forked: load it again, or fork before its first use"
+            )
         result: T = await call_in_executor(self._in_zone, function, executor=self._executor)
         return result
 
     def _in_zone(self, function: Callable[[Language], T]) -> T:
-        with self._nlp.memory_zone():
-            try:
-                return function(self._nlp)
-            except Exception as caught:
-                forget_frames(caught)
-                error = caught
+        self._busy = True
+        try:
+            with self._nlp.memory_zone():
+                try:
+                    return function(self._nlp)
+                except Exception as caught:
+                    forget_frames(caught)
+                    error = caught
+        finally:
+            self._busy = False
         try:
             raise error
         finally:
@@ -195,6 +216,11 @@ class LiveModels:
         self._models: OrderedDict[str, LiveModel] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
+        renew_in_forked_children(self)
+
+    def renew_after_fork(self) -> None:
+        """A lock that no thread holds."""
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._models)

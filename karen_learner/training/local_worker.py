@@ -23,6 +23,7 @@ from karen_learner.errors import (
     WorkerTimedOut,
     without_message,
 )
+from karen_learner.loops import LoopBinding
 from karen_learner.models.user_code import registered_code
 from karen_learner.records import Record
 from karen_learner.records.training import (
@@ -81,6 +82,7 @@ class LocalWorker:
     def __init__(self, settings: TrainingSettings | None = None) -> None:
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
+        self._loop = LoopBinding("the training worker")
         self._lock = asyncio.Lock()
         self._closed = False
         self._errors: deque[str] = deque(maxlen=ERROR_LINES)
@@ -102,13 +104,16 @@ class LocalWorker:
         return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> None:
-        """Start the process ahead of the first job. Idempotent."""
+        """Start the process ahead of the first job. Idempotent. Raises WrongEventLoop."""
+        self._loop.check()
         async with self._lock:
             await self._running()
             self._start_idle_timer()
 
     async def close(self) -> None:
         """End the process; a running job raises WorkerCrashed. Idempotent."""
+        if self._process is not None:
+            self._loop.check()
         self._closed = True
         self._cancel_idle_timer()
         await self._stop()
@@ -148,6 +153,7 @@ class LocalWorker:
     async def _ask(
         self, job: Job, report_type: type[ReportT], on_progress: OnProgress | None = None
     ) -> ReportT:
+        self._loop.check()
         async with self._lock:
             self._cancel_idle_timer()
             process = await self._running()
