@@ -9,17 +9,17 @@ the time of a step, not its size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from spacy.tokens import Doc
 from thinc.api import Model
 
-from karen_learner.components.arrays import Arrays, Floats, Ints
+from karen_learner.components.arrays import Arrays, Floats, Ints, Mask
 from karen_learner.components.lexical import clusters
 from karen_learner.components.ner.crf import ChainBatch, best_sequences, forward_backward
 from karen_learner.components.ner.features import Segments, TokenFeaturizer, cut_into_segments
-from karen_learner.components.ner.tags import UNKNOWN, with_valid_start
+from karen_learner.components.ner.tags import OUTSIDE, TAGS_PER_LABEL, UNKNOWN, with_valid_start
 from karen_learner.components.ner.weights import LearningChain, ServedChain, tag_count
 from karen_learner.components.online.feature_rows import RowOptions, Step
 from karen_learner.components.online.shim import LearningShim, find_shim
@@ -32,6 +32,34 @@ TOKENS_PER_PART, CELLS_PER_PART = 4096, 4_000_000
 """Bounds of one computation: padded tokens, and chains times tags times tags."""
 SMALLEST_ERROR = 0.002
 """Tags with a smaller probability error produce no gradient. That omits four in five weights."""
+
+
+LARGEST_ODDS = 10.0
+"""Bound of the odds of an incorrect span, which are the factor of its gradient."""
+MOVES_PER_LABEL = 4
+"""Moves of a label in spaCy's transition system, which also has two moves without a label."""
+
+
+class IncorrectSpan(NamedTuple):
+    """Tokens of a text that are no entity of this label; with NO_LABEL, tokens that are not all outside."""
+
+    text: int
+    start: int
+    end: int
+    label: int
+
+    def mask(self, length: int, tags: int) -> Mask:
+        """Mask (length, tags) of the tags with which the first `length` tokens have exactly this span."""
+        mask = np.ones((length, tags), dtype=bool)
+        mask[self.start : self.end] = False
+        if self.label < 0:
+            mask[self.start : self.end, OUTSIDE] = True
+            return mask
+        begin = 1 + TAGS_PER_LABEL * self.label
+        mask[self.start, begin] = True
+        mask[self.start + 1 : self.end, begin + 1] = True
+        mask[self.end : self.end + 1, begin + 1] = False
+        return mask
 
 
 class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
@@ -109,6 +137,58 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
             self._pending.append(Step(batch.buckets, np.arange(learning.tags), *gradient))
         return float((free.log_partition - constrained.log_partition).sum())
 
+    def incorrect_loss(
+        self,
+        docs: Sequence[Doc],
+        tags: Sequence[Ints],
+        spans: Sequence[IncorrectSpan],
+        *,
+        training: bool,
+        sample_weights: Floats | None = None,
+    ) -> float:
+        """Sum of `-log(1 - p(span))` over the spans, given the tags. In training, the gradient is pending.
+
+        `tags` and `sample_weights` are those of `loss`. A span across two segments is omitted.
+        """
+        loss = 0.0
+        for span in spans:
+            start = span.start - span.start % SEGMENT_TOKENS
+            end = min(start + SEGMENT_TOKENS, len(docs[span.text]))
+            if span.start < span.end <= end:
+                weight = 1.0 if sample_weights is None else float(sample_weights[span.text])
+                local = span._replace(start=span.start - start, end=span.end - start)
+                segment = Segments(np.array([span.text]), np.array([start]), np.array([end - start]))
+                loss += self._loss_of_span(docs, tags, segment, local, training, weight)
+        return loss
+
+    def _loss_of_span(
+        self,
+        docs: Sequence[Doc],
+        gold: Sequence[Ints],
+        segment: Segments,
+        span: IncorrectSpan,
+        training: bool,
+        weight: float,
+    ) -> float:
+        """The loss of a span, whose tokens count from the start of its segment."""
+        learning = self.learning_weights()
+        batch = ChainBatch.from_features(self._features(docs, segment), segment, learning.rows.table)
+        scores = batch.scores(learning.feature_weights(batch.buckets), learning.chain)
+        allowed = batch.allowed([with_valid_start(one) for one in segment.slices_of(gold)], learning.tags)
+        all_tags = forward_backward(scores, allowed=allowed)
+        mask = span.mask(len(allowed), learning.tags)
+        with_span = forward_backward(scores, allowed=allowed & mask[:, None])
+        probability = np.exp(min(0.0, float((with_span.log_partition - all_tags.log_partition)[0])))
+        odds = min(LARGEST_ODDS, probability / max(1.0 - probability, 1.0 / LARGEST_ODDS))
+        if training:
+            factor = odds * weight
+            gradient = batch.gradient(
+                factor * (with_span.marginals - all_tags.marginals),
+                factor * (with_span.transitions - all_tags.transitions),
+            )
+            self._pending.append(Step(batch.buckets, np.arange(learning.tags), *gradient))
+        return float(-np.log(max(1.0 - probability, np.exp(-LARGEST_ODDS)))) * weight
+
     def _parts(self, lengths: Sequence[int]) -> Iterator[Segments]:
         """The segments of texts with these lengths, in parts of bounded cost."""
         segments = cut_into_segments(lengths, max_tokens=SEGMENT_TOKENS)
@@ -180,7 +260,7 @@ def sparse_chain(
         raise ValueError("karen_learner.SparseChain.v1 needs 0 <= dropout < 1")
     rows = RowOptions(table_bits, max_rows, initial_square)
     shim = SparseChainShim(rows, learn_rate=learn_rate, dropout=dropout, word_clusters=word_clusters)
-    return Model("sparse_chain", _forward, shims=[shim])
+    return Model("sparse_chain", _forward, shims=[shim], attrs={"resize_output": _resize_output})
 
 
 def _forward(
@@ -194,3 +274,9 @@ def _forward(
         return []
 
     return chain.best_tags(docs), backprop
+
+
+def _resize_output(model: Model[Any, Any], moves: int) -> Model[Any, Any]:
+    """Grow to the labels of this number of moves of spaCy's transition system."""
+    chain_of(model).add_labels((moves - 1) // MOVES_PER_LABEL)
+    return model

@@ -12,7 +12,7 @@ from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH, SPACY
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from karen_learner.components.arrays import Ints
+from karen_learner.components.arrays import Ints, Mask
 
 OUTSIDE = 0
 UNKNOWN = -1
@@ -50,6 +50,15 @@ def tags_of(iob: Ints, labels: Ints) -> Ints:
     before[:1] = OUTSIDE - 1
     continued = entity & (iob == INSIDE_IOB) & ((before == labels) | (before == UNKNOWN - 1))
     return np.asarray(tags + continued, dtype=np.int64)
+
+
+def taken_tokens(doc: Doc) -> Mask | None:
+    """Mask (tokens,) of the tokens of entities and of blocked tokens; None without any."""
+    if not doc.has_annotation("ENT_IOB"):
+        return None
+    iob = doc.to_array(ENT_IOB)
+    taken: Mask = (iob == BEGIN_IOB) | (iob == INSIDE_IOB)
+    return taken if taken.any() else None
 
 
 def with_valid_start(tags: Ints) -> Ints:

@@ -239,6 +239,7 @@ class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
     def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> Self:
         """Restore the pipe of `to_bytes`."""
         data, state = split_length(bytes_data)
+        self._free_dimension()
         super().from_bytes(data, exclude=exclude)
         self._require_same_labels("these bytes")
         if state and "state" not in exclude:
@@ -260,6 +261,7 @@ class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
 
         Raises ModelError if weights and label names are of different models.
         """
+        self._free_dimension()
         super().from_disk(path, exclude=exclude)
         self._require_same_labels(str(path))
         if "state" not in exclude:
@@ -275,6 +277,12 @@ class OptimizerStateMixin(TrainablePipe):  # type: ignore[misc]
         if shim is not None and not shim.is_learning:
             shim.state = state
         file.unlink()
+
+    def _free_dimension(self) -> None:
+        """Allow another number of labels: thinc refuses to load a model over one of another dimension."""
+        unknown: Any = None
+        if self._learning_shim() is not None and self.model.has_dim("nO"):
+            self.model.set_dim("nO", unknown, force=True)
 
     def _require_same_labels(self, source: str) -> None:
         shim, named = self._learning_shim(), len(self.cfg["labels"])

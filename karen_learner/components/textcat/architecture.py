@@ -149,6 +149,20 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch
             design = replace(design, values=design.values * self._ngrams_weight)
         return design, new
 
+    def rehearse(self, docs: Sequence[Doc], targets: Floats) -> float:
+        """Accumulate the gradient of the squared distance of the margins to `targets`, and return its mean.
+
+        `targets` (texts, labels) may lack the newest labels, which are unknown. No label counts as true: the
+        centroids of the vectors stay.
+        """
+        margins, accumulate = self.begin_update(docs)
+        gradient = np.zeros_like(margins)
+        difference = margins[:, : targets.shape[1]] - targets
+        gradient[:, : targets.shape[1]] = 2.0 * difference
+        weights = np.ones(len(margins), dtype=np.float32)
+        accumulate(LossTargets(gradient, np.zeros(margins.shape, dtype=bool), weights))
+        return float(np.square(difference).mean()) if difference.size else 0.0
+
     def finish_update(self, optimizer: Any) -> None:  # noqa: ARG002 - the step size is the shim's own
         """Apply the pending gradients at the learn rate of the classifier."""
         pending, self._pending = self._pending, []
@@ -326,7 +340,12 @@ def sparse_ngrams(
     shim = SparseNgramsShim(config)
     shim.add_labels(nO or 0)
     return Model(
-        "sparse_ngrams", _forward, init=_initialize, shims=[shim], attrs={"resize_output": _resize_output}
+        "sparse_ngrams",
+        _forward,
+        init=_initialize,
+        shims=[shim],
+        dims={"nO": nO},
+        attrs={"resize_output": _resize_output},
     )
 
 
@@ -361,9 +380,11 @@ def _forward(
 def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:
     shim: Any = model.shims[0]
     shim.initialize(shim.labels if Y is None else Y.shape[1], X[0].vocab.lang if X else "")
+    model.set_dim("nO", shim.labels, force=True)
 
 
 def _resize_output(model: Model[Any, Any], labels: int) -> Model[Any, Any]:
     shim: Any = model.shims[0]
     shim.add_labels(labels)
+    model.set_dim("nO", labels, force=True)
     return model

@@ -5,7 +5,8 @@ Differences to `textcat`:
 - A pipe uses only its own labels. Two pipes (intent and sentiment) can train on documents with a category of
   each. spaCy's pipe refuses such a document (E895).
 - A document without a label of the pipe is unknown, not negative. Training and scoring omit it.
-- Scores have the name of the pipe (`intent_acc`, `intent_macro_f`), not `cats_*`.
+- Scores also have the name of the pipe (`intent_acc`, `intent_macro_f`). Of several pipes in a pipeline,
+  `cats_*` are those of the last one.
 - Labels added later can be trained (see `make_new_labels_learnable`).
 - `calibrate` fits probabilities and a threshold for out-of-scope texts. `calibrate_margins` does so with the
   margins of several models, each for texts that it has not learned (cross-fitting).
@@ -22,7 +23,6 @@ import numpy as np
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline.textcat import TextCategorizer
-from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
 from thinc.api import Model, Optimizer
@@ -45,8 +45,25 @@ from karen_learner.components.textcat.margins import LabelledMargins, Margins
 DEFAULT_MODEL = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
 SAMPLE_EXAMPLES = 10
 """Number of examples that initialize a model."""
+SCORE_WEIGHTS = {
+    "cats_score": 1.0,
+    "cats_score_desc": None,
+    "cats_micro_p": None,
+    "cats_micro_r": None,
+    "cats_micro_f": None,
+    "cats_macro_p": None,
+    "cats_macro_r": None,
+    "cats_macro_f": None,
+    "cats_macro_auc": None,
+    "cats_f_per_type": None,
+}
+"""The scores of spaCy's text categorizers, with their weights in `training.score_weights`."""
 LOWEST_TRAINABLE_BIAS = -1000.0
 _SMALLEST = 1e-9
+_SHARED_CORPUS = (
+    "If the documents have categories of several pipes, give the labels of {name!r} to `initialize`, or in "
+    "the config in [initialize.components.{name}]"
+)
 
 
 def is_out_of_scope(doc: Doc, pipe_name: str) -> bool:
@@ -85,20 +102,31 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
         nlp: Language | None = None,  # noqa: ARG002 - spaCy's interface
         labels: Iterable[str] | None = None,
     ) -> None:
-        """Remove the calibration, set the labels (by default all categories), and make new weights."""
+        """Remove the calibration, set the labels (by default all categories), and make new weights.
+
+        After `add_label` the examples need no label of this pipe: they only show what a document is.
+        """
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
         self.cfg.pop("calibration", None)
         if labels is None:
-            labels = sorted({label for example in get_examples() for label in example.reference.cats})
+            labels = dict.fromkeys(label for example in get_examples() for label in example.reference.cats)
         for label in labels:
             self.add_label(label)
+        self._require_labels()
         if self.exclusive and len(self.labels) < 2:
             raise ValueError(Errors.E867)
-        sample = list(islice(self._known(get_examples()), SAMPLE_EXAMPLES))
-        if not sample:
-            raise ValueError(Errors.E923.format(name=self.name))
+        self._validate_categories(get_examples())
+        sample = self._sample(get_examples)
         truths, _ = self._examples_to_truth(sample)
         self.model.initialize(X=[example.reference for example in sample], Y=truths)
+
+    def _sample(self, get_examples: Callable[[], Iterable[Example]]) -> list[Example]:
+        """The examples that initialize the model: those with a label of this pipe, if there are any."""
+        found = list(islice(self._known(get_examples()), SAMPLE_EXAMPLES))
+        sample = found or list(islice(get_examples(), SAMPLE_EXAMPLES))
+        if not sample:
+            raise ValueError(Errors.E923.format(name=self.name))
+        return sample
 
     def update(
         self,
@@ -122,12 +150,43 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
             return losses
         shim = shim_of(self.model)
         if shim is None:
+            make_new_labels_learnable(self.model)
             return super().update(known, drop=drop, sgd=sgd, losses=losses)
         shim.sample_weights = sample_weights(known)
         try:
             return super().update(known, drop=drop, sgd=sgd, losses=losses)
         finally:
             shim.sample_weights = None
+
+    def rehearse(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Move the scores of the examples towards those at the last `nlp.resume_training`.
+
+        Categories of the examples are ignored. Without `resume_training` nothing happens. A SparseNgrams
+        model minimizes the squared distance of the margins of the labels that it had then.
+        """
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.rehearse")
+        docs = [example.predicted for example in examples if len(example.predicted)]
+        before: Any = self._rehearsal_model
+        if before is None or not docs:
+            return losses
+        shim, former = shim_of(self.model), shim_of(before)
+        if shim is None or former is None:
+            plain = [Example(doc, doc) for doc in docs]
+            return super().rehearse(plain, drop=drop, sgd=sgd, losses=losses)
+        losses[self.name] += shim.rehearse(docs, former.margins(docs).margins)
+        if sgd is not None:
+            self.finish_update(sgd)
+        return losses
 
     def document_losses(self, docs: Sequence[Doc]) -> Floats | None:
         """Loss of each gold document, shape (docs,); None for a model other than SparseNgrams.
@@ -149,10 +208,8 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
         The rest of the calibration stays. The next calibration fits a threshold.
         """
         added = super().add_label(label)
-        if added:
-            make_new_labels_learnable(self.model)
-            if (calibration := self.calibration) is not None:
-                self.cfg["calibration"] = replace(calibration, threshold=None).as_record()
+        if added and (calibration := self.calibration) is not None:
+            self.cfg["calibration"] = replace(calibration, threshold=None).as_record()
         return added
 
     def get_loss(self, examples: Iterable[Example], scores: Any) -> tuple[float, Any]:
@@ -166,10 +223,13 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
     def predict(self, docs: Iterable[Doc]) -> Any:
         """Probabilities, shape (texts, labels); zeros for empty documents.
 
-        A pipe with a threshold adds a column: in-scope score minus threshold.
+        A model of another package that is not calibrated gives its own scores. A pipe with a threshold adds a
+        column: in-scope score minus threshold.
         """
-        docs = list(docs)
-        calibration, margins = self.calibration, self._margins(docs)
+        docs, calibration = list(docs), self.calibration
+        if calibration is None and shim_of(self.model) is None:
+            return self._without_empty(docs, np.array(super().predict(docs), dtype=np.float32))
+        margins = self._margins(docs)
         scale = self._uncalibrated_scale if calibration is None else calibration.scale
         scores = probabilities(margins.margins, scale, exclusive=self.exclusive)
         if calibration is not None and calibration.threshold is not None:
@@ -177,6 +237,10 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
             column = None if label is None else self._column(label)
             distance = in_scope_scores(margins, out_of_scope=column) - calibration.threshold
             scores = np.concatenate([scores, distance[:, None]], axis=1)
+        return self._without_empty(docs, scores)
+
+    def _without_empty(self, docs: Sequence[Doc], scores: Floats) -> Floats:
+        """The scores with zeros for the labels of empty documents."""
         scores[[not len(doc) for doc in docs], : len(self.labels)] = 0.0
         return scores
 
@@ -190,6 +254,11 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
             doc.cats.update(zip(names, row, strict=False))
             if len(row) > len(names):
                 doc.user_data[f"{self.name}.out_of_scope"] = row[-1] < 0.0 or not len(doc)
+
+    @property
+    def support_missing_values(self) -> bool:
+        """Whether a missing category of an example with other categories is unknown."""
+        return not self.exclusive
 
     @property
     def calibration(self) -> Calibration | None:
@@ -309,25 +378,24 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
             cats = example.reference.cats
             values = [value for label, value in cats.items() if label in index]
             if self.exclusive and values.count(1.0) > 1:
-                raise ValueError(Errors.E895.format(value=cats))
+                raise ValueError(f"{Errors.E895.format(value=cats)} {_SHARED_CORPUS.format(name=self.name)}")
             for value in values:
                 if value not in (0.0, 1.0):
                     raise ValueError(Errors.E851.format(val=value))
 
-    def score(self, examples: Iterable[Example], **_: Any) -> dict[str, Any]:
-        """Macro and micro scores of the examples with a known label, as `<pipe name>_*`.
+    def score(self, examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
+        """The scores of the `scorer` for the examples with a known label, as `cats_*` and `<pipe name>_*`.
 
-        Exclusive labels also have an accuracy, `<pipe name>_acc`.
+        Exclusive labels also have an accuracy, `<pipe name>_acc`. Nothing without a known label or a scorer.
+        `kwargs` are those of the scorer, such as `threshold`.
         """
         known = list(self._known(examples))
-        if not known:
+        if not known or self.scorer is None:
             return {}
-        threshold = None if self.exclusive else self.cfg["threshold"]
-        scores = Scorer.score_cats(
-            known, "cats", labels=self.labels, multi_label=not self.exclusive, threshold=threshold
-        )
+        scores: dict[str, Any] = super().score(known, **kwargs)
         accuracy = {f"{self.name}_acc": self._accuracy(known)} if self.exclusive else {}
-        return accuracy | {key.replace("cats", self.name, 1): value for key, value in scores.items()}
+        named = {key.replace("cats", self.name, 1): value for key, value in scores.items()}
+        return {**scores, **accuracy, **named}
 
     def _accuracy(self, known: Sequence[Example]) -> float:
         right = 0
@@ -357,21 +425,34 @@ class KarenTextCategorizer(BaseTextCategorizer):
     ) -> None:
         """Set the labels (by default all categories of the examples) and new weights.
 
-        Give `labels` for a corpus with categories of other pipes. `positive_label` has no effect; it is part
-        of spaCy's interface.
+        Give `labels` for a corpus with categories of other pipes. With `positive_label`, one of two labels,
+        `cats_score` is the F1 of that label.
         """
-        self.cfg["positive_label"] = positive_label
         super().initialize(get_examples, nlp=nlp, labels=labels)
+        if positive_label is not None:
+            if positive_label not in self.labels:
+                raise ValueError(Errors.E920.format(pos_label=positive_label, labels=self.labels))
+            if len(self.labels) != 2:
+                raise ValueError(Errors.E919.format(pos_label=positive_label, labels=self.labels))
+        self.cfg["positive_label"] = positive_label
 
 
 @Language.factory(
     "karen_textcat",
     assigns=["doc.cats"],
-    default_config={"model": DEFAULT_MODEL, "threshold": 0.0},
-    default_score_weights={},
+    default_config={
+        "model": DEFAULT_MODEL,
+        "threshold": 0.0,
+        "scorer": {"@scorers": "spacy.textcat_scorer.v2"},
+    },
+    default_score_weights=SCORE_WEIGHTS,
 )
 def make_karen_textcat(
-    nlp: Language, name: str, model: Model[list[Doc], Floats2d], threshold: float
+    nlp: Language,
+    name: str,
+    model: Model[list[Doc], Floats2d],
+    threshold: float,
+    scorer: Callable[..., dict[str, Any]] | None,
 ) -> KarenTextCategorizer:
     """Make a `karen_textcat` pipe. `threshold` has no effect; it is part of spaCy's interface."""
-    return KarenTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=None)
+    return KarenTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer)

@@ -82,8 +82,8 @@ def test_several_processes_give_the_same(trained: Language) -> None:
         assert other == pytest.approx(one, abs=1e-6)
 
 
-def test_without_examples_there_is_no_pipe() -> None:
+def test_without_labels_there_is_no_pipe() -> None:
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("karen_textcat_multilabel")
-    with pytest.raises(ValueError, match="E923"):
+    with pytest.raises(ValueError, match="E143"):
         pipe.initialize(lambda: [Example.from_dict(nlp.make_doc("a"), {"cats": {}})], nlp=nlp)

@@ -116,7 +116,7 @@ def test_scores_have_the_name_of_the_pipe_and_omit_unknown_examples(nlp: Languag
     scores = nlp.evaluate([*corpus(nlp), example(nlp, "whatever")])
     assert scores["intent_acc"] == 1.0
     assert scores["sentiment_macro_f"] == pytest.approx(1.0)
-    assert "cats_score" not in scores
+    assert scores["cats_score"] == scores["sentiment_macro_f"]  # of the last pipe, as in spaCy
     assert nlp.get_pipe("intent").score([example(nlp, "whatever")]) == {}
 
 
@@ -134,11 +134,18 @@ def test_fewer_than_two_labels_are_refused() -> None:
         pipe.initialize(lambda: [example(nlp, "hello", "greet")], nlp=nlp)
 
 
-def test_without_given_labels_all_categories_are_labels() -> None:
+def test_without_given_labels_all_categories_are_labels_in_order() -> None:
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("karen_textcat", config={"model": SMALL})
-    pipe.initialize(lambda: corpus(nlp)[:2], nlp=nlp, labels=None)
-    assert pipe.labels == ("greet", "leave", "negative", "positive")
+    pipe.initialize(lambda: [example(nlp, "hello there", "greet"), example(nlp, "bye", "farewell")], nlp=nlp)
+    assert pipe.labels == ("greet", "farewell")
+
+
+def test_a_shared_corpus_needs_labels() -> None:
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("karen_textcat", name="intent", config={"model": SMALL})
+    with pytest.raises(ValueError, match=r"E895.*initialize.components.intent"):
+        pipe.initialize(lambda: corpus(nlp), nlp=nlp)
 
 
 def test_disk_and_bytes_keep_the_predictions(nlp: Language, tmp_path: object) -> None:
