@@ -51,6 +51,7 @@ class ExitCode(IntEnum):
     SKIPPED = 4
     FAILED = 5
     TOO_CLOSE = 6
+    UNHEALTHY = 7
     INTERRUPTED = 130
 
 

@@ -31,13 +31,17 @@ from karen_learner.models.live import LiveModel
 from karen_learner.models.user_code import import_code
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
+from karen_learner.monitoring.health import home_health
+from karen_learner.monitoring.serving import ServingHealth
 from karen_learner.monitoring.status import Overview
 from karen_learner.pipeline import IncrementalTrainingPipeline
+from karen_learner.private_files import make_folder
 from karen_learner.records import (
     Analysis,
     ConversationMetadata,
     CycleMode,
     CycleRow,
+    HomeHealth,
     IngestReport,
     LabelledText,
     LearningCycleResult,
@@ -129,7 +133,8 @@ class AutonomousLearner:
             add_gold=curator.add_gold,
             language=settings.training.language,
         )
-        self._overview = Overview(store, registry, settings)
+        serving = ServingHealth(self.analyzer, self._models, self._champions)
+        self._overview = Overview(store, registry, settings, serving=serving)
         self._evaluator = Evaluator(store, registry, layout, settings)
         self._planner = CyclePlanner(store, registry, curator, settings)
         validator = ModelValidator(settings)
@@ -211,7 +216,7 @@ class AutonomousLearner:
 
     def _make_home(self) -> None:
         try:
-            self.layout.home.mkdir(parents=True, exist_ok=True)
+            make_folder(self.layout.home)
         except OSError as error:
             raise StoreReadOnly(f"the home {self.layout.home} cannot be created: {error}") from error
 
@@ -395,10 +400,21 @@ class AutonomousLearner:
 
     # Reports ---------------------------------------------------------------------------------
 
-    async def status(self, tenant_id: str) -> TenantStatus:
-        """Champion, counts, labels, running and last cycle, and advice. Raises UnknownTenant."""
+    async def status(self, tenant_id: str, *, load: bool = False) -> TenantStatus:
+        """Champion, counts, labels, running and last cycle, advice, and health. Raises UnknownTenant.
+
+        With `load`, the champion is loaded first, so that `health` shows whether it can be.
+        """
         await self._require(tenant_id)
+        if load:
+            await self._champions.ensure(tenant_id)
         return await self._overview.status(tenant_id)
+
+    async def health(self) -> HomeHealth:
+        """Disk use and problems of the home, apart from its tenants (`status`)."""
+        await self.start()
+        found: HomeHealth = await call_in_executor(home_health, self.layout)
+        return found
 
     async def get_learning_metrics(self, tenant_id: str | None = None) -> LearningMetrics:
         """Counts over cycles of one tenant; without a tenant over all, without content."""

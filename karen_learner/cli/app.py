@@ -32,6 +32,7 @@ EXIT_CODE_MEANINGS = {
     ExitCode.SKIPPED: "nothing to do, or declined",
     ExitCode.FAILED: "cycle failed",
     ExitCode.TOO_CLOSE: "candidate too close to call",
+    ExitCode.UNHEALTHY: "unhealthy: a live model does not answer, or nothing can be stored",
     ExitCode.INTERRUPTED: "interrupted",
 }
 INTERRUPTED = "interrupted: the next start completes or undoes unfinished work"

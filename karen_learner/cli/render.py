@@ -11,11 +11,13 @@ from rich.padding import Padding
 
 from karen_learner.cli.output import text
 from karen_learner.cli.render_decisions import check_row, decision, flip_tables, status_text
+from karen_learner.cli.render_health import health_text, problem_lines, serving_facts
 from karen_learner.cli.tables import FittingTable, change, cut, facts, interval_text, utc_text
 from karen_learner.records import (
     Analysis,
     Confusion,
     CurationCounts,
+    HomeHealth,
     IngestReport,
     LearningCycleResult,
     LearningMetrics,
@@ -23,6 +25,7 @@ from karen_learner.records import (
     ModelVersion,
     TenantStatus,
     ValidationResult,
+    is_healthy,
 )
 
 SCORES = {
@@ -56,15 +59,18 @@ def scores(version: ModelVersion) -> str | None:
     return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or None
 
 
-def status(tenant: TenantStatus) -> list[RenderableType]:
-    """Champion, counts, last cycle and advice of a tenant."""
+def status(tenant: TenantStatus, home: HomeHealth) -> list[RenderableType]:
+    """Health, champion, counts, last cycle and advice of a tenant."""
+    problems = (*tenant.health.problems, *home.problems)
     champion, counts = tenant.champion, tenant.counts
     running, last = tenant.running_cycle, tenant.last_cycle
     states = ", ".join(f"{count} {state}" for state, count in counts.examples.items() if count)
     shown = facts(
         {
             "tenant": text(tenant.tenant_id, "bold"),
+            "health": health_text(is_healthy(problems)),
             "live model": champion.version if champion else "none; the rule-based fallback answers",
+            **serving_facts(tenant.health),
             "deployed": utc_text(champion.created_at) if champion else None,
             "scores at deployment": (scores(champion) or "none") if champion else None,
             "turns": f"{counts.turns} ({counts.with_feedback} with feedback, {counts.corrections} corrected)",
@@ -82,13 +88,19 @@ def status(tenant: TenantStatus) -> list[RenderableType]:
         for task, counted in tenant.labels.items()
         for label, count in sorted(counted.items())
     ]
-    return [shown, "", FittingTable(labels, title="Labels")] if labels else [shown]
+    parts: list[RenderableType] = [shown, *problem_lines(problems)]
+    return [*parts, "", FittingTable(labels, title="Labels")] if labels else parts
 
 
-def tenants(all_of_them: Sequence[TenantStatus], metrics: LearningMetrics) -> list[RenderableType]:
-    """One row per tenant, with counts only."""
+def tenants(
+    all_of_them: Sequence[TenantStatus], metrics: LearningMetrics, home: HomeHealth
+) -> list[RenderableType]:
+    """One row per tenant, with counts only, and all problems."""
     if not all_of_them:
-        return ["no tenants yet: `karen-learner bootstrap TENANT FILE` adds one"]
+        return [
+            "no tenants yet: `karen-learner bootstrap TENANT FILE` adds one",
+            *problem_lines(home.problems),
+        ]
     optional = ["gold", "feedback", "cycles", "accuracy", "turns"]
     tallies = {
         "tenants": metrics.tenants,
@@ -100,8 +112,14 @@ def tenants(all_of_them: Sequence[TenantStatus], metrics: LearningMetrics) -> li
         ),
         "mean training time": f"{metrics.average_training_time:.1f} s",
     }
+    named = [
+        problem.model_copy(update={"message": f"{one.tenant_id}: {problem.message}"})
+        for one in all_of_them
+        for problem in one.health.problems
+    ]
     return [
         FittingTable([_tenant_row(tenant) for tenant in all_of_them], optional=optional, folded="tenant"),
+        *problem_lines((*named, *home.problems)),
         facts(tallies),
     ]
 
@@ -112,6 +130,7 @@ def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
     idle = waiting if champion else "bootstrap needed"
     return {
         "tenant": tenant.tenant_id,
+        "health": health_text(tenant.health.healthy),
         "live model": champion.version if champion else None,
         "accuracy": champion.scores.get("accuracy") if champion else None,
         "turns": counts.turns,

@@ -13,6 +13,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.batching import pages
 from karen_learner.errors import ImportFormatError
+from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import LabelledText, SkippedLine
 
 ValueT = TypeVar("ValueT")
@@ -164,8 +165,8 @@ async def write_text(
 
 
 def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
+    make_folder(path.parent)
+    open_private(path, "wb").close()
 
 
 def _append(path: Path, lines: Iterable[str]) -> None:

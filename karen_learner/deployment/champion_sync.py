@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 
 from asyncio_extras import call_in_executor
@@ -15,13 +17,22 @@ from karen_learner.errors import KarenLearnerError, ModelError
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.models.versions import ModelRegistry
-from karen_learner.records import ModelVersion, Promotion
+from karen_learner.records import ModelVersion, Promotion, utc_now
 from karen_learner.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
 
 MAX_ABSENT = 10_000
 """Number of remembered tenants without a loadable champion. The store is read again for others."""
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """A champion that could not be loaded: the version, the error, and the time of the first attempt."""
+
+    version: str
+    message: str
+    at: datetime
 
 
 class ChampionSync:
@@ -50,7 +61,7 @@ class ChampionSync:
         self._announcements: set[asyncio.Task[None]] = set()
         self._announced: dict[str, str] = {}
         self._absent: TTLCache[str, bool] = TTLCache(MAX_ABSENT, ttl=settings.refresh_s, timer=clock)
-        self._failing: set[str] = set()
+        self._failures: dict[str, LoadFailure] = {}
         self._polling: asyncio.Task[None] | None = None
 
     # Lifecycle -------------------------------------------------------------------------------
@@ -79,6 +90,15 @@ class ChampionSync:
                     logger.exception("cannot compare the live model of %r with its champion", tenant_id)
 
     # Loading ---------------------------------------------------------------------------------
+
+    def failure(self, tenant_id: str) -> LoadFailure | None:
+        """The failed load of the tenant's champion; None after a successful one."""
+        return self._failures.get(tenant_id)
+
+    async def reload(self, tenant_id: str) -> LiveModel | None:
+        """As `ensure`, but a failed load is tried again at once."""
+        self._absent.pop(tenant_id, None)
+        return await self.ensure(tenant_id)
 
     async def ensure(self, tenant_id: str) -> LiveModel | None:
         """The live model of the tenant, loaded if needed; None without a loadable champion.
@@ -117,6 +137,7 @@ class ChampionSync:
 
     def _install(self, tenant_id: str, model: LiveModel) -> None:
         self._absent.pop(tenant_id, None)
+        self._failures.pop(tenant_id, None)
         self._models.install(tenant_id, model)
 
     async def load(self, version: ModelVersion) -> LiveModel:
@@ -156,12 +177,11 @@ class ChampionSync:
                 return live
             try:
                 model = await self.load(champion)
-            except KarenLearnerError:
-                self._note_failure(tenant_id, champion, live)
+            except KarenLearnerError as error:
+                self._note_failure(tenant_id, champion, live, error)
                 return live
             now = await self._registry.champion(tenant_id)
             if now is not None and now.version == champion.version:
-                self._failing.discard(tenant_id)
                 self._install(tenant_id, model)
                 self._announce_later(champion)
                 return model
@@ -170,10 +190,13 @@ class ChampionSync:
         self._absent[tenant_id] = True
         return None
 
-    def _note_failure(self, tenant_id: str, champion: ModelVersion, live: LiveModel | None) -> None:
+    def _note_failure(
+        self, tenant_id: str, champion: ModelVersion, live: LiveModel | None, error: KarenLearnerError
+    ) -> None:
         self._absent[tenant_id] = True
-        if tenant_id not in self._failing:
-            self._failing.add(tenant_id)
+        known = self._failures.get(tenant_id)
+        if known is None or known.version != champion.version:
+            self._failures[tenant_id] = LoadFailure(champion.version, str(error), utc_now())
             answers = live.version if live is not None else "the fallback"
             logger.exception("the champion %s cannot be loaded: %s answers", champion.version, answers)
 

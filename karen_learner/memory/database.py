@@ -20,6 +20,7 @@ from karen_learner.loops import LoopBinding
 from karen_learner.memory import schema
 from karen_learner.memory.db_errors import DATABASE_ERRORS, translated
 from karen_learner.memory.engine import Engines, create_engines, database_file, is_in_memory, probe
+from karen_learner.private_files import make_folder, open_private
 
 logger = logging.getLogger(__name__)
 
@@ -234,10 +235,12 @@ class Database:
         if file is None:
             return
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(file.parent)
+            if not file.exists():
+                open_private(file, "ab").close()  # SQLite gives its mode to the log
         except OSError as error:
             raise StoreReadOnly(
-                f"the folder of the database {self.place} cannot be made: {error}; choose another path"
+                f"the database {self.place} cannot be made: {error}; choose another path"
             ) from error
 
     async def _open(self, engines: Engines) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
 from karen_learner.models.files import move_into_place, remove_folder, sync_folder, sync_path
 from karen_learner.models.versions import MANIFEST, Manifest, verify
+from karen_learner.private_files import make_folder, make_private, open_private
 from karen_learner.records import ModelVersion, utc_now
 
 logger = logging.getLogger(__name__)
@@ -35,10 +36,13 @@ def backup_file(version_folder: Path, backups: Path) -> Path:
 def make_backup(version_folder: Path, target: Path) -> Path:
     """Write the archive `target` (see `backup_file`) atomically."""
     backups = target.parent
-    backups.mkdir(parents=True, exist_ok=True)
+    make_folder(backups)
     # a unique name: the thread of a cancelled backup may still write
     partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
-    with tarfile.open(partial, "w:gz", compresslevel=COMPRESSION) as archive:
+    with (
+        open_private(partial, "wb") as file,
+        tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive,
+    ):
         archive.add(version_folder, arcname=version_folder.name)
     sync_path(partial)
     partial.replace(target)
@@ -69,8 +73,9 @@ def restore_backup(backup: Path, target: Path) -> Manifest:
     manifest = read_backup_manifest(backup)
     unpacking = target.parent / ".restoring" / uuid.uuid4().hex
     try:
-        unpacking.mkdir(parents=True)
+        make_folder(unpacking)
         unpacked = _unpack(backup, unpacking)
+        make_private(unpacked)
         verify(unpacked, digest=manifest.digest)
         sync_folder(unpacked)
         _clear(target)
@@ -95,7 +100,8 @@ def intact_manifest(version: ModelVersion) -> Manifest:
         backup = version.backup_path
         if backup is None or not backup.is_file():
             raise ModelError(
-                f"{version.version} is damaged and has no backup ({damage}): roll back to another version"
+                f"{version.version} has no intact files and no backup ({damage}): "
+                "`karen-learner repair` trains a model from the stored examples"
             ) from damage
         restore_backup(backup, version.path)
     manifest = verify(version.path, digest=version.digest)

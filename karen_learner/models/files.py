@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import ModelVersion
 from karen_learner.settings import PathSettings
 
@@ -30,6 +31,21 @@ class HomeLayout:
         self._models = self.home / paths.models
         self._backups = Path(model_backups or self.home / paths.model_backups).absolute()
         self._corpus = self.home / paths.corpus
+
+    @property
+    def model_root(self) -> Path:
+        """The folder of the versions of all tenants."""
+        return self._models
+
+    @property
+    def backup_root(self) -> Path:
+        """The folder of the backups of all tenants."""
+        return self._backups
+
+    @property
+    def corpus_root(self) -> Path:
+        """The folder of the corpora of all tenants."""
+        return self._corpus
 
     @property
     def database(self) -> Path:
@@ -105,7 +121,7 @@ def sync_folder(folder: Path) -> None:
 
 def move_into_place(source: Path, target: Path) -> None:
     """Rename a synced folder durably. `target` must not exist."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     source.rename(target)
     sync_path(target.parent)
 
@@ -113,7 +129,8 @@ def move_into_place(source: Path, target: Path) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file atomically: after a crash it has the old or the new content."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
+    with open_private(partial, "wb") as file:
+        file.write(content)
     sync_path(partial)
     partial.replace(path)
     sync_path(path.parent)

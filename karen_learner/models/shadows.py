@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from karen_learner.models.files import move_into_place, remove_folder, replace_file, sync_folder
+from karen_learner.private_files import make_folder
 from karen_learner.records import Record, Task
 from karen_learner.records.training import Predicted
 
@@ -59,13 +60,13 @@ def read_index(folder: Path) -> ShadowIndex | None:
 
 def write_index(folder: Path, index: ShadowIndex) -> None:
     """Write the index of shadows: they are complete."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     replace_file(folder / INDEX, index.model_dump_json().encode())
 
 
 def write_judged(folder: Path, judged: Sequence[JudgedText]) -> None:
     """Write the predictions of the judged texts, without the texts."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     content = "".join(one.model_dump_json() + "\n" for one in judged)
     replace_file(folder / JUDGED, content.encode())
 

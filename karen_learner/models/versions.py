@@ -79,7 +79,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError) as error:
-        raise ModelError(f"{folder} holds no readable {MANIFEST}: {error}") from error
+        reason = error if folder.is_dir() else "the folder is missing"
+        raise ModelError(f"{folder} holds no readable {MANIFEST}: {reason}") from error
 
 
 def labels_of(folder: Path, tasks: Mapping[Task, str]) -> frozenset[tuple[Task, str]]:
@@ -103,8 +104,7 @@ def verify(folder: Path, *, digest: str) -> Manifest:
         raise ModelError(f"the files of {folder} cannot be read: {error}") from error
     if found != digest or manifest.digest != digest:
         raise DigestMismatch(
-            f"the files of {folder} changed: their digest is {found[:12]}, not {digest[:12]}; "
-            "the version is not loaded; its backup, if there is one, is restored"
+            f"the files of {folder} changed: their digest is {found[:12]}, not {digest[:12]}"
         )
     return manifest
 

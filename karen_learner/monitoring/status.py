@@ -5,6 +5,7 @@ from __future__ import annotations
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import UnknownCycle
 from karen_learner.models.versions import ModelRegistry
+from karen_learner.monitoring.serving import ServingHealth
 from karen_learner.records import (
     CycleRow,
     LearningCycleResult,
@@ -23,13 +24,16 @@ SEARCHED = 200
 class Overview:
     """Status and metrics. The cost of reading does not depend on the length of the history."""
 
-    def __init__(self, store: MemoryStore, registry: ModelRegistry, settings: Settings) -> None:
+    def __init__(
+        self, store: MemoryStore, registry: ModelRegistry, settings: Settings, *, serving: ServingHealth
+    ) -> None:
         self._store = store
         self._registry = registry
         self._settings = settings
+        self._serving = serving
 
     async def status(self, tenant_id: str) -> TenantStatus:
-        """Champion, counts, labels, running and last cycle, and advice."""
+        """Champion, counts, labels, running and last cycle, advice, and health."""
         counts = await self._store.counts(tenant_id)
         champion = await self._registry.champion(tenant_id)
         unfinished = await self._store.unfinished_cycles(tenant_id)
@@ -51,6 +55,7 @@ class Overview:
             last_cycle=recent[0] if recent else None,
             ready_to_learn=ready,
             advice=advice,
+            health=await self._serving.of(tenant_id, champion, recent),
         )
 
     def _advice(

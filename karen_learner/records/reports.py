@@ -9,6 +9,7 @@ from pydantic import Field
 
 from karen_learner.records.base import ExampleState, Record, Task
 from karen_learner.records.cycles import CycleRow, LearningCycleResult, ModelVersion
+from karen_learner.records.health import TenantHealth
 
 
 class SkippedLine(Record):
@@ -72,7 +73,7 @@ class VersionCounts(Record):
 
 
 class TenantStatus(Record):
-    """Champion, counts, labels, cycles and advice for one tenant."""
+    """Champion, counts, labels, cycles, advice and health for one tenant."""
 
     tenant_id: str
     champion: ModelVersion | None
@@ -82,6 +83,7 @@ class TenantStatus(Record):
     last_cycle: LearningCycleResult | None
     ready_to_learn: bool
     advice: str
+    health: TenantHealth
 
 
 class LearningMetrics(Record):

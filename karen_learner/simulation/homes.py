@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from karen_learner.errors import InvalidInput
+from karen_learner.private_files import make_folder, open_private
 from karen_learner.settings import Settings, load_settings
 
 DEMO_MARK = "made-by-karen-learner-demo.txt"
@@ -31,7 +32,7 @@ def fresh_home(keep: Path | None = None) -> Iterator[Path]:
         return
     if keep.exists() and not _is_empty(keep):
         raise InvalidInput(f"{keep} is not empty: give a new or empty folder")
-    keep.mkdir(parents=True, exist_ok=True)
+    make_folder(keep)
     yield keep
 
 
@@ -44,9 +45,10 @@ def make_demo_home(home: Path, settings_text: str) -> None:
         raise InvalidInput(f"{home} is not a home of the demo: give another folder with --home")
     if home.exists():
         shutil.rmtree(home)
-    home.mkdir(parents=True)
-    (home / DEMO_MARK).write_text(MARK_TEXT, encoding="utf-8")
-    (home / "karen.cfg").write_text(settings_text, encoding="utf-8")
+    make_folder(home)
+    for name, content in ((DEMO_MARK, MARK_TEXT), ("karen.cfg", settings_text)):
+        with open_private(home / name) as file:
+            file.write(content)
 
 
 def _is_empty(folder: Path) -> bool:

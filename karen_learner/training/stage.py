@@ -28,6 +28,7 @@ from karen_learner.models.shadows import (
     write_index,
 )
 from karen_learner.models.versions import labels_of
+from karen_learner.private_files import make_folder, make_private
 from karen_learner.records import CycleContext, Example, LabelledText, ModelVersion, Task, utc_now
 from karen_learner.records.training import (
     PassReport,
@@ -395,10 +396,11 @@ async def _write(source: BasePipelineSource, folder: Path) -> None:
     partial = folder.with_name(folder.name + ".partial")
     await call_in_executor(_create, partial)
     await source.write_base_pipeline(partial)
+    await call_in_executor(make_private, partial)
     await call_in_executor(sync_folder, partial)
     await call_in_executor(move_into_place, partial, folder)
 
 
 def _create(folder: Path) -> None:
     remove_folder(folder)
-    folder.mkdir(parents=True)
+    make_folder(folder)

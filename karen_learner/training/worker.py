@@ -18,6 +18,7 @@ from typing import IO, NoReturn
 
 from karen_learner.errors import KarenLearnerError, without_message
 from karen_learner.models.user_code import import_code, register
+from karen_learner.private_files import PRIVATE_UMASK
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.handlers import perform
 from karen_learner.training.protocol import MARK, AnyJob, Failure, Message, Setup
@@ -83,6 +84,7 @@ def _answer(line: bytes, cache: WorkerCache, send: Callable[[Message], None]) ->
 
 def main(requests: int, answers: int) -> NoReturn:
     """Serve on two file descriptors."""
+    os.umask(PRIVATE_UMASK)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)

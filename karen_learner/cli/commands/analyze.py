@@ -42,13 +42,25 @@ async def analyze(
     from karen_learner.cli.render import analysis
 
     async with run.learner(tenant) as learner:
-        if (await learner.status(tenant)).champion is None:
-            run.output.note(f"{tenant!r} has no model yet: the rule-based fallback answers")
+        told = False
         with run.output.stream() as add:
             async for batch in _source(texts):
                 for (_, text), found in zip(batch, await _analyses(learner, tenant, batch), strict=True):
+                    if found.degraded and not told:
+                        told = True
+                        run.output.note(await _why_degraded(learner, tenant), style="yellow")
                     add({"text": text, **found.to_dict()}, analysis(text, found))
     return ExitCode.OK
+
+
+async def _why_degraded(learner: AutonomousLearner, tenant: str) -> str:
+    """The reason for which rules answered."""
+    found = await learner.status(tenant)
+    if found.champion is None:
+        return f"{tenant!r} has no model yet: the rule-based fallback answers"
+    reason = found.health.reason or "the model failed on the text"
+    version = found.champion.version
+    return f"the rule-based fallback answers, not {version}: {reason} (see `karen-learner status`)"
 
 
 async def _analyses(learner: AutonomousLearner, tenant: str, batch: list[NumberedText]) -> list[Analysis]:

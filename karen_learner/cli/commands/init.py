@@ -8,6 +8,7 @@ from karen_learner.cli.context import SETTINGS_FILE, Context
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.output import text
 from karen_learner.errors import ExitCode
+from karen_learner.private_files import make_folder, open_private
 
 PREAMBLE = """\
 # Settings of this home with their defaults. To change one, remove the # of its line, and of its
@@ -23,7 +24,7 @@ async def init(run: Context) -> int:
     from karen_learner.cli.render import command_line
     from karen_learner.cli.tables import facts
 
-    run.home.mkdir(parents=True, exist_ok=True)
+    make_folder(run.home)
     settings_file = run.home / SETTINGS_FILE
     is_new_file = write_settings_file(settings_file)
     async with run.learner(create=True) as learner:
@@ -59,7 +60,7 @@ def write_settings_file(path: Path) -> bool:
 
     content = commented_out((shipped_configs() / "default.cfg").read_text(encoding="utf-8"))
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with open_private(path, "x") as file:
             file.write(content)
     except FileExistsError:
         return False

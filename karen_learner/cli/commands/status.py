@@ -19,21 +19,34 @@ async def status(
         typer.Argument(metavar="TENANT", help="One tenant. Default: all tenants.", show_default=False),
     ] = None,
 ) -> int:
-    """Show the live model, stored data and the next step of a tenant, or a table of all tenants."""
+    """Show health, live model, stored data and the next step of a tenant, or a table of all tenants.
+
+    Exit codes: 0 healthy, 7 a live model does not answer or nothing can be stored.
+    """
     from karen_learner.cli import render
+    from karen_learner.cli.render_health import home_facts
 
     if tenant is not None:
         async with run.learner(tenant) as learner:
-            found = await learner.status(tenant)
-        run.output.result(found.to_dict(), *render.status(found))
-        return ExitCode.OK
+            found = await learner.status(tenant, load=True)
+            home = await learner.health()
+        healthy = home.healthy and found.health.healthy
+        problems = home.to_dict()["problems"]
+        document = {"healthy": healthy, **found.to_dict(), "home_problems": problems}
+        run.output.result(document, *render.status(found, home), "", home_facts(home))
+        return ExitCode.OK if healthy else ExitCode.UNHEALTHY
     async with run.learner() as learner:
+        home = await learner.health()
         statuses = [await learner.status(name) for name in await learner.tenants()]
         metrics = await learner.get_learning_metrics()
     # counts and states only: the result of a cycle has the labels of a tenant
     tenants = [
-        one.to_dict() | {"last_cycle": one.last_cycle.status if one.last_cycle else None} for one in statuses
+        {"healthy": one.health.healthy, **one.to_dict()}
+        | {"last_cycle": one.last_cycle.status if one.last_cycle else None}
+        for one in statuses
     ]
     totals = metrics.model_dump(mode="json", exclude={"tenant_id", "last_cycle", "recent_cycles"})
-    run.output.result({"tenants": tenants, "metrics": totals}, *render.tenants(statuses, metrics))
-    return ExitCode.OK
+    healthy = home.healthy and all(one.health.healthy for one in statuses)
+    document = {"healthy": healthy, "tenants": tenants, "metrics": totals, "home": home.to_dict()}
+    run.output.result(document, *render.tenants(statuses, metrics, home), home_facts(home))
+    return ExitCode.OK if healthy else ExitCode.UNHEALTHY

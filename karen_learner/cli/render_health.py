@@ -1,0 +1,79 @@
+"""Health of homes and tenants as facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from karen_learner.cli.output import text
+from karen_learner.cli.tables import facts, utc_text
+from karen_learner.monitoring.health import bytes_text
+from karen_learner.records import HomeHealth, Problem, TenantHealth, utc_now
+
+SERVERS = {
+    "model": "the live model",
+    "base": "the base pipeline",
+    "analyzer": "the analyzer of the host",
+    "rules": "the rule-based fallback",
+}
+SEVERITY_STYLES = {"warning": "yellow", "failing": "bold red"}
+UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
+
+
+def health_text(healthy: bool) -> Text:
+    """Health in one word."""
+    return text("ok", "bold green") if healthy else text("UNHEALTHY", "bold red")
+
+
+def serving_facts(health: TenantHealth) -> dict[str, object]:
+    """The source of the analyses since a time, the reason, the age of the model, and the last error."""
+    made = health.model_created_at
+    at = "" if health.last_error_at is None else f"{utc_text(health.last_error_at)}: "
+    return {
+        "answered by": _server(health),
+        "reason": health.reason,
+        "model age": None if made is None else age_text((utc_now() - made).total_seconds()),
+        "last error": None if health.last_error is None else at + health.last_error,
+    }
+
+
+def problem_lines(problems: Iterable[Problem]) -> Iterator[RenderableType]:
+    """Each problem with its remedy on one line."""
+    for problem in problems:
+        yield text(
+            f"{problem.severity}: {problem.message}; {problem.remedy}", SEVERITY_STYLES[problem.severity]
+        )
+
+
+def home_facts(home: HomeHealth) -> RenderableType:
+    """Disk use by kind, and free space."""
+    disk = home.disk
+    kinds = ", ".join(f"{kind} {bytes_text(count)}" for kind, count in disk.by_kind.items() if count)
+    return facts(
+        {
+            "disk": f"{bytes_text(disk.total)} ({kinds})",
+            "free": f"{bytes_text(disk.free)} of {bytes_text(disk.size)}",
+        }
+    )
+
+
+def age_text(seconds: float) -> str:
+    """A time span in its largest whole unit."""
+    for size, name in UNITS:
+        count = int(seconds // size)
+        if count:
+            return f"{count} {name}{'s' if count > 1 else ''}"
+    return f"{int(seconds)} seconds"
+
+
+def _server(health: TenantHealth) -> str:
+    since = _since(health.since)
+    name = health.version if health.served_by == "model" and health.version else SERVERS[health.served_by]
+    return f"{name}{since}"
+
+
+def _since(moment: datetime | None) -> str:
+    return "" if moment is None else f" since {utc_text(moment)}"

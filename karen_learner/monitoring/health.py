@@ -1,0 +1,139 @@
+"""Health checks of a home: its disk, its permissions, and the files of its versions. They change nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from karen_learner.errors import ModelError
+from karen_learner.models.files import HomeLayout
+from karen_learner.models.versions import verify
+from karen_learner.private_files import open_to_others
+from karen_learner.records import DiskUse, HomeHealth, ModelVersion, Problem, VersionCheck
+
+DISK_FULL_BYTES = 4 << 20
+"""Free bytes below which a disk counts as full: a transaction of turns needs about one megabyte."""
+LOW_DISK_BYTES = 1 << 30
+LOW_DISK_SHARE = 0.05
+"""A disk is low with fewer free bytes than both bounds."""
+MEGABYTE = 1_000_000
+KINDS = ("database", "models", "shadows", "backups", "corpora", "staging", "other")
+
+
+def check_version(version: ModelVersion) -> VersionCheck:
+    """Compare the files of a version with its digest. Blocking: it reads all of them."""
+    problem = None
+    try:
+        verify(version.path, digest=version.digest)
+    except ModelError as error:
+        problem = str(error)
+    found = version.path.is_dir()
+    saved = version.backup_path is not None and version.backup_path.is_file()
+    return VersionCheck(
+        version=version.version,
+        files="intact" if problem is None else "damaged" if found else "missing",
+        backup="present" if saved else "missing",
+        problem=problem,
+        changed_at=None if problem is None else _changed_at(version.path),
+    )
+
+
+def home_health(layout: HomeLayout, *, read_only: str | None = None) -> HomeHealth:
+    """Disk use of a home, and its problems apart from those of tenants. Blocking.
+
+    `read_only` is the reason for which the store was opened to read only, if it was not wanted.
+    """
+    disk = disk_use(layout)
+    problems = [*_disk_problems(disk), *_permission_problems(layout)]
+    if read_only is not None:
+        problems.append(
+            Problem(
+                severity="failing",
+                message=f"nothing can be stored: {read_only}",
+                remedy="turns are refused and cycles do not run until the home can be written",
+            )
+        )
+    return HomeHealth(disk=disk, read_only=read_only, problems=tuple(problems))
+
+
+def disk_use(layout: HomeLayout) -> DiskUse:
+    """Bytes below a home and its folder of backups, by kind. Blocking."""
+    by_kind = dict.fromkeys(KINDS, 0)
+    for path in _files(layout):
+        try:
+            by_kind[_kind(layout, path)] += path.lstat().st_size
+        except FileNotFoundError:  # a cycle has removed it
+            continue
+    usage = shutil.disk_usage(_existing(layout.home))
+    return DiskUse(home=layout.home, by_kind=by_kind, free=usage.free, size=usage.total)
+
+
+def free_text(place: Path) -> str:
+    """The free space of the file system of a path, for messages."""
+    usage = shutil.disk_usage(_existing(place))
+    return f"{bytes_text(usage.free)} of {bytes_text(usage.total)} are free at {_existing(place)}"
+
+
+def bytes_text(count: float) -> str:
+    """Bytes in megabytes, or in bytes below a hundredth of one."""
+    return f"{count / MEGABYTE:,.2f} MB" if count >= MEGABYTE / 100 else f"{count:.0f} bytes"
+
+
+def _disk_problems(disk: DiskUse) -> Iterator[Problem]:
+    remedy = "free some space, for example with `karen-learner prune`"
+    free = f"{bytes_text(disk.free)} of {bytes_text(disk.size)} are free at {disk.home}"
+    if disk.free < DISK_FULL_BYTES:
+        yield Problem(severity="failing", message=f"the disk is full: {free}", remedy=remedy)
+    elif disk.free < min(LOW_DISK_BYTES, LOW_DISK_SHARE * disk.size):
+        yield Problem(severity="warning", message=f"the disk is almost full: {free}", remedy=remedy)
+
+
+def _permission_problems(layout: HomeLayout) -> Iterator[Problem]:
+    """Folders that contain texts of users and that other accounts may enter."""
+    inside = open_to_others(layout.home)
+    for folder in dict.fromkeys((layout.home, layout.backup_root, layout.corpus_root, layout.model_root)):
+        is_inside = folder != layout.home and folder.is_relative_to(layout.home)
+        if open_to_others(folder) and (inside or not is_inside):
+            mode = f"{folder.stat().st_mode & 0o777:03o}"
+            yield Problem(
+                severity="warning",
+                message=f"other accounts of this machine may enter {folder} (mode {mode})",
+                remedy=f"chmod -R go= {folder}",
+            )
+
+
+def _files(layout: HomeLayout) -> Iterator[Path]:
+    roots = [layout.home]
+    for root in (layout.backup_root, layout.corpus_root, layout.model_root):
+        if not root.is_relative_to(layout.home):
+            roots.append(root)
+    return (path for root in roots for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _kind(layout: HomeLayout, path: Path) -> str:
+    if path.name.startswith(layout.database.name):
+        return "database"
+    for root, kind in ((layout.backup_root, "backups"), (layout.corpus_root, "corpora")):
+        if path.is_relative_to(root):
+            return kind
+    if not path.is_relative_to(layout.model_root):
+        return "other"
+    parts = path.relative_to(layout.model_root).parts
+    return {".shadows": "shadows", ".staging": "staging", ".restoring": "staging"}.get(
+        parts[1] if len(parts) > 1 else "", "models"
+    )
+
+
+def _changed_at(folder: Path) -> datetime:
+    """The newest change below a folder, or of its nearest existing parent."""
+    there = _existing(folder)
+    paths = (there, *there.rglob("*")) if there == folder else (there,)
+    newest = max(path.lstat().st_mtime for path in paths)
+    return datetime.fromtimestamp(newest, timezone.utc)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or its nearest existing parent."""
+    return next(one for one in (path, *path.parents) if one.exists())

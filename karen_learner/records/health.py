@@ -1,0 +1,90 @@
+"""Health of a home and of its tenants: problems, checks of versions, disk use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from karen_learner.records.base import Record
+
+Severity = Literal["warning", "failing"]
+"""`failing`: the champion does not answer, or nothing can be stored. `warning`: everything works."""
+
+Server = Literal["model", "base", "analyzer", "rules"]
+"""The source of a tenant's analyses: its live model, the base pipeline, the host's analyzer, or rules."""
+
+
+class Problem(Record):
+    """A finding of a health check, with the remedy."""
+
+    severity: Severity
+    message: str
+    remedy: str
+
+
+class VersionCheck(Record):
+    """Files and backup of a version, compared with its digest.
+
+    `problem` describes files that are not intact. `changed_at` is the time of their newest change.
+    """
+
+    version: str
+    files: Literal["intact", "damaged", "missing"]
+    backup: Literal["present", "missing"]
+    problem: str | None = None
+    changed_at: datetime | None = None
+
+
+class DiskUse(Record):
+    """Bytes by kind of file, and those of the file system of the home."""
+
+    home: Path
+    by_kind: Mapping[str, int]
+    free: int
+    size: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of all kinds."""
+        return sum(self.by_kind.values())
+
+
+class HomeHealth(Record):
+    """Disk use and problems of a home, apart from its tenants."""
+
+    disk: DiskUse
+    read_only: str | None = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing fails."""
+        return is_healthy(self.problems)
+
+
+class TenantHealth(Record):
+    """The source of a tenant's analyses since a time, the reason if it is not the champion, and problems.
+
+    `model_created_at` is that of the live model, `last_error` the error of the last failed cycle or load.
+    """
+
+    served_by: Server
+    version: str | None = None
+    since: datetime | None = None
+    reason: str | None = None
+    model_created_at: datetime | None = None
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing fails."""
+        return is_healthy(self.problems)
+
+
+def is_healthy(problems: tuple[Problem, ...]) -> bool:
+    """Whether no problem is failing."""
+    return not any(problem.severity == "failing" for problem in problems)
