@@ -367,6 +367,13 @@ class MemoryStore(Protocol):
         False if the alias is not `expected`. Raises FencedOut if the lease is lost.
         """
 
+    async def end_provisional(self, tenant_id: str, version: str, *, undo: bool, token: int | None) -> bool:
+        """Let the champion serve again instead of this provisional version.
+
+        With `undo`, its pending examples wait as after a rollback. False if the version is not provisional
+        any more. Raises FencedOut if the lease is lost.
+        """
+
     async def count_undone(self, tenant_id: str, version: str) -> int:
         """The number of examples that a rollback to the version would make wait."""
 

@@ -367,8 +367,9 @@ class AutonomousLearner:
     ) -> LearningCycleResult:
         """Curate, train, validate, and deploy or reject. A bad cycle is a result.
 
-        `force_training` accepts fewer examples than `learning_config.min_data_threshold`. Raises
-        UnknownTenant and StoreError; errors carry `backup_path`.
+        `force_training` accepts fewer examples than `learning_config.min_data_threshold`. The mode `micro`
+        trains the served model alone: its version is provisional until the next cycle. Raises UnknownTenant
+        and StoreError; errors carry `backup_path`.
         """
         await self._require(tenant_id)
         return await self._learn(tenant_id, mode=mode, force=force_training, reason=reason)

@@ -59,6 +59,14 @@ def scores(version: ModelVersion) -> str | None:
     return ", ".join(f"{name} {value:.3f}" for name, value in version.scores.items()) or None
 
 
+def _live(tenant: TenantStatus) -> str | None:
+    """The version that serves."""
+    champion = tenant.champion.version if tenant.champion is not None else None
+    if tenant.provisional is None:
+        return champion
+    return f"{tenant.provisional.version}, provisional after {champion} until the next cycle"
+
+
 def status(tenant: TenantStatus, home: HomeHealth) -> list[RenderableType]:
     """Health, champion, counts, last cycle and advice of a tenant."""
     problems = (*tenant.health.problems, *home.problems)
@@ -69,7 +77,7 @@ def status(tenant: TenantStatus, home: HomeHealth) -> list[RenderableType]:
         {
             "tenant": text(tenant.tenant_id, "bold"),
             "health": health_text(is_healthy(problems)),
-            "live model": champion.version if champion else "none; the rule-based fallback answers",
+            "live model": _live(tenant) or "none; the rule-based fallback answers",
             **serving_facts(tenant.health),
             "deployed": utc_text(champion.created_at) if champion else None,
             "scores at deployment": (scores(champion) or "none") if champion else None,
@@ -131,7 +139,7 @@ def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
     return {
         "tenant": tenant.tenant_id,
         "health": health_text(tenant.health.healthy),
-        "live model": champion.version if champion else None,
+        "live model": _live(tenant),
         "accuracy": champion.scores.get("accuracy") if champion else None,
         "turns": counts.turns,
         "feedback": counts.with_feedback,
@@ -152,8 +160,9 @@ def versions(found: Sequence[ModelVersion], champion: str | None) -> list[Render
 
 def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
     removed = text("removed", "dim") if version.removed else ""
+    mark = text("provisional", "dim") if version.provisional and not version.removed else removed
     return {
-        "": text("live", "bold green") if live else removed,
+        "": text("live", "bold green") if live else mark,
         "version": version.version,
         "created": utc_text(version.created_at),
         "parent": version.parent,

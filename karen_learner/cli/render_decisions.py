@@ -21,11 +21,12 @@ STATUS_STYLES = {
 }
 DECISIONS: Mapping[Decision, str] = {
     "accepted": "accepted",
+    "provisional": "provisional: no harm is shown, the next cycle confirms or ends it",
     "too_close": "too close to call: nothing is shown worse, and no gain is shown",
     "worse": "worse",
     "refused": "refused",
 }
-DECIDED: Mapping[Decision, str] = {"too_close": "too close"}
+DECIDED: Mapping[Decision, str] = {"too_close": "too close", "provisional": "provisional"}
 """Decisions that `history` shows in place of the status."""
 SHOWN_FLIPS = 5
 """Flips of each kind."""

@@ -25,7 +25,7 @@ from karen_learner.records import (
 )
 from karen_learner.settings import Settings
 
-RequestedMode = Literal["auto", "incremental", "full"]
+RequestedMode = Literal["auto", "incremental", "full", "micro"]
 
 SEARCHED_CYCLES = 200
 """Newest cycles that are searched for the last full training."""
@@ -110,8 +110,15 @@ def undecided_examples(last: LearningCycleResult | None, new: Sequence[Example] 
         return 0
     if new is None:
         return last.pending_examples
+    return min(last.pending_examples, len(new) - len(newer_examples(last, new)))
+
+
+def newer_examples(last: LearningCycleResult | None, new: Sequence[Example]) -> tuple[Example, ...]:
+    """The examples that are newer than the last decision; all of them if it accepted."""
+    if last is None or last.verdict is None or last.verdict.accepted:
+        return tuple(new)
     ended = last.started_at + timedelta(seconds=last.duration_s)
-    return min(last.pending_examples, sum(example.created_at <= ended for example in new))
+    return tuple(example for example in new if example.created_at > ended)
 
 
 @dataclass(eq=False, repr=False)
@@ -124,9 +131,17 @@ class CyclePlanner:
     settings: Settings
 
     async def mode(
-        self, tenant_id: str, requested: RequestedMode, champion: ModelVersion | None
+        self,
+        tenant_id: str,
+        requested: RequestedMode,
+        champion: ModelVersion | None,
+        provisional: ModelVersion | None,
     ) -> CycleMode:
-        """The mode of the tenant's next cycle."""
+        """The mode of the tenant's next cycle. After a micro-update, the gates decide first."""
+        if requested == "micro" and champion is not None:
+            if provisional is None:
+                return "micro"
+            requested = "auto"
         learning = self.settings.learning
         counts = await self.store.counts(tenant_id)
         return resolve_mode(
@@ -148,7 +163,7 @@ class CyclePlanner:
         """The number of rejections without harm since the last deployment. Their examples are pending."""
         count = 0
         for row in await self.store.cycles(tenant_id, limit=SEARCHED_CYCLES):
-            verdict = row.result.verdict if row.result is not None else None
+            verdict = row.result.verdict if row.result is not None and row.mode != "micro" else None
             if verdict is not None and verdict.accepted:
                 break
             count += verdict is not None and not verdict.harmful
@@ -161,7 +176,11 @@ class CyclePlanner:
         """
         check_mode(requested)
         limits = self.settings.learning
-        mode = await self.mode(tenant_id, requested, await self.registry.champion(tenant_id))
+        champion, provisional = (
+            await self.registry.champion(tenant_id),
+            await self.registry.provisional(tenant_id),
+        )
+        mode = await self.mode(tenant_id, requested, champion, provisional)
         preview = await self.curator.preview(tenant_id)
         counts = await self.store.counts(tenant_id)
         available, learned = (
@@ -169,7 +188,8 @@ class CyclePlanner:
             counts.examples.get("learned", 0),
         )
         undecided = undecided_examples(await self.last_decision(tenant_id))
-        why = skip_reason(available, learned, mode, limits.min_data_threshold, force, undecided=undecided)
+        minimum = 1 if provisional is not None else limits.min_data_threshold
+        why = skip_reason(available, learned, mode, minimum, force, undecided=undecided)
         full = mode == "full"
         most_new = limits.max_full_examples if full else limits.max_training_examples
         most_replayed = limits.max_full_examples if full else REPLAY_POOL * limits.replay_examples

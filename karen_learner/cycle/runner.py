@@ -17,6 +17,7 @@ from karen_learner.cycle.policy import (
     CyclePlanner,
     RequestedMode,
     check_mode,
+    newer_examples,
     skip_reason,
     trainable_tasks,
     undecided_examples,
@@ -38,10 +39,12 @@ from karen_learner.records import (
     CycleRow,
     LearningCycleResult,
     Lease,
+    ModelVersion,
     Stage,
 )
 from karen_learner.settings import LearningSettings
-from karen_learner.training.stage import TrainingStage, known_labels
+from karen_learner.training.base import known_labels
+from karen_learner.training.stage import TrainingStage
 from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,10 @@ RENEWALS_PER_LEASE = 4
 
 @dataclass(eq=False, repr=False)
 class LearningCycle:
-    """Runs cycles, one at a time for each tenant."""
+    """Runs cycles, one at a time for each tenant.
+
+    A cycle whose gates decide confirms a provisional version, or ends it.
+    """
 
     store: MemoryStore
     registry: ModelRegistry
@@ -113,12 +119,14 @@ class LearningCycle:
             async with renewing(self.store, lease, ttl=self._ttl):
                 await self._recover(tenant_id)
                 champion = await self.registry.champion(tenant_id)
+                provisional = await self.registry.provisional(tenant_id)
                 cycle = CycleContext(
                     tenant_id=tenant_id,
-                    mode=await self.planner.mode(tenant_id, mode, champion),
+                    mode=await self.planner.mode(tenant_id, mode, champion, provisional),
                     reason=reason,
                     token=lease.token,
                     champion=champion,
+                    provisional=provisional,
                 )
                 return await self._journalled(cycle, lease, force=force)
         except asyncio.CancelledError:
@@ -146,9 +154,9 @@ class LearningCycle:
 
     async def _recover(self, tenant_id: str, *, reason: str = PROCESS_ENDED) -> None:
         unfinished = await self.store.unfinished_cycles(tenant_id)
-        champion = await self.registry.champion(tenant_id)
+        serving = await self.registry.serving(tenant_id)
         for row in unfinished:
-            result = interrupted_result(row, champion, reason)
+            result = interrupted_result(row, serving, reason)
             logger.warning("cycle %s was interrupted while %s: %s", row.cycle_id, row.stage, result.status)
             await self.store.finish_cycle(tenant_id, row.cycle_id, result, stage="interrupted")
         if unfinished:
@@ -163,7 +171,7 @@ class LearningCycle:
             logger.exception("files of finished cycles of %r cannot be removed", tenant_id)
 
     async def _journalled(self, cycle: CycleContext, lease: Lease, *, force: bool) -> LearningCycleResult:
-        row = CycleRow(**cycle.model_dump(exclude={"champion"}), stage="curating")
+        row = CycleRow(**cycle.model_dump(exclude={"champion", "provisional"}), stage="curating")
         await self.store.start_cycle(row)
         self.events.publish(
             CycleStarted(
@@ -203,23 +211,56 @@ class LearningCycle:
             len(selected.new),
             len(selected.replay),
             cycle.mode,
-            self.settings.min_data_threshold,
+            1 if cycle.provisional is not None else self.settings.min_data_threshold,
             force,
             undecided=undecided_examples(last, selected.new),
         )
         if reason is not None:
-            return state.result("skipped", error=reason)
+            ended = "" if selected.new else await self._end_provisional(state)
+            return state.result("skipped", error=f"{reason}{ended}")
+        if cycle.mode == "micro" and cycle.champion is not None:
+            new = newer_examples(last, selected.new)
+            return await self._run_update(state, cycle.champion, replace(selected, new=new, counts=counts))
         async with self._stage(state, "training"):
             state.trained = trained = await self.training.train(cycle, curated)
         async with self.deployer.loading(trained.candidate) as loading:
             async with self._stage(state, "validating"):
                 state.validated = validated = await self.validation.validate(trained)
+                state.verdict = validated.verdict
             if not validated.verdict.accepted:
                 await self.validation.reject(validated)
-                return state.result("rejected", error=validated.verdict.summary)
+                ended = await self._end_provisional(state)
+                return state.result("rejected", error=f"{validated.verdict.summary}{ended}")
             async with self._stage(state, "deploying"):
                 state.deployed = await self.deployer.deploy(validated, await loading)
         return state.result("deployed")
+
+    async def _run_update(
+        self, state: CycleState, champion: ModelVersion, curated: Curated
+    ) -> LearningCycleResult:
+        """Train the served model alone. Unless harm is shown, it serves until the next decision."""
+        state.curated = curated
+        if not curated.new:
+            return state.result("skipped", error="no example is newer than the last decision")
+        async with self._stage(state, "training"):
+            state.trained = update = await self.training.update(state.cycle, champion, curated)
+        async with self.deployer.loading(update.candidate) as loading:
+            async with self._stage(state, "validating"):
+                state.verdict = verdict = await self.validation.judge_update(update)
+            if not verdict.accepted:
+                return state.result("rejected", error=verdict.summary)
+            async with self._stage(state, "deploying"):
+                state.deployed = await self.deployer.deploy_provisional(update, await loading)
+        return state.result("deployed")
+
+    async def _end_provisional(self, state: CycleState) -> str:
+        """Let the champion serve again instead of a provisional version that is not confirmed."""
+        champion, provisional = state.cycle.champion, state.cycle.provisional
+        if champion is None or provisional is None:
+            return ""
+        await self.deployer.end_provisional(provisional, token=state.cycle.token)
+        state.ended_provisional = True
+        return f"; {champion.version} serves again instead of the provisional {provisional.version}"
 
     async def _with_labels_apart(
         self, cycle: CycleContext, selected: Curated, last: LearningCycleResult | None

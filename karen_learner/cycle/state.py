@@ -14,10 +14,11 @@ from karen_learner.records import (
     LearningCycleResult,
     ModelVersion,
     Stage,
+    Verdict,
     new_cycle_id,
     utc_now,
 )
-from karen_learner.training.stage import Trained
+from karen_learner.training.stage import MicroUpdate, Trained
 from karen_learner.validation.stage import Validated
 
 PROCESS_ENDED = "the process ended while the cycle was"
@@ -26,13 +27,18 @@ CANCELLED = "it was cancelled while it was"
 
 @dataclass(kw_only=True)
 class CycleState:
-    """Progress of one cycle: the values of its completed stages, and the seconds of each stage."""
+    """Progress of one cycle: the values of its completed stages, and the seconds of each stage.
+
+    A micro-update has a verdict, and no scores in `validated`.
+    """
 
     cycle: CycleContext
     curated: Curated | None = None
     pending: int = 0
-    trained: Trained | None = None
+    trained: Trained | MicroUpdate | None = None
     validated: Validated | None = None
+    verdict: Verdict | None = None
+    ended_provisional: bool = False
     deployed: Deployed | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
@@ -41,19 +47,20 @@ class CycleState:
         """The result of the cycle that ends now as `status`."""
         cycle, curated, trained = self.cycle, self.curated, self.trained
         validated, deployed = self.validated, self.deployed
-        live = deployed.version if deployed else cycle.champion
+        former = cycle.champion if self.ended_provisional else cycle.provisional or cycle.champion
+        live = deployed.version if deployed else former
         return LearningCycleResult(
             cycle_id=cycle.cycle_id,
             tenant_id=cycle.tenant_id,
             mode=cycle.mode,
             reason=cycle.reason,
             status=status,
-            model_improved=deployed is not None and bool(deployed.validated.verdict.improved),
+            model_improved=deployed is not None and bool(deployed.improved),
             training_examples=len(curated.new) if curated else 0,
             replay_examples=len(trained.replayed) if trained else 0,
             baseline=validated.baseline if validated else None,
             validation=validated.validation if validated else None,
-            verdict=validated.verdict if validated else None,
+            verdict=self.verdict,
             flips=validated.flips if validated else None,
             model_version=live.version if live else None,
             previous_version=cycle.champion.version if cycle.champion else None,

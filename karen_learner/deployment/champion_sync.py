@@ -113,9 +113,9 @@ class ChampionSync:
 
     async def refresh(self, tenant_id: str) -> None:
         """Replace a live model whose champion has changed. Does nothing without a live model."""
-        champion = await self._registry.champion(tenant_id)
+        serving = await self._registry.serving(tenant_id)
         live = self._models.peek(tenant_id)
-        if champion is not None and live is not None and live.version != champion.version:
+        if serving is not None and live is not None and live.version != serving.version:
             await asyncio.shield(self._load_task(tenant_id))
 
     async def switch(self, model: LiveModel, promotion: Promotion, *, token: int | None) -> bool:
@@ -165,12 +165,12 @@ class ChampionSync:
             task.exception()  # retrieved here, because every waiter may have been cancelled
 
     async def _load_champion(self, tenant_id: str) -> LiveModel | None:
-        """Load the champion and swap it in.
+        """Load the version that serves and swap it in. A damaged provisional one is ended.
 
-        The champion is read again after the load: a deployment in between has installed a newer model, which
+        The version is read again after the load: a deployment in between has installed a newer model, which
         must stay.
         """
-        champion = await self._registry.champion(tenant_id)
+        champion = await self._registry.serving(tenant_id)
         while champion is not None:
             live = self._models.get(tenant_id)
             if live is not None and live.version == champion.version:
@@ -178,9 +178,14 @@ class ChampionSync:
             try:
                 model = await self.load(champion)
             except KarenLearnerError as error:
+                if champion.provisional:
+                    logger.warning("%s is damaged, the champion serves again: %s", champion.version, error)
+                    await self._store.end_provisional(tenant_id, champion.version, undo=False, token=None)
+                    champion = await self._registry.serving(tenant_id)
+                    continue
                 self._note_failure(tenant_id, champion, live, error)
                 return live
-            now = await self._registry.champion(tenant_id)
+            now = await self._registry.serving(tenant_id)
             if now is not None and now.version == champion.version:
                 self._install(tenant_id, model)
                 self._announce_later(champion)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +33,20 @@ from karen_learner.models.versions import (
     seal,
     version_name,
 )
-from karen_learner.records import ANCHOR, TASKS, ModelVersion, Promotion, utc_now
-from karen_learner.records.training import PipelineSpec
+from karen_learner.records import (
+    ANCHOR,
+    PROVISIONAL,
+    TASKS,
+    CycleContext,
+    ModelVersion,
+    Promotion,
+    Task,
+    utc_now,
+)
+from karen_learner.records.training import PipelineSpec, Predicted
 from karen_learner.settings import Settings
 from karen_learner.training.prediction import answer_of
+from karen_learner.training.stage import MicroUpdate, Trained
 from karen_learner.validation.stage import Validated
 
 logger = logging.getLogger(__name__)
@@ -59,10 +69,10 @@ class LoadedCandidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployed:
-    """A candidate that is champion."""
+    """A candidate that serves, and the tasks with a shown gain."""
 
-    validated: Validated
     version: ModelVersion
+    improved: tuple[Task, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
@@ -102,8 +112,10 @@ class Deployer:
         champion changed since), FencedOut, DigestMismatch or ModelError.
         """
         trained = validated.trained
-        await self._require_same_answers(validated, loaded.model)
-        version = await self._seal(validated, loaded.digest)
+        await require_same_answers(trained.probes, validated.served, loaded.model)
+        scores = validated.validation.model_dump(include=HEADLINE_SCORES, exclude_none=True)
+        judged = {f"judged_{task}": count for task, count in validated.validation.counts.items()}
+        version = await self._seal(trained, loaded.digest, scores=scores, counts=judged)
         await self._place_shadows(validated, version)
         promotion = Promotion(
             version=version,
@@ -114,7 +126,35 @@ class Deployer:
             generation=trained.generation,
             anchors=validated.best,
         )
-        if not await self.champions.switch(loaded.model, promotion, token=validated.cycle.token):
+        await self._switch(loaded.model, promotion, validated.cycle)
+        return Deployed(version=version, improved=validated.verdict.improved)
+
+    async def deploy_provisional(self, update: MicroUpdate, loaded: LoadedCandidate) -> Deployed:
+        """Let an accepted micro-update serve until the next decision. Its examples stay pending.
+
+        Raises as `deploy`.
+        """
+        await require_same_answers(update.probes, update.served, loaded.model)
+        version = await self._seal(update, loaded.digest, provisional=True)
+        trained = (*update.curated.new, *update.replayed)
+        promotion = Promotion(
+            version=version,
+            expected=None,
+            alias=PROVISIONAL,
+            replayed=[example.example_id for example in trained],
+        )
+        await self._switch(loaded.model, promotion, update.cycle)
+        return Deployed(version=version)
+
+    async def end_provisional(self, provisional: ModelVersion, *, token: int) -> None:
+        """Let the champion serve again: the gates did not confirm the provisional version."""
+        name, tenant_id = provisional.version, provisional.tenant_id
+        await self.store.end_provisional(tenant_id, name, undo=False, token=token)
+        await self.champions.refresh(tenant_id)
+
+    async def _switch(self, model: LiveModel, promotion: Promotion, cycle: CycleContext) -> None:
+        version = promotion.version
+        if not await self.champions.switch(model, promotion, token=cycle.token):
             raise DeploymentError(
                 f"the champion of {version.tenant_id!r} changed while the candidate was trained on "
                 f"{version.parent}: nothing was deployed, its examples stay pending"
@@ -128,10 +168,17 @@ class Deployer:
             )
         )
         await self._back_up(version)
-        return Deployed(validated=validated, version=version)
 
-    async def _seal(self, validated: Validated, digest: str) -> ModelVersion:
-        cycle, trained = validated.cycle, validated.trained
+    async def _seal(
+        self,
+        trained: Trained | MicroUpdate,
+        digest: str,
+        *,
+        scores: Mapping[str, float] | None = None,
+        counts: Mapping[str, int] | None = None,
+        provisional: bool = False,
+    ) -> ModelVersion:
+        cycle = trained.cycle
         folder = Path(trained.candidate.path or "")
         if await call_in_executor(candidate_digest, folder) != digest:
             raise DigestMismatch(f"{folder} changed after it was loaded: it is not deployed")
@@ -145,38 +192,24 @@ class Deployer:
             parent=cycle.champion.version if cycle.champion else None,
             cycle_id=cycle.cycle_id,
             created_at=utc_now(),
-            scores=validated.validation.model_dump(include=HEADLINE_SCORES, exclude_none=True),
+            scores=scores or {},
             backup_path=backup_file(target, self.layout.backups(cycle.tenant_id)),
+            provisional=provisional,
         )
         manifest = Manifest(
-            **version.model_dump(exclude={"path", "backup_path", "removed"}),
+            **version.model_dump(exclude={"path", "backup_path", "removed", "provisional"}),
             mode=cycle.mode,
             tasks=trained.candidate.tasks,
             counts={
                 "new": len(trained.curated.new),
                 "replay": len(trained.replayed),
-                **{f"judged_{task}": count for task, count in validated.validation.counts.items()},
+                **(counts or {}),
             },
             settings=self.settings.training.model_dump(mode="json"),
             libraries=library_versions(),
         )
         await call_in_executor(seal, folder, target, manifest)
         return version
-
-    async def _require_same_answers(self, validated: Validated, model: LiveModel) -> None:
-        """Raise DeploymentError if the loaded candidate answers otherwise than the saved one in the worker.
-
-        Scores that are nearly equal may rank differently on another processor, so a few answers may differ.
-        """
-        texts = validated.trained.probes
-        labels = {task: model.labels(task) for task in model.tasks}
-        rows = await model.run(lambda nlp: [answer_of(doc, labels) for doc in nlp.pipe(texts)])
-        differ = sum(row != one.row for row, one in zip(rows, validated.served, strict=True))
-        if differ > MAX_DIFFERENT_ANSWERS * len(rows):
-            raise DeploymentError(
-                f"the candidate answers {differ} of {len(rows)} texts otherwise after it is loaded: it is "
-                "not deployed; check for packages that differ between this process and the worker"
-            )
 
     async def _place_shadows(self, validated: Validated, version: ModelVersion) -> None:
         """Move the shadows to the folder of the version, with their predictions of the judged texts."""
@@ -205,11 +238,13 @@ class Deployer:
     async def clean_up(self, tenant_id: str) -> None:
         """Make missing backups; remove staging folders, folders without a row and expired versions.
 
-        The champion and its parent are always kept, as folders and as backups, and the shadows of both and
-        of the best version of each task. Call under the lease.
+        The champion, its parent and a provisional version are always kept, as folders and as backups, and the
+        shadows of champion, parent and the best version of each task. Call under the lease.
         """
         champion = await self.registry.champion(tenant_id)
         kept = {champion.version, champion.parent or ""} if champion is not None else set()
+        if (provisional := await self.registry.provisional(tenant_id)) is not None:
+            kept.add(provisional.version)
         for name in filter(None, sorted(kept)):
             version = await self.registry.get(tenant_id, name)
             if version is not None and version.path.is_dir():
@@ -230,6 +265,21 @@ class Deployer:
                 await call_in_executor(remove_folder, path)
         backups = self.layout.backups(tenant_id)
         await call_in_executor(lambda: prune_backups(backups, keep=kept, retention_days=days))
+
+
+async def require_same_answers(texts: Sequence[str], served: Sequence[Predicted], model: LiveModel) -> None:
+    """Raise DeploymentError if the loaded candidate answers otherwise than the saved one in the worker.
+
+    Scores that are nearly equal may rank differently on another processor, so a few answers may differ.
+    """
+    labels = {task: model.labels(task) for task in model.tasks}
+    rows = await model.run(lambda nlp: [answer_of(doc, labels) for doc in nlp.pipe(texts)])
+    differ = sum(row != one.row for row, one in zip(rows, served, strict=True))
+    if differ > MAX_DIFFERENT_ANSWERS * len(rows):
+        raise DeploymentError(
+            f"the candidate answers {differ} of {len(rows)} texts otherwise after it is loaded: it is "
+            "not deployed; check for packages that differ between this process and the worker"
+        )
 
 
 def _load_candidate(candidate: PipelineSpec) -> LoadedCandidate:

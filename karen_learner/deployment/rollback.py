@@ -23,6 +23,11 @@ from karen_learner.records import (
     utc_now,
 )
 
+CHANGED = (
+    "the served version of {!r} changed at the same moment: see `karen-learner versions`, and repeat the "
+    "rollback if it is still wanted"
+)
+
 
 @dataclass(eq=False, repr=False)
 class Rollback:
@@ -37,18 +42,22 @@ class Rollback:
     events: EventPublisher
 
     async def to_version(self, tenant_id: str, version: str | None = None) -> ModelVersion:
-        """Make `version`, or the champion's parent, the champion. A damaged one is restored from its backup.
+        """Make `version`, or the parent of the served one, the champion. A damaged one is restored first.
 
         Raises UnknownVersion, ModelError, or DeploymentError (it is the champion, or the champion changed at
         the same moment).
         """
         started = perf_counter()
         champion = await self.registry.champion(tenant_id)
-        target = await self._target(tenant_id, champion, version)
-        if champion is not None and target.version == champion.version:
-            raise DeploymentError(f"{target.version} is the champion already: there is nothing to roll back")
-        await self._switch(target, champion)
-        await self._journal(target, champion, perf_counter() - started)
+        provisional = await self.registry.provisional(tenant_id)
+        target = await self._target(tenant_id, champion, provisional, version)
+        if provisional is not None and champion is not None and target.version == champion.version:
+            await self._end_provisional(provisional, champion)
+        elif target.version in (one.version for one in (champion, provisional) if one is not None):
+            raise DeploymentError(f"{target.version} serves already: there is nothing to roll back")
+        else:
+            await self._switch(target, champion)
+        await self._journal(target, provisional or champion, perf_counter() - started)
         return target
 
     async def to_backup(self, backup: Path) -> ModelVersion:
@@ -70,9 +79,14 @@ class Rollback:
         return await self.to_version(manifest.tenant_id, manifest.version)
 
     async def _target(
-        self, tenant_id: str, champion: ModelVersion | None, version: str | None
+        self,
+        tenant_id: str,
+        champion: ModelVersion | None,
+        provisional: ModelVersion | None,
+        version: str | None,
     ) -> ModelVersion:
-        wanted = version if version is not None else champion.parent if champion is not None else None
+        serving = provisional or champion
+        wanted = version if version is not None else serving.parent if serving is not None else None
         if wanted is None:
             raise UnknownVersion(
                 f"{tenant_id!r} has no earlier version: name one of `karen-learner versions`"
@@ -80,17 +94,28 @@ class Rollback:
         target = await self.registry.get(tenant_id, wanted)
         if target is None:
             raise UnknownVersion(f"{tenant_id!r} has no version {wanted!r}: see `karen-learner versions`")
+        if target.provisional and target != provisional:
+            raise DeploymentError(
+                f"{wanted} is a micro-update that no gate has judged: it cannot become the champion"
+            )
         return target
+
+    async def _end_provisional(self, provisional: ModelVersion, champion: ModelVersion) -> None:
+        """Let the champion serve again; the examples of the provisional version wait."""
+        tenant_id, name = provisional.tenant_id, provisional.version
+        if not await self.store.end_provisional(tenant_id, name, undo=True, token=None):
+            raise DeploymentError(CHANGED.format(tenant_id))
+        await self.champions.refresh(tenant_id)
+        self.events.publish(
+            ModelRolledBack(tenant_id=tenant_id, version=champion.version, previous_version=name)
+        )
 
     async def _switch(self, target: ModelVersion, champion: ModelVersion | None) -> None:
         model = await self.champions.load(target)
         expected = champion.version if champion is not None else None
         promotion = Promotion(version=target, expected=expected)
         if not await self.champions.switch(model, promotion, token=None):
-            raise DeploymentError(
-                f"the champion of {target.tenant_id!r} changed at the same moment: see "
-                "`karen-learner versions`, and repeat the rollback if it is still wanted"
-            )
+            raise DeploymentError(CHANGED.format(target.tenant_id))
         self.events.publish(
             ModelRolledBack(tenant_id=target.tenant_id, version=target.version, previous_version=expected)
         )

@@ -88,6 +88,12 @@ def unlearn(connection: Connection, tenant: int, version: str, numbers: Sequence
     _update(connection, tenant, *learned, state="quarantined", reason=ROLLED_BACK)
 
 
+def undo_pending(connection: Connection, tenant: int, numbers: Sequence[int]) -> None:
+    """The pending examples among these wait because of a rollback."""
+    pending = (rows.c.seq.in_(numbers), rows.c.state == "pending")
+    _update(connection, tenant, *pending, state="quarantined", reason=ROLLED_BACK)
+
+
 def relearn(connection: Connection, tenant: int, version: str, numbers: Sequence[int]) -> None:
     """The examples among these that wait since the version was undone are `learned` again."""
     waiting = (rows.c.seq.in_(numbers), rows.c.learned_in == version, *IS_WAITING)

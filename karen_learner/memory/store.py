@@ -199,6 +199,7 @@ class SqlMemoryStore:
 
     next_version_number = _writes(version_rows.next_number)
     promote = _writes(version_rows.promote)
+    end_provisional = _writes(version_rows.end_provisional)
     count_undone = _reads(version_rows.count_undone)
     alias = _reads(version_rows.alias)
     versions = _reads(version_rows.page)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, literal, select, update
+from sqlalchemy import Connection, Select, delete, func, literal, select, update
 
 from karen_learner.memory import curation, leases, masks, tenants
 from karen_learner.memory.tables import aliases, lineage, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
 from karen_learner.memory.types import chunks, insert
-from karen_learner.records import ANCHOR, CHAMPION, ModelVersion, Promotion, Task
+from karen_learner.records import ANCHOR, CHAMPION, PROVISIONAL, ModelVersion, Promotion, Task
 
 
 def next_number(connection: Connection, tenant_id: str) -> int:
@@ -33,20 +33,37 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
     leases.check(connection, tenant_id, token)
     tenant = tenants.ensure(connection, tenant_id)
     version, before = promotion.version, promotion.expected
+    is_provisional = promotion.alias == PROVISIONAL
+    if is_provisional and not _is_champion(connection, tenant, version.parent):
+        return False
     if not _set_alias(connection, tenant, promotion):
         return False
     number, is_new = _write_version(connection, tenant, version)
-    if promotion.alias == CHAMPION and before is not None and not (is_new and version.parent == before):
-        for name, numbers in _undone(connection, tenant, before, restored=version.version):
-            curation.unlearn(connection, tenant, name, numbers)
-        for name, numbers in _undone(connection, tenant, version.version, restored=before):
-            curation.relearn(connection, tenant, name, numbers)
-        _replace_undone_anchors(connection, tenant, version.version)
+    if promotion.alias == CHAMPION and before is not None:
+        follows = is_new and version.parent == before
+        _end_provisional(connection, tenant, undo=not follows)
+        if not follows:
+            _undo(connection, tenant, before, restored=version.version)
     _set_anchors(connection, tenant, version.version, promotion.anchors)
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
     _link(connection, tenant, number, trained)
     masks.add(connection, tenant, promotion.generation, promotion.masks)
+    return True
+
+
+def end_provisional(
+    connection: Connection, tenant_id: str, version: str, *, undo: bool, token: int | None
+) -> bool:
+    """The champion serves again. False if the version is not provisional any more. Raises FencedOut.
+
+    With `undo`, the pending examples of the version wait.
+    """
+    leases.check(connection, tenant_id, token)
+    tenant, present = tenants.ensure(connection, tenant_id), alias(connection, tenant_id, PROVISIONAL)
+    if present is None or present.version != version:
+        return False
+    _end_provisional(connection, tenant, undo=undo)
     return True
 
 
@@ -108,6 +125,31 @@ def _set_alias(connection: Connection, tenant: int, promotion: Promotion) -> boo
         return connection.execute(values.on_conflict_do_nothing()).rowcount == 1
     here = (aliases.c.tenant == tenant, aliases.c.name == name, aliases.c.version == promotion.expected)
     return connection.execute(update(aliases).where(*here).values(version=version)).rowcount == 1
+
+
+def _is_champion(connection: Connection, tenant: int, version: str | None) -> bool:
+    here = (aliases.c.tenant == tenant, aliases.c.name == CHAMPION, aliases.c.version == version)
+    return connection.execute(select(aliases.c.version).where(*here)).first() is not None
+
+
+def _end_provisional(connection: Connection, tenant: int, *, undo: bool) -> None:
+    here = (aliases.c.tenant == tenant, aliases.c.name == PROVISIONAL)
+    ended = connection.execute(delete(aliases).where(*here).returning(aliases.c.version)).scalars().all()
+    for version in ended if undo else ():
+        same = (versions.c.tenant == tenant, versions.c.version == version)
+        number = select(versions.c.seq).where(*same).scalar_subquery()
+        trained_on = select(lineage.c.example).where(lineage.c.version == number)
+        for numbers in curation.pages_of_numbers(connection, trained_on, lineage.c.example):
+            curation.undo_pending(connection, tenant, numbers)
+
+
+def _undo(connection: Connection, tenant: int, before: str, *, restored: str) -> None:
+    """Change the examples and anchors of the versions that a rollback undoes, or makes valid again."""
+    for name, numbers in _undone(connection, tenant, before, restored=restored):
+        curation.unlearn(connection, tenant, name, numbers)
+    for name, numbers in _undone(connection, tenant, restored, restored=before):
+        curation.relearn(connection, tenant, name, numbers)
+    _replace_undone_anchors(connection, tenant, restored)
 
 
 def _set_anchors(connection: Connection, tenant: int, version: str, tasks: Sequence[Task]) -> None:

@@ -21,7 +21,7 @@ from karen_learner.models.files import (
     replace_file,
     sync_folder,
 )
-from karen_learner.records import CycleMode, ModelVersion, Record, Task
+from karen_learner.records import PROVISIONAL, CycleMode, ModelVersion, Record, Task
 
 MANIFEST = "manifest.json"
 NOT_DIGESTED = frozenset({MANIFEST})
@@ -120,6 +120,15 @@ class ModelRegistry:
         """The tenant's champion."""
         version = await self._store.champion(tenant_id)
         return self._layout.placed(version) if version is not None else None
+
+    async def provisional(self, tenant_id: str) -> ModelVersion | None:
+        """The version that serves instead of the champion until the next decision."""
+        version = await self._store.alias(tenant_id, PROVISIONAL)
+        return self._layout.placed(version) if version is not None else None
+
+    async def serving(self, tenant_id: str) -> ModelVersion | None:
+        """The version that serves: the provisional one, else the champion."""
+        return await self.provisional(tenant_id) or await self.champion(tenant_id)
 
     async def get(self, tenant_id: str, version: str) -> ModelVersion | None:
         """A version by its name."""

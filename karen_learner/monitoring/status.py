@@ -49,6 +49,7 @@ class Overview:
         return TenantStatus(
             tenant_id=tenant_id,
             champion=champion,
+            provisional=await self._registry.provisional(tenant_id),
             counts=counts,
             labels=await self._store.labels(tenant_id),
             running_cycle=running,

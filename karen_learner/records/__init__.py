@@ -81,6 +81,7 @@ from karen_learner.records.texts import (
 from karen_learner.records.writes import (
     ANCHOR,
     CHAMPION,
+    PROVISIONAL,
     CurationWrite,
     Promotion,
     ReadSet,
@@ -93,6 +94,7 @@ __all__ = [
     "CYCLE_LEASE",
     "DISCARDED",
     "NO_CONSENT",
+    "PROVISIONAL",
     "ROLLED_BACK",
     "TASKS",
     "Analysis",

@@ -23,7 +23,8 @@ Source = Literal["seed", "reviewed", "correction", "rating"]
 GOLD_SOURCES: frozenset[Source] = frozenset({"seed", "reviewed"})
 
 ExampleState = Literal["pending", "learned", "conflict", "quarantined"]
-CycleMode = Literal["incremental", "full"]
+CycleMode = Literal["incremental", "full", "micro"]
+"""`micro`: an incremental training of the served model alone."""
 CycleStatus = Literal["deployed", "rejected", "rolled_back", "skipped", "failed"]
 Stage = Literal["curating", "training", "validating", "deploying", "finished", "interrupted"]
 

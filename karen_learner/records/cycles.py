@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from karen_learner.records.base import CycleMode, CycleStatus, Record, Score, Stage, Task, utc_now
 
-Decision = Literal["accepted", "too_close", "worse", "refused"]
+Decision = Literal["accepted", "provisional", "too_close", "worse", "refused"]
 """The decision of the gates in one word."""
 
 FlipKind = Literal["fixed", "broken", "changed"]
@@ -113,9 +113,9 @@ class Risk(Record):
 class Verdict(Record):
     """Decision of the gates, with their checks. `harmful`: the candidate is clearly worse.
 
-    `decision` is `accepted`, `too_close` (nothing is worse, no gain is shown), `worse`, `refused` (another
-    check failed), or None in rows of earlier releases. `missing` names the texts that would decide a verdict
-    that is too close.
+    `decision` is `accepted`, `provisional` (a micro-update without shown harm), `too_close` (nothing is
+    worse, no gain is shown), `worse`, `refused` (another check failed), or None in rows of earlier releases.
+    `missing` names the texts that would decide a verdict that is too close.
     """
 
     accepted: bool
@@ -158,7 +158,7 @@ class Flips(Record):
 class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
 
-    `removed`: retention has deleted its files and its backup.
+    `removed`: retention has deleted its files and its backup. `provisional`: the version of a micro-update.
     """
 
     tenant_id: str
@@ -171,6 +171,7 @@ class ModelVersion(Record):
     scores: Mapping[str, float] = Field(default_factory=dict)
     backup_path: Path | None = None
     removed: bool = False
+    provisional: bool = False
 
 
 class Lease(Record):
@@ -189,7 +190,10 @@ def new_cycle_id() -> str:
 
 
 class CycleContext(Record):
-    """Identity of a running cycle. `champion` is that of its start, `token` that of its lease."""
+    """Identity of a running cycle. `token` is that of its lease.
+
+    `champion` is that of its start, `provisional` the version that served instead of it.
+    """
 
     cycle_id: str = Field(default_factory=new_cycle_id)
     tenant_id: str
@@ -197,6 +201,7 @@ class CycleContext(Record):
     reason: str | None = None
     token: int
     champion: ModelVersion | None
+    provisional: ModelVersion | None = None
     started_at: datetime = Field(default_factory=utc_now)
 
 

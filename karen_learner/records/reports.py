@@ -73,10 +73,14 @@ class VersionCounts(Record):
 
 
 class TenantStatus(Record):
-    """Champion, counts, labels, cycles, advice and health for one tenant."""
+    """Champion, counts, labels, cycles, advice and health for one tenant.
+
+    A `provisional` version serves instead of the champion until the next decision.
+    """
 
     tenant_id: str
     champion: ModelVersion | None
+    provisional: ModelVersion | None = None
     counts: TenantCounts
     labels: Mapping[Task, Mapping[str, int]]
     running_cycle: CycleRow | None
@@ -84,6 +88,11 @@ class TenantStatus(Record):
     ready_to_learn: bool
     advice: str
     health: TenantHealth
+
+    @property
+    def serving(self) -> ModelVersion | None:
+        """The version that serves: a provisional one, else the champion."""
+        return self.provisional or self.champion
 
 
 class LearningMetrics(Record):

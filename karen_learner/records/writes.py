@@ -10,7 +10,9 @@ from karen_learner.records.cycles import ModelVersion
 from karen_learner.records.texts import Contribution, Example
 
 CHAMPION = "champion"
-"""The alias of the version that serves a tenant."""
+"""The alias of the version that serves a tenant, unless a provisional one does."""
+PROVISIONAL = "provisional"
+"""The alias of the version that serves instead of the champion until the next decision."""
 ANCHOR = "anchor/"
 """Prefix of the aliases of the best version of each task."""
 
@@ -54,7 +56,10 @@ class Promotion:
     the reason `rolled back`. Examples that wait are `learned` again if the new ancestry has their version.
     `masks` are added to those of the `generation` of the shadows. The version becomes the best one of the
     tasks in `anchors`. The best version of a task that is outside the ancestry of the new champion is
-    replaced by it.
+    replaced by it. A new champion ends a provisional version. Unless it is the next version after the former
+    champion, the pending examples of the provisional version wait, too.
+
+    A provisional version must be a child of the champion, else nothing is written.
     """
 
     version: ModelVersion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Example, LabelledText, Risk, Task
+from karen_learner.records.training import Predicted
 from karen_learner.validation.results import TaskResult
 from karen_learner.validation.scoring import ScoredTexts
 
@@ -20,8 +21,14 @@ class Agreement:
     """Shares of `texts` recent texts for which a served model answers as its shadows."""
 
     candidate: float
-    champion: float | None
+    champion: float
     texts: int
+
+
+def share_of_equal(one: Sequence[Predicted], other: Sequence[Predicted]) -> float:
+    """The share of texts with the same intent and sentiment."""
+    same = [mine.row[:2] == theirs.row[:2] for mine, theirs in zip(one, other, strict=True)]
+    return sum(same) / len(same)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,10 +31,12 @@ from karen_learner.records import (
 from karen_learner.records.training import PipelineSpec, Predicted, PredictJob, PredictReport
 from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
-from karen_learner.training.stage import Trained, version_spec
+from karen_learner.training.base import version_spec
+from karen_learner.training.stage import MicroUpdate, Trained
 from karen_learner.validation.evaluation import flips, summary_of_flips
-from karen_learner.validation.evidence import Agreement, Anchor, Evidence
+from karen_learner.validation.evidence import Agreement, Anchor, Evidence, share_of_equal
 from karen_learner.validation.gate import QUARANTINE_AFTER, ModelValidator
+from karen_learner.validation.micro import judge_update
 from karen_learner.validation.results import Prediction, TaskResult
 from karen_learner.validation.risk import next_risk
 from karen_learner.validation.scoring import ScoredTexts, results_by_task
@@ -144,8 +146,8 @@ class ValidationStage:
         before = await self._predict(trained, spec)
         judged = len(trained.folds.judged.examples)
         return Agreement(
-            candidate=_share_of_equal(served.predicted[:texts], trained.predicted.predicted[judged:]),
-            champion=_share_of_equal(before.predicted[:texts], theirs.predicted[judged:]),
+            candidate=share_of_equal(served.predicted[:texts], trained.predicted.predicted[judged:]),
+            champion=share_of_equal(before.predicted[:texts], theirs.predicted[judged:]),
             texts=texts,
         )
 
@@ -186,6 +188,10 @@ class ValidationStage:
         folder, tasks = Path(trained.candidate.path or ""), trained.candidate.tasks
         learned: frozenset[tuple[Task, str]] = await call_in_executor(labels_of, folder, tasks)
         return trained.curated.unknown_labels & learned
+
+    async def judge_update(self, update: MicroUpdate) -> Verdict:
+        """The verdict on a micro-update. See `validation/micro.py`."""
+        return await judge_update(self.layout, update)
 
     async def reject(self, validated: Validated) -> None:
         """Record the rejection on the new examples, and preload the champion for the next training."""
@@ -234,12 +240,6 @@ def _at(by_task: Mapping[Task, TaskResult], positions: Sequence[int]) -> dict[Ta
     """Results on a part of the judged texts, with positions in all of them."""
     places = np.array(positions, dtype=np.int64)
     return {task: replace(result, positions=places[result.positions]) for task, result in by_task.items()}
-
-
-def _share_of_equal(one: Sequence[Predicted], other: Sequence[Predicted]) -> float:
-    """The share of texts with the same intent and sentiment."""
-    same = [mine.row[:2] == theirs.row[:2] for mine, theirs in zip(one, other, strict=True)]
-    return sum(same) / len(same)
 
 
 def _has_news(curated: Curated, last: CycleRow | None) -> bool:

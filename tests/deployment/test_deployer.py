@@ -174,7 +174,7 @@ async def test_impossible_rollbacks_are_refused(site: Any) -> None:
             await site.rollback.to_version(ACME, name)
     with pytest.raises(UnknownVersion):
         await site.rollback.to_version("nobody")
-    with pytest.raises(DeploymentError, match="champion already"):
+    with pytest.raises(DeploymentError, match="serves already"):
         await site.rollback.to_version(ACME, first.version)
     assert await site.champion() == first
 

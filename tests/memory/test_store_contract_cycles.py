@@ -15,6 +15,7 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.errors import FencedOut, InvalidInput, StoreError
 from karen_learner.memory import owner_of
 from karen_learner.records import (
+    PROVISIONAL,
     Confusion,
     CurationWrite,
     Example,
@@ -562,6 +563,63 @@ class TestVersions:
         )
         assert await gathered(store.lineage("acme", "v1")) == names
         assert (await store.counts("acme")).examples == {"learned": 1203}
+
+
+class TestProvisionalVersions:
+    async def promote(self, store: MemoryStore, parent: str | None, learned: list[Example]) -> bool:
+        """Let `v2`, a child of `parent`, serve instead of the champion."""
+        promotion = Promotion(
+            version=make_version("v2").model_copy(update={"parent": parent, "provisional": True}),
+            expected=None,
+            alias=PROVISIONAL,
+            replayed=[example.example_id for example in learned],
+        )
+        return await store.promote("acme", promotion, token=None)
+
+    @pytest.fixture
+    async def learned(self, store: MemoryStore) -> list[Example]:
+        """Pending examples of the provisional version `v2` after the champion `v1`."""
+        examples = [make_example(f"e{number}") for number in range(3)]
+        await save(store, *examples)
+        assert await store.promote("acme", Promotion(version=make_version(), expected=None), token=None)
+        assert await self.promote(store, "v1", examples)
+        return examples
+
+    async def test_only_one_child_of_the_champion(self, store: MemoryStore, learned: list[Example]) -> None:
+        assert not await self.promote(store, "v1", learned), "there is one"
+        found = await store.alias("acme", PROVISIONAL)
+        assert found is not None
+        assert (found.version, found.provisional) == ("v2", True)
+        assert (await store.counts("acme")).examples == {"pending": 3}
+        assert await gathered(store.lineage("acme", "v2")) == [one.example_id for one in learned]
+        assert await store.end_provisional("acme", "v2", undo=False, token=None)
+        assert not await self.promote(store, "v0", learned), "v0 is not the champion"
+        assert await store.alias("acme", PROVISIONAL) is None
+
+    @pytest.mark.parametrize("undo", [False, True])
+    async def test_it_ends_once(self, store: MemoryStore, learned: list[Example], undo: bool) -> None:
+        assert not await store.end_provisional("acme", "v1", undo=undo, token=None)
+        assert await store.end_provisional("acme", "v2", undo=undo, token=None)
+        assert not await store.end_provisional("acme", "v2", undo=undo, token=None)
+        counts = await store.counts("acme")
+        assert counts.waiting == (len(learned) if undo else 0)
+
+    @pytest.mark.parametrize(("parent", "waiting"), [("v1", 0), (None, 3)])
+    async def test_a_new_champion_ends_it(
+        self, store: MemoryStore, learned: list[Example], parent: str | None, waiting: int
+    ) -> None:
+        version = make_version("v3").model_copy(update={"parent": parent})
+        assert await store.promote("acme", Promotion(version=version, expected="v1"), token=None)
+        assert await store.alias("acme", PROVISIONAL) is None
+        assert (await store.counts("acme")).waiting == waiting <= len(learned)
+
+    async def test_only_the_holder_of_the_lease_ends_it(
+        self, store: MemoryStore, learned: list[Example]
+    ) -> None:
+        assert learned
+        with pytest.raises(FencedOut):
+            await store.end_provisional("acme", "v2", undo=False, token=7)
+        assert await store.alias("acme", PROVISIONAL) is not None
 
 
 class TestMasks:

@@ -309,11 +309,6 @@ class TestAgreement:
 
         assert judge(found, settings).accepted is passes
 
-    def test_without_a_rate_of_the_champion_there_is_no_check(self, settings: Settings) -> None:
-        measured = Agreement(candidate=0.1, champion=None, texts=1000)
-
-        assert judge(evidence(TEXTS, intents(275), intents(255), agreement=measured), settings).accepted
-
 
 class TestBudgets:
     def test_a_model_above_a_budget_is_refused(self, settings: Settings) -> None:

@@ -25,8 +25,11 @@ async def learn(
         bool, typer.Option("--force", help="Train on fewer examples than learning.min_data_threshold.")
     ] = False,
     mode: Annotated[
-        Literal["auto", "incremental", "full"],
-        typer.Option(help="Continue the live model, or train from scratch; auto decides."),
+        Literal["auto", "incremental", "full", "micro"],
+        typer.Option(
+            help="incremental continues the champion, full trains from scratch, auto decides between them; "
+            "micro updates the served model in seconds until the next cycle."
+        ),
     ] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan of the cycle. Change nothing.")

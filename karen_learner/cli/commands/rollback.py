@@ -121,7 +121,7 @@ async def planned(
     Raises UnknownTenant, UnknownVersion, InvalidInput, DeploymentError.
     """
     async with run.learner(tenant) as learner:
-        live = (await learner.status(tenant)).champion
+        live = (await learner.status(tenant)).serving
         name = version or (live.parent if live else None)
         if backup is not None:
             name = _version_in(backup, tenant)

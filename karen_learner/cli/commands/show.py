@@ -31,7 +31,7 @@ async def show(
     async with run.learner(tenant) as learner:
         result = await learner.cycle(tenant, cycle)
         texts = await texts_of(learner, result)
-        champion = (await learner.status(tenant)).champion
+        champion = (await learner.status(tenant)).serving
     live = champion.version if champion is not None else None
     shown = cycle_result(result, home=run.home, texts=texts, live=live)
     run.output.result(result.to_dict() | {"example_texts": texts}, *shown)

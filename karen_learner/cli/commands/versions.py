@@ -14,7 +14,7 @@ async def versions(run: Context, tenant: Tenant, limit: Limit = 100) -> int:
 
     async with run.learner(tenant) as learner:
         found = await learner.versions(tenant, limit=limit)
-        champion = (await learner.status(tenant)).champion
+        champion = (await learner.status(tenant)).serving
     live = champion.version if champion else None
     document = [version.to_dict() | {"live": version.version == live} for version in found]
     run.output.result(document, *render.versions(found, live))

@@ -18,7 +18,7 @@ from karen_learner.validation.comparison import (
     interval_of,
     signs,
 )
-from karen_learner.validation.evidence import Evidence
+from karen_learner.validation.evidence import Agreement, Evidence
 from karen_learner.validation.gates.unharmed import LEVEL
 from karen_learner.validation.results import TaskResult, mean_score
 from karen_learner.validation.scoring import SCORE_NAMES
@@ -93,24 +93,26 @@ def _held(name: str, one: Comparison, threshold: float, *, strict: bool) -> tupl
 def agreement(evidence: Evidence, _settings: Settings) -> Sequence[GateCheck]:
     """The candidate agrees with its shadows as often as the champion, less two standard errors."""
     measured = evidence.agreement
-    if measured is None or measured.champion is None or measured.texts == 0:
-        return ()
+    return () if measured is None else (agreement_check(measured, of="recent texts"),)
+
+
+def agreement_check(measured: Agreement, *, of: str) -> GateCheck:
+    """The check of an agreement with shadows on texts of a kind."""
     rates = measured.candidate, measured.champion
     error = math.sqrt(sum(rate * (1.0 - rate) for rate in rates) / measured.texts)
-    passed = measured.candidate >= measured.champion - AGREEMENT_ERRORS * error
+    threshold = measured.champion - AGREEMENT_ERRORS * error
+    passed = measured.candidate >= threshold
     detail = (
         f"agreement with the shadows {measured.champion:.3f} -> {measured.candidate:.3f} "
-        f"on {measured.texts} recent texts"
+        f"on {measured.texts} {of}"
     )
-    return (
-        GateCheck(
-            name="agreement",
-            passed=passed,
-            detail=detail if passed else f"{detail}: lower",
-            statistic=measured.candidate,
-            interval=interval_of(measured.candidate - measured.champion, error),
-            threshold=measured.champion - AGREEMENT_ERRORS * error,
-        ),
+    return GateCheck(
+        name="agreement",
+        passed=passed,
+        detail=detail if passed else f"{detail}: lower",
+        statistic=measured.candidate,
+        interval=interval_of(measured.candidate - measured.champion, error),
+        threshold=threshold,
     )
 
 
