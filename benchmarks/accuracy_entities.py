@@ -20,7 +20,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from karen_learner.components.online.shim import scale_learn_rate
-from karen_learner.corpora.lines import require_json_lines
+from karen_learner.corpora.importers import require_labelled
 
 JsonLine = dict[str, Any]
 Figures = dict[str, float]
@@ -38,7 +38,10 @@ def snips(folder: Path, options: argparse.Namespace, _: object) -> Iterator[tupl
 
 
 def read(path: Path) -> list[JsonLine]:
-    return [value for _, value in require_json_lines(path)]
+    return [
+        {"text": one.text, "entities": [(span.start, span.end, span.label) for span in one.entities or ()]}
+        for one in require_labelled(path)
+    ]
 
 
 def ours(train: list[JsonLine], test: list[JsonLine], seed: int) -> Figures:
@@ -78,9 +81,7 @@ def measured(
 def example(nlp: Language, line: JsonLine) -> Example:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # spans that do not fit the tokens
-        return Example.from_dict(
-            nlp.make_doc(line["text"]), {"entities": [tuple(one) for one in line["entities"]]}
-        )
+        return Example.from_dict(nlp.make_doc(line["text"]), {"entities": line["entities"]})
 
 
 def learn(nlp: Language, examples: list[Example], optimizer: Any, *, passes: int, rng: random.Random) -> None:
@@ -110,7 +111,7 @@ def evaluated(nlp: Language, lines: list[JsonLine]) -> tuple[float, float]:
     hits = found = gold = 0
     for doc, line in zip(docs, lines, strict=True):
         predicted = {(span.start_char, span.end_char, span.label_) for span in doc.ents}
-        annotated = {tuple(one) for one in line["entities"]}
+        annotated = set(line["entities"])
         hits, found, gold = hits + len(predicted & annotated), found + len(predicted), gold + len(annotated)
     return 2 * hits / (found + gold), milliseconds
 

@@ -23,7 +23,7 @@ from spacy.training import Example
 from karen_learner.components.online.shim import scale_learn_rate
 from karen_learner.components.textcat.calibration import expected_calibration_error, out_of_scope_threshold
 from karen_learner.components.textcat.pipe import is_out_of_scope
-from karen_learner.corpora.lines import require_json_lines
+from karen_learner.corpora.importers import require_labelled
 
 Texts = Sequence[tuple[str, str]]
 Figures = dict[str, float]
@@ -167,7 +167,7 @@ def compare(data: DataSet, options: argparse.Namespace, systems: Systems) -> Run
 
 
 def read(path: Path, key: str) -> list[tuple[str, str]]:
-    return [(record["text"], record[key]) for _, record in require_json_lines(path)]
+    return [(one.text, getattr(one, key)) for one in require_labelled(path)]
 
 
 def few_shot(texts: Texts, seed: int) -> Texts:

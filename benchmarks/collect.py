@@ -30,7 +30,7 @@ import spacy
 from sqlalchemy import Connection
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.corpora.lines import require_json_lines
+from karen_learner.corpora.importers import require_labelled
 from karen_learner.memory import SqlMemoryStore, counters, open_store, turn_writer
 from karen_learner.memory.engine import WRITER_PRAGMAS, Engines, create_engines, parse_url
 from karen_learner.records import ConversationMetadata, Entity, Turn, UserFeedback, new_id, utc_now
@@ -251,8 +251,8 @@ async def compare_analysis(
     folder: Path, *, pipeline: str, rounds: int, callers: int
 ) -> tuple[Measured, list[float]]:
     """Turns with analysis, and bare `nlp.pipe`, in alternating rounds."""
-    lines = [value for _, value in require_json_lines(CORPUS)]
-    texts = [line["text"] for line in lines]
+    lines = require_labelled(CORPUS)
+    texts = [line.text for line in lines]
     whole, bare = Measured(), []
     fast = {
         "training.pipeline": pipeline,

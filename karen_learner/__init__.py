@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
     from karen_learner.collection import ConversationMetadataCollector
     from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
+    from karen_learner.corpora.corpus_file import CorpusFile
     from karen_learner.learner import AutonomousLearner, create_autonomous_learner
     from karen_learner.pipeline import IncrementalTrainingPipeline
     from karen_learner.records import (
@@ -36,6 +37,7 @@ _MODULES = {
     "analysis": "SpacyAnalyzer create_spacy_analyzer",
     "collection": "ConversationMetadataCollector",
     "contracts": "Analyzer HostMemory MemoryStore",
+    "corpora.corpus_file": "CorpusFile",
     "learner": "AutonomousLearner create_autonomous_learner",
     "pipeline": "IncrementalTrainingPipeline",
     "records": "Analysis ConversationMetadata Entity IngestReport LabelledText LearningCycleResult "
@@ -51,6 +53,7 @@ __all__ = [
     "AutonomousLearner",
     "ConversationMetadata",
     "ConversationMetadataCollector",
+    "CorpusFile",
     "Entity",
     "HostMemory",
     "IncrementalTrainingPipeline",

@@ -16,6 +16,8 @@ from karen_learner.analysis import create_spacy_analyzer
 from karen_learner.analysis.spacy_analyzer import live_models_of
 from karen_learner.collection import ConversationMetadataCollector
 from karen_learner.contracts import Gate, MemoryStore, Sanitizer, TrainingBackend
+from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.importers import CorpusSource
 from karen_learner.corpora.parsing import ImportedLine
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
@@ -324,7 +326,7 @@ class AutonomousLearner:
     async def bootstrap(
         self, tenant_id: str, examples: LabelledSource, *, mode: CycleMode = "full"
     ) -> LearningCycleResult:
-        """The first model of a tenant from labelled texts (records, dicts, or a path).
+        """The first model of a tenant from labelled texts (records, dicts, or a file).
 
         A later call adds gold examples. Unusable examples are skipped, and logged with their position or
         line. Raises LabelCollision, ImportFormatError.
@@ -332,8 +334,8 @@ class AutonomousLearner:
         check_id(tenant_id, "tenant_id")
         check_mode(mode)
         await self.start()
-        if isinstance(examples, (str, Path)):
-            report = await self._transfer.ingest(tenant_id, Path(examples))
+        if isinstance(examples, (CorpusFile, Path, str)):
+            report = await self._transfer.ingest(tenant_id, examples)
             for line in report.skipped:
                 logger.warning("%s line %d is skipped: %s", report.path, line.line, line.reason)
         else:
@@ -464,7 +466,7 @@ class AutonomousLearner:
         version: str | None = None,
         on_texts: OnTexts | None = None,
     ) -> Evaluation:
-        """Scores of a version, by default of the champion, on labelled texts (records, dicts, or a path).
+        """Scores of a version, by default of the champion, on labelled texts (records, dicts, or a file).
 
         Stores nothing. `on_texts` receives the numbers of analysed and of all texts. Raises UnknownTenant,
         UnknownVersion, ModelError, ImportFormatError, and InvalidInput if the version knows no label of the
@@ -500,17 +502,16 @@ class AutonomousLearner:
     async def ingest(
         self,
         tenant_id: str,
-        source: Path | str | AsyncIterator[ImportedLine],
+        source: CorpusSource | AsyncIterator[ImportedLine],
         *,
         on_lines: OnLines | None = None,
     ) -> IngestReport:
-        """Import turns or gold examples from a file (`.jsonl`, `.csv`, `.spacy`) or a stream.
+        """Import turns or gold examples from a file (a path or a `CorpusFile`) or a stream.
 
         Gold examples wait for the next cycle. Raises ImportFormatError, LabelCollision.
         """
         await self._serve(tenant_id)
-        where = Path(source) if isinstance(source, str) else source
-        return await self._transfer.ingest(tenant_id, where, on_lines=on_lines)
+        return await self._transfer.ingest(tenant_id, source, on_lines=on_lines)
 
     async def export(self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples") -> int:
         """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`). Returns their number."""

@@ -7,11 +7,14 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from karen_learner.cli.context import Context
+
+if TYPE_CHECKING:
+    from karen_learner.corpora.corpus_file import CorpusFile
 
 T = TypeVar("T")
 
@@ -20,16 +23,45 @@ SourceFile = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="A .jsonl, .csv or .spacy file.",
+        help="Labelled texts or turns, such as a .jsonl, .csv or .spacy file.",
         exists=True,
-        dir_okay=False,
         readable=True,
         show_default=False,
     ),
 ]
+FormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="Format of the file, if its suffix does not tell.",
+        show_default=False,
+    ),
+]
+KeyNames = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="KEY=NAME", help="Read a key or column as another one. Repeatable."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Encoding of the file, such as cp1252.", show_default=False),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the number of examples. Change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Limit = Annotated[int, typer.Option(help="Maximum number of entries.", min=1, metavar="N")]
+
+
+def corpus_file(path: Path, format: str | None, names: list[str] | None, encoding: str | None) -> CorpusFile:
+    """The file with the options of its reader. Raises typer.BadParameter, InvalidInput."""
+    from karen_learner.corpora.corpus_file import CorpusFile
+
+    keys = {}
+    for assignment in names or ():
+        foreign, equals, ours = assignment.partition("=")
+        if not (foreign and equals and ours):
+            raise typer.BadParameter(f"write --map KEY=NAME, such as label=intent, not {assignment!r}")
+        keys[foreign] = ours
+    return CorpusFile(path, format=format, keys=keys, encoding=encoding)
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -181,7 +181,7 @@ def ingest_report(report: IngestReport) -> list[RenderableType]:
         shown.append(FittingTable(lines))
     if report.skipped_count > SHOWN_LINES:
         shown.append(f"and {report.skipped_count - SHOWN_LINES} more (--json lists the first 1,000)")
-    return shown
+    return [*shown, *report.notes]
 
 
 def plan(planned: LearningPlan) -> list[RenderableType]:

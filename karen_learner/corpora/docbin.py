@@ -17,8 +17,10 @@ from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
 from karen_learner.components.online.sample_weights import set_sample_weight
+from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.importers import CorpusSource, Reading, iter_labelled
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_lines
-from karen_learner.corpora.parsing import CorpusLine, ImportedLine, corpus_line, gold_or_turn, require_text
+from karen_learner.corpora.parsing import CorpusLine, corpus_line, require_text
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import CATEGORY_TASKS, TASKS, EntitySpan, LabelledText, Record, Task
 
@@ -61,19 +63,15 @@ def read_examples(path: Path) -> Iterator[Line[CorpusLine]]:
         yield line.parsed(corpus_line)
 
 
-def read_docs(
-    nlp: Language, path: Path, *, skipped: list[str], tasks: Sequence[Task] = TASKS
-) -> Iterator[tuple[int, CorpusLine, Doc]]:
+def read_docs(nlp: Language, path: Path, *, skipped: list[str]) -> Iterator[tuple[int, CorpusLine, Doc]]:
     """The usable examples of a file of JSON lines: number, from 0, example and gold document.
 
-    Labels of other tasks than `tasks` are ignored. The reasons of unusable lines go to `skipped`.
+    The reasons of unusable lines go to `skipped`.
     """
-    ignored: dict[str, None] = dict.fromkeys(set(TASKS) - set(tasks))
 
     def with_doc(example: CorpusLine) -> tuple[CorpusLine, Doc]:
         require_text(example)
-        used = example.model_copy(update=ignored) if ignored else example
-        return used, to_doc(nlp, used)
+        return example, to_doc(nlp, example)
 
     for line in read_examples(path):
         read = line.parsed(with_doc)
@@ -107,13 +105,13 @@ def write_docs(path: Path, docs: Iterable[Doc]) -> None:
     DocBin(docs=docs, store_user_data=False).to_disk(path)
 
 
-def read_docbin(path: Path) -> Iterator[ImportedLine]:
+def read_docbin(file: CorpusFile) -> Iterator[Line[Any]]:
     """The gold documents of a DocBin: categories with the value 1.0, and annotated entities."""
     try:
-        for number, doc in enumerate(DocBin().from_disk(path).get_docs(Vocab()), start=1):
-            yield Line(number, doc).parsed(_values).parsed(gold_or_turn)
+        for number, doc in enumerate(DocBin().from_disk(file.path).get_docs(Vocab()), start=1):
+            yield Line(number, doc).parsed(_values)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ImportFormatError(f"{path.name!r} is no DocBin of spaCy: {error}") from error
+        raise ImportFormatError(f"{file.path.name!r} is no DocBin of spaCy: {error}") from error
 
 
 def _values(doc: Doc) -> dict[str, Any]:
@@ -133,34 +131,59 @@ def _values(doc: Doc) -> dict[str, Any]:
 
 
 class Conversion(Record):
-    """The number of documents, and the reasons of skipped lines."""
+    """The number of documents, the reasons of skipped lines, and the notes of the reader."""
 
     documents: int
     skipped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def labelled_docs(
+    nlp: Language, reading: Reading[LabelledText], *, skipped: list[str], tasks: Sequence[Task] = TASKS
+) -> Iterator[tuple[LabelledText, Doc]]:
+    """The labelled texts of a file with their gold documents.
+
+    Labels of other tasks than `tasks` are ignored. The reasons of unusable lines go to `skipped`.
+    """
+    ignored: dict[str, None] = dict.fromkeys(set(TASKS) - set(tasks))
+
+    def with_doc(example: LabelledText) -> tuple[LabelledText, Doc]:
+        used = example.model_copy(update=ignored) if ignored else example
+        return used, to_doc(nlp, used)
+
+    for line in reading:
+        read = line.parsed(with_doc)
+        if read.value is None:
+            skipped.append(f"{reading.file.path.name} line {read.line}: {read.error}")
+        else:
+            yield read.value
 
 
 def convert_corpus(
-    source: Path,
+    source: CorpusSource,
     target: Path,
     *,
     language: str = "en",
     labels: Path | None = None,
     dev: Path | None = None,
 ) -> Conversion:
-    """Write `source` (.jsonl) as the DocBin `target`; with `dev`, every tenth document goes there.
+    """Write the labelled texts of a file as the DocBin `target`; with `dev`, every tenth document goes there.
 
     `labels` is a folder for the label files of both text categorizers (`intent.json`, `sentiment.json`).
-    `spacy train` reads them through `spacy.read_labels.v1`. Raises ImportFormatError.
+    `spacy train` reads them through `spacy.read_labels.v1`. Raises ImportFormatError, also if no line is
+    usable; then nothing is written.
     """
-    if not source.is_file():
-        raise ImportFormatError(f"there is no corpus at {source}")
+    reading = iter_labelled(source)
     docs: list[Doc] = []
     skipped: list[str] = []
     found: dict[Task, set[str]] = {task: set() for task in CATEGORY_TASKS}
-    for _, example, doc in read_docs(spacy.blank(language), source, skipped=skipped):
+    for example, doc in labelled_docs(spacy.blank(language), reading, skipped=skipped):
         docs.append(doc)
         for task, known in found.items():
             known |= {getattr(example, task)} - {None}
+    if not docs:
+        why = f": {skipped[0]}" if skipped else ", it is empty"
+        raise ImportFormatError(f"no line of {reading.file.path.name!r} is usable{why}")
     write_docs(target, (doc for position, doc in enumerate(docs) if dev is None or position % DEV_EVERY))
     if dev is not None:
         write_docs(dev, docs[::DEV_EVERY])
@@ -168,4 +191,4 @@ def convert_corpus(
         labels.mkdir(parents=True, exist_ok=True)
         for task, known in found.items():
             srsly.write_json(labels / f"{task}.json", sorted(known))
-    return Conversion(documents=len(docs), skipped=tuple(skipped))
+    return Conversion(documents=len(docs), skipped=tuple(skipped), notes=reading.notes)

@@ -1,47 +1,64 @@
-"""Importers by suffix. Each reads one kind of file line by line and reports bad lines.
+"""Importers by the name of a format. Each reads one kind of file as a stream and reports bad lines.
 
 A package adds an importer by an entry point in the group `karen_learner.importers`, named like the suffix
-(`txt = "package.module:read_txt"`). A program adds one by `register_importer`.
+(`txt = "package.module:read_txt"`). A program adds one by `register_importer`. Both take a path.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from importlib.metadata import EntryPoint, entry_points
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from asyncio_extras import call_in_executor
 
 from karen_learner.batching import pages
-from karen_learner.corpora.docbin import read_docbin
-from karen_learner.corpora.lines import PAGE_LINES, read_json_lines
-from karen_learner.corpora.parsing import ImportedLine, gold_or_turn
-from karen_learner.corpora.tables import read_csv
+from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.lines import PAGE_LINES, CorruptExample, Line
+from karen_learner.corpora.parsing import ImportedLine, TurnInput, gold_or_turn, labelled_text
+from karen_learner.corpora.registry import FormatRegistry
 from karen_learner.errors import ImportFormatError
+from karen_learner.records import LabelledText
 
 Importer = Callable[[Path], Iterator[ImportedLine]]
 """Reads a file as a stream. Raises ImportFormatError or OSError only if the file as a whole is unusable."""
+Reader = Callable[[CorpusFile], Iterator[Line[Any]]]
+"""An importer of this library. It yields records, examples or turns."""
+CorpusSource = CorpusFile | Path | str
+ValueT = TypeVar("ValueT")
 
-ENTRY_POINTS = "karen_learner.importers"
+A_TURN = "a turn, where a labelled text is needed (a line with 'text')"
+
+OURS = {
+    "csv": "karen_learner.corpora.formats.tables:read_table",
+    "jsonl": "karen_learner.corpora.formats.json_records:read_json_records",
+    "spacy": "karen_learner.corpora.docbin:read_docbin",
+}
+SUFFIXES = {
+    ".csv": "csv",
+    ".json": "jsonl",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".spacy": "spacy",
+    ".tab": "csv",
+    ".tsv": "csv",
+}
+"""The formats of suffixes. A suffix that equals the name of another format has that format."""
+
+OF_FOLDERS: Collection[str] = ()
+"""Formats whose files may be folders."""
+
+importers: FormatRegistry[Importer | Reader] = FormatRegistry("importer", "karen_learner.importers", OURS)
 
 
-def read_jsonl(path: Path) -> Iterator[ImportedLine]:
-    """The labelled texts and turns of a file of JSON lines."""
-    return (line.parsed(gold_or_turn) for line in read_json_lines(path))
+def register_importer(name: str) -> Callable[[Importer], Importer]:
+    """Decorator of a function that reads a format, such as `txt`, and files with the suffix of that name."""
 
-
-_importers: dict[str, Importer] = {".jsonl": read_jsonl, ".csv": read_csv, ".spacy": read_docbin}
-
-
-def register_importer(suffix: str) -> Callable[[Importer], Importer]:
-    """Decorator of a function that reads files of a suffix, such as `.jsonl`."""
-    if not suffix.startswith(".") or suffix != suffix.lower():
-        raise ValueError(f"a suffix is lower case and begins with a dot, unlike {suffix!r}")
+    register_named = importers.register(name)
 
     def register(importer: Importer) -> Importer:
-        if suffix in _importers:
-            raise ValueError(f"there is an importer for {suffix} already")
-        _importers[suffix] = importer
+        register_named(importer)
         return importer
 
     return register
@@ -49,56 +66,111 @@ def register_importer(suffix: str) -> Callable[[Importer], Importer]:
 
 def known_suffixes() -> tuple[str, ...]:
     """The suffixes that have an importer."""
-    return tuple(sorted({*_importers, *_offered()}))
+    return tuple(
+        sorted({*SUFFIXES, *(f".{name}" for name in importers.names() if not importers.is_ours(name))})
+    )
 
 
-def _offered() -> dict[str, EntryPoint]:
-    """The importers of installed packages, by suffix."""
-    return {f".{entry.name}": entry for entry in entry_points(group=ENTRY_POINTS)}
+class Reading(Iterator[Line[ValueT]]):
+    """The usable and the unusable lines of one file. `notes` are complete after the last one."""
+
+    def __init__(self, file: CorpusFile, format_name: str, parse: Callable[[object], ValueT]) -> None:
+        self.file = file
+        self.format = format_name
+        self._parse = parse
+        self._lines = self._read()
+        self._noted: Counter[str] = Counter()
+
+    def __next__(self) -> Line[ValueT]:
+        for line in self._lines:
+            if line.note is None:
+                return line.parsed(self._parse)
+            self._noted[line.note] += 1
+        raise StopIteration
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The parts of the file that were left out on purpose, with their number if there are several."""
+        return tuple(note if count == 1 else f"{note} ({count} times)" for note, count in self._noted.items())
+
+    def _read(self) -> Iterator[Line[Any]]:
+        read: Any = importers.load(self.format)
+        try:
+            yield from read(self.file if importers.is_ours(self.format) else self.file.path)
+        except OSError as error:
+            raise ImportFormatError(f"cannot read {str(self.file.path)!r}: {error}") from error
 
 
-def _importer(path: Path) -> Importer:
-    suffix = path.suffix.lower()
-    if suffix in _importers:
-        return _importers[suffix]
-    entry = _offered().get(suffix)
-    if entry is None:
-        raise ImportFormatError(
-            f"no importer for {path.name!r}: its suffix is {path.suffix!r}, known are "
-            f"{', '.join(known_suffixes())}"
-        )
-    try:
-        importer: Importer = entry.load()
-    except Exception as error:
-        raise ImportFormatError(
-            f"the importer {entry.value!r} for {suffix} cannot be used: {error}"
-        ) from error
-    return importer
-
-
-def iter_records(path: Path | str) -> Iterator[ImportedLine]:
+def iter_records(source: CorpusSource) -> Reading[LabelledText | TurnInput]:
     """The lines of a file as labelled texts, turns or errors. Blocking; see `aiter_records`.
 
-    Raises ImportFormatError at the call for an unknown suffix or a missing file, and during iteration
-    for an unreadable file.
+    Raises ImportFormatError at the call for an unknown format or a missing file, and during iteration for an
+    unreadable file.
     """
-    path = Path(path)
-    importer = _importer(path)
-    if not path.is_file():
-        raise ImportFormatError(f"there is no file {str(path)!r}")
-    return _guarded(importer, path)
+    return _reading(source, _example_or_turn)
 
 
-def _guarded(importer: Importer, path: Path) -> Iterator[ImportedLine]:
-    try:
-        yield from importer(path)
-    except OSError as error:
-        raise ImportFormatError(f"cannot read {str(path)!r}: {error}") from error
+def iter_labelled(source: CorpusSource, *, unlabelled: bool = False) -> Reading[LabelledText]:
+    """The same for labelled texts alone: a turn is an error. `unlabelled` accepts texts without a label."""
+    return _reading(source, _text if unlabelled else _example)
 
 
-async def aiter_records(path: Path | str) -> AsyncIterator[ImportedLine]:
+def require_labelled(source: CorpusSource, *, unlabelled: bool = False) -> list[LabelledText]:
+    """All labelled texts of a file. Raises ImportFormatError at the first line that is unusable."""
+    return required(iter_labelled(source, unlabelled=unlabelled))
+
+
+def required(reading: Reading[ValueT]) -> list[ValueT]:
+    """The values of all lines. Raises ImportFormatError at the first line that is unusable."""
+    found = []
+    for line in reading:
+        if line.value is None:
+            raise ImportFormatError(f"{reading.file.path} line {line.line}: {line.error}")
+        found.append(line.value)
+    return found
+
+
+def _reading(source: CorpusSource, parse: Callable[[object], ValueT]) -> Reading[ValueT]:
+    file = CorpusFile.of(source)
+    name = format_of(file)
+    importers.load(name)
+    if not file.path.exists() or (file.path.is_dir() and name not in OF_FOLDERS):
+        raise ImportFormatError(f"there is no file {str(file.path)!r}")
+    return Reading(file, name, parse)
+
+
+def _example_or_turn(value: object) -> LabelledText | TurnInput:
+    return value if isinstance(value, (LabelledText, TurnInput)) else gold_or_turn(value)
+
+
+def _example(value: object) -> LabelledText:
+    found = _example_or_turn(value)
+    if isinstance(found, TurnInput):
+        raise CorruptExample(A_TURN)
+    return found
+
+
+def _text(value: object) -> LabelledText:
+    return value if isinstance(value, LabelledText) else labelled_text(value)
+
+
+def format_of(file: CorpusFile) -> str:
+    """The name of the format of a file: the given one, else that of its suffix. Raises ImportFormatError."""
+    name = file.format or SUFFIXES.get(file.suffix) or file.suffix.removeprefix(".")
+    if file.format is None and name not in importers:
+        raise ImportFormatError(
+            f"no importer for {file.path.name!r}: its suffix is {file.suffix!r}, known are "
+            f"{', '.join(known_suffixes())}; --format names the format of another suffix: "
+            f"{', '.join(importers.names())}"
+        )
+    return name
+
+
+async def aiter_records(
+    source: CorpusSource | Reading[LabelledText | TurnInput],
+) -> AsyncIterator[ImportedLine]:
     """The lines of `iter_records`, read in a thread, 500 at a time."""
-    lines = await call_in_executor(iter_records, path)
+    lines = source if isinstance(source, Reading) else await call_in_executor(iter_records, source)
     async for page in pages(lines, PAGE_LINES):
         for line in page:
             yield line

@@ -1,17 +1,31 @@
-"""JSON lines: the reader that all others use, and the writer of examples."""
+"""JSON lines and other JSON values of a file, and the writer of examples."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from io import StringIO
+from itertools import chain, repeat
 from pathlib import Path
-from typing import IO, Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TextIO, TypeVar
 
 from asyncio_extras import call_in_executor
 
 from karen_learner.batching import pages
+from karen_learner.corpora.text_files import (
+    GZIP_SUFFIX,
+    MAX_DOCUMENT_CHARS,
+    MAX_LINE_CHARS,
+    UndecodedText,
+    check_decoded,
+    is_cut,
+    open_text,
+    require_document,
+    text_lines,
+)
 from karen_learner.errors import ImportFormatError
 from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import LabelledText, SkippedLine
@@ -19,11 +33,8 @@ from karen_learner.records import LabelledText, SkippedLine
 ValueT = TypeVar("ValueT")
 ParsedT = TypeVar("ParsedT")
 
-MAX_LINE_BYTES = 4_000_000
-"""Longer lines are errors and are not held in memory."""
 PAGE_LINES = 500
 MAX_SKIPPED_LISTED = 1000
-_BOM = b"\xef\xbb\xbf"
 
 
 class CorruptExample(ValueError):
@@ -32,16 +43,20 @@ class CorruptExample(ValueError):
 
 @dataclass(frozen=True)
 class Line(Generic[ValueT]):
-    """The `value` of a line, or the `error` of a line without one. Lines count from 1."""
+    """The `value` of a line, or the `error` of a line without one. Lines count from 1.
+
+    A line that is left out on purpose has a `note` instead.
+    """
 
     line: int
     value: ValueT | None = None
     error: str | None = None
+    note: str | None = None
 
     def parsed(self, parse: Callable[[Any], ParsedT]) -> Line[ParsedT]:
         """The line with the value that `parse` returns, or with the CorruptExample that it raises."""
-        if self.error is not None:
-            return Line(self.line, error=self.error)
+        if self.error is not None or self.note is not None:
+            return Line(self.line, error=self.error, note=self.note)
         try:
             return Line(self.line, parse(self.value))
         except CorruptExample as error:
@@ -62,58 +77,116 @@ class SkippedLines:
 
 
 def read_json_lines(path: Path) -> Iterator[Line[Any]]:
-    """The lines of a UTF-8 file with one JSON value a line. Blocking.
+    """The lines of a file with one JSON value a line. Blocking. `open_text` decodes the file.
 
-    Lines end with a line feed. Blank lines are numbered but omitted, a byte order mark is ignored. NaN,
-    Infinity, other encodings and lines above MAX_LINE_BYTES are errors. Raises OSError.
+    Lines end with a line feed. Blank lines are numbered but omitted. NaN, Infinity, a key that is given
+    twice, undecoded bytes and lines above MAX_LINE_CHARS are errors. Raises OSError, ImportFormatError.
     """
-    with path.open("rb") as file:
-        if file.peek(len(_BOM)).startswith(_BOM):
-            file.read(len(_BOM))
-        for number, raw in enumerate(_byte_lines(file), start=1):
-            if _is_cut(raw) or raw.strip():
-                yield Line(number, raw).parsed(_decoded)
+    with open_text(path) as file:
+        yield from _json_lines(text_lines(file))
 
 
-def require_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """The numbers and values of all lines. Raises ImportFormatError at the first line with an error."""
-    for line in read_json_lines(path):
-        if line.error is not None:
-            raise ImportFormatError(f"{path} line {line.line}: {line.error}")
-        yield line.line, line.value
+def read_json_values(path: Path, *, encoding: str | None = None) -> Iterator[Line[Any]]:
+    """The values of a file: JSON lines, the items of one array, or values that span several lines.
+
+    If the first line is no value but the beginning of one, the file is read as a whole, and the numbers count
+    its values. Raises the errors of `read_json_lines`, and ImportFormatError for a broken `.json` file.
+    """
+    with open_text(path, encoding=encoding) as file:
+        before, first = _first_line(file)
+        if _is_beginning(first):
+            text = first + file.read(MAX_DOCUMENT_CHARS)
+            values = _values_of(path, text)
+            if values is None:
+                yield from _json_lines(text_lines(StringIO(text, newline="\n")), before)
+            else:
+                yield from (Line(number, value) for number, value in enumerate(values, start=1))
+            return
+        lines = chain([first] if first else [], text_lines(file))
+        yield from _json_lines(lines, before)
 
 
-def _byte_lines(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, each cut after MAX_LINE_BYTES."""
-    while raw := file.readline(MAX_LINE_BYTES):
-        rest = raw
-        while _is_cut(rest):
-            rest = file.readline(MAX_LINE_BYTES)
-        yield raw
+def _first_line(file: TextIO) -> tuple[int, str]:
+    """The number of leading blank lines, and the first other line, which may be cut."""
+    blank = 0
+    while line := file.readline(MAX_LINE_CHARS):
+        if line.strip():
+            return blank, line
+        blank += line.endswith("\n")
+    return blank, ""
 
 
-def _is_cut(raw: bytes) -> bool:
-    return len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n")
-
-
-def _decoded(raw: bytes) -> Any:
-    if _is_cut(raw):
-        raise CorruptExample(f"longer than {MAX_LINE_BYTES:,} bytes")
+def _is_beginning(first: str) -> bool:
+    """Whether a line begins an array, or a value that the next lines continue."""
+    if first.lstrip()[:1] not in ("[", "{"):
+        return False
     try:
-        return parse_json(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise CorruptExample(f"not UTF-8: {error.reason} at byte {error.start}") from error
+        value = parse_json(first)
+    except json.JSONDecodeError as error:
+        return is_cut(first) or error.pos >= len(first.rstrip())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list)
+
+
+def _values_of(path: Path, text: str) -> list[Any] | None:
+    """The items of an array, or the values of a text; None for JSON lines. Raises ImportFormatError."""
+    require_document(path, text)
+    values, at = [], 0
+    try:
+        while (at := _end_of_space(text, at)) < len(text):
+            value, at = _DECODER.raw_decode(text, at)
+            values.append(value)
+    except (ValueError, RecursionError) as error:
+        if Path(path.name.removesuffix(GZIP_SUFFIX)).suffix != ".json":
+            return None
+        raise ImportFormatError(f"{path.name!r} is not JSON: {error}") from error
+    return values[0] if len(values) == 1 and isinstance(values[0], list) else values
+
+
+def _end_of_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def _json_lines(lines: Iterable[str], before: int = 0) -> Iterator[Line[Any]]:
+    """The values of lines, after a number of blank lines."""
+    for number, line in enumerate(lines, start=before + 1):
+        if is_cut(line) or line.strip():
+            yield Line(number, line).parsed(_decoded)
+
+
+def _decoded(line: str) -> Any:
+    if is_cut(line):
+        raise CorruptExample(f"longer than {MAX_LINE_CHARS:,} characters")
+    try:
+        check_decoded(line)
+        return parse_json(line)
+    except UndecodedText as error:
+        raise CorruptExample(f"not UTF-8: {error}") from error
     except (ValueError, RecursionError) as error:
         raise CorruptExample(f"not JSON: {error}") from error
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError (for NaN and Infinity, too) and RecursionError."""
-    return json.loads(text, parse_constant=_refuse_constant)
+    """The value of a JSON text. Raises RecursionError, and ValueError also for NaN and repeated keys."""
+    return _DECODER.decode(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice[:60]!r} is given twice")
+    return values
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+_SPACE = re.compile(r"\s*")
 
 
 def to_line(example: LabelledText, **more: object) -> str:

@@ -6,19 +6,22 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from karen_learner.components.online.sample_weights import MAX_SAMPLE_WEIGHT
 from karen_learner.corpora.lines import CorruptExample, Line
-from karen_learner.records import EntitySpan, LabelledText, Record, UserFeedback, replace_unfit
+from karen_learner.records import EntitySpan, LabelledText, Record, Turn, UserFeedback, replace_unfit
 
 IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
 """Keys of other corpora, and the `mood` of earlier exports."""
 TEXT_KEYS = ("text", "user_text", "assistant_response")
 UNQUOTED_KEYS = (*TEXT_KEYS, "user_feedback", "comment")
 """Keys of texts of users. Messages do not quote their values."""
+
+SIMILAR = 0.75
+"""Least similarity of a misspelt key. "user" and "user_id" have 0.73, "intnt" and "intent" 0.91."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -75,11 +78,37 @@ def imported_line(line: int, values: object) -> ImportedLine:
 
 def gold_or_turn(values: object) -> LabelledText | TurnInput:
     """The value of an imported line. Raises CorruptExample."""
+    if is_exported_turn(values):
+        return _exported_turn(values)
     given = _keys_and_values(values)
     if ("text" in given) == ("user_text" in given):
         found = "both" if "text" in given else "neither"
         raise CorruptExample(f"needs 'text' (a labelled text) or 'user_text' (a turn), and has {found}")
     return _gold(given) if "text" in given else _validated(given, TurnInput)
+
+
+def is_exported_turn(values: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether values are those of a turn that `export` wrote."""
+    metadata = values.get("metadata") if isinstance(values, Mapping) else None
+    return isinstance(metadata, Mapping) and {"turn_id", "conversation_id"} <= metadata.keys()
+
+
+def _exported_turn(values: Mapping[str, Any]) -> TurnInput:
+    """The input of a turn that `export` wrote, without its analysis: an import analyses the text again."""
+    turn = _validated(values, Turn)
+    if turn.user_text is None:
+        raise CorruptExample("the turn has no text: its user refused or withdrew consent")
+    metadata = turn.metadata
+    return TurnInput(
+        user_text=turn.user_text,
+        assistant_response=turn.assistant_response or "",
+        user_id=metadata.user_id,
+        user_feedback=turn.feedback,
+        conversation_id=metadata.conversation_id,
+        turn_id=metadata.turn_id,
+        occurred_at=metadata.occurred_at,
+        tenant_id=metadata.tenant_id,
+    )
 
 
 def _keys_and_values(values: object) -> dict[str, Any]:
@@ -127,9 +156,15 @@ def _describe_item(item: Any, model: type[BaseModel]) -> str:
 
 
 def unknown_key(name: str, known: Iterable[str]) -> str:
-    """The message about an unknown key, with the nearest known key."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return f"unknown key {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
+    """The message about an unknown key, with a similar known key if there is one."""
+    near = near_key(name, known)
+    return f"unknown key {name!r}" + (f": did you mean {near!r}?" if near else "")
+
+
+def near_key(name: str, known: Iterable[str]) -> str | None:
+    """The known key that a name resembles: a ratio of difflib of at least 0.75."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=SIMILAR)
+    return near[0] if near else None
 
 
 def span_problem(text: str, spans: Iterable[EntitySpan]) -> str | None:

@@ -13,8 +13,9 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
+from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.docbin import numbered_docs, write_docs
-from karen_learner.corpora.importers import aiter_records
+from karen_learner.corpora.importers import CorpusSource, aiter_records, iter_records
 from karen_learner.corpora.lines import MAX_SKIPPED_LISTED, SkippedLines, write_lines, write_text
 from karen_learner.corpora.parsing import ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
@@ -44,17 +45,24 @@ class Transfer:
         self._language = language
 
     async def ingest(
-        self, tenant_id: str, source: Path | AsyncIterator[ImportedLine], *, on_lines: OnLines | None = None
+        self,
+        tenant_id: str,
+        source: CorpusSource | AsyncIterator[ImportedLine],
+        *,
+        on_lines: OnLines | None = None,
     ) -> IngestReport:
         """Import turns (lines with `user_text`) and gold examples (lines with `text`).
 
         A bad line is reported with its number and skipped. `on_lines` receives the number of lines read
         so far. Raises ImportFormatError for a file of an unknown kind.
         """
-        lines = aiter_records(source) if isinstance(source, Path) else source
         ingestion = _Ingestion(tenant_id, self._add_turn, on_lines)
-        gold = await self._add_gold(tenant_id, ingestion.gold(lines))
-        return ingestion.report(source if isinstance(source, Path) else Path("-"), gold)
+        if not isinstance(source, (CorpusFile, Path, str)):
+            gold = await self._add_gold(tenant_id, ingestion.gold(source))
+            return ingestion.report(Path("-"), gold)
+        reading = await call_in_executor(iter_records, source)
+        gold = await self._add_gold(tenant_id, ingestion.gold(aiter_records(reading)))
+        return ingestion.report(reading.file.path, gold, notes=reading.notes)
 
     async def export(self, tenant_id: str, path: Path, *, kind: ExportKind = "examples") -> int:
         """Write curated examples (`.jsonl`, `.spacy`) or all turns (`.jsonl`) and return their number.
@@ -125,7 +133,7 @@ class _Ingestion:
         except InvalidInput as error:
             self._skipped.add(number, str(error))
 
-    def report(self, path: Path, gold: GoldReport) -> IngestReport:
+    def report(self, path: Path, gold: GoldReport, *, notes: tuple[str, ...] = ()) -> IngestReport:
         """Counts and skipped lines. Positions among the gold examples become line numbers."""
         refused = [
             SkippedLine(line=self._gold_lines[skipped.line - 1], reason=skipped.reason)
@@ -139,4 +147,5 @@ class _Ingestion:
             duplicates=gold.merged,
             skipped_count=self._skipped.count + gold.skipped_count,
             skipped=tuple(skipped[:MAX_SKIPPED_LISTED]),
+            notes=notes,
         )

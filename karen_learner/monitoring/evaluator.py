@@ -15,7 +15,8 @@ from spacy.language import Language
 from karen_learner.analysis.model_queue import ModelQueue
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.contracts import MemoryStore
-from karen_learner.corpora.importers import aiter_records
+from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.importers import CorpusSource, aiter_records
 from karen_learner.corpora.lines import SkippedLines
 from karen_learner.corpora.parsing import ImportedLine, TurnInput, imported_line
 from karen_learner.curation.examples import new_example
@@ -44,7 +45,7 @@ from karen_learner.validation.evidence import labels_of
 from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredTexts, score
 
-LabelledSource = Path | str | Iterable[LabelledText | Mapping[str, Any]]
+LabelledSource = CorpusSource | Iterable[LabelledText | Mapping[str, Any]]
 """A file that an importer reads, or labelled texts."""
 OnTexts = Callable[[int, int], None]
 """Receives the number of analysed texts and the number of all analyses."""
@@ -202,8 +203,10 @@ class Evaluator:
         return found
 
     async def _read(self, source: LabelledSource) -> LabelledTexts:
-        name = str(source) if isinstance(source, (str, Path)) else "the examples"
-        lines = aiter_records(source) if isinstance(source, (str, Path)) else _lines(source)
+        if isinstance(source, (CorpusFile, Path, str)):
+            name, lines = str(CorpusFile.of(source).path), aiter_records(source)
+        else:
+            name, lines = "the examples", _lines(source)
         texts = LabelledTexts(name, [], SkippedLines())
         async for line in lines:
             try:

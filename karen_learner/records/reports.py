@@ -20,7 +20,10 @@ class SkippedLine(Record):
 
 
 class IngestReport(Record):
-    """Stored turns and examples of an import. `skipped` lists the first 1,000 skipped lines."""
+    """Stored turns and examples of an import. `skipped` lists the first 1,000 skipped lines.
+
+    `notes` tell the parts of the file that were left out on purpose, such as unknown columns.
+    """
 
     path: Path
     turns: int = 0
@@ -28,6 +31,7 @@ class IngestReport(Record):
     duplicates: int = 0
     skipped_count: int = 0
     skipped: tuple[SkippedLine, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class GoldReport(Record):

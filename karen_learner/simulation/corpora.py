@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from karen_learner.corpora.lines import CorruptExample, require_json_lines
-from karen_learner.corpora.parsing import labelled_text
+from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.importers import CorpusSource, iter_labelled, required
 from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS, LabelledText, Record, Task
 
 
 class Corpus(Record):
-    """Texts of the users, and test texts that are never trained on."""
+    """Texts of the users, and test texts that are never trained on. `notes` are those of the readers."""
 
     train: tuple[LabelledText, ...]
     test: tuple[LabelledText, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> dict[Task, tuple[str, ...]]:
@@ -27,36 +29,38 @@ class Corpus(Record):
         return {task: tuple(sorted(labels)) for task, labels in found.items() if labels}
 
 
-def read_corpus(train: Path, test: Path | None = None) -> Corpus:
-    """The corpus of two files of JSON lines, or of a folder with `train.jsonl` and `test.jsonl`.
+def read_corpus(train: CorpusSource, test: CorpusSource | None = None) -> Corpus:
+    """The corpus of two files, or of a folder with `train.jsonl` and `test.jsonl`.
 
     Blocking. Raises InvalidInput with the file and the line: a benchmark must not skip texts.
     """
+    first = CorpusFile.of(train)
     if test is None:
-        if not train.is_dir():
+        if not first.path.is_dir():
             raise InvalidInput(
-                f"{train} is not a folder: give a folder with train.jsonl and test.jsonl, or two files"
+                f"{first.path} is not a folder: give a folder with train.jsonl and test.jsonl, or two files"
             )
-        train, test = train / "train.jsonl", train / "test.jsonl"
-    corpus = Corpus(train=_read(train), test=_read(test))
+        first, second = (replace(first, path=first.path / f"{part}.jsonl") for part in ("train", "test"))
+    else:
+        second = CorpusFile.of(test)
+    texts, notes = zip(*map(_read, (first, second)), strict=True)
+    corpus = Corpus(train=texts[0], test=texts[1], notes=[*notes[0], *notes[1]])
     if not corpus.labels or not any(example.tasks for example in corpus.test):
-        raise InvalidInput(f"{train} and {test} have no labels: nothing to train on or to evaluate")
+        raise InvalidInput(
+            f"{first.path} and {second.path} have no labels: nothing to train on or to evaluate"
+        )
     return corpus
 
 
-def _read(path: Path) -> tuple[LabelledText, ...]:
-    found = []
-    try:
-        for number, value in require_json_lines(path):
-            try:
-                found.append(labelled_text(value))
-            except CorruptExample as error:
-                raise InvalidInput(f"{path} line {number}: {error}") from error
-    except OSError as error:
-        raise InvalidInput(f"cannot read the corpus {path}: {error}") from error
+def _read(file: CorpusFile) -> tuple[tuple[LabelledText, ...], tuple[str, ...]]:
+    """The texts of a file, and the notes of its reader."""
+    if not file.path.is_file():
+        raise InvalidInput(f"cannot read the corpus {file.path}: there is no such file")
+    reading = iter_labelled(file, unlabelled=True)
+    found = required(reading)
     if not found:
-        raise InvalidInput(f"the corpus {path} has no texts")
-    return tuple(found)
+        raise InvalidInput(f"the corpus {file.path} has no texts")
+    return tuple(found), tuple(f"{file.path.name}: {note}" for note in reading.notes)
 
 
 def shipped_corpus() -> Path:

@@ -1,17 +1,19 @@
-"""`karen_learner.Corpus.v1`: reader of JSON lines and DocBin files for `spacy train`.
+"""`karen_learner.Corpus.v1`: reader of labelled texts in any format for `spacy train`.
 
 spaCy's own reader takes DocBin files only, which need a conversion first.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from spacy.language import Language
 from spacy.training import Corpus, Example
 
-from karen_learner.corpora.docbin import read_docs
+from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.docbin import labelled_docs
+from karen_learner.corpora.importers import iter_labelled
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import TASKS, Task
 
@@ -20,31 +22,39 @@ logger = logging.getLogger(__name__)
 Reader = Callable[[Language], Iterable[Example]]
 
 
-def corpus_reader(path: str | Path, tasks: Sequence[Task] = TASKS) -> Reader:
-    """The reader of a file of JSON lines (`.jsonl`), or of anything that `spacy.Corpus.v1` reads.
+def corpus_reader(
+    path: str | Path,
+    tasks: Sequence[Task] = TASKS,
+    format: str | None = None,
+    keys: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+) -> Reader:
+    """The reader of any file that an importer reads, or of a DocBin or folder as `spacy.Corpus.v1` reads it.
 
-    tasks: the labels to read from JSON lines, of "intent", "sentiment" and "entities". Name one task to
-        train a text categorizer without given labels, because it uses every category.
+    tasks: the labels to read, of "intent", "sentiment" and "entities". Name one task to train a text
+        categorizer without given labels, because it uses every category. DocBin files keep all.
+    format, keys, encoding: those of `CorpusFile`.
     """
     path = Path(path)
-    return partial(_examples, path, tasks) if path.suffix == ".jsonl" else Corpus(path)
+    if format is None and (path.suffix == ".spacy" or path.is_dir()):
+        return Corpus(path)
+    return partial(_examples, CorpusFile(path, format=format, keys=keys or {}, encoding=encoding), tasks)
 
 
-def _examples(path: Path, tasks: Sequence[Task], nlp: Language) -> Iterator[Example]:
-    """The examples of a file of JSON lines.
+def _examples(file: CorpusFile, tasks: Sequence[Task], nlp: Language) -> Iterator[Example]:
+    """The examples of a file.
 
     Lines without labels of the tasks are left out. Unusable lines are left out and logged. Raises
     ImportFormatError for a missing file and for a file without usable labels.
     """
-    if not path.is_file():
-        raise ImportFormatError(f"there is no corpus at {path}")
+    reading = iter_labelled(file)
     skipped: list[str] = []
     count = 0
-    for _, line, doc in read_docs(nlp, path, skipped=skipped, tasks=tasks):
-        if line.tasks:
+    for labelled, doc in labelled_docs(nlp, reading, skipped=skipped, tasks=tasks):
+        if labelled.tasks:
             count += 1
-            yield Example(nlp.make_doc(line.text), doc)
-    for reason in skipped:
-        logger.warning("skipped: %s", reason)
+            yield Example(nlp.make_doc(labelled.text), doc)
+    for reason in (*skipped, *reading.notes):
+        logger.warning("%s", reason)
     if not count:
-        raise ImportFormatError(f"no line of {path} has a label for {' or '.join(tasks)}")
+        raise ImportFormatError(f"no line of {file.path} has a label for {' or '.join(tasks)}")

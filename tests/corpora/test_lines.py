@@ -7,8 +7,9 @@ import pytest
 import spacy
 
 from karen_learner.corpora.docbin import convert_corpus
-from karen_learner.corpora.importers import iter_records
-from karen_learner.corpora.lines import MAX_LINE_BYTES, Line, read_json_lines, require_json_lines
+from karen_learner.corpora.importers import iter_records, require_labelled
+from karen_learner.corpora.lines import Line, read_json_lines
+from karen_learner.corpora.text_files import MAX_LINE_CHARS
 from karen_learner.errors import ImportFormatError, InvalidInput
 from karen_learner.simulation import read_corpus
 from karen_learner.training.spacy_corpus import corpus_reader
@@ -30,7 +31,7 @@ CORRUPT = {
     "another encoding": '{"text": "grüße", "intent": "a"}'.encode("latin-1"),
     "an empty text": b'{"text": " ", "intent": "a"}',
     "a carriage return alone": GOOD + b"\r" + GOOD,
-    "a line that is too long": b'{"text": "' + b"a" * MAX_LINE_BYTES + b'", "intent": "a"}',
+    "a line that is too long": b'{"text": "' + b"a" * MAX_LINE_CHARS + b'", "intent": "a"}',
 }
 
 
@@ -75,7 +76,7 @@ def test_lines_are_numbered_and_blank_lines_count(path: Path) -> None:
 
 
 def test_the_strict_reader_names_the_file_and_the_line(path: Path) -> None:
-    path.write_bytes(b'{"a": 1}\n{\n')
+    path.write_bytes(GOOD + b"\n{\n")
 
     with pytest.raises(ImportFormatError, match=r"corpus\.jsonl line 2: not JSON"):
-        list(require_json_lines(path))
+        require_labelled(path)

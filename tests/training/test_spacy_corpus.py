@@ -71,7 +71,7 @@ def test_a_corpus_without_labels_is_an_error(path: Path, tmp_path: Path) -> None
     path.write_text('{"text": "a"}\n', encoding="utf-8")
     with pytest.raises(ImportFormatError, match=r"corpus\.jsonl.*intent"):
         list(corpus_reader(path, ["intent"])(spacy.blank("en")))
-    with pytest.raises(ImportFormatError, match=r"no corpus at .*absent\.jsonl"):
+    with pytest.raises(ImportFormatError, match=r"no file .*absent\.jsonl"):
         list(corpus_reader(tmp_path / "absent.jsonl")(spacy.blank("en")))
 
 

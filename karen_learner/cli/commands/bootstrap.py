@@ -9,7 +9,15 @@ import typer
 from karen_learner.cli.commands.ingest import import_file
 from karen_learner.cli.commands.learn import exit_code, texts_of
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import SourceFile, Tenant, with_common_options
+from karen_learner.cli.options import (
+    Encoding,
+    FormatName,
+    KeyNames,
+    SourceFile,
+    Tenant,
+    corpus_file,
+    with_common_options,
+)
 
 
 @with_common_options
@@ -20,6 +28,9 @@ async def bootstrap(
     mode: Annotated[
         Literal["full", "incremental"], typer.Option(help="Train from scratch, or continue the live model.")
     ] = "full",
+    format: FormatName = None,
+    map: KeyNames = None,
+    encoding: Encoding = None,
 ) -> int:
     """Train the first model of a tenant from labelled texts. Later calls add texts and train again.
 
@@ -28,8 +39,9 @@ async def bootstrap(
     from karen_learner.cli.progress import learning_progress
     from karen_learner.cli.render import cycle_result, ingest_report
 
+    source = corpus_file(file, format, map, encoding)
     async with run.learner(tenant, create=True) as learner:
-        report = await import_file(learner, tenant, file, run.output)
+        report = await import_file(learner, tenant, source, run.output)
         async with learning_progress(run.output, learner):
             result = await learner.trigger_learning_cycle(
                 tenant, force_training=True, mode=mode, reason="bootstrap"

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import (
+    Encoding,
+    FormatName,
+    KeyNames,
+    Tenant,
+    corpus_file,
+    with_common_options,
+)
 from karen_learner.errors import ExitCode
 
 
@@ -22,13 +29,15 @@ async def compare(
         Path | None,
         typer.Argument(
             metavar="FILE",
-            help="A .jsonl, .csv or .spacy file. Default: the judged texts that both versions recorded.",
+            help="Labelled texts. Default: the judged texts that both versions recorded.",
             exists=True,
-            dir_okay=False,
             readable=True,
             show_default=False,
         ),
     ] = None,
+    format: FormatName = None,
+    map: KeyNames = None,
+    encoding: Encoding = None,
 ) -> int:
     """Compare two versions: differences by task, and texts with other answers.
 
@@ -37,9 +46,10 @@ async def compare(
     from karen_learner.cli.progress import text_progress
     from karen_learner.cli.render_evaluation import comparison, warnings
 
+    source = None if file is None else corpus_file(file, format, map, encoding)
     async with run.learner(tenant) as learner:
         with text_progress(run.output) as on_texts:
-            found = await learner.compare(tenant, before, after, file, on_texts=on_texts)
+            found = await learner.compare(tenant, before, after, source, on_texts=on_texts)
     for warning in warnings(found.unknown_labels, found.skipped, found.skipped_count):
         run.output.note(warning, style="yellow")
     run.output.result(found.to_dict(), *comparison(found))

@@ -8,16 +8,21 @@ from typing import Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import (
+    Encoding,
+    FormatName,
+    KeyNames,
+    SourceFile,
+    corpus_file,
+    with_common_options,
+)
 from karen_learner.errors import ExitCode
 
 
 @with_common_options
 def convert(
     run: Context,
-    source: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A corpus: .jsonl.", exists=True, dir_okay=False)
-    ],
+    source: SourceFile,
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The DocBin file.", dir_okay=False)],
     lang: Annotated[str, typer.Option(help="Language code of spaCy.")] = "en",
     dev: Annotated[
@@ -28,13 +33,19 @@ def convert(
         Path | None,
         typer.Option(metavar="DIR", help="Write the labels of each pipe to this folder.", show_default=False),
     ] = None,
+    format: FormatName = None,
+    map: KeyNames = None,
+    encoding: Encoding = None,
 ) -> int:
     """Convert a corpus to DocBin, for spacy train and spacy evaluate."""
     from karen_learner.corpora.docbin import convert_corpus
 
-    conversion = convert_corpus(source, target, language=lang, dev=dev, labels=labels)
+    file = corpus_file(source, format, map, encoding)
+    conversion = convert_corpus(file, target, language=lang, dev=dev, labels=labels)
     for reason in conversion.skipped:
         run.output.note(f"skipped: {reason}")
+    for note in conversion.notes:
+        run.output.note(note)
     sentence = f"wrote {conversion.documents} documents, skipped {len(conversion.skipped)} lines"
     run.output.result(conversion.to_dict(), sentence)
     return ExitCode.OK

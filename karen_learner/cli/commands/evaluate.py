@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import SourceFile, Tenant, with_common_options
+from karen_learner.cli.options import (
+    Encoding,
+    FormatName,
+    KeyNames,
+    SourceFile,
+    Tenant,
+    corpus_file,
+    with_common_options,
+)
 from karen_learner.errors import ExitCode
 
 
@@ -22,6 +30,9 @@ async def evaluate(
             help="Version to evaluate. Default: the live one.", metavar="VERSION", show_default=False
         ),
     ] = None,
+    format: FormatName = None,
+    map: KeyNames = None,
+    encoding: Encoding = None,
 ) -> int:
     """Score a version on labelled texts: by task and label, with confusions and calibration.
 
@@ -30,9 +41,10 @@ async def evaluate(
     from karen_learner.cli.progress import text_progress
     from karen_learner.cli.render_evaluation import evaluation, warnings
 
+    source = corpus_file(file, format, map, encoding)
     async with run.learner(tenant) as learner:
         with text_progress(run.output) as on_texts:
-            found = await learner.evaluate(tenant, file, version=version, on_texts=on_texts)
+            found = await learner.evaluate(tenant, source, version=version, on_texts=on_texts)
     for warning in warnings({found.version: found.unknown_labels}, found.skipped, found.skipped_count):
         run.output.note(warning, style="yellow")
     run.output.result(found.to_dict(), *evaluation(found))

@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import SourceFile, Tenant, with_common_options
+from karen_learner.cli.options import (
+    Encoding,
+    FormatName,
+    KeyNames,
+    SourceFile,
+    Tenant,
+    corpus_file,
+    with_common_options,
+)
 from karen_learner.cli.output import Output
 from karen_learner.errors import ExitCode, InvalidInput
 
 if TYPE_CHECKING:
+    from karen_learner.corpora.corpus_file import CorpusFile
     from karen_learner.learner import AutonomousLearner
     from karen_learner.records import IngestReport
 
 
 @with_common_options
-async def ingest(run: Context, tenant: Tenant, file: SourceFile) -> int:
+async def ingest(
+    run: Context,
+    tenant: Tenant,
+    file: SourceFile,
+    format: FormatName = None,
+    map: KeyNames = None,
+    encoding: Encoding = None,
+) -> int:
     """Import turns or labelled texts from a file.
 
     Labelled texts stay pending until the next cycle. Unusable lines are reported and skipped.
     """
     from karen_learner.cli.render import ingest_report
 
+    source = corpus_file(file, format, map, encoding)
     async with run.learner(create=True) as learner:
-        report = await import_file(learner, tenant, file, run.output)
+        report = await import_file(learner, tenant, source, run.output)
     run.output.result(report.to_dict(), *ingest_report(report))
     return ExitCode.OK
 
 
-async def import_file(learner: AutonomousLearner, tenant: str, file: Path, output: Output) -> IngestReport:
+async def import_file(
+    learner: AutonomousLearner, tenant: str, file: CorpusFile, output: Output
+) -> IngestReport:
     """Import a file with a progress bar. Raises InvalidInput if no line is usable."""
     from karen_learner.cli.progress import line_progress
 
-    with line_progress(output, file) as on_lines:
+    with line_progress(output, file.path) as on_lines:
         report = await learner.ingest(tenant, file, on_lines=on_lines)
     if report.turns + report.examples + report.duplicates == 0:
         first = f": line {report.skipped[0].line}: {report.skipped[0].reason}" if report.skipped else ""
-        raise InvalidInput(f"no line of {file} is usable{first}")
+        raise InvalidInput(f"no line of {file.path} is usable{first}")
     return report

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import Encoding, FormatName, KeyNames, corpus_file, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.errors import ExitCode
 
@@ -28,7 +28,7 @@ async def simulate(
         Path,
         typer.Argument(
             metavar="TRAIN",
-            help="Labelled texts (.jsonl), or a folder with train.jsonl and test.jsonl.",
+            help="Labelled texts, or a folder with train.jsonl and test.jsonl.",
             exists=True,
         ),
     ],
@@ -80,6 +80,9 @@ async def simulate(
         ),
     ] = None,
     refit: Annotated[bool, typer.Option(help="Train from scratch at the end, for comparison.")] = True,
+    format: FormatName = None,
+    map: KeyNames = None,
+    encoding: Encoding = None,
 ) -> int:
     """Simulate users on labelled texts: bootstrap from a few, send the others as turns.
 
@@ -101,7 +104,10 @@ async def simulate(
     scenario = simulation.Scenario(
         shots=shots, rates=rates, users=users, cycles=cycles, every=every, limit=limit, mode=mode, seed=seed
     )
-    corpus = simulation.read_corpus(train, test)
+    files = [None if path is None else corpus_file(path, format, map, encoding) for path in (train, test)]
+    corpus = simulation.read_corpus(files[0] or train, files[1])
+    for note in corpus.notes:
+        run.output.note(note)
     settings = isolated(run.settings())
     steps: list[Step] = []
     reference = None

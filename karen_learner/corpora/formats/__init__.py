@@ -1,0 +1,1 @@
+"""Formats of files: our own, and those of other tools."""

@@ -1,0 +1,104 @@
+"""Tables of labelled texts and turns: comma-, semicolon- or tab-separated values."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.keys import RecordKeys, misspelt, named
+from karen_learner.corpora.lines import CorruptExample, Line, parse_json
+from karen_learner.corpora.text_files import MAX_LINE_CHARS, UndecodedText, check_decoded, open_text
+from karen_learner.errors import ImportFormatError
+
+JSON_KEYS = ("entities", "user_feedback")
+SEPARATORS = ",;\t|"
+
+
+def read_table(file: CorpusFile) -> Iterator[Line[Any]]:
+    """The rows of a table as records. The first row names the columns.
+
+    The separator is the one that divides the first row into most columns, or that of a line `sep=;` before
+    it. `entities` and `user_feedback` hold JSON. An empty cell is a missing value, an empty row a blank line.
+    Raises ImportFormatError for columns that cannot be read.
+    """
+    # The limit belongs to the process: raise it for long responses, never lower it.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_CHARS))
+    with open_text(file.path, encoding=file.encoding, newline="") as text:
+        pieces = iter(partial(text.readline, MAX_LINE_CHARS), "")
+        first = next(pieces, "")
+        separator, before = _stated_separator(first), 0
+        if separator is not None:
+            first, before = next(pieces, ""), 1
+        reader = csv.reader(chain([first], pieces), delimiter=separator or _separator_of(first))
+        columns = _columns(file, next(reader, []))
+        values = partial(_values, columns, {column for column in columns if file.name(column) in JSON_KEYS})
+        keys = RecordKeys(file)
+        while True:
+            line = before + reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield Line(line, error=f"not CSV: {error}")
+                continue
+            if cells is None:
+                break
+            if any(cell.strip() for cell in cells):
+                yield Line(line, cells).parsed(values).parsed(keys.values)
+        if keys.ignored:
+            yield Line(line, note=f"ignored the columns {named(keys.ignored)}")
+
+
+def _stated_separator(line: str) -> str | None:
+    """The separator of the line `sep=;` that Excel reads and writes."""
+    stated = line.strip("\r\n")
+    return stated[-1] if len(stated) == 5 and stated.lower().startswith("sep=") else None
+
+
+def _separator_of(header: str) -> str:
+    """The separator that divides the header into most columns; the comma of equals."""
+
+    def columns(separator: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=separator), []))
+        except csv.Error:
+            return 0
+
+    return max(SEPARATORS, key=columns)
+
+
+def _columns(file: CorpusFile, header: Sequence[str]) -> list[str]:
+    """The names of the columns. Raises ImportFormatError if they are not usable."""
+    table, columns = file.path.name, [cell.strip() for cell in header]
+    ours = [file.name(column) for column in columns if column]
+    if twice := sorted({column for column in ours if ours.count(column) > 1}):
+        raise ImportFormatError(f"the columns of {table!r}: {named(twice)} is there twice")
+    if problem := misspelt(ours):
+        raise ImportFormatError(f"the columns of {table!r}: {problem}")
+    if not {"text", "user_text"} & set(ours):
+        found = f"and has {named(columns)}: " if ours else "and is empty: "
+        raise ImportFormatError(
+            f"{table!r} needs a first row that names its columns, among them 'text' or 'user_text', {found}"
+            f"give the column of the text, such as --map {ours[0] if ours else 'COLUMN'}=text"
+        )
+    return columns
+
+
+def _values(columns: Sequence[str], json_columns: Collection[str], cells: Sequence[str]) -> dict[str, Any]:
+    """The cells of a row by column, without empty ones. Columns without a name are empty."""
+    if len(cells) < len(columns) or any(cells[len(columns) :]):
+        raise CorruptExample(f"has {len(cells)} cells for {len(columns)} columns")
+    try:
+        check_decoded("".join(cells))
+    except UndecodedText as error:
+        raise CorruptExample(f"not UTF-8: {error}") from error
+    if any(cell and not name for name, cell in zip(columns, cells, strict=False)):
+        raise CorruptExample("has a value in a column without a name")
+    given = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
+    try:
+        return {name: parse_json(cell) if name in json_columns else cell for name, cell in given.items()}
+    except (ValueError, RecursionError) as error:
+        raise CorruptExample(f"a cell holds no JSON: {error}") from error

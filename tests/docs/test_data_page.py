@@ -1,0 +1,22 @@
+"""The examples of files in `docs/data.md` are read without an error or a note."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from karen_learner.corpora.importers import iter_records
+
+PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+EXAMPLES = re.findall(r"^```(jsonl|json|csv)\n(.*?)^```", PAGE.read_text("utf-8"), flags=re.M | re.S)
+
+
+@pytest.mark.parametrize(("language", "content"), EXAMPLES)
+def test_an_example_is_read(language: str, content: str, tmp_path: Path) -> None:
+    path = tmp_path / f"example.{language}"
+    path.write_text(content, encoding="utf-8")
+    reading = iter_records(path)
+    lines = list(reading)
+    assert len(lines) >= 2
+    assert [line.error for line in lines if line.error is not None] == []
+    assert reading.notes == ()
