@@ -1,12 +1,11 @@
-"""Word hashes: hash families, character n-grams, a cache of n-grams, and tables of one number a word.
+"""Word hashes: hash families, character n-grams, a cache of features, and tables of one number a word.
 
 A word is spaCy's 64-bit hash of it. Caches and tables store no strings.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -15,6 +14,8 @@ from karen_learner.components.arrays import AnyArray, Arrays, Hashes, Ints, requ
 
 CACHED_WORDS = 8_000
 """Capacity of each cache of word features in a process."""
+KeyT = TypeVar("KeyT", bound=Hashable)
+FeaturesT = TypeVar("FeaturesT")
 WORD_START, WORD_END = "\x01", "\x02"
 """Border characters of a word. They are no letters."""
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -34,12 +35,12 @@ def mix(hashes: Hashes) -> Hashes:
 
 def combine(first: Hashes, second: Hashes, *, salt: int | Hashes) -> Hashes:
     """Hashes of ordered pairs. Each salt makes a family of hashes; an array of salts is broadcast."""
-    return mix((mix(first) * _MULTIPLIER + np.asarray(salt, dtype=np.uint64)) ^ second)
+    return mix(first_of_pair(first, salt=salt) ^ second)
 
 
-def combine_unordered(first: Hashes, second: Hashes, *, salt: int) -> Hashes:
-    """Hashes of unordered pairs: the same for (a, b) and (b, a)."""
-    return combine(np.minimum(first, second), np.maximum(first, second), salt=salt)
+def first_of_pair(first: Hashes, *, salt: int | Hashes) -> Hashes:
+    """The part of `combine` that depends only on the first hash: `mix(first_of_pair(a) ^ b)` is the pair."""
+    return mix(first) * _MULTIPLIER + np.asarray(salt, dtype=np.uint64)
 
 
 def salted(hashes: Hashes, *, salt: int | Hashes) -> Hashes:
@@ -76,36 +77,55 @@ def _windows(points: Hashes, starts: Ints, size: int, *, salt: int) -> Hashes:
     return mix(hashes)
 
 
-class LexemeCache:
-    """Feature hashes of at most `capacity` words. `compute` gets the missing words.
+class FeatureCache(Generic[KeyT, FeaturesT]):
+    """Features of words or texts by key. Their sizes have at most the sum `capacity`; a size is 1 by default.
 
-    A full cache evicts its older half. Threads may share it; at worst two of them compute the same word.
-    It is a plain dict: `cachetools.LRUCache` takes ten times as long for each word (1.1 instead of 0.1 us).
+    A full cache evicts its older half. Threads may share it; at worst two of them compute the same features.
+    It is a plain dict: `cachetools.LRUCache` takes ten times as long for each key (1.1 instead of 0.1 us).
     """
 
-    def __init__(self, compute: Callable[[Sequence[str]], Sequence[Hashes]], *, capacity: int) -> None:
-        self._compute = compute
-        self._capacity = max(2, capacity)
-        self._cached: dict[int, Hashes] = {}
+    def __init__(self, *, capacity: int, size_of: Callable[[FeaturesT], int] = lambda _: 1) -> None:
+        self.capacity = max(2, capacity)
+        self._size_of = size_of
+        self._cached: dict[KeyT, FeaturesT] = {}
+        self.size = 0
 
     def __len__(self) -> int:
         return len(self._cached)
 
-    def get(self, keys: Sequence[int], word_of: Callable[[int], str]) -> list[Hashes]:
-        """Features of the words with these keys, in order."""
-        found = [self._cached.get(key) for key in keys]
-        missing = {key: word_of(key) for key, features in zip(keys, found, strict=True) if features is None}
-        new = self._add(missing) if missing else {}
-        return [new[key] if features is None else features for key, features in zip(keys, found, strict=True)]
+    def get(
+        self, keys: Sequence[KeyT], compute: Callable[[Sequence[KeyT]], Sequence[FeaturesT]]
+    ) -> list[FeaturesT]:
+        """Features of the keys, in order. `compute` gets each missing key once."""
+        try:
+            return [self._cached[key] for key in keys]
+        except KeyError:
+            found = {key: self._cached.get(key) for key in keys}
+        missing = [key for key, features in found.items() if features is None]
+        new = dict(zip(missing, compute(missing), strict=True))
+        self._add(new)
+        found.update(new)
+        return [found[key] for key in keys]  # type: ignore[misc]
 
-    def _add(self, missing: Mapping[int, str]) -> dict[int, Hashes]:
-        new = dict(zip(missing, self._compute(list(missing.values())), strict=True))
-        excess = len(self._cached) + len(new) - self._capacity
-        if excess > 0:
-            for key in list(self._cached)[: max(excess, self._capacity // 2)]:
-                self._cached.pop(key, None)
-        self._cached.update(islice(new.items(), self._capacity))
-        return new
+    def _add(self, new: dict[KeyT, FeaturesT]) -> None:
+        for key, features in new.items():
+            size = self._size_of(features)
+            if size > self.capacity // 2:
+                continue
+            if self.size + size > self.capacity:
+                self._evict()
+            self._cached[key] = features
+            self.size += size
+
+    def _evict(self) -> None:
+        """Remove the oldest entries of more than half the capacity."""
+        left = sum(map(self._size_of, list(self._cached.values())))
+        for key in list(self._cached):
+            if left <= self.capacity // 2:
+                break
+            if (features := self._cached.pop(key, None)) is not None:
+                left -= self._size_of(features)
+        self.size = left
 
 
 class WordTable:
@@ -123,6 +143,15 @@ class WordTable:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __eq__(self, other: object) -> bool:
+        """Empty tables are equal; other tables are, if they are the same object (see `_shared`)."""
+        if not isinstance(other, WordTable):
+            return NotImplemented
+        return self is other or (self.NAME == other.NAME and not len(self) and not len(other))
+
+    def __hash__(self) -> int:
+        return hash((self.NAME, len(self)))
 
     def values_of(self, words: Hashes) -> AnyArray:
         """The value of each word, 0 for unknown words."""

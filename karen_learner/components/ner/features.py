@@ -17,7 +17,7 @@ from spacy.tokens import Doc
 
 from karen_learner.components.arrays import AnyArray, Hashes, Ints
 from karen_learner.components.lexical.clusters import WordClusters
-from karen_learner.components.lexical.words import CACHED_WORDS, LexemeCache, combine, mix, salted
+from karen_learner.components.lexical.words import CACHED_WORDS, FeatureCache, combine, mix, salted
 
 NO_FEATURE = np.uint64(0)
 BORDER = np.uint64(1)
@@ -93,9 +93,9 @@ def cut_into_segments(lengths: Sequence[int], *, max_tokens: int) -> Segments:
 
 
 @lru_cache(maxsize=1)
-def _parts_cache() -> LexemeCache:
+def _parts_cache() -> FeatureCache[int, Hashes]:
     """One cache for all models of a process: the parts of a word do not depend on the model."""
-    return LexemeCache(lambda words: list(map(_parts_of_word, words)), capacity=CACHED_WORDS)
+    return FeatureCache(capacity=CACHED_WORDS)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,10 @@ class TokenFeaturizer:
         size = len(flat) + 2 * WINDOW * len(segments)
         words, shapes, suffixes = (np.full(size, BORDER) for _ in range(3))
         words[centres], shapes[centres] = flat[:, 0], flat[:, 1]
-        parts = np.array(_parts_cache().get(flat[:, 0].tolist(), word_of), dtype=np.uint64)
+        found = _parts_cache().get(
+            flat[:, 0].tolist(), lambda keys: [_parts_of_word(word_of(key)) for key in keys]
+        )
+        parts = np.array(found, dtype=np.uint64)
         parts = parts.reshape(len(flat), PARTS)
         suffixes[centres] = parts[:, NEIGHBOUR_SUFFIX]
         features = _window_features(words, shapes, suffixes, centres)

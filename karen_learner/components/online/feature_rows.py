@@ -87,7 +87,7 @@ class BucketRows:
         """Bucket of each hash."""
         return (hashes >> self._shift).astype(np.int64)
 
-    def rows_of(self, buckets: Ints) -> Ints:
+    def rows_of(self, buckets: Ints | Places) -> Ints:
         """Feature row of each bucket, NO_ROW if it has none."""
         return self._rows[buckets].astype(np.int64)
 

@@ -313,6 +313,9 @@ def learning_shims(model: Model[Any, Any]) -> Iterator[LearningShim[Any, Any, An
 
 def find_shim(model: Model[Any, Any], shim_type: type[ShimT]) -> ShimT | None:
     """The first shim of this type in the model, or None."""
+    for shim in model.shims:  # a walk through the layers takes ten times as long
+        if isinstance(shim, shim_type):
+            return shim
     return next((shim for shim in learning_shims(model) if isinstance(shim, shim_type)), None)
 
 

@@ -121,18 +121,17 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch
     def _margins_of_part(self, docs: Sequence[Doc]) -> tuple[Floats, Floats]:
         """Margins of the n-grams, and their coverage."""
         weights = self._weights
-        design = design_matrix(self._features(docs), weights.rows.table, weights.frequencies.rarity)
-        margins = weights.margins(design)
+        margins, coverage = weights.margins(self._features(docs))
         if self.dense is not None:
             margins = self._ngrams_weight * (margins - weights.bias) + weights.bias
         view = CHARACTERS if self._features.char_sizes else WORDS
-        return margins, design.coverage[:, view]
+        return margins, coverage[:, view]
 
     def begin_update(self, docs: Sequence[Doc]) -> tuple[Floats, Callable[[LossTargets], None]]:
         """Margins, and a function that stores the loss targets until `finish_update`."""
         learning, values = self.learning_weights(), None
         read = [self._training_features(learning, part) for part in _parts(docs)]
-        margins = np.concatenate([learning.margins(design) for design, _ in read])
+        margins = np.concatenate([learning.margins_of(design) for design, _ in read])
         if self.dense is not None:
             values = self.dense.values_of(docs)
             margins = margins + values @ self.dense.weights
@@ -329,7 +328,7 @@ def sparse_ngrams(
     config = SparseNgramsConfig(
         exclusive_classes=exclusive_classes,
         learn_rate=learn_rate,
-        features=TextNgrams(tuple(char_sizes), max_words, pair_words),
+        features=TextNgrams(tuple(char_sizes), max_words, pair_words, table_bits),
         word_clusters=word_clusters,
         word_polarities=word_polarities,
         rows=RowOptions(table_bits, max_rows, INITIAL_SQUARE),

@@ -15,9 +15,26 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from karen_learner.components.arrays import AnyArray, Arrays, Floats, Ints, require_names, require_shape
+from karen_learner.components.arrays import (
+    AnyArray,
+    Arrays,
+    Floats,
+    Ints,
+    Places,
+    require_names,
+    require_shape,
+)
 from karen_learner.components.online.feature_rows import NO_ROW, FeatureRows, RowOptions, ServedRows, Step
-from karen_learner.components.textcat.features import DEFERRED_VIEWS, VIEWS, DesignMatrix, TextFeatures
+from karen_learner.components.textcat.features import (
+    DEFERRED_VIEWS,
+    VIEWS,
+    DesignMatrix,
+    TextFeatures,
+    coverage_of,
+    design_matrix,
+    squared_norms,
+    view_factors,
+)
 
 FIRST_BIAS = -1.0
 """Initial bias of a label. Negatives of a new label then have no gradient."""
@@ -27,6 +44,8 @@ SMALLEST_FACTOR = 2.0**-10
 """Below this, the common factor is multiplied into the weights."""
 LOG_STEPS = 10.0
 """Steps of a logarithmic count in one unit of the natural logarithm."""
+_LOGARITHMS = np.arange(256) / LOG_STEPS
+"""Natural logarithm of each logarithmic count."""
 MAX_TEXTS = 2.0**22
 """Above this number of texts all counts are halved. Shares stay, and float32 still counts single texts."""
 COUNTS, SERVED_COUNTS = "text_counts", "commonness"
@@ -50,12 +69,12 @@ class DocumentFrequencies:
         """No text is counted: all features are equally rare."""
         return cls(np.zeros(1 << bits, dtype=np.float32), 0.0)
 
-    def rarity(self, buckets: Ints) -> Floats:
+    def rarity(self, buckets: Ints | Places) -> Floats:
         """Rarity of the features in these buckets."""
-        highest = 1.0 + np.log1p(self.texts)
-        log_counts = _log_counts(self.values[buckets])
+        highest = 1.0 + math.log1p(self.texts)
         # Rounding can make a count larger than the number of texts.
-        return np.asarray(np.sqrt(np.maximum(highest - log_counts / LOG_STEPS, 1.0)), dtype=np.float32)
+        rarities: Floats = np.sqrt(np.maximum(highest - _LOGARITHMS, 1.0)).astype(np.float32)
+        return rarities[_log_counts(self.values[buckets])]
 
     def add(self, buckets: Ints, texts: Ints, weights: Floats) -> None:
         """Count texts by their sample weights (texts,): text `texts[i]` has `buckets[i]`."""
@@ -117,11 +136,26 @@ class ServedWeights:
     def labels(self) -> int:
         return len(self.bias)
 
-    def margins(self, design: DesignMatrix) -> Floats:
-        """Margin of each label; shape (texts, labels)."""
-        weights = self.rows.quantized.take(design.rows, axis=0).astype(np.float32)
-        product = (design.values * self.rows.scales[design.rows]) @ weights
-        return np.asarray(product + self.bias, dtype=np.float32)
+    def margins(self, features: TextFeatures) -> tuple[Floats, Floats]:
+        """Margin of each label, shape (texts, labels); and the coverage of `design_matrix`.
+
+        It has no matrix of all features: most of them belong to one text.
+        """
+        count, groups = len(features.lengths), features.groups
+        values: Floats = features.values * self.frequencies.rarity(features.buckets)
+        rows = self.rows.table.rows_of(features.buckets)
+        known = np.flatnonzero(rows)
+        ends = np.searchsorted(known, np.cumsum(features.lengths)).tolist()
+        norms = squared_norms(groups, values, count)
+        rows, groups, values = rows[known], groups[known], values[known]
+        coverage = coverage_of(squared_norms(groups, values, count), norms)
+        values = values * view_factors(norms)[groups] * self.rows.scales[rows]
+        margins = np.empty((count, self.labels), dtype=np.float32)
+        for text, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            weights = self.rows.quantized.take(rows[start:end], axis=0).astype(np.float32)
+            np.matmul(values[start:end], weights, out=margins[text])
+        margins += self.bias
+        return margins, coverage
 
     def digest(self) -> str:
         """Digest of these weights."""
@@ -177,7 +211,7 @@ class LearningWeights:
 
     def new_features(self, features: TextFeatures) -> NewFeatures:
         """Features of the batch that need a row, or that `record` must remember."""
-        buckets = self.rows.table.buckets_of(features.hashes)
+        buckets: Ints = features.buckets.astype(np.int64)
         deferred = _DEFERRED[features.views]
         texts = (features.fingerprints >> np.uint64(32)).astype(np.uint32)[features.texts[deferred]]
         texts |= np.uint32(1)  # 0 means no text
@@ -201,7 +235,12 @@ class LearningWeights:
         unseen = self.first_texts[new.unseen] == 0
         self.first_texts[new.unseen[unseen]] = new.first_texts[unseen]
 
-    def margins(self, design: DesignMatrix) -> Floats:
+    def margins(self, features: TextFeatures) -> tuple[Floats, Floats]:
+        """Margin of each label, shape (texts, labels); and the coverage of `design_matrix`."""
+        design = design_matrix(features, self.rows.table, self.frequencies.rarity)
+        return self.margins_of(design), design.coverage
+
+    def margins_of(self, design: DesignMatrix) -> Floats:
         """Margin of each label; shape (texts, labels)."""
         product: Floats = design.values @ self.rows.take(design.rows)
         return product * np.float32(self.factor) + self.bias

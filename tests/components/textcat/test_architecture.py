@@ -174,8 +174,8 @@ def test_an_update_changes_only_rows_of_present_features(trained: Language) -> N
     learning = shim(trained).learning_weights()
     before, table = learning.rows.weights.copy(), learning.rows.table
     text = example(trained, "zyx", "greet")
-    make = TextNgrams(char_sizes=(2, 3, 4, 5), max_words=500, pair_words=32, polarities=word_polarities("en"))
-    present = table.rows_of(table.buckets_of(make([text.reference]).hashes))
+    make = TextNgrams((2, 3, 4, 5), 500, 32, bits=table.bits, polarities=word_polarities("en"))
+    present = table.rows_of(make([text.reference]).buckets)
     trained.update([text])
     moved = np.flatnonzero((learning.rows.weights[: len(before)] != before).any(axis=1))
     assert set(moved) == set(present[present != NO_ROW])  # only the feature "neutral"
@@ -194,8 +194,8 @@ def test_deferred_features_get_a_row_with_the_second_text() -> None:
         proposal = weights.new_features(features)
         design = design_matrix(features, weights.rows.table, weights.frequencies.rarity, new=proposal.buckets)
         weights.record(proposal, design, np.ones(1, dtype=np.float32))
-        wanted = np.isin(weights.rows.table.buckets_of(features.hashes), proposal.buckets)
-        return {view: len(set(features.hashes[wanted & (features.views == view)])) for view in range(VIEWS)}
+        wanted = np.isin(features.buckets, proposal.buckets)
+        return {view: int((wanted & (features.views == view)).sum()) for view in range(VIEWS)}
 
     once = proposed("qwrtzx monday")
     assert once[WORDS] == 2 + 3

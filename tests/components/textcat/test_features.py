@@ -3,6 +3,8 @@
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain, combinations, pairwise
 
 import numpy as np
 import pytest
@@ -10,35 +12,47 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
+from spacy.strings import get_string_id
 
 from karen_learner.components.lexical.clusters import WordClusters, word_clusters
-from karen_learner.components.lexical.words import LexemeCache, character_ngrams
+from karen_learner.components.lexical.words import FeatureCache, character_ngrams, combine, salted
 from karen_learner.components.textcat.features import (
+    CACHED_FEATURES,
     CHARACTERS,
     CLUSTERS,
     PAIRS,
     WORDS,
     TextFeatures,
     TextNgrams,
-    character_cache,
+    remember_texts,
+    text_cache,
+    word_cache,
 )
 from karen_learner.models.live import short_switch_interval
 
 NLP: Language = spacy.blank("en")
+BITS = 28
 
 
 def ngrams(char_sizes: tuple[int, ...] = (2, 3), max_words: int = 50, pair_words: int = 8) -> TextNgrams:
-    return TextNgrams(char_sizes=char_sizes, max_words=max_words, pair_words=pair_words)
+    return TextNgrams(char_sizes=char_sizes, max_words=max_words, pair_words=pair_words, bits=BITS)
 
 
 def clusters_of(*texts: str) -> list[list[int]]:
-    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("en"))
+    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, bits=BITS, clusters=word_clusters("en"))
     features = make([NLP.make_doc(text) for text in texts])
     return [of_view(features, CLUSTERS, position) for position in range(len(texts))]
 
 
 def of_view(features: TextFeatures, view: int, text: int = 0) -> list[int]:
-    return sorted(features.hashes[(features.views == view) & (features.texts == text)].tolist())
+    """Buckets of the features of a view, with repetitions."""
+    found = (features.views == view) & (features.texts == text)
+    occurrences = np.rint(np.exp(features.values[found] - 1.0)).astype(int)
+    return np.repeat(features.buckets[found], occurrences).tolist()
+
+
+def buckets(hashes: list[str]) -> list[int]:
+    return sorted(int(one, 16) >> (64 - BITS) for one in hashes)
 
 
 def test_number_of_features_of_a_text() -> None:
@@ -97,14 +111,14 @@ def test_text_borders_have_no_cluster() -> None:
 
 
 def test_other_languages_have_no_cluster_features() -> None:
-    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, clusters=word_clusters("xx"))
+    make = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, bits=BITS, clusters=word_clusters("xx"))
     assert of_view(make([NLP.make_doc("book seven seats")]), CLUSTERS) == []
 
 
 def test_feature_hashes_are_stable() -> None:
     """Saved weights depend on these hashes."""
     features = ngrams()([NLP.make_doc("hi you")])
-    assert [hex(value) for value in features.hashes[:2].tolist()] == FROZEN_WORDS
+    assert set(buckets(FROZEN_WORDS)) < set(of_view(features, WORDS))
     [first] = character_ngrams(["hi"], sizes=(2,), max_chars=9, salt=3)
     assert [hex(value) for value in first.tolist()] == FROZEN_CHARACTERS
 
@@ -113,10 +127,9 @@ def test_cluster_hashes_are_stable() -> None:
     """Saved weights depend on these hashes."""
     known = NLP.make_doc("hi").to_array("LOWER")
     clusters = WordClusters(known, np.array([0b1011_0110_1101], dtype=np.uint32))
-    make = TextNgrams(char_sizes=(), max_words=9, pair_words=9, clusters=clusters)
+    make = TextNgrams(char_sizes=(), max_words=9, pair_words=9, bits=BITS, clusters=clusters)
     features = make([NLP.make_doc("hi you")])
-    kinds = features.hashes[features.views == CLUSTERS].tolist()
-    assert [hex(value) for value in kinds] == FROZEN_CLUSTERS
+    assert of_view(features, CLUSTERS) == buckets(FROZEN_CLUSTERS)
 
 
 FROZEN_CLUSTERS = [
@@ -141,6 +154,44 @@ FROZEN_WORDS = ["0xf6b03b898689b479", "0xbf13ab9fbeed9c34"]
 FROZEN_CHARACTERS = ["0x14f08b57018b5f49", "0x35dc756c60493428", "0xff2d693b2b58fade"]
 
 
+def by_definition(words: Sequence[str], clusters: WordClusters) -> list[int]:
+    """Buckets of a text, feature by feature."""
+    hashes = [np.array([get_string_id(word)], dtype=np.uint64) for word in words]
+    start, end = (np.array([mark], dtype=np.uint64) for mark in (1, 2))
+    found = [salted(word, salt=1) for word in hashes]
+    found += character_ngrams(words, sizes=(2, 3), max_chars=40, salt=3)
+    distinct = sorted({int(word[0]): word for word in hashes}.items())
+    found += [combine(one, other, salt=4) for (_, one), (_, other) in combinations(distinct, 2)]
+
+    def prefix(word: np.ndarray, bits: int) -> np.ndarray:
+        [path] = clusters.values_of(word).tolist()
+        return np.array([path & ((1 << bits) - 1) | 1 << 32], dtype=np.uint64) if path else word
+
+    found += [salted(prefix(word, bits), salt=64 + bits) for word in hashes for bits in (4, 6, 8, 12, 16)]
+    families = [(hashes, 2), *([[prefix(word, bits) for word in hashes], 128 + bits] for bits in (6, 12))]
+    for members, salt in families:
+        found += [combine(*pair, salt=salt) for pair in pairwise([start, *members, end])]
+    return sorted(int(value) >> (64 - BITS) for array in found for value in array)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["book", "seven", "London", "qwrtz", "a", "b", "the"]), max_size=8),
+        max_size=4,
+    )
+)
+def test_features_are_those_of_the_definition(texts: list[list[str]]) -> None:
+    """The batch computes all features of a kind together, and caches parts of words."""
+    clusters = word_clusters("en")
+    features = replace(ngrams(), clusters=clusters)([spacy.tokens.Doc(NLP.vocab, words) for words in texts])
+    for text, words in enumerate(texts):
+        views = (of_view(features, view, text) for view in (WORDS, CHARACTERS, PAIRS, CLUSTERS))
+        found = list(chain(*views))
+        lower = [word.lower() for word in words]
+        assert sorted(found) == (by_definition(lower, clusters) if words else [])
+
+
 def test_long_texts_have_a_bounded_number_of_features() -> None:
     make = ngrams()
     long = make([NLP.make_doc("word " * 30_000 + "x" * 100_000)])
@@ -152,9 +203,9 @@ def test_long_texts_have_a_bounded_number_of_features() -> None:
 
 
 def test_without_docs_or_words_there_are_no_features() -> None:
-    assert len(ngrams()([]).hashes) == 0
-    assert len(ngrams()([NLP.make_doc(""), NLP.make_doc("")]).hashes) == 0
-    assert len(ngrams(char_sizes=())([NLP.make_doc("a b")]).hashes) == 2 + 3 + 1
+    assert len(ngrams()([]).buckets) == 0
+    assert len(ngrams()([NLP.make_doc(""), NLP.make_doc("")]).buckets) == 0
+    assert len(ngrams(char_sizes=())([NLP.make_doc("a b")]).buckets) == 2 + 3 + 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -162,7 +213,7 @@ def test_without_docs_or_words_there_are_no_features() -> None:
 def test_any_text_has_features(texts: list[str]) -> None:
     docs = [NLP.make_doc(text) for text in texts]
     features = ngrams()(docs)
-    assert len(features.hashes) == len(features.texts) == len(features.views)
+    assert len(features.buckets) == len(features.texts) == len(features.views) == features.lengths.sum()
     assert set(features.texts.tolist()) == {i for i, doc in enumerate(docs) if len(doc)}
 
 
@@ -182,38 +233,90 @@ def test_n_grams_of_a_word_do_not_depend_on_the_batch(words: list[str]) -> None:
         np.testing.assert_array_equal(hashes, alone)
 
 
-def test_the_cache_of_words_is_bounded_and_right() -> None:
-    calls: list[str] = []
+def compute_numbers(keys: Sequence[int]) -> list[np.ndarray]:
+    return [np.array([key], dtype=np.uint64) for key in keys]
 
-    def compute(words: Sequence[str]) -> list[np.ndarray]:
-        calls.extend(words)
-        return character_ngrams(words, sizes=(2,), max_chars=9, salt=1)
 
-    cache = LexemeCache(compute, capacity=4)
+def test_the_cache_is_bounded_and_right() -> None:
+    calls: list[int] = []
+
+    def compute(keys: Sequence[int]) -> list[np.ndarray]:
+        calls.extend(keys)
+        return compute_numbers(keys)
+
+    cache = FeatureCache[int, np.ndarray](capacity=4)
     for key in (1, 2, 1, 3, 4, 5, 1):
-        [expected] = character_ngrams([f"w{key}"], sizes=(2,), max_chars=9, salt=1)
-        assert cache.get([key], lambda key: f"w{key}")[0].tolist() == expected.tolist()
+        assert cache.get([key], compute)[0].tolist() == [key]
         assert len(cache) <= 4
-    assert calls == ["w1", "w2", "w3", "w4", "w5", "w1"]
+    assert calls == [1, 2, 3, 4, 5, 1]
 
 
-def test_models_with_equal_sizes_share_the_cache_of_words() -> None:
+@given(st.lists(st.lists(st.integers(0, 30), max_size=12), max_size=40), st.integers(2, 40))
+def test_the_capacity_is_that_of_all_sizes(calls: list[list[int]], capacity: int) -> None:
+    cache = FeatureCache[int, list[int]](capacity=capacity, size_of=len)
+    for keys in calls:
+        found = cache.get(keys, lambda missing: [[key] * key for key in missing])
+        assert found == [[key] * key for key in keys]
+        assert cache.size <= capacity
+
+
+def test_models_with_equal_options_share_caches() -> None:
     one, other, different = ngrams((2, 3)), ngrams((2, 3)), ngrams((4,))
-    assert character_cache(one.char_sizes) is character_cache(other.char_sizes)
-    assert character_cache(one.char_sizes) is not character_cache(different.char_sizes)
+    for shared in (text_cache, word_cache):
+        assert shared(one) is shared(other)
+        assert shared(one) is not shared(different)
     assert of_view(different([NLP.make_doc("wordy")]), CHARACTERS) != of_view(
         one([NLP.make_doc("wordy")]), CHARACTERS
     )
 
 
-def test_threads_can_share_a_cache_of_words() -> None:
+def test_clusters_distinguish_caches() -> None:
+    plain = ngrams()
+    clustered = replace(plain, clusters=word_clusters("en"))
+    assert text_cache(plain) is text_cache(replace(plain, clusters=word_clusters("xx")))
+    assert text_cache(plain) is not text_cache(clustered)
+    doc = NLP.make_doc("book seven seats")
+    assert of_view(plain([doc]), CLUSTERS) == []
+    assert len(of_view(clustered([doc]), CLUSTERS)) == 3 * 5 + 4 * 2
+
+
+def test_features_follow_a_change_of_the_document() -> None:
+    """A document is known by its words, not by its identity."""
+    make = ngrams()
+    doc = NLP.make_doc("one two three")
+    before = of_view(make([doc]), WORDS)
+    with doc.retokenize() as retokenizer:
+        retokenizer.merge(doc[:2])
+    assert of_view(make([doc]), WORDS) == of_view(
+        make([spacy.tokens.Doc(doc.vocab, [*map(str, doc)])]), WORDS
+    )
+    assert of_view(make([doc]), WORDS) != before
+
+
+def test_a_small_cache_of_texts_gives_the_same_features() -> None:
+    docs = [NLP.make_doc(f"text number {number} of many") for number in range(40)]
+    expected = ngrams((5,))(docs)
+    remember_texts(50)
+    try:
+        small = ngrams((5, 6))
+        assert text_cache(small).capacity == 50
+    finally:
+        remember_texts(CACHED_FEATURES)
+    small = replace(small, char_sizes=(5, 6))
+    for _ in range(2):
+        found = small(docs)
+        for text in range(len(docs)):
+            assert of_view(found, WORDS, text) == of_view(expected, WORDS, text)
+
+
+def test_threads_can_share_a_cache() -> None:
     """A small cache evicts all the time."""
-    cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
+    cache = FeatureCache[int, np.ndarray](capacity=4)
 
     def ask(seed: int) -> bool:
         rng = random.Random(seed)
         keys = [rng.randrange(12) for _ in range(5_000)]
-        found = [int(cache.get([key], str)[0][0]) for key in keys]
+        found = [int(cache.get([key], compute_numbers)[0][0]) for key in keys]
         return found == keys
 
     with short_switch_interval(), ThreadPoolExecutor(4) as threads:
@@ -221,7 +324,7 @@ def test_threads_can_share_a_cache_of_words() -> None:
 
 
 def test_a_call_with_more_words_than_the_cache_holds() -> None:
-    cache = LexemeCache(lambda words: [np.array([int(word)], dtype=np.uint64) for word in words], capacity=4)
+    cache = FeatureCache[int, np.ndarray](capacity=4)
     keys = [1, 2, 1, 9, 8, 7, 6, 5]
-    assert [int(features[0]) for features in cache.get(keys, str)] == keys
-    assert len(cache) == 4
+    assert [int(features[0]) for features in cache.get(keys, compute_numbers)] == keys
+    assert 0 < len(cache) <= 4

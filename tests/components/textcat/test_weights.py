@@ -16,7 +16,7 @@ from karen_learner.components.textcat.weights import SHRINKAGE, SMALLEST_FACTOR,
 
 NLP = spacy.blank("en")
 OPTIONS = RowOptions(12, 1000, INITIAL_SQUARE)
-NGRAMS = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8)
+NGRAMS = TextNgrams(char_sizes=(2,), max_words=50, pair_words=8, bits=OPTIONS.bits)
 TEXTS = ("where is my parcel", "my line is dead")
 
 
@@ -39,9 +39,7 @@ def step_of(buckets: np.ndarray, gradient: np.ndarray) -> Step:
 
 def margins(weights: Any) -> np.ndarray:
     features = NGRAMS([NLP.make_doc(text) for text in TEXTS])
-    return np.asarray(
-        weights.margins(design_matrix(features, weights.rows.table, weights.frequencies.rarity))
-    )
+    return np.asarray(weights.margins(features)[0])
 
 
 def without_bias(weights: Any) -> np.ndarray:
@@ -83,6 +81,26 @@ def test_served_weights_have_decayed() -> None:
     weights = learned()
     weights.shrink(2.0, learn_rate=0.5)
     np.testing.assert_allclose(margins(weights.served()), margins(weights), atol=0.01)
+
+
+def test_served_margins_are_those_of_the_design_matrix() -> None:
+    served = learned().served()
+    features = NGRAMS([NLP.make_doc(text) for text in (*TEXTS, "where is qwrtzx", "")])
+    margins, coverage = served.margins(features)
+    design = design_matrix(features, served.rows.table, served.frequencies.rarity)
+    weights = served.rows.quantized[design.rows] * served.rows.scales[design.rows][:, None]
+    np.testing.assert_allclose(margins, design.values @ weights + served.bias, rtol=1e-5)
+    np.testing.assert_allclose(coverage, design.coverage, rtol=1e-6)
+    assert 0.0 < coverage[2, 0] < coverage[0, 0] <= 1.0
+    assert not coverage[3].any()
+
+
+def test_served_margins_do_not_depend_on_the_batch() -> None:
+    served = learned().served()
+    docs = [NLP.make_doc(text) for text in (*TEXTS, "", "my parcel", "qwrtzx")]
+    together = served.margins(NGRAMS(docs))[0]
+    for row, doc in zip(together, docs, strict=True):
+        np.testing.assert_allclose(row, served.margins(NGRAMS([doc]))[0][0], rtol=1e-6)
 
 
 def test_training_from_served_weights_keeps_the_decay() -> None:
