@@ -45,7 +45,7 @@ def show_result(result: LearningCycleResult) -> None:
 
 
 async def first_model(learner: AutonomousLearner) -> None:
-    show_title("Without a model, the rule-based fallback answers")
+    show_title("Without a model, no labels are detected")
     print((await learner.analyze(TENANT, "hello there")).model_dump(include={"intent", "degraded"}))
     show_title("A first model from labelled texts")
     show_result(await learner.bootstrap(TENANT, SEED))

@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,13 +16,19 @@ from karen_learner.corpora.parsing import ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Analysis, Entity, Turn
 
-__all__ = ["HostAnalyzer", "WebUIMemory", "as_analyzer", "as_host_memory"]
+__all__ = ["HostAnalyzer", "MemoryType", "WebUIMemory", "as_analyzer", "as_host_memory"]
 
 logger = logging.getLogger(__name__)
 
 UNKNOWN_CONFIDENCE = 0.5
 """Confidence of a label without a probability."""
-MEMORY_TYPE = "conversation_turn"
+MEMORY_TAGS = ("autonomous_learning", "conversation_metadata")
+
+
+class MemoryType(StrEnum):
+    """Kind of a memory in the host. A host may have an enum of its own."""
+
+    INSIGHT = "insight"
 
 
 @runtime_checkable
@@ -147,7 +154,7 @@ class WebUIMemoryService(Protocol):
         *,
         tenant_id: str,
         content: str,
-        memory_type: str,
+        memory_type: Any,
         tags: list[str],
         ai_generated: bool,
         metadata: dict[str, Any],
@@ -157,10 +164,14 @@ class WebUIMemoryService(Protocol):
 
 
 class WebUIMemory:
-    """A `HostMemory` for a host with `store_web_ui_memory` and `query_memories`."""
+    """A `HostMemory` for a host with `store_web_ui_memory` and `query_memories`.
 
-    def __init__(self, service: WebUIMemoryService) -> None:
+    `memory_type` is the value for the host, for example a member of its own enum.
+    """
+
+    def __init__(self, service: WebUIMemoryService, *, memory_type: object = MemoryType.INSIGHT) -> None:
         self._service = service
+        self._memory_type = memory_type
 
     async def remember(self, turn: Turn) -> None:
         """Send a stored turn to the host. A turn without consent is sent without its texts."""
@@ -168,9 +179,9 @@ class WebUIMemory:
         await self._service.store_web_ui_memory(
             tenant_id=turn.tenant_id,
             content=turn.user_text or "",
-            memory_type=MEMORY_TYPE,
-            tags=[tag for tag in (metadata.intent_detected, metadata.sentiment_detected) if tag],
-            ai_generated=False,
+            memory_type=self._memory_type,
+            tags=list(MEMORY_TAGS),
+            ai_generated=True,
             metadata={**metadata.to_dict(), "assistant_response": turn.assistant_response},
         )
 

@@ -45,6 +45,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0.0, le=1e9)]
 Days = Annotated[float, Field(ge=0.0, le=36_500.0)]
+Fallback = Literal["none", "rules"]
 
 
 class Section(BaseModel):
@@ -176,6 +177,7 @@ class AnalysisSettings(Section):
     queue_size: Count
     live_models: Count
     live_models_bytes: Count
+    fallback: Fallback
 
 
 class ServingSettings(Section):

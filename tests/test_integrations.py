@@ -1,5 +1,6 @@
 """Adapters for hosts with their own analyzer or memory."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from karen_learner import create_autonomous_learner
 from karen_learner.errors import InvalidInput
 from karen_learner.integrations import (
     HostAnalyzer,
+    MemoryType,
     WebUIMemory,
     as_analyzer,
     as_entities,
@@ -72,10 +74,13 @@ async def test_a_failing_host_analyzer_is_replaced_by_the_fallback(tmp_path: Pat
         async def _sentiment_async(self, text: str) -> Any:
             raise RuntimeError("no such model")
 
-    async with create_autonomous_learner(tmp_path, spacy_analyzer=Broken()) as learner:
-        metadata = await learner.collect_conversation_metadata("t", "this is terrible", "hi", "u")
-    assert metadata.degraded
-    assert metadata.sentiment_detected == "negative"
+    for fallback, sentiment in (("none", None), ("rules", "negative")):
+        async with create_autonomous_learner(
+            tmp_path, spacy_analyzer=Broken(), overrides={"analysis.fallback": fallback}
+        ) as learner:
+            metadata = await learner.collect_conversation_metadata("t", "this is terrible", "hi", "u")
+        assert metadata.degraded
+        assert metadata.sentiment_detected == sentiment
 
 
 async def test_a_host_memory_receives_every_turn_and_is_importable(tmp_path: Path) -> None:
@@ -85,7 +90,10 @@ async def test_a_host_memory_receives_every_turn_and_is_importable(tmp_path: Pat
         await learner.collect_conversation_metadata("t", "a secret", "ok", "bob", {"consent": False})
         await learner.collect_conversation_metadata("other", "hello", "hi", "cem")
     assert [memory["content"] for memory in host.stored] == ["hello", "", "hello"]
-    assert host.stored[0]["memory_type"] == "conversation_turn"
+    for memory in host.stored:
+        assert memory["memory_type"] == MemoryType.INSIGHT == "insight"
+        assert memory["tags"] == ["autonomous_learning", "conversation_metadata"]
+        assert memory["ai_generated"] is True
     assert host.stored[0]["metadata"]["turn_id"] == kept.turn_id
     assert host.stored[1]["metadata"]["assistant_response"] is None
     async with create_autonomous_learner(tmp_path / "two") as learner:
@@ -95,6 +103,17 @@ async def test_a_host_memory_receives_every_turn_and_is_importable(tmp_path: Pat
         imported = await learner.store.get_turn("t", kept.turn_id)
         assert imported is not None
         assert imported.user_text == "hello"
+
+
+async def test_a_host_can_supply_its_own_enum_of_memory_types(tmp_path: Path) -> None:
+    class HostMemoryType(Enum):
+        INSIGHT = 7
+
+    host = WebUI()
+    memory = WebUIMemory(host, memory_type=HostMemoryType.INSIGHT)
+    async with create_autonomous_learner(tmp_path, memory_service=memory) as learner:
+        await learner.collect_conversation_metadata("t", "hello", "hi there", "ann")
+    assert host.stored[0]["memory_type"] is HostMemoryType.INSIGHT
 
 
 async def test_memories_of_another_tenant_are_not_imported(tmp_path: Path) -> None:

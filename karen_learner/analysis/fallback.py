@@ -1,7 +1,8 @@
-"""Rule-based analyses for texts without a model: rules over English words and patterns.
+"""The fallback: analyses of texts without a model. Every analysis is marked `degraded`.
 
-For other languages, the rules recognise little more than a question mark. Every analysis is marked
-`degraded`, and no confidence exceeds 0.5.
+By default it detects nothing. With `analysis.fallback = "rules"`, rules over English words and patterns
+detect dialog acts, sentiment and entities, with labels of their own and confidences of at most 0.5. For other
+languages, the rules recognise little more than a question mark.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.analysis.features import surface_features
 from karen_learner.records import Analysis, Entity, replace_unfit
+from karen_learner.settings import Fallback
 
 MAX_CONFIDENCE = 0.5
 NEGATION_REACH = 3
@@ -145,11 +147,25 @@ def analyze_by_rules(text: str) -> Analysis:
     )
 
 
-async def answer_by_rules(text: str) -> Analysis:
-    """`analyze_by_rules` without blocking the event loop on long texts."""
-    if len(text) <= LONG_TEXT_CHARS:
+def analyze_without_model(text: str, fallback: Fallback) -> Analysis:
+    """The analysis of the fallback: without labels, or by rules. Never raises for a `str`."""
+    if fallback == "rules":
         return analyze_by_rules(text)
-    analysis: Analysis = await call_in_executor(analyze_by_rules, text)
+    return Analysis(
+        intent=None,
+        intent_confidence=0.0,
+        sentiment=None,
+        sentiment_confidence=0.0,
+        linguistic_features=surface_features(replace_unfit(text)),
+        degraded=True,
+    )
+
+
+async def answer_without_model(text: str, fallback: Fallback) -> Analysis:
+    """`analyze_without_model` without blocking the event loop on long texts."""
+    if len(text) <= LONG_TEXT_CHARS:
+        return analyze_without_model(text, fallback)
+    analysis: Analysis = await call_in_executor(analyze_without_model, text, fallback)
     return analysis
 
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from karen_learner.analysis.fallback import analyze_by_rules
+from karen_learner.analysis.fallback import analyze_without_model
 from karen_learner.analysis.features import linguistic_features
 from karen_learner.batching import Batcher, cut_into_batches
 from karen_learner.components.textcat.pipe import is_out_of_scope
 from karen_learner.models.live import LiveModel, forget_frames
 from karen_learner.records import Analysis
-from karen_learner.settings import AnalysisSettings
+from karen_learner.settings import AnalysisSettings, Fallback
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class ModelQueue:
 
     def __init__(self, settings: AnalysisSettings) -> None:
         self._max_batch = settings.max_batch
+        self._fallback = settings.fallback
         self._failing = False
         self._batcher: Batcher[AnalysisRequest, Analysis] = Batcher(
             self._answer,
@@ -62,7 +63,9 @@ class ModelQueue:
     async def _answer(self, requests: Sequence[AnalysisRequest]) -> Sequence[Analysis]:
         model = requests[0].model
         texts = [request.text for request in requests]
-        analyses, error = await model.run(lambda nlp: analyze_batch(nlp, texts, model=model))
+        analyses, error = await model.run(
+            lambda nlp: analyze_batch(nlp, texts, model=model, fallback=self._fallback)
+        )
         self._log(error, model.version or "without a version")
         return analyses
 
@@ -84,37 +87,39 @@ def _chars(request: AnalysisRequest) -> int:
 
 
 def analyze_batch(
-    nlp: Language, texts: Sequence[str], *, model: LiveModel
+    nlp: Language, texts: Sequence[str], *, model: LiveModel, fallback: Fallback = "none"
 ) -> tuple[list[Analysis], Exception | None]:
     """Analyses of the texts, and the first error. The fallback analyses the texts on which the model fails.
 
     Runs on the inference thread of the model, inside a memory zone.
     """
     try:
-        return list(_analyses(nlp, texts, model)), None
+        return list(_analyses(nlp, texts, model, fallback)), None
     except Exception as error:
         forget_frames(error)  # of the calls above: they hold docs
-        return [_analyze_alone(nlp, text, model) for text in texts], error
+        return [_analyze_alone(nlp, text, model, fallback) for text in texts], error
 
 
-def _analyses(nlp: Language, texts: Sequence[str], model: LiveModel) -> Iterator[Analysis]:
+def _analyses(
+    nlp: Language, texts: Sequence[str], model: LiveModel, fallback: Fallback
+) -> Iterator[Analysis]:
     docs = nlp.pipe(texts, batch_size=len(texts))
-    return (_analysis(doc, text, model) for doc, text in zip(docs, texts, strict=True))
+    return (_analysis(doc, text, model, fallback) for doc, text in zip(docs, texts, strict=True))
 
 
-def _analyze_alone(nlp: Language, text: str, model: LiveModel) -> Analysis:
+def _analyze_alone(nlp: Language, text: str, model: LiveModel, fallback: Fallback) -> Analysis:
     try:
-        return _analysis(nlp(text), text, model)
+        return _analysis(nlp(text), text, model, fallback)
     except Exception:  # the queue logs the error of the batch
-        return _degraded(nlp, text)
+        return _degraded(nlp, text, fallback)
 
 
-def _analysis(doc: Doc, text: str, model: LiveModel) -> Analysis:
+def _analysis(doc: Doc, text: str, model: LiveModel, fallback: Fallback) -> Analysis:
     """The analysis of a document. Both text categorizers write `doc.cats`: labels assign them to tasks."""
     intents, sentiments = model.labels("intent"), model.labels("sentiment")
     intent_pipe, has_entities = model.tasks.get("intent"), "entities" in model.tasks
     if not (intents or sentiments or has_entities):
-        return _by_rules(doc, text)
+        return _without_model(doc, text, fallback)
     intent, intent_confidence = best_category(doc.cats, intents)
     sentiment, sentiment_confidence = best_category(doc.cats, sentiments)
     # One validation of the whole record costs 2 µs more than `model_construct`, and rejects NaN.
@@ -132,17 +137,17 @@ def _analysis(doc: Doc, text: str, model: LiveModel) -> Analysis:
     )
 
 
-def _by_rules(doc: Doc, text: str) -> Analysis:
+def _without_model(doc: Doc, text: str, fallback: Fallback) -> Analysis:
     """The analysis of the fallback, with the features of the tokens."""
     features = linguistic_features(doc, text=text)
-    return analyze_by_rules(text).model_copy(update={"linguistic_features": features})
+    return analyze_without_model(text, fallback).model_copy(update={"linguistic_features": features})
 
 
-def _degraded(nlp: Language, text: str) -> Analysis:
+def _degraded(nlp: Language, text: str, fallback: Fallback) -> Analysis:
     try:
-        return _by_rules(nlp.make_doc(text), text)
+        return _without_model(nlp.make_doc(text), text, fallback)
     except Exception:  # the tokenizer fails, too
-        return analyze_by_rules(text)
+        return analyze_without_model(text, fallback)
 
 
 def best_category(cats: Mapping[str, float], labels: Sequence[str]) -> tuple[str | None, float]:

@@ -1,4 +1,4 @@
-"""The analyzer for spaCy models: the live model of a tenant, else a base model, else rules."""
+"""The analyzer for spaCy models: the live model of a tenant, else a base model, else the fallback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakKeyDictionary
 
-from karen_learner.analysis.fallback import answer_by_rules
+from karen_learner.analysis.fallback import answer_without_model
 from karen_learner.analysis.model_queue import AnalysisRequest, ModelQueue
 from karen_learner.contracts import Analyzer, BasePipelineInfo
 from karen_learner.errors import LearnerClosed, ModelError
@@ -23,7 +23,7 @@ ModelLoader = Callable[[], LiveModel]
 
 
 class SpacyAnalyzer:
-    """Analyses texts with the live model of the tenant, else with `base`, else with rules.
+    """Analyses texts with the live model of the tenant, else with `base`, else with the fallback.
 
     Concurrent calls of an event loop share batches. Several event loops, and children of a fork, can use the
     same analyzer. If the model fails on a text, the fallback answers (`degraded`); the
@@ -74,7 +74,7 @@ class SpacyAnalyzer:
         text = self._clean(text)
         model = await self._model(tenant_id)
         if model is None:
-            return await answer_by_rules(text)
+            return await answer_without_model(text, self._settings.fallback)
         return await self._queue(model).analyze(AnalysisRequest(model, text))
 
     async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
@@ -83,7 +83,7 @@ class SpacyAnalyzer:
         cleaned = [self._clean(text) for text in texts]
         model = await self._model(tenant_id)
         if model is None:
-            return [await answer_by_rules(text) for text in cleaned]
+            return [await answer_without_model(text, self._settings.fallback) for text in cleaned]
         return await self._queue(model).analyze_many(model, cleaned)
 
     async def detect_intent(self, text: str, *, tenant_id: str | None = None) -> tuple[str | None, float]:

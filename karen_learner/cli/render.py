@@ -77,7 +77,7 @@ def status(tenant: TenantStatus, home: HomeHealth) -> list[RenderableType]:
         {
             "tenant": text(tenant.tenant_id, "bold"),
             "health": health_text(is_healthy(problems)),
-            "live model": _live(tenant) or "none; the rule-based fallback answers",
+            "live model": _live(tenant) or "none; the fallback answers",
             **serving_facts(tenant.health),
             "deployed": utc_text(champion.created_at) if champion else None,
             "scores at deployment": (scores(champion) or "none") if champion else None,
@@ -218,7 +218,7 @@ def analysis(of: str, found: Analysis) -> RenderableType:
         "intent": intent or "none",
         "sentiment": sentiment or "none",
         "entities": entities or "none",
-        "answered by": "the rule-based fallback" if found.degraded else found.model_version,
+        "answered by": "the fallback" if found.degraded else found.model_version,
     }
     return Padding(facts(lines), (0, 0, 1, 0), expand=False)
 

@@ -17,7 +17,7 @@ SERVERS = {
     "model": "the live model",
     "base": "the base pipeline",
     "analyzer": "the analyzer of the host",
-    "rules": "the rule-based fallback",
+    "fallback": "the fallback",
 }
 SEVERITY_STYLES = {"warning": "yellow", "failing": "bold red"}
 UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))

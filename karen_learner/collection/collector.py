@@ -9,7 +9,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from karen_learner.analysis.fallback import answer_by_rules
+from karen_learner.analysis.fallback import answer_without_model
 from karen_learner.collection.turns import (
     CharacterSanitizer,
     FeedbackInput,
@@ -161,7 +161,7 @@ class ConversationMetadataCollector:
             raise
         except Exception as error:  # the analyzer may be foreign code
             self._log_failure(error)
-            return await answer_by_rules(text)
+            return await answer_without_model(text, self._settings.analysis.fallback)
         self._log_success()
         return analysis
 

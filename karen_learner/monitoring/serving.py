@@ -54,7 +54,7 @@ class ServingHealth:
         if live is None and (failure is not None or check.files != "intact"):
             reason = failure.message if failure is not None else check.problem
             server = await self._without_champion()
-            answer = "the rule-based fallback answers" if server == "rules" else f"the {server} answers"
+            answer = "the fallback answers" if server == "fallback" else f"the {server} answers"
             if failure is not None or check.backup == "missing":
                 message = f"{champion.version} cannot be loaded, {answer}: {reason}"
                 problems.insert(0, Problem(severity="failing", message=message, remedy=REPAIR))
@@ -83,9 +83,9 @@ class ServingHealth:
         if not isinstance(self._analyzer, BasePipelineSource):
             return "analyzer"
         try:
-            return "rules" if await self._analyzer.base_pipeline() is None else "base"
+            return "fallback" if await self._analyzer.base_pipeline() is None else "base"
         except ModelError:
-            return "rules"
+            return "fallback"
 
 
 def _file_problems(check: VersionCheck, *, live: bool) -> Iterator[Problem]:

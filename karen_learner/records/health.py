@@ -12,8 +12,8 @@ from karen_learner.records.base import Record
 Severity = Literal["warning", "failing"]
 """`failing`: the champion does not answer, or nothing can be stored. `warning`: everything works."""
 
-Server = Literal["model", "base", "analyzer", "rules"]
-"""The source of a tenant's analyses: its live model, the base pipeline, the host's analyzer, or rules."""
+Server = Literal["model", "base", "analyzer", "fallback"]
+"""The source of analyses: the live model, the base pipeline, the analyzer of the host, or the fallback."""
 
 
 class Problem(Record):

@@ -13,11 +13,12 @@ from karen_learner.analysis.create import find_tasks
 from karen_learner.analysis.model_queue import best_category
 from karen_learner.analysis.spacy_analyzer import live_models_of
 from karen_learner.contracts import Analyzer, BasePipelineInfo, BasePipelineSource
-from karen_learner.errors import InvalidInput, LearnerClosed, ModelError, PipelineUnsuitable
+from karen_learner.errors import InvalidInput, LabelCollision, LearnerClosed, ModelError, PipelineUnsuitable
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.settings import load_settings
 
 TASKS = {"intent": "intent", "sentiment": "sentiment", "entities": "entity_ruler"}
+RULES = {"analysis.fallback": "rules"}
 
 
 @Language.component("karen_test_poison")
@@ -89,8 +90,18 @@ async def test_the_live_model_of_a_tenant_precedes_the_base_model(nlp, model_fol
     analyzer.close()
 
 
-async def test_without_any_model_the_fallback_answers():
+async def test_without_any_model_nothing_invents_a_label():
     analyzer = analyzer_with(None)
+    for analysis in (await analyzer.analyze("hello, $5!"), *await analyzer.analyze_many(["what is it?"])):
+        assert analysis.degraded
+        assert (analysis.intent, analysis.intent_confidence) == (None, 0.0)
+        assert (analysis.sentiment, analysis.sentiment_confidence, analysis.entities) == (None, 0.0, ())
+        assert analysis.linguistic_features["chars"]
+    analyzer.close()
+
+
+async def test_without_any_model_rules_answer_if_the_host_asks_for_them():
+    analyzer = analyzer_with(None, **RULES)
     analysis = await analyzer.analyze("hello!")
     assert analysis.degraded
     assert analysis.intent == "greeting"
@@ -98,16 +109,16 @@ async def test_without_any_model_the_fallback_answers():
     analyzer.close()
 
 
-async def test_without_a_model_the_created_analyzer_has_fallback_labels_and_features():
+async def test_without_a_model_the_created_analyzer_has_features():
     async with create_spacy_analyzer() as analyzer:
         analysis = await analyzer.analyze("what is my balance?")
         assert analysis.degraded
-        assert (analysis.intent, analysis.model_version) == ("question", None)
+        assert (analysis.intent, analysis.model_version) == (None, None)
         assert analysis.linguistic_features["tokens"] == 5
 
 
 async def test_a_text_on_which_the_model_fails_affects_no_other_and_is_logged_once(nlp, caplog):
-    analyzer = analyzer_with(poisoned(nlp))
+    analyzer = analyzer_with(poisoned(nlp), **RULES)
     texts = ["my bill is great", "hello poison", "cancel this terrible plan"]
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
@@ -134,7 +145,7 @@ async def test_nan_scores_are_a_failure(nlp, caplog):
     analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="nan"))
     analysis = await analyzer.analyze("hello there")
     assert analysis.degraded
-    assert analysis.intent == "greeting"
+    assert analysis.intent is None
     analyzer.close()
 
 
@@ -238,6 +249,7 @@ def pipeline_with(*pipes: tuple[str, str]) -> Language:
         ([("textcat", "sentiment")], {"sentiment": "sentiment"}),
         ([("textcat", "sentiment"), ("textcat", "acts")], {"intent": "acts", "sentiment": "sentiment"}),
         ([("entity_ruler", "rules"), ("ner", "ner")], {"entities": "ner"}),
+        ([("tagger", "sentiment"), ("ner", "ner")], {"entities": "ner"}),
     ],
 )
 def test_tasks_are_found(pipes, tasks):
@@ -250,6 +262,55 @@ def test_tasks_are_found(pipes, tasks):
 def test_a_pipeline_without_a_usable_pipe_names_its_pipes(pipes):
     with pytest.raises(PipelineUnsuitable, match=pipes[0][1] if pipes else "none"):
         create_spacy_analyzer(pipeline_with(*pipes))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"intents": "textcat"}, r"'intents', but the tasks are intent, .*did you mean 'intent'"),
+        ({"mood": "textcat"}, r"'mood', but the tasks are intent, sentiment, entities$"),
+        ({"intent": None}, "no name of a pipe"),
+        ({"intent": "textcat", "sentiment": "textcat"}, "'textcat' for two tasks"),
+    ],
+)
+def test_unusable_tasks_are_refused(tasks, message, tmp_path):
+    nlp = pipeline_with(("textcat", "textcat"))
+    nlp.to_disk(tmp_path)
+    for model in (nlp, tmp_path):
+        with pytest.raises(InvalidInput, match=message):
+            create_spacy_analyzer(model, tasks=tasks)
+
+
+def test_tasks_without_a_model_are_refused():
+    with pytest.raises(InvalidInput, match="give the pipeline"):
+        create_spacy_analyzer(tasks={"intent": "textcat"})
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"intent": "txtcat"}, "'txtcat', which does not exist. Suitable pipes: topics, acts"),
+        ({"intent": "ner"}, "'ner', which is not suitable. Suitable pipes: topics, acts"),
+        ({"sentiment": "tagger"}, "'tagger', which is not suitable"),
+        ({"entities": "topics"}, "'topics', which is not suitable. Suitable pipes: ner, plain"),
+        ({"intent": "plain"}, "'plain', which is not suitable"),
+    ],
+)
+def test_missing_pipes_and_pipes_of_another_kind_name_the_right_ones(tasks, message):
+    nlp = pipeline_with(
+        ("textcat", "topics"), ("karen_textcat", "acts"), ("ner", "ner"), ("tagger", "tagger"),
+        ("karen_test_poison", "plain"),
+    )  # fmt: skip
+    with pytest.raises(PipelineUnsuitable, match=message):
+        create_spacy_analyzer(nlp, tasks=tasks)
+
+
+def test_categorizers_with_a_common_label_are_refused():
+    nlp = pipeline_with(("textcat", "intent"), ("textcat", "sentiment"))
+    nlp.get_pipe("intent").add_label("complaint")
+    nlp.get_pipe("sentiment").add_label("complaint")
+    with pytest.raises(LabelCollision, match="complaint"):
+        create_spacy_analyzer(nlp)
 
 
 async def test_the_base_pipeline_is_described_and_written(nlp, tmp_path):

@@ -44,7 +44,7 @@ def test_analyses_by_rules_are_told(cli: Cli) -> None:
     shutil.rmtree(cli.home / BACKUPS)
     done = cli("analyze", TENANT, "send me my bill", "hello")
     assert done.exit_code == 0
-    assert done.stderr.count("the rule-based fallback answers, not v") == 1
+    assert done.stderr.count("the fallback answers, not v") == 1
     assert "missing" in done.stderr
 
 

@@ -44,7 +44,7 @@ async def test_a_lost_model_is_unhealthy_before_and_after_a_request(make_learner
     assert answer.degraded
     for health in (before, after, loaded):
         assert not health.healthy
-        assert health.served_by == "rules"
+        assert health.served_by == "fallback"
         assert health.since is not None
         assert "missing" in (health.reason or "")
         assert health.last_error

@@ -54,13 +54,13 @@ async def analyze(
 
 
 async def _why_degraded(learner: AutonomousLearner, tenant: str) -> str:
-    """The reason for which rules answered."""
+    """The reason for which the fallback answered."""
     found = await learner.status(tenant)
     if found.champion is None:
-        return f"{tenant!r} has no model yet: the rule-based fallback answers"
+        return f"{tenant!r} has no model yet: the fallback answers"
     reason = found.health.reason or "the model failed on the text"
     version = found.champion.version
-    return f"the rule-based fallback answers, not {version}: {reason} (see `karen-learner status`)"
+    return f"the fallback answers, not {version}: {reason} (see `karen-learner status`)"
 
 
 async def _analyses(learner: AutonomousLearner, tenant: str, batch: list[NumberedText]) -> list[Analysis]:
