@@ -224,6 +224,7 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     release = blocking(AutonomousLearner.release)
     discard = blocking(AutonomousLearner.discard)
     status = blocking(AutonomousLearner.status)
+    health = blocking(AutonomousLearner.health)
     get_learning_metrics = blocking(AutonomousLearner.get_learning_metrics)
     history = blocking(AutonomousLearner.history)
     cycle = blocking(AutonomousLearner.cycle)

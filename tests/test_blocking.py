@@ -1,7 +1,6 @@
 """The learner for synchronous code."""
 
 import asyncio
-import inspect
 import signal
 import subprocess
 import sys
@@ -13,53 +12,16 @@ from pathlib import Path
 import pytest
 import spacy
 
-from karen_learner.analysis import SpacyAnalyzer
 from karen_learner.blocking import (
     Blocking,
-    BlockingAnalyzer,
     BlockingLearner,
-    BlockingTrainingPipeline,
     Portal,
     create_autonomous_learner,
     create_spacy_analyzer,
 )
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTenant, WrongEventLoop
 from karen_learner.events import TurnCollected
-from karen_learner.learner import AutonomousLearner
-from karen_learner.pipeline import IncrementalTrainingPipeline
 from tests.conftest import ACME, TINY, gold_examples
-
-TWINS: dict[type, type] = {
-    AutonomousLearner: BlockingLearner,
-    IncrementalTrainingPipeline: BlockingTrainingPipeline,
-    SpacyAnalyzer: BlockingAnalyzer,
-}
-FOR_DEPLOYMENTS = {"on_deployed", "base_model", "base_pipeline", "write_base_pipeline"}
-"""Methods of an analyzer that its learner calls."""
-PARTS = {"store", "layout", "analyzer", "models"}
-"""Parts that only coroutines use: `BlockingLearner.learner` has them."""
-
-
-def public(kind: type) -> set[str]:
-    return {name for name in dir(kind) if not name.startswith("_")}
-
-
-@pytest.mark.parametrize("kind", TWINS)
-def test_a_twin_has_every_public_method_with_the_same_parameters(kind: type) -> None:
-    twin = TWINS[kind]
-    missing = public(kind) - public(twin) - FOR_DEPLOYMENTS
-    assert not missing
-    for name in public(kind) - FOR_DEPLOYMENTS:
-        ours, theirs = getattr(twin, name), getattr(kind, name)
-        if inspect.iscoroutinefunction(theirs):
-            assert not inspect.iscoroutinefunction(ours)
-            assert inspect.signature(ours).parameters.keys() == inspect.signature(theirs).parameters.keys()
-            assert ours.__doc__
-
-
-def test_a_twin_has_every_public_attribute(blocked: BlockingLearner) -> None:
-    missing = {name for name in vars(blocked.learner) if not name.startswith("_")} - set(dir(blocked)) - PARTS
-    assert not missing
 
 
 @pytest.fixture
