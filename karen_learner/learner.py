@@ -324,22 +324,23 @@ class AutonomousLearner:
     # Learning --------------------------------------------------------------------------------
 
     async def bootstrap(
-        self, tenant_id: str, examples: LabelledSource, *, mode: CycleMode = "full"
+        self, tenant_id: str, examples: LabelledSource, *, mode: CycleMode = "full", replace: bool = False
     ) -> LearningCycleResult:
         """The first model of a tenant from labelled texts (records, dicts, or a file).
 
         A later call adds gold examples. Unusable examples are skipped, and logged with their position or
-        line. Raises LabelCollision, ImportFormatError.
+        line. So are those that contradict each other, or stored gold that they are not to `replace`. Raises
+        LabelCollision, ImportFormatError.
         """
         check_id(tenant_id, "tenant_id")
         check_mode(mode)
         await self.start()
         if isinstance(examples, (CorpusFile, Path, str)):
-            report = await self._transfer.ingest(tenant_id, examples)
+            report = await self._transfer.ingest(tenant_id, examples, replace=replace)
             for line in report.skipped:
                 logger.warning("%s line %d is skipped: %s", report.path, line.line, line.reason)
         else:
-            await self._add_gold(tenant_id, examples)
+            await self._add_gold(tenant_id, examples, replace)
         return await self._learn(tenant_id, mode=mode, force=True, reason="bootstrap")
 
     async def _learn(
@@ -350,8 +351,10 @@ class AutonomousLearner:
             await self._serve(tenant_id)
         return result
 
-    async def _add_gold(self, tenant_id: str, examples: Iterable[LabelledText | Mapping[str, Any]]) -> None:
-        report = await self._curator.add_gold(tenant_id, examples)
+    async def _add_gold(
+        self, tenant_id: str, examples: Iterable[LabelledText | Mapping[str, Any]], replace: bool
+    ) -> None:
+        report = await self._curator.add_gold(tenant_id, examples, replace=replace)
         if report.skipped:
             first = report.skipped[0]
             logger.warning(
@@ -504,14 +507,16 @@ class AutonomousLearner:
         tenant_id: str,
         source: CorpusSource | AsyncIterator[ImportedLine],
         *,
+        replace: bool = False,
         on_lines: OnLines | None = None,
     ) -> IngestReport:
         """Import turns or gold examples from a file (a path or a `CorpusFile`) or a stream.
 
-        Gold examples wait for the next cycle. Raises ImportFormatError, LabelCollision.
+        Gold examples wait for the next cycle. One that contradicts an earlier line is skipped, and one that
+        contradicts stored gold, unless it is to `replace` it. Raises ImportFormatError, LabelCollision.
         """
         await self._serve(tenant_id)
-        return await self._transfer.ingest(tenant_id, source, on_lines=on_lines)
+        return await self._transfer.ingest(tenant_id, source, replace=replace, on_lines=on_lines)
 
     async def export(self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples") -> int:
         """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`). Returns their number."""

@@ -29,6 +29,9 @@ SourceFile = Annotated[
         show_default=False,
     ),
 ]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace the labels of stored gold that the file contradicts.")
+]
 FormatName = Annotated[
     str | None,
     typer.Option(

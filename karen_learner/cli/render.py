@@ -35,6 +35,7 @@ SCORES = {
 }
 """Name of the score of each task in a `ValidationResult`."""
 SHOWN_LINES = 20
+CONTRADICTED = "an earlier line or stored gold: correct them, or replace stored gold with --replace"
 SHOWN_CONFUSIONS = 10
 REMOVED = "(removed)"
 OWN_TEXTS = (
@@ -181,6 +182,8 @@ def ingest_report(report: IngestReport) -> list[RenderableType]:
         shown.append(FittingTable(lines))
     if report.skipped_count > SHOWN_LINES:
         shown.append(f"and {report.skipped_count - SHOWN_LINES} more (--json lists the first 1,000)")
+    if report.contradictions:
+        shown.append(f"{report.contradictions} lines contradict {CONTRADICTED}")
     return [*shown, *report.notes]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import spacy
 from asyncio_extras import call_in_executor
@@ -16,15 +17,23 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.docbin import numbered_docs, write_docs
 from karen_learner.corpora.importers import CorpusSource, aiter_records, iter_records
-from karen_learner.corpora.lines import MAX_SKIPPED_LISTED, SkippedLines, write_lines, write_text
+from karen_learner.corpora.lines import MAX_SKIPPED_LISTED, Line, SkippedLines, write_lines, write_text
 from karen_learner.corpora.parsing import ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
-from karen_learner.records import ExampleState, GoldReport, IngestReport, LabelledText, SkippedLine, Turn
+from karen_learner.records import ExampleState, GoldReport, IngestReport, LabelledText, Turn
 
 ExportKind = Literal["examples", "turns"]
 OnLines = Callable[[int], None]
 AddTurn = Callable[[str, TurnInput], Awaitable[object]]
-AddGold = Callable[[str, AsyncIterator[LabelledText]], Awaitable[GoldReport]]
+
+
+class AddGold(Protocol):
+    """Stores the lines of a file that are gold, and reports by their numbers."""
+
+    async def __call__(
+        self, tenant_id: str, records: AsyncIterator[Line[LabelledText]], *, replace: bool = False
+    ) -> GoldReport: ...
+
 
 CONCURRENT_LINES = 256
 EXPORTS: Collection[tuple[ExportKind, str]] = (
@@ -49,19 +58,22 @@ class Transfer:
         tenant_id: str,
         source: CorpusSource | AsyncIterator[ImportedLine],
         *,
+        replace: bool = False,
         on_lines: OnLines | None = None,
     ) -> IngestReport:
         """Import turns (lines with `user_text`) and gold examples (lines with `text`).
 
-        A bad line is reported with its number and skipped. `on_lines` receives the number of lines read
-        so far. Raises ImportFormatError for a file of an unknown kind.
+        A bad line is reported with its number and skipped. So is a line that contradicts an earlier one, or
+        stored gold that it is not to `replace`. A turn without an id gets one from its line and
+        content. `on_lines` receives the number of lines read so far. Raises ImportFormatError for a file of
+        an unknown kind.
         """
         ingestion = _Ingestion(tenant_id, self._add_turn, on_lines)
         if not isinstance(source, (CorpusFile, Path, str)):
-            gold = await self._add_gold(tenant_id, ingestion.gold(source))
+            gold = await self._add_gold(tenant_id, ingestion.gold(source), replace=replace)
             return ingestion.report(Path("-"), gold)
         reading = await call_in_executor(iter_records, source)
-        gold = await self._add_gold(tenant_id, ingestion.gold(aiter_records(reading)))
+        gold = await self._add_gold(tenant_id, ingestion.gold(aiter_records(reading)), replace=replace)
         return ingestion.report(reading.file.path, gold, notes=reading.notes)
 
     async def export(self, tenant_id: str, path: Path, *, kind: ExportKind = "examples") -> int:
@@ -108,11 +120,10 @@ class _Ingestion:
         self._tenant_id = tenant_id
         self._add_turn = add_turn
         self._on_lines = on_lines
-        self._gold_lines: list[int] = []
         self._skipped = SkippedLines()
         self._turns = 0
 
-    async def gold(self, lines: AsyncIterator[ImportedLine]) -> AsyncIterator[LabelledText]:
+    async def gold(self, lines: AsyncIterator[ImportedLine]) -> AsyncIterator[Line[LabelledText]]:
         """The gold examples of the lines. Turns are stored during the iteration."""
         async for page in pages(lines, CONCURRENT_LINES):
             turns = [(line.line, line.value) for line in page if isinstance(line.value, TurnInput)]
@@ -121,12 +132,13 @@ class _Ingestion:
                 if self._on_lines is not None:
                     self._on_lines(line.line)
                 if isinstance(line.value, LabelledText):
-                    self._gold_lines.append(line.line)
-                    yield line.value
+                    yield Line(line.line, line.value)
                 elif line.value is None:
                     self._skipped.add(line.line, line.error or "the line is empty")
 
     async def _store_turn(self, number: int, turn: TurnInput) -> None:
+        if turn.turn_id is None:
+            turn = turn.model_copy(update={"turn_id": line_turn_id(number, turn)})
         try:
             await self._add_turn(self._tenant_id, turn)
             self._turns += 1
@@ -134,11 +146,8 @@ class _Ingestion:
             self._skipped.add(number, str(error))
 
     def report(self, path: Path, gold: GoldReport, *, notes: tuple[str, ...] = ()) -> IngestReport:
-        """Counts and skipped lines. Positions among the gold examples become line numbers."""
-        refused = [
-            SkippedLine(line=self._gold_lines[skipped.line - 1], reason=skipped.reason)
-            for skipped in (*gold.skipped, *gold.entities_dropped)
-        ]
+        """Counts and skipped lines."""
+        refused = (*gold.skipped, *gold.entities_dropped)
         skipped = sorted((*self._skipped.first, *refused), key=lambda line: line.line)
         return IngestReport(
             path=path,
@@ -147,5 +156,16 @@ class _Ingestion:
             duplicates=gold.merged,
             skipped_count=self._skipped.count + gold.skipped_count,
             skipped=tuple(skipped[:MAX_SKIPPED_LISTED]),
+            contradictions=gold.contradictions,
             notes=notes,
         )
+
+
+def line_turn_id(line: int, turn: TurnInput) -> str:
+    """The id of a turn that a file gives none: its line, and a digest of its content without the feedback.
+
+    So the same file twice is the same turns, and later feedback belongs to them. The line comes first:
+    successive ids are neighbours in the store's index (see `new_id`).
+    """
+    content = turn.model_dump_json(exclude={"user_feedback", "turn_id", "tenant_id"})
+    return f"line-{line:08d}-{hashlib.blake2b(content.encode(), digest_size=12).hexdigest()}"

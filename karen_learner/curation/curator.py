@@ -32,6 +32,7 @@ from karen_learner.curation.resolver import (
 )
 from karen_learner.curation.selection import Curated, select_full, select_incremental
 from karen_learner.records import (
+    DISCARDED,
     Contribution,
     CurationCounts,
     CurationWrite,
@@ -162,14 +163,21 @@ class Curator:
         records: AsyncIterable[GoldRecord] | Iterable[GoldRecord],
         *,
         source: GoldSource = "seed",
+        replace: bool = False,
     ) -> GoldReport:
         """Store gold examples and declare their labels.
 
         All records are read and checked before the first write, without a lock. Needs no lease: a cycle may
         run at the same time. Feedback that is quarantined for a label declared now is resolved again.
-        Raises LabelCollision if one label would be an intent and a sentiment.
+        A record that contradicts an earlier one is skipped, and one that contradicts stored gold, unless it
+        is to `replace` it. Raises LabelCollision if one label would be an intent and a sentiment.
         """
-        with closing(GoldIntake(self._settings, self._aligner, source=source)) as intake:
+
+        async def stored(keys: Sequence[str]) -> Mapping[str, Sequence[Example | Contribution]]:
+            return {} if replace else await self._gold_of(tenant_id, keys)
+
+        intake = GoldIntake(self._settings, self._aligner, source=source, stored=stored)
+        with closing(intake):
             await intake.read(records)
             async with self._writing[tenant_id]:
                 schema = await self._store.labels(tenant_id)
@@ -179,6 +187,19 @@ class Curator:
                 if intake.has_new_labels(schema):
                     await self._release_quarantined(tenant_id)
                 return report
+
+    async def _gold_of(
+        self, tenant_id: str, keys: Sequence[str]
+    ) -> Mapping[str, Sequence[Example | Contribution]]:
+        """The stored gold of texts by key, without that which a person has discarded."""
+        examples = await self._store.examples_by_key(tenant_id, keys)
+        said = await self._store.contributions(tenant_id, list(examples))
+        gold: dict[str, list[Example | Contribution]] = {}
+        for key, example in examples.items():
+            if example.reason != DISCARDED:
+                several: list[Example | Contribution] = [*said.get(key, ()), example]
+                gold[key] = [each for each in several if each.is_gold]
+        return gold
 
     async def _store_gold(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
         counts: Counter[str] = Counter()

@@ -7,18 +7,28 @@ them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from typing import IO, Any, Literal
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import IO, Any, Literal, NamedTuple
 
 from asyncio_extras import call_in_executor
 from pydantic import Field, ValidationError
 
 from karen_learner.batching import pages
-from karen_learner.corpora.lines import CorruptExample, SkippedLines
+from karen_learner.corpora.lines import CorruptExample, Line, SkippedLines
 from karen_learner.corpora.parsing import require_text, span_problem
-from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example
+from karen_learner.curation.contradictions import Statement, contradiction, labels_of
+from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example, text_key
 from karen_learner.curation.resolver import NewContribution
-from karen_learner.records import TASKS, GoldReport, LabelledText, Task, new_id, utc_now
+from karen_learner.records import (
+    TASKS,
+    Contribution,
+    Example,
+    GoldReport,
+    LabelledText,
+    Task,
+    new_id,
+    utc_now,
+)
 from karen_learner.records.base import MAX_ID_CHARS
 from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
@@ -26,11 +36,14 @@ from karen_learner.settings import Settings
 HELD_IN_MEMORY_BYTES = 8_000_000
 
 GoldSource = Literal["seed", "reviewed"]
-GoldRecord = LabelledText | Mapping[str, Any]
-"""A labelled text, or a mapping with the keys of a corpus line: text, intent, sentiment, entities.
+GoldRecord = LabelledText | Mapping[str, Any] | Line[LabelledText]
+"""A labelled text, alone or as a line of a file, or a mapping with the keys of a corpus line.
 
-Reviewed texts of turns may have the keys `turn_id` and `user_id`, too.
+The keys are text, intent, sentiment and entities. Reviewed texts of turns may have the keys `turn_id` and
+`user_id`, too.
 """
+StoredGold = Callable[[Sequence[str]], Awaitable[Mapping[str, Sequence[Example | Contribution]]]]
+"""Looks up the stored gold of texts by key."""
 
 
 class GoldText(LabelledText):
@@ -43,13 +56,18 @@ class GoldText(LabelledText):
 class GoldIntake:
     """One batch of gold. Call `read`, then declare the `labels`, then store the `pages`, then `close`."""
 
-    def __init__(self, settings: Settings, aligner: TokenAligner, *, source: GoldSource) -> None:
+    def __init__(
+        self, settings: Settings, aligner: TokenAligner, *, source: GoldSource, stored: StoredGold
+    ) -> None:
         self._page_size = settings.store.page_size
         self._max_chars = settings.analysis.max_text_chars
         self._seed = settings.training.seed
         self._added_at = utc_now()
         self._aligner = aligner
         self._source = source
+        self._stored = stored
+        self._stated: dict[str, dict[Task, Statement]] = {}
+        self._contradictions = 0
         self._labels: dict[Task, set[str]] = {task: set() for task in TASKS}
         self._skipped = SkippedLines()
         self._dropped = SkippedLines()
@@ -61,24 +79,50 @@ class GoldIntake:
         self._waiting.close()
 
     async def read(self, records: AsyncIterable[GoldRecord] | Iterable[GoldRecord]) -> None:
-        """Read all records; skip and report those that cannot be used."""
+        """Read all records; skip and report those that cannot be used.
+
+        A record that contradicts an earlier one or stored gold is among them.
+        """
         position = 1
         async for page in pages(records, self._page_size):
-            await call_in_executor(self._take, page, position)
+            usable: list[_Usable] = await call_in_executor(self._usable, page, position)
+            stored = await self._stored([one.key for one in usable])
+            await call_in_executor(self._take, usable, stored)
             position += len(page)
 
-    def _take(self, page: Sequence[GoldRecord], start: int) -> None:
+    def _usable(self, page: Sequence[GoldRecord], start: int) -> list[_Usable]:
+        found = []
         for position, record in enumerate(page, start):
+            line, value = (record.line, record.value) if isinstance(record, Line) else (position, record)
             try:
-                labelled = self._aligned(self._checked(record), position)
+                labelled = self._aligned(self._checked(value), line)
             except CorruptExample as error:
-                self._skipped.add(position, str(error))
+                self._skipped.add(line, str(error))
+            else:
+                found.append(_Usable(line, text_key(labelled.text), labelled))
+        return found
+
+    def _take(
+        self, usable: Sequence[_Usable], stored: Mapping[str, Sequence[Example | Contribution]]
+    ) -> None:
+        for line, key, labelled in usable:
+            labels, stated = labels_of(labelled), self._stated.setdefault(key, {})
+            for gold in stored.get(key, ()):
+                if gold.turn_id is None or gold.turn_id != labelled.turn_id:
+                    stated.update(
+                        {t: Statement(label, None) for t, label in labels_of(gold).items() if t not in stated}
+                    )
+            if problem := contradiction(labels, stated):
+                self._contradictions += 1
+                self._skipped.add(line, problem)
                 continue
-            for task, label in task_labels(labelled):
-                self._labels[task].add(label)
+            for task, label in labels.items():
+                stated.setdefault(task, Statement(label, line))
+            for task, name in task_labels(labelled):
+                self._labels[task].add(name)
             self._waiting.write(labelled.model_dump_json() + "\n")
 
-    def _checked(self, record: GoldRecord) -> GoldText:
+    def _checked(self, record: LabelledText | Mapping[str, Any] | None) -> GoldText:
         try:
             labelled = _gold_text(record)
         except ValidationError as error:
@@ -146,12 +190,21 @@ class GoldIntake:
             merged=merged,
             skipped_count=self._skipped.count,
             skipped=tuple(self._skipped.first),
+            contradictions=self._contradictions,
             entities_dropped_count=self._dropped.count,
             entities_dropped=tuple(self._dropped.first),
         )
 
 
-def _gold_text(record: GoldRecord) -> GoldText:
+class _Usable(NamedTuple):
+    """A record that can be stored, with its line or position and the key of its text."""
+
+    line: int
+    key: str
+    labelled: GoldText
+
+
+def _gold_text(record: LabelledText | Mapping[str, Any] | None) -> GoldText:
     if isinstance(record, LabelledText):
         return GoldText.model_construct(**{name: getattr(record, name) for name in LabelledText.model_fields})
     return GoldText.model_validate(record)

@@ -22,6 +22,7 @@ class SkippedLine(Record):
 class IngestReport(Record):
     """Stored turns and examples of an import. `skipped` lists the first 1,000 skipped lines.
 
+    `contradictions` of the skipped lines give a text another label than an earlier line or stored gold.
     `notes` tell the parts of the file that were left out on purpose, such as unknown columns.
     """
 
@@ -31,6 +32,7 @@ class IngestReport(Record):
     duplicates: int = 0
     skipped_count: int = 0
     skipped: tuple[SkippedLine, ...] = ()
+    contradictions: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -38,13 +40,15 @@ class GoldReport(Record):
     """Results of adding labelled texts. Positions count from 1; each list holds the first 1,000.
 
     `added` are new texts and texts with changed labels, `merged` known ones. `entities_dropped` were added
-    without their entities, because a span does not begin and end with a token.
+    without their entities, because a span does not begin and end with a token. `contradictions` of the
+    skipped ones give a text another label than an earlier line or stored gold.
     """
 
     added: int = 0
     merged: int = 0
     skipped_count: int = 0
     skipped: tuple[SkippedLine, ...] = ()
+    contradictions: int = 0
     entities_dropped_count: int = 0
     entities_dropped: tuple[SkippedLine, ...] = ()
 

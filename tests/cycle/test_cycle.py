@@ -379,7 +379,7 @@ async def test_examples_relabelled_during_a_cycle_stay_pending(
     text = f"play some {relabelled} music"
     path.write_text(json.dumps({"text": text, "intent": "singing"}) + "\n")
 
-    before_stage(acme, "deploying", lambda: acme.ingest(ACME, path))
+    before_stage(acme, "deploying", lambda: acme.ingest(ACME, path, replace=True))
     result = await acme.trigger_learning_cycle(ACME)
     assert result.status == "deployed", result.error_message
     waiting = [one async for one in acme.store.examples(ACME, state="pending")]

@@ -13,6 +13,7 @@ from karen_learner.cli.options import (
     Encoding,
     FormatName,
     KeyNames,
+    Replace,
     SourceFile,
     Tenant,
     corpus_file,
@@ -31,6 +32,7 @@ async def bootstrap(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    replace: Replace = False,
 ) -> int:
     """Train the first model of a tenant from labelled texts. Later calls add texts and train again.
 
@@ -41,7 +43,7 @@ async def bootstrap(
 
     source = corpus_file(file, format, map, encoding)
     async with run.learner(tenant, create=True) as learner:
-        report = await import_file(learner, tenant, source, run.output)
+        report = await import_file(learner, tenant, source, run.output, replace=replace)
         async with learning_progress(run.output, learner):
             result = await learner.trigger_learning_cycle(
                 tenant, force_training=True, mode=mode, reason="bootstrap"

@@ -9,6 +9,7 @@ from karen_learner.cli.options import (
     Encoding,
     FormatName,
     KeyNames,
+    Replace,
     SourceFile,
     Tenant,
     corpus_file,
@@ -31,6 +32,7 @@ async def ingest(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    replace: Replace = False,
 ) -> int:
     """Import turns or labelled texts from a file.
 
@@ -40,19 +42,19 @@ async def ingest(
 
     source = corpus_file(file, format, map, encoding)
     async with run.learner(create=True) as learner:
-        report = await import_file(learner, tenant, source, run.output)
+        report = await import_file(learner, tenant, source, run.output, replace=replace)
     run.output.result(report.to_dict(), *ingest_report(report))
     return ExitCode.OK
 
 
 async def import_file(
-    learner: AutonomousLearner, tenant: str, file: CorpusFile, output: Output
+    learner: AutonomousLearner, tenant: str, file: CorpusFile, output: Output, *, replace: bool
 ) -> IngestReport:
     """Import a file with a progress bar. Raises InvalidInput if no line is usable."""
     from karen_learner.cli.progress import line_progress
 
     with line_progress(output, file.path) as on_lines:
-        report = await learner.ingest(tenant, file, on_lines=on_lines)
+        report = await learner.ingest(tenant, file, replace=replace, on_lines=on_lines)
     if report.turns + report.examples + report.duplicates == 0:
         first = f": line {report.skipped[0].line}: {report.skipped[0].reason}" if report.skipped else ""
         raise InvalidInput(f"no line of {file.path} is usable{first}")
