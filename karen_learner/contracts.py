@@ -352,6 +352,9 @@ class MemoryStore(Protocol):
         `save_curation`, `reject_examples`, `advance_cycle` and `promote`.
         """
 
+    async def lease(self, tenant_id: str, *, name: str = CYCLE_LEASE) -> Lease | None:
+        """The lease that a running process holds; None if it is free."""
+
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
         """The lease with a later expiry. Raises FencedOut if it is lost."""
 

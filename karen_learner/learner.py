@@ -50,11 +50,13 @@ from karen_learner.records import (
     LearningMetrics,
     LearningPlan,
     ModelVersion,
+    RepairReport,
     TenantStatus,
     UserFeedback,
     check_id,
 )
 from karen_learner.records.evaluations import Evaluation, VersionComparison
+from karen_learner.repair import Repair
 from karen_learner.settings import (
     LearningSettings,
     Settings,
@@ -141,6 +143,7 @@ class AutonomousLearner:
         self._planner = CyclePlanner(store, registry, curator, settings)
         validator = ModelValidator(settings)
         base = BasePipeline(self.analyzer, layout, settings.training)
+        deployer = Deployer(store, registry, self._champions, layout, settings, events=events)
         self._cycle = LearningCycle(
             store,
             registry,
@@ -148,10 +151,11 @@ class AutonomousLearner:
             curator=curator,
             training=TrainingStage(self._backend, curator, store, layout, settings, base=base, events=events),
             validation=ValidationStage(self._backend, validator, gate or validator, store, layout, settings),
-            deployer=Deployer(store, registry, self._champions, layout, settings, events=events),
+            deployer=deployer,
             settings=settings.learning,
             events=events,
         )
+        self._repair = Repair(store, registry, self._champions, deployer, self._cycle)
         rollback = Rollback(store, registry, self._champions, events=events)
         self.training_pipeline = IncrementalTrainingPipeline(self._cycle, rollback, self._backend, self.start)
 
@@ -403,6 +407,15 @@ class AutonomousLearner:
         """Exclude the examples that wait because of a rollback; their number. Raises UnknownTenant."""
         await self._require(tenant_id)
         return await self.store.end_waiting(tenant_id, release=False)
+
+    async def repair(self, tenant_id: str, *, dry_run: bool = False) -> RepairReport:
+        """Verify the champion; restore it from its backup, else train it anew from the stored examples.
+
+        A training of a lost champion uses the examples that it had learned, and no gate. With `dry_run`
+        nothing changes. Raises UnknownTenant.
+        """
+        await self._require(tenant_id)
+        return await self._repair.repair(tenant_id, dry_run=dry_run)
 
     # Reports ---------------------------------------------------------------------------------
 

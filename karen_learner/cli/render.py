@@ -266,6 +266,8 @@ def _sentences(result: LearningCycleResult, home: Path, live_now: str | None) ->
         return f"{live} was deployed for {tenant!r}; live now: {live_now}", show_status
     if result.status in {"deployed", "rolled_back"}:
         undo = "first version: no rollback possible"
+        if result.lost_version is not None:
+            undo = f"it replaces {result.lost_version}, whose files were lost"
         if result.previous_version is not None:
             undo = f"to undo: {command_line(home, 'rollback', tenant, result.previous_version)}"
         return f"{live} is live for {tenant!r}", undo
@@ -275,7 +277,18 @@ def _sentences(result: LearningCycleResult, home: Path, live_now: str | None) ->
     if missing is not None:
         show_status = f"{missing}; {show_status}"
     advice = "repeat with --debug to print the stack trace" if result.status == "failed" else show_status
-    return f"live model of {tenant!r} unchanged: {live}", f"examples stay pending; {advice}"
+    return f"live model of {tenant!r} unchanged: {live}", f"{_left(result, home)}; {advice}"
+
+
+def _left(result: LearningCycleResult, home: Path) -> str:
+    """The states of the new examples after a rejection or failure."""
+    quarantined = result.quarantined_examples
+    if not quarantined:
+        return "examples stay pending"
+    pending = result.training_examples - quarantined
+    others = f", {pending} stay pending" if pending > 0 else ""
+    listed = command_line(home, "quarantine", result.tenant_id)
+    return f"{quarantined} examples are quarantined after a second rejection for harm{others}: {listed}"
 
 
 def _facts(result: LearningCycleResult) -> dict[str, object]:

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from karen_learner.cli.output import text
-from karen_learner.cli.tables import facts, utc_text
+from karen_learner.cli.tables import FittingTable, facts, utc_text
 from karen_learner.monitoring.health import bytes_text
-from karen_learner.records import HomeHealth, Problem, TenantHealth, utc_now
+from karen_learner.records import HomeHealth, Problem, RepairAction, RepairReport, TenantHealth, utc_now
 
 SERVERS = {
     "model": "the live model",
     "base": "the base pipeline",
     "analyzer": "the analyzer of the host",
     "fallback": "the fallback",
+}
+REPAIRS_NEEDED: Mapping[RepairAction, str] = {
+    "nothing": "nothing to repair",
+    "back_up": "a missing backup would be made",
+    "restore": "a damaged version would be restored from its backup",
+    "retrain": "the live model is lost: a new one would be trained from the stored examples",
+}
+REPAIRS_DONE: Mapping[RepairAction, str] = {
+    "nothing": "nothing to repair: the live model is intact and loads",
+    "back_up": "a missing backup was made",
+    "restore": "a damaged version was restored from its backup",
+    "retrain": "a new model was trained from the stored examples",
 }
 SEVERITY_STYLES = {"warning": "yellow", "failing": "bold red"}
 UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
@@ -46,6 +58,23 @@ def problem_lines(problems: Iterable[Problem]) -> Iterator[RenderableType]:
         yield text(
             f"{problem.severity}: {problem.message}; {problem.remedy}", SEVERITY_STYLES[problem.severity]
         )
+
+
+def repair_report(report: RepairReport, *, dry_run: bool) -> list[RenderableType]:
+    """The checked versions, and the action that is necessary or done."""
+    rows = [
+        {"version": one.version, "files": one.files, "backup": one.backup, "problem": one.problem}
+        for one in report.checks
+    ]
+    action = (REPAIRS_NEEDED if dry_run else REPAIRS_DONE)[report.action]
+    if report.cycle is not None and not report.done:
+        action = f"the training was {report.cycle.status}: {report.cycle.error_message}"
+    elif report.cycle is not None:
+        action = f"{action}: {report.cycle.model_version} is live"
+    return [
+        *([FittingTable(rows, folded="problem")] if rows else []),
+        text(action if rows else "there is no live model: `karen-learner bootstrap` trains one", "bold"),
+    ]
 
 
 def home_facts(home: HomeHealth) -> RenderableType:

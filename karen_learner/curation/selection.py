@@ -79,6 +79,13 @@ class Curated:
             return replace(self, new=with_unknown, unknown_labels=unknown)
         return replace(self, new=others)
 
+    def without_a_gate(self) -> Curated:
+        """The data of a cycle that no gate judges: learned examples, and new gold. New feedback waits.
+
+        Without learned examples all of it.
+        """
+        return replace(self, new=tuple(one for one in self.new if one.is_gold)) if self.replay else self
+
 
 async def select_full(store: MemoryStore, tenant_id: str, learning: LearningSettings) -> Curated:
     """All usable examples, balanced above `max_full_examples`."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, get_args
 
+from asyncio_extras import call_in_executor
+
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
 from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.errors import InvalidInput
+from karen_learner.models.backups import check_version
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     TASKS,
@@ -27,6 +30,7 @@ from karen_learner.settings import Settings
 
 RequestedMode = Literal["auto", "incremental", "full", "micro"]
 
+LOST = "the files and the backup of the live model are lost: a full training replaces it"
 SEARCHED_CYCLES = 200
 """Newest cycles that are searched for the last full training."""
 
@@ -176,11 +180,10 @@ class CyclePlanner:
         """
         check_mode(requested)
         limits = self.settings.learning
-        champion, provisional = (
-            await self.registry.champion(tenant_id),
-            await self.registry.provisional(tenant_id),
-        )
-        mode = await self.mode(tenant_id, requested, champion, provisional)
+        champion = await self.registry.champion(tenant_id)
+        provisional = await self.registry.provisional(tenant_id)
+        lost = champion is not None and await call_in_executor(_would_be_lost, champion)
+        mode = await self.mode(tenant_id, requested, None if lost else champion, provisional)
         preview = await self.curator.preview(tenant_id)
         counts = await self.store.counts(tenant_id)
         available, learned = (
@@ -190,6 +193,8 @@ class CyclePlanner:
         undecided = undecided_examples(await self.last_decision(tenant_id))
         minimum = 1 if provisional is not None else limits.min_data_threshold
         why = skip_reason(available, learned, mode, minimum, force, undecided=undecided)
+        if lost and available + learned:
+            why = None
         full = mode == "full"
         most_new = limits.max_full_examples if full else limits.max_training_examples
         most_replayed = limits.max_full_examples if full else REPLAY_POOL * limits.replay_examples
@@ -197,12 +202,18 @@ class CyclePlanner:
             tenant_id=tenant_id,
             mode=mode,
             would_run=why is None,
-            why=why or f"{available} new examples are ready",
+            why=why or (LOST if lost else f"{available} new examples are ready"),
             curation=preview,
             training_examples=min(available, most_new),
             replay_examples=min(learned, most_replayed),
             judged_texts=min(counts.gold, self.settings.gate.judged_texts),
         )
+
+
+def _would_be_lost(champion: ModelVersion) -> bool:
+    """Whether a cycle would find the champion lost. Blocking; changes nothing."""
+    check = check_version(champion)
+    return check.files != "intact" and check.backup == "missing"
 
 
 def _usable(counts: TenantCounts) -> int:

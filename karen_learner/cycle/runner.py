@@ -7,9 +7,12 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from datetime import timedelta
 from time import perf_counter
+
+from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.curation import Curated, Curator
@@ -33,6 +36,7 @@ from karen_learner.deployment import Deployer
 from karen_learner.errors import FencedOut, KarenLearnerError, without_message
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
+from karen_learner.models.backups import is_lost
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     CycleContext,
@@ -89,8 +93,12 @@ class LearningCycle:
         mode: RequestedMode = "auto",
         force: bool = False,
         reason: str | None = None,
+        replace: bool = False,
     ) -> LearningCycleResult:
         """Curate, train, validate, and deploy or reject. A bad cycle is a result.
+
+        If the files and the backup of the champion are lost, a full training replaces it without a gate, from
+        the examples that it had learned. With `replace`, also if the files are intact but cannot be loaded.
 
         Raises InvalidInput for an unknown mode, and StoreError if the journal cannot be written; errors carry
         `backup_path`. A cancelled cycle is journalled as failed.
@@ -102,8 +110,9 @@ class LearningCycle:
         try:
             async with hold_lease(self.store, tenant_id, owner=owner_of(os.getpid()), ttl=self._ttl) as lease:
                 if lease is None:
-                    return skipped_result(tenant_id, champion, reason)
-                return await self._run(lease, mode=mode, force=force, reason=reason)
+                    held = await self.store.lease(tenant_id)
+                    return skipped_result(tenant_id, champion, reason, held)
+                return await self._run(lease, mode=mode, force=force, reason=reason, replace=replace)
         except KarenLearnerError as error:
             error.backup_path = champion.backup_path if champion else None
             raise
@@ -112,7 +121,7 @@ class LearningCycle:
             end.set_result(None)
 
     async def _run(
-        self, lease: Lease, *, mode: RequestedMode, force: bool, reason: str | None
+        self, lease: Lease, *, mode: RequestedMode, force: bool, reason: str | None, replace: bool
     ) -> LearningCycleResult:
         tenant_id = lease.tenant_id
         try:
@@ -120,6 +129,8 @@ class LearningCycle:
                 await self._recover(tenant_id)
                 champion = await self.registry.champion(tenant_id)
                 provisional = await self.registry.provisional(tenant_id)
+                lost = await _lost_version(champion, replace=replace)
+                champion = champion if lost is None else None
                 cycle = CycleContext(
                     tenant_id=tenant_id,
                     mode=await self.planner.mode(tenant_id, mode, champion, provisional),
@@ -127,8 +138,9 @@ class LearningCycle:
                     token=lease.token,
                     champion=champion,
                     provisional=provisional,
+                    lost=lost,
                 )
-                return await self._journalled(cycle, lease, force=force)
+                return await self._journalled(cycle, lease, force=force or lost is not None)
         except asyncio.CancelledError:
             await asyncio.shield(self._journal_cancelled(lease))
             raise
@@ -171,7 +183,7 @@ class LearningCycle:
             logger.exception("files of finished cycles of %r cannot be removed", tenant_id)
 
     async def _journalled(self, cycle: CycleContext, lease: Lease, *, force: bool) -> LearningCycleResult:
-        row = CycleRow(**cycle.model_dump(exclude={"champion", "provisional"}), stage="curating")
+        row = CycleRow(**cycle.model_dump(exclude={"champion", "provisional", "lost"}), stage="curating")
         await self.store.start_cycle(row)
         self.events.publish(
             CycleStarted(
@@ -203,8 +215,10 @@ class LearningCycle:
             batches = 1 + await self.planner.rejections(cycle.tenant_id)
             selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode, batches=batches)
             last = await self.planner.last_decision(cycle.tenant_id)
+            if cycle.lost is not None:
+                selected = selected.without_a_gate()
             state.pending = len(selected.new)
-            state.curated = curated = replace(
+            state.curated = curated = replaced(
                 await self._with_labels_apart(cycle, selected, last), counts=counts
             )
         reason = skip_reason(
@@ -220,7 +234,7 @@ class LearningCycle:
             return state.result("skipped", error=f"{reason}{ended}")
         if cycle.mode == "micro" and cycle.champion is not None:
             new = newer_examples(last, selected.new)
-            return await self._run_update(state, cycle.champion, replace(selected, new=new, counts=counts))
+            return await self._run_update(state, cycle.champion, replaced(selected, new=new, counts=counts))
         async with self._stage(state, "training"):
             state.trained = trained = await self.training.train(cycle, curated)
         async with self.deployer.loading(trained.candidate) as loading:
@@ -228,7 +242,7 @@ class LearningCycle:
                 state.validated = validated = await self.validation.validate(trained)
                 state.verdict = validated.verdict
             if not validated.verdict.accepted:
-                await self.validation.reject(validated)
+                state.quarantined = await self.validation.reject(validated)
                 ended = await self._end_provisional(state)
                 return state.result("rejected", error=f"{validated.verdict.summary}{ended}")
             async with self._stage(state, "deploying"):
@@ -285,6 +299,14 @@ class LearningCycle:
             yield
         finally:
             state.seconds[stage] = perf_counter() - started
+
+
+async def _lost_version(champion: ModelVersion | None, *, replace: bool) -> str | None:
+    """The champion's name if its files and its backup are lost, or if it is to be replaced."""
+    if champion is None or not (replace or await call_in_executor(is_lost, champion)):
+        return None
+    logger.warning("%s cannot be loaded: a full training replaces it", champion.version)
+    return champion.version
 
 
 @asynccontextmanager

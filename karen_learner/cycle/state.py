@@ -7,11 +7,13 @@ from time import perf_counter
 
 from karen_learner.curation import Curated
 from karen_learner.deployment import Deployed
+from karen_learner.memory import holder_of
 from karen_learner.records import (
     CycleContext,
     CycleRow,
     CycleStatus,
     LearningCycleResult,
+    Lease,
     ModelVersion,
     Stage,
     Verdict,
@@ -40,6 +42,7 @@ class CycleState:
     verdict: Verdict | None = None
     ended_provisional: bool = False
     deployed: Deployed | None = None
+    quarantined: int = 0
     seconds: dict[Stage, float] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
 
@@ -72,6 +75,8 @@ class CycleState:
             skipped_examples=trained.skipped_examples if trained else 0,
             pending_examples=self.pending,
             new_labels=_names(curated),
+            quarantined_examples=self.quarantined,
+            lost_version=cycle.lost,
             error_message=error,
         )
 
@@ -80,8 +85,13 @@ def _names(curated: Curated | None) -> tuple[str, ...]:
     return tuple(sorted({label for _, label in curated.unknown_labels})) if curated else ()
 
 
-def skipped_result(tenant_id: str, champion: ModelVersion | None, reason: str | None) -> LearningCycleResult:
-    """The result of a request while another cycle of the tenant runs. It is not journalled."""
+def skipped_result(
+    tenant_id: str, champion: ModelVersion | None, reason: str | None, held: Lease | None
+) -> LearningCycleResult:
+    """The result of a request while another cycle of the tenant runs. It is not journalled.
+
+    `held` is the lease of the other cycle, unless it was released since.
+    """
     return LearningCycleResult(
         cycle_id=new_cycle_id(),
         tenant_id=tenant_id,
@@ -91,8 +101,14 @@ def skipped_result(tenant_id: str, champion: ModelVersion | None, reason: str | 
         model_version=champion.version if champion else None,
         backup_path=champion.backup_path if champion else None,
         started_at=utc_now(),
-        error_message="another cycle of this tenant is running: one at a time",
+        error_message=f"another cycle of this tenant is running, one at a time: {_holder(held)}",
     )
+
+
+def _holder(held: Lease | None) -> str:
+    if held is None:
+        return "it has just ended; repeat the request"
+    return f"held by {holder_of(held.owner)} until {held.expires_at:%Y-%m-%d %H:%M:%S}Z, unless it is renewed"
 
 
 def interrupted_result(row: CycleRow, champion: ModelVersion | None, reason: str) -> LearningCycleResult:

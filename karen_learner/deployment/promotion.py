@@ -167,7 +167,7 @@ class Deployer:
                 cycle_id=version.cycle_id,
             )
         )
-        await self._back_up(version)
+        await self.back_up(version)
 
     async def _seal(
         self,
@@ -189,7 +189,7 @@ class Deployer:
             version=name,
             path=target,
             digest=digest,
-            parent=cycle.champion.version if cycle.champion else None,
+            parent=cycle.champion.version if cycle.champion else cycle.lost,
             cycle_id=cycle.cycle_id,
             created_at=utc_now(),
             scores=scores or {},
@@ -224,7 +224,7 @@ class Deployer:
         await call_in_executor(write_judged, staging, validated.judged)
         await call_in_executor(place_shadows, staging, self.layout.shadows(cycle.tenant_id, version.version))
 
-    async def _back_up(self, version: ModelVersion) -> None:
+    async def back_up(self, version: ModelVersion) -> None:
         """Make a missing backup. The version serves without it, so a failure is only logged."""
         if version.backup_path is None or version.backup_path.is_file():
             return
@@ -248,7 +248,7 @@ class Deployer:
         for name in filter(None, sorted(kept)):
             version = await self.registry.get(tenant_id, name)
             if version is not None and version.path.is_dir():
-                await self._back_up(version)
+                await self.back_up(version)
         folder = self.layout.models(tenant_id)
         anchors = [await self.store.alias(tenant_id, ANCHOR + task) for task in TASKS]
         judging = frozenset(kept | {anchor.version for anchor in anchors if anchor is not None})

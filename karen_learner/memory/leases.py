@@ -30,6 +30,16 @@ def acquire(
     return Lease(tenant_id=tenant_id, name=name, owner=owner, token=token, expires_at=now + ttl)
 
 
+def held(connection: Connection, tenant_id: str, *, name: str, now: datetime) -> Lease | None:
+    """The lease that a running process holds; None if it is free."""
+    found = _lease(connection, tenant_id, name)
+    if found is None or _is_free(found, "", now):
+        return None
+    return Lease(
+        tenant_id=tenant_id, name=name, owner=found.owner, token=found.token, expires_at=found.expires_at
+    )
+
+
 def renew(connection: Connection, lease: Lease, *, now: datetime, ttl: timedelta) -> Lease:
     """The lease with a later expiry. Raises FencedOut if it is lost."""
     check(connection, lease.tenant_id, lease.token, name=lease.name)

@@ -19,6 +19,14 @@ def owner_of(pid: int) -> str:
     return f"{_machine()}/{pid}/{started}/{uuid.uuid4().hex[:8]}"
 
 
+def holder_of(owner: str) -> str:
+    """The machine and the process of an owner name, for messages."""
+    if owner.count("/") != 5:
+        return owner
+    machine, pid, _, _ = owner.rsplit("/", 3)
+    return f"{machine.split('/')[0]} (process {pid})"
+
+
 def is_alive(owner: str) -> bool:
     """Whether the process of an owner name may still run.
 

@@ -190,6 +190,9 @@ class SqlMemoryStore:
             (tenant_id,), acquire, tenant_id, owner, name=name, now=now, ttl=ttl
         )
 
+    async def lease(self, tenant_id: str, *, name: str = CYCLE_LEASE) -> Lease | None:
+        return await self._database.read(leases.held, tenant_id, name=name, now=self._clock())
+
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
         renew, now = leases.renew, self._clock()
         return await self._database.write((lease.tenant_id,), renew, lease, now=now, ttl=ttl)

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
-from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
-from karen_learner.models.files import move_into_place, remove_folder, sync_folder, sync_path
+from karen_learner.errors import DigestMismatch, KarenLearnerError, ModelError, UnknownVersion
+from karen_learner.models.files import changed_at, move_into_place, remove_folder, sync_folder, sync_path
 from karen_learner.models.versions import MANIFEST, Manifest, verify
 from karen_learner.private_files import make_folder, make_private, open_private
-from karen_learner.records import ModelVersion, utc_now
+from karen_learner.records import ModelVersion, VersionCheck, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -100,13 +100,50 @@ def intact_manifest(version: ModelVersion) -> Manifest:
         backup = version.backup_path
         if backup is None or not backup.is_file():
             raise ModelError(
-                f"{version.version} has no intact files and no backup ({damage}): "
-                "`karen-learner repair` trains a model from the stored examples"
+                f"{version.version} is damaged and has no backup ({damage}): `karen-learner repair` trains "
+                "a model from the stored examples"
             ) from damage
         restore_backup(backup, version.path)
     manifest = verify(version.path, digest=version.digest)
     logger.warning("%s was damaged: it is restored from its backup", version.version)
     return manifest
+
+
+def check_version(version: ModelVersion) -> VersionCheck:
+    """Compare the files of a version with its digest. Blocking: it reads all of them. Changes nothing."""
+    problem = None
+    try:
+        verify(version.path, digest=version.digest)
+    except ModelError as error:
+        problem = str(error)
+    saved = version.backup_path is not None and version.backup_path.is_file()
+    return VersionCheck(
+        version=version.version,
+        files="intact" if problem is None else "damaged" if version.path.is_dir() else "missing",
+        backup="present" if saved else "missing",
+        problem=problem,
+        changed_at=None if problem is None else changed_at(version.path),
+    )
+
+
+def is_lost(version: ModelVersion) -> bool:
+    """Whether neither the files nor the backup of a version are intact. A damaged one is restored. Blocking.
+
+    Files that this user may not read are not lost.
+    """
+    try:
+        intact_manifest(version)
+    except KarenLearnerError as error:
+        return not _is_denied(error)
+    return False
+
+
+def _is_denied(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _unpack(backup: Path, folder: Path) -> Path:

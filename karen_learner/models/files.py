@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 from karen_learner.private_files import make_folder, open_private
@@ -144,6 +145,19 @@ def remove_folder(folder: Path) -> None:
 def folder_bytes(folder: Path) -> int:
     """Total size of all files below `folder`."""
     return sum(path.stat().st_size for path in _files(folder))
+
+
+def existing(path: Path) -> Path:
+    """The path, or its nearest existing parent."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
+def changed_at(folder: Path) -> datetime:
+    """The newest change of a folder and of everything below it; without it, of its nearest parent."""
+    there = existing(folder)
+    paths = (there, *there.rglob("*")) if there == folder else (there,)
+    newest = max(path.lstat().st_mtime for path in paths)
+    return datetime.fromtimestamp(newest, timezone.utc)
 
 
 def _files(folder: Path) -> Iterator[Path]:

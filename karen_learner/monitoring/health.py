@@ -1,17 +1,17 @@
-"""Health checks of a home: its disk, its permissions, and the files of its versions. They change nothing."""
+"""Health checks of a home: its disk and its permissions. They change nothing.
+
+`models.backups.check_version` checks the files of a version.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 
-from karen_learner.errors import ModelError
-from karen_learner.models.files import HomeLayout
-from karen_learner.models.versions import verify
+from karen_learner.models.files import HomeLayout, existing
 from karen_learner.private_files import open_to_others
-from karen_learner.records import DiskUse, HomeHealth, ModelVersion, Problem, VersionCheck
+from karen_learner.records import DiskUse, HomeHealth, Problem
 
 DISK_FULL_BYTES = 4 << 20
 """Free bytes below which a disk counts as full: a transaction of turns needs about one megabyte."""
@@ -20,24 +20,6 @@ LOW_DISK_SHARE = 0.05
 """A disk is low with fewer free bytes than both bounds."""
 MEGABYTE = 1_000_000
 KINDS = ("database", "models", "shadows", "backups", "corpora", "staging", "other")
-
-
-def check_version(version: ModelVersion) -> VersionCheck:
-    """Compare the files of a version with its digest. Blocking: it reads all of them."""
-    problem = None
-    try:
-        verify(version.path, digest=version.digest)
-    except ModelError as error:
-        problem = str(error)
-    found = version.path.is_dir()
-    saved = version.backup_path is not None and version.backup_path.is_file()
-    return VersionCheck(
-        version=version.version,
-        files="intact" if problem is None else "damaged" if found else "missing",
-        backup="present" if saved else "missing",
-        problem=problem,
-        changed_at=None if problem is None else _changed_at(version.path),
-    )
 
 
 def home_health(layout: HomeLayout, *, read_only: str | None = None) -> HomeHealth:
@@ -66,14 +48,14 @@ def disk_use(layout: HomeLayout) -> DiskUse:
             by_kind[_kind(layout, path)] += path.lstat().st_size
         except FileNotFoundError:  # a cycle has removed it
             continue
-    usage = shutil.disk_usage(_existing(layout.home))
+    usage = shutil.disk_usage(existing(layout.home))
     return DiskUse(home=layout.home, by_kind=by_kind, free=usage.free, size=usage.total)
 
 
 def free_text(place: Path) -> str:
     """The free space of the file system of a path, for messages."""
-    usage = shutil.disk_usage(_existing(place))
-    return f"{bytes_text(usage.free)} of {bytes_text(usage.total)} are free at {_existing(place)}"
+    usage = shutil.disk_usage(existing(place))
+    return f"{bytes_text(usage.free)} of {bytes_text(usage.total)} are free at {existing(place)}"
 
 
 def bytes_text(count: float) -> str:
@@ -124,16 +106,3 @@ def _kind(layout: HomeLayout, path: Path) -> str:
     return {".shadows": "shadows", ".staging": "staging", ".restoring": "staging"}.get(
         parts[1] if len(parts) > 1 else "", "models"
     )
-
-
-def _changed_at(folder: Path) -> datetime:
-    """The newest change below a folder, or of its nearest existing parent."""
-    there = _existing(folder)
-    paths = (there, *there.rglob("*")) if there == folder else (there,)
-    newest = max(path.lstat().st_mtime for path in paths)
-    return datetime.fromtimestamp(newest, timezone.utc)
-
-
-def _existing(path: Path) -> Path:
-    """The path, or its nearest existing parent."""
-    return next(one for one in (path, *path.parents) if one.exists())

@@ -11,8 +11,8 @@ from karen_learner.contracts import Analyzer, BasePipelineSource
 from karen_learner.deployment import ChampionSync
 from karen_learner.deployment.champion_sync import LoadFailure
 from karen_learner.errors import ModelError
+from karen_learner.models.backups import check_version
 from karen_learner.models.live import LiveModels
-from karen_learner.monitoring.health import check_version
 from karen_learner.records import (
     LearningCycleResult,
     ModelVersion,

@@ -40,9 +40,13 @@ class Overview:
         running = unfinished[0] if unfinished else None
         recent = await self._recent(tenant_id)
         decided = await self._store.last_decision(tenant_id)
+        serving = await self._registry.serving(tenant_id)
+        health = await self._serving.of(tenant_id, serving, recent)
         ready, advice = self._advice(
             counts, champion, running, decided.result if decided is not None else None
         )
+        if not health.healthy and running is None:
+            ready, advice = True, "`karen-learner repair`, or a learning cycle, replaces the lost live model"
         if counts.waiting:
             decide = "`karen-learner release` or `karen-learner discard`"
             advice += f"; {counts.waiting} examples wait because of a rollback: {decide}"
@@ -56,7 +60,7 @@ class Overview:
             last_cycle=recent[0] if recent else None,
             ready_to_learn=ready,
             advice=advice,
-            health=await self._serving.of(tenant_id, champion, recent),
+            health=health,
         )
 
     def _advice(

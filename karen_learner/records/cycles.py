@@ -192,7 +192,9 @@ def new_cycle_id() -> str:
 class CycleContext(Record):
     """Identity of a running cycle. `token` is that of its lease.
 
-    `champion` is that of its start, `provisional` the version that served instead of it.
+    `champion` is that of its start, `provisional` the version that served instead of it. `lost` is the
+    version of a champion whose files and backup are lost. The cycle then has no `champion`: it trains a model
+    on the examples that the lost one had learned, and replaces it without a gate.
     """
 
     cycle_id: str = Field(default_factory=new_cycle_id)
@@ -202,6 +204,7 @@ class CycleContext(Record):
     token: int
     champion: ModelVersion | None
     provisional: ModelVersion | None = None
+    lost: str | None = None
     started_at: datetime = Field(default_factory=utc_now)
 
 
@@ -221,7 +224,8 @@ class LearningCycleResult(Record):
     """Result of one learning cycle. A bad cycle is a result, not an exception.
 
     `pending_examples` were pending when the training data was selected. The champion did not know
-    `new_labels`.
+    `new_labels`. A rejection for harm quarantined `quarantined_examples`. `lost_version` is a former champion
+    whose files and backup were lost.
     """
 
     cycle_id: str
@@ -246,6 +250,8 @@ class LearningCycleResult(Record):
     skipped_examples: int = 0
     pending_examples: int = 0
     new_labels: tuple[str, ...] = ()
+    quarantined_examples: int = 0
+    lost_version: str | None = None
     error_message: str | None = None
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from karen_learner.records.base import ExampleState, Record, Task
 from karen_learner.records.cycles import CycleRow, LearningCycleResult, ModelVersion
-from karen_learner.records.health import TenantHealth
+from karen_learner.records.health import TenantHealth, VersionCheck
+
+RepairAction = Literal["nothing", "back_up", "restore", "retrain"]
 
 
 class SkippedLine(Record):
@@ -101,6 +104,19 @@ class TenantStatus(Record):
     def serving(self) -> ModelVersion | None:
         """The version that serves: a provisional one, else the champion."""
         return self.provisional or self.champion
+
+
+class RepairReport(Record):
+    """The state of a tenant's champion and its parent, and the repair.
+
+    `action`: the necessary one with a dry run, else the last one. `cycle` is the result of a training.
+    """
+
+    tenant_id: str
+    checks: tuple[VersionCheck, ...] = ()
+    action: RepairAction = "nothing"
+    done: bool = False
+    cycle: LearningCycleResult | None = None
 
 
 class LearningMetrics(Record):

@@ -193,10 +193,13 @@ class ValidationStage:
         """The verdict on a micro-update. See `validation/micro.py`."""
         return await judge_update(self.layout, update)
 
-    async def reject(self, validated: Validated) -> None:
-        """Record the rejection on the new examples, and preload the champion for the next training."""
+    async def reject(self, validated: Validated) -> int:
+        """Record the rejection on the new examples, and preload the champion for the next training.
+
+        Returns the number of newly quarantined examples.
+        """
         cycle = validated.cycle
-        await self.store.reject_examples(
+        quarantined = await self.store.reject_examples(
             cycle.tenant_id,
             validated.trained.curated.new,
             harmful=validated.verdict.harmful,
@@ -206,6 +209,7 @@ class ValidationStage:
         if cycle.champion is not None:  # the worker holds the candidate in memory
             spec = await version_spec(cycle.champion, validated.trained.base)
             self.backend.preload(cycle.tenant_id, spec)
+        return quarantined
 
 
 def _flips(examples: Sequence[Example], before: PredictReport, after: Sequence[Predicted]) -> Flips:

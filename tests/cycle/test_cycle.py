@@ -347,9 +347,9 @@ async def test_the_loaded_model_of_a_rejected_candidate_is_closed(
 ) -> None:
     reject = ValidationStage.reject
 
-    async def reject_when_loaded(stage: ValidationStage, validated: Validated) -> None:
+    async def reject_when_loaded(stage: ValidationStage, validated: Validated) -> int:
         await until(lambda: bool(loaded))  # its folder may be removed before the load otherwise
-        await reject(stage, validated)
+        return await reject(stage, validated)
 
     monkeypatch.setattr(ValidationStage, "reject", reject_when_loaded)
     async with make_learner(learning__replay_examples=0, training__learn_rate=0.1) as learner:
@@ -496,7 +496,8 @@ async def test_one_cycle_of_a_tenant_at_a_time(
             second = await learner.trigger_learning_cycle(ACME, reason="me too")
             assert (second.status, second.reason) == ("skipped", "me too")
             assert second.error_message is not None
-            assert "one at a time" in second.error_message
+            assert "one at a time: held by" in second.error_message
+            assert f"(process {os.getpid()}) until 20" in second.error_message
         status = await other.status(ACME)
         assert status.running_cycle is not None
         assert status.running_cycle.stage in ("training", "validating", "deploying")

@@ -1,0 +1,33 @@
+"""`repair`: a live model that cannot be loaded is restored or trained anew."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from karen_learner.cli.commands.learn import exit_code
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.errors import ExitCode
+
+
+@with_common_options
+async def repair(
+    run: Context,
+    tenant: Tenant,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check files and backups. Change nothing.")
+    ] = False,
+) -> int:
+    """Verify the live model; restore it from its backup, or train it anew from the stored examples.
+
+    Exit codes: 0 repaired or nothing to do; after a training those of learn.
+    """
+    from karen_learner.cli.progress import learning_progress
+    from karen_learner.cli.render_health import repair_report
+
+    async with run.learner(tenant) as learner, learning_progress(run.output, learner):
+        report = await learner.repair(tenant, dry_run=dry_run)
+    run.output.result(report.to_dict(), *repair_report(report, dry_run=dry_run))
+    return ExitCode.OK if report.cycle is None else exit_code(report.cycle)

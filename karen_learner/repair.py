@@ -1,0 +1,97 @@
+"""Repair of a tenant's model: verify it, restore it from a backup, else train a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asyncio_extras import call_in_executor
+
+from karen_learner.contracts import MemoryStore
+from karen_learner.cycle import LearningCycle
+from karen_learner.deployment import ChampionSync, Deployer
+from karen_learner.errors import KarenLearnerError
+from karen_learner.models.backups import check_version, intact_manifest, read_backup_manifest
+from karen_learner.models.versions import ModelRegistry
+from karen_learner.records import ModelVersion, RepairAction, RepairReport, VersionCheck
+
+
+@dataclass(eq=False, repr=False)
+class Repair:
+    """Makes the champion of a tenant serve again, and its parent ready for a rollback."""
+
+    store: MemoryStore
+    registry: ModelRegistry
+    champions: ChampionSync
+    deployer: Deployer
+    cycle: LearningCycle
+
+    async def repair(self, tenant_id: str, *, dry_run: bool = False) -> RepairReport:
+        """Restore damaged versions from their backups, make missing backups, and load the champion.
+
+        A champion that cannot be restored or loaded is replaced by a full training, without a gate. With
+        `dry_run` nothing changes, and a champion with intact files is not loaded.
+        """
+        champion = await self.registry.champion(tenant_id)
+        versions = await self._versions(champion)
+        checks: list[VersionCheck] = await call_in_executor(lambda: [check_version(one) for one in versions])
+        report = RepairReport(tenant_id=tenant_id, checks=tuple(checks))
+        if champion is None:
+            return report
+        planned = await call_in_executor(_planned, versions, checks)
+        report = report.model_copy(update={"action": planned})
+        if dry_run:
+            return report
+        await self._restore(versions)
+        is_intact = (await call_in_executor(check_version, champion)).files == "intact"
+        if await self.champions.reload(tenant_id) is not None and is_intact:
+            await self._back_up(versions)
+            return report.model_copy(update={"done": True})
+        result = await self.cycle.run_cycle(
+            tenant_id, mode="full", force=True, reason=f"repair of {champion.version}", replace=True
+        )
+        return report.model_copy(
+            update={"action": "retrain", "done": result.status == "deployed", "cycle": result}
+        )
+
+    async def _versions(self, champion: ModelVersion | None) -> Sequence[ModelVersion]:
+        """The champion and its parent."""
+        if champion is None:
+            return ()
+        parent = await self.registry.get(champion.tenant_id, champion.parent) if champion.parent else None
+        return (champion,) if parent is None else (champion, parent)
+
+    async def _restore(self, versions: Sequence[ModelVersion]) -> None:
+        for version in versions:
+            try:
+                await call_in_executor(intact_manifest, version)
+            except KarenLearnerError:  # the champion is trained anew; a lost parent stays lost
+                continue
+
+    async def _back_up(self, versions: Sequence[ModelVersion]) -> None:
+        for version in versions:
+            if version.path.is_dir():
+                await self.deployer.back_up(version)
+
+
+def _planned(versions: Sequence[ModelVersion], checks: Sequence[VersionCheck]) -> RepairAction:
+    """The first necessary action. Blocking: it reads the manifests of backups."""
+    if checks[0].files != "intact":
+        return "restore" if _has_usable_backup(versions[0]) else "retrain"
+    restorable = any(
+        check.files != "intact" and _has_usable_backup(version)
+        for version, check in zip(versions, checks, strict=True)
+    )
+    if restorable:
+        return "restore"
+    missing = any(check.files == "intact" and check.backup == "missing" for check in checks)
+    return "back_up" if missing else "nothing"
+
+
+def _has_usable_backup(version: ModelVersion) -> bool:
+    if version.backup_path is None:
+        return False
+    try:
+        return read_backup_manifest(version.backup_path).digest == version.digest
+    except KarenLearnerError:
+        return False
