@@ -221,6 +221,7 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     trigger_learning_cycle = blocking(AutonomousLearner.trigger_learning_cycle)
     plan_learning_cycle = blocking(AutonomousLearner.plan_learning_cycle)
     rollback = blocking(AutonomousLearner.rollback)
+    repair = blocking(AutonomousLearner.repair)
     release = blocking(AutonomousLearner.release)
     discard = blocking(AutonomousLearner.discard)
     status = blocking(AutonomousLearner.status)
