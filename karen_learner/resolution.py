@@ -16,7 +16,6 @@ The result depends on the order of one person's contributions, but not on the or
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,14 +33,12 @@ from karen_learner.records import (
     Source,
     Task,
 )
+from karen_learner.text_identity import normalised
 
 NEEDS_NEWS = ("harmful", ROLLED_BACK, DISCARDED)
 """Reasons of quarantine that the same labels of the same people do not end."""
 CLEARLY_BETTER = 0.1
 ROUNDING = 1e-9
-
-OUTER = frozenset(" .,;:!?'\"`-–—()[]{}«»“”‘’„¿¡。、·")
-"""Characters that may surround a text without changing it. Not `#`, `%` or `+`: "c#" is not "c"."""
 
 
 @dataclass(frozen=True)
@@ -317,17 +314,6 @@ def stratum(labelled: LabelledText) -> str:
 def agreed_quality(quality: float, further_people: int) -> float:
     """Quality after further people agree: 1 - (1 - quality) / 2 ** further_people."""
     return 1.0 - (1.0 - quality) / 2.0**further_people
-
-
-def normalised(text: str) -> str:
-    """NFKC, case folded, white space collapsed, outer punctuation removed. Idempotent.
-
-    A text that consists of punctuation keeps it.
-    """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    spaced = " ".join(folded.split())
-    inner = [at for at, character in enumerate(spaced) if character not in OUTER]
-    return spaced[inner[0] : inner[-1] + 1] if inner else spaced
 
 
 def _described(labelled: LabelledText, task: Task) -> str:

@@ -17,9 +17,9 @@ from karen_learner.curation.examples import (
     Unusable,
     example_from_turn,
     label_problem,
-    text_key,
 )
 from karen_learner.curation.gold import GoldIntake, GoldRecord, GoldSource
+from karen_learner.curation.keys import text_key
 from karen_learner.curation.new_labels import UnknownLabels
 from karen_learner.curation.resolver import (
     LabelResolver,

@@ -1,9 +1,7 @@
-"""Examples from turns and labelled texts: labels with their quality, keys, and checks of labels."""
+"""Examples from turns and labelled texts: labels with their quality, and checks of labels."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -13,8 +11,9 @@ import spacy
 from spacy.language import Language
 
 from karen_learner.corpora.parsing import span_name, span_problem
+from karen_learner.curation.keys import draw, example_id, group_key, text_key
 from karen_learner.records import TASKS, EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
-from karen_learner.resolution import normalised, stratum, task_labels
+from karen_learner.resolution import stratum, task_labels
 
 Schema = Mapping[Task, Collection[str]]
 
@@ -213,49 +212,3 @@ def rating_quality(rating: float, confidence: float) -> float:
 def correction_quality(*, contradicted_confidence: float = 0.0) -> float:
     """Quality of a corrected label: 0.95, or 0.90 if the model predicted another label with at least 0.95."""
     return CORRECTION if contradicted_confidence < VERY_CONFIDENT else CONTRADICTING_CORRECTION
-
-
-# Keys ----------------------------------------------------------------------------------------
-
-FUNCTION_WORDS = frozenset(
-    {
-        "a", "am", "an", "and", "are", "as", "at", "be", "by", "can", "could", "do", "does", "for", "from",
-        "i", "in", "is", "it", "me", "my", "of", "on", "or", "please", "so", "that", "the", "this", "to",
-        "was", "we", "will", "with", "would", "you", "your",
-    }
-)  # fmt: skip
-_WORD = re.compile(r"\w+")
-_DIGITS = re.compile(r"\d+")
-
-
-def text_key(text: str) -> str:
-    """Digest of the normalised text, 24 hexadecimal digits."""
-    return _digest(normalised(text))
-
-
-def group_key(text: str) -> str:
-    """Digest that near-duplicates share: of the set of words without function words, digits replaced by 0.
-
-    The `text_key` if no word remains.
-    """
-    words = {_DIGITS.sub("0", word) for word in _WORD.findall(normalised(text))}
-    content_words = sorted(words - FUNCTION_WORDS)
-    return _digest("\x00".join(content_words)) if content_words else text_key(text)
-
-
-def example_id(*, key: str, turn_id: str | None) -> str:
-    """The id of a new example: a digest of its turn's id, for gold the key of its text.
-
-    Not a digest of a user's words: an id must not identify them after consent is withdrawn.
-    """
-    return f"ex-{key if turn_id is None else _digest(turn_id)}"
-
-
-def draw(name: str, seed: int) -> float:
-    """A number in [0, 1), uniform over names, fixed for each name and seed."""
-    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=6).digest()
-    return int.from_bytes(digest, "big") / float(1 << 48)
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from karen_learner.errors import SchemaTooNew, StoreNotOurs
+from karen_learner.memory import text_keys
 from karen_learner.memory.tables import is_partial, metadata
 
 APPLICATION_ID = 0x4B4C4D31
@@ -58,7 +59,10 @@ def recognise(connection: Connection, place: str) -> None:
 
 
 def upgrade(connection: Connection, place: str) -> None:
-    """Create the tables, or run the missing migrations, in the transaction of `connection`."""
+    """Create the tables, or run the missing migrations and recompute the keys of texts.
+
+    Everything happens in the transaction of `connection`.
+    """
     recognise(connection, place)
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -69,6 +73,7 @@ def upgrade(connection: Connection, place: str) -> None:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    text_keys.recompute(connection)
 
 
 def scripts() -> ScriptDirectory:

@@ -240,3 +240,12 @@ lineage = Table(
     Index("lineage_by_example", "example", "version"),
     sqlite_with_rowid=False,
 )
+
+properties = Table(
+    "properties",
+    metadata,
+    Column("name", AnyText, primary_key=True),
+    Column("value", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Properties of the whole store."""

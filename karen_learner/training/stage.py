@@ -11,8 +11,8 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import EventPublisher, MemoryStore, TrainingBackend
 from karen_learner.curation import Curated, Curator
-from karen_learner.curation.examples import text_key
 from karen_learner.curation.folds import FoldPlan, plan_folds
+from karen_learner.curation.keys import text_key
 from karen_learner.curation.selection import draw_learned_gold
 from karen_learner.events import TrainingProgressed
 from karen_learner.models.files import HomeLayout

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curated, Curator
-from karen_learner.curation.examples import group_key
 from karen_learner.curation.folds import (
     ENOUGH_JUDGED,
     LONG_HISTORY,
@@ -26,6 +25,7 @@ from karen_learner.curation.folds import (
     plan_folds,
     shadow_count,
 )
+from karen_learner.curation.keys import group_key
 from karen_learner.records import (
     CurationWrite,
     CycleMode,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.examples import draw, group_key, text_key
-from karen_learner.resolution import normalised
+from karen_learner.curation.keys import draw, group_key, text_key
+from karen_learner.text_identity import normalised, unicode_form
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 
@@ -23,10 +25,71 @@ texts = st.text(st.characters(codec="utf-8"), max_size=40)
         ("?!", "?!"),
         ("👍", "👍"),
         ("", ""),
+        ("(see the list)", "see the list"),
+        ("((see) the list).", "(see) the list"),
+        ("see the list (of [all]).", "see the list (of [all])"),
+        ("...please - ", "please"),
+        ("soft\u00adware\u200b", "software"),
+        ("Where ❤️", "where ❤"),
     ],
 )
 def test_normalised(text: str, expected: str) -> None:
     assert normalised(text) == expected
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        ("thanks :)", "thanks :(", "thanks ;)", "thanks :/", "thanks :D", "thanks :'(", "thanks"),
+        ("nice one :-)", "nice one :-(", "nice one"),
+        ("great =)", "great =("),
+        ("(: hello", "): hello", "hello"),
+        ("спасибо)", "спасибо("),
+        ("oh ;-;", "oh -_-", "oh '_'", "oh"),
+        (":)", ":("),
+        ("(that is fine :)", "(that is fine :("),
+        ("-5", "5", "+5", ".5", "-.5"),
+        ("it is -5 outside", "it is 5 outside"),
+        ("-$5", "$5"),
+        ("–5", "5"),
+        (".net", "net"),
+        ("blood type A-", "blood type A", "blood type A+"),
+        ("--force", "force"),
+        ("❤", "💔"),
+    ],
+)
+def test_signs_that_carry_something_make_another_text(several: tuple[str, ...]) -> None:
+    assert len(set(map(text_key, several))) == len(several)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("thanks :)", "Thanks  :)))"),
+        ("thanks :)", "thanks ：）"),
+        ("спасибо)", "спасибо)))"),
+        ("-5", "(-5)"),
+        ("blood type A-", "blood type A-."),
+        ("where is my bill", "— where is my bill…"),
+        ("where is my bill", "[where is my bill]"),
+    ],
+)
+def test_signs_that_carry_nothing_make_the_same_text(one: str, other: str) -> None:
+    assert text_key(one) == text_key(other)
+
+
+@given(texts)
+def test_composed_decomposed_and_full_width_writing_is_one_text(text: str) -> None:
+    wide = "".join(chr(ord(one) + 0xFEE0) if "!" <= one <= "~" else one for one in text)
+    for writing in (unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text), wide):
+        assert text_key(writing) == text_key(text)
+        assert group_key(writing) == group_key(text)
+
+
+@given(st.text(st.sampled_from(" .:;=-_'()[]{}<3dp5a)?!–\u0301\u200b"), max_size=12))
+def test_normalising_rows_of_signs_twice_changes_nothing(text: str) -> None:
+    assert normalised(normalised(text)) == normalised(text)
+    assert bool(normalised(text)) == bool(unicode_form(text).split())
 
 
 @given(texts)
