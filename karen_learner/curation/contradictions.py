@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 from karen_learner.records import CATEGORY_TASKS, LabelledText, Task
-from karen_learner.resolution import normalised
+from karen_learner.text_identity import normalised
 
 
 class Statement(NamedTuple):

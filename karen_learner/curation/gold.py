@@ -17,7 +17,8 @@ from karen_learner.batching import pages
 from karen_learner.corpora.lines import CorruptExample, Line, SkippedLines
 from karen_learner.corpora.parsing import require_text, span_problem
 from karen_learner.curation.contradictions import Statement, contradiction, labels_of
-from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example, text_key
+from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example
+from karen_learner.curation.keys import text_key
 from karen_learner.curation.resolver import NewContribution
 from karen_learner.records import (
     TASKS,
