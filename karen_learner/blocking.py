@@ -236,6 +236,7 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     compare = blocking(AutonomousLearner.compare)
     tenants = blocking(AutonomousLearner.tenants)
     ingest = blocking(AutonomousLearner.ingest)
+    check_data = blocking(AutonomousLearner.check_data)
     export = blocking(AutonomousLearner.export)
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,6 +22,7 @@ from karen_learner.corpora.importers import CorpusSource
 from karen_learner.corpora.parsing import ImportedLine
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
+from karen_learner.curation.data_reports import RARE_BELOW, read_labelled_file
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.errors import LearnerClosed, StoreReadOnly, UnknownTenant
@@ -55,6 +57,7 @@ from karen_learner.records import (
     UserFeedback,
     check_id,
 )
+from karen_learner.records.data_reports import DataReport
 from karen_learner.records.evaluations import Evaluation, VersionComparison
 from karen_learner.repair import Repair
 from karen_learner.settings import (
@@ -530,6 +533,26 @@ class AutonomousLearner:
         """
         await self._serve(tenant_id)
         return await self._transfer.ingest(tenant_id, source, replace=replace, on_lines=on_lines)
+
+    async def check_data(
+        self,
+        tenant_id: str,
+        source: CorpusSource,
+        *,
+        test: CorpusSource | None = None,
+        rare_below: int = RARE_BELOW,
+    ) -> DataReport:
+        """Problems of a file of labelled texts, alone, beside stored gold, and beside a test file.
+
+        Stores nothing. A label with fewer than `rare_below` texts is rare. Raises UnknownTenant, the errors
+        of `ingest`, and InvalidInput for a file without a usable text.
+        """
+        await self._require(tenant_id)
+        file = await call_in_executor(read_labelled_file, source)
+        tested = None
+        if test is not None:
+            tested = await call_in_executor(partial(read_labelled_file, is_test=True), test)
+        return await self._curator.check_data(tenant_id, file, tested, rare_below=rare_below)
 
     async def export(self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples") -> int:
         """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`). Returns their number."""

@@ -164,6 +164,8 @@ def _decoded(line: str) -> Any:
         return parse_json(line)
     except UndecodedText as error:
         raise CorruptExample(f"not UTF-8: {error}") from error
+    except json.JSONDecodeError as error:
+        raise CorruptExample(f"not JSON: {error.msg} at character {error.pos + 1}") from error
     except (ValueError, RecursionError) as error:
         raise CorruptExample(f"not JSON: {error}") from error
 

@@ -6,11 +6,14 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 
 from asyncio_extras import call_in_executor
 from cachetools import FIFOCache
 
+from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
+from karen_learner.curation.data_reports import LabelledFile, data_report
 from karen_learner.curation.examples import (
     Schema,
     TokenAligner,
@@ -39,9 +42,11 @@ from karen_learner.records import (
     CycleMode,
     Example,
     GoldReport,
+    LabelledText,
     ReadSet,
     Turn,
 )
+from karen_learner.records.data_reports import DataReport
 from karen_learner.settings import Settings
 
 PREVIEW_MEMORY = 50_000
@@ -206,6 +211,27 @@ class Curator:
         async for page in intake.pages():
             counts.update(await self._apply(tenant_id, page))
         return intake.report(added=counts["accepted"], merged=counts["merged"])
+
+    async def check_data(
+        self, tenant_id: str, file: LabelledFile, test: LabelledFile | None, *, rare_below: int
+    ) -> DataReport:
+        """The findings in a file, also beside the stored gold. Stores nothing."""
+        stored: dict[str, Sequence[LabelledText]] = {}
+        async for page in pages([one.labelled.text for one in file.texts], self._settings.store.page_size):
+            stored |= await self._gold_of(tenant_id, [text_key(text) for text in page])
+        known = await self._store.labels(tenant_id)
+        report: DataReport = await call_in_executor(
+            partial(
+                data_report,
+                file,
+                test,
+                aligner=self._aligner,
+                stored=stored,
+                known_labels=known,
+                rare_below=rare_below,
+            )
+        )
+        return report
 
     # Labels ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.importers import CorpusSource, iter_labelled, required
+from karen_learner.curation.data_checks import Leaks, leaks, numbered
 from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS, LabelledText, Record, Task
 
@@ -17,6 +18,10 @@ class Corpus(Record):
     train: tuple[LabelledText, ...]
     test: tuple[LabelledText, ...]
     notes: tuple[str, ...] = ()
+
+    def leaks(self) -> Leaks:
+        """Test texts that are also training texts, and labels that no training text has."""
+        return leaks(numbered(self.train), numbered(self.test))
 
     @property
     def labels(self) -> dict[Task, tuple[str, ...]]:

@@ -224,6 +224,7 @@ def test_a_simulation_prints_saves_and_draws_its_result(
     assert "training from scratch" in streams.err
     document = json.loads(saved.read_text())
     assert document["corpus"] == {"train": 60, "test": 12}
+    assert document["leaks"].keys() == {"same", "near", "unknown_labels"}
     assert [one["turns"] for one in document["steps"]] == [0, 10, 10]
     assert document["gain"] == document["last"] - document["first"]
     assert document["against_refit"] == document["last"] - document["refit"]["scores"]["accuracy"]

@@ -15,6 +15,7 @@ from karen_learner.cli.output import Output
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
+    from karen_learner.curation.data_checks import Leaks
     from karen_learner.learner import AutonomousLearner
     from karen_learner.simulation import Corpus, Refit, Scenario, Step
 
@@ -106,8 +107,9 @@ async def simulate(
     )
     files = [None if path is None else corpus_file(path, format, map, encoding) for path in (train, test)]
     corpus = simulation.read_corpus(files[0] or train, files[1])
-    for note in corpus.notes:
-        run.output.note(note)
+    found_leaks = corpus.leaks()
+    for note in (*corpus.notes, *found_leaks.sentences()):
+        run.output.note(note, style="yellow")
     settings = isolated(run.settings())
     steps: list[Step] = []
     reference = None
@@ -120,7 +122,7 @@ async def simulate(
             if refit:
                 run.output.note("training from scratch on all curated examples ...", style="dim")
                 reference = await simulation.refit(learner, TENANT, corpus.test, folder=home / "refit")
-    document = _document(scenario, corpus, steps, reference)
+    document = _document(scenario, corpus, found_leaks, steps, reference)
     if plot is not None:
         draw(steps, reference, plot)
     if save is not None:
@@ -132,13 +134,14 @@ async def simulate(
 
 
 def _document(
-    scenario: Scenario, corpus: Corpus, steps: Sequence[Step], refit: Refit | None
+    scenario: Scenario, corpus: Corpus, leaks: Leaks, steps: Sequence[Step], refit: Refit | None
 ) -> dict[str, object]:
     first, last = steps[0].scores.accuracy, steps[-1].scores.accuracy
     refitted = refit.scores.accuracy if refit else None
     return {
         "scenario": scenario.to_dict(),
         "corpus": {"train": len(corpus.train), "test": len(corpus.test)},
+        "leaks": {"same": len(leaks.same), "near": len(leaks.near), "unknown_labels": leaks.unknown},
         "steps": [step.to_dict() for step in steps],
         "refit": refit.to_dict() if refit else None,
         "first": first,
