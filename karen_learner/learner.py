@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
@@ -25,13 +25,13 @@ from karen_learner.curation import Curator
 from karen_learner.curation.data_reports import RARE_BELOW, read_labelled_file
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
-from karen_learner.errors import LearnerClosed, StoreReadOnly, UnknownTenant
+from karen_learner.errors import InvalidInput, LearnerClosed, StoreReadOnly, UnknownTenant
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.loops import LoopBinding
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
-from karen_learner.models.live import LiveModel
+from karen_learner.models.live import LiveModel, require_tokenizer
 from karen_learner.models.user_code import import_code
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
@@ -56,6 +56,8 @@ from karen_learner.records import (
     TenantStatus,
     UserFeedback,
     check_id,
+    check_limit,
+    check_several,
 )
 from karen_learner.records.data_reports import DataReport
 from karen_learner.records.evaluations import Evaluation, VersionComparison
@@ -194,8 +196,8 @@ class AutonomousLearner:
     async def start(self) -> None:
         """Open the store, journal cycles of crashed processes, and start the sync of champions.
 
-        Idempotent. Raises StoreError, SettingsError (training.imports), LearnerClosed after `close()`, or
-        WrongEventLoop.
+        Idempotent. Raises StoreError, SettingsError (training.imports, training.language), LearnerClosed
+        after `close()`, or WrongEventLoop.
         """
         if self._is_started():
             return
@@ -211,6 +213,7 @@ class AutonomousLearner:
 
     async def _open(self) -> None:
         await call_in_executor(import_code, self.settings.training.imports)
+        await call_in_executor(require_tokenizer, self.settings.training.language)
         await call_in_executor(self._make_home)
         await self.store.start()
         for tenant_id in await self.store.unfinished_tenants():
@@ -341,6 +344,8 @@ class AutonomousLearner:
         """
         check_id(tenant_id, "tenant_id")
         check_mode(mode)
+        if not isinstance(examples, (CorpusFile, Path, str, AsyncIterable)):
+            check_several(examples, "examples")
         await self.start()
         if isinstance(examples, (CorpusFile, Path, str)):
             report = await self._transfer.ingest(tenant_id, examples, replace=replace)
@@ -445,6 +450,7 @@ class AutonomousLearner:
 
     async def history(self, tenant_id: str, *, limit: int = 20) -> tuple[LearningCycleResult, ...]:
         """The newest cycles and rollbacks, newest first. Raises UnknownTenant."""
+        check_limit(limit)
         await self._require(tenant_id)
         rows = await self.store.cycles(tenant_id, limit=limit)
         return tuple(row.result for row in rows if row.result is not None)
@@ -462,11 +468,14 @@ class AutonomousLearner:
 
         To continue, pass the `seq` of the last row.
         """
+        check_limit(limit)
+        check_limit(since, "since")
         await self._require(tenant_id)
         return await self.store.cycles(tenant_id, limit=limit, since=since)
 
     async def example_texts(self, tenant_id: str, example_ids: Sequence[str]) -> Mapping[str, str]:
         """Texts of examples (`Confusion.example_ids`) by id, without removed ones. Raises UnknownTenant."""
+        check_several(example_ids, "example_ids")
         await self._require(tenant_id)
         return await self.store.example_texts(tenant_id, example_ids)
 
@@ -474,6 +483,7 @@ class AutonomousLearner:
         self, tenant_id: str, *, limit: int = 100, since: str | None = None
     ) -> Sequence[ModelVersion]:
         """Versions, newest first; with `since`, those after that version in order. Raises UnknownTenant."""
+        check_limit(limit)
         await self._require(tenant_id)
         return await self._registry.versions(tenant_id, limit=limit, since=since)
 
@@ -531,6 +541,11 @@ class AutonomousLearner:
         Gold examples wait for the next cycle. One that contradicts an earlier line is skipped, and one that
         contradicts stored gold, unless it is to `replace` it. Raises ImportFormatError, LabelCollision.
         """
+        if not isinstance(source, (CorpusFile, Path, str, AsyncIterable)):
+            raise InvalidInput(
+                f"the source is a path or an async iterator of lines, not {type(source).__name__}; "
+                "bootstrap takes examples"
+            )
         await self._serve(tenant_id)
         return await self._transfer.ingest(tenant_id, source, replace=replace, on_lines=on_lines)
 

@@ -6,9 +6,11 @@ Layers, from lowest to highest priority: `default.cfg`, the user's `.cfg`, the e
 
 from __future__ import annotations
 
+import configparser
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -40,6 +42,8 @@ HINTS = {
     "validation_split": "it is 1 / K for K folds, no longer the share of a holdout; 0.2 gives five folds"
 }
 """Explanations of settings whose meaning changed."""
+
+_SECTION = re.compile(r"^\[([^\]\s]+)\]", re.MULTILINE)
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -261,10 +265,38 @@ def as_settings(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    parents: list[str] = []
     try:
-        return dict(Config().from_disk(path, interpolate=True))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"cannot read the settings file {path}: {error}") from error
+        text = path.read_text(encoding="utf-8-sig")
+        parents = _missing_parents(text)
+        return dict(Config().from_str("".join(parents) + text, interpolate=True))
+    except (OSError, ValueError, configparser.Error) as error:
+        problem = _unreadable(error, added_lines=len(parents))
+        raise SettingsError(f"cannot read the settings file {path}: {problem}") from error
+
+
+def _missing_parents(text: str) -> list[str]:
+    """A line `[a]` for each section `[a.b]` without the section `[a]`, which confection needs."""
+    sections = set(_SECTION.findall(text))
+    parents = {name.partition(".")[0] for name in sections if "." in name}
+    return [f"[{parent}]\n" for parent in sorted(parents - sections)]
+
+
+def _unreadable(error: Exception, *, added_lines: int) -> str:
+    """The problem in one line, with its line of the file and the remedy."""
+    if isinstance(error, configparser.DuplicateSectionError):
+        line = (error.lineno or 0) - added_lines
+        return (
+            f"line {line}: the section [{error.section}] is there already: move the settings below this line "
+            "to the first one, and delete this line"
+        )
+    if isinstance(error, configparser.DuplicateOptionError):
+        line = (error.lineno or 0) - added_lines
+        return f"line {line}: [{error.section}] has {error.option!r} already: delete one of the two"
+    message = " ".join(str(error).replace("'<string>'", "").split())
+    if "no section headers" in message:
+        return f"a setting stands before the first [section] line: add the line above it ({message})"
+    return message
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

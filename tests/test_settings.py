@@ -335,3 +335,29 @@ def test_overrides_of_loaded_settings_keep_other_values_of_a_section() -> None:
     for overrides in ({"learning": {"min_data_threshold": 5}}, {"learning.min_data_threshold": 5}):
         learning = as_settings(loaded, overrides=overrides).learning
         assert (learning.quality_threshold, learning.min_data_threshold) == (0.5, 5)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[store]\n[learning]\n[store]\n", r"line 3: the section \[store\] is there already: move"),
+        ("[personas.rules]\na = 1\n[store]\n[store]\n", r"line 4: the section \[store\]"),
+        ("[training]\nn_iter = 1\nn_iter = 2\n", r"line 3: \[training\] has 'n_iter' already"),
+        ("n_iter = 1\n", "before the first"),
+        ("[training]\nn_iter\n", r"line +2\]"),
+        ("[training]\nn_iter = ${no.such}\n", "interpolation"),
+    ],
+)
+def test_a_file_that_is_no_settings_file_names_line_and_remedy(
+    file: Path, content: str, message: str
+) -> None:
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError, match=message) as raised:
+        load_settings(file, environment={})
+    assert str(file) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_settings_file_may_have_a_byte_order_mark(file: Path) -> None:
+    file.write_text("[training]\nn_iter = 3\n", encoding="utf-8-sig")
+    assert load_settings(file, environment={}).training.n_iter == 3

@@ -16,7 +16,7 @@ from karen_learner.analysis.model_queue import AnalysisRequest, ModelQueue
 from karen_learner.contracts import Analyzer, BasePipelineInfo
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels
-from karen_learner.records import Analysis, Entity, check_text, replace_unfit
+from karen_learner.records import Analysis, Entity, check_several, check_text, replace_unfit
 from karen_learner.settings import AnalysisSettings, Settings
 
 ModelLoader = Callable[[], LiveModel]
@@ -80,7 +80,7 @@ class SpacyAnalyzer:
     async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
         """The analyses of many texts, in order and by one model. Raises InvalidInput before the first
         analysis."""
-        cleaned = [self._clean(text) for text in texts]
+        cleaned = [self._clean(text) for text in check_several(texts, "texts")]
         model = await self._model(tenant_id)
         if model is None:
             return [await answer_without_model(text, self._settings.fallback) for text in cleaned]

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import with_common_options
-from karen_learner.cli.output import Output, logging_to
+from karen_learner.cli.output import Output, escape_unencodable, logging_to
 from karen_learner.errors import ExitCode, KarenLearnerError
 
 PROGRAM = "karen-learner"
@@ -49,6 +49,8 @@ class CommandGroup(TyperGroup):
     ) -> NoReturn:
         """Run a command and exit the process with its code."""
         extra |= {"prog_name": prog_name or PROGRAM, "standalone_mode": False}
+        for stream in (sys.stdout, sys.stderr):
+            escape_unencodable(stream)
         output = Output()
         words = sys.argv[1:] if args is None else args
         output.json = "--json" in takewhile("--".__ne__, words)  # for the errors of the parser as well

@@ -5,6 +5,7 @@ Control characters are escaped: text of users cannot control the terminal.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -131,6 +132,12 @@ def _as_json(value: Any, *, indent: int | None = None) -> str:
 def _console(file: IO[str]) -> Console:
     width = None if file.isatty() else UNBOUNDED_WIDTH
     return Console(file=file, highlight=False, markup=False, emoji=False, width=width)
+
+
+def escape_unencodable(stream: IO[str]) -> None:
+    """Print characters that the encoding of the stream lacks as escapes, as Python does on standard error."""
+    if isinstance(stream, io.TextIOWrapper):  # tests replace it by other streams
+        stream.reconfigure(errors="backslashreplace")
 
 
 def escape(foreign: str) -> str:

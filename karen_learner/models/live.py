@@ -23,7 +23,7 @@ from asyncio_extras import call_in_executor
 from spacy.language import Language
 
 from karen_learner.components.lexical.lookups import word_tables
-from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, WrongEventLoop
+from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, SettingsError, WrongEventLoop
 from karen_learner.models.files import folder_bytes
 from karen_learner.models.forks import renew_in_forked_children
 from karen_learner.models.user_code import is_unregistered
@@ -31,6 +31,8 @@ from karen_learner.records import Task
 
 T = TypeVar("T")
 
+ALWAYS_USABLE = ("en", "xx")
+"""Languages whose tokenizers need no further library. The check of another one takes time."""
 WARM_UP_TEXT = "Hello, how are you today?"
 SWITCH_INTERVAL_S = 0.0005
 """Switch interval of threads while a model loads. Python's default of 5 ms would delay the event loop."""
@@ -282,6 +284,19 @@ class LiveModels:
     def _require_open(self) -> None:
         if self._closed:
             raise LearnerClosed("the live models were closed")
+
+
+def require_tokenizer(language: str) -> None:
+    """Raise SettingsError if spaCy has no tokenizer for `training.language`, or lacks its library. Blocks."""
+    if language in ALWAYS_USABLE:
+        return
+    try:
+        spacy.blank(language)
+    except (ImportError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"training.language: spaCy has no usable tokenizer for {language!r}: {reason}"
+        ) from error
 
 
 def load_pipeline(path_or_package: str | Path) -> Language:

@@ -26,7 +26,16 @@ from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel
 from karen_learner.models.shadows import read_judged
 from karen_learner.models.versions import ModelRegistry
-from karen_learner.records import TASKS, Example, ExampleState, LabelledText, ModelVersion, Task, check_text
+from karen_learner.records import (
+    TASKS,
+    Example,
+    ExampleState,
+    LabelledText,
+    ModelVersion,
+    Task,
+    check_several,
+    check_text,
+)
 from karen_learner.records.evaluations import Evaluation, VersionComparison
 from karen_learner.records.training import Predicted
 from karen_learner.settings import Settings
@@ -206,7 +215,7 @@ class Evaluator:
         if isinstance(source, (CorpusFile, Path, str)):
             name, lines = str(CorpusFile.of(source).path), aiter_records(source)
         else:
-            name, lines = "the examples", _lines(source)
+            name, lines = "the examples", _lines(check_several(source, "the examples"))
         texts = LabelledTexts(name, [], SkippedLines())
         async for line in lines:
             try:

@@ -7,11 +7,13 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from karen_learner.errors import InvalidInput
+
+ItemT = TypeVar("ItemT")
 
 Task = Literal["intent", "sentiment", "entities"]
 TASKS: tuple[Task, ...] = ("intent", "sentiment", "entities")
@@ -93,6 +95,20 @@ def replace_unfit(text: str) -> str:
     Keeps tab, newline and carriage return. One for one, so that character offsets stay valid.
     """
     return _UNFIT.sub(REPLACEMENT, text)
+
+
+def check_limit(value: int, what: str = "limit") -> int:
+    """The maximum number of items: an integer of at least 0. Raises InvalidInput."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidInput(f"{what} must be a number of at least 0, not {value!r}")
+    return value
+
+
+def check_several(values: Iterable[ItemT], what: str) -> Iterable[ItemT]:
+    """Several values, not a single text or mapping. Raises InvalidInput."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{what} must be several values, such as a list, not {type(values).__name__}")
+    return values
 
 
 def check_id(value: str, what: str) -> str:

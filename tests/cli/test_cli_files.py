@@ -29,8 +29,22 @@ def test_the_commented_settings_file_keeps_all_defaults(tmp_path):
     content = commented_out((shipped_configs() / "default.cfg").read_text(encoding="utf-8"))
     file.write_text(content, encoding="utf-8")
     assert load_settings(file, environment={}) == load_settings(environment={})
-    file.write_text(content.replace("#min_data_threshold = 50", "min_data_threshold = 7"), encoding="utf-8")
+    changed = content.replace("#[learning]", "[learning]").replace(
+        "#min_data_threshold = 50", "min_data_threshold = 7"
+    )
+    file.write_text(changed, encoding="utf-8")
     assert load_settings(file, environment={}).learning.min_data_threshold == 7
+
+
+def test_every_setting_can_be_appended_to_the_settings_file(tmp_path):
+    file = tmp_path / "karen.cfg"
+    content = commented_out((shipped_configs() / "default.cfg").read_text(encoding="utf-8"))
+    added = '[learning]\nmin_data_threshold = 7\n\n[personas.rules]\nbilling/* = "precise"\n'
+    file.write_text(content + added, encoding="utf-8")
+    settings = load_settings(file, environment={})
+    assert settings.learning.min_data_threshold == 7
+    assert settings.personas.rules == {"billing/*": "precise"}
+    assert settings.personas.default == load_settings(environment={}).personas.default
 
 
 def test_the_settings_file_of_the_home_is_read(cli):
@@ -38,6 +52,15 @@ def test_the_settings_file_of_the_home_is_read(cli):
     result = cli("status")
     assert result.exit_code == ExitCode.USAGE
     assert "min_data_threshold" in result.stderr
+
+
+def test_a_settings_file_that_cannot_be_read_names_file_line_and_remedy(cli):
+    file = cli.home / "karen.cfg"
+    file.write_text("[learning]\nmin_data_threshold = 1\n[training]\n[learning]\n")
+    result = cli("status")
+    assert result.exit_code == ExitCode.USAGE
+    assert f"{file}: line 4: the section [learning] is there already: move" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_ingest_reports_imported_and_skipped_lines(cli, tmp_path):

@@ -39,6 +39,25 @@ def test_asyncio_debug_mode_adds_no_output(cli):
     assert result.stderr == ""
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "utf-8"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("show", TENANT),
+        ("versions", TENANT),
+        ("analyze", TENANT, "où — 日本 \u2603"),
+        ("--help",),
+    ],
+)
+def test_output_in_any_encoding(cli, encoding, words):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "KAREN_HOME": str(cli.home)}
+    result = subprocess.run([*COMMAND, *words], capture_output=True, check=False, env=environment)
+    assert result.returncode == ExitCode.OK, result.stderr
+    assert b"Traceback" not in result.stderr
+    assert result.stdout.decode(encoding)
+
+
 def test_analyze_answers_each_line_of_a_pipe_at_once(cli):
     words = ("--home", str(cli.home), "analyze", TENANT, "-")
     with subprocess.Popen([*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -20,6 +20,7 @@ from karen_learner.errors import (
     KarenLearnerError,
     LabelCollision,
     LearnerClosed,
+    SettingsError,
     StoreLocked,
     StoreNotOurs,
     StoreReadOnly,
@@ -336,6 +337,52 @@ async def test_one_label_for_two_tasks_is_refused_with_nothing_stored(
     for call in (acme.bootstrap(ACME, rows), acme.bootstrap(ACME, path), acme.ingest(ACME, path)):
         await unchanged(call, LabelCollision, "'positive'")
     assert "positive" not in (await acme.status(ACME)).labels["intent"]
+
+
+Call = Callable[[AutonomousLearner], Awaitable[object]]
+SINGLE_VALUES: list[Call] = [
+    lambda learner: learner.analyze_many(ACME, "abc"),
+    lambda learner: learner.analyze_many(ACME, {"text": "abc"}),  # type: ignore[arg-type]
+    lambda learner: learner.analyzer.analyze_many("abc"),
+    lambda learner: learner.example_texts(ACME, "abc"),
+    lambda learner: learner.bootstrap(ACME, {"text": "abc", "intent": "greeting"}),  # type: ignore[arg-type]
+    lambda learner: learner.bootstrap(ACME, None),  # type: ignore[arg-type]
+    lambda learner: learner.ingest(ACME, [{"text": "abc"}]),  # type: ignore[arg-type]
+    lambda learner: learner.evaluate(ACME, {"text": "abc", "intent": "greeting"}),  # type: ignore[arg-type]
+    lambda learner: learner.evaluate(ACME, 3),  # type: ignore[arg-type]
+]
+LIMITS: list[Call] = [
+    lambda learner: learner.history(ACME, limit=-1),
+    lambda learner: learner.history(ACME, limit="5"),  # type: ignore[arg-type]
+    lambda learner: learner.journal(ACME, limit=-1),
+    lambda learner: learner.journal(ACME, since=-1),
+    lambda learner: learner.versions(ACME, limit=-1),
+    lambda learner: learner.versions(ACME, limit=True),
+    lambda learner: learner.versions(ACME, limit=1.5),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("call", [*SINGLE_VALUES, *LIMITS])
+async def test_single_values_for_several_and_negative_limits(
+    acme: AutonomousLearner, unchanged: Any, call: Call
+) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"several values|a path or an async iterator|a number of at least 0"
+    ):
+        await call(acme)
+
+
+@pytest.mark.parametrize("language", ["th", "ko", "qq"])
+async def test_a_language_without_a_tokenizer_is_refused_before_anything_is_stored(
+    tmp_path: Path, language: str
+) -> None:
+    learner = create_autonomous_learner(tmp_path / "home", overrides={"training.language": language})
+    with pytest.raises(
+        SettingsError, match=f"training.language: spaCy has no usable tokenizer for '{language}'"
+    ):
+        await learner.bootstrap(ACME, [{"text": "hello", "intent": "greeting"}])
+    assert not (tmp_path / "home").exists()
+    await learner.close()
 
 
 async def test_files_that_cannot_be_imported(acme: AutonomousLearner, unchanged: Any, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from karen_learner.errors import ExitCode
 from karen_learner.private_files import make_folder, open_private
 
 PREAMBLE = """\
-# Settings of this home with their defaults. To change one, remove the # of its line, and of its
-# [section] line if that has one. Then write the new value. A commented line keeps the default of
-# the installed release.
+# Settings of this home with their defaults. To change some, write their [section] line and their
+# lines at the end of this file, or remove the # of these lines. A section may stand here only once.
+# A commented line keeps the default of the installed release.
 """
 EXAMPLE_LINE = '{"text": "where is my bill?", "intent": "billing", "sentiment": "neutral"}'
 
@@ -70,13 +70,11 @@ def write_settings_file(path: Path) -> bool:
 def commented_out(defaults: str) -> str:
     """A settings file that shows all defaults and sets none.
 
-    Section headers stay, so that uncommenting one line is enough. Headers of mappings
-    (`[personas.rules]`) are commented: an empty mapping would replace the default one.
+    Section headers are commented as well, so that each section can be appended.
     """
     _, _, settings = defaults.partition("\n\n")
     return PREAMBLE + "\n" + "\n".join(map(_commented_line, settings.splitlines())) + "\n"
 
 
 def _commented_line(line: str) -> str:
-    is_plain_header = line.startswith("[") and "." not in line
-    return line if not line or line.startswith("#") or is_plain_header else f"#{line}"
+    return line if not line or line.startswith("#") else f"#{line}"
