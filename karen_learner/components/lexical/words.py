@@ -14,6 +14,8 @@ from karen_learner.components.arrays import AnyArray, Arrays, Hashes, Ints, requ
 
 CACHED_WORDS = 8_000
 """Capacity of each cache of word features in a process."""
+CACHED_FEATURES = 250_000
+"""Capacity of a cache of text features, about a thousand short texts in 1 to 3 MB."""
 KeyT = TypeVar("KeyT", bound=Hashable)
 FeaturesT = TypeVar("FeaturesT")
 WORD_START, WORD_END = "\x01", "\x02"
@@ -126,6 +128,20 @@ class FeatureCache(Generic[KeyT, FeaturesT]):
             if (features := self._cached.pop(key, None)) is not None:
                 left -= self._size_of(features)
         self.size = left
+
+
+_cached_features = CACHED_FEATURES
+
+
+def cached_features() -> int:
+    """Capacity of a new cache of text features."""
+    return _cached_features
+
+
+def remember_texts(features: int) -> None:
+    """Set the capacity of later caches of text features. A training repeats its texts."""
+    global _cached_features
+    _cached_features = features
 
 
 class WordTable:

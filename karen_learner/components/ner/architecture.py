@@ -17,7 +17,7 @@ from thinc.api import Model
 
 from karen_learner.components.arrays import Arrays, Floats, Ints, Mask
 from karen_learner.components.lexical import clusters
-from karen_learner.components.ner.crf import ChainBatch, best_sequences, forward_backward
+from karen_learner.components.ner.crf import ChainBatch, best_sequences, forward_backward, scores_of
 from karen_learner.components.ner.features import Segments, TokenFeaturizer, cut_into_segments
 from karen_learner.components.ner.tags import OUTSIDE, TAGS_PER_LABEL, UNKNOWN, with_valid_start
 from karen_learner.components.ner.weights import LearningChain, ServedChain, tag_count
@@ -71,7 +71,7 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         super().__init__(LearningChain, ServedChain, rows, learn_rate=learn_rate)
         self._dropout = dropout
         self._word_clusters = word_clusters
-        self._features = TokenFeaturizer()
+        self._features = TokenFeaturizer(rows.bits)
 
     @property
     def tags(self) -> int:
@@ -88,9 +88,9 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         return tags
 
     def _best_of_part(self, docs: Sequence[Doc], part: Segments) -> Ints:
-        weights = self._weights
-        batch = ChainBatch.from_features(self._features(docs, part), part, weights.rows.table)
-        return best_sequences(batch.scores(weights.feature_weights(batch.buckets), weights.chain))
+        weights, features = self._weights, self._features(docs, part)
+        tokens, contexts = (weights.sums(buckets) for buckets in features)
+        return best_sequences(scores_of(part, weights.chain, tokens=tokens, contexts=contexts))
 
     def loss(
         self,
@@ -206,9 +206,8 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
 
     def initialize(self, labels: int, language: str) -> None:
         """Replace the weights by new ones for this number of labels, and load the word clusters."""
-        self._features = (
-            TokenFeaturizer(clusters.word_clusters(language)) if self._word_clusters else TokenFeaturizer()
-        )
+        found = clusters.word_clusters(language) if self._word_clusters else clusters.WordClusters()
+        self._features = TokenFeaturizer(self._options.bits, found)
         self.reset(labels)
 
     def add_labels(self, labels: int) -> None:
@@ -221,7 +220,7 @@ class SparseChainShim(LearningShim[LearningChain, ServedChain, Step]):
         return super()._pack({**arrays, **self._features.clusters.arrays()})
 
     def _restore(self, form: bytes, arrays: Arrays) -> None:
-        features = TokenFeaturizer(clusters.WordClusters.from_arrays(arrays))
+        features = TokenFeaturizer(self._options.bits, clusters.WordClusters.from_arrays(arrays))
         super()._restore(form, arrays)
         self._features = features
 

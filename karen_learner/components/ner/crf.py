@@ -9,14 +9,15 @@ length, so that the chains active at a step come first.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from thinc.api import NumpyOps
 
 from karen_learner.components.arrays import Doubles, Floats, Ints, Mask, Places
-from karen_learner.components.ner.features import NO_FEATURE, Segments, TokenFeatures
-from karen_learner.components.ner.tags import UNKNOWN
+from karen_learner.components.ner.features import Segments, TokenFeatures
+from karen_learner.components.ner.tags import OUTSIDE, TAGS_PER_LABEL, UNKNOWN
 from karen_learner.components.ner.weights import BIAS, END, FIRST_TRANSITION, START, chain_scores_of
 from karen_learner.components.online.feature_rows import BucketRows, unique_below
 
@@ -78,38 +79,22 @@ class ChainBatch:
     @classmethod
     def from_features(cls, features: TokenFeatures, segments: Segments, table: BucketRows) -> "ChainBatch":
         """The batch with the buckets of these features."""
-        hashes = np.concatenate([features.tokens.ravel(), features.contexts.ravel()])
-        buckets, places = unique_below(1 << table.bits, table.buckets_of(hashes))
-        places[hashes == NO_FEATURE] = len(buckets)
+        flat = np.concatenate([features.tokens.ravel(), features.contexts.ravel()])
+        no_bucket = 1 << table.bits
+        buckets, places = unique_below(no_bucket + 1, flat)
+        if len(buckets) and buckets[-1] == no_bucket:  # it stays the place after the last one
+            buckets = buckets[:-1]
         size = features.tokens.size
         tokens = places[:size].reshape(features.tokens.shape)
         return cls(segments, buckets, tokens, places[size:].reshape(features.contexts.shape))
 
-    @property
-    def steps_and_chains(self) -> tuple[Ints, Ints]:
-        """Step and chain of each token."""
-        lengths = self.segments.lengths
-        chains = np.repeat(np.arange(len(lengths)), lengths)
-        return np.arange(len(chains)) - np.repeat(np.cumsum(lengths) - lengths, lengths), chains
-
-    @property
-    def context_weights(self) -> Floats:
-        """Weight of a context word in each segment. Long contexts must not dominate."""
-        return np.minimum(1.0, CONTEXT_WORDS / self.segments.lengths).astype(np.float32)[:, None]
-
     def scores(self, feature_weights: Floats, chain: Floats) -> ChainScores:
         """Scores of the tags under these weights (see `LearningChain.chain`)."""
-        steps, chains = self.steps_and_chains
         if self.scale != 1.0:
             feature_weights = feature_weights * np.float32(self.scale)
         padded = np.concatenate([feature_weights, np.zeros((1, chain.shape[1]), dtype=np.float32)])
-        token_scores = _OPS.gather_add(padded, self.tokens)
-        token_scores += (_OPS.gather_add(padded, self.contexts) * self.context_weights)[chains]
-        token_scores += chain[BIAS]
-        shape = (int(self.segments.lengths.max(initial=0)), len(self.segments), chain.shape[1])
-        emissions = np.zeros(shape, dtype=np.float32)
-        emissions[steps, chains] = token_scores
-        return ChainScores(emissions, *chain_scores_of(chain), self.segments.lengths)
+        tokens, contexts = (_OPS.gather_add(padded, places) for places in (self.tokens, self.contexts))
+        return scores_of(self.segments, chain, tokens=tokens, contexts=contexts)
 
     def with_dropout(self, rate: float, rng: np.random.Generator) -> "ChainBatch":
         """The batch without this share of its features, drawn for each place."""
@@ -123,7 +108,7 @@ class ChainBatch:
     def allowed(self, tags: Sequence[Ints], count: int) -> Mask:
         """Mask of the tags (of `count`) that these gold tags allow; shape as emissions. UNKNOWN allows
         all."""
-        steps, chains = self.steps_and_chains
+        steps, chains = steps_and_chains(self.segments)
         flat = np.concatenate(tags)
         allowed = np.ones((int(self.segments.lengths.max()), len(self.segments), count), dtype=bool)
         known = flat != UNKNOWN
@@ -136,9 +121,9 @@ class ChainBatch:
 
         `tags` has the shape (steps, chains, tags) of the emissions.
         """
-        steps, chains = self.steps_and_chains
+        steps, chains = steps_and_chains(self.segments)
         by_token = tags[steps, chains].astype(np.float32)
-        by_chain = tags.sum(axis=0).astype(np.float32) * self.context_weights
+        by_chain = tags.sum(axis=0).astype(np.float32) * context_weights(self.segments)
         total = np.zeros((len(self.buckets) + 1, tags.shape[2]), dtype=np.float32)
         for places, values in ((self.tokens, by_token), (self.contexts, by_chain)):
             for column in range(places.shape[1]):
@@ -148,6 +133,28 @@ class ChainBatch:
         chain[START], chain[END], chain[BIAS] = tags[0].sum(axis=0), last.sum(axis=0), by_token.sum(axis=0)
         chain[FIRST_TRANSITION:] = transitions
         return total[:-1] * np.float32(self.scale), chain
+
+
+def steps_and_chains(segments: Segments) -> tuple[Ints, Ints]:
+    """Step and chain of each token."""
+    lengths = segments.lengths
+    chains = np.repeat(np.arange(len(lengths)), lengths)
+    return np.arange(len(chains)) - np.repeat(np.cumsum(lengths) - lengths, lengths), chains
+
+
+def context_weights(segments: Segments) -> Floats:
+    """Weight of a context word in each segment. Long contexts must not dominate."""
+    return np.minimum(1.0, CONTEXT_WORDS / segments.lengths).astype(np.float32)[:, None]
+
+
+def scores_of(segments: Segments, chain: Floats, *, tokens: Floats, contexts: Floats) -> ChainScores:
+    """Scores of the tags from the sums of feature weights: `tokens` (tokens, tags), `contexts` (segments,
+    tags)."""
+    steps, chains = steps_and_chains(segments)
+    tokens = tokens + (contexts * context_weights(segments))[chains] + chain[BIAS]
+    emissions = np.zeros((segments.max_length, len(segments), chain.shape[1]), dtype=np.float32)
+    emissions[steps, chains] = tokens
+    return ChainScores(emissions, *chain_scores_of(chain), segments.lengths)
 
 
 def forward_backward(
@@ -218,23 +225,45 @@ def _backward(
 
 def best_sequences(scores: ChainScores) -> Ints:
     """The best sequence of each chain (Viterbi); shape (steps, chains), -1 without a token."""
-    active = scores.active
-    back = np.zeros(scores.emissions.shape, dtype=np.int32)
-    best = scores.emissions[0] + scores.start
-    transitions = np.ascontiguousarray(scores.transitions.T)
-    for step in range(1, len(active)):
-        count = int(active[step])
-        through = best[:count, None, :] + transitions
-        back[step, :count] = through.argmax(axis=2)
-        reached = np.take_along_axis(through, back[step, :count, :, None], axis=2)[:, :, 0]
-        best[:count] = reached + scores.emissions[step, :count]
-    return _traced(back, (best + scores.end).argmax(axis=1), active)
-
-
-def _traced(back: Places, last: Ints, active: Ints) -> Ints:
-    tags = np.full(back.shape[:2], -1, dtype=np.int64)
+    if scores.emissions.shape[1] == 1:
+        return _best_sequence(scores)[:, None]
+    active, transitions = scores.active.tolist(), scores.transitions
+    # Chains come last, because NumPy is fast along a long last axis.
+    best = np.ascontiguousarray(scores.emissions.transpose(0, 2, 1))
+    best[0] += scores.start[:, None]
+    # O and B- follow every tag, I- only B- and I- of its label (see `tags`). That halves the sums.
+    free = np.append(OUTSIDE, np.arange(1, best.shape[1], TAGS_PER_LABEL))
+    into_free = np.ascontiguousarray(transitions[:, free])[:, :, None]
+    from_begin, from_inside = transitions.diagonal(1)[1::2, None], transitions.diagonal()[2::2, None]
+    for step, count in enumerate(active[1:], start=1):
+        before, row = best[step - 1, :, :count], best[step, :, :count]
+        row[free] += (before[:, None] + into_free).max(axis=0)
+        row[2::2] += np.maximum(before[1::2] + from_begin, before[2::2] + from_inside)
+    tags = np.full((len(best), best.shape[2]), -1, dtype=np.int64)
+    following = 0
     for step in range(len(active) - 1, -1, -1):
-        count = int(active[step])
-        tags[step, :count] = last[:count]
-        last[:count] = back[step, np.arange(count), last[:count]]
+        count = active[step]
+        ending = best[step, :, following:count] + scores.end[:, None]
+        tags[step, following:count] = ending.argmax(axis=0)
+        if following:
+            through = best[step, :, :following] + transitions[:, tags[step + 1, :following]]
+            tags[step, :following] = through.argmax(axis=0)
+        following = count
     return tags
+
+
+def _best_sequence(scores: ChainScores) -> Ints:
+    """The best sequence of the only chain; shape (steps,). One chain needs fewer and smaller arrays."""
+    best = scores.emissions[:, 0].copy()
+    best[0] += scores.start
+    rows, through = list(best), np.empty_like(scores.transitions)
+    for before, row in pairwise(rows):
+        np.add(before[:, None], scores.transitions, out=through)
+        row += np.maximum.reduce(through, axis=0)
+    into = list(np.ascontiguousarray(scores.transitions.T))
+    tag = int((rows[-1] + scores.end).argmax())
+    tags = [tag]
+    for row in reversed(rows[:-1]):
+        tag = int((row + into[tag]).argmax())
+        tags.append(tag)
+    return np.array(tags[::-1], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Hashed features of tokens in context, computed for a whole batch.
+"""Hashed features of tokens in context, computed for a whole batch, and cached by the words of a segment.
 
 A token has its lower form, shape, prefixes, suffixes, character n-grams and Brown cluster. It also has the
 words, shapes, suffixes and clusters of its neighbours, and pairs of neighbours. A segment has its words as
@@ -7,17 +7,25 @@ context.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache, partial
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from spacy.attrs import LOWER, SHAPE
 from spacy.strings import get_string_id
 from spacy.tokens import Doc
 
-from karen_learner.components.arrays import AnyArray, Hashes, Ints
+from karen_learner.components.arrays import AnyArray, Hashes, Ints, Places, slices
 from karen_learner.components.lexical.clusters import WordClusters
-from karen_learner.components.lexical.words import CACHED_WORDS, FeatureCache, combine, mix, salted
+from karen_learner.components.lexical.words import (
+    CACHED_WORDS,
+    FeatureCache,
+    cached_features,
+    first_of_pair,
+    mix,
+    salted,
+)
 
 NO_FEATURE = np.uint64(0)
 BORDER = np.uint64(1)
@@ -31,6 +39,43 @@ PARTS = 2 * len(AFFIX_SIZES) + NGRAMS
 """Features of a word alone: prefixes, suffixes, n-grams."""
 NEIGHBOUR_SUFFIX = len(AFFIX_SIZES) + 2
 """Position, among the parts of a word, of the suffix that is a feature of its neighbours."""
+_ATTRIBUTES = [LOWER, SHAPE]
+_WORD, _SHAPE, _SUFFIX_KIND, _PATH = range(4)
+
+
+class Single(NamedTuple):
+    """A word, shape or suffix at this distance from the token."""
+
+    kind: int
+    offset: int
+
+
+class Pair(NamedTuple):
+    """Two of them."""
+
+    first: int
+    left: int
+    second: int
+    right: int
+
+
+SINGLES = (
+    *(Single(_WORD, offset) for offset in (-2, -1, 0, 1, 2)),
+    *(Single(_SHAPE, offset) for offset in (-1, 0, 1)),
+    *(Single(_SUFFIX_KIND, offset) for offset in (-1, 1)),
+)
+PAIRS = (
+    Pair(_WORD, -2, _WORD, -1),
+    Pair(_WORD, -1, _WORD, 0),
+    Pair(_WORD, 0, _WORD, 1),
+    Pair(_WORD, 1, _WORD, 2),
+    Pair(_WORD, -1, _WORD, 1),
+    Pair(_SHAPE, -1, _SHAPE, 0),
+    Pair(_SHAPE, 0, _SHAPE, 1),
+    Pair(_WORD, -1, _SHAPE, 0),
+    Pair(_WORD, 1, _SHAPE, 0),
+)
+CLUSTER_PAIRS = tuple(Pair(_PATH, offset, _PATH, 0) for offset in (-1, 1))
 _CLUSTER_PLACES = (
     *((0, bits) for bits in (4, 6, 10, 32)),
     *((offset, bits) for offset in (-1, 1) for bits in (6, 32)),
@@ -38,7 +83,43 @@ _CLUSTER_PLACES = (
 )
 """Offsets of tokens and lengths of their cluster paths in bits."""
 _PREFIX, _SUFFIX, _NGRAM = "\x01", "\x02", "\x03"
-_PAIR_SALT, _CONTEXT_SALT, _CLUSTER_SALT, _CLUSTER_PAIR_SALT = 50, 104, 200, 300
+_NO_CLUSTER = np.uint64(0)
+_SINGLE_SALT, _PAIR_SALT, _CONTEXT_SALT, _CLUSTER_SALT, _CLUSTER_PAIR_SALT = 1, 50, 104, 200, 300
+
+
+def _salts(first: int, count: int) -> Hashes:
+    return np.arange(first, first + count, dtype=np.uint64)[:, None]
+
+
+_SINGLE_SALTS = _salts(_SINGLE_SALT, len(SINGLES))
+_PAIR_SALTS = np.concatenate([_salts(_PAIR_SALT, len(PAIRS)), _salts(_CLUSTER_PAIR_SALT, len(CLUSTER_PAIRS))])
+_CLUSTER_SALTS = _salts(_CLUSTER_SALT, len(_CLUSTER_PLACES))
+_CLUSTER_MASKS = np.array([[(1 << bits) - 1] for _, bits in _CLUSTER_PLACES], dtype=np.uint64)
+
+_FIRST_PAIR = PARTS + len(SINGLES)
+_FIRST_CLUSTER = _FIRST_PAIR + len(PAIRS)
+_FIRST_CLUSTER_PAIR = _FIRST_CLUSTER + len(_CLUSTER_PLACES)
+PLACES = _FIRST_CLUSTER_PAIR + len(CLUSTER_PAIRS)
+"""Features of a token with clusters."""
+_CONTEXT = PLACES + 4
+_NUMBERS = _CONTEXT + 1
+_OFFSETS = np.array(
+    [
+        *[0] * PARTS,
+        *(single.offset for single in SINGLES),
+        *(pair.left for pair in PAIRS),
+        *(offset for offset, _ in _CLUSTER_PLACES),
+        *(pair.left for pair in CLUSTER_PAIRS),
+    ]
+)
+_SOURCES = _OFFSETS * _NUMBERS + np.arange(PLACES)
+"""Distance from the first number of a token to the number of each place."""
+_SECOND_SOURCES = np.array(
+    [pair.right * _NUMBERS + PLACES + pair.second for pair in (*PAIRS, *CLUSTER_PAIRS)]
+)
+_PAIR_PLACES = np.array(
+    [*range(_FIRST_PAIR, _FIRST_CLUSTER), *range(_FIRST_CLUSTER_PAIR, PLACES)], dtype=np.int64
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +137,11 @@ class Segments:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest segment."""
+        return int(self.lengths[0]) if len(self.lengths) else 0
+
     def part(self, start: int, end: int) -> "Segments":
         """The segments from `start` to before `end`."""
         return Segments(self.texts[start:end], self.starts[start:end], self.lengths[start:end])
@@ -70,66 +156,127 @@ class Segments:
         return zip(self.texts.tolist(), self.starts.tolist(), ends.tolist(), strict=True)
 
 
-@dataclass(frozen=True)
-class TokenFeatures:
-    """Feature hashes of a batch, NO_FEATURE in unused places.
+class TokenFeatures(NamedTuple):
+    """Buckets of the features of a batch, `TokenFeaturizer.no_bucket` in unused places.
 
     `tokens` (tokens, places): by token, segment after segment. `contexts` (segments, words): by segment.
     """
 
-    tokens: Hashes
-    contexts: Hashes
+    tokens: Places
+    contexts: Places
+
+
+class SegmentFeatures(NamedTuple):
+    """Buckets of one segment: `tokens` (tokens, places) and `context` (tokens,)."""
+
+    tokens: Places
+    context: Places
 
 
 def cut_into_segments(lengths: Sequence[int], *, max_tokens: int) -> Segments:
     """Segments of at most `max_tokens` for texts of these lengths. Empty texts have none."""
-    counts = np.array([-(-length // max_tokens) for length in lengths], dtype=np.int64)
-    texts = np.repeat(np.arange(len(counts)), counts)
-    nth = np.arange(len(texts)) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = nth * max_tokens
-    sizes = np.minimum(np.asarray(lengths, dtype=np.int64)[texts] - starts, max_tokens)
-    order = np.argsort(-sizes, kind="stable")
-    return Segments(texts[order], starts[order], sizes[order])
-
-
-@lru_cache(maxsize=1)
-def _parts_cache() -> FeatureCache[int, Hashes]:
-    """One cache for all models of a process: the parts of a word do not depend on the model."""
-    return FeatureCache(capacity=CACHED_WORDS)
+    pieces = [
+        (text, start, min(length - start, max_tokens))
+        for text, length in enumerate(lengths)
+        for start in range(0, length, max_tokens)
+    ]
+    pieces.sort(key=lambda piece: -piece[2])
+    texts, starts, sizes = np.array(pieces, dtype=np.int64).reshape(-1, 3).T
+    return Segments(texts, starts, sizes)
 
 
 @dataclass(frozen=True)
 class TokenFeaturizer:
-    """Token features of a batch. Features of a word alone are cached."""
+    """Features of tokens in `2**bits` buckets. There are no cluster features without `clusters`.
 
+    Segments and words are cached: their features do not depend on weights.
+    """
+
+    bits: int = 20
     clusters: WordClusters = field(default_factory=WordClusters)
+
+    @property
+    def no_bucket(self) -> int:
+        """The bucket of unused places. No feature is in it."""
+        return 1 << self.bits
 
     def __call__(self, docs: Sequence[Doc], segments: Segments) -> TokenFeatures:
         """Features of the segments of these documents, which share one vocabulary."""
-        spans: Iterator[Any] = (docs[text][start:end] for text, start, end in segments.places())
-        pieces = [span.to_array([LOWER, SHAPE]) for span in spans]
-        flat = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *pieces])
+        arrays = [doc.to_array(_ATTRIBUTES) for doc in docs]
+        texts = [arrays[text][start:end].tobytes() for text, start, end in segments.places()]
         word_of: Callable[[int], str] = docs[0].vocab.strings.__getitem__ if docs else str
-        return TokenFeatures(self._token_features(flat, segments, word_of), _contexts(flat[:, 0], segments))
+        found = self._segments.get(texts, partial(self._of_segments, word_of=word_of))
+        tokens = [np.zeros((0, self._places), dtype=np.int32), *(one.tokens for one in found)]
+        contexts = np.full((len(segments), segments.max_length), self.no_bucket, dtype=np.int32)
+        for row, one in zip(contexts, found, strict=True):
+            row[: len(one.context)] = one.context
+        return TokenFeatures(np.concatenate(tokens), contexts)
 
-    def _token_features(self, flat: Hashes, segments: Segments, word_of: Callable[[int], str]) -> Hashes:
-        borders = np.repeat(np.arange(len(segments)) * 2 + 1, segments.lengths) * WINDOW
-        centres = np.arange(len(flat)) + borders
-        size = len(flat) + 2 * WINDOW * len(segments)
-        words, shapes, suffixes = (np.full(size, BORDER) for _ in range(3))
-        words[centres], shapes[centres] = flat[:, 0], flat[:, 1]
-        found = _parts_cache().get(
-            flat[:, 0].tolist(), lambda keys: [_parts_of_word(word_of(key)) for key in keys]
+    @cached_property
+    def _segments(self) -> FeatureCache[bytes, SegmentFeatures]:
+        return _segment_cache(self)
+
+    @cached_property
+    def _words(self) -> FeatureCache[tuple[int, int], Hashes]:
+        return _word_cache(self.clusters)
+
+    @property
+    def _places(self) -> int:
+        """Number of features of a token."""
+        return PLACES if len(self.clusters) else _FIRST_CLUSTER
+
+    def _of_segments(
+        self, segments: Sequence[bytes], *, word_of: Callable[[int], str]
+    ) -> list[SegmentFeatures]:
+        """Features of segments, which are given by the bytes of the lower forms and shapes of their words."""
+        words = [np.frombuffer(one, dtype=np.uint64).reshape(-1, 2).tolist() for one in segments]
+        keys = [(lower, shape) for one in words for lower, shape in one]
+        numbers = iter(self._words.get(keys, partial(self._of_words, word_of=word_of)))
+        border = [_border()] * WINDOW
+        frame = [row for one in words for row in (*border, *islice(numbers, len(one)), *border)]
+        lengths = [len(one) for one in words]
+        borders = np.repeat(np.arange(1, 2 * len(lengths), 2) * WINDOW, lengths)
+        rows = np.concatenate(frame).reshape(-1, _NUMBERS)
+        features = self._features(rows, np.arange(len(keys)) + borders)
+        return list(map(SegmentFeatures, *(slices(buckets, lengths) for buckets in features)))
+
+    def _features(self, frame: Hashes, centres: Ints) -> tuple[Places, Places]:
+        """Buckets of the tokens in these rows of the numbers of words, and their buckets in a context."""
+        numbers, start = frame.reshape(-1), (centres * frame.shape[1])[:, None]
+        count = self._places
+        pairs = _PAIR_PLACES[count > _PAIR_PLACES]
+        hashes = numbers.take(start + _SOURCES[:count])
+        first, second = hashes[:, pairs], numbers.take(start + _SECOND_SOURCES[: len(pairs)])
+        combined = mix(first ^ second)
+        combined[:, len(PAIRS) :][(first[:, len(PAIRS) :] == NO_FEATURE) | (second[:, len(PAIRS) :] == 0)] = (
+            NO_FEATURE
         )
-        parts = np.array(found, dtype=np.uint64)
-        parts = parts.reshape(len(flat), PARTS)
-        suffixes[centres] = parts[:, NEIGHBOUR_SUFFIX]
-        features = _window_features(words, shapes, suffixes, centres)
-        if len(self.clusters):
-            paths = np.full(size, NO_FEATURE)
-            paths[centres] = self.clusters.values_of(flat[:, 0])
-            features += _cluster_features(paths, centres)
-        return np.concatenate([parts, np.stack(features, axis=1)], axis=1)
+        hashes[:, pairs] = combined
+        return self._buckets(hashes), self._buckets(numbers.take(start[:, 0] + _CONTEXT))
+
+    def _buckets(self, hashes: Hashes) -> Places:
+        buckets = (hashes >> np.uint64(64 - self.bits)).astype(np.int32)
+        buckets[hashes == NO_FEATURE] = self.no_bucket
+        return buckets
+
+    def _of_words(self, keys: Sequence[tuple[int, int]], *, word_of: Callable[[int], str]) -> list[Hashes]:
+        """Numbers of words, given by the hashes of lower form and shape."""
+        parts = np.array([_parts_of_word(word_of(lower)) for lower, _ in keys], dtype=np.uint64)
+        lower, shapes = np.array(keys, dtype=np.uint64).T
+        paths = self.clusters.values_of(lower).astype(np.uint64)
+        return list(_numbers(parts, np.stack([lower, shapes, parts[:, NEIGHBOUR_SUFFIX], paths])))
+
+
+@lru_cache(maxsize=8)
+def _segment_cache(featurizer: "TokenFeaturizer") -> FeatureCache[bytes, SegmentFeatures]:  # noqa: ARG001 - the key
+    """One cache for all models of a process with these options. The keys are the hashes of a segment."""
+    return FeatureCache(capacity=cached_features(), size_of=lambda features: features.tokens.size)
+
+
+@lru_cache(maxsize=8)
+def _word_cache(clusters: WordClusters) -> FeatureCache[tuple[int, int], Hashes]:  # noqa: ARG001 - the key
+    """One cache for all models of a process with these clusters: numbers by lower form and shape."""
+    return FeatureCache(capacity=CACHED_WORDS)
 
 
 def _parts_of_word(word: str) -> Hashes:
@@ -147,49 +294,31 @@ def _parts_of_word(word: str) -> Hashes:
     return parts
 
 
-def _window_features(words: Hashes, shapes: Hashes, suffixes: Hashes, centres: Ints) -> list[Hashes]:
-    """Words, shapes and suffixes in the window, and pairs of them. `centres` are the places of the tokens."""
-    singles = [(words, offset) for offset in (-2, -1, 0, 1, 2)]
-    singles += [(shapes, offset) for offset in (-1, 0, 1)]
-    singles += [(suffixes, offset) for offset in (-1, 1)]
-    pairs = [
-        (words, -2, words, -1),
-        (words, -1, words, 0),
-        (words, 0, words, 1),
-        (words, 1, words, 2),
-        (words, -1, words, 1),
-        (shapes, -1, shapes, 0),
-        (shapes, 0, shapes, 1),
-        (words, -1, shapes, 0),
-        (words, 1, shapes, 0),
+def _numbers(parts: Hashes, kinds: Hashes) -> Hashes:
+    """Numbers of words; shape (words, numbers).
+
+    `parts` (words, PARTS), `kinds` (4, words): words, shapes, suffixes and cluster paths. The first numbers
+    are those of the places of a token, of a pair the part of its first member. Then come words, shapes and
+    paths as second members, and the hash in a context.
+    """
+    paths = kinds[_PATH]
+    prefixes = salted(paths & _CLUSTER_MASKS, salt=_CLUSTER_SALTS)
+    firsts = first_of_pair(kinds[[pair.first for pair in (*PAIRS, *CLUSTER_PAIRS)]], salt=_PAIR_SALTS)
+    known = paths != _NO_CLUSTER
+    columns = [
+        parts.T,
+        salted(kinds[[single.kind for single in SINGLES]], salt=_SINGLE_SALTS),
+        firsts[: len(PAIRS)],
+        np.where(known, prefixes, NO_FEATURE),
+        np.where(known, firsts[len(PAIRS) :], NO_FEATURE),
+        kinds,
+        mix(salted(kinds[_WORD], salt=_CONTEXT_SALT))[None],
     ]
-    return [
-        *(salted(array[centres + offset], salt=n + 1) for n, (array, offset) in enumerate(singles)),
-        *(
-            combine(first[centres + left], second[centres + right], salt=_PAIR_SALT + n)
-            for n, (first, left, second, right) in enumerate(pairs)
-        ),
-    ]
+    return np.ascontiguousarray(np.concatenate(columns).T)
 
 
-def _cluster_features(paths: Hashes, centres: Ints) -> list[Hashes]:
-    """Path prefixes of the words in the window and pairs of paths, NO_FEATURE without a cluster."""
-    features = []
-    for n, (offset, bits) in enumerate(_CLUSTER_PLACES):
-        near = paths[centres + offset]
-        prefixes = salted(near & np.uint64((1 << bits) - 1), salt=_CLUSTER_SALT + n)
-        features.append(np.where(near == 0, NO_FEATURE, prefixes))
-    for n, offset in enumerate((-1, 1)):
-        centre, near = paths[centres], paths[centres + offset]
-        pairs = combine(near, centre, salt=_CLUSTER_PAIR_SALT + n)
-        features.append(np.where((near == 0) | (centre == 0), NO_FEATURE, pairs))
-    return features
-
-
-def _contexts(words: Hashes, segments: Segments) -> Hashes:
-    """Words of each segment with repetitions; shape (segments, words)."""
-    width = int(segments.lengths.max(initial=0))
-    present = np.arange(width)[None, :] < segments.lengths[:, None]
-    contexts = np.full(present.shape, NO_FEATURE, dtype=np.uint64)
-    contexts[present] = mix(salted(words, salt=_CONTEXT_SALT))
-    return contexts
+@lru_cache(maxsize=1)
+def _border() -> Hashes:
+    """Numbers of the word beyond either end of a segment."""
+    kinds = np.array([[BORDER], [BORDER], [BORDER], [_NO_CLUSTER]], dtype=np.uint64)
+    return _numbers(np.full((1, PARTS), NO_FEATURE), kinds).reshape(-1)

@@ -1,11 +1,12 @@
 """Weights of a linear chain over sparse features, in a training form and a serving form."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from thinc.api import NumpyOps
 
-from karen_learner.components.arrays import Arrays, Floats, Ints, Mask, require_names, require_shape
+from karen_learner.components.arrays import Arrays, Floats, Ints, Mask, Places, require_names, require_shape
 from karen_learner.components.ner.tags import TAGS_PER_LABEL
 from karen_learner.components.online.feature_rows import (
     AdaGradTable,
@@ -13,12 +14,18 @@ from karen_learner.components.online.feature_rows import (
     RowOptions,
     ServedRows,
     Step,
+    unique_below,
 )
 
 START, END, BIAS, FIRST_TRANSITION = 0, 1, 2, 3
 """Rows of the chain table: scores of a tag at the start, at the end, anywhere; then transitions."""
 NEW_LABEL_BIAS = -1.0
 """Bias of a label that joins a trained chain. It prevents predictions of an untrained label."""
+
+
+TOKENS_PER_SUM = 64
+"""Tokens whose weights are summed at a time. The weights must fit into the processor's cache."""
+_OPS: Any = NumpyOps()
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,15 @@ class ServedChain:
     def labels(self) -> int:
         return label_count(self.chain.shape[1])
 
-    def feature_weights(self, buckets: Ints) -> Floats:
-        """Weights of these buckets; shape (features, tags), zero for unknown features."""
-        rows = self.rows.table.rows_of(buckets)
-        return self.rows.quantized.take(rows, axis=0) * self.rows.scales.take(rows)[:, None]
+    def sums(self, buckets: Places) -> Floats:
+        """Sum of the weights of each row of buckets, zero for unknown features; shape (rows, tags)."""
+        sums = np.empty((len(buckets), self.chain.shape[1]), dtype=np.float32)
+        for start in range(0, len(buckets), TOKENS_PER_SUM):
+            part = slice(start, start + TOKENS_PER_SUM)
+            rows = self.rows.table.rows_of(buckets[part])
+            weights = self.rows.quantized.take(rows, axis=0).astype(np.float32)
+            np.matmul(self.rows.scales[rows][:, None, :], weights, out=sums[part, None, :])
+        return sums
 
     def digest(self) -> str:
         """Digest of these weights."""
@@ -89,6 +101,12 @@ class LearningChain:
         self.table.grow(FIRST_TRANSITION + tags, tags)
         if self.steps:
             self.table.weights[BIAS, old:] = NEW_LABEL_BIAS
+
+    def sums(self, buckets: Places) -> Floats:
+        """Sum of the weights of each row of buckets, zero for unknown features; shape (rows, tags)."""
+        distinct, places = unique_below((1 << self.rows.table.bits) + 1, buckets.reshape(-1))
+        sums: Floats = _OPS.gather_add(self.feature_weights(distinct), places.reshape(buckets.shape))
+        return sums
 
     def feature_weights(self, buckets: Ints) -> Floats:
         """Weights of these buckets; shape (features, tags), zero for unknown features."""

@@ -60,7 +60,8 @@ class Step:
 class BucketRows:
     """Feature rows by bucket. A hash falls into one of `2**bits` buckets; a bucket gets its row on first use.
 
-    Row 0 belongs to no bucket. The map takes 4 bytes a bucket.
+    Row 0 belongs to no bucket. The bucket `2**bits` has no row: it stands for no feature. The map takes 4
+    bytes a bucket.
     """
 
     def __init__(self, bits: int, buckets: Ints = _NO_BUCKETS) -> None:
@@ -71,7 +72,7 @@ class BucketRows:
         self._shift = np.uint64(64 - bits)
         self._buckets = np.concatenate([_ROW_0, buckets])
         self._count = len(self._buckets)
-        self._rows = np.zeros(1 << bits, dtype=np.int32)
+        self._rows = np.zeros((1 << bits) + 1, dtype=np.int32)  # the last bucket stays empty
         self._rows[buckets] = np.arange(1, self._count)
 
     def __len__(self) -> int:
@@ -286,7 +287,7 @@ class FeatureRows(AdaGradTable):
         return cls(options, served.table.buckets, weights)
 
 
-def unique_below(bound: int, numbers: Ints) -> tuple[Ints, Places]:
+def unique_below(bound: int, numbers: Ints | Places) -> tuple[Ints, Places]:
     """Ascending distinct numbers, all below `bound`, and the position of each number among them.
 
     Unlike `np.unique`, it does not sort.

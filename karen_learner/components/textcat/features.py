@@ -10,7 +10,7 @@ do the passes of a training and its models.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from itertools import accumulate, chain, count, islice
+from itertools import chain, count, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from spacy.attrs import LOWER
 from spacy.tokens import Doc
 
-from karen_learner.components.arrays import AnyArray, Doubles, Floats, Hashes, Ints, Places
+from karen_learner.components.arrays import Doubles, Floats, Hashes, Ints, Places, slices
 from karen_learner.components.lexical.clusters import WordClusters
 from karen_learner.components.lexical.polarities import WordPolarities
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
     FeatureCache,
+    cached_features,
     character_ngrams,
     first_of_pair,
     mix,
@@ -44,8 +45,6 @@ CLUSTER_BIGRAM_BITS = np.array([[6], [12]], dtype=np.uint64)
 MAX_DEGREES = 12
 """Largest polarity of a text: that of three or four of the strongest words."""
 MAX_WORD_CHARS = 40
-CACHED_FEATURES = 250_000
-"""Capacity of a cache of text features: 2.5 MB, about a thousand short texts."""
 _WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
 _CLUSTER_SALT, _CLUSTER_BIGRAM_SALT = np.uint64(64), np.uint64(128)
 _GOOD_SALT, _BAD_SALT, _NEUTRAL_SALT = 200, 201, 202
@@ -233,7 +232,7 @@ class TextNgrams:
             rows += [row_of[word] for word in sorted(row_of)]
         first, second = np.array(rows, dtype=np.int64)[np.concatenate(positions, axis=1)]
         keys = self._keys(mix(batch.numbers[first, _PAIR] ^ batch.numbers[second, _WORD]), PAIRS)
-        yield from _slices(keys, [one.shape[1] for one in positions])
+        yield from slices(keys, [one.shape[1] for one in positions])
 
     def _degrees(self, batch: "_Batch") -> Iterator[Places]:
         """Positive and negative polarity of each text in degrees.
@@ -263,19 +262,10 @@ class TextNgrams:
         return [self._keys(salted(degrees, salt=salt), POLARITY) for salt in (_GOOD_SALT, _BAD_SALT)]
 
 
-_cached_features = CACHED_FEATURES
-
-
-def remember_texts(features: int) -> None:
-    """Set the capacity of later caches of text features. A training repeats its texts."""
-    global _cached_features
-    _cached_features = features
-
-
 @lru_cache(maxsize=8)
 def text_cache(ngrams: TextNgrams) -> FeatureCache[bytes, TextFeatures]:  # noqa: ARG001 - the key
     """One cache for all models of a process with these options. The keys are the word hashes of texts."""
-    return FeatureCache(capacity=_cached_features, size_of=lambda features: len(features.buckets))
+    return FeatureCache(capacity=cached_features(), size_of=lambda features: len(features.buckets))
 
 
 @lru_cache(maxsize=8)
@@ -337,7 +327,7 @@ def _pair_positions(count: int) -> Ints:
 
 def _counted(keys: Places, sizes: Sequence[int], fingerprints: Hashes) -> list[TextFeatures]:
     """Features of texts with these numbers of keys. Sorts the keys of each text in place."""
-    for part in _slices(keys, sizes):
+    for part in slices(keys, sizes):
         part.sort()
     is_first = np.ones(len(keys), dtype=bool)
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
@@ -348,15 +338,9 @@ def _counted(keys: Places, sizes: Sequence[int], fingerprints: Hashes) -> list[T
     keys = keys[first]
     buckets, views = keys & _BUCKET_MASK, (keys >> _VIEW_SHIFT).astype(np.uint8)
     lengths = np.diff(np.searchsorted(first, ends), prepend=0)
-    split = (_slices(array, lengths.tolist()) for array in (buckets, views, values))
-    ones = (_slices(array, [1] * len(sizes)) for array in (lengths, fingerprints))
+    split = (slices(array, lengths.tolist()) for array in (buckets, views, values))
+    ones = (slices(array, [1] * len(sizes)) for array in (lengths, fingerprints))
     return list(map(TextFeatures, *split, *ones))
-
-
-def _slices(array: AnyArray, sizes: Sequence[int]) -> list[AnyArray]:
-    """Consecutive parts of the array with these sizes."""
-    ends = list(accumulate(sizes))
-    return [array[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 @dataclass(frozen=True)

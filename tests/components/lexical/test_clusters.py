@@ -9,7 +9,7 @@ from spacy.strings import get_string_id
 from spacy.training import Example
 
 from karen_learner.components.lexical.clusters import WordClusters, word_clusters
-from karen_learner.components.ner.features import NO_FEATURE, TokenFeaturizer, cut_into_segments
+from karen_learner.components.ner.features import TokenFeaturizer, cut_into_segments
 from tests.components.text_corpora import SPARSE
 
 
@@ -79,11 +79,11 @@ def test_cluster_features_exist_only_with_clusters() -> None:
     docs = [nlp.make_doc("seven qwrtzx")]
     segments = cut_into_segments([2], max_tokens=8)
     without = TokenFeaturizer()(docs, segments).tokens
-    clustered = TokenFeaturizer(word_clusters("en"))(docs, segments).tokens
+    clustered = TokenFeaturizer(20, word_clusters("en"))(docs, segments).tokens
     added = clustered[:, without.shape[1] :]
     assert (clustered[:, : without.shape[1]] == without).all()
-    assert (added[0] != NO_FEATURE).any()
-    assert (added[1, :4] == NO_FEATURE).all()
+    assert (added[0] != 1 << 20).any()
+    assert (added[1, :4] == 1 << 20).all()
 
 
 @pytest.mark.parametrize("factory", ["karen_ner", "karen_textcat"])

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import spacy
+from spacy.strings import get_string_id
 
-from karen_learner.components.ner.crf import ChainBatch, forward_backward
-from karen_learner.components.ner.features import NO_FEATURE, Segments, TokenFeaturizer, cut_into_segments
+from karen_learner.components.lexical.clusters import word_clusters
+from karen_learner.components.lexical.words import combine, salted
+from karen_learner.components.ner.crf import ChainBatch, forward_backward, scores_of
+from karen_learner.components.ner.features import PLACES, Segments, TokenFeaturizer, cut_into_segments
 from karen_learner.components.ner.tags import UNKNOWN
 from karen_learner.components.ner.weights import BIAS, FIRST_TRANSITION, LearningChain
 from karen_learner.components.online.feature_rows import RowOptions, Step
@@ -24,7 +27,9 @@ def read(texts: list[str] = TEXTS, max_tokens: int = 128) -> tuple[ChainBatch, L
     docs = [NLP.make_doc(text) for text in texts]
     segments = cut_into_segments([len(doc) for doc in docs], max_tokens=max_tokens)
     weights = LearningChain.new(options(max_rows=10_000), LABELS)
-    return ChainBatch.from_features(TokenFeaturizer()(docs, segments), segments, weights.rows.table), weights
+    return ChainBatch.from_features(
+        TokenFeaturizer(12)(docs, segments), segments, weights.rows.table
+    ), weights
 
 
 def loss(batch: ChainBatch, features: np.ndarray, chain: np.ndarray) -> float:
@@ -86,10 +91,60 @@ def test_features_depend_on_neighbours_but_not_on_other_texts() -> None:
     assert (other[1] == alone[1]).any()
 
 
+def test_features_are_those_of_the_definition() -> None:
+    """The batch gathers all features of a kind together, and caches parts of words."""
+    nlp = spacy.blank("en")
+    doc = nlp.make_doc("Fly to qwrtz today")
+    clusters = word_clusters("en")
+    featurizer = TokenFeaturizer(20, clusters)
+    [tokens, contexts] = featurizer([doc, doc], cut_into_segments([4, 4], max_tokens=8))
+    border = np.array([1], dtype=np.uint64)
+
+    def near(values: np.ndarray, at: int) -> np.ndarray:
+        return values[at : at + 1] if 0 <= at < len(values) else border
+
+    words, shapes = doc.to_array(["LOWER", "SHAPE"]).T
+    endings = [get_string_id("\x02" + word.lower_[-3:]) if len(word) > 2 else 0 for word in doc]
+    suffixes = np.array(endings, dtype=np.uint64)
+    for token in range(4):
+        expected = [salted(near(words, token + offset), salt=3 + offset) for offset in range(-2, 3)]
+        expected += [salted(near(shapes, token + offset), salt=7 + offset) for offset in range(-1, 2)]
+        expected += [salted(near(suffixes, token + offset), salt=salt) for offset, salt in ((-1, 9), (1, 10))]
+        for salt, (left, right) in enumerate([(-2, -1), (-1, 0), (0, 1), (1, 2), (-1, 1)], start=50):
+            expected.append(combine(near(words, token + left), near(words, token + right), salt=salt))
+        shaped = [(shapes, -1, 0), (shapes, 0, 1), (words, -1, 0), (words, 1, 0)]
+        for salt, (first, left, right) in enumerate(shaped, start=55):
+            expected.append(combine(near(first, token + left), near(shapes, token + right), salt=salt))
+        buckets = [int(one[0]) >> 44 for one in expected]
+        assert set(buckets) <= set(tokens[token].tolist()) == set(tokens[4 + token].tolist())
+    known = clusters.values_of(words) != 0
+    assert known.tolist() == [True, True, False, True]
+    assert ((tokens[:4, PLACES - 2 :] == featurizer.no_bucket).sum(axis=1) == [1, 1, 2, 2]).all()
+    assert len(set(contexts[0].tolist())) == 4
+
+
+def test_served_sums_are_those_of_the_batch() -> None:
+    rng = np.random.default_rng(0)
+    batch, weights = read()
+    features = rng.normal(size=(len(batch.buckets), TAGS)).astype(np.float32)
+    chain = rng.normal(size=(FIRST_TRANSITION + TAGS, TAGS)).astype(np.float32)
+    weights.step(Step(batch.buckets[::2], np.arange(TAGS), features[::2], chain), learn_rate=1.0)
+    served = weights.served()
+    docs = [NLP.make_doc(text) for text in TEXTS]
+    tokens, contexts = TokenFeaturizer(12)(docs, batch.segments)
+    from_batch = batch.scores(weights.feature_weights(batch.buckets), weights.chain)
+    for form in (weights, served):
+        sums = {"tokens": form.sums(tokens), "contexts": form.sums(contexts)}
+        scores = scores_of(batch.segments, form.chain, **sums)
+        np.testing.assert_allclose(scores.emissions, from_batch.emissions, atol=0.05)
+    assert served.sums(np.full((3, 4), 1 << 12, dtype=np.int32)).tolist() == np.zeros((3, TAGS)).tolist()
+
+
 def test_short_words_have_unused_places() -> None:
     docs = [NLP.make_doc("a b")]
-    tokens = TokenFeaturizer()(docs, cut_into_segments([2], max_tokens=8)).tokens
-    assert (tokens == NO_FEATURE).any()
+    featurizer = TokenFeaturizer()
+    tokens = featurizer(docs, cut_into_segments([2], max_tokens=8)).tokens
+    assert (tokens == featurizer.no_bucket).any()
 
 
 def test_a_full_table_drops_the_smallest_weights() -> None:

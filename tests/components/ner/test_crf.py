@@ -1,5 +1,6 @@
 """Inference in chains against enumeration: sums and best sequences."""
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -70,6 +71,16 @@ def test_the_best_sequence_is_that_of_enumeration(seed: int) -> None:
         values = sequences(scores, chain, everything)
         assert tuple(best[:length, chain]) == max(values, key=lambda tags: values[tags])
         assert (best[length:, chain] == -1).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_chain_gets_the_same_sequence_alone(seed: int) -> None:
+    scores = chain_scores(seed)
+    best = best_sequences(scores)
+    for chain, length in enumerate(LENGTHS.tolist()):
+        emissions = scores.emissions[:length, chain : chain + 1]
+        alone = replace(scores, emissions=emissions, lengths=LENGTHS[chain : chain + 1])
+        assert (best_sequences(alone)[:, 0] == best[:length, chain]).all()
 
 
 def test_sums_stay_finite_however_large_the_scores() -> None:

@@ -15,16 +15,21 @@ from spacy.language import Language
 from spacy.strings import get_string_id
 
 from karen_learner.components.lexical.clusters import WordClusters, word_clusters
-from karen_learner.components.lexical.words import FeatureCache, character_ngrams, combine, salted
-from karen_learner.components.textcat.features import (
+from karen_learner.components.lexical.words import (
     CACHED_FEATURES,
+    FeatureCache,
+    character_ngrams,
+    combine,
+    remember_texts,
+    salted,
+)
+from karen_learner.components.textcat.features import (
     CHARACTERS,
     CLUSTERS,
     PAIRS,
     WORDS,
     TextFeatures,
     TextNgrams,
-    remember_texts,
     text_cache,
     word_cache,
 )
