@@ -156,6 +156,10 @@ class MemoryStore(Protocol):
         Raises StoreReadOnly, StoreLocked, StoreNotOurs, SchemaTooNew, or StoreError.
         """
 
+    @property
+    def read_only(self) -> str | None:
+        """The reason for which nothing is written (writes raise StoreReadOnly); None if the store writes."""
+
     async def close(self) -> None:
         """Write queued items and close. Idempotent; later calls raise LearnerClosed."""
 

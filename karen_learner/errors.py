@@ -13,6 +13,7 @@
     ├── WrongEventLoop (RuntimeError)      used in another event loop, or after a fork
     ├── StoreError                         the memory store fails
     │   ├── StoreReadOnly
+    │   ├── StoreFull                      the disk is full
     │   ├── StoreLocked
     │   ├── StoreNotOurs                   a database of another program
     │   ├── SchemaTooNew                   written by a newer release
@@ -135,6 +136,10 @@ class StoreError(KarenLearnerError):
 
 class StoreReadOnly(StoreError):
     """The database or its folder is not writable."""
+
+
+class StoreFull(StoreError):
+    """The disk of the database is full."""
 
 
 class StoreLocked(StoreError):

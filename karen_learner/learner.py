@@ -25,7 +25,7 @@ from karen_learner.curation import Curator
 from karen_learner.curation.data_reports import RARE_BELOW, read_labelled_file
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
-from karen_learner.errors import InvalidInput, LearnerClosed, StoreReadOnly, UnknownTenant
+from karen_learner.errors import InvalidInput, LearnerClosed, StoreFull, StoreReadOnly, UnknownTenant
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.loops import LoopBinding
@@ -90,7 +90,9 @@ class AutonomousLearner:
     `memory_service` receives every stored turn: a `HostMemory`, or a host's object with `store_web_ui_memory`
     and `query_memories`. `settings` is a `.cfg` file or loaded settings. `overrides` maps dotted names
     (`"learning.min_data_threshold"`) to values. `backend` replaces the local worker process, `gate` the rules
-    that accept a candidate, and `sanitizer` the default removal of unfit characters. Raises SettingsError.
+    that accept a candidate, and `sanitizer` the default removal of unfit characters. With `read_only` nothing
+    is written: models answer, turns and cycles are refused. A home on a full or read-only disk is opened so
+    with a warning, until it can be written. Raises SettingsError.
     """
 
     def __init__(
@@ -106,11 +108,14 @@ class AutonomousLearner:
         backend: TrainingBackend | None = None,
         gate: Gate[Evidence] | None = None,
         sanitizer: Sanitizer | None = None,
+        read_only: bool = False,
     ) -> None:
+        self._reads_only = read_only
         self.settings = as_settings(settings, overrides=overrides)
         self.events = EventBus()
         self.layout = HomeLayout(Path(home), self.settings.paths, model_backups=model_backup_dir)
-        self.store = store or open_store(self.settings.store.url or self.layout.database, self.settings.store)
+        place = self.settings.store.url or self.layout.database
+        self.store = store or open_store(place, self.settings.store, read_only=read_only)
         if spacy_analyzer is None:
             spacy_analyzer = create_spacy_analyzer(
                 language=self.settings.training.language, settings=self.settings
@@ -217,8 +222,17 @@ class AutonomousLearner:
         await call_in_executor(self._make_home)
         await self.store.start()
         for tenant_id in await self.store.unfinished_tenants():
+            await self._recover(tenant_id)
+        self._champions.start(self._recover)
+
+    async def _recover(self, tenant_id: str) -> None:
+        """Journal crashed cycles and remove their files, if the home can be written."""
+        if self._reads_only:
+            return
+        try:
             await self._cycle.recover(tenant_id)
-        self._champions.start(self._cycle.recover)
+        except (StoreReadOnly, StoreFull) as error:
+            logger.warning("a crashed cycle of %r cannot be journalled yet: %s", tenant_id, error)
 
     def _is_started(self) -> bool:
         if self._state == "closed":
@@ -440,7 +454,8 @@ class AutonomousLearner:
     async def health(self) -> HomeHealth:
         """Disk use and problems of the home, apart from its tenants (`status`)."""
         await self.start()
-        found: HomeHealth = await call_in_executor(home_health, self.layout)
+        reason = None if self._reads_only else self.store.read_only
+        found: HomeHealth = await call_in_executor(home_health, self.layout, read_only=reason)
         return found
 
     async def get_learning_metrics(self, tenant_id: str | None = None) -> LearningMetrics:

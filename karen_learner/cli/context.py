@@ -42,6 +42,7 @@ class Context:
     home_given: Path | None = None
     config_given: Path | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    read_only: bool = False
     debug: bool = False
     verbose: bool = False
 
@@ -55,6 +56,9 @@ class Context:
         set: Annotated[
             list[str] | None, _option(help="Change one setting. Repeatable.", metavar="SECTION.KEY=VALUE")
         ] = None,
+        read_only: Annotated[
+            bool, _option("--read-only", help="Write nothing to the home. Writing commands fail.")
+        ] = False,
         json: Annotated[bool, _option("--json", help="Print one JSON document.")] = False,
         verbose: Annotated[bool, _option("--verbose", help="Print progress to standard error.")] = False,
         debug: Annotated[bool, _option("--debug", help="Print all messages and stack traces.")] = False,
@@ -63,6 +67,7 @@ class Context:
         self.home_given = home or self.home_given
         self.config_given = config or self.config_given
         self.overrides.update(map(_assignment, set or ()))
+        self.read_only |= read_only
         self.output.json |= json
         self.debug |= debug
         self.verbose |= verbose
@@ -94,7 +99,9 @@ class Context:
         settings = self.settings()
         if not create:
             self._require_home(settings)
-        async with create_autonomous_learner(self.home, settings=settings) as learner:
+        async with create_autonomous_learner(
+            self.home, settings=settings, read_only=self.read_only
+        ) as learner:
             try:
                 yield learner
             except UnknownTenant as error:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from karen_learner.cli.output import text
 from karen_learner.cli.tables import FittingTable, facts, utc_text
-from karen_learner.monitoring.health import bytes_text
+from karen_learner.disk import bytes_text
 from karen_learner.records import HomeHealth, Problem, RepairAction, RepairReport, TenantHealth, utc_now
 
 SERVERS = {

@@ -33,10 +33,12 @@ from karen_learner.cycle.state import (
     skipped_result,
 )
 from karen_learner.deployment import Deployer
-from karen_learner.errors import FencedOut, KarenLearnerError, without_message
+from karen_learner.disk import FULL_BYTES, bytes_text, free_bytes, free_text, is_about_space
+from karen_learner.errors import FencedOut, KarenLearnerError, TrainingError, without_message
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
 from karen_learner.models.backups import is_lost
+from karen_learner.models.files import folder_bytes
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     CycleContext,
@@ -54,6 +56,8 @@ from karen_learner.validation.stage import ValidationStage
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 4
+NO_SPACE = ("No space left on device", "disk is full")
+"""In texts of errors, because only the texts of the worker's errors reach this process."""
 
 
 @dataclass(eq=False, repr=False)
@@ -160,6 +164,8 @@ class LearningCycle:
         """
         if not await self.store.unfinished_cycles(tenant_id):
             return
+        if self.store.read_only is not None and await self.store.lease(tenant_id) is None:
+            await self.deployer.clear_staging(tenant_id)  # the crashed cycle may have filled the disk
         async with hold_lease(self.store, tenant_id, owner=owner_of(os.getpid()), ttl=self._ttl) as lease:
             if lease is not None:
                 await self._recover(tenant_id)
@@ -197,15 +203,33 @@ class LearningCycle:
             raise
         except KarenLearnerError as error:
             logger.warning("cycle %s failed: %s", cycle.cycle_id, error)
-            result = state.result("failed", error=str(error))
+            result = await self._failed(state, error, str(error))
         except Exception as error:  # the boundary of a cycle: an error becomes a result
             logger.exception("cycle %s failed", cycle.cycle_id)
-            result = state.result("failed", error=without_message(error))
+            result = await self._failed(state, error, without_message(error))
         await self.store.finish_cycle(cycle.tenant_id, cycle.cycle_id, result)
         await self.store.renew_lease(lease, ttl=self._ttl)  # only the holder may clean up
         await self._clean_up(cycle.tenant_id, keep=cycle.cycle_id)
         self.events.publish(CycleFinished(tenant_id=cycle.tenant_id, result=result))
         return result
+
+    async def _require_space(self, cycle: CycleContext) -> None:
+        """Raise TrainingError if the disk has no room for another version with its shadows and backup."""
+        layout, champion = self.deployer.layout, cycle.champion
+        needed = FULL_BYTES
+        if champion is not None:
+            model, shadows = champion.path, layout.shadows(cycle.tenant_id, champion.version)
+            needed += await call_in_executor(lambda: 2 * folder_bytes(model) + folder_bytes(shadows))
+        if await call_in_executor(free_bytes, layout.home) < needed:
+            raise TrainingError(f"the disk is full: a candidate needs about {bytes_text(needed)}")
+
+    async def _failed(self, state: CycleState, error: Exception, message: str) -> LearningCycleResult:
+        """The result of a failed cycle. Its staging folder goes first: the journal may need the space."""
+        home = self.deployer.layout.home
+        if is_about_space(error) or any(words in message for words in NO_SPACE):
+            message += f" ({await call_in_executor(free_text, home)}; `karen-learner prune` frees some)"
+        await self.deployer.clear_staging(state.cycle.tenant_id)
+        return state.result("failed", error=message)
 
     async def _run_stages(self, state: CycleState, *, force: bool) -> LearningCycleResult:
         cycle = state.cycle
@@ -235,6 +259,7 @@ class LearningCycle:
         if cycle.mode == "micro" and cycle.champion is not None:
             new = newer_examples(last, selected.new)
             return await self._run_update(state, cycle.champion, replaced(selected, new=new, counts=counts))
+        await self._require_space(cycle)
         async with self._stage(state, "training"):
             state.trained = trained = await self.training.train(cycle, curated)
         async with self.deployer.loading(trained.candidate) as loading:

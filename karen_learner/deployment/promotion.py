@@ -235,6 +235,10 @@ class Deployer:
                 "%s serves, but its backup cannot be written: the next cycle tries again", version.version
             )
 
+    async def clear_staging(self, tenant_id: str) -> None:
+        """Remove the candidates of failed cycles. Call under the lease, or while no process holds it."""
+        await call_in_executor(remove_folder, self.layout.models(tenant_id) / ".staging")
+
     async def clean_up(self, tenant_id: str) -> None:
         """Make missing backups; remove staging folders, folders without a row and expired versions.
 
@@ -255,7 +259,7 @@ class Deployer:
         generations = await call_in_executor(lambda: prune_shadows(folder / ".shadows", keep=judging))
         await self.store.prune_masks(tenant_id, generations)
         days = self.settings.learning.backup_retention_days
-        await call_in_executor(remove_folder, folder / ".staging")
+        await self.clear_staging(tenant_id)
         for path in await call_in_executor(lambda: list((folder / ".restoring").glob("*"))):
             if _age_s(path) > RESTORE_TIME_S:  # a rollback without lease may use a younger one
                 await call_in_executor(remove_folder, path)

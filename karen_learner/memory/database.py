@@ -7,19 +7,28 @@ import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from math import inf
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 from asyncio_extras import call_in_executor
 from sqlalchemy import URL, Connection, RootTransaction, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from karen_learner.errors import LearnerClosed, StoreError, StoreLocked, StoreReadOnly
+from karen_learner.disk import Reserve
+from karen_learner.errors import LearnerClosed, StoreError, StoreFull, StoreLocked, StoreReadOnly
 from karen_learner.loops import LoopBinding
 from karen_learner.memory import schema
 from karen_learner.memory.db_errors import DATABASE_ERRORS, translated
-from karen_learner.memory.engine import Engines, create_engines, database_file, is_in_memory, probe
+from karen_learner.memory.engine import (
+    Engines,
+    create_engines,
+    create_readers,
+    database_file,
+    is_in_memory,
+    probe,
+)
 from karen_learner.private_files import make_folder, open_private
 
 logger = logging.getLogger(__name__)
@@ -34,6 +43,8 @@ COMMITS_PER_CHECKPOINT = 16
 """Half a megabyte of ordinary turns."""
 
 _RETRY_S = 0.05
+RETRY_WRITING_S = 1.0
+"""Time between attempts to open a database to write that was opened to read only."""
 
 _LOCK_ALL = text("SELECT pg_advisory_xact_lock(5498114) FROM set_config('lock_timeout', :timeout, true)")
 _LOCK_TENANTS = text(
@@ -55,15 +66,26 @@ class Database:
 
     Work is a function of a `Connection`. Work that has begun is finished even if its caller is cancelled, so
     that no connection is left inside a transaction.
+
+    With `read_only` nothing is written. A file that cannot be written, because its disk is full or its folder
+    read-only, is also opened to read only; the first write after the disk has room opens it to write.
     """
 
-    def __init__(self, url: URL, *, busy_timeout_s: float) -> None:
-        self.place = url.render_as_string(hide_password=True)
+    def __init__(self, url: URL, *, busy_timeout_s: float, read_only: bool = False) -> None:
+        self._file = database_file(url)
+        self.place = str(self._file) if self._file is not None else url.render_as_string(hide_password=True)
+        self.read_only: str | None = None
+        """The reason for which nothing is written; None if the database can be written."""
+        self._reads_only = read_only
+        reserve = None if self._file is None else self._file.with_name(f"{self._file.name}.reserve")
+        self._reserve = None if reserve is None else Reserve(reserve)
+        self._tried_at = -inf
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._url = url
         self._busy_timeout_s = busy_timeout_s
         self._is_in_memory = is_in_memory(url)
         self._engines: Engines | None = None
+        self._readers: AsyncEngine | None = None
         self._writer: AsyncConnection | None = None
         self._closed = False
         self._loop = LoopBinding(f"the store {self.place}")
@@ -77,13 +99,11 @@ class Database:
         """Open the database, check that it is ours, and create or migrate its tables. Idempotent."""
         self._loop.check()
         async with self._starting:
-            if self._closed or self._writer is not None:
+            if self._closed or self._readers is not None:
                 self.require_open()
                 return
-            self._make_folder()
-            self._engines = create_engines(self._url, busy_timeout_s=self._busy_timeout_s)
             try:
-                await self._open(self._engines)
+                await self._open_somehow()
             except BaseException:
                 await self._disconnect()
                 self._loop.release()
@@ -91,7 +111,7 @@ class Database:
 
     async def close(self) -> None:
         """Wait for running work, then close every connection. Idempotent."""
-        if self._writer is not None:
+        if self._readers is not None:
             self._loop.check()
         self._closed = True
         while self._running:
@@ -100,10 +120,10 @@ class Database:
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `work` on a connection that sees committed rows only."""
-        engines, writer = self.require_open()
-        if self._is_in_memory:  # a reader on its only connection would see uncommitted rows
-            return await self._shielded(self._write(writer, (), work, *args, **kwargs))
-        return await self._shielded(self._read(engines, work, *args, **kwargs))
+        readers = self.require_open()
+        if self._is_in_memory and self._writer is not None:  # a reader would see uncommitted rows
+            return await self._shielded(self._write(self._writer, (), work, *args, **kwargs))
+        return await self._shielded(self._read(readers, work, *args, **kwargs))
 
     async def write(
         self, tenant_ids: Collection[str] | None, work: Work[P, T], *args: P.args, **kwargs: P.kwargs
@@ -112,17 +132,29 @@ class Database:
 
         `tenant_ids` names all tenants that the work writes to; None excludes every other transaction.
         """
-        _, writer = self.require_open()
+        writer = await self._require_writer()
+        return await self._shielded(self._write(writer, tenant_ids, work, *args, **kwargs))
+
+    async def write_urgently(
+        self, tenant_ids: Collection[str] | None, work: Work[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `write`, also on a full disk: removes the reserve. For the journal, leases and the champion."""
+        writer = await self._require_writer(urgent=True)
+        try:
+            return await self._shielded(self._write(writer, tenant_ids, work, *args, **kwargs))
+        except StoreFull:
+            if not await self._release_reserve():
+                raise
         return await self._shielded(self._write(writer, tenant_ids, work, *args, **kwargs))
 
     async def write_directly(self, work: DirectWork[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for work on SQLite's driver itself."""
-        _, writer = self.require_open()
+        writer = await self._require_writer()
         return await self._shielded(self._write_directly(writer, work, *args, **kwargs))
 
-    async def _read(self, engines: Engines, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _read(self, readers: AsyncEngine, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            async with engines.readers.connect() as connection:
+            async with readers.connect() as connection:
                 return await connection.run_sync(work, *args, **kwargs)
         except DATABASE_ERRORS as error:
             raise translated(self.place, error) from error
@@ -202,7 +234,9 @@ class Database:
         is_running = self._checkpoint is not None and not self._checkpoint.done()
         if has_log and self._engines and self._commits >= COMMITS_PER_CHECKPOINT and not is_running:
             self._commits = 0
-            self._checkpoint = self._track(asyncio.ensure_future(self._read(self._engines, _checkpoint)))
+            self._checkpoint = self._track(
+                asyncio.ensure_future(self._read(self._engines.readers, _checkpoint))
+            )
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(self._track(asyncio.ensure_future(work)))
@@ -218,20 +252,51 @@ class Database:
         if not task.cancelled():
             task.exception()  # a cancelled caller does not retrieve it
 
-    def require_open(self) -> tuple[Engines, AsyncConnection]:
-        """The engines and the writer.
+    def require_open(self) -> AsyncEngine:
+        """The engine that reads.
 
         Raises LearnerClosed after closing, StoreError before starting, WrongEventLoop.
         """
         if self._closed:
             raise LearnerClosed(f"the store {self.place} is closed: open a new one")
-        if self._engines is None or self._writer is None:
+        if self._readers is None:
             raise StoreError(f"the store {self.place} is not open yet: use `async with`, or await start()")
         self._loop.check()
-        return self._engines, self._writer
+        return self._readers
+
+    async def _require_writer(self, *, urgent: bool = False) -> AsyncConnection:
+        """The connection that writes. Raises StoreReadOnly, and the errors of `require_open`."""
+        self.require_open()
+        if self._writer is None and not self._reads_only:
+            async with self._starting:
+                await self._try_to_write(urgent=urgent)
+        if self._writer is None:
+            raise StoreReadOnly(f"the database {self.place} is opened to read only: {self.read_only}")
+        return self._writer
+
+    async def _try_to_write(self, *, urgent: bool) -> None:
+        """Open a database to write that was opened to read only; without urgency, once a second at most."""
+        if self._writer is not None or (not urgent and time.monotonic() - self._tried_at < RETRY_WRITING_S):
+            return
+        if urgent:
+            await self._release_reserve()
+        self._tried_at = time.monotonic()
+        before = self._readers
+        try:
+            await self._open_to_write()
+        except StoreError as error:
+            self.read_only = str(error)
+            return
+        logger.warning("the database %s can be written again", self.place)
+        if before is not None:
+            await before.dispose()
+
+    async def _release_reserve(self) -> bool:
+        released: bool = self._reserve is not None and await call_in_executor(self._reserve.release)
+        return released
 
     def _make_folder(self) -> None:
-        file = database_file(self._url)
+        file = self._file
         if file is None:
             return
         try:
@@ -242,6 +307,50 @@ class Database:
             raise StoreReadOnly(
                 f"the database {self.place} cannot be made: {error}; choose another path"
             ) from error
+
+    async def _open_somehow(self) -> None:
+        """Open to write, else to read only if there is a database that can be read."""
+        if self._reads_only:
+            await self._open_to_read("it was asked for")
+            return
+        try:
+            await self._open_to_write()
+        except (StoreReadOnly, StoreFull) as error:
+            if self._file is None or not self._file.is_file() or not self._file.stat().st_size:
+                raise
+            try:
+                await self._open_to_read(str(error))
+            except StoreError:
+                raise error from None
+            logger.warning("%s; until then it is opened to read only", error)
+
+    async def _open_to_read(self, reason: str) -> None:
+        readers = create_readers(self._url, busy_timeout_s=self._busy_timeout_s)
+        try:
+            async with readers.connect() as connection:
+                await connection.run_sync(schema.require_current, self.place)
+        except DATABASE_ERRORS as error:
+            await readers.dispose()
+            raise translated(self.place, error) from error
+        except BaseException:
+            await readers.dispose()
+            raise
+        self._readers, self.read_only = readers, reason
+
+    async def _open_to_write(self) -> None:
+        self._make_folder()
+        engines = create_engines(self._url, busy_timeout_s=self._busy_timeout_s)
+        try:
+            await self._open(engines)
+        except BaseException:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                await writer.close()
+            await engines.dispose()
+            raise
+        self._engines, self._readers, self.read_only = engines, engines.readers, None
+        if self._reserve is not None:
+            await call_in_executor(self._reserve.keep)
 
     async def _open(self, engines: Engines) -> None:
         try:
@@ -270,10 +379,13 @@ class Database:
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
         engines, self._engines = self._engines, None
+        readers, self._readers = self._readers, None
         if writer is not None:
             await writer.close()
         if engines is not None:
             await engines.dispose()
+        elif readers is not None:
+            await readers.dispose()
 
 
 def _lock_key(tenant_id: str) -> int:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from karen_learner.errors import InvalidInput, StoreError, StoreLocked, StoreNotOurs, StoreReadOnly
+from karen_learner.disk import free_text, is_full
+from karen_learner.errors import (
+    InvalidInput,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreNotOurs,
+    StoreReadOnly,
+)
 
 DATABASE_ERRORS = (
     SQLAlchemyError,
@@ -22,7 +31,7 @@ DATABASE_ERRORS = (
 _LOCKED = (
     "is locked by another process: wait (it may migrate the schema), stop it, or raise store.busy_timeout_s"
 )
-_FULL = "cannot grow: the disk is full; free some space and try again"
+_FULL = "cannot grow: the disk is full; free some space (`karen-learner prune`) and try again"
 _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     (
         "readonly",
@@ -36,8 +45,13 @@ _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     ),
     ("locked", StoreLocked, _LOCKED),
     ("not a database", StoreNotOurs, "is not a database: choose another path with store.url"),
-    ("disk is full", StoreError, _FULL),
-    ("malformed", StoreError, "is damaged: restore it from a backup"),
+    ("disk is full", StoreFull, _FULL),
+    (
+        "malformed",
+        StoreError,
+        "is damaged: `karen-learner restore` unpacks a backup of the home, if one was made; "
+        "`sqlite3 FILE .recover` saves the readable rows",
+    ),
 )
 """By parts of SQLite's messages (`sqlite3_errstr`): its error codes reach Python only from 3.11 on."""
 
@@ -48,7 +62,7 @@ _BY_SQLSTATE: dict[str, tuple[type[StoreError], str]] = {
     "28P01": (StoreError, _ACCESS_DENIED),
     "3D000": (StoreError, "does not exist: make it with createdb, or name another with store.url"),
     "42501": (StoreReadOnly, "cannot be used: give this user the right to make and write tables there"),
-    "53100": (StoreError, _FULL),
+    "53100": (StoreFull, _FULL),
     "55P03": (StoreLocked, _LOCKED),
 }
 """By PostgreSQL's codes: its messages are in the language of the server."""
@@ -75,7 +89,7 @@ def translated(place: str, error: Exception) -> InvalidInput | StoreError:
 
 def is_about_the_database(error: BaseException) -> bool:
     """Whether a `translated` error would occur in any other write, too."""
-    if isinstance(error, (StoreReadOnly, StoreLocked)):
+    if isinstance(error, (StoreReadOnly, StoreLocked, StoreFull)):
         return True
     if error.__cause__ is None:
         return False
@@ -107,9 +121,12 @@ def _store_error(place: str, driver_error: BaseException) -> StoreError:
     if state in _BY_SQLSTATE:
         kind, advice = _BY_SQLSTATE[state]
         return kind(f"the database {place} {advice} ({message})")
+    if "disk i/o error" in message.lower() and Path(place).is_file() and is_full(Path(place)):
+        message = "disk is full"  # a log could not grow
     for part, kind, advice in _ADVICE:
         if part in message.lower():
-            return kind(f"the database {place} {advice} ({message})")
+            free = f", {free_text(Path(place).parent)}" if kind is StoreFull and Path(place).is_file() else ""
+            return kind(f"the database {place} {advice} ({message}{free})")
     return StoreError(f"the database {place} refused a statement: {message}")
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, NullPool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -85,6 +86,28 @@ def database_file(url: URL) -> Path | None:
     """The file of an SQLite database that is named by its path."""
     named = url.get_backend_name() == "sqlite" and not is_in_memory(url)
     return Path(url.database) if named and url.database and not url.database.startswith("file:") else None
+
+
+def create_readers(url: URL, *, busy_timeout_s: float) -> AsyncEngine:
+    """An engine that only reads, also from a full disk and from a read-only folder. Not connected yet.
+
+    Each use opens a connection. If the write-ahead log is empty or missing, the file has all commits: SQLite
+    then needs no locks (`immutable`), which it could not make there. See https://www.sqlite.org/wal.html#readonly.
+    """
+    file = database_file(url)
+    if file is None:
+        sqlite = url.get_backend_name() == "sqlite"
+        return _pool(url) if sqlite else _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+    query = {"mode": "ro", "uri": "true"}
+    log = file.with_name(file.name + "-wal")
+    if not (log.exists() and log.stat().st_size):
+        query["immutable"] = "1"
+    readonly = url.set(database=f"file:{quote(str(file.absolute()))}", query=query)
+    readers = _engine(
+        readonly, poolclass=NullPool, connect_args={"isolation_level": None, "timeout": busy_timeout_s}
+    )
+    _on_connect(readers, READER_PRAGMAS)
+    return readers
 
 
 def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from karen_learner.errors import SchemaTooNew, StoreNotOurs
+from karen_learner.errors import SchemaTooNew, StoreNotOurs, StoreReadOnly
 from karen_learner.memory import text_keys
 from karen_learner.memory.tables import is_partial, metadata
 
@@ -55,6 +55,15 @@ def recognise(connection: Connection, place: str) -> None:
         raise SchemaTooNew(
             f"the database {place} has the schema {present!r}, but this release of karen_learner supports "
             f"{script.get_current_head()!r} at most: upgrade karen_learner"
+        )
+
+
+def require_current(connection: Connection, place: str) -> None:
+    """Raise StoreReadOnly unless the schema can be read without a migration."""
+    recognise(connection, place)
+    if revision(connection) != scripts().get_current_head():
+        raise StoreReadOnly(
+            f"the database {place} has the schema of an earlier release, or none: open it once to write"
         )
 
 

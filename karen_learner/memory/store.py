@@ -41,15 +41,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def open_store(url_or_path: str | Path, settings: StoreSettings, *, clock: Clock = utc_now) -> SqlMemoryStore:
+def open_store(
+    url_or_path: str | Path, settings: StoreSettings, *, clock: Clock = utc_now, read_only: bool = False
+) -> SqlMemoryStore:
     """A store that is not started yet: use it with `async with`, or await `start()`.
 
     `url_or_path` is `":memory:"`, the path of an SQLite file, or an SQLAlchemy URL of SQLite or PostgreSQL.
-    Raises SettingsError for any other database. `settings.url` is ignored.
+    Raises SettingsError for any other database. `settings.url` is ignored. With `read_only` nothing is
+    written; an SQLite file that cannot be written is opened so with a warning.
     """
-    return SqlMemoryStore(
-        Database(parse_url(url_or_path), busy_timeout_s=settings.busy_timeout_s), settings, clock
-    )
+    url, timeout = parse_url(url_or_path), settings.busy_timeout_s
+    return SqlMemoryStore(Database(url, busy_timeout_s=timeout, read_only=read_only), settings, clock)
 
 
 def _reads(work: Work[P, T]) -> Callable[Concatenate[SqlMemoryStore, P], Coroutine[Any, Any, T]]:
@@ -67,6 +69,18 @@ def _writes(work: Work[P, T]) -> Callable[Concatenate[SqlMemoryStore, P], Corout
     async def method(store: SqlMemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         tenant_id = args[0] if args else kwargs["tenant_id"]
         return await store._database.write((str(tenant_id),), work, *args, **kwargs)
+
+    return method
+
+
+def _writes_urgently(
+    work: Work[P, T],
+) -> Callable[Concatenate[SqlMemoryStore, P], Coroutine[Any, Any, T]]:
+    """As `_writes`, for writes that may use the reserved space of a full disk."""
+
+    async def method(store: SqlMemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        tenant_id = args[0] if args else kwargs["tenant_id"]
+        return await store._database.write_urgently((str(tenant_id),), work, *args, **kwargs)
 
     return method
 
@@ -91,6 +105,10 @@ class SqlMemoryStore:
 
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
+
+    @property
+    def read_only(self) -> str | None:
+        return self._database.read_only
 
     async def start(self) -> None:
         await self._database.start()
@@ -162,10 +180,10 @@ class SqlMemoryStore:
     labels = _reads(counters.label_schema)
     declare_labels = _writes(counters.declare)
     reject_examples = _writes(curation.reject)
-    end_waiting = _writes(curation.end_waiting)
+    end_waiting = _writes_urgently(curation.end_waiting)
 
     async def start_cycle(self, row: CycleRow) -> None:
-        await self._database.write(None, journal.start, row)
+        await self._database.write_urgently(None, journal.start, row)
 
     advance_cycle = _writes(journal.advance)
 
@@ -173,7 +191,8 @@ class SqlMemoryStore:
         self, tenant_id: str, cycle_id: str, result: LearningCycleResult, *, stage: Stage = "finished"
     ) -> None:
         now = self._clock()
-        await self._database.write((tenant_id,), journal.finish, tenant_id, cycle_id, result, stage, now)
+        finish, tenants = journal.finish, (tenant_id,)
+        await self._database.write_urgently(tenants, finish, tenant_id, cycle_id, result, stage, now)
 
     unfinished_cycles = _reads(journal.unfinished)
     unfinished_tenants = _reads(journal.unfinished_tenants)
@@ -186,7 +205,7 @@ class SqlMemoryStore:
         self, tenant_id: str, owner: str, *, name: str = CYCLE_LEASE, ttl: timedelta
     ) -> Lease | None:
         acquire, now = leases.acquire, self._clock()
-        return await self._database.write(
+        return await self._database.write_urgently(
             (tenant_id,), acquire, tenant_id, owner, name=name, now=now, ttl=ttl
         )
 
@@ -195,13 +214,13 @@ class SqlMemoryStore:
 
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
         renew, now = leases.renew, self._clock()
-        return await self._database.write((lease.tenant_id,), renew, lease, now=now, ttl=ttl)
+        return await self._database.write_urgently((lease.tenant_id,), renew, lease, now=now, ttl=ttl)
 
     async def release_lease(self, lease: Lease) -> None:
-        await self._database.write((lease.tenant_id,), leases.release, lease)
+        await self._database.write_urgently((lease.tenant_id,), leases.release, lease)
 
     next_version_number = _writes(version_rows.next_number)
-    promote = _writes(version_rows.promote)
+    promote = _writes_urgently(version_rows.promote)
     end_provisional = _writes(version_rows.end_provisional)
     count_undone = _reads(version_rows.count_undone)
     alias = _reads(version_rows.alias)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+from karen_learner.disk import existing
 from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import ModelVersion
 from karen_learner.settings import PathSettings
@@ -145,11 +146,6 @@ def remove_folder(folder: Path) -> None:
 def folder_bytes(folder: Path) -> int:
     """Total size of all files below `folder`."""
     return sum(path.stat().st_size for path in _files(folder))
-
-
-def existing(path: Path) -> Path:
-    """The path, or its nearest existing parent."""
-    return next(one for one in (path, *path.parents) if one.exists())
 
 
 def changed_at(folder: Path) -> datetime:

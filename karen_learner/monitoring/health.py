@@ -9,16 +9,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from karen_learner.models.files import HomeLayout, existing
+from karen_learner.disk import FULL_BYTES, bytes_text, existing
+from karen_learner.models.files import HomeLayout
 from karen_learner.private_files import open_to_others
 from karen_learner.records import DiskUse, HomeHealth, Problem
 
-DISK_FULL_BYTES = 4 << 20
-"""Free bytes below which a disk counts as full: a transaction of turns needs about one megabyte."""
 LOW_DISK_BYTES = 1 << 30
 LOW_DISK_SHARE = 0.05
 """A disk is low with fewer free bytes than both bounds."""
-MEGABYTE = 1_000_000
 KINDS = ("database", "models", "shadows", "backups", "corpora", "staging", "other")
 
 
@@ -52,21 +50,10 @@ def disk_use(layout: HomeLayout) -> DiskUse:
     return DiskUse(home=layout.home, by_kind=by_kind, free=usage.free, size=usage.total)
 
 
-def free_text(place: Path) -> str:
-    """The free space of the file system of a path, for messages."""
-    usage = shutil.disk_usage(existing(place))
-    return f"{bytes_text(usage.free)} of {bytes_text(usage.total)} are free at {existing(place)}"
-
-
-def bytes_text(count: float) -> str:
-    """Bytes in megabytes, or in bytes below a hundredth of one."""
-    return f"{count / MEGABYTE:,.2f} MB" if count >= MEGABYTE / 100 else f"{count:.0f} bytes"
-
-
 def _disk_problems(disk: DiskUse) -> Iterator[Problem]:
     remedy = "free some space, for example with `karen-learner prune`"
     free = f"{bytes_text(disk.free)} of {bytes_text(disk.size)} are free at {disk.home}"
-    if disk.free < DISK_FULL_BYTES:
+    if disk.free < FULL_BYTES:
         yield Problem(severity="failing", message=f"the disk is full: {free}", remedy=remedy)
     elif disk.free < min(LOW_DISK_BYTES, LOW_DISK_SHARE * disk.size):
         yield Problem(severity="warning", message=f"the disk is almost full: {free}", remedy=remedy)

@@ -1,0 +1,82 @@
+"""Free space of disks, for checks and messages, and space in reserve for the journal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from karen_learner.private_files import open_private
+
+FULL_BYTES = 1 << 20
+"""Free bytes below which a disk counts as full: a transaction of turns needs up to a megabyte."""
+RESERVE_BYTES = 2 << 20
+"""Enough for the end of a cycle, a rollback of thousands of examples, and the log of the database."""
+RESERVES_PER_DISK = 4
+"""A reserve is kept while the disk has room for so many."""
+MEGABYTE = 1_000_000
+
+
+def existing(path: Path) -> Path:
+    """The path, or its nearest existing parent."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
+def free_bytes(place: Path) -> int:
+    """Bytes that this user can write to the file system of a path."""
+    return shutil.disk_usage(existing(place)).free
+
+
+def is_full(place: Path) -> bool:
+    """Whether the file system of a path has no room for a transaction."""
+    return free_bytes(place) < FULL_BYTES
+
+
+def is_about_space(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, is a full disk or a reached quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def free_text(place: Path) -> str:
+    """The free space of the file system of a path, for messages."""
+    there = existing(place)
+    usage = shutil.disk_usage(there)
+    return f"{bytes_text(usage.free)} of {bytes_text(usage.total)} are free at {there}"
+
+
+def bytes_text(count: float) -> str:
+    """Bytes in megabytes, or in bytes below a hundredth of one."""
+    return f"{count / MEGABYTE:,.2f} MB" if count >= MEGABYTE / 100 else f"{count:.0f} bytes"
+
+
+class Reserve:
+    """A file that keeps room on the disk. It is removed when the journal finds the disk full."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def keep(self) -> None:
+        """Make the file if it is missing and the disk has room. Blocking."""
+        if self._file.exists() or free_bytes(self._file) < RESERVES_PER_DISK * RESERVE_BYTES:
+            return
+        try:
+            with open_private(self._file, "wb") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+                else:
+                    file.write(bytes(RESERVE_BYTES))
+        except OSError:  # the disk is full by now, or read-only: there is nothing to reserve
+            self._file.unlink(missing_ok=True)
+
+    def release(self) -> bool:
+        """Remove the file; whether there was one. Blocking."""
+        try:
+            self._file.unlink()
+        except OSError:
+            return False
+        return True
