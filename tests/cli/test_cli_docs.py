@@ -56,7 +56,7 @@ def test_every_command_has_a_documented_example_and_arguments(name):
 
 def test_common_options_are_documented_and_accepted_by_every_command():
     section = sections()["Common options"]
-    assert all(f"`--{name}" in section for name in COMMON)
+    assert all(f"`--{name.replace('_', '-')}" in section for name in COMMON)
     for command in GROUP.commands.values():
         assert set(COMMON) <= {param.name for param in command.params}
 
