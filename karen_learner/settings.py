@@ -179,6 +179,7 @@ class AnalysisSettings(Section):
     max_response_chars: Count
     max_batch: Count
     queue_size: Count
+    timeout_s: Seconds
     live_models: Count
     live_models_bytes: Count
     fallback: Fallback

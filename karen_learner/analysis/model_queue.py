@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -9,9 +10,10 @@ from typing import NamedTuple
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from karen_learner.analysis.fallback import analyze_without_model
+from karen_learner.analysis.fallback import analyze_without_model, answer_without_model
 from karen_learner.analysis.features import linguistic_features
 from karen_learner.batching import Batcher, cut_into_batches
+from karen_learner.components.documents import make_doc
 from karen_learner.components.textcat.pipe import is_out_of_scope
 from karen_learner.models.live import LiveModel, forget_frames
 from karen_learner.records import Analysis
@@ -23,6 +25,10 @@ MAX_BATCH_CHARS = 32_000
 """Maximum number of characters in a batch: long texts must not delay many short ones."""
 
 
+Batch = tuple[list[Analysis], Exception | None]
+"""The analyses of a batch, and the first error."""
+
+
 class AnalysisRequest(NamedTuple):
     """A text and its model. The reference keeps a replaced model alive until the text is analysed."""
 
@@ -31,11 +37,17 @@ class AnalysisRequest(NamedTuple):
 
 
 class ModelQueue:
-    """Batches the requests for one model. Holds no reference to it: the requests do."""
+    """Batches the requests for one model. Holds no reference to it: the requests do.
 
-    def __init__(self, settings: AnalysisSettings) -> None:
+    If a batch takes longer than `timeout_s`, the fallback answers it, and further ones until the model has
+    finished it. With None a batch may take any time.
+    """
+
+    def __init__(self, settings: AnalysisSettings, *, timeout_s: float | None = None) -> None:
         self._max_batch = settings.max_batch
         self._fallback = settings.fallback
+        self._timeout_s = timeout_s
+        self._overdue: asyncio.Future[Batch] | None = None
         self._failing = False
         self._batcher: Batcher[AnalysisRequest, Analysis] = Batcher(
             self._answer,
@@ -61,13 +73,31 @@ class ModelQueue:
         return analyses
 
     async def _answer(self, requests: Sequence[AnalysisRequest]) -> Sequence[Analysis]:
-        model = requests[0].model
+        model, fallback = requests[0].model, self._fallback
         texts = [request.text for request in requests]
-        analyses, error = await model.run(
-            lambda nlp: analyze_batch(nlp, texts, model=model, fallback=self._fallback)
-        )
+        finished: Batch | None = None
+        if self._overdue is None or self._overdue.done():
+            run = model.run(lambda nlp: analyze_batch(nlp, texts, model=model, fallback=fallback))
+            finished = await self._in_time(asyncio.ensure_future(run))
+        if finished is None:
+            late = TimeoutError(f"a batch takes longer than analysis.timeout_s = {self._timeout_s:g}")
+            finished = [await answer_without_model(text, fallback) for text in texts], late
+        analyses, error = finished
         self._log(error, model.version or "without a version")
         return analyses
+
+    async def _in_time(self, running: asyncio.Future[Batch]) -> Batch | None:
+        """The result of a batch; None if it takes too long, and the model still works on it."""
+        try:
+            done, _ = await asyncio.wait([running], timeout=self._timeout_s)
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        if done:
+            return running.result()
+        running.add_done_callback(_retrieve)
+        self._overdue = running
+        return None
 
     def _log(self, error: Exception | None, version: str) -> None:
         """Log the first failure, and the first success after it."""
@@ -80,6 +110,12 @@ class ModelQueue:
         if error is None and self._failing:
             logger.warning("the model %s answers again", version, extra=extra)
         self._failing = error is not None
+
+
+def _retrieve(late: asyncio.Future[Batch]) -> None:
+    """Read the error of a late batch, such as LearnerClosed: asyncio warns of errors that nobody reads."""
+    if not late.cancelled():
+        late.exception()
 
 
 def _chars(request: AnalysisRequest) -> int:
@@ -103,13 +139,13 @@ def analyze_batch(
 def _analyses(
     nlp: Language, texts: Sequence[str], model: LiveModel, fallback: Fallback
 ) -> Iterator[Analysis]:
-    docs = nlp.pipe(texts, batch_size=len(texts))
+    docs = nlp.pipe((make_doc(nlp, text) for text in texts), batch_size=len(texts))
     return (_analysis(doc, text, model, fallback) for doc, text in zip(docs, texts, strict=True))
 
 
 def _analyze_alone(nlp: Language, text: str, model: LiveModel, fallback: Fallback) -> Analysis:
     try:
-        return _analysis(nlp(text), text, model, fallback)
+        return _analysis(nlp(make_doc(nlp, text)), text, model, fallback)
     except Exception:  # the queue logs the error of the batch
         return _degraded(nlp, text, fallback)
 
@@ -145,7 +181,7 @@ def _without_model(doc: Doc, text: str, fallback: Fallback) -> Analysis:
 
 def _degraded(nlp: Language, text: str, fallback: Fallback) -> Analysis:
     try:
-        return _without_model(nlp.make_doc(text), text, fallback)
+        return _without_model(make_doc(nlp, text), text, fallback)
     except Exception:  # the tokenizer fails, too
         return analyze_without_model(text, fallback)
 

@@ -118,7 +118,7 @@ class SpacyAnalyzer:
         queues = self._queues_of_loop()
         queue = queues.get(model)
         if queue is None:
-            queue = queues[model] = ModelQueue(self._settings)
+            queue = queues[model] = ModelQueue(self._settings, timeout_s=self._settings.timeout_s)
         return queue
 
     def _queues_of_loop(self) -> WeakKeyDictionary[LiveModel, ModelQueue]:

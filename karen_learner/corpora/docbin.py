@@ -16,6 +16,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
+from karen_learner.components.documents import make_doc
 from karen_learner.components.online.sample_weights import set_sample_weight
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.importers import CorpusSource, Reading, iter_labelled
@@ -35,7 +36,7 @@ def to_doc(nlp: Language, example: LabelledText) -> Doc:
     Raises CorruptExample for a text that spaCy refuses and for a span that is not made of whole tokens.
     """
     try:
-        doc = nlp.make_doc(example.text)
+        doc = make_doc(nlp, example.text)
     except ValueError as error:
         raise CorruptExample(f"spaCy rejects the text: {str(error)[:200]}") from error
     if isinstance(example, CorpusLine) and example.importance_weight != 1.0:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import spacy
 from spacy.language import Language
 
+from karen_learner.components.documents import make_doc
 from karen_learner.corpora.parsing import span_name, span_problem
 from karen_learner.curation.keys import draw, example_id, group_key, text_key
 from karen_learner.records import TASKS, EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
@@ -176,7 +177,7 @@ class TokenAligner:
         if not spans:
             return None
         with self._lock, self._nlp.memory_zone():
-            doc = self._nlp.make_doc(text)
+            doc = make_doc(self._nlp, text)
             for span in spans:
                 words = text[span.start : span.end]
                 if doc.char_span(span.start, span.end) is None:

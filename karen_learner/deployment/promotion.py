@@ -11,6 +11,7 @@ from pathlib import Path
 
 from asyncio_extras import call_in_executor
 
+from karen_learner.components.documents import make_doc
 from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError
@@ -277,7 +278,9 @@ async def require_same_answers(texts: Sequence[str], served: Sequence[Predicted]
     Scores that are nearly equal may rank differently on another processor, so a few answers may differ.
     """
     labels = {task: model.labels(task) for task in model.tasks}
-    rows = await model.run(lambda nlp: [answer_of(doc, labels) for doc in nlp.pipe(texts)])
+    rows = await model.run(
+        lambda nlp: [answer_of(doc, labels) for doc in nlp.pipe(make_doc(nlp, text) for text in texts)]
+    )
     differ = sum(row != one.row for row, one in zip(rows, served, strict=True))
     if differ > MAX_DIFFERENT_ANSWERS * len(rows):
         raise DeploymentError(

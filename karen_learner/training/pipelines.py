@@ -14,6 +14,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config
 
+from karen_learner.components.documents import make_doc
 from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
 from karen_learner.components.textcat.pipe import KarenTextCategorizer, make_new_labels_learnable
 from karen_learner.errors import PipelineUnsuitable
@@ -152,4 +153,4 @@ def example_for(
         reference.cats = {label: doc.cats.get(label, 0.0) for label in labels}
     else:
         reference.cats = {label: value for label, value in doc.cats.items() if label in labels}
-    return Example(nlp.make_doc(doc.text), reference)
+    return Example(make_doc(nlp, doc.text), reference)

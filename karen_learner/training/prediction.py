@@ -11,6 +11,7 @@ from time import perf_counter
 import numpy as np
 from spacy.tokens import Doc
 
+from karen_learner.components.documents import make_doc
 from karen_learner.components.textcat.margins import LabelledMargins, pool_margins
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.corpora.docbin import read_examples
@@ -93,7 +94,8 @@ def output_of(pipeline: TrainablePipeline, texts: Sequence[str]) -> ModelOutput:
     output = ModelOutput()
     started = perf_counter()
     with pipeline.nlp.select_pipes(disable=[pipe.name for pipe in ours.values()]):
-        docs = list(pipeline.nlp.pipe(texts, batch_size=BATCH_SIZE))
+        made = (make_doc(pipeline.nlp, text) for text in texts)
+        docs = list(pipeline.nlp.pipe(made, batch_size=BATCH_SIZE))
     for task, pipe in pipes.items():
         if task in ours:
             batches = [pipe.margins(docs[at : at + BATCH_SIZE]) for at in range(0, len(docs), BATCH_SIZE)]

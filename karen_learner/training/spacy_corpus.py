@@ -11,6 +11,7 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.training import Corpus, Example
 
+from karen_learner.components.documents import make_doc
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.docbin import labelled_docs
 from karen_learner.corpora.importers import iter_labelled
@@ -53,7 +54,7 @@ def _examples(file: CorpusFile, tasks: Sequence[Task], nlp: Language) -> Iterato
     for labelled, doc in labelled_docs(nlp, reading, skipped=skipped, tasks=tasks):
         if labelled.tasks:
             count += 1
-            yield Example(nlp.make_doc(labelled.text), doc)
+            yield Example(make_doc(nlp, labelled.text), doc)
     for reason in (*skipped, *reading.notes):
         logger.warning("%s", reason)
     if not count:

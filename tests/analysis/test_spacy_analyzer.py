@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import logging
+import threading
 import weakref
 
 import pytest
@@ -136,6 +137,41 @@ async def test_a_text_on_which_the_model_fails_affects_no_other_and_is_logged_on
         assert not (await analyzer.analyze("my bill")).degraded
         assert not (await analyzer.analyze("my bill")).degraded
     assert [record.getMessage() for record in caplog.records] == ["the model v1 answers again"]
+    analyzer.close()
+
+
+async def test_the_fallback_answers_while_a_batch_takes_too_long(nlp, caplog):
+    release = threading.Event()
+
+    @Language.component("karen_test_slow")
+    def slow(doc):
+        assert "slow" not in doc.text or release.wait(60)
+        return doc
+
+    nlp.add_pipe("karen_test_slow", first=True)
+    settings = {"analysis.timeout_s": 0.2, **RULES}
+    analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="v1"), **settings)
+    assert (await analyzer.analyze("hello slow people")).degraded
+    meanwhile = await analyzer.analyze_many(["hello there", "my bill is great"])
+    assert [analysis.degraded for analysis in meanwhile] == [True, True]
+    assert meanwhile[0].intent == "greeting"
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "analysis.timeout_s = 0.2" in caplog.text
+    release.set()
+    async with asyncio.timeout(60):
+        while (await analyzer.analyze("my bill is great")).degraded:
+            await asyncio.sleep(0.01)
+    analyzer.close()
+
+
+@pytest.mark.parametrize("sign", ["\U0001f600", "(", "!?", "us"])
+async def test_rows_of_signs_are_analysed_with_the_right_offsets(nlp, sign):
+    row = sign * (6_000 // len(sign))
+    text = f"{row} Boston {row}"
+    analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="v1"), **{"analysis.timeout_s": 300.0})
+    analysis = await analyzer.analyze(text)
+    assert not analysis.degraded
+    assert [(found.start, found.text) for found in analysis.entities] == [(text.index("Boston"), "Boston")]
     analyzer.close()
 
 
