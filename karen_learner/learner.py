@@ -584,10 +584,16 @@ class AutonomousLearner:
             tested = await call_in_executor(partial(read_labelled_file, is_test=True), test)
         return await self._curator.check_data(tenant_id, file, tested, rare_below=rare_below)
 
-    async def export(self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples") -> int:
-        """Write curated examples (`.jsonl`, `.spacy`) or turns (`.jsonl`). Returns their number."""
+    async def export(
+        self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples", to: str | None = None
+    ) -> int:
+        """Write curated examples, or turns as JSON lines. Returns their number.
+
+        `to` is the name of a format; by default the suffix decides. Raises InvalidInput, also if there is
+        nothing to export.
+        """
         await self._require(tenant_id)
-        return await self._transfer.export(tenant_id, Path(path), kind=kind)
+        return await self._transfer.export(tenant_id, Path(path), kind=kind, to=to)
 
 
 create_autonomous_learner = AutonomousLearner

@@ -41,6 +41,10 @@ FormatName = Annotated[
         show_default=False,
     ),
 ]
+TargetFormat = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Format to write, if the suffix does not tell.", show_default=False),
+]
 KeyNames = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="KEY=NAME", help="Read a key or column as another one. Repeatable."),

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import spacy
-import srsly
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
@@ -19,15 +18,13 @@ from spacy.vocab import Vocab
 from karen_learner.components.documents import make_doc
 from karen_learner.components.online.sample_weights import set_sample_weight
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.importers import CorpusSource, Reading, iter_labelled
+from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.formats.labels import categories
+from karen_learner.corpora.importers import Reading
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_lines
 from karen_learner.corpora.parsing import CorpusLine, corpus_line, require_text
 from karen_learner.errors import ImportFormatError
-from karen_learner.records import CATEGORY_TASKS, TASKS, EntitySpan, LabelledText, Record, Task
-
-SENTIMENTS = frozenset({"negative", "neutral", "positive"})
-"""The categories of a DocBin that are sentiments; all others are intents."""
-DEV_EVERY = 10
+from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
 
 def to_doc(nlp: Language, example: LabelledText) -> Doc:
@@ -117,26 +114,22 @@ def read_docbin(file: CorpusFile) -> Iterator[Line[Any]]:
 
 def _values(doc: Doc) -> dict[str, Any]:
     chosen = [label for label, value in doc.cats.items() if value == 1.0]
-    intents = [label for label in chosen if label not in SENTIMENTS]
-    sentiments = [label for label in chosen if label in SENTIMENTS]
-    if len(intents) > 1 or len(sentiments) > 1:
-        raise CorruptExample(f"has several categories of one task: {', '.join(map(repr, chosen))}")
-    values: dict[str, Any] = {
-        "text": doc.text,
-        "intent": intents[0] if intents else None,
-        "sentiment": sentiments[0] if sentiments else None,
-    }
+    values: dict[str, Any] = {"text": doc.text, **categories(chosen)}
     if doc.has_annotation("ENT_IOB"):
         values["entities"] = [(span.start_char, span.end_char, span.label_) for span in doc.ents]
     return values
 
 
-class Conversion(Record):
-    """The number of documents, the reasons of skipped lines, and the notes of the reader."""
-
-    documents: int
-    skipped: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+def write_docbin(file: ExportFile, examples: Iterable[LabelledText]) -> int:
+    """Write examples as a DocBin and return their number. Those that have no document are noted."""
+    nlp, docs = spacy.blank(file.language), []
+    for example in examples:
+        try:
+            docs.append(to_doc(nlp, example))
+        except CorruptExample as error:
+            file.note(f"examples were left out, because {error}")
+    write_docs(file.path, docs)
+    return len(docs)
 
 
 def labelled_docs(
@@ -158,38 +151,3 @@ def labelled_docs(
             skipped.append(f"{reading.file.path.name} line {read.line}: {read.error}")
         else:
             yield read.value
-
-
-def convert_corpus(
-    source: CorpusSource,
-    target: Path,
-    *,
-    language: str = "en",
-    labels: Path | None = None,
-    dev: Path | None = None,
-) -> Conversion:
-    """Write the labelled texts of a file as the DocBin `target`; with `dev`, every tenth document goes there.
-
-    `labels` is a folder for the label files of both text categorizers (`intent.json`, `sentiment.json`).
-    `spacy train` reads them through `spacy.read_labels.v1`. Raises ImportFormatError, also if no line is
-    usable; then nothing is written.
-    """
-    reading = iter_labelled(source)
-    docs: list[Doc] = []
-    skipped: list[str] = []
-    found: dict[Task, set[str]] = {task: set() for task in CATEGORY_TASKS}
-    for example, doc in labelled_docs(spacy.blank(language), reading, skipped=skipped):
-        docs.append(doc)
-        for task, known in found.items():
-            known |= {getattr(example, task)} - {None}
-    if not docs:
-        why = f": {skipped[0]}" if skipped else ", it is empty"
-        raise ImportFormatError(f"no line of {reading.file.path.name!r} is usable{why}")
-    write_docs(target, (doc for position, doc in enumerate(docs) if dev is None or position % DEV_EVERY))
-    if dev is not None:
-        write_docs(dev, docs[::DEV_EVERY])
-    if labels is not None:
-        labels.mkdir(parents=True, exist_ok=True)
-        for task, known in found.items():
-            srsly.write_json(labels / f"{task}.json", sorted(known))
-    return Conversion(documents=len(docs), skipped=tuple(skipped), notes=reading.notes)

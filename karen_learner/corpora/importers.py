@@ -32,8 +32,12 @@ A_TURN = "a turn, where a labelled text is needed (a line with 'text')"
 
 OURS = {
     "csv": "karen_learner.corpora.formats.tables:read_table",
+    "doccano": "karen_learner.corpora.formats.doccano:DOCCANO.read",
     "jsonl": "karen_learner.corpora.formats.json_records:read_json_records",
+    "label-studio": "karen_learner.corpora.formats.label_studio:LABEL_STUDIO.read",
+    "prodigy": "karen_learner.corpora.formats.prodigy:PRODIGY.read",
     "spacy": "karen_learner.corpora.docbin:read_docbin",
+    "spacy-json": "karen_learner.corpora.formats.spacy_json:SPACY_JSON.read",
 }
 SUFFIXES = {
     ".csv": "csv",

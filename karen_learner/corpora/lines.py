@@ -15,6 +15,7 @@ from typing import Any, Generic, NoReturn, TextIO, TypeVar
 from asyncio_extras import call_in_executor
 
 from karen_learner.batching import pages
+from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.text_files import (
     GZIP_SUFFIX,
     MAX_DOCUMENT_CHARS,
@@ -41,6 +42,10 @@ class CorruptExample(ValueError):
     """A line that is no example, or an example that is no document."""
 
 
+class LeftOut(ValueError):
+    """A part of a file that is left out on purpose. The message is the note about it."""
+
+
 @dataclass(frozen=True)
 class Line(Generic[ValueT]):
     """The `value` of a line, or the `error` of a line without one. Lines count from 1.
@@ -54,13 +59,15 @@ class Line(Generic[ValueT]):
     note: str | None = None
 
     def parsed(self, parse: Callable[[Any], ParsedT]) -> Line[ParsedT]:
-        """The line with the value that `parse` returns, or with the CorruptExample that it raises."""
+        """The line with the value that `parse` returns, or with the problem that it raises."""
         if self.error is not None or self.note is not None:
             return Line(self.line, error=self.error, note=self.note)
         try:
             return Line(self.line, parse(self.value))
         except CorruptExample as error:
             return Line(self.line, error=str(error))
+        except LeftOut as left_out:
+            return Line(self.line, note=str(left_out))
 
 
 class SkippedLines:
@@ -224,6 +231,16 @@ async def write_lines(
     count = await write_text(path, examples, line_of)
     if columns and next(rows, None) is not None:
         raise ValueError(f"the columns {', '.join(columns)} have more values than the {count} examples")
+    return count
+
+
+def write_json_lines(file: ExportFile, examples: Iterable[LabelledText]) -> int:
+    """Write examples as JSON lines and return their number. Blocking."""
+    count = 0
+    with open_private(file.path) as out:
+        for example in examples:
+            out.write(to_line(example) + "\n")
+            count += 1
     return count
 
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol
 
-import spacy
 from asyncio_extras import call_in_executor
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.docbin import numbered_docs, write_docs
+from karen_learner.corpora.docbin import read_examples
+from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import export_format, write_examples
 from karen_learner.corpora.importers import CorpusSource, aiter_records, iter_records
 from karen_learner.corpora.lines import MAX_SKIPPED_LISTED, Line, SkippedLines, write_lines, write_text
 from karen_learner.corpora.parsing import ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
 from karen_learner.records import ExampleState, GoldReport, IngestReport, LabelledText, Turn
+
+logger = logging.getLogger(__name__)
 
 ExportKind = Literal["examples", "turns"]
 OnLines = Callable[[int], None]
@@ -36,11 +40,7 @@ class AddGold(Protocol):
 
 
 CONCURRENT_LINES = 256
-EXPORTS: Collection[tuple[ExportKind, str]] = (
-    ("examples", ".jsonl"),
-    ("examples", ".spacy"),
-    ("turns", ".jsonl"),
-)
+TURNS_FORMAT = "jsonl"
 EXPORTED_STATES: tuple[ExampleState, ...] = ("learned", "pending")
 
 
@@ -76,28 +76,34 @@ class Transfer:
         gold = await self._add_gold(tenant_id, ingestion.gold(aiter_records(reading)), replace=replace)
         return ingestion.report(reading.file.path, gold, notes=reading.notes)
 
-    async def export(self, tenant_id: str, path: Path, *, kind: ExportKind = "examples") -> int:
-        """Write curated examples (`.jsonl`, `.spacy`) or all turns (`.jsonl`) and return their number.
+    async def export(
+        self, tenant_id: str, path: Path, *, kind: ExportKind = "examples", to: str | None = None
+    ) -> int:
+        """Write curated examples, or all turns as JSON lines, and return their number.
 
-        A temporary file in the same folder is renamed to `path`, so that a crash leaves no half file.
-        Raises InvalidInput for an unknown kind of file or a path that cannot be written.
+        `to` is the name of an exporter; by default the suffix decides. Labels that its format cannot hold are
+        logged. A temporary file in the same folder is renamed to `path`, so that a crash leaves no half file.
+        Raises InvalidInput for an unknown format, for nothing to export, and for a path that cannot be
+        written.
         """
-        if (kind, path.suffix) not in EXPORTS:
-            known = ", ".join(f"{kind} to {suffix}" for kind, suffix in EXPORTS)
-            raise InvalidInput(f"cannot export {kind} to {path.suffix or 'a file without suffix'}: {known}")
+        name = export_format(path, to)
+        if kind == "turns" and name != TURNS_FORMAT:
+            raise InvalidInput(f"turns cannot be exported as {name}: write a {TURNS_FORMAT} file")
         partial = path.with_name(path.name + ".partial")
         try:
             if kind == "turns":
                 count = await write_text(partial, self._store.turns(tenant_id), Turn.model_dump_json)
             else:
                 count = await write_lines(partial, self._examples(tenant_id))
-            if path.suffix == ".spacy":
-                count = await call_in_executor(_replace_by_docbin, partial, self._language)
+            if name != TURNS_FORMAT:
+                count = await call_in_executor(_rewrite, partial, name, self._language)
+            if not count:
+                raise InvalidInput(f"{tenant_id!r} has no {kind} to export")
             await call_in_executor(partial.replace, path)
         except OSError as error:
-            with suppress(OSError):
-                await call_in_executor(partial.unlink)
             raise InvalidInput(f"{path} cannot be written: {error}") from error
+        finally:
+            await call_in_executor(_remove, partial)
         return count
 
     async def _examples(self, tenant_id: str) -> AsyncIterator[LabelledText]:
@@ -106,11 +112,23 @@ class Transfer:
                 yield example
 
 
-def _replace_by_docbin(path: Path, language: str) -> int:
-    """Replace a file of JSON lines by a DocBin of its usable examples and return their number. Blocking."""
-    docs = numbered_docs(spacy.blank(language), path, skipped=[]).values()
-    write_docs(path, docs)
-    return len(docs)
+def _rewrite(path: Path, name: str, language: str) -> int:
+    """Replace a file of JSON lines by its examples in another format. Blocking. Returns their number."""
+    target = ExportFile(path.with_name(path.name + ".new"), language)
+    try:
+        examples = (line.value for line in read_examples(path) if line.value is not None)
+        count = write_examples(target, examples, name)
+        target.path.replace(path)
+    finally:
+        _remove(target.path)
+    for note in target.notes:
+        logger.warning("not exported: %s", note)
+    return count
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 class _Ingestion:

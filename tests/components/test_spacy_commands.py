@@ -13,7 +13,7 @@ import spacy
 from spacy.cli.package import get_third_party_dependencies
 from spacy.language import Language
 
-from karen_learner.corpora.docbin import convert_corpus
+from karen_learner.corpora.conversion import convert_corpus
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PLACES = ("paris", "rome", "berlin", "oslo", "madrid", "vienna", "lisbon", "prague")

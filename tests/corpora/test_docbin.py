@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
 from karen_learner.components.online.sample_weights import sample_weight
-from karen_learner.corpora.docbin import convert_corpus, lines_to_docbin, numbered_docs, read_examples, to_doc
+from karen_learner.corpora.conversion import convert_corpus
+from karen_learner.corpora.docbin import lines_to_docbin, numbered_docs, read_examples, to_doc
 from karen_learner.corpora.lines import CorruptExample, Line, to_line, write_lines
 from karen_learner.corpora.parsing import CorpusLine
 from karen_learner.records import LabelledText

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import spacy
 
-from karen_learner.corpora.docbin import convert_corpus
+from karen_learner.corpora.conversion import convert_corpus
 from karen_learner.corpora.importers import iter_records, require_labelled
 from karen_learner.corpora.lines import Line, read_json_lines
 from karen_learner.corpora.text_files import MAX_LINE_CHARS

@@ -1,4 +1,4 @@
-"""`convert`: JSON lines as DocBin files for spaCy's commands."""
+"""`convert`: labelled texts in another format."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from karen_learner.cli.options import (
     FormatName,
     KeyNames,
     SourceFile,
+    TargetFormat,
     corpus_file,
     with_common_options,
 )
@@ -23,7 +24,9 @@ from karen_learner.errors import ExitCode
 def convert(
     run: Context,
     source: SourceFile,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The DocBin file.", dir_okay=False)],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="Target, such as a .spacy file.", dir_okay=False)
+    ],
     lang: Annotated[str, typer.Option(help="Language code of spaCy.")] = "en",
     dev: Annotated[
         Path | None,
@@ -36,12 +39,13 @@ def convert(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    to: TargetFormat = None,
 ) -> int:
-    """Convert a corpus to DocBin, for spacy train and spacy evaluate."""
-    from karen_learner.corpora.docbin import convert_corpus
+    """Convert labelled texts to another format, such as DocBin for spacy train."""
+    from karen_learner.corpora.conversion import convert_corpus
 
     file = corpus_file(source, format, map, encoding)
-    conversion = convert_corpus(file, target, language=lang, dev=dev, labels=labels)
+    conversion = convert_corpus(file, target, to=to, language=lang, dev=dev, labels=labels)
     for reason in conversion.skipped:
         run.output.note(f"skipped: {reason}")
     for note in conversion.notes:

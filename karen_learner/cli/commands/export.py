@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import TargetFormat, Tenant, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -20,7 +20,7 @@ async def export(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Target: .jsonl, or .spacy for examples. An existing file is replaced.",
+            help="Target, such as a .jsonl or .spacy file. An existing file is replaced.",
             dir_okay=False,
             show_default=False,
         ),
@@ -28,10 +28,11 @@ async def export(
     kind: Annotated[
         Literal["examples", "turns"], typer.Option(help="Curated examples, or turns.")
     ] = "examples",
+    to: TargetFormat = None,
 ) -> int:
     """Export the examples or turns of a tenant to a file."""
     async with run.learner(tenant) as learner:
-        count = await learner.export(tenant, file, kind=kind)
+        count = await learner.export(tenant, file, kind=kind, to=to)
     document = {"tenant_id": tenant, "path": str(file), "kind": kind, "count": count}
     run.output.result(document, f"wrote {count} {kind} to {file}")
     return ExitCode.OK

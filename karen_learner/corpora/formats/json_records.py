@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.formats.doccano import DOCCANO
+from karen_learner.corpora.formats.label_studio import LABEL_STUDIO
+from karen_learner.corpora.formats.prodigy import PRODIGY
+from karen_learner.corpora.formats.record_format import RecordFormat
+from karen_learner.corpora.formats.spacy_json import SPACY_JSON
 from karen_learner.corpora.keys import RecordKeys, named
 from karen_learner.corpora.lines import Line, read_json_values
+
+RECORD_FORMATS = (LABEL_STUDIO, PRODIGY, SPACY_JSON, DOCCANO)
+"""In the order in which they are tried."""
 
 
 def read_json_records(file: CorpusFile) -> Iterator[Line[Any]]:
     """The records of a file by our keys.
 
-    Without a given format and without renamed keys, the first record tells whether they are those of another
-    tool.
+    Without a given format and renamed keys, the first record tells whether they are those of another tool.
     """
     lines = read_json_values(file.path, encoding=file.encoding)
+    broken, first = _first_value(lines)
+    another = None if first is None or file.format or file.keys else recognised(first.value)
+    yield from broken
+    remaining = lines if first is None else chain([first], lines)
+    if another is not None:
+        yield Line(1, note=f"read as records of {another.title} (--format {another.name})")
+        yield from (line.parsed(another.values) for line in remaining)
+        return
     keys = RecordKeys(file)
-    last = 0
-    for line in lines:
-        last = line.line
-        yield line.parsed(keys.values)
+    yield from (line.parsed(keys.values) for line in remaining)
     if keys.ignored:
-        yield Line(last, note=f"ignored the keys {named(keys.ignored)}")
+        yield Line(1, note=f"ignored the keys {named(keys.ignored)}")
+
+
+def _first_value(lines: Iterator[Line[Any]]) -> tuple[list[Line[Any]], Line[Any] | None]:
+    """The lines before the first one that is JSON, and this line."""
+    broken: list[Line[Any]] = []
+    for line in lines:
+        if line.error is None:
+            return broken, line
+        broken.append(line)
+    return broken, None
+
+
+def recognised(record: Any) -> RecordFormat | None:
+    """The format of another tool that a record has, if its keys tell."""
+    return next((one for one in RECORD_FORMATS if one.recognises(record)), None)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
+from io import TextIOWrapper
 from itertools import chain
 from typing import Any
 
 from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.keys import RecordKeys, misspelt, named
-from karen_learner.corpora.lines import CorruptExample, Line, parse_json
+from karen_learner.corpora.lines import CorruptExample, Line, parse_json, to_line
 from karen_learner.corpora.text_files import MAX_LINE_CHARS, UndecodedText, check_decoded, open_text
 from karen_learner.errors import ImportFormatError
+from karen_learner.private_files import open_private
+from karen_learner.records import LabelledText
 
 JSON_KEYS = ("entities", "user_feedback")
+WRITTEN_COLUMNS = ("text", "intent", "sentiment", "entities")
 SEPARATORS = ",;\t|"
 
 
@@ -102,3 +108,18 @@ def _values(columns: Sequence[str], json_columns: Collection[str], cells: Sequen
         return {name: parse_json(cell) if name in json_columns else cell for name, cell in given.items()}
     except (ValueError, RecursionError) as error:
         raise CorruptExample(f"a cell holds no JSON: {error}") from error
+
+
+def write_table(file: ExportFile, examples: Iterable[LabelledText]) -> int:
+    """Write examples as comma-separated values, which Excel reads: UTF-8 with a byte order mark."""
+    count = 0
+    with open_private(file.path, "wb") as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(WRITTEN_COLUMNS)
+        for example in examples:
+            values = json.loads(to_line(example))
+            if example.entities is not None:
+                values["entities"] = json.dumps(values["entities"], ensure_ascii=False)
+            writer.writerow([values.get(column, "") for column in WRITTEN_COLUMNS])
+            count += 1
+    return count

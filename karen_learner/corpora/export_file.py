@@ -1,0 +1,39 @@
+"""A file that an exporter writes, and the notes about labels that its format cannot hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from karen_learner.records import TASKS, LabelledText
+
+
+@dataclass(frozen=True)
+class ExportFile:
+    """The path of an export, and the language whose tokenizer some formats need."""
+
+    path: Path
+    language: str = "en"
+    noted: Counter[str] = field(default_factory=Counter)
+
+    def compare(self, example: LabelledText, read_back: LabelledText | None) -> None:
+        """Note the labels of an example that an import of the written record would lose or change."""
+        if read_back is None or read_back.text != example.text:
+            self.note("texts that the format cannot hold")
+            return
+        for task in TASKS:
+            given, kept = getattr(example, task), getattr(read_back, task)
+            if task == "entities" and not given and not kept and given != kept:
+                self.note("texts of which the format cannot tell that they have no entities")
+            elif given != kept:
+                self.note(f"labels of {task} that the format cannot hold")
+
+    def note(self, what: str) -> None:
+        """Count something that is lost."""
+        self.noted[what] += 1
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The losses with their numbers."""
+        return tuple(f"{count} {what}" for what, count in self.noted.items())

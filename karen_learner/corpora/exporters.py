@@ -1,0 +1,66 @@
+"""Exporters by the name of a format. Each writes labelled texts as one kind of file.
+
+A package adds an exporter by an entry point in the group `karen_learner.exporters`, named like the suffix
+(`txt = "package.module:write_txt"`). A program adds one by `register_exporter`. Both take a path and labelled
+texts, and return the number of written texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.registry import FormatRegistry
+from karen_learner.errors import InvalidInput
+from karen_learner.records import LabelledText
+
+Exporter = Callable[[Path, Iterable[LabelledText]], int]
+"""Writes a new file."""
+Writer = Callable[[ExportFile, Iterable[LabelledText]], int]
+"""An exporter of this library. It notes the labels that its format cannot hold."""
+
+OURS = {
+    "csv": "karen_learner.corpora.formats.tables:write_table",
+    "doccano": "karen_learner.corpora.formats.doccano:DOCCANO.write",
+    "jsonl": "karen_learner.corpora.lines:write_json_lines",
+    "label-studio": "karen_learner.corpora.formats.label_studio:LABEL_STUDIO.write",
+    "prodigy": "karen_learner.corpora.formats.prodigy:PRODIGY.write",
+    "spacy": "karen_learner.corpora.docbin:write_docbin",
+    "spacy-json": "karen_learner.corpora.formats.spacy_json:SPACY_JSON.write",
+}
+SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".spacy": "spacy"}
+"""The formats of suffixes. A suffix that equals the name of another format has that format."""
+
+exporters: FormatRegistry[Exporter | Writer] = FormatRegistry("exporter", "karen_learner.exporters", OURS)
+
+
+def register_exporter(name: str) -> Callable[[Exporter], Exporter]:
+    """Decorator of a function that writes a format, such as `txt`, and files with the suffix of that name."""
+    register_named = exporters.register(name)
+
+    def register(exporter: Exporter) -> Exporter:
+        register_named(exporter)
+        return exporter
+
+    return register
+
+
+def export_format(path: Path, given: str | None = None) -> str:
+    """The name of the format of a target: the given one, else that of its suffix. Raises InvalidInput."""
+    name = given or SUFFIXES.get(path.suffix.lower()) or path.suffix.lower().removeprefix(".")
+    if given is None and name not in exporters:
+        raise InvalidInput(
+            f"no exporter for {path.name!r}: its suffix is {path.suffix!r}, known are "
+            f"{', '.join(sorted(SUFFIXES))}; --to names another format: {', '.join(exporters.names())}"
+        )
+    exporters.load(name)
+    return name
+
+
+def write_examples(target: ExportFile, examples: Iterable[LabelledText], name: str) -> int:
+    """Write labelled texts in a format. Blocking. Returns their number. Raises OSError."""
+    write: Any = exporters.load(name)
+    count: int = write(target if exporters.is_ours(name) else target.path, examples)
+    return count
