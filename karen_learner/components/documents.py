@@ -1,4 +1,7 @@
-"""Documents of texts in bounded time.
+"""Documents of texts: tokenized in Unicode form, and in bounded time.
+
+The tokens of composed, decomposed and full-width writings of a text correspond. spaCy's rules would otherwise
+not find the end of a decomposed word. The text of a document is the original one.
 
 spaCy's tokenizer strips the signs around a word one by one, and searches the rest each time: 6,000 signs
 without white space take 7 s, in which no other thread of the process runs.
@@ -6,10 +9,14 @@ without white space take 7 s, in which no other thread of the process runs.
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
+from unicodedata import category
 
 from spacy.language import Language
 from spacy.tokenizer import Tokenizer
 from spacy.tokens import Doc
+
+from karen_learner.text_identity import INVISIBLE, unicode_form
 
 LONGEST_STRETCH = 250
 """Characters without white space that the tokenizer gets at a time; it needs up to 20 ms for them."""
@@ -26,12 +33,20 @@ _UNITS = re.compile(
 
 
 def make_doc(nlp: Language, text: str) -> Doc:
-    """The document of `nlp.make_doc(text)`, with cuts in long rows of signs and in long stretches.
+    """The document of a text with the tokens of its Unicode form, cut in long rows of signs and stretches.
 
-    Tokenizers of other classes get the whole text. Raises ValueError for a text that spaCy refuses.
+    For most texts it is that of `nlp.make_doc`, and always for tokenizers of other classes than spaCy's.
+    Raises ValueError for a text that spaCy refuses.
     """
-    is_bounded = _STRETCH.search(text) is None
-    if is_bounded or len(text) > nlp.max_length or not isinstance(nlp.tokenizer, Tokenizer):
+    if len(text) > nlp.max_length or not isinstance(nlp.tokenizer, Tokenizer):
+        return nlp.make_doc(text)
+    form = unicode_form(text)
+    return _in_pieces(nlp, text) if form == text else _with_tokens_of(nlp, text, form)
+
+
+def _in_pieces(nlp: Language, text: str) -> Doc:
+    """The document of a text, tokenized in pieces if it has long stretches."""
+    if _STRETCH.search(text) is None:
         return nlp.make_doc(text)
     docs = [nlp.make_doc(piece) for piece in pieces(text)]
     if len(docs) == 1:
@@ -40,6 +55,47 @@ def make_doc(nlp: Language, text: str) -> Doc:
     if joined is None:
         raise AssertionError("several documents have a joined one")
     return joined
+
+
+def _with_tokens_of(nlp: Language, text: str, form: str) -> Doc:
+    """The document of a text with the tokens of its form, as far as their borders are in both."""
+    starts: dict[int, int] = {}
+    at, at_form = 0, 0
+    for unit in _characters(text):
+        starts.setdefault(at_form, at)
+        at, at_form = at + len(unit), at_form + len(unicode_form(unit))
+    if at_form != len(form):
+        return _in_pieces(nlp, text)
+    cuts = {0, len(text)}
+    for token in _in_pieces(nlp, form):
+        ends = (token.idx, token.idx + len(token)) if token.whitespace_ else (token.idx,)
+        cuts.update(starts[end] for end in ends if end in starts)
+    words: list[str] = []
+    spaces: list[bool] = []
+    for start, end in pairwise(sorted(cuts)):
+        if text[start:end] == " " and words and not spaces[-1]:
+            spaces[-1] = True
+        else:
+            words.append(text[start:end])
+            spaces.append(False)
+    return Doc(nlp.vocab, words=words, spaces=spaces)
+
+
+def _characters(text: str) -> Iterator[str]:
+    """The characters with their marks: parts of a text whose forms make up its form."""
+    start = 0
+    for at in range(1, len(text)):
+        if not _continues(text[at]):
+            yield text[start:at]
+            start = at
+    yield text[start:]
+
+
+def _continues(character: str) -> bool:
+    """Whether a character may compose with the one before it: a mark, or a further sound of Hangul."""
+    point = ord(character)
+    in_hangul, is_half_width = 0x1160 <= point <= 0x11FF, point in (0xFF9E, 0xFF9F)
+    return in_hangul or is_half_width or point in INVISIBLE or category(character).startswith("M")
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from spacy.tokens import Doc
 
 from karen_learner.components.arrays import AnyArray, Hashes, Ints, Places, slices
 from karen_learner.components.lexical.clusters import WordClusters
+from karen_learner.components.lexical.forms import token_forms
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
     FeatureCache,
@@ -261,8 +262,9 @@ class TokenFeaturizer:
 
     def _of_words(self, keys: Sequence[tuple[int, int]], *, word_of: Callable[[int], str]) -> list[Hashes]:
         """Numbers of words, given by the hashes of lower form and shape."""
-        parts = np.array([_parts_of_word(word_of(lower)) for lower, _ in keys], dtype=np.uint64)
-        lower, shapes = np.array(keys, dtype=np.uint64).T
+        forms, words = token_forms(keys, word_of)
+        parts = np.array(list(map(_parts_of_word, words)), dtype=np.uint64)
+        lower, shapes = np.array(forms, dtype=np.uint64).T
         paths = self.clusters.values_of(lower).astype(np.uint64)
         return list(_numbers(parts, np.stack([lower, shapes, parts[:, NEIGHBOUR_SUFFIX], paths])))
 

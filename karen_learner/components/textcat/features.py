@@ -20,6 +20,7 @@ from spacy.tokens import Doc
 
 from karen_learner.components.arrays import Doubles, Floats, Hashes, Ints, Places, slices
 from karen_learner.components.lexical.clusters import WordClusters
+from karen_learner.components.lexical.forms import in_unicode_form
 from karen_learner.components.lexical.polarities import WordPolarities
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
@@ -44,7 +45,10 @@ CLUSTER_BIGRAM_BITS = np.array([[6], [12]], dtype=np.uint64)
 """Lengths of cluster path prefixes, of words and of pairs of neighbours. Short prefixes are wide clusters."""
 MAX_DEGREES = 12
 """Largest polarity of a text: that of three or four of the strongest words."""
-MAX_WORD_CHARS = 40
+MAX_WORD_CHARS = 1_000
+"""In languages without white space, a word of spaCy may be a sentence."""
+KEYS_OF_A_WORD = 200
+"""A word with more keys counts as several words in the cache."""
 _WORD_SALT, _BIGRAM_SALT, _CHARACTER_SALT, _PAIR_SALT, _TEXT_SALT = range(1, 6)
 _CLUSTER_SALT, _CLUSTER_BIGRAM_SALT = np.uint64(64), np.uint64(128)
 _GOOD_SALT, _BAD_SALT, _NEUTRAL_SALT = 200, 201, 202
@@ -151,7 +155,8 @@ class TextNgrams:
 
     def _of_texts(self, texts: Sequence[bytes], *, word_of: Callable[[int], str]) -> list[TextFeatures]:
         """Features of texts. A text is given by the bytes of its word hashes."""
-        words = [np.frombuffer(text, dtype=np.uint64).tolist() for text in texts]
+        written: list[list[int]] = [np.frombuffer(text, dtype=np.uint64).tolist() for text in texts]
+        words, word_of = in_unicode_form(written, word_of)
         found = iter(self._words.get(list(chain(*words)), partial(self._of_words, word_of=word_of)))
         batch = _Batch.framed([list(islice(found, len(one))) for one in words])
         parts = [
@@ -271,7 +276,9 @@ def text_cache(ngrams: TextNgrams) -> FeatureCache[bytes, TextFeatures]:  # noqa
 @lru_cache(maxsize=8)
 def word_cache(ngrams: TextNgrams) -> FeatureCache[int, WordFeatures]:  # noqa: ARG001 - the key
     """One cache for all models of a process with these options."""
-    return FeatureCache(capacity=CACHED_WORDS)
+    return FeatureCache(
+        capacity=CACHED_WORDS, size_of=lambda features: 1 + len(features.keys) // KEYS_OF_A_WORD
+    )
 
 
 def _border(mark: np.uint64) -> Hashes:

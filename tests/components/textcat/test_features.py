@@ -26,6 +26,7 @@ from karen_learner.components.lexical.words import (
 from karen_learner.components.textcat.features import (
     CHARACTERS,
     CLUSTERS,
+    MAX_WORD_CHARS,
     PAIRS,
     WORDS,
     TextFeatures,
@@ -204,7 +205,7 @@ def test_long_texts_have_a_bounded_number_of_features() -> None:
     many = make([NLP.make_doc(" ".join(f"w{i}" for i in range(500)))])
     assert len(of_view(many, PAIRS)) == 8 * 7 // 2
     one = make([NLP.make_doc("x" * 1_000_000)])
-    assert len(of_view(one, CHARACTERS)) == 41 + 40
+    assert len(of_view(one, CHARACTERS)) == (MAX_WORD_CHARS + 1) + MAX_WORD_CHARS
 
 
 def test_without_docs_or_words_there_are_no_features() -> None:
