@@ -34,6 +34,7 @@ from karen_learner.records import (
     Verdict,
     VersionCounts,
 )
+from karen_learner.records.labels import LabelChange, LabelReport, Successors
 from karen_learner.records.training import (
     PassReport,
     PipelineSpec,
@@ -195,7 +196,8 @@ class MemoryStore(Protocol):
     async def save_curation(
         self, tenant_id: str, curated: CurationWrite, *, token: int | None = None
     ) -> bool:
-        """Write decisions of curation. False, with nothing written, if the values of its read set changed.
+        """Write decisions of curation. False, with nothing written, if the values of its read set changed,
+        or if a label was renamed or retired.
 
         With a `token`, raises FencedOut if the lease is lost.
         """
@@ -286,6 +288,22 @@ class MemoryStore(Protocol):
         """Add labels to the schema. Curation quarantines feedback with any other label.
 
         Raises LabelCollision, with nothing written, if a label would be both an intent and a sentiment.
+        """
+
+    async def gold_labels(self, tenant_id: str, task: Task) -> Mapping[str, int]:
+        """The number of gold examples of each label of a task, from counters."""
+
+    async def label_successors(self, tenant_id: str) -> Successors:
+        """The present label of each former label, by task; None for a retired one."""
+
+    async def change_label(
+        self, tenant_id: str, change: LabelChange, *, dry_run: bool = False
+    ) -> LabelReport:
+        """Give the successor to all examples and contributions with a label, and resolve their texts again.
+
+        The schema then has the successor in place of the label. Without a successor the label is removed;
+        examples without another label are quarantined. Learned examples stay `learned`. Raises
+        LabelCollision, with nothing written, if the successor is a label of the other category task.
         """
 
     async def reject_examples(

@@ -23,6 +23,7 @@ from karen_learner.corpora.parsing import ImportedLine
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
 from karen_learner.curation.data_reports import RARE_BELOW, read_labelled_file
+from karen_learner.curation.label_editor import Edit, LabelEditor
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.errors import InvalidInput, LearnerClosed, StoreFull, StoreReadOnly, UnknownTenant
@@ -53,6 +54,7 @@ from karen_learner.records import (
     LearningPlan,
     ModelVersion,
     RepairReport,
+    Task,
     TenantStatus,
     UserFeedback,
     check_id,
@@ -61,6 +63,7 @@ from karen_learner.records import (
 )
 from karen_learner.records.data_reports import DataReport
 from karen_learner.records.evaluations import Evaluation, VersionComparison
+from karen_learner.records.labels import LabelReport, LabelRow
 from karen_learner.repair import Repair
 from karen_learner.settings import (
     LearningSettings,
@@ -70,6 +73,7 @@ from karen_learner.settings import (
     as_settings,
 )
 from karen_learner.training import BasePipeline, LocalWorker
+from karen_learner.training.base import known_labels
 from karen_learner.training.stage import TrainingStage
 from karen_learner.validation import Evidence, ModelValidator
 from karen_learner.validation.stage import ValidationStage
@@ -141,6 +145,7 @@ class AutonomousLearner:
             store, self.analyzer, settings, events=events, sanitizer=sanitizer
         )
         self._curator = curator = Curator(store, settings)
+        self._labels = LabelEditor(store, curator)
         self._transfer = Transfer(
             store,
             add_turn=self._collector.collect_input,
@@ -367,6 +372,7 @@ class AutonomousLearner:
                 logger.warning("%s line %d is skipped: %s", report.path, line.line, line.reason)
         else:
             await self._add_gold(tenant_id, examples, replace)
+        await self._champions.refresh_labels(tenant_id)
         return await self._learn(tenant_id, mode=mode, force=True, reason="bootstrap")
 
     async def _learn(
@@ -438,6 +444,56 @@ class AutonomousLearner:
         """
         await self._require(tenant_id)
         return await self._repair.repair(tenant_id, dry_run=dry_run)
+
+    # Labels ----------------------------------------------------------------------------------
+
+    async def labels(self, tenant_id: str) -> Sequence[LabelRow]:
+        """The labels of each task, with the numbers of their examples. Raises UnknownTenant."""
+        await self._require(tenant_id)
+        serving = await self._registry.serving(tenant_id)
+        return await self._labels.rows(tenant_id, await known_labels(serving) or ())
+
+    async def rename_label(
+        self, tenant_id: str, label: str, new_name: str, *, task: Task | None = None, dry_run: bool = False
+    ) -> LabelReport:
+        """Give a label another name. A dry run changes nothing.
+
+        All examples and feedback with the label get the new name, in one transaction. Later feedback and gold
+        with the former name get the new one, and the model that serves answers with it. The next cycle trains
+        in full. Raises UnknownTenant, InvalidInput (also if the new name is a label: merge the two), and
+        LabelCollision.
+        """
+        return await self._edit_label(tenant_id, "rename", label, new_name, task=task, dry_run=dry_run)
+
+    async def merge_labels(
+        self, tenant_id: str, label: str, into: str, *, task: Task | None = None, dry_run: bool = False
+    ) -> LabelReport:
+        """Make a label a former name of another one, as `rename_label`. Conflicts between the two end."""
+        return await self._edit_label(tenant_id, "merge", label, into, task=task, dry_run=dry_run)
+
+    async def retire_label(
+        self, tenant_id: str, label: str, *, task: Task | None = None, dry_run: bool = False
+    ) -> LabelReport:
+        """Remove a label: it becomes unknown in all texts, as in `rename_label`.
+
+        Examples without another label are quarantined. Gold with the label brings it back.
+        """
+        return await self._edit_label(tenant_id, "retire", label, None, task=task, dry_run=dry_run)
+
+    async def _edit_label(
+        self,
+        tenant_id: str,
+        edit: Edit,
+        label: str,
+        successor: str | None,
+        *,
+        task: Task | None,
+        dry_run: bool,
+    ) -> LabelReport:
+        await self._require(tenant_id)
+        report = await self._labels.edit(tenant_id, edit, label, successor, task=task, dry_run=dry_run)
+        await self._champions.refresh_labels(tenant_id)
+        return report
 
     # Reports ---------------------------------------------------------------------------------
 
@@ -562,7 +618,9 @@ class AutonomousLearner:
                 "bootstrap takes examples"
             )
         await self._serve(tenant_id)
-        return await self._transfer.ingest(tenant_id, source, replace=replace, on_lines=on_lines)
+        report = await self._transfer.ingest(tenant_id, source, replace=replace, on_lines=on_lines)
+        await self._champions.refresh_labels(tenant_id)
+        return report
 
     async def check_data(
         self,

@@ -17,6 +17,7 @@ from karen_learner.contracts import Analyzer, BasePipelineInfo
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.records import Analysis, Entity, check_several, check_text, replace_unfit
+from karen_learner.relabelling import relabelled_analysis
 from karen_learner.settings import AnalysisSettings, Settings
 
 ModelLoader = Callable[[], LiveModel]
@@ -75,7 +76,8 @@ class SpacyAnalyzer:
         model = await self._model(tenant_id)
         if model is None:
             return await answer_without_model(text, self._settings.fallback)
-        return await self._queue(model).analyze(AnalysisRequest(model, text))
+        found = await self._queue(model).analyze(AnalysisRequest(model, text))
+        return relabelled_analysis(found, model.successors) if model.successors else found
 
     async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
         """The analyses of many texts, in order and by one model. Raises InvalidInput before the first
@@ -84,7 +86,8 @@ class SpacyAnalyzer:
         model = await self._model(tenant_id)
         if model is None:
             return [await answer_without_model(text, self._settings.fallback) for text in cleaned]
-        return await self._queue(model).analyze_many(model, cleaned)
+        found = await self._queue(model).analyze_many(model, cleaned)
+        return [relabelled_analysis(one, model.successors) for one in found] if model.successors else found
 
     async def detect_intent(self, text: str, *, tenant_id: str | None = None) -> tuple[str | None, float]:
         """The intent and its confidence; (None, 0.0) without a detected intent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -32,9 +33,11 @@ from karen_learner.curation.resolver import (
     Resolution,
     Withdrawal,
     stored_keys,
+    with_present_labels,
 )
 from karen_learner.curation.selection import Curated, select_full, select_incremental
 from karen_learner.records import (
+    CATEGORY_TASKS,
     DISCARDED,
     Contribution,
     CurationCounts,
@@ -47,7 +50,11 @@ from karen_learner.records import (
     Turn,
 )
 from karen_learner.records.data_reports import DataReport
+from karen_learner.records.labels import LabelChange, LabelReport
+from karen_learner.relabelling import relabelled_turn
 from karen_learner.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 PREVIEW_MEMORY = 50_000
 """Maximum number of changed texts in a preview. Beyond it, the counts of duplicates are estimates."""
@@ -107,10 +114,12 @@ class Curator:
 
     async def _awaiting(self, tenant_id: str) -> AsyncIterator[tuple[list[PageEntry], list[tuple[int, int]]]]:
         """Pages of turns that await curation: their entries and marks."""
-        schema = await self._store.labels(tenant_id)
+        schema, former = await self._store.labels(tenant_id), await self._store.label_successors(tenant_id)
         async for turns in self._store.turns_awaiting_curation(tenant_id):
             entries = await call_in_executor(
-                lambda turns=turns: [self._entry(awaiting.turn, schema) for awaiting in turns]
+                lambda turns=turns: [
+                    self._entry(relabelled_turn(awaiting.turn, former), schema) for awaiting in turns
+                ]
             )
             yield entries, [awaiting.mark for awaiting in turns]
 
@@ -140,8 +149,9 @@ class Curator:
 
         Repeats if another process has changed an example that this one read.
         """
-        keys = stored_keys(entries)
         while True:
+            entries = with_present_labels(entries, await self._store.label_successors(tenant_id))
+            keys = stored_keys(entries)
             stored = await self._store.examples_by_key(tenant_id, keys)
             said = await self._store.contributions(tenant_id, keys)
             resolver = self._resolver(stored, said)
@@ -175,16 +185,25 @@ class Curator:
         All records are read and checked before the first write, without a lock. Needs no lease: a cycle may
         run at the same time. Feedback that is quarantined for a label declared now is resolved again.
         A record that contradicts an earlier one is skipped, and one that contradicts stored gold, unless it
-        is to `replace` it. Raises LabelCollision if one label would be an intent and a sentiment.
+        is to `replace` it. A label whose gold all comes under one new name is renamed. Raises LabelCollision
+        if one label would be an intent and a sentiment.
         """
 
         async def stored(keys: Sequence[str]) -> Mapping[str, Sequence[Example | Contribution]]:
-            return {} if replace else await self._gold_of(tenant_id, keys)
+            return await self._gold_of(tenant_id, keys)
 
-        intake = GoldIntake(self._settings, self._aligner, source=source, stored=stored)
+        intake = GoldIntake(
+            self._settings,
+            self._aligner,
+            source=source,
+            stored=stored,
+            replace=replace,
+            successors=await self._store.label_successors(tenant_id),
+        )
         with closing(intake):
             await intake.read(records)
             async with self._writing[tenant_id]:
+                await self._rename_moved(tenant_id, intake)
                 schema = await self._store.labels(tenant_id)
                 if intake.labels:
                     await self._store.declare_labels(tenant_id, intake.labels)
@@ -235,12 +254,35 @@ class Curator:
 
     # Labels ----------------------------------------------------------------------------------
 
+    async def _rename_moved(self, tenant_id: str, intake: GoldIntake) -> None:
+        """Rename each label whose gold all comes under one new name."""
+        changes: list[LabelChange] = []
+        if intake.has_moved_labels:
+            schema = await self._store.labels(tenant_id)
+            gold = {task: await self._store.gold_labels(tenant_id, task) for task in CATEGORY_TASKS}
+            changes = intake.renamed_labels(schema, gold)
+        for change in changes:
+            await self._store.change_label(tenant_id, change)
+            logger.warning(
+                "the %s %r is renamed to %r: all its gold comes under the new name",
+                change.task, change.label, change.successor,
+            )  # fmt: skip
+        await call_in_executor(intake.settle, changes)
+
+    async def change_label(self, tenant_id: str, change: LabelChange) -> LabelReport:
+        """Rename, merge or retire a label. Feedback that becomes usable is resolved again."""
+        async with self._writing[tenant_id]:
+            report = await self._store.change_label(tenant_id, change)
+            await self._release_quarantined(tenant_id)
+        return report
+
     async def _declare_agreed_labels(self, tenant_id: str, token: int | None) -> None:
         """Declare the labels that a quorum of people uses, and resolve their contributions again."""
         unknown = UnknownLabels(await self._store.labels(tenant_id))
+        former = await self._store.label_successors(tenant_id)
         async for page in self._store.unusable_contributions(tenant_id):
             unknown.add(page)
-        if labels := unknown.used_by(self._settings.learning.meaning_quorum):
+        if labels := unknown.used_by(self._settings.learning.meaning_quorum, former=former):
             await self._store.declare_labels(tenant_id, labels)
             await self._release_quarantined(tenant_id, token)
 

@@ -21,6 +21,7 @@ from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_exam
 from karen_learner.curation.keys import text_key
 from karen_learner.curation.resolver import NewContribution
 from karen_learner.records import (
+    CATEGORY_TASKS,
     TASKS,
     Contribution,
     Example,
@@ -31,9 +32,15 @@ from karen_learner.records import (
     utc_now,
 )
 from karen_learner.records.base import MAX_ID_CHARS
+from karen_learner.records.labels import LabelChange, Successors
+from karen_learner.relabelling import relabelled
 from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
 
+MIN_RENAMED = 2
+"""Gold texts of a label that is renamed by an import."""
+MAX_HELD = 50_000
+"""Texts with other labels than stored gold that wait for the end of the file."""
 HELD_IN_MEMORY_BYTES = 8_000_000
 
 GoldSource = Literal["seed", "reviewed"]
@@ -58,7 +65,14 @@ class GoldIntake:
     """One batch of gold. Call `read`, then declare the `labels`, then store the `pages`, then `close`."""
 
     def __init__(
-        self, settings: Settings, aligner: TokenAligner, *, source: GoldSource, stored: StoredGold
+        self,
+        settings: Settings,
+        aligner: TokenAligner,
+        *,
+        source: GoldSource,
+        stored: StoredGold,
+        replace: bool = False,
+        successors: Successors | None = None,
     ) -> None:
         self._page_size = settings.store.page_size
         self._max_chars = settings.analysis.max_text_chars
@@ -67,6 +81,10 @@ class GoldIntake:
         self._aligner = aligner
         self._source = source
         self._stored = stored
+        self._replace = replace
+        self._successors = _with_successors(successors or {})
+        self._moved: dict[LabelChange, set[str]] = {}
+        self._held: list[_Usable] = []
         self._stated: dict[str, dict[Task, Statement]] = {}
         self._contradictions = 0
         self._labels: dict[Task, set[str]] = {task: set() for task in TASKS}
@@ -96,7 +114,7 @@ class GoldIntake:
         for position, record in enumerate(page, start):
             line, value = (record.line, record.value) if isinstance(record, Line) else (position, record)
             try:
-                labelled = self._aligned(self._checked(value), line)
+                labelled = relabelled(self._aligned(self._checked(value), line), self._successors)
             except CorruptExample as error:
                 self._skipped.add(line, str(error))
             else:
@@ -106,22 +124,78 @@ class GoldIntake:
     def _take(
         self, usable: Sequence[_Usable], stored: Mapping[str, Sequence[Example | Contribution]]
     ) -> None:
-        for line, key, labelled in usable:
-            labels, stated = labels_of(labelled), self._stated.setdefault(key, {})
-            for gold in stored.get(key, ()):
-                if gold.turn_id is None or gold.turn_id != labelled.turn_id:
-                    stated.update(
-                        {t: Statement(label, None) for t, label in labels_of(gold).items() if t not in stated}
-                    )
-            if problem := contradiction(labels, stated):
-                self._contradictions += 1
-                self._skipped.add(line, problem)
-                continue
-            for task, label in labels.items():
-                stated.setdefault(task, Statement(label, line))
-            for task, name in task_labels(labelled):
-                self._labels[task].add(name)
-            self._waiting.write(labelled.model_dump_json() + "\n")
+        for one in usable:
+            stated = self._stated.setdefault(one.key, {})
+            for gold in stored.get(one.key, ()):
+                if gold.turn_id is None or gold.turn_id != one.labelled.turn_id:
+                    self._note_moved(one, gold)
+                    if not self._replace:
+                        stated.update(
+                            {
+                                t: Statement(said, None)
+                                for t, said in labels_of(gold).items()
+                                if t not in stated
+                            }
+                        )
+            if self._is_moved(one, stated) and len(self._held) < MAX_HELD:
+                self._held.append(one)
+            else:
+                self._keep_or_skip(one)
+
+    def _keep_or_skip(self, one: _Usable) -> None:
+        labels, stated = labels_of(one.labelled), self._stated[one.key]
+        if problem := contradiction(labels, stated):
+            self._contradictions += 1
+            self._skipped.add(one.line, problem)
+            return
+        for task, label in labels.items():
+            stated.setdefault(task, Statement(label, one.line))
+        for task, name in task_labels(one.labelled):
+            self._labels[task].add(name)
+        self._waiting.write(one.labelled.model_dump_json() + "\n")
+
+    # Renamed labels --------------------------------------------------------------------------
+
+    def _note_moved(self, one: _Usable, gold: Example | Contribution) -> None:
+        """Note the other label of stored gold: all gold of a label may come under a new name."""
+        for task in CATEGORY_TASKS:
+            old, new = getattr(gold, task), getattr(one.labelled, task)
+            if isinstance(gold, Example) and old is not None and new not in (None, old):
+                change = LabelChange(task=task, label=old, successor=new)
+                self._moved.setdefault(change, set()).add(one.key)
+
+    def _is_moved(self, one: _Usable, stated: Mapping[Task, Statement]) -> bool:
+        """Whether the label of a category differs from that of stored gold."""
+        return any(
+            task in stated and stated[task].line is None and stated[task].label != label
+            for task, label in labels_of(one.labelled).items()
+            if task in CATEGORY_TASKS
+        )
+
+    @property
+    def has_moved_labels(self) -> bool:
+        """Whether a text has another category label than stored gold."""
+        return bool(self._moved)
+
+    def renamed_labels(self, schema: Schema, gold: Mapping[Task, Mapping[str, int]]) -> list[LabelChange]:
+        """The labels of `schema` whose `gold` (numbers by label) all comes under one new name."""
+        known = {label for labels in schema.values() for label in labels}
+        return [
+            change
+            for change, keys in self._moved.items()
+            if MIN_RENAMED <= len(keys) == gold[change.task].get(change.label)
+            and change.successor not in known
+            and change.label not in self._labels[change.task]
+        ]
+
+    def settle(self, renamed: Sequence[LabelChange]) -> None:
+        """Keep or skip the texts with other labels than stored gold, after these labels were renamed."""
+        for change in renamed:
+            for key in self._moved[change]:
+                self._stated[key][change.task] = Statement(change.successor, None)
+        for one in self._held:
+            self._keep_or_skip(one)
+        self._held.clear()
 
     def _checked(self, record: LabelledText | Mapping[str, Any] | None) -> GoldText:
         try:
@@ -190,11 +264,19 @@ class GoldIntake:
             added=added,
             merged=merged,
             skipped_count=self._skipped.count,
-            skipped=tuple(self._skipped.first),
+            skipped=tuple(sorted(self._skipped.first, key=lambda skipped: skipped.line)),
             contradictions=self._contradictions,
             entities_dropped_count=self._dropped.count,
             entities_dropped=tuple(self._dropped.first),
         )
+
+
+def _with_successors(successors: Successors) -> Successors:
+    """The former labels without retired ones: gold declares a retired label anew."""
+    return {
+        task: {label: successor for label, successor in former.items() if successor is not None}
+        for task, former in successors.items()
+    }
 
 
 class _Usable(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from karen_learner.curation.examples import Schema
 from karen_learner.records import CATEGORY_TASKS, Contribution, Task
+from karen_learner.records.labels import Successors
 from karen_learner.resolution import task_labels
 
 
@@ -27,12 +28,12 @@ class UnknownLabels:
                 if self._schema.get(task) and label not in self._schema[task]:
                     self._people[task, label].add(each.person)
 
-    def used_by(self, quorum: int) -> Mapping[Task, list[str]]:
-        """The labels by task that at least `quorum` people use."""
+    def used_by(self, quorum: int, *, former: Successors) -> Mapping[Task, list[str]]:
+        """The labels by task that at least `quorum` people use, without former labels."""
         taken = {label: task for task in CATEGORY_TASKS for label in self._schema.get(task, ())}
         found: dict[Task, list[str]] = defaultdict(list)
         for (task, label), people in sorted(self._people.items()):
-            if len(people) < quorum:
+            if len(people) < quorum or label in former.get(task, ()):
                 continue
             if task in CATEGORY_TASKS and taken.setdefault(label, task) != task:
                 continue

@@ -9,6 +9,8 @@ from typing import Literal
 
 from karen_learner.curation.examples import Unusable
 from karen_learner.records import DISCARDED, NO_CONSENT, Contribution, Example
+from karen_learner.records.labels import Successors
+from karen_learner.relabelling import relabelled, relabelled_contribution
 from karen_learner.resolution import Resolved, disputed, is_excluded, is_news, resolve, settled
 
 Resolution = Literal["accepted", "merged", "conflicts", "quarantined"]
@@ -62,6 +64,25 @@ class Release:
 
 PageEntry = NewContribution | Withdrawal | Release
 Contributions = tuple[Contribution, ...]
+
+
+def with_present_labels(entries: Sequence[PageEntry], successors: Successors) -> Sequence[PageEntry]:
+    """The entries with the successors of labels that were renamed or retired since they were made."""
+    if not successors:
+        return entries
+    return [
+        _with_present_labels(entry, successors) if isinstance(entry, NewContribution) else entry
+        for entry in entries
+    ]
+
+
+def _with_present_labels(entry: NewContribution, successors: Successors) -> NewContribution:
+    contribution = relabelled_contribution(entry.contribution, successors)
+    example = relabelled(entry.example, successors)
+    if contribution.reason is not None and entry.contribution.reason is None:  # its only label is retired
+        quarantined = {"state": "quarantined", "reason": contribution.reason}
+        example = entry.example.model_copy(update=quarantined)
+    return NewContribution(contribution, example)
 
 
 def stored_keys(entries: Iterable[PageEntry]) -> list[str]:

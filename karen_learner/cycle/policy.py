@@ -27,6 +27,7 @@ from karen_learner.records import (
     TenantCounts,
 )
 from karen_learner.settings import Settings
+from karen_learner.training.base import known_labels
 
 RequestedMode = Literal["auto", "incremental", "full", "micro"]
 
@@ -141,7 +142,12 @@ class CyclePlanner:
         champion: ModelVersion | None,
         provisional: ModelVersion | None,
     ) -> CycleMode:
-        """The mode of the tenant's next cycle. After a micro-update, the gates decide first."""
+        """The mode of the tenant's next cycle. After a micro-update, the gates decide first.
+
+        A model that knows renamed or retired labels cannot forget them: it is trained in full.
+        """
+        if await self._knows_former_labels(tenant_id, champion):
+            return "full"
         if requested == "micro" and champion is not None:
             if provisional is None:
                 return "micro"
@@ -157,6 +163,13 @@ class CyclePlanner:
             most=learning.max_full_examples,
             refit_below=learning.refit_below,
         )
+
+    async def _knows_former_labels(self, tenant_id: str, champion: ModelVersion | None) -> bool:
+        successors = await self.store.label_successors(tenant_id)
+        if not successors:
+            return False
+        former = {(task, label) for task, labels in successors.items() for label in labels}
+        return bool(former & (await known_labels(champion) or frozenset()))
 
     async def last_decision(self, tenant_id: str) -> LearningCycleResult | None:
         """The result of the newest cycle that the gates decided."""

@@ -117,6 +117,12 @@ class ChampionSync:
         live = self._models.peek(tenant_id)
         if serving is not None and live is not None and live.version != serving.version:
             await asyncio.shield(self._load_task(tenant_id))
+        await self.refresh_labels(tenant_id)
+
+    async def refresh_labels(self, tenant_id: str) -> None:
+        """Answer with the present labels. Does nothing without a live model."""
+        if (live := self._models.peek(tenant_id)) is not None:
+            live.successors = await self._store.label_successors(tenant_id)
 
     async def switch(self, model: LiveModel, promotion: Promotion, *, token: int | None) -> bool:
         """Compare-and-set the champion's row, then swap in its loaded, warm model and inform the analyzer.
@@ -147,6 +153,7 @@ class ChampionSync:
         """
         try:
             model: LiveModel = await call_in_executor(load_version, version)
+            model.successors = await self._store.label_successors(version.tenant_id)
         except OSError as error:
             raise ModelError(f"the files of {version.version} cannot be read: {error}") from error
         return model

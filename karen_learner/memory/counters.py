@@ -10,12 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, get_args
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from karen_learner.errors import LabelCollision
 from karen_learner.memory import tenants
-from karen_learner.memory.tables import counters
-from karen_learner.memory.types import insert
+from karen_learner.memory.tables import counters, former_labels
+from karen_learner.memory.types import chunks, insert
 from karen_learner.records import (
     TASKS,
     CycleRow,
@@ -162,7 +162,15 @@ def label_schema(connection: Connection, tenant_id: str) -> Mapping[Task, Mappin
 
 def declare(connection: Connection, tenant_id: str, labels: Mapping[Task, Sequence[str]]) -> None:
     """Add labels to the schema without an example. Raises LabelCollision."""
-    tenant = tenants.ensure(connection, tenant_id)
+    declare_in(connection, tenants.ensure(connection, tenant_id), labels)
+    schema = label_schema(connection, tenant_id)
+    both = schema["intent"].keys() & schema["sentiment"].keys()
+    if both:
+        raise LabelCollision.between(both)
+
+
+def declare_in(connection: Connection, tenant: int, labels: Mapping[Task, Sequence[str]]) -> None:
+    """Add labels to the schema of a tenant (by number). They are no former labels any more."""
     rows = [
         {"tenant": tenant, "family": f"declared/{task}", "name": label, "value": 1}
         for task, names in labels.items()
@@ -170,10 +178,22 @@ def declare(connection: Connection, tenant_id: str, labels: Mapping[Task, Sequen
     ]
     if rows:
         connection.execute(insert(connection, counters).on_conflict_do_nothing(), rows)
-    schema = label_schema(connection, tenant_id)
-    both = schema["intent"].keys() & schema["sentiment"].keys()
-    if both:
-        raise LabelCollision.between(both)
+    for task, names in labels.items():
+        here = (former_labels.c.tenant == tenant, former_labels.c.task == task)
+        for piece in chunks(names):
+            connection.execute(delete(former_labels).where(*here, former_labels.c.label.in_(piece)))
+
+
+def undeclare(connection: Connection, tenant: int, task: Task, label: str) -> None:
+    """Remove a declared label of a tenant (by number)."""
+    here = (counters.c.tenant == tenant, counters.c.family == f"declared/{task}", counters.c.name == label)
+    connection.execute(delete(counters).where(*here))
+
+
+def gold_labels(connection: Connection, tenant_id: str, task: Task) -> dict[str, int]:
+    """The number of gold examples of each label of a task, without quarantined ones."""
+    found = _read(connection, tenant_id, (f"gold/{task}",))
+    return {name: amount for (_, name), amount in found.items()}
 
 
 def tallies(connection: Connection, tenant_id: str | None) -> Mapping[str, float]:

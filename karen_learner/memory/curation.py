@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
-from karen_learner.memory import contributions, examples, leases, tenants
+from karen_learner.memory import contributions, examples, labels, leases, tenants
 from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
@@ -23,11 +23,13 @@ HARMFUL = "harmful"
 def save_curation(
     connection: Connection, tenant_id: str, curated: CurationWrite, *, token: int | None = None
 ) -> bool:
-    """Write one page of decisions. False if the values of its read set changed. Raises FencedOut."""
+    """Write one page of decisions. False if its read set changed, or with former labels. Raises FencedOut."""
     leases.check(connection, tenant_id, token)
     if curated.read_set is not None and not _is_unchanged(connection, tenant_id, curated.read_set):
         return False
     tenant = tenants.ensure(connection, tenant_id)
+    if labels.has_former_labels(connection, tenant, [*curated.upserts, *curated.contributions]):
+        return False
     _save(connection, tenant, curated.upserts)
     contributions.remove(connection, tenant, curated.replaced)
     contributions.add(connection, tenant, curated.contributions)

@@ -12,6 +12,7 @@ from karen_learner.contracts import Clock
 from karen_learner.memory import contributions as contribution_rows
 from karen_learner.memory import counters, curation, journal, leases
 from karen_learner.memory import examples as example_rows
+from karen_learner.memory import labels as label_rows
 from karen_learner.memory import masks as mask_rows
 from karen_learner.memory import tenants as tenant_rows
 from karen_learner.memory import turns as turn_rows
@@ -179,6 +180,9 @@ class SqlMemoryStore:
     strata = _reads(counters.strata)
     labels = _reads(counters.label_schema)
     declare_labels = _writes(counters.declare)
+    gold_labels = _reads(counters.gold_labels)
+    label_successors = _reads(label_rows.successors)
+    change_label = _writes(label_rows.change)
     reject_examples = _writes(curation.reject)
     end_waiting = _writes_urgently(curation.end_waiting)
 

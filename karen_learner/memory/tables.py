@@ -222,6 +222,17 @@ versions = Table(
     sqlite_autoincrement=True,
 )
 
+former_labels = Table(
+    "former_labels",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("task", AnyText, primary_key=True),
+    Column("label", AnyText, primary_key=True),
+    Column("successor", AnyText),
+    sqlite_with_rowid=False,
+)
+"""Labels that were renamed or merged; retired ones have no successor."""
+
 aliases = Table(
     "aliases",
     metadata,

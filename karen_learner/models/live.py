@@ -28,6 +28,7 @@ from karen_learner.models.files import folder_bytes
 from karen_learner.models.forks import renew_in_forked_children
 from karen_learner.models.user_code import is_unregistered
 from karen_learner.records import Task
+from karen_learner.records.labels import Successors
 
 T = TypeVar("T")
 
@@ -69,7 +70,8 @@ class LiveModel:
     """A loaded pipeline with its own thread.
 
     `tasks` names the pipe of each task. Deployment sets the `version` of a candidate. `size_bytes` is the
-    size of the model's files, an estimate of its memory. Raises PipelineUnsuitable if a pipe is missing.
+    size of the model's files, an estimate of its memory. `successors` are the present labels of former ones
+    that the model knows. Raises PipelineUnsuitable if a pipe is missing.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class LiveModel:
         self._labels = {
             task: tuple(getattr(nlp.get_pipe(pipe), "labels", ())) for task, pipe in tasks.items()
         }
+        self.successors: Successors = {}
         self._executor = self._new_executor()
         self._closed = False
         self._busy = False

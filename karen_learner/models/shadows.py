@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from karen_learner.models.files import move_into_place, remove_folder, replace_file, sync_folder
 from karen_learner.private_files import make_folder
 from karen_learner.records import Record, Task
+from karen_learner.records.labels import Successors
 from karen_learner.records.training import Predicted
+from karen_learner.relabelling import relabelled_predictions
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +79,13 @@ def keep_judged(folder: Path, staging: Path) -> None:
         replace_file(staging / JUDGED, (folder / JUDGED).read_bytes())
 
 
-def read_judged(folder: Path) -> dict[str, Predicted]:
-    """The predictions by example id; empty without a readable file."""
+def read_judged(folder: Path, successors: Successors) -> dict[str, Predicted]:
+    """The predictions by example id, with the present names of labels; empty without a readable file."""
     try:
         lines = (folder / JUDGED).read_text("utf-8").split("\n")
         judged = [JudgedText.model_validate_json(line) for line in lines if line]
-        return {one.example_id: one.predicted for one in judged}
+        present = relabelled_predictions([one.predicted for one in judged], successors)
+        return {one.example_id: predicted for one, predicted in zip(judged, present, strict=True)}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

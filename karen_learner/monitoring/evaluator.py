@@ -164,7 +164,8 @@ class Evaluator:
     async def _judged(self, version: ModelVersion) -> dict[str, Prediction]:
         """The recorded out-of-fold predictions of a version by example id. Raises InvalidInput."""
         folder = self._layout.shadows(version.tenant_id, version.version)
-        found: dict[str, Predicted] = await call_in_executor(read_judged, folder)
+        successors = await self._store.label_successors(version.tenant_id)
+        found: dict[str, Predicted] = await call_in_executor(read_judged, folder, successors)
         if not found:
             raise InvalidInput(
                 f"{version.version} has no recorded judged texts (only the live version, its parent and the "

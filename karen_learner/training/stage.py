@@ -26,6 +26,7 @@ from karen_learner.records.training import (
     TrainJob,
     TrainReport,
 )
+from karen_learner.relabelling import relabelled_predictions
 from karen_learner.settings import Settings
 from karen_learner.training.base import BasePipeline, version_spec
 from karen_learner.training.corpus import (
@@ -168,7 +169,7 @@ class TrainingStage:
             job, cycle, former.specs, count=folds.shadows,
             output=self._layout.shadow_staging(cycle.tenant_id, cycle.cycle_id),
         )  # fmt: skip
-        former_predicted = await self._predict(job, former.specs, folds) if former.specs else None
+        former_predicted = await self._predict_former(job, former.specs, folds) if former.specs else None
         predicted = await self._predict(job, shadows, folds, calibration=job.corpus / CALIBRATION)
         if cycle.mode == "incremental" and cycle.champion is not None:
             parent = await version_spec(cycle.champion, base)
@@ -254,6 +255,14 @@ class TrainingStage:
                 calibration=calibration,
             )
         )
+
+    async def _predict_former(
+        self, job: TrainJob, shadows: Sequence[PipelineSpec], folds: FoldPlan
+    ) -> PredictReport:
+        """The predictions of the champion's shadows, with the present names of labels."""
+        report = await self._predict(job, shadows, folds)
+        successors = await self._store.label_successors(job.tenant_id)
+        return report.model_copy(update={"predicted": relabelled_predictions(report.predicted, successors)})
 
     async def _run(self, job: TrainJob, cycle: CycleContext) -> TrainReport:
         report = await self._backend.train(job, lambda one: self._publish(cycle, one))

@@ -43,7 +43,8 @@ def _judged_folder(layout: HomeLayout, cycle: CycleContext) -> Path | None:
 
 def _judge(folder: Path | None, update: MicroUpdate) -> Verdict:
     gold = tuple(_gold_checks(update)) or (GateCheck(name="gold", passed=False, detail=NO_GOLD),)
-    known = read_judged(folder) if folder is not None else {}
+    # A champion with former labels is trained in full: a micro-update never follows it.
+    known = read_judged(folder, {}) if folder is not None else {}
     checks = (*gold, *_agreement_checks(known, update), *_changes_checks(update))
     accepted = all(check.passed for check in checks)
     worse = not all(check.passed for check in gold)

@@ -164,7 +164,8 @@ class ValidationStage:
             version = await self.store.alias(tenant_id, ANCHOR + task)
             if version is not None:
                 folder = self.layout.shadows(tenant_id, version.version)
-                known = await call_in_executor(read_judged, folder)
+                successors = await self.store.label_successors(tenant_id)
+                known = await call_in_executor(read_judged, folder, successors)
                 positions = [at for at, one in enumerate(examples) if one.example_id in known]
                 common = [examples[at] for at in positions]
                 by_task: Mapping[Task, TaskResult] = await call_in_executor(_recorded, common, known)

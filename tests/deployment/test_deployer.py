@@ -52,7 +52,7 @@ async def test_the_shadows_of_a_version_are_kept_with_their_predictions_and_mask
     index = read_index(folder)
     assert index is not None
     assert (index.folds, len(index.tasks)) == (2, 2)
-    assert read_judged(folder) == {one.example_id: one.predicted for one in candidate.judged}
+    assert read_judged(folder, {}) == {one.example_id: one.predicted for one in candidate.judged}
     assert await site.store.masks(ACME, index.generation, ["group:a", "person:b"]) == site.masks
     staging = site.layout.shadow_staging(ACME, candidate.cycle.cycle_id)
     assert not staging.exists()

@@ -16,14 +16,17 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.errors import KarenLearnerError
 from karen_learner.memory import open_store
 from karen_learner.records import (
+    TASKS,
     CurationWrite,
     CycleStatus,
     Example,
     ExampleState,
     Promotion,
     Source,
+    Task,
     UserFeedback,
 )
+from karen_learner.records.labels import LabelChange
 from karen_learner.settings import load_settings
 from tests.databases import SHARED, a_database
 from tests.memory.counters_of_rows import VERSIONS, counted, gathered, scanned
@@ -133,6 +136,11 @@ def declaring(label: str) -> Operation:
     return lambda store, tenant: store.declare_labels(tenant, {"intent": [label]})
 
 
+def changing(task: Task, label: str, successor: str | None) -> Operation:
+    change = LabelChange(task=task, label=label, successor=successor)
+    return lambda store, tenant: store.change_label(tenant, change)
+
+
 versions = st.sampled_from(VERSIONS)
 cycle_ids = st.sampled_from(["c1", "c2"])
 operations = st.one_of(
@@ -156,6 +164,7 @@ operations = st.one_of(
         st.none() | st.integers(0, 8).map(lambda eighths: eighths / 8),
     ),
     st.builds(declaring, labels),
+    st.builds(changing, st.sampled_from(TASKS), labels, st.none() | labels),
 )
 
 

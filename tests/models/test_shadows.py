@@ -68,7 +68,7 @@ def test_shadows_of_an_unknown_version_are_missing_without_a_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert read_index(tmp_path / "nowhere") is None
-        assert read_judged(tmp_path / "nowhere") == {}
+        assert read_judged(tmp_path / "nowhere", {}) == {}
     assert caplog.messages == []
 
 
@@ -84,18 +84,18 @@ def test_a_damaged_index_means_missing_shadows(
 
 def test_the_judged_texts_are_read_without_their_words(tmp_path: Path) -> None:
     write_judged(tmp_path / "new", judged())
-    assert read_judged(tmp_path / "new") == PREDICTED
+    assert read_judged(tmp_path / "new", {}) == PREDICTED
     write_judged(tmp_path / "new", judged()[:1])
-    assert read_judged(tmp_path / "new") == {"one": PREDICTED["one"]}
+    assert read_judged(tmp_path / "new", {}) == {"one": PREDICTED["one"]}
     write_judged(tmp_path / "new", [])
-    assert read_judged(tmp_path / "new") == {}
+    assert read_judged(tmp_path / "new", {}) == {}
 
 
 @given(st.lists(st.text(min_size=1), unique=True))
 def test_any_example_id_is_kept(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     folder = tmp_path_factory.mktemp("judged")
     write_judged(folder, [JudgedText(example_id=name, predicted=PREDICTED["one"]) for name in names])
-    assert list(read_judged(folder)) == names
+    assert list(read_judged(folder, {})) == names
 
 
 @pytest.mark.parametrize("content", [b'{"example_id": "one"', b"\xff\n", b"[]\n", b'{"example_id": 1}\n'])
@@ -105,7 +105,7 @@ def test_damaged_judged_texts_are_missing(
     write_judged(tmp_path, judged())
     with (tmp_path / JUDGED).open("ab") as file:
         file.write(content)
-    assert read_judged(tmp_path) == {}
+    assert read_judged(tmp_path, {}) == {}
     assert "cannot be read" in caplog.text
 
 
@@ -116,7 +116,7 @@ def test_shadows_are_moved_to_their_version(tmp_path: Path) -> None:
     place_shadows(staging, target)
     assert not staging.exists()
     assert read_index(target) == index
-    assert read_judged(target) == PREDICTED
+    assert read_judged(target, {}) == PREDICTED
 
 
 def test_an_unfinished_move_is_replaced(tmp_path: Path) -> None:
