@@ -222,6 +222,8 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     plan_learning_cycle = blocking(AutonomousLearner.plan_learning_cycle)
     rollback = blocking(AutonomousLearner.rollback)
     repair = blocking(AutonomousLearner.repair)
+    quarantine = blocking(AutonomousLearner.quarantine)
+    version = blocking(AutonomousLearner.version)
     release = blocking(AutonomousLearner.release)
     discard = blocking(AutonomousLearner.discard)
     labels = blocking(AutonomousLearner.labels)

@@ -22,6 +22,7 @@ from karen_learner.records import (
     CycleRow,
     Example,
     ExampleState,
+    IdKind,
     LearningCycleResult,
     Lease,
     ModelVersion,
@@ -327,6 +328,15 @@ class MemoryStore(Protocol):
 
         Discarded examples stay quarantined, with the reason `discarded`. Returns the number of examples.
         """
+
+    async def decide_examples(self, tenant_id: str, example_ids: Sequence[str], *, release: bool) -> int:
+        """Make excluded examples (harmful, waiting or discarded) `pending`, or discard them.
+
+        Only discards examples in conflict. Others stay as they are. Returns the number of changed examples.
+        """
+
+    async def matching_ids(self, tenant_id: str, kind: IdKind, part: str) -> Sequence[str]:
+        """Up to five ids that equal the part, else those that begin with it, at all or after a hyphen."""
 
     async def start_cycle(self, row: CycleRow) -> None:
         """Insert the row of a new cycle; the store assigns its `seq`. Raises InvalidInput if it exists."""

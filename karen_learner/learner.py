@@ -24,6 +24,7 @@ from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
 from karen_learner.curation.data_reports import RARE_BELOW, read_labelled_file
 from karen_learner.curation.label_editor import Edit, LabelEditor
+from karen_learner.curation.quarantine import quarantine
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.errors import InvalidInput, LearnerClosed, StoreFull, StoreReadOnly, UnknownTenant
@@ -34,7 +35,7 @@ from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel, require_tokenizer
 from karen_learner.models.user_code import import_code
-from karen_learner.models.versions import ModelRegistry
+from karen_learner.models.versions import ModelRegistry, full_id
 from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
 from karen_learner.monitoring.health import home_health
 from karen_learner.monitoring.serving import ServingHealth
@@ -53,6 +54,7 @@ from karen_learner.records import (
     LearningMetrics,
     LearningPlan,
     ModelVersion,
+    Quarantine,
     RepairReport,
     Task,
     TenantStatus,
@@ -426,15 +428,41 @@ class AutonomousLearner:
         await self._require(tenant_id)
         return await self.training_pipeline.rollback(tenant_id, version)
 
-    async def release(self, tenant_id: str) -> int:
-        """Make the examples that wait because of a rollback pending; their number. Raises UnknownTenant."""
-        await self._require(tenant_id)
-        return await self.store.end_waiting(tenant_id, release=True)
+    async def quarantine(self, tenant_id: str, *, reason: str | None = None, limit: int = 100) -> Quarantine:
+        """The examples that are not learned until a person decides: quarantined, in conflict, or waiting.
 
-    async def discard(self, tenant_id: str) -> int:
-        """Exclude the examples that wait because of a rollback; their number. Raises UnknownTenant."""
+        Those of a reason (`curation.quarantine.REASONS`) or all, newest first, and their numbers by reason.
+        Raises UnknownTenant.
+        """
         await self._require(tenant_id)
-        return await self.store.end_waiting(tenant_id, release=False)
+        return await quarantine(self.store, tenant_id, reason=reason, limit=limit)
+
+    async def release(self, tenant_id: str, example_ids: Sequence[str] | None = None) -> int:
+        """Make the examples that wait because of a rollback pending; their number. Raises UnknownTenant.
+
+        With ids or unambiguous parts of ids: these, if they wait or were discarded or quarantined for harm.
+        Raises InvalidInput for an unknown id.
+        """
+        return await self._decide(tenant_id, example_ids, release=True)
+
+    async def discard(self, tenant_id: str, example_ids: Sequence[str] | None = None) -> int:
+        """Exclude the examples that wait because of a rollback; their number. Raises UnknownTenant.
+
+        With ids: these, if they wait, are in conflict, or were quarantined for harm.
+        """
+        return await self._decide(tenant_id, example_ids, release=False)
+
+    async def _decide(self, tenant_id: str, example_ids: Sequence[str] | None, *, release: bool) -> int:
+        await self._require(tenant_id)
+        if example_ids is None:
+            return await self.store.end_waiting(tenant_id, release=release)
+        if isinstance(example_ids, str):
+            raise InvalidInput("example_ids is one text: give a list of ids")
+        names = [await full_id(self.store, tenant_id, "example", part) for part in example_ids]
+        for part, name in zip(example_ids, names, strict=True):
+            if name is None:
+                raise InvalidInput(f"{tenant_id!r} has no example {part!r}: see `karen-learner quarantine`")
+        return await self.store.decide_examples(tenant_id, [name for name in names if name], release=release)
 
     async def repair(self, tenant_id: str, *, dry_run: bool = False) -> RepairReport:
         """Verify the champion; restore it from its backup, else train it anew from the stored examples.
@@ -549,6 +577,14 @@ class AutonomousLearner:
         check_several(example_ids, "example_ids")
         await self._require(tenant_id)
         return await self.store.example_texts(tenant_id, example_ids)
+
+    async def version(self, tenant_id: str, name: str) -> ModelVersion | None:
+        """A version by its name or an unambiguous part of it (`v0007`); None for an unknown one.
+
+        Raises UnknownTenant, and InvalidInput for an ambiguous part.
+        """
+        await self._require(tenant_id)
+        return await self._registry.named(tenant_id, name)
 
     async def versions(
         self, tenant_id: str, *, limit: int = 100, since: str | None = None

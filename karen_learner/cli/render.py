@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,15 @@ from rich.padding import Padding
 from karen_learner.cli.output import text
 from karen_learner.cli.render_decisions import check_row, decision, flip_tables, status_text
 from karen_learner.cli.render_health import health_text, problem_lines, serving_facts
-from karen_learner.cli.tables import FittingTable, change, cut, facts, interval_text, utc_text
+from karen_learner.cli.tables import (
+    FittingTable,
+    change,
+    command_line,
+    cut,
+    facts,
+    interval_text,
+    utc_text,
+)
 from karen_learner.records import (
     Analysis,
     Confusion,
@@ -41,12 +48,6 @@ REMOVED = "(removed)"
 OWN_TEXTS = (
     "Each version was scored on the texts of its deployment; `karen-learner compare` scores two on the same."
 )
-
-
-def command_line(home: Path, *words: str) -> str:
-    """A command line, quoted for a shell."""
-    at = () if home == Path() else ("--home", str(home))
-    return shlex.join(["karen-learner", *at, *words])
 
 
 def waiting(home: Path, tenant: str, count: int) -> list[str]:

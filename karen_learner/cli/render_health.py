@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from karen_learner.cli.output import text
-from karen_learner.cli.tables import FittingTable, facts, utc_text
+from karen_learner.cli.tables import FittingTable, command_line, cut, facts, short_id, utc_text
 from karen_learner.disk import bytes_text
-from karen_learner.records import HomeHealth, Problem, RepairAction, RepairReport, TenantHealth, utc_now
+from karen_learner.records import (
+    HomeHealth,
+    LabelledText,
+    Problem,
+    Quarantine,
+    RepairAction,
+    RepairReport,
+    TenantHealth,
+    utc_now,
+)
 
 SERVERS = {
     "model": "the live model",
@@ -75,6 +85,36 @@ def repair_report(report: RepairReport, *, dry_run: bool) -> list[RenderableType
         *([FittingTable(rows, folded="problem")] if rows else []),
         text(action if rows else "there is no live model: `karen-learner bootstrap` trains one", "bold"),
     ]
+
+
+def quarantined(found: Quarantine, home: Path) -> list[RenderableType]:
+    """The numbers of examples by reason, and the examples with their short ids."""
+    if not found.counts:
+        return ["no example is quarantined, in conflict, or waiting"]
+    counts = ", ".join(f"{count} {reason}" for reason, count in found.counts.items())
+    rows = [
+        {
+            "id": short_id(one.example_id),
+            "reason": one.reason,
+            "labels": labels_text(one),
+            "text": cut(one.text) if one.text else "(removed)",
+            "detail": one.detail or one.remedy,
+        }
+        for one in found.examples
+    ]
+    release = command_line(home, "quarantine", found.tenant_id, "release", "ID")
+    return [
+        text(counts, "bold"),
+        FittingTable(rows, optional=["labels"], folded="text"),
+        f"to learn an example: {release}",
+    ]
+
+
+def labels_text(labelled: LabelledText) -> str | None:
+    """The labels of a text on one line."""
+    parts = [label for label in (labelled.intent, labelled.sentiment) if label is not None]
+    parts += [f"{span.label} {span.start}-{span.end}" for span in labelled.entities or ()]
+    return ", ".join(parts) or None
 
 
 def home_facts(home: HomeHealth) -> RenderableType:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from rich import box
 from rich.cells import cell_len
@@ -14,6 +17,8 @@ from rich.text import Text
 from karen_learner.cli.output import escape, text
 
 TEXT_CHARS = 72
+SHORT_CHARS = 8
+VERSION_NAME = re.compile(r"v\d+-[0-9a-f]+")
 FOLDED_WIDTH = 12
 """Least width of a column that may fold."""
 
@@ -86,6 +91,22 @@ def facts(pairs: Mapping[str, object]) -> Table:
         if value is not None:
             made.add_row(name, _cell(value))
     return made
+
+
+def command_line(home: Path, *words: str) -> str:
+    """A command line, quoted for a shell."""
+    at = () if home == Path() else ("--home", str(home))
+    return shlex.join(["karen-learner", *at, *words])
+
+
+def short_id(name: str) -> str:
+    """The part of an id that a person types: the number of a version, else eight digits.
+
+    Commands accept the beginning of an id, and of its part after the hyphen, unless it is ambiguous.
+    """
+    if VERSION_NAME.fullmatch(name):
+        return name.partition("-")[0]
+    return name.rpartition("-")[2][:SHORT_CHARS]
 
 
 def utc_text(value: datetime) -> str:

@@ -91,7 +91,7 @@ class Rollback:
             raise UnknownVersion(
                 f"{tenant_id!r} has no earlier version: name one of `karen-learner versions`"
             )
-        target = await self.registry.get(tenant_id, wanted)
+        target = await self.registry.named(tenant_id, wanted)
         if target is None:
             raise UnknownVersion(f"{tenant_id!r} has no version {wanted!r}: see `karen-learner versions`")
         if target.provisional and target != provisional:

@@ -13,7 +13,7 @@ from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
 from karen_learner.memory.types import CHUNK, chunks
 from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, CurationWrite, Example, ReadSet
-from karen_learner.resolution import without_turns
+from karen_learner.resolution import NEEDS_NEWS, without_turns
 
 IS_WAITING = (rows.c.state == "quarantined", rows.c.reason == ROLLED_BACK)
 HARMFUL = "harmful"
@@ -114,6 +114,22 @@ def end_waiting(connection: Connection, tenant_id: str, *, release: bool) -> int
     return ended
 
 
+def decide(connection: Connection, tenant_id: str, example_ids: Sequence[str], *, release: bool) -> int:
+    """Excluded examples among these become `pending`, or are discarded, also those in conflict; their number.
+
+    Examples without content, or with an unusable label, are never released.
+    """
+    tenant, ended = tenants.ensure(connection, tenant_id), 0
+    excluded = (rows.c.state == "quarantined") & rows.c.reason.in_(NEEDS_NEWS)
+    releasing = {"state": "pending", "reason": None, "learned_in": None, "rejections": 0}
+    discarding = {"state": "quarantined", "reason": DISCARDED}
+    where = excluded if release else excluded & (rows.c.reason != DISCARDED) | (rows.c.state == "conflict")
+    for piece in chunks(list(dict.fromkeys(example_ids))):
+        changes = releasing if release else discarding
+        ended += _update(connection, tenant, rows.c.example_id.in_(piece), where, **changes)
+    return ended
+
+
 def pages_of_numbers(
     connection: Connection, numbers: Select[Any], column: ColumnElement[int]
 ) -> Iterator[Sequence[int]]:
@@ -124,7 +140,7 @@ def pages_of_numbers(
         after = page[-1]
 
 
-def _update(connection: Connection, tenant: int, *where: Condition, **changes: str | None) -> int:
+def _update(connection: Connection, tenant: int, *where: Condition, **changes: str | int | None) -> int:
     """Change the examples that meet all conditions; their number."""
     old = examples.find(connection, rows.c.tenant == tenant, *where)
     examples.write(connection, tenant, old, [example.model_copy(update=changes) for example in old])

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from karen_learner.batching import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.memory import contributions as contribution_rows
-from karen_learner.memory import counters, curation, journal, leases
+from karen_learner.memory import counters, curation, ids, journal, leases
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import labels as label_rows
 from karen_learner.memory import masks as mask_rows
@@ -185,6 +185,8 @@ class SqlMemoryStore:
     change_label = _writes(label_rows.change)
     reject_examples = _writes(curation.reject)
     end_waiting = _writes_urgently(curation.end_waiting)
+    decide_examples = _writes(curation.decide)
+    matching_ids = _reads(ids.matching)
 
     async def start_cycle(self, row: CycleRow) -> None:
         await self._database.write_urgently(None, journal.start, row)

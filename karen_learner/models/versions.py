@@ -13,7 +13,7 @@ from asyncio_extras import call_in_executor
 from pydantic import Field, ValidationError
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.errors import DigestMismatch, ModelError
+from karen_learner.errors import DigestMismatch, InvalidInput, ModelError
 from karen_learner.models.files import (
     HomeLayout,
     folder_digest,
@@ -21,7 +21,7 @@ from karen_learner.models.files import (
     replace_file,
     sync_folder,
 )
-from karen_learner.records import PROVISIONAL, CycleMode, ModelVersion, Record, Task
+from karen_learner.records import PROVISIONAL, CycleMode, IdKind, ModelVersion, Record, Task
 
 MANIFEST = "manifest.json"
 NOT_DIGESTED = frozenset({MANIFEST})
@@ -109,6 +109,17 @@ def verify(folder: Path, *, digest: str) -> Manifest:
     return manifest
 
 
+async def full_id(store: MemoryStore, tenant_id: str, kind: IdKind, part: str) -> str | None:
+    """The id that equals the part, or the only one that begins with it; None without one.
+
+    Raises InvalidInput for an ambiguous part, with the ids.
+    """
+    found = await store.matching_ids(tenant_id, kind, part)
+    if len(found) > 1:
+        raise InvalidInput(f"{part!r} is ambiguous: give more characters of one of {', '.join(found)}")
+    return found[0] if found else None
+
+
 class ModelRegistry:
     """Versions and champions of the store, with their present paths: a home may be moved."""
 
@@ -134,6 +145,11 @@ class ModelRegistry:
         """A version by its name."""
         found = await self._store.get_version(tenant_id, version)
         return self._layout.placed(found) if found is not None else None
+
+    async def named(self, tenant_id: str, part: str) -> ModelVersion | None:
+        """A version by its name, or by an unambiguous part of it (`v0007`). Raises InvalidInput."""
+        name = await full_id(self._store, tenant_id, "version", part)
+        return await self.get(tenant_id, name) if name is not None else None
 
     async def versions(
         self, tenant_id: str, *, limit: int = 100, since: str | None = None

@@ -207,7 +207,7 @@ class Evaluator:
             if champion is None:
                 raise UnknownVersion(f"{tenant_id!r} has no model yet: bootstrap it with labelled texts")
             return champion
-        found = await self._registry.get(tenant_id, name)
+        found = await self._registry.named(tenant_id, name)
         if found is None:
             raise UnknownVersion(f"{tenant_id!r} has no version {name!r}: see `karen-learner versions`")
         return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import UnknownCycle
-from karen_learner.models.versions import ModelRegistry
+from karen_learner.models.versions import ModelRegistry, full_id
 from karen_learner.monitoring.serving import ServingHealth
 from karen_learner.records import (
     CycleRow,
@@ -43,7 +45,11 @@ class Overview:
         serving = await self._registry.serving(tenant_id)
         health = await self._serving.of(tenant_id, serving, recent)
         ready, advice = self._advice(
-            counts, champion, running, decided.result if decided is not None else None
+            counts,
+            champion,
+            running,
+            decided.result if decided is not None else None,
+            harmful_decisions=_harmful_decisions(recent),
         )
         if not health.healthy and running is None:
             ready, advice = True, "`karen-learner repair`, or a learning cycle, replaces the lost live model"
@@ -69,6 +75,8 @@ class Overview:
         champion: ModelVersion | None,
         running: CycleRow | None,
         last: LearningCycleResult | None,
+        *,
+        harmful_decisions: int,
     ) -> tuple[bool, str]:
         minimum = self._settings.learning.min_data_threshold
         waiting = counts.examples.get("pending", 0) + counts.awaiting_curation
@@ -77,8 +85,12 @@ class Overview:
         if champion is None:
             return False, "bootstrap it with labelled texts: there is no model yet, the fallback answers"
         if last is not None and last.verdict is not None and not last.verdict.accepted:
+            quarantined = last.quarantined_examples
+            if quarantined and waiting - (last.pending_examples - quarantined) < minimum:
+                why = f"{quarantined} examples made the model worse twice and are quarantined"
+                return False, f"{why}: `karen-learner quarantine` lists them, `karen-learner show` the reason"
             since = max(0, waiting - last.pending_examples)
-            if since < minimum and not last.verdict.harmful:
+            if since < minimum and (not last.verdict.harmful or harmful_decisions > 1):
                 why = last.verdict.missing or "`karen-learner show` names the reason"
                 return False, f"{since} of {minimum} new examples since the last decision; {why}"
         if waiting >= minimum:
@@ -96,7 +108,8 @@ class Overview:
             if not results:
                 raise UnknownCycle(f"{tenant_id!r} has no finished cycle: `karen-learner learn` runs one")
             return next((result for result in results if result.status != "skipped"), results[0])
-        row = await self._store.cycle(tenant_id, cycle_id)
+        name = await full_id(self._store, tenant_id, "cycle", cycle_id)
+        row = await self._store.cycle(tenant_id, name) if name is not None else None
         if row is None:
             raise UnknownCycle(f"{tenant_id!r} has no cycle {cycle_id!r}: see `karen-learner history`")
         if row.result is None:
@@ -129,3 +142,9 @@ class Overview:
     async def _recent(self, tenant_id: str) -> tuple[LearningCycleResult, ...]:
         rows = await self._store.cycles(tenant_id, limit=RECENT)
         return tuple(row.result for row in rows if row.result is not None)
+
+
+def _harmful_decisions(recent: Sequence[LearningCycleResult]) -> int:
+    """The number of newest decisions in a row that showed harm. `recent`: newest first."""
+    decided = [one.verdict for one in recent if one.verdict is not None]
+    return next((at for at, verdict in enumerate(decided) if not verdict.harmful), len(decided))

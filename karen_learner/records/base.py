@@ -30,6 +30,9 @@ CycleMode = Literal["incremental", "full", "micro"]
 CycleStatus = Literal["deployed", "rejected", "rolled_back", "skipped", "failed"]
 Stage = Literal["curating", "training", "validating", "deploying", "finished", "interrupted"]
 
+IdKind = Literal["cycle", "version", "example"]
+"""Kinds of ids that a person may shorten."""
+
 Score = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Features = Mapping[str, int | float | bool | str]
 Label = Annotated[str, Field(min_length=1, max_length=200)]

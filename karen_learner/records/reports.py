@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from karen_learner.records.base import ExampleState, Record, Task
 from karen_learner.records.cycles import CycleRow, LearningCycleResult, ModelVersion
 from karen_learner.records.health import TenantHealth, VersionCheck
+from karen_learner.records.texts import LabelledText
 
 RepairAction = Literal["nothing", "back_up", "restore", "retrain"]
 
@@ -104,6 +106,30 @@ class TenantStatus(Record):
     def serving(self) -> ModelVersion | None:
         """The version that serves: a provisional one, else the champion."""
         return self.provisional or self.champion
+
+
+class QuarantinedExample(LabelledText):
+    """An example that is not learned until a person decides.
+
+    `reason` is one word, `detail` describes a conflict or an unusable label. `remedy` is None if it can be
+    released.
+    """
+
+    example_id: str
+    reason: str
+    detail: str | None = None
+    remedy: str | None = None
+    is_gold: bool
+    learned_in: str | None = None
+    created_at: datetime
+
+
+class Quarantine(Record):
+    """The examples of a tenant that are not learned until a person decides, and their number by reason."""
+
+    tenant_id: str
+    counts: Mapping[str, int]
+    examples: tuple[QuarantinedExample, ...] = ()
 
 
 class RepairReport(Record):

@@ -168,7 +168,7 @@ def failed_checks(steps: Sequence[Step], attack: Attack) -> list[str]:
 
 def next_commands(home: Path) -> list[str]:
     """Commands for a look at the home."""
-    from karen_learner.cli.render import command_line
+    from karen_learner.cli.tables import command_line
 
     return [
         command_line(home, "status", TENANT),

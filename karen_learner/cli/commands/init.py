@@ -21,8 +21,7 @@ EXAMPLE_LINE = '{"text": "where is my bill?", "intent": "billing", "sentiment": 
 @with_common_options
 async def init(run: Context) -> int:
     """Create a home: folder, database and a commented settings file. Keeps existing files."""
-    from karen_learner.cli.render import command_line
-    from karen_learner.cli.tables import facts
+    from karen_learner.cli.tables import command_line, facts
 
     make_folder(run.home)
     settings_file = run.home / SETTINGS_FILE

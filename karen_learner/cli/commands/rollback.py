@@ -49,8 +49,8 @@ def rollback(
 
     Asks for confirmation. Exit code 4: declined.
     """
-    from karen_learner.cli.render import command_line, waiting
-    from karen_learner.cli.tables import facts
+    from karen_learner.cli.render import waiting
+    from karen_learner.cli.tables import command_line, facts
 
     if version is not None and backup is not None:
         raise typer.BadParameter("VERSION and --backup exclude each other: give one")
@@ -125,7 +125,7 @@ async def planned(
         name = version or (live.parent if live else None)
         if backup is not None:
             name = _version_in(backup, tenant)
-        target = await learner.store.get_version(tenant, name) if name is not None else None
+        target = await learner.version(tenant, name) if name is not None else None
         undone = await learner.store.count_undone(tenant, target.version) if target is not None else 0
         compared = await _comparison(learner, live, target)
     if target is None:
