@@ -92,7 +92,7 @@ async def _change(
 
 
 def _show(run: Context, tenant: str, report: LabelReport) -> None:
-    from karen_learner.cli.render import command_line
+    from karen_learner.cli.tables import command_line
 
     becomes = f"becomes {report.successor!r}" if report.successor is not None else "is retired"
     lines = [
