@@ -372,6 +372,8 @@ class AutonomousLearner:
             report = await self._transfer.ingest(tenant_id, examples, replace=replace)
             for line in report.skipped:
                 logger.warning("%s line %d is skipped: %s", report.path, line.line, line.reason)
+            for note in report.notes:
+                logger.warning("%s: %s", report.path, note)
         else:
             await self._add_gold(tenant_id, examples, replace)
         await self._champions.refresh_labels(tenant_id)
@@ -395,6 +397,8 @@ class AutonomousLearner:
                 "%d examples are skipped, the first at position %d: %s",
                 report.skipped_count, first.line, first.reason,
             )  # fmt: skip
+        for note in report.notes:
+            logger.warning("%s", note)
 
     async def trigger_learning_cycle(
         self,

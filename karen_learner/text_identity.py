@@ -60,6 +60,13 @@ def unicode_form(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFKC", text.translate(INVISIBLE))
 
 
+def clean_label(label: str) -> str:
+    """The label in composed form (NFC), without outer white space and invisible characters."""
+    if label.isascii():
+        return label.strip()
+    return unicodedata.normalize("NFC", label.translate(INVISIBLE)).strip()
+
+
 def normalised(text: str) -> str:
     """Unicode form, case folded, white space collapsed, without outer signs that carry nothing. Idempotent.
 

@@ -24,6 +24,7 @@ from karen_learner.records import (
     utc_now,
 )
 from karen_learner.settings import AnalysisSettings, PersonaSettings
+from karen_learner.text_identity import clean_label
 
 FeedbackInput = UserFeedback | Mapping[str, Any] | None
 ANY = "*"
@@ -151,6 +152,8 @@ def parse_feedback(feedback: FeedbackInput) -> UserFeedback | None:
     for label in _labels(parsed):
         if replace_unfit(label) != label:
             raise InvalidInput(f"user_feedback: the label {label!r} contains control characters")
+        if not clean_label(label):
+            raise InvalidInput(f"user_feedback: the label {label!r} is blank")
     if parsed.comment is None:
         return parsed
     return parsed.model_copy(update={"comment": replace_unfit(parsed.comment)})

@@ -12,7 +12,15 @@ from pydantic import BaseModel, Field, ValidationError
 
 from karen_learner.components.online.sample_weights import MAX_SAMPLE_WEIGHT
 from karen_learner.corpora.lines import CorruptExample, Line
-from karen_learner.records import EntitySpan, LabelledText, Record, Turn, UserFeedback, replace_unfit
+from karen_learner.records import (
+    EntitySpan,
+    LabelledText,
+    Record,
+    Turn,
+    UserFeedback,
+    replace_unfit,
+    with_clean_labels,
+)
 
 IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
 """Keys of other corpora, and the `mood` of earlier exports."""
@@ -60,7 +68,7 @@ def corpus_line(values: object) -> CorpusLine:
 
 def labelled_text(values: object) -> LabelledText:
     """The example of a line with a text; its labels may be unknown. Raises CorruptExample."""
-    labelled = _validated(_keys_and_values(values), LabelledText)
+    labelled = _clean(_validated(_keys_and_values(values), LabelledText))
     require_text(labelled)
     return labelled
 
@@ -123,13 +131,20 @@ def _keys_and_values(values: object) -> dict[str, Any]:
 
 
 def _gold(given: Mapping[str, Any]) -> LabelledText:
-    labelled = _validated(given, LabelledText)
+    labelled = _clean(_validated(given, LabelledText))
     require_text(labelled)
     if not labelled.tasks:
         raise CorruptExample("the text has no label: neither intent, sentiment nor entities")
     if problem := span_problem(labelled.text, labelled.entities or ()):
         raise CorruptExample(problem)
     return labelled
+
+
+def _clean(labelled: LabelledText) -> LabelledText:
+    try:
+        return with_clean_labels(labelled)
+    except ValueError as error:
+        raise CorruptExample(str(error)) from error
 
 
 def _validated(given: Mapping[str, Any], kind: type[ModelT]) -> ModelT:

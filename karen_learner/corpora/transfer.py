@@ -175,7 +175,7 @@ class _Ingestion:
             skipped_count=self._skipped.count + gold.skipped_count,
             skipped=tuple(skipped[:MAX_SKIPPED_LISTED]),
             contradictions=gold.contradictions,
-            notes=notes,
+            notes=(*notes, *gold.notes),
         )
 
 

@@ -14,6 +14,7 @@ from cachetools import FIFOCache
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
+from karen_learner.curation.data_checks import LabelCounts
 from karen_learner.curation.data_reports import LabelledFile, data_report
 from karen_learner.curation.examples import (
     Schema,
@@ -207,7 +208,7 @@ class Curator:
                 schema = await self._store.labels(tenant_id)
                 if intake.labels:
                     await self._store.declare_labels(tenant_id, intake.labels)
-                report = await self._store_gold(tenant_id, intake)
+                report = await self._store_gold(tenant_id, intake, schema)
                 if intake.has_new_labels(schema):
                     await self._release_quarantined(tenant_id)
                 return report
@@ -225,11 +226,11 @@ class Curator:
                 gold[key] = [each for each in several if each.is_gold]
         return gold
 
-    async def _store_gold(self, tenant_id: str, intake: GoldIntake) -> GoldReport:
+    async def _store_gold(self, tenant_id: str, intake: GoldIntake, known: LabelCounts) -> GoldReport:
         counts: Counter[str] = Counter()
         async for page in intake.pages():
             counts.update(await self._apply(tenant_id, page))
-        return intake.report(added=counts["accepted"], merged=counts["merged"])
+        return intake.report(added=counts["accepted"], merged=counts["merged"], known=known)
 
     async def check_data(
         self, tenant_id: str, file: LabelledFile, test: LabelledFile | None, *, rare_below: int

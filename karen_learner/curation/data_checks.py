@@ -118,7 +118,7 @@ def findings(
     yield from _misaligned(texts, aligner)
     yield from _collisions(counts)
     yield from _rare_labels(counts, rare_below)
-    yield from _similar_labels(counts, known_labels or {})
+    yield from similar_labels(counts, known_labels or {})
     yield from _duplicates([one for one in texts if one.line not in left_out])
     if test:
         yield from _leak_findings(leaks(texts, test))
@@ -158,7 +158,8 @@ def _rare_labels(counts: LabelCounts, rare_below: int) -> Iterator[Finding]:
                 yield Finding(kind="rare_label", message=f"{task} {label!r} has {_texts(count)}")
 
 
-def _similar_labels(counts: LabelCounts, known: LabelCounts) -> Iterator[Finding]:
+def similar_labels(counts: LabelCounts, known: LabelCounts) -> Iterator[Finding]:
+    """Labels of texts that resemble each other or `known` ones."""
     for task, counted in counts.items():
         names = sorted({*counted, *known.get(task, ())})
         for first, second in (

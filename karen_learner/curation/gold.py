@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from karen_learner.batching import pages
 from karen_learner.corpora.lines import CorruptExample, Line, SkippedLines
 from karen_learner.corpora.parsing import require_text, span_problem
 from karen_learner.curation.contradictions import Statement, contradiction, labels_of
+from karen_learner.curation.data_checks import LabelCounts, similar_labels
 from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example
 from karen_learner.curation.keys import text_key
 from karen_learner.curation.resolver import NewContribution
@@ -30,6 +32,7 @@ from karen_learner.records import (
     Task,
     new_id,
     utc_now,
+    with_clean_labels,
 )
 from karen_learner.records.base import MAX_ID_CHARS
 from karen_learner.records.labels import LabelChange, Successors
@@ -87,7 +90,7 @@ class GoldIntake:
         self._held: list[_Usable] = []
         self._stated: dict[str, dict[Task, Statement]] = {}
         self._contradictions = 0
-        self._labels: dict[Task, set[str]] = {task: set() for task in TASKS}
+        self._labels: dict[Task, Counter[str]] = {task: Counter() for task in TASKS}
         self._skipped = SkippedLines()
         self._dropped = SkippedLines()
         self._waiting: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by `close`
@@ -150,8 +153,8 @@ class GoldIntake:
             return
         for task, label in labels.items():
             stated.setdefault(task, Statement(label, one.line))
-        for task, name in task_labels(one.labelled):
-            self._labels[task].add(name)
+        for task, name in set(task_labels(one.labelled)):
+            self._labels[task][name] += 1
         self._waiting.write(one.labelled.model_dump_json() + "\n")
 
     # Renamed labels --------------------------------------------------------------------------
@@ -199,11 +202,13 @@ class GoldIntake:
 
     def _checked(self, record: LabelledText | Mapping[str, Any] | None) -> GoldText:
         try:
-            labelled = _gold_text(record)
+            labelled = with_clean_labels(_gold_text(record))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the record"
             raise CorruptExample(f"{where}: {first['msg']}") from error
+        except ValueError as error:
+            raise CorruptExample(str(error)) from error
         text = labelled.text
         require_text(labelled)
         if len(text) > self._max_chars:
@@ -215,8 +220,6 @@ class GoldIntake:
             raise CorruptExample("the text has no label")
         for task, label in task_labels(labelled):
             _check_characters(f"a label of {task}", label)
-            if not label.strip():
-                raise CorruptExample(f"a label of {task} is blank")
         if problem := span_problem(text, labelled.entities or ()):
             raise CorruptExample(problem)
         return labelled
@@ -238,7 +241,7 @@ class GoldIntake:
 
     def has_new_labels(self, schema: Schema) -> bool:
         """Whether the batch has labels that the schema lacks."""
-        return any(not labels <= set(schema.get(task, ())) for task, labels in self._labels.items())
+        return any(not labels.keys() <= set(schema.get(task, ())) for task, labels in self._labels.items())
 
     async def pages(self) -> AsyncIterator[list[NewContribution]]:
         """The usable texts as gold."""
@@ -259,7 +262,8 @@ class GoldIntake:
         origin = {"turn_id": labelled.turn_id, "user_id": labelled.user_id}
         return NewContribution.of(example.model_copy(update=origin), self._added_at)
 
-    def report(self, *, added: int, merged: int) -> GoldReport:
+    def report(self, *, added: int, merged: int, known: LabelCounts) -> GoldReport:
+        """The counts, with notes of labels that resemble each other or the `known` ones."""
         return GoldReport(
             added=added,
             merged=merged,
@@ -268,6 +272,7 @@ class GoldIntake:
             contradictions=self._contradictions,
             entities_dropped_count=self._dropped.count,
             entities_dropped=tuple(self._dropped.first),
+            notes=tuple(finding.message for finding in similar_labels(self._labels, known)),
         )
 
 

@@ -84,6 +84,7 @@ from karen_learner.records.texts import (
     Turn,
     UserFeedback,
     person_of,
+    with_clean_labels,
 )
 from karen_learner.records.writes import (
     ANCHOR,
@@ -172,4 +173,5 @@ __all__ = [
     "person_of",
     "replace_unfit",
     "utc_now",
+    "with_clean_labels",
 ]

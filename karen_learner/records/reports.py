@@ -46,7 +46,8 @@ class GoldReport(Record):
 
     `added` are new texts and texts with changed labels, `merged` known ones. `entities_dropped` were added
     without their entities, because a span does not begin and end with a token. `contradictions` of the
-    skipped ones give a text another label than an earlier line or stored gold.
+    skipped ones give a text another label than an earlier line or stored gold. `notes` tell labels that
+    resemble each other.
     """
 
     added: int = 0
@@ -56,6 +57,7 @@ class GoldReport(Record):
     contradictions: int = 0
     entities_dropped_count: int = 0
     entities_dropped: tuple[SkippedLine, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class TenantCounts(Record):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from karen_learner.records.base import (
+    CATEGORY_TASKS,
     GOLD_SOURCES,
     TASKS,
     ExampleState,
@@ -21,6 +22,7 @@ from karen_learner.records.base import (
     Task,
     utc_now,
 )
+from karen_learner.text_identity import clean_label
 
 POOR_RATING = 0.5
 """Ratings below this mark an error in the answer."""
@@ -84,6 +86,33 @@ class LabelledText(Record):
         """The tasks with a known label."""
         known = (self.intent, self.sentiment, self.entities)
         return tuple(task for task, label in zip(TASKS, known, strict=True) if label is not None)
+
+
+LabelledT = TypeVar("LabelledT", bound=LabelledText)
+
+
+def with_clean_labels(labelled: LabelledT) -> LabelledT:
+    """The text with labels in composed form, without outer white space. Stored labels stay as they are.
+
+    Raises ValueError for a blank label.
+    """
+    changes: dict[str, Any] = {}
+    for task in CATEGORY_TASKS:
+        if (label := getattr(labelled, task)) is not None:
+            changes[task] = _cleaned(label, task)
+    if labelled.entities:
+        changes["entities"] = tuple(
+            span.model_copy(update={"label": _cleaned(span.label, "entities")}) for span in labelled.entities
+        )
+    same = all(getattr(labelled, name) == value for name, value in changes.items())
+    return labelled if same else labelled.model_copy(update=changes)
+
+
+def _cleaned(label: str, task: Task) -> str:
+    clean = clean_label(label)
+    if not clean:
+        raise ValueError(f"a label of {task} is blank")
+    return clean
 
 
 class Example(LabelledText):
@@ -181,6 +210,19 @@ class UserFeedback(Record):
     corrected_entities: tuple[EntitySpan, ...] | None = None
     consent: bool | None = None
     comment: str | None = Field(default=None, max_length=10_000)
+
+    @field_validator("corrected_intent", "corrected_sentiment", mode="before")
+    @classmethod
+    def _clean_label(cls, label: Any) -> Any:
+        """The label in composed form; `parse_feedback` refuses blank ones, which old turns may have."""
+        return clean_label(label) or label if isinstance(label, str) else label
+
+    @field_validator("corrected_entities")
+    @classmethod
+    def _clean_labels(cls, spans: tuple[EntitySpan, ...] | None) -> tuple[EntitySpan, ...] | None:
+        return spans and tuple(
+            span.model_copy(update={"label": clean_label(span.label) or span.label}) for span in spans
+        )
 
     @property
     def is_correction(self) -> bool:

@@ -148,6 +148,19 @@ def test_bad_feedback_is_refused_with_the_key_and_the_value(feedback, message):
         draft(user_feedback=feedback)
 
 
+def test_labels_of_feedback_are_composed_and_stripped():
+    feedback = parse_feedback(
+        {
+            "corrected_intent": " cafe\u0301",
+            "corrected_entities": [{"start": 0, "end": 2, "label": "\u200bX "}],
+        }
+    )
+    assert feedback.corrected_intent == "caf\u00e9"
+    assert feedback.corrected_entities[0].label == "X"
+    with pytest.raises(InvalidInput, match="is blank"):
+        parse_feedback({"corrected_intent": "\u200b"})
+
+
 def test_a_misaligned_entity_is_accepted():
     assert draft(user_feedback={"corrected_entities": [[3, 6, "CITY"]]}).feedback.is_correction
 

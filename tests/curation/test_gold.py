@@ -38,6 +38,28 @@ async def test_texts_are_added_with_their_labels(store: MemoryStore, curator: Cu
     assert labels == {"intent": {"billing", "cancel"}, "sentiment": {"neutral"}, "entities": {"PLAN"}}
 
 
+async def test_labels_are_stored_in_composed_form_without_outer_space(
+    store: MemoryStore, curator: Curator
+) -> None:
+    written = ["caf\u00e9", "cafe\u0301", " caf\u00e9\n", "\u200bcaf\u00e9\ufeff"]
+    texts = [
+        {"text": f"text {n}", "intent": label, "entities": [[0, 4, label]]} for n, label in enumerate(written)
+    ]
+    assert (await curator.add_gold(TENANT, texts)).added == 4
+    examples = await stored(store)
+    assert {example.intent for example in examples.values()} == {"caf\u00e9"}
+    assert {span.label for example in examples.values() for span in example.entities or ()} == {"caf\u00e9"}
+    assert set((await store.labels(TENANT))["intent"]) == {"caf\u00e9"}
+
+
+async def test_labels_that_resemble_each_other_or_stored_ones_are_told(curator: Curator) -> None:
+    first = await curator.add_gold(TENANT, [{"text": "pay", "intent": "pay_bill"}])
+    assert first.notes == ()
+    more = [{"text": "pay it", "intent": "Pay bill"}, {"text": "stop", "intent": "cancel"}]
+    report = await curator.add_gold(TENANT, more)
+    assert report.notes == ("labels of intent look the same: 'Pay bill' (1 text) and 'pay_bill' (stored)",)
+
+
 async def test_equal_gold_is_merged(curator: Curator) -> None:
     texts = [LabelledText(text=text, intent="billing") for text in ("a bill", "A bill!", "my bill")]
 
