@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import spacy
 from spacy.language import Language
@@ -79,15 +79,28 @@ def read_docs(nlp: Language, path: Path, *, skipped: list[str]) -> Iterator[tupl
             yield read.line - 1, *read.value
 
 
-def numbered_docs(
-    nlp: Language, path: Path, *, skipped: list[str], shadow: int | None = None
-) -> dict[int, Doc]:
-    """The gold documents of a file of JSON lines by line number, from 0.
+class CorpusDoc(NamedTuple):
+    """The gold document of a line, from 0, and the shadows from which it is held out, one bit each."""
 
-    Those that are held out of a shadow are left out.
-    """
+    line: int
+    held_out: int
+    doc: Doc
+
+
+def corpus_docs(nlp: Language, path: Path, *, skipped: list[str]) -> list[CorpusDoc]:
+    """The gold documents of a file of JSON lines."""
     docs = read_docs(nlp, path, skipped=skipped)
-    return {number: doc for number, line, doc in docs if shadow is None or not line.held_out >> shadow & 1}
+    return [CorpusDoc(number, line.held_out, doc) for number, line, doc in docs]
+
+
+def docs_of_shadow(docs: Iterable[CorpusDoc], shadow: int | None) -> dict[int, Doc]:
+    """The documents by line without those that are held out of a shadow."""
+    return {one.line: one.doc for one in docs if shadow is None or not one.held_out >> shadow & 1}
+
+
+def numbered_docs(nlp: Language, path: Path, *, skipped: list[str]) -> dict[int, Doc]:
+    """The gold documents of a file of JSON lines by line number, from 0."""
+    return docs_of_shadow(corpus_docs(nlp, path, skipped=skipped), None)
 
 
 def lines_to_docbin(nlp: Language, path: Path, *, skipped: list[str]) -> list[Doc]:

@@ -1,7 +1,8 @@
-"""Memory of the worker between jobs: the pipeline that serves, and outputs of models.
+"""Memory of the worker between jobs: the pipeline that serves, outputs of models, documents of a corpus.
 
 A cycle continues from the champion, which the previous cycle may have left in memory. Shadows are read from
-disk. A shadow of the champion may answer for the same texts as before, when it was a candidate.
+disk. A shadow of the champion may answer for the same texts as before, when it was a candidate. The models of
+a full training share tokenizer, vocabulary and documents.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cachetools import FIFOCache
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
 
 from karen_learner.components.online.shim import prepare_to_learn
+from karen_learner.corpora.docbin import CorpusDoc, corpus_docs, docs_of_shadow
 from karen_learner.records.training import PipelineSpec
 from karen_learner.training.pipelines import TrainablePipeline
 
@@ -29,19 +34,40 @@ def identity_of(folder: Path) -> Identity | None:
 
     None if the folder holds no pipeline.
     """
+    return _identity_of_file(folder / "meta.json")
+
+
+def _identity_of_file(file: Path) -> Identity | None:
     try:
-        found = (folder / "meta.json").stat()
+        found = file.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
+def _few_strings(pipeline: TrainablePipeline) -> bool:
+    """Whether the vocabulary of a pipeline has few strings of training texts."""
+    return len(pipeline.nlp.vocab.strings) - len(pipeline.kept_strings) <= MAX_STRINGS
+
+
+class _Corpus(NamedTuple):
+    """The documents of a file, and the reasons of unusable lines."""
+
+    vocab: Vocab
+    identity: Identity | None
+    docs: list[CorpusDoc]
+    skipped: list[str]
+
+
 class WorkerCache:
-    """The pipeline that serves, the pipeline of one shadow, and the latest outputs. Not thread-safe."""
+    """The pipeline that serves, the pipeline of one shadow, the latest outputs, and what models of a full
+    training share. Not thread-safe."""
 
     def __init__(self) -> None:
         self._pipelines: dict[bool, tuple[Identity, TrainablePipeline]] = {}
         self._outputs: FIFOCache[str, Any] = FIFOCache(MAX_OUTPUTS)
+        self._released: TrainablePipeline | None = None
+        self._docs: dict[Path, _Corpus] = {}
 
     def take(self, spec: PipelineSpec) -> TrainablePipeline:
         """Remove and return the pipeline of `spec`, or load it. Raises ModelError."""
@@ -49,7 +75,30 @@ class WorkerCache:
             if self._is(spec, slot):
                 del self._pipelines[slot]
                 return pipeline
-        return TrainablePipeline.open(spec)
+        released, self._released = self._released, None
+        usable = released is not None and spec.path is None and released.nlp.lang == spec.language
+        return TrainablePipeline.open(spec, former=released if usable else None)
+
+    def release(self, pipeline: TrainablePipeline) -> None:
+        """Let the next new pipeline take the tokenizer and the vocabulary of a saved one."""
+        if pipeline.from_template and _few_strings(pipeline):
+            self._released = pipeline.emptied()
+
+    def docs(self, nlp: Language, path: Path, *, skipped: list[str], shadow: int | None) -> dict[int, Doc]:
+        """The gold documents of a corpus by line, without those that are held out of the shadow.
+
+        Shadows with the same vocabulary, and the model that serves, read the file once. It comes last.
+        """
+        identity = _identity_of_file(path)
+        known = self._docs.pop(path, None)
+        if known is None or (known.vocab, known.identity) != (nlp.vocab, identity):
+            reasons: list[str] = []
+            known = _Corpus(nlp.vocab, identity, corpus_docs(nlp, path, skipped=reasons), reasons)
+        self._docs = {kept: one for kept, one in self._docs.items() if kept.parent == path.parent}
+        if shadow is not None:
+            self._docs[path] = known
+        skipped += known.skipped
+        return docs_of_shadow(known.docs, shadow)
 
     def shadow(self, spec: PipelineSpec) -> TrainablePipeline:
         """The pipeline of a shadow for predictions: that in memory, or the saved one. Raises ModelError."""
@@ -71,9 +120,8 @@ class WorkerCache:
         for task in pipeline.trainable_tasks:
             prepare_to_learn(pipeline.pipe(task).model)
         identity = identity_of(folder)
-        strings = len(pipeline.nlp.vocab.strings) - len(pipeline.kept_strings)
         self._pipelines.pop(is_shadow, None)
-        if identity is not None and strings <= MAX_STRINGS:
+        if identity is not None and _few_strings(pipeline):
             self._pipelines[is_shadow] = identity, pipeline
 
     def outputs(self, spec: PipelineSpec, texts: Sequence[str], run: Callable[[], OutputT]) -> OutputT:

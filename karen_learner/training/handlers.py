@@ -9,7 +9,7 @@ from pathlib import Path
 from spacy.tokens import Doc
 from thinc.api import fix_random_seed
 
-from karen_learner.corpora.docbin import numbered_docs, write_docs
+from karen_learner.corpora.docbin import write_docs
 from karen_learner.errors import TrainingError
 from karen_learner.records import CycleMode, Record, Task
 from karen_learner.records.training import (
@@ -49,8 +49,8 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     _require_corpus(job.corpus)
     pipeline = cache.take(job.pipeline)
     nlp, skipped = pipeline.nlp, list[str]()
-    new = list(numbered_docs(nlp, job.corpus / "train.jsonl", skipped=skipped, shadow=job.shadow).values())
-    pool = numbered_docs(nlp, job.corpus / "replay.jsonl", skipped=skipped, shadow=job.shadow)
+    new = list(cache.docs(nlp, job.corpus / "train.jsonl", skipped=skipped, shadow=job.shadow).values())
+    pool = cache.docs(nlp, job.corpus / "replay.jsonl", skipped=skipped, shadow=job.shadow)
     judged = texts_of_shadow(job.judged, job.shadow or 0) if job.judged is not None else []
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
     if judged and continued:
@@ -82,6 +82,8 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
         cache.outputs(saved, judged, lambda: output_of(pipeline, judged))
     if job.stays_in_memory:
         cache.keep(pipeline, job.output, is_shadow=job.shadow is not None)
+    else:
+        cache.release(pipeline)
     return TrainReport(
         tasks=pipeline.tasks,
         examples=trained,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import spacy
 import srsly
+from spacy.attrs import ORTH, SPACY
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
@@ -16,6 +17,7 @@ from thinc.api import Config
 
 from karen_learner.components.documents import make_doc
 from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
+from karen_learner.components.online.shim import learning_shims
 from karen_learner.components.textcat.pipe import KarenTextCategorizer, make_new_labels_learnable
 from karen_learner.errors import PipelineUnsuitable
 from karen_learner.models.live import load_pipeline
@@ -33,25 +35,46 @@ class TrainablePipeline:
     """A pipeline in training.
 
     `kept_strings` is its string store before any training text. Only these strings and the labels are saved,
-    so that a model holds no words of training texts.
+    so that a model holds no words of training texts. A pipeline `from_template` had no pipes.
     """
 
-    def __init__(self, nlp: Language, tasks: Mapping[Task, str], template: Config) -> None:
+    def __init__(
+        self,
+        nlp: Language,
+        tasks: Mapping[Task, str],
+        template: Config,
+        *,
+        kept_strings: Set[str] | None = None,
+        from_template: bool = False,
+    ) -> None:
         self.nlp = nlp
         self.tasks: dict[Task, str] = dict(tasks)
-        self.kept_strings = set(nlp.vocab.strings)
+        self.kept_strings = set(nlp.vocab.strings) if kept_strings is None else kept_strings
+        self.from_template = from_template
         self._template = template
 
     @classmethod
-    def open(cls, spec: PipelineSpec) -> TrainablePipeline:
-        """Load the pipeline of `spec`, or make an empty one of its language."""
+    def open(cls, spec: PipelineSpec, *, former: TrainablePipeline | None = None) -> TrainablePipeline:
+        """Load the pipeline of `spec`, or make an empty one of its language.
+
+        An empty one takes tokenizer and vocabulary of a `former` one, if there is one (see `emptied`).
+        """
         template = Config().from_disk(spec.template, interpolate=True)
         if spec.path is None:
-            return cls(spacy.blank(spec.language), {}, template)
+            if former is None:
+                return cls(spacy.blank(spec.language), {}, template, from_template=True)
+            return cls(former.nlp, {}, template, kept_strings=former.kept_strings, from_template=True)
         pipeline = cls(load_pipeline(spec.path), spec.tasks, template)
         pipeline._check_tasks()
         pipeline._copy_shared_embeddings()
         return pipeline
+
+    def emptied(self) -> TrainablePipeline:
+        """This pipeline without pipes. A new tokenizer and vocabulary would take 100 ms."""
+        for name in self.nlp.component_names:
+            self.nlp.remove_pipe(name)
+        self.tasks = {}
+        return self
 
     def _check_tasks(self) -> None:
         for task, name in self.tasks.items():
@@ -104,17 +127,24 @@ class TrainablePipeline:
         pipe: Any = self.nlp.add_pipe(config.pop("factory"), name=name, config=config)
         self._add_labels(pipe, labels)
         self.tasks[task] = name
-        sample = self.examples(task, docs)
-        pipe.initialize(lambda: sample, nlp=self.nlp)
+        sample = self.examples(task, docs, shared=True)
+        given = {"labels": labels} if learns_online(pipe) else {}  # shared examples have labels of all tasks
+        pipe.initialize(lambda: sample, nlp=self.nlp, **given)
 
     def labelled(self, task: Task, docs: Iterable[Doc]) -> list[Doc]:
         """The documents with labels of the task."""
         labels = self.pipe(task).labels
         return [doc for doc in docs if is_labelled(task, doc, labels)]
 
-    def examples(self, task: Task, docs: Iterable[Doc]) -> list[Example]:
-        """The training examples of the task, from the documents with its labels."""
+    def examples(self, task: Task, docs: Iterable[Doc], *, shared: bool = False) -> list[Example]:
+        """The training examples of the task, from the documents with its labels.
+
+        With `shared`, examples of our models are the documents themselves. These models read only the words
+        of the predicted document, and the labels of their task. Other models get copies.
+        """
         pipe = self.pipe(task)
+        if shared and learns_online(pipe):
+            return [Example(doc, doc) for doc in self.labelled(task, docs)]
         negatives = not isinstance(pipe, KarenTextCategorizer)
         return [
             example_for(self.nlp, task, doc, pipe.labels, negatives=negatives)
@@ -128,6 +158,11 @@ class TrainablePipeline:
         labels = {label for task in self.tasks for label in self.pipe(task).labels}
         strings = sorted((self.kept_strings | labels) & set(self.nlp.vocab.strings))
         srsly.write_json(folder / "vocab" / "strings.json", strings)
+
+
+def learns_online(pipe: Any) -> bool:
+    """Whether the model of the pipe is one of ours."""
+    return any(True for _ in learning_shims(pipe.model))
 
 
 def is_labelled(task: Task, doc: Doc, labels: Iterable[str]) -> bool:
@@ -145,7 +180,11 @@ def example_for(
     Stock text categorizers need every other label as a negative. Ours does not, and 150 negatives would take
     as long as the training step.
     """
-    reference = Doc(nlp.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
+    codes = doc.to_array([ORTH, SPACY])
+    strings = nlp.vocab.strings
+    reference = Doc(
+        nlp.vocab, words=[strings[word] for word in codes[:, 0].tolist()], spaces=codes[:, 1].tolist()
+    )
     set_sample_weight(reference, sample_weight(doc))
     if task == "entities":
         reference.set_ents(list(doc.ents), default="outside")

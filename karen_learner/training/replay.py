@@ -60,7 +60,7 @@ def training_examples(
     replayed: Sequence[Weighted],
 ) -> list[Example]:
     """All training examples of a pipe, with capped importance weights of the replayed ones."""
-    examples = pipeline.examples(task, new)
+    examples = pipeline.examples(task, new, shared=True)
     replay = pipeline.examples(task, [doc for doc, _ in replayed])
     weights = _capped(np.array([weight for _, weight in replayed]), new=len(examples))
     for example, weight in zip(replay, weights.tolist(), strict=True):

@@ -43,6 +43,41 @@ def test_continuing_from_memory_gives_the_same_weights_as_continuing_from_disk(t
         assert (tmp_path / "from-memory" / part).read_bytes() == (tmp_path / "from-disk" / part).read_bytes()
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_models_that_share_vocabulary_and_documents_are_those_of_a_new_worker(tmp_path: Path) -> None:
+    folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
+    lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    held_out = [line.replace("}", f', "held_out": {1 << (at % 2)}}}') for at, line in enumerate(lines)]
+    (folder / "train.jsonl").write_text("\n".join([*held_out, "no line"]), encoding="utf-8")
+    reports = []
+    for shadow in (0, 1, None):
+        change = {"shadow": shadow, "stays_in_memory": False}
+        for name, used in (("shared", cache), ("alone", WorkerCache())):
+            one = job(folder, tmp_path / name / str(shadow)).model_copy(update=change)
+            reports.append(train(one, lambda _: None, cache=used))
+        assert files_of(tmp_path / "shared" / str(shadow)) == files_of(tmp_path / "alone" / str(shadow))
+        assert reports[-1] == reports[-2]
+        assert reports[-1].skipped == 1
+    half = len(LABELLED) // 2
+    assert [report.examples["intent"] for report in reports[::2]] == [half, half, len(LABELLED)]
+
+
+def test_a_changed_corpus_is_read_again(tmp_path: Path) -> None:
+    folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
+    counts = []
+    for shadow in (0, 1):
+        change = {"shadow": shadow, "stays_in_memory": False}
+        one = job(folder, tmp_path / str(shadow)).model_copy(update=change)
+        counts.append(train(one, lambda _: None, cache=cache).examples["intent"])
+        lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()[:-1]
+        (folder / "train.jsonl").unlink()
+        (folder / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert counts == [len(LABELLED), len(LABELLED) - 1]
+
+
 def test_another_pipeline_is_loaded_from_disk(tmp_path: Path) -> None:
     folder, cache = corpus(tmp_path / "corpus"), WorkerCache()
     train(job(folder, tmp_path / "v1"), lambda _: None, cache=cache)

@@ -5,13 +5,12 @@
 Of spaCy's languages only English has such a table.
 """
 
-import json
 from functools import lru_cache
 
 import numpy as np
 from spacy.strings import get_string_id
 
-from karen_learner.components.lexical.lookups import lookup_entries
+from karen_learner.components.lexical.lookups import nonzero_numbers
 from karen_learner.components.lexical.words import WordTable
 
 
@@ -25,9 +24,8 @@ class WordClusters(WordTable):
 @lru_cache(maxsize=4)
 def word_clusters(language: str) -> WordClusters:
     """The table of a language, empty if it has none. A process reads it once."""
-    paths: dict[int, int] = {}
-    for word, path in lookup_entries(language, "lexeme_cluster"):
-        if path != "0":
-            # The entries are sorted by frequency: the first casing of a word is the most frequent one.
-            paths.setdefault(get_string_id(json.loads(word).lower()), int(path))
-    return WordClusters.from_entries(paths)
+    paths: dict[str, int] = {}
+    for word, path in nonzero_numbers(language, "lexeme_cluster").items():
+        # The entries are sorted by frequency: the first casing of a word is the most frequent one.
+        paths.setdefault(word.lower(), path)
+    return WordClusters.from_entries({get_string_id(word): path for word, path in paths.items()})

@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+import srsly
 from spacy.strings import get_string_id
 from spacy.util import registry
 
@@ -26,21 +28,42 @@ def lookup_entries(language: str, table: str) -> Iterator[tuple[str, str]]:
 
     Reads the lines on demand. As `Lookups` spaCy needs 6 s and 280 MB for a table of a million words.
     """
-    sources = registry.lookups.get(language) if language in registry.lookups else {}
-    if table not in sources:
+    path = _path_of(language, table)
+    if path is None:
         return
-    with _open(Path(sources[table])) as lines:
+    with TextIOWrapper(_open(path), encoding="utf8") as lines:
         for line in lines:
             word, separator, value = line.strip().rstrip(",").rpartition('":')
             if separator:
                 yield f'{word}"', value.strip()
 
 
-def _open(path: Path) -> IO[str]:
+def nonzero_numbers(language: str, table: str) -> dict[str, int]:
+    """Words whose whole number is not 0, in the order of the table. Empty for a language without the table.
+
+    Zeros are removed before the JSON is parsed. With them it takes three times as long.
+    """
+    path = _path_of(language, table)
+    if path is None:
+        return {}
+    with _open(path) as file:
+        lines = file.read().strip(b"{}\n").split(b"\n")
+    lines[-1] += b","
+    entries = b"".join(line for line in lines if not line.endswith(b":0,"))
+    numbers: dict[str, int] = srsly.json_loads(b"{" + entries.rstrip(b",") + b"}")
+    return numbers
+
+
+def _path_of(language: str, table: str) -> Path | None:
+    sources = registry.lookups.get(language) if language in registry.lookups else {}
+    return Path(sources[table]) if table in sources else None
+
+
+def _open(path: Path) -> IO[bytes]:
     """The file, or its compressed form. The packages may register the plain name of a compressed file."""
     if path.is_file() and path.suffix != ".gz":
-        return path.open(encoding="utf8")
-    return gzip.open(path if path.suffix == ".gz" else f"{path}.gz", "rt", encoding="utf8")
+        return path.open("rb")
+    return cast(IO[bytes], gzip.open(path if path.suffix == ".gz" else f"{path}.gz"))
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,18 @@ def tags_of(iob: Ints, labels: Ints) -> Ints:
     `iob` are spaCy's codes. `labels` are label indices; NO_LABEL makes an entity unknown. An I- without an
     entity to continue becomes a B-.
     """
-    tags = np.where(iob == OUTSIDE_IOB, OUTSIDE, UNKNOWN)
-    entity = ((iob == BEGIN_IOB) | (iob == INSIDE_IOB)) & (labels >= 0)
-    tags[entity] = 1 + TAGS_PER_LABEL * labels[entity]
-    before = np.concatenate([np.full(1, UNKNOWN), np.where(tags > 0, labels, tags - 1)[:-1]])[: len(tags)]
-    before[:1] = OUTSIDE - 1
-    continued = entity & (iob == INSIDE_IOB) & ((before == labels) | (before == UNKNOWN - 1))
-    return np.asarray(tags + continued, dtype=np.int64)
+    tags, before = [], OUTSIDE
+    for code, label in zip(iob.tolist(), labels.tolist(), strict=True):
+        if code == OUTSIDE_IOB:
+            before = OUTSIDE
+        elif code == MISSING_IOB or label < 0:
+            before = UNKNOWN
+        else:
+            begin = 1 + TAGS_PER_LABEL * label
+            continues = code == INSIDE_IOB and before in (UNKNOWN, begin, begin + 1)
+            before = begin + continues
+        tags.append(before)
+    return np.array(tags, dtype=np.int64)
 
 
 def taken_tokens(doc: Doc) -> Mask | None:
@@ -69,6 +74,8 @@ def with_valid_start(tags: Ints) -> Ints:
 
 
 def _same_tokens(first: Doc, second: Doc) -> bool:
+    if first is second:
+        return True
     attributes = [ORTH, SPACY]
     return len(first) == len(second) and bool(
         (first.to_array(attributes) == second.to_array(attributes)).all()
