@@ -8,6 +8,9 @@ from pathlib import Path
 
 from karen_learner.records import TASKS, LabelledText
 
+NO_ENTITIES_LOST = "texts of which the format cannot tell that they have no entities"
+NO_ENTITIES_INVENTED = "texts with unknown entities, which are read as texts without entities"
+
 
 @dataclass(frozen=True)
 class ExportFile:
@@ -24,8 +27,8 @@ class ExportFile:
             return
         for task in TASKS:
             given, kept = getattr(example, task), getattr(read_back, task)
-            if task == "entities" and not given and not kept and given != kept:
-                self.note("texts of which the format cannot tell that they have no entities")
+            if task == "entities" and given != kept and not given and not kept:
+                self.note(NO_ENTITIES_LOST if given is not None else NO_ENTITIES_INVENTED)
             elif given != kept:
                 self.note(f"labels of {task} that the format cannot hold")
 

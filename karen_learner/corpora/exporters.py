@@ -22,15 +22,25 @@ Writer = Callable[[ExportFile, Iterable[LabelledText]], int]
 """An exporter of this library. It notes the labels that its format cannot hold."""
 
 OURS = {
+    "conll": "karen_learner.corpora.formats.conll:write_conll",
     "csv": "karen_learner.corpora.formats.tables:write_table",
+    "dialogflow": "karen_learner.corpora.formats.dialogflow:write_dialogflow",
     "doccano": "karen_learner.corpora.formats.doccano:DOCCANO.write",
     "jsonl": "karen_learner.corpora.lines:write_json_lines",
     "label-studio": "karen_learner.corpora.formats.label_studio:LABEL_STUDIO.write",
     "prodigy": "karen_learner.corpora.formats.prodigy:PRODIGY.write",
+    "rasa": "karen_learner.corpora.formats.rasa:write_rasa",
     "spacy": "karen_learner.corpora.docbin:write_docbin",
     "spacy-json": "karen_learner.corpora.formats.spacy_json:SPACY_JSON.write",
 }
-SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".spacy": "spacy"}
+SUFFIXES = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".spacy": "spacy",
+    ".yaml": "rasa",
+    ".yml": "rasa",
+    ".zip": "dialogflow",
+}
 """The formats of suffixes. A suffix that equals the name of another format has that format."""
 
 exporters: FormatRegistry[Exporter | Writer] = FormatRegistry("exporter", "karen_learner.exporters", OURS)
@@ -53,7 +63,8 @@ def export_format(path: Path, given: str | None = None) -> str:
     if given is None and name not in exporters:
         raise InvalidInput(
             f"no exporter for {path.name!r}: its suffix is {path.suffix!r}, known are "
-            f"{', '.join(sorted(SUFFIXES))}; --to names another format: {', '.join(exporters.names())}"
+            f"{', '.join(sorted({*SUFFIXES, '.conll'}))}; --to names another format: "
+            f"{', '.join(exporters.names())}"
         )
     exporters.load(name)
     return name

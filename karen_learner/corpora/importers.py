@@ -31,26 +31,36 @@ ValueT = TypeVar("ValueT")
 A_TURN = "a turn, where a labelled text is needed (a line with 'text')"
 
 OURS = {
+    "conll": "karen_learner.corpora.formats.conll:read_conll",
     "csv": "karen_learner.corpora.formats.tables:read_table",
+    "dialogflow": "karen_learner.corpora.formats.dialogflow:read_dialogflow",
     "doccano": "karen_learner.corpora.formats.doccano:DOCCANO.read",
     "jsonl": "karen_learner.corpora.formats.json_records:read_json_records",
     "label-studio": "karen_learner.corpora.formats.label_studio:LABEL_STUDIO.read",
     "prodigy": "karen_learner.corpora.formats.prodigy:PRODIGY.read",
+    "rasa": "karen_learner.corpora.formats.rasa:read_rasa",
     "spacy": "karen_learner.corpora.docbin:read_docbin",
     "spacy-json": "karen_learner.corpora.formats.spacy_json:SPACY_JSON.read",
 }
 SUFFIXES = {
+    ".bio": "conll",
+    ".conll": "conll",
     ".csv": "csv",
+    ".iob": "conll",
     ".json": "jsonl",
     ".jsonl": "jsonl",
+    ".md": "rasa",
     ".ndjson": "jsonl",
     ".spacy": "spacy",
     ".tab": "csv",
     ".tsv": "csv",
+    ".yaml": "rasa",
+    ".yml": "rasa",
+    ".zip": "dialogflow",
 }
 """The formats of suffixes. A suffix that equals the name of another format has that format."""
 
-OF_FOLDERS: Collection[str] = ()
+OF_FOLDERS: Collection[str] = ("dialogflow", "rasa")
 """Formats whose files may be folders."""
 
 importers: FormatRegistry[Importer | Reader] = FormatRegistry("importer", "karen_learner.importers", OURS)
@@ -160,7 +170,8 @@ def _text(value: object) -> LabelledText:
 
 def format_of(file: CorpusFile) -> str:
     """The name of the format of a file: the given one, else that of its suffix. Raises ImportFormatError."""
-    name = file.format or SUFFIXES.get(file.suffix) or file.suffix.removeprefix(".")
+    name = file.format or _format_of_place(file.path)
+    name = name or SUFFIXES.get(file.suffix) or file.suffix.removeprefix(".")
     if file.format is None and name not in importers:
         raise ImportFormatError(
             f"no importer for {file.path.name!r}: its suffix is {file.suffix!r}, known are "
@@ -168,6 +179,15 @@ def format_of(file: CorpusFile) -> str:
             f"{', '.join(importers.names())}"
         )
     return name
+
+
+def _format_of_place(path: Path) -> str | None:
+    """The format that a folder, or the name of a file of Dialogflow, tells; None for another file."""
+    if path.is_dir():
+        if (path / "intents").is_dir():
+            return "dialogflow"
+        return "rasa" if any(SUFFIXES.get(each.suffix) == "rasa" for each in path.rglob("*.y*ml")) else None
+    return "dialogflow" if "_usersays_" in path.name and path.suffix == ".json" else None
 
 
 async def aiter_records(

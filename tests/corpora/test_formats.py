@@ -24,9 +24,26 @@ from karen_learner.records import EntitySpan, LabelledText
 
 LOSSLESS = ("csv", "doccano", "jsonl", "prodigy")
 """Formats that hold every labelled text."""
+LOSSY = ("conll", "dialogflow", "label-studio", "rasa", "spacy-json")
 JSON_FORMATS = ("doccano", "label-studio", "prodigy", "spacy-json")
 TEXT = st.characters(codec="utf-8", exclude_categories=["Cc"])
-LABEL = st.sampled_from(["travel", "positive", "neutral", "angry", "über-label", "a b", "0"])
+LABEL = st.sampled_from(
+    [
+        "travel",
+        "positive",
+        "neutral",
+        "angry",
+        "über-label",
+        "a b",
+        "0",
+        "a:b",
+        "(c)",
+        "a/b",
+        "..",
+        "true",
+        "# x",
+    ]
+)
 
 
 def labelled(text: str, **labels: Any) -> LabelledText:
@@ -37,24 +54,32 @@ def labelled(text: str, **labels: Any) -> LabelledText:
 def labelled_texts(draw: Any) -> LabelledText:
     """Any text of several words, some of which are entities."""
     words = draw(st.lists(st.text(TEXT, min_size=1, max_size=5).filter(str.strip), min_size=1, max_size=4))
+    separator = draw(st.sampled_from([" ", "  ", "\n", ""]))
     spans, at = [], 0
     for word in words:
         if draw(st.booleans()):
             spans.append(EntitySpan(start=at, end=at + len(word), label=draw(LABEL)))
-        at += len(word) + 1
+        at += len(word) + len(separator)
     intent = draw(st.none() | LABEL)
     sentiment = draw(st.none() | LABEL.filter(lambda label: label != intent))
     known = draw(st.booleans()) or bool(intent is None and sentiment is None)
     return labelled(
-        " ".join(words), intent=intent, sentiment=sentiment, entities=tuple(spans) if known else None
+        separator.join(words), intent=intent, sentiment=sentiment, entities=tuple(spans) if known else None
     )
+
+
+def unordered(examples: list[LabelledText]) -> list[str]:
+    """Examples without their order: Rasa and Dialogflow group them by intent."""
+    return sorted(one.model_dump_json() for one in examples)
 
 
 def round_trip(
     folder: Path, name: str, examples: list[LabelledText]
 ) -> tuple[list[LabelledText], ExportFile]:
-    target = ExportFile(folder / f"data.{name}")
+    target = ExportFile(folder / f"data.{name}", language="xx")
     count = write_examples(target, examples, name)
+    if not count:
+        return [], target
     reading = iter_labelled(CorpusFile(target.path, format=name))
     found = [line.value for line in reading if line.value is not None]
     assert count <= len(examples)
@@ -72,15 +97,15 @@ def test_nothing_is_lost_in_these_formats(tmp_path_factory, examples, name):
 @settings(max_examples=100)
 @given(
     st.lists(labelled_texts(), min_size=1, max_size=4),
-    st.sampled_from(sorted(set(JSON_FORMATS) - set(LOSSLESS))),
+    st.sampled_from(LOSSY),
 )
 def test_losses_are_noted_and_the_second_trip_loses_nothing(tmp_path_factory, examples, name):
     folder = tmp_path_factory.mktemp("trip")
     once, target = round_trip(folder, name, examples)
-    assert (once == examples) == (target.notes == ())
+    assert (unordered(once) == unordered(examples)) == (target.notes == ())
     if once:
         twice, again = round_trip(folder, name, once)
-        assert twice == once
+        assert unordered(twice) == unordered(once)
         assert again.notes == ()
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.formats.doccano import DOCCANO
 from karen_learner.corpora.formats.label_studio import LABEL_STUDIO
+from karen_learner.corpora.formats.labels import with_known_entities
 from karen_learner.corpora.formats.prodigy import PRODIGY
+from karen_learner.corpora.formats.rasa_json import JSON_KEY, read_rasa_json
 from karen_learner.corpora.formats.record_format import RecordFormat
 from karen_learner.corpora.formats.spacy_json import SPACY_JSON
 from karen_learner.corpora.keys import RecordKeys, named
@@ -26,8 +28,13 @@ def read_json_records(file: CorpusFile) -> Iterator[Line[Any]]:
     """
     lines = read_json_values(file.path, encoding=file.encoding)
     broken, first = _first_value(lines)
-    another = None if first is None or file.format or file.keys else recognised(first.value)
+    tells = first is not None and not file.format and not file.keys
+    another = recognised(first.value) if first is not None and tells else None
     yield from broken
+    if first is not None and tells and isinstance(first.value, Mapping) and JSON_KEY in first.value:
+        yield Line(1, note="read as training data of Rasa (--format rasa)")
+        yield from with_known_entities(list(read_rasa_json(first.value)))
+        return
     remaining = lines if first is None else chain([first], lines)
     if another is not None:
         yield Line(1, note=f"read as records of {another.title} (--format {another.name})")

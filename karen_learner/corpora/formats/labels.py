@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from karen_learner.corpora.lines import CorruptExample
+from karen_learner.corpora.lines import CorruptExample, Line
 from karen_learner.records import LabelledText
 
 SENTIMENTS = frozenset({"negative", "neutral", "positive"})
@@ -42,6 +42,18 @@ def are_recognised(labels: Mapping[str, str]) -> bool:
         return categories(labels.values()) == labels
     except CorruptExample:
         return False
+
+
+def with_known_entities(lines: Sequence[Line[Any]]) -> Iterator[Line[Any]]:
+    """The lines of data that mark entities in their texts.
+
+    Without any entity in all of them, entities are unknown. Otherwise a text without one has none.
+    """
+    known = any(line.value["entities"] for line in lines if line.value is not None)
+    for line in lines:
+        if line.value is not None and not known:
+            del line.value["entities"]
+        yield line
 
 
 def text_of(record: Mapping[str, Any], key: str = "text") -> str:
