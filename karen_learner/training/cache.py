@@ -82,7 +82,8 @@ class WorkerCache:
     def release(self, pipeline: TrainablePipeline) -> None:
         """Let the next new pipeline take the tokenizer and the vocabulary of a saved one."""
         if pipeline.from_template and _few_strings(pipeline):
-            self._released = pipeline.emptied()
+            pipeline.remove_pipes()
+            self._released = pipeline
 
     def docs(self, nlp: Language, path: Path, *, skipped: list[str], shadow: int | None) -> dict[int, Doc]:
         """The gold documents of a corpus by line, without those that are held out of the shadow.

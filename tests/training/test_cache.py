@@ -61,6 +61,7 @@ def test_models_that_share_vocabulary_and_documents_are_those_of_a_new_worker(tm
         assert files_of(tmp_path / "shared" / str(shadow)) == files_of(tmp_path / "alone" / str(shadow))
         assert reports[-1] == reports[-2]
         assert reports[-1].skipped == 1
+        assert reports[-1].tasks == {"intent": "intent"}
     half = len(LABELLED) // 2
     assert [report.examples["intent"] for report in reports[::2]] == [half, half, len(LABELLED)]
 
