@@ -238,6 +238,8 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     journal = blocking(AutonomousLearner.journal)
     example_texts = blocking(AutonomousLearner.example_texts)
     versions = blocking(AutonomousLearner.versions)
+    note_version = blocking(AutonomousLearner.note_version)
+    package = blocking(AutonomousLearner.package)
     evaluate = blocking(AutonomousLearner.evaluate)
     compare = blocking(AutonomousLearner.compare)
     tenants = blocking(AutonomousLearner.tenants)

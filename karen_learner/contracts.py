@@ -425,6 +425,9 @@ class MemoryStore(Protocol):
 
     async def get_version(self, tenant_id: str, version: str) -> ModelVersion | None: ...
 
+    async def note_version(self, tenant_id: str, version: str, note: str | None) -> bool:
+        """Write the note of a version; None removes it. False for an unknown version."""
+
     def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         """Ids of the examples that the version was trained on in its own cycle."""
 

@@ -34,6 +34,7 @@ from karen_learner.loops import LoopBinding
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel, require_tokenizer
+from karen_learner.models.packages import write_package
 from karen_learner.models.user_code import import_code
 from karen_learner.models.versions import ModelRegistry, full_id
 from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
@@ -62,10 +63,12 @@ from karen_learner.records import (
     check_id,
     check_limit,
     check_several,
+    replace_unfit,
 )
 from karen_learner.records.data_reports import DataReport
 from karen_learner.records.evaluations import Evaluation, VersionComparison
 from karen_learner.records.labels import LabelReport, LabelRow
+from karen_learner.records.packages import ModelPackage
 from karen_learner.repair import Repair
 from karen_learner.settings import (
     LearningSettings,
@@ -81,6 +84,8 @@ from karen_learner.validation import Evidence, ModelValidator
 from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
+
+MAX_NOTE_CHARS = 1_000
 
 
 class AutonomousLearner:
@@ -597,6 +602,33 @@ class AutonomousLearner:
         check_limit(limit)
         await self._require(tenant_id)
         return await self._registry.versions(tenant_id, limit=limit, since=since)
+
+    async def note_version(self, tenant_id: str, version: str, note: str | None) -> ModelVersion:
+        """Write a note about a version; None removes it.
+
+        Raises UnknownTenant, UnknownVersion, and InvalidInput for a note that is blank or longer than 1,000
+        characters.
+        """
+        await self._require(tenant_id)
+        if note is not None and not (isinstance(note, str) and note.strip() and len(note) <= MAX_NOTE_CHARS):
+            raise InvalidInput(f"a note is a text of 1 to {MAX_NOTE_CHARS:,} characters")
+        note = note and replace_unfit(note)
+        found = await self._registry.require(tenant_id, version)
+        await self.store.note_version(tenant_id, found.version, note)
+        return found.model_copy(update={"note": note})
+
+    async def package(
+        self, tenant_id: str, folder: Path | str = ".", *, version: str | None = None, name: str | None = None
+    ) -> ModelPackage:
+        """Write a version, by default the one that serves, as a wheel for pip and `spacy.load`.
+
+        The package is named after the language and `name` (default: the tenant). Raises UnknownTenant,
+        UnknownVersion, ModelError, and InvalidInput for an unfit name or folder.
+        """
+        await self._require(tenant_id)
+        found = await self._registry.require(tenant_id, version)
+        package: ModelPackage = await call_in_executor(partial(write_package, found, Path(folder), name=name))
+        return package
 
     async def evaluate(
         self,

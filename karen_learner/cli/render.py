@@ -171,6 +171,7 @@ def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
         "accuracy": version.scores.get("accuracy"),
         **{task: version.scores.get(score) for task, score in SCORES.items()},
         "backup": None if version.removed else version.backup_path,
+        "note": version.note,
     }
 
 

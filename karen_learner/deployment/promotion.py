@@ -198,7 +198,7 @@ class Deployer:
             provisional=provisional,
         )
         manifest = Manifest(
-            **version.model_dump(exclude={"path", "backup_path", "removed", "provisional"}),
+            **version.model_dump(exclude={"path", "backup_path", "removed", "provisional", "note"}),
             mode=cycle.mode,
             tasks=trained.candidate.tasks,
             counts={

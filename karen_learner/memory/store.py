@@ -232,6 +232,7 @@ class SqlMemoryStore:
     alias = _reads(version_rows.alias)
     versions = _reads(version_rows.page)
     get_version = _reads(version_rows.find)
+    note_version = _writes(version_rows.write_note)
 
     async def champion(self, tenant_id: str) -> ModelVersion | None:
         return await self.alias(tenant_id, CHAMPION)

@@ -52,6 +52,17 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
     return True
 
 
+def write_note(connection: Connection, tenant_id: str, version: str, note: str | None) -> bool:
+    """Write or remove the note of a version. False for an unknown version."""
+    found = find(connection, tenant_id, version)
+    if found is None:
+        return False
+    noted = found.model_copy(update={"note": note})
+    here = (versions.c.tenant == tenants.number_of(tenant_id), versions.c.version == version)
+    connection.execute(update(versions).where(*here).values(body=noted.to_dict()))
+    return True
+
+
 def end_provisional(
     connection: Connection, tenant_id: str, version: str, *, undo: bool, token: int | None
 ) -> bool:

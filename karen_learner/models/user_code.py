@@ -117,6 +117,17 @@ def _is_provided(key: tuple[str, ...], module: str) -> bool:
     return any(point.module.partition(".")[0] == package for point in entry_points(group=group))
 
 
+def is_own_factory(name: str, language: str) -> bool:
+    """Whether the code of a user, or unknown code, provides the factory of a component."""
+    for key in ((*FACTORIES, name), (*FACTORIES, f"{language}.{name}")):
+        if (function := catalogue.REGISTRY.get(key)) is not None:
+            module = _module_of(function)
+            return module.partition(".")[0] not in LIBRARIES and not _is_provided(key, module)
+    return not (
+        Language.has_factory(name) or any(p.name == name for p in entry_points(group="spacy_factories"))
+    )
+
+
 def register(code: RegisteredCode) -> None:
     """Register the functions of another process, the parent of this one. Failures are logged.
 

@@ -13,7 +13,7 @@ from asyncio_extras import call_in_executor
 from pydantic import Field, ValidationError
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.errors import DigestMismatch, InvalidInput, ModelError
+from karen_learner.errors import DigestMismatch, InvalidInput, ModelError, UnknownVersion
 from karen_learner.models.files import (
     HomeLayout,
     folder_digest,
@@ -150,6 +150,21 @@ class ModelRegistry:
         """A version by its name, or by an unambiguous part of it (`v0007`). Raises InvalidInput."""
         name = await full_id(self._store, tenant_id, "version", part)
         return await self.get(tenant_id, name) if name is not None else None
+
+    async def require(self, tenant_id: str, version: str | None = None) -> ModelVersion:
+        """A version by a part of its name; without one, the version that serves.
+
+        Raises UnknownVersion, InvalidInput.
+        """
+        if version is None:
+            serving = await self.serving(tenant_id)
+            if serving is None:
+                raise UnknownVersion(f"{tenant_id!r} has no model yet: bootstrap it with labelled texts")
+            return serving
+        found = await self.named(tenant_id, version)
+        if found is None:
+            raise UnknownVersion(f"{tenant_id!r} has no version {version!r}: see `karen-learner versions`")
+        return found
 
     async def versions(
         self, tenant_id: str, *, limit: int = 100, since: str | None = None

@@ -20,7 +20,7 @@ from karen_learner.corpora.importers import CorpusSource, aiter_records
 from karen_learner.corpora.lines import SkippedLines
 from karen_learner.corpora.parsing import ImportedLine, TurnInput, imported_line
 from karen_learner.curation.examples import new_example
-from karen_learner.errors import InvalidInput, UnknownVersion
+from karen_learner.errors import InvalidInput
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel
@@ -116,7 +116,7 @@ class Evaluator:
         Raises UnknownVersion, ModelError, ImportFormatError, and InvalidInput if no text is usable or if the
         version knows no label of the texts.
         """
-        chosen = await self._version(tenant_id, version)
+        chosen = await self._registry.require(tenant_id, version)
         texts = await self._read(source)
         answered = await self._answers(chosen, texts, _counting(on_texts, len(texts.examples)))
         found: Evaluation = await call_in_executor(self._evaluation, tenant_id, texts, answered)
@@ -136,7 +136,7 @@ class Evaluator:
         Judged gold: the out-of-fold predictions that both versions recorded at their deployment. Raises the
         errors of `evaluate`, and InvalidInput if the versions recorded no common text.
         """
-        old, new = [await self._version(tenant_id, name) for name in (before, after)]
+        old, new = [await self._registry.require(tenant_id, name) for name in (before, after)]
         if source is None:
             return await self._compare_judged(old, new)
         texts = await self._read(source)
@@ -199,18 +199,6 @@ class Evaluator:
                 one.example_id: one.text[:MAX_TEXT_CHARS] for one in examples if one.example_id in shown
             },
         )
-
-    async def _version(self, tenant_id: str, name: str | None) -> ModelVersion:
-        """The version of this name; without a name, the champion."""
-        if name is None:
-            champion = await self._registry.champion(tenant_id)
-            if champion is None:
-                raise UnknownVersion(f"{tenant_id!r} has no model yet: bootstrap it with labelled texts")
-            return champion
-        found = await self._registry.named(tenant_id, name)
-        if found is None:
-            raise UnknownVersion(f"{tenant_id!r} has no version {name!r}: see `karen-learner versions`")
-        return found
 
     async def _read(self, source: LabelledSource) -> LabelledTexts:
         if isinstance(source, (CorpusFile, Path, str)):

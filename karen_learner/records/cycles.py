@@ -159,6 +159,7 @@ class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
 
     `removed`: retention has deleted its files and its backup. `provisional`: the version of a micro-update.
+    A person may write a `note`.
     """
 
     tenant_id: str
@@ -172,6 +173,7 @@ class ModelVersion(Record):
     backup_path: Path | None = None
     removed: bool = False
     provisional: bool = False
+    note: str | None = None
 
 
 class Lease(Record):
