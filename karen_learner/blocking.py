@@ -232,6 +232,7 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     retire_label = blocking(AutonomousLearner.retire_label)
     status = blocking(AutonomousLearner.status)
     health = blocking(AutonomousLearner.health)
+    doctor = blocking(AutonomousLearner.doctor)
     get_learning_metrics = blocking(AutonomousLearner.get_learning_metrics)
     history = blocking(AutonomousLearner.history)
     cycle = blocking(AutonomousLearner.cycle)

@@ -165,6 +165,9 @@ class MemoryStore(Protocol):
     async def close(self) -> None:
         """Write queued items and close. Idempotent; later calls raise LearnerClosed."""
 
+    async def damages(self) -> Sequence[str]:
+        """Damages that a check of the whole database finds; none on PostgreSQL, which has its own checks."""
+
     async def add_turn(self, turn: Turn) -> Turn:
         """Store a turn and return it as stored, with its `seq`.
 

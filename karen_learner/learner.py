@@ -27,6 +27,7 @@ from karen_learner.curation.label_editor import Edit, LabelEditor
 from karen_learner.curation.quarantine import quarantine
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
+from karen_learner.doctor import Doctor
 from karen_learner.errors import InvalidInput, LearnerClosed, StoreFull, StoreReadOnly, UnknownTenant
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
@@ -67,6 +68,7 @@ from karen_learner.records import (
 )
 from karen_learner.records.data_reports import DataReport
 from karen_learner.records.evaluations import Evaluation, VersionComparison
+from karen_learner.records.health import Finding
 from karen_learner.records.labels import LabelReport, LabelRow
 from karen_learner.records.packages import ModelPackage
 from karen_learner.repair import Repair
@@ -178,6 +180,7 @@ class AutonomousLearner:
             events=events,
         )
         self._repair = Repair(store, registry, self._champions, deployer, self._cycle)
+        self._doctor = Doctor(store, registry, self._champions, self._repair, layout)
         rollback = Rollback(store, registry, self._champions, events=events)
         self.training_pipeline = IncrementalTrainingPipeline(self._cycle, rollback, self._backend, self.start)
 
@@ -550,6 +553,16 @@ class AutonomousLearner:
         reason = None if self._reads_only else self.store.read_only
         found: HomeHealth = await call_in_executor(home_health, self.layout, read_only=reason)
         return found
+
+    async def doctor(self, *, fix: bool = False) -> tuple[Finding, ...]:
+        """Checks of the home, the database, all versions, the permissions and the libraries.
+
+        With `fix`, permissions, missing backups and damaged versions with a backup are mended. Nothing is
+        trained.
+        """
+        await self.start()
+        reason = None if self._reads_only else self.store.read_only
+        return await self._doctor.examine(fix=fix and self.store.read_only is None, read_only=reason)
 
     async def get_learning_metrics(self, tenant_id: str | None = None) -> LearningMetrics:
         """Counts over cycles of one tenant; without a tenant over all, without content."""

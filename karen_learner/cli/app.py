@@ -22,7 +22,7 @@ PROGRAM = "karen-learner"
 COMMANDS = (
     "init", "bootstrap", "ingest", "learn", "analyze", "status", "history", "show", "versions", "rollback",
     "repair", "quarantine", "release", "discard", "labels", "evaluate", "compare", "export", "validate",
-    "convert", "package", "note", "simulate", "demo",
+    "convert", "package", "note", "doctor", "simulate", "demo",
 )  # fmt: skip
 """In the order of the help page. Each is a module of `cli.commands` with a function of that name."""
 EXIT_CODE_MEANINGS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -83,6 +83,16 @@ def upgrade(connection: Connection, place: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     text_keys.recompute(connection)
+
+
+def damages(connection: Connection) -> Sequence[str]:
+    """Damages that SQLite finds in pages, indexes and references. It reads the whole file."""
+    if connection.dialect.name != "sqlite":
+        return ()
+    pages = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
+    references = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    lost = [f"a row of {row[0]} refers to a missing row of {row[2]}" for row in references[:10]]
+    return [*(str(one) for one in pages if one != "ok"), *lost]
 
 
 def scripts() -> ScriptDirectory:

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from karen_learner.batching import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.memory import contributions as contribution_rows
-from karen_learner.memory import counters, curation, ids, journal, leases
+from karen_learner.memory import counters, curation, ids, journal, leases, schema
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import labels as label_rows
 from karen_learner.memory import masks as mask_rows
@@ -117,6 +117,8 @@ class SqlMemoryStore:
     async def close(self) -> None:
         await self._incoming.close()
         await self._database.close()
+
+    damages = _reads(schema.damages)
 
     async def _pages(
         self, page: Callable[..., Sequence[Any]], *args: object, after: int | None = 0

@@ -85,6 +85,23 @@ class TenantHealth(Record):
         return is_healthy(self.problems)
 
 
+Area = Literal["home", "database", "versions", "libraries"]
+
+
+class Finding(Record):
+    """A result of the doctor: a check that passes, or a problem with its remedy.
+
+    `fixed`: the doctor has mended it. `fixable`: it could.
+    """
+
+    area: Area
+    severity: Literal["ok", "warning", "failing"]
+    message: str
+    remedy: str | None = None
+    fixable: bool = False
+    fixed: bool = False
+
+
 def is_healthy(problems: tuple[Problem, ...]) -> bool:
     """Whether no problem is failing."""
     return not any(problem.severity == "failing" for problem in problems)
