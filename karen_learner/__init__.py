@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
     from karen_learner.corpora.corpus_file import CorpusFile
     from karen_learner.learner import AutonomousLearner, create_autonomous_learner
+    from karen_learner.monitoring.performance import PerformanceMonitor, init_performance_monitor
     from karen_learner.pipeline import IncrementalTrainingPipeline
     from karen_learner.records import (
         Analysis,
@@ -39,6 +40,7 @@ _MODULES = {
     "contracts": "Analyzer HostMemory MemoryStore",
     "corpora.corpus_file": "CorpusFile",
     "learner": "AutonomousLearner create_autonomous_learner",
+    "monitoring.performance": "PerformanceMonitor init_performance_monitor",
     "pipeline": "IncrementalTrainingPipeline",
     "records": "Analysis ConversationMetadata Entity IngestReport LabelledText LearningCycleResult "
     "LearningMetrics LearningPlan ModelVersion TenantStatus UserFeedback ValidationResult",
@@ -65,6 +67,7 @@ __all__ = [
     "MemoryStore",
     "ModelValidator",
     "ModelVersion",
+    "PerformanceMonitor",
     "Settings",
     "SpacyAnalyzer",
     "TenantStatus",
@@ -72,6 +75,7 @@ __all__ = [
     "ValidationResult",
     "create_autonomous_learner",
     "create_spacy_analyzer",
+    "init_performance_monitor",
     "load_settings",
 ]
 

@@ -15,7 +15,7 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
@@ -24,7 +24,10 @@ from karen_learner.analysis import create_spacy_analyzer as create_async_analyze
 from karen_learner.errors import LearnerClosed, WrongEventLoop
 from karen_learner.events import EventBus
 from karen_learner.learner import AutonomousLearner
+from karen_learner.monitoring.performance import ModelUpdater
+from karen_learner.monitoring.performance import PerformanceMonitor as AsyncMonitor
 from karen_learner.pipeline import IncrementalTrainingPipeline
+from karen_learner.records import Alert
 from karen_learner.settings import LearningSettings, Settings, ThresholdSettings, TrainingSettings
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "BlockingAnalyzer",
     "BlockingLearner",
     "BlockingTrainingPipeline",
+    "PerformanceMonitor",
     "Portal",
     "blocking",
     "create_autonomous_learner",
@@ -247,6 +251,64 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     ingest = blocking(AutonomousLearner.ingest)
     check_data = blocking(AutonomousLearner.check_data)
     export = blocking(AutonomousLearner.export)
+
+
+class PerformanceMonitor(Blocking[AsyncMonitor]):
+    """`monitoring.performance.PerformanceMonitor` for synchronous code, with the same arguments.
+
+    With a learner it shares the learner's background thread.
+    """
+
+    def __init__(
+        self,
+        learner: BlockingLearner | None = None,
+        *,
+        tenant_id: str = "default",
+        window_size_minutes: int = 60,
+        enable_auto_retraining: bool = False,
+        model_updater: ModelUpdater | None = None,
+        alert_thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        twin = AsyncMonitor(
+            learner.learner if learner is not None else None,
+            tenant_id=tenant_id,
+            window_size_minutes=window_size_minutes,
+            enable_auto_retraining=enable_auto_retraining,
+            model_updater=model_updater,
+            alert_thresholds=alert_thresholds,
+        )
+        super().__init__(twin, learner.portal if learner is not None else None)
+        self._owns_portal = learner is None
+        self.record_agent_run = twin.record_agent_run
+        self.record_accuracy = twin.record_accuracy
+        self.get_system_metrics = twin.get_system_metrics
+        self.get_stats = twin.get_stats
+        self.get_alerts = twin.get_alerts
+        self.generate_report = twin.generate_report
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    start = blocking(AsyncMonitor.start)
+    trigger_retraining = blocking(AsyncMonitor.trigger_retraining)
+
+    def stop(self) -> None:
+        """Store what was recorded, and end the monitor's task. Without a learner also the thread."""
+        self._portal.call(self._twin.stop)
+        if self._owns_portal:
+            self._portal.close()
+
+    def check(self) -> tuple[Alert, ...]:
+        """Compare the measures with the thresholds; the new alerts."""
+        return self._portal.call(_checked, self._twin)
+
+
+async def _checked(monitor: AsyncMonitor) -> tuple[Alert, ...]:
+    return monitor.check()
 
 
 class BlockingAnalyzer(Blocking[SpacyAnalyzer]):

@@ -14,6 +14,7 @@ from karen_learner.memory import counters, curation, ids, journal, leases, schem
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import labels as label_rows
 from karen_learner.memory import masks as mask_rows
+from karen_learner.memory import outcomes as outcome_rows
 from karen_learner.memory import tenants as tenant_rows
 from karen_learner.memory import turns as turn_rows
 from karen_learner.memory import versions as version_rows
@@ -235,6 +236,9 @@ class SqlMemoryStore:
     versions = _reads(version_rows.page)
     get_version = _reads(version_rows.find)
     note_version = _writes(version_rows.write_note)
+    add_outcomes = _writes(outcome_rows.add)
+    newest_outcomes = _reads(outcome_rows.newest)
+    prune_outcomes = _writes(outcome_rows.prune)
 
     async def champion(self, tenant_id: str) -> ModelVersion | None:
         return await self.alias(tenant_id, CHAMPION)

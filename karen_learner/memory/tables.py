@@ -252,6 +252,20 @@ lineage = Table(
     sqlite_with_rowid=False,
 )
 
+outcomes = Table(
+    "outcomes",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("outcome_id", AnyText, nullable=False),
+    Column("known_at", Moment, nullable=False),
+    Column("body", Json, nullable=False),
+    UniqueConstraint("tenant", "outcome_id", name="outcomes_by_id"),
+    Index("outcomes_by_time", "tenant", "known_at"),
+    sqlite_autoincrement=True,
+)
+"""Results of predictions and attempts, for monitoring. `body` has the other values as JSON."""
+
 properties = Table(
     "properties",
     metadata,

@@ -19,6 +19,7 @@ from karen_learner.records import (
     Confusion,
     CurationWrite,
     Example,
+    Outcome,
     Promotion,
     UserFeedback,
     ValidationResult,
@@ -620,6 +621,35 @@ class TestProvisionalVersions:
         with pytest.raises(FencedOut):
             await store.end_provisional("acme", "v2", undo=False, token=7)
         assert await store.alias("acme", PROVISIONAL) is not None
+
+
+class TestOutcomes:
+    def outcome(self, name: str, *, minutes: int = 0, **values: Any) -> Outcome:
+        known_at = NOON + timedelta(minutes=minutes)
+        return Outcome(outcome_id=name, known_at=known_at, source="accuracy", agent="a", **values)
+
+    async def test_they_are_read_in_order_of_time(self, store: MemoryStore) -> None:
+        late = self.outcome("late", minutes=5, predicted={"a": [1, "\0"]}, actual=None, score=0.5)
+        early = self.outcome("early", minutes=1, success=False, error_type="time\0out", cost=0.25, tokens=3)
+        await store.add_outcomes("acme", [late, early])
+        await store.add_outcomes("other", [self.outcome("early")])
+        assert await store.newest_outcomes("acme", since=NOON, limit=10) == [early, late]
+        assert await store.newest_outcomes("acme", since=early.known_at, limit=10) == [late]
+        assert await store.newest_outcomes("acme", since=NOON, limit=1) == [late]
+        assert await store.newest_outcomes("nobody", since=NOON, limit=10) == []
+
+    async def test_a_repeated_one_changes_nothing(self, store: MemoryStore) -> None:
+        first = self.outcome("one", minutes=1, score=0.0)
+        await store.add_outcomes("acme", [first])
+        await store.add_outcomes("acme", [self.outcome("one", minutes=2, score=1.0), self.outcome("two")])
+        await store.add_outcomes("acme", [])
+        assert await store.newest_outcomes("acme", since=NOON, limit=10) == [first]
+
+    async def test_old_ones_are_removed(self, store: MemoryStore) -> None:
+        await store.add_outcomes("acme", [self.outcome(f"{n}", minutes=n) for n in range(1, 1203)])
+        assert await store.prune_outcomes("acme", before=NOON + timedelta(minutes=1000)) == 999
+        assert len(await store.newest_outcomes("acme", since=NOON, limit=5000)) == 203
+        assert await store.prune_outcomes("nobody", before=NOON) == 0
 
 
 class TestMasks:

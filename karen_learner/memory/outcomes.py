@@ -1,0 +1,44 @@
+"""Outcomes of predictions and attempts: rows that are added and removed, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select
+
+from karen_learner.memory import tenants
+from karen_learner.memory.tables import outcomes
+from karen_learner.memory.types import insert
+from karen_learner.records import Outcome
+
+
+def add(connection: Connection, tenant_id: str, new: Sequence[Outcome]) -> None:
+    """Store outcomes. One with a stored `outcome_id` is the same outcome: nothing changes."""
+    if not new:
+        return
+    tenant = tenants.ensure(connection, tenant_id)
+    rows = [
+        {
+            "tenant": tenant,
+            "outcome_id": one.outcome_id,
+            "known_at": one.known_at,
+            "body": one.model_dump(mode="json", exclude_none=True, exclude={"outcome_id", "known_at"}),
+        }
+        for one in new
+    ]
+    connection.execute(insert(connection, outcomes).on_conflict_do_nothing(), rows)
+
+
+def newest(connection: Connection, tenant_id: str, *, since: datetime, limit: int) -> Sequence[Outcome]:
+    """The newest `limit` outcomes that became known after `since`, oldest first."""
+    here = (outcomes.c.tenant == tenants.number_of(tenant_id), outcomes.c.known_at > since)
+    statement = select(outcomes).where(*here).order_by(outcomes.c.known_at.desc()).limit(limit)
+    found = connection.execute(statement).all()
+    return [Outcome(outcome_id=row.outcome_id, known_at=row.known_at, **row.body) for row in reversed(found)]
+
+
+def prune(connection: Connection, tenant_id: str, *, before: datetime) -> int:
+    """Remove the outcomes that became known before this time; their number."""
+    here = (outcomes.c.tenant == tenants.ensure(connection, tenant_id), outcomes.c.known_at < before)
+    return connection.execute(delete(outcomes).where(*here)).rowcount

@@ -1,0 +1,578 @@
+"""`PerformanceMonitor`: measures of agents and models in a sliding window, alerts, and requests to retrain.
+
+`record_*` only append to a queue. A task moves the outcomes into the window and the detectors in short
+slices, so that the event loop goes on, and stores them. A full queue drops outcomes and counts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal, NamedTuple, Protocol, Self
+
+from cachetools import LRUCache
+
+from karen_learner.errors import InvalidInput, KarenLearnerError, without_message
+from karen_learner.events import Event, EventBus, FeedbackAdded, ModelDeployed, ModelRolledBack
+from karen_learner.monitoring.agreement import agreement
+from karen_learner.monitoring.degradation import ALPHA, DegradationDetector
+from karen_learner.monitoring.thresholds import alerts_of, health_parts, read_thresholds
+from karen_learner.monitoring.turn_outcomes import AGENT, outcome_of
+from karen_learner.monitoring.window import Key, Sample, Window
+from karen_learner.records import (
+    Alert,
+    LearningCycleResult,
+    Outcome,
+    OutcomeSource,
+    PerformanceReport,
+    RetrainingResult,
+    SystemMetrics,
+    Turn,
+    check_amount,
+    check_id,
+    check_limit,
+    check_name,
+    storable,
+    utc_now,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 100_000
+"""Recorded outcomes that wait for the monitor's task."""
+MAX_UNSTORED = 20_000
+"""Outcomes that wait to be stored; further ones are measured and not stored."""
+EVENT_QUEUE_SIZE = 10_000
+"""Feedback events that wait for the monitor, and turns that are known to be measured."""
+SLICE = 200
+"""Outcomes that are processed at once: about a millisecond of the event loop."""
+STORE_BATCH = 1_000
+LOADED = 100_000
+"""Outcomes of the window that `start` loads at most."""
+INTERVAL_S = 0.2
+"""Seconds between two rounds of the monitor's task."""
+TICK_S = 5.0
+"""Seconds between two comparisons with the thresholds."""
+MAX_ALERTS = 1_000
+COOL_DOWN_S = 600.0
+"""Seconds between two retrainings that alerts request."""
+RETENTION_DAYS = 90.0
+RETRAINED_FOR = frozenset({"avg_accuracy", "degradation"})
+"""Readings whose alerts request a retraining: new examples can mend them."""
+
+STATUSES: Mapping[str, bool | None] = {
+    "success": True, "completed": True, "failed": False, "error": False, "timeout": False, "cancelled": None,
+}  # fmt: skip
+"""Whether a run with this status succeeded; None: it does not count."""
+
+
+class OutcomeStore(Protocol):
+    """Stores outcomes. A `MemoryStore` is one."""
+
+    async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None: ...
+
+    async def newest_outcomes(self, tenant_id: str, *, since: datetime, limit: int) -> Sequence[Outcome]: ...
+
+    async def prune_outcomes(self, tenant_id: str, *, before: datetime) -> int: ...
+
+
+class TurnStore(OutcomeStore, Protocol):
+    async def get_turn(self, tenant_id: str, turn_id: str) -> Turn | None: ...
+
+
+class MonitoredLearner(Protocol):
+    """The part of a learner that a monitor uses."""
+
+    @property
+    def store(self) -> TurnStore: ...
+
+    @property
+    def events(self) -> EventBus: ...
+
+    async def start(self) -> None: ...
+
+    async def trigger_learning_cycle(
+        self,
+        tenant_id: str,
+        *,
+        force_training: bool = False,
+        mode: Literal["auto", "incremental", "full", "micro"] = "auto",
+        reason: str | None = None,
+    ) -> LearningCycleResult: ...
+
+
+class ModelUpdater(Protocol):
+    """Retrains a model on request."""
+
+    async def retrain(self, *, reason: str, force_full_retrain: bool = False) -> RetrainingResult: ...
+
+
+class Recorded(NamedTuple):
+    """An outcome in the queue: the values of `Outcome` without checks, because recording must be fast."""
+
+    at: float
+    source: OutcomeSource
+    agent: str
+    agent_type: str | None = None
+    strategy: str | None = None
+    domain: str | None = None
+    version: str | None = None
+    task_id: str | None = None
+    predicted: Any = None
+    actual: Any = None
+    score: float | None = None
+    success: bool | None = None
+    rating: float | None = None
+    error_type: str | None = None
+    duration_ms: float | None = None
+    cost: float = 0.0
+    tokens: int = 0
+    outcome_id: str | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Recorded:
+        values = {name: getattr(outcome, name) for name in Outcome.model_fields if name in cls._fields}
+        values |= {"cost": outcome.cost or 0.0, "tokens": outcome.tokens or 0}
+        return cls(at=outcome.known_at.timestamp(), **values)
+
+    def sample(self) -> Sample:
+        """The values that the window sums."""
+        return Sample(
+            at=self.at,
+            key=Key(self.agent, self.strategy, self.domain),
+            score=self.score,
+            success=self.success,
+            rating=self.rating,
+            is_error=self.success is False,
+            duration_ms=self.duration_ms,
+            cost=self.cost,
+            tokens=self.tokens,
+        )
+
+    def outcome(self) -> Outcome:
+        """The record for the store."""
+        values = {name: value for name, value in self._asdict().items() if value is not None and name != "at"}
+        return Outcome(known_at=datetime.fromtimestamp(self.at, timezone.utc), **values)
+
+
+class PerformanceMonitor:
+    """Measures the outcomes of one tenant's agents and models. Usable with or without a learner.
+
+    `learner` feeds the outcomes of its turns, stores outcomes, and retrains on request. Without a learner,
+    `store` keeps outcomes for a restart, and `model_updater` retrains. `alert_thresholds` change the defaults
+    of `thresholds.DEFAULTS`. With `enable_auto_retraining`, an alert about the accuracy requests a
+    retraining, at most one in ten minutes.
+
+    Call the awaited `start()` in the event loop; the other methods are plain calls and thread-safe.
+    Raises InvalidInput for impossible arguments.
+    """
+
+    def __init__(
+        self,
+        learner: MonitoredLearner | None = None,
+        *,
+        tenant_id: str = "default",
+        window_size_minutes: int = 60,
+        enable_auto_retraining: bool = False,
+        model_updater: ModelUpdater | None = None,
+        alert_thresholds: Mapping[str, float] | None = None,
+        store: OutcomeStore | None = None,
+    ) -> None:
+        if check_limit(window_size_minutes, "window_size_minutes") < 1:
+            raise InvalidInput("window_size_minutes must be at least 1")
+        self.tenant_id = check_id(tenant_id, "tenant_id")
+        self.enable_auto_retraining = enable_auto_retraining
+        self._thresholds = read_thresholds(alert_thresholds)
+        self._learner = learner
+        self._updater = model_updater
+        self._store: OutcomeStore | None = learner.store if learner is not None else store
+        self._window = Window(window_size_minutes)
+        self._detectors: dict[str, DegradationDetector] = {}
+        self._waiting: deque[Recorded] = deque()
+        self._unstored: deque[Outcome] = deque()
+        self._alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
+        self._turns: LRUCache[str, bool] = LRUCache(EVENT_QUEUE_SIZE)
+        self._active: set[tuple[str, str]] = set()
+        self._counts = dict.fromkeys(("recorded", "dropped", "not_stored", "stored", "retrainings"), 0)
+        self._measuring = threading.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._retraining: asyncio.Task[object] | None = None
+        self._retrained_at = -COOL_DOWN_S
+        self._end_subscription: Callable[[], None] | None = None
+
+    # Lifecycle -------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Load the window from the store, and start the monitor's task. Idempotent. Raises StoreError."""
+        if self._task is not None:
+            return
+        if self._learner is not None:
+            await self._learner.start()
+        if self._store is not None:
+            await self._load(self._store)
+        if self._learner is not None:
+            self._end_subscription = self._learner.events.subscribe(
+                self._on_event, queue_size=EVENT_QUEUE_SIZE
+            )
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Store what was recorded, and end the task. A running retraining goes on. Idempotent."""
+        if self._end_subscription is not None:
+            self._end_subscription()
+            self._end_subscription = None
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            await self._process()
+            await self._save()
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None
+
+    async def _load(self, store: OutcomeStore) -> None:
+        since = utc_now() - timedelta(minutes=self._window.minutes)
+        found = await store.newest_outcomes(self.tenant_id, since=since, limit=LOADED)
+        for start in range(0, len(found), SLICE):
+            with self._measuring:
+                for one in found[start : start + SLICE]:
+                    self._measure(Recorded.of(one))
+            await asyncio.sleep(0)
+        await store.prune_outcomes(self.tenant_id, before=utc_now() - timedelta(days=RETENTION_DAYS))
+
+    async def _run(self) -> None:
+        ticked = time.monotonic()
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            try:
+                await self._process()
+                await self._save()
+                if time.monotonic() - ticked >= TICK_S:
+                    ticked = time.monotonic()
+                    self.check()
+            except Exception:  # monitoring must go on: the next round may succeed
+                logger.exception("the monitor of %r failed", self.tenant_id)
+
+    async def _process(self) -> None:
+        """Move waiting outcomes into the window, in slices."""
+        while self._waiting:
+            self._take(SLICE)
+            await asyncio.sleep(0)
+
+    def _take(self, most: int) -> None:
+        with self._measuring:
+            for _ in range(min(most, len(self._waiting))):
+                one = self._waiting.popleft()
+                self._measure(one)
+                if self._store is None:
+                    continue
+                if len(self._unstored) >= MAX_UNSTORED:
+                    self._counts["not_stored"] += 1
+                else:
+                    self._unstored.append(one.outcome())
+
+    def _measure(self, one: Recorded) -> None:
+        self._window.add(one.sample())
+        if one.score is not None:
+            self._detectors.setdefault(one.agent, DegradationDetector()).update(1.0 - one.score)
+
+    async def _save(self) -> None:
+        """Store one batch. After a failure its outcomes stay in the queue."""
+        if self._store is None or not self._unstored:
+            return
+        batch = [self._unstored[at] for at in range(min(STORE_BATCH, len(self._unstored)))]
+        try:
+            await self._store.add_outcomes(self.tenant_id, batch)
+        except KarenLearnerError:
+            logger.exception("outcomes of %r cannot be stored: trying again", self.tenant_id)
+            return
+        for _ in batch:
+            self._unstored.popleft()
+        self._counts["stored"] += len(batch)
+
+    # Recording -------------------------------------------------------------------------------
+
+    def record_agent_run(
+        self,
+        run_id: str,
+        agent_name: str,
+        agent_type: str,
+        status: str,
+        duration_ms: float,
+        tokens_used: int = 0,
+        cost: float = 0.0,
+        *,
+        strategy: str | None = None,
+        domain: str | None = None,
+        error_type: str | None = None,
+    ) -> None:
+        """Record a run. `status` is one of `STATUSES`. Never waits. Raises InvalidInput."""
+        if status not in STATUSES:
+            raise InvalidInput(f"unknown status {status!r:.60}: use {', '.join(STATUSES)}")
+        if isinstance(tokens_used, bool) or not isinstance(tokens_used, int) or tokens_used < 0:
+            raise InvalidInput(f"tokens_used must be a number of at least 0, not {tokens_used!r:.40}")
+        self._record(
+            Recorded(
+                at=time.time(),
+                source="agent_run",
+                agent=check_name(agent_name, "agent_name"),
+                agent_type=check_name(agent_type, "agent_type"),
+                strategy=_optional_name(strategy, "strategy"),
+                domain=_optional_name(domain, "domain"),
+                task_id=check_id(run_id, "run_id"),
+                success=STATUSES[status],
+                error_type=_optional_name(error_type, "error_type"),
+                duration_ms=check_amount(duration_ms, "duration_ms"),
+                cost=check_amount(cost, "cost"),
+                tokens=tokens_used,
+            )
+        )
+
+    def record_accuracy(
+        self,
+        agent_name: str,
+        task_id: str,
+        predicted_outcome: Any,
+        actual_outcome: Any,
+        feedback_source: str,
+        *,
+        strategy: str | None = None,
+        domain: str | None = None,
+    ) -> float:
+        """Record a prediction whose answer is known, and return its score (see `agreement`).
+
+        `feedback_source` names the origin of the answer. Never waits. Raises InvalidInput.
+        """
+        score = agreement(predicted_outcome, actual_outcome)
+        self._record(
+            Recorded(
+                at=time.time(),
+                source="accuracy",
+                agent=check_name(agent_name, "agent_name"),
+                agent_type=check_name(feedback_source, "feedback_source"),
+                strategy=_optional_name(strategy, "strategy"),
+                domain=_optional_name(domain, "domain"),
+                task_id=check_id(task_id, "task_id"),
+                predicted=storable(predicted_outcome),
+                actual=storable(actual_outcome),
+                score=score,
+            )
+        )
+        return score
+
+    def _record(self, one: Recorded) -> None:
+        self._counts["recorded"] += 1
+        if len(self._waiting) >= MAX_WAITING:
+            self._counts["dropped"] += 1
+        else:
+            self._waiting.append(one)
+
+    async def _on_event(self, event: Event) -> None:
+        """Record the feedback on a turn. A new model starts new detectors."""
+        if event.tenant_id != self.tenant_id or self._learner is None:
+            return
+        if isinstance(event, FeedbackAdded) and event.turn_id not in self._turns:
+            turn = await self._learner.store.get_turn(event.tenant_id, event.turn_id)
+            outcome = outcome_of(turn) if turn is not None else None
+            if outcome is not None:
+                self._turns[event.turn_id] = True
+                self._record(Recorded.of(outcome))
+        elif isinstance(event, (ModelDeployed, ModelRolledBack)):
+            with self._measuring:
+                self._detectors.pop(AGENT, None)
+
+    # Reading ---------------------------------------------------------------------------------
+
+    def get_system_metrics(self) -> SystemMetrics:
+        """The measures of the window, in all and by agent, strategy and domain."""
+        self._take(MAX_WAITING)
+        with self._measuring:
+            return self._window.metrics(time.time())
+
+    def get_stats(self) -> dict[str, Any]:
+        """State of the monitor itself: numbers of outcomes, alerts and retrainings, and connections."""
+        return {
+            **self._counts,
+            "waiting": len(self._waiting),
+            "alerts": len(self._alerts),
+            "running": self.running,
+            "window_size_minutes": self._window.minutes,
+            "auto_retraining_enabled": self.enable_auto_retraining,
+            "model_updater_connected": self._updater is not None,
+            "learner_connected": self._learner is not None,
+        }
+
+    def get_alerts(self, limit: int = 50) -> tuple[Alert, ...]:
+        """The newest alerts, newest first. Raises InvalidInput for a negative limit."""
+        return tuple(reversed(self._alerts))[: check_limit(limit)]
+
+    def check(self) -> tuple[Alert, ...]:
+        """Compare the measures with the thresholds; the new alerts.
+
+        A measure raises one alert until it has kept its threshold again. The task calls this every few
+        seconds.
+        """
+        metrics = self.get_system_metrics()
+        found = [*alerts_of(metrics, self._thresholds, of="all agents"), *self._degradations()]
+        for agent, measures in metrics.by_agent.items():
+            if len(metrics.by_agent) > 1:
+                found += alerts_of(measures, self._thresholds, of=f"agent {agent!r}")
+        present = {(one.reading, str(one.details["of"])): one for one in found}
+        new = [one for key, one in present.items() if key not in self._active]
+        self._active = set(present)
+        for one in new:
+            self._alerts.append(one)
+            logger.warning("monitor of %r: %s", self.tenant_id, one.message)
+        self._request_retraining(new)
+        return tuple(new)
+
+    def _degradations(self) -> list[Alert]:
+        """An alert for each agent whose accuracy has fallen."""
+        with self._measuring:
+            found = [(agent, one) for agent, one in self._detectors.items() if one.alarm]
+        return [
+            Alert(
+                level="critical",
+                reading="degradation",
+                message=(
+                    f"agent {agent!r}: the error rate of the newest outcomes is {one.recent_rate:.3f}, "
+                    f"above {one.reference:.3f}; a false alarm is expected once in {1 / ALPHA:,.0f} outcomes"
+                ),
+                details={
+                    "of": f"agent {agent!r}",
+                    "error_rate": one.recent_rate,
+                    "reference": one.reference,
+                    "e_value": min(one.evidence, sys.float_info.max),
+                },
+            )
+            for agent, one in found
+        ]
+
+    def generate_report(self, include_agents: bool = True) -> PerformanceReport:
+        """Measures, health score with its parts, the newest alerts, and recommendations."""
+        metrics = self.get_system_metrics()
+        parts = health_parts(metrics, self._thresholds)
+        if not include_agents:
+            metrics = metrics.model_copy(update={"by_agent": {}})
+        advice = [
+            one.advice
+            for one in self._thresholds
+            for part in parts
+            if part.reading == one.measure and not one.is_kept(part.value)
+        ]
+        if self._degradations():
+            advice.append("the accuracy has fallen: retrain, or roll back the last deployment")
+        score = sum(part.points for part in parts) / len(parts) if parts else None
+        return PerformanceReport(
+            tenant_id=self.tenant_id,
+            health_score=score,
+            parts=parts,
+            metrics=metrics,
+            alerts=self.get_alerts(20),
+            recommendations=tuple(advice),
+        )
+
+    # Retraining ------------------------------------------------------------------------------
+
+    async def trigger_retraining(
+        self, reason: str = "Manual trigger", force_full_retrain: bool = False
+    ) -> RetrainingResult:
+        """Retrain by the updater, else by a learning cycle. A retraining that changes nothing is a result."""
+        self._counts["retrainings"] += 1
+        self._retrained_at = time.monotonic()
+        if self._updater is not None:
+            return await self._updater.retrain(reason=reason, force_full_retrain=force_full_retrain)
+        if self._learner is None:
+            return RetrainingResult(
+                success=False,
+                model_type="none",
+                retrain_type="none",
+                reason=reason,
+                message="the monitor has neither a learner nor a model updater",
+            )
+        return await self._run_cycle(self._learner, reason, full=force_full_retrain)
+
+    async def _run_cycle(self, learner: MonitoredLearner, reason: str, *, full: bool) -> RetrainingResult:
+        started = time.perf_counter()
+        try:
+            result = await learner.trigger_learning_cycle(
+                self.tenant_id, force_training=full, mode="full" if full else "auto", reason=reason
+            )
+        except KarenLearnerError as error:
+            return RetrainingResult(
+                success=False, model_type=AGENT, retrain_type="none", reason=reason, message=str(error)
+            )
+        has_trained = result.status in ("deployed", "rejected")
+        return RetrainingResult(
+            success=result.status == "deployed",
+            model_type=AGENT,
+            retrain_type=result.mode if has_trained else "none",
+            events_processed=result.training_examples,
+            duration_ms=1000.0 * (time.perf_counter() - started),
+            reason=reason,
+            message=result.error_message,
+        )
+
+    def _request_retraining(self, alerts: Sequence[Alert]) -> None:
+        """Start a retraining for the first alert about the accuracy."""
+        wanted = next((one for one in alerts if one.reading in RETRAINED_FOR), None)
+        is_busy = self._retraining is not None and not self._retraining.done()
+        cooling = time.monotonic() - self._retrained_at < COOL_DOWN_S
+        if not self.enable_auto_retraining or wanted is None or is_busy or cooling or not self.running:
+            return
+        self._retraining = asyncio.get_running_loop().create_task(self._retrain_for(wanted))
+
+    async def _retrain_for(self, alert: Alert) -> None:
+        try:
+            result = await self.trigger_retraining(f"alert: {alert.message}")
+        except Exception as error:  # the updater is foreign code
+            logger.exception("the retraining of %r failed", self.tenant_id)
+            message, level = f"retraining failed: {without_message(error)}", "critical"
+        else:
+            level = "info" if result.success else "warning"
+            message = f"retraining {'succeeded' if result.success else f'changed nothing: {result.message}'}"
+        details = {"of": alert.details["of"], "requested_by": alert.reading}
+        self._alerts.append(Alert(level=level, reading="retraining", message=message, details=details))
+
+
+async def init_performance_monitor(
+    learner: MonitoredLearner | None = None,
+    *,
+    tenant_id: str = "default",
+    window_size_minutes: int = 60,
+    enable_auto_retraining: bool = False,
+    model_updater: ModelUpdater | None = None,
+    alert_thresholds: Mapping[str, float] | None = None,
+    store: OutcomeStore | None = None,
+) -> PerformanceMonitor:
+    """A started monitor. The arguments and errors are those of `PerformanceMonitor` and its `start`."""
+    monitor = PerformanceMonitor(
+        learner,
+        tenant_id=tenant_id,
+        window_size_minutes=window_size_minutes,
+        enable_auto_retraining=enable_auto_retraining,
+        model_updater=model_updater,
+        alert_thresholds=alert_thresholds,
+        store=store,
+    )
+    await monitor.start()
+    return monitor
+
+
+def _optional_name(value: str | None, what: str) -> str | None:
+    return None if value is None else check_name(value, what)
