@@ -27,7 +27,7 @@ from tests.conftest import MakeLearner
 LIMIT_S = 60
 ARGUMENTS: dict[str, Any] = {
     "examples": [{"text": "hello", "intent": "greeting"}],
-    "source": [{"text": "hello", "intent": "greeting"}],
+    "source": "examples.jsonl",
     "texts": ["hello"],
     "example_ids": ["1"],
     "feedback": {"satisfaction_score": 0.5},
