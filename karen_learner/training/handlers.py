@@ -80,17 +80,18 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     if judged:
         saved = job.pipeline.model_copy(update={"path": str(job.output), "tasks": pipeline.tasks})
         cache.outputs(saved, judged, lambda: output_of(pipeline, judged))
-    if job.stays_in_memory:
-        cache.keep(pipeline, job.output, is_shadow=job.shadow is not None)
-    else:
-        cache.release(pipeline)
-    return TrainReport(
-        tasks=pipeline.tasks,
+    report = TrainReport(
+        tasks=dict(pipeline.tasks),
         examples=trained,
         replayed=lines,
         skipped=len(skipped),
         skipped_reasons=tuple(skipped[:MAX_REASONS]),
     )
+    if job.stays_in_memory:
+        cache.keep(pipeline, job.output, is_shadow=job.shadow is not None)
+    else:
+        cache.release(pipeline)  # it loses its pipes and tasks
+    return report
 
 
 def _require_corpus(corpus: Path) -> None:

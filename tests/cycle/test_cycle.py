@@ -659,12 +659,12 @@ async def test_a_failed_selection_keeps_the_counts_of_curation(
     acme: AutonomousLearner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: object, **__: object) -> None:
-        raise StoreError("the disk is full")
+        raise StoreError("the store fails")
 
     await correct(acme, "what is my balance number {}", 4, corrected_intent="balance")
     monkeypatch.setattr(Curator, "select", fails)
     result = await acme.trigger_learning_cycle(ACME, force_training=True)
-    assert (result.status, result.error_message) == ("failed", "the disk is full")
+    assert (result.status, result.error_message) == ("failed", "the store fails")
     assert result.curation is not None
     assert result.curation.accepted == 4
 

@@ -64,6 +64,17 @@ async def test_all_three_tasks_are_learned(trained: tuple[TrainReport, Path, lis
     assert [span.text for span in doc.ents] == ["paris"]
 
 
+async def test_the_report_of_a_shadow_has_its_tasks(
+    corpus: Path, spec: PipelineSpec, settings: Settings, examples: list[LabelledText], tmp_path: Path
+) -> None:
+    await write_lines(corpus / "train.jsonl", examples, held_out=[0] * len(examples))
+    cache = WorkerCache()
+    for shadow in range(2):
+        one = job(corpus, spec, settings, tmp_path / str(shadow), shadow=shadow, stays_in_memory=False)
+        report = train(one, lambda _: None, cache=cache)
+        assert report.tasks == {"intent": "intent", "sentiment": "sentiment", "entities": "ner"}
+
+
 async def test_a_saved_model_holds_no_words_of_training_texts(
     trained: tuple[TrainReport, Path, list[PassReport]],
 ) -> None:
