@@ -429,10 +429,9 @@ class MemoryStore(Protocol):
 
     async def get_version(self, tenant_id: str, version: str) -> ModelVersion | None: ...
 
-<<<<<<< HEAD
     async def note_version(self, tenant_id: str, version: str, note: str | None) -> bool:
         """Write the note of a version; None removes it. False for an unknown version."""
-=======
+
     async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None:
         """Store outcomes. One with a stored `outcome_id` is the same outcome: nothing changes."""
 
@@ -441,7 +440,6 @@ class MemoryStore(Protocol):
 
     async def prune_outcomes(self, tenant_id: str, *, before: datetime) -> int:
         """Remove the outcomes that became known before this time; their number."""
->>>>>>> 593e592 (Add the performance monitor: measures, alerts, a detector of degradations, requests to retrain)
 
     def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         """Ids of the examples that the version was trained on in its own cycle."""
