@@ -70,8 +70,8 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     for task in pipeline.trainable_tasks:
         if examples := training_examples(pipeline, task, new, replayed[task]):
             trainer = _trainer(pipeline, task, job.settings, mode=job.mode, continues=task in continued)
-            for report in trainer.passes(examples):
-                on_pass(report.model_copy(update={"shadow": job.shadow}))
+            for one in trainer.passes(examples):
+                on_pass(one.model_copy(update={"shadow": job.shadow}))
             trained[task] = len(examples)
             skipped += trainer.skipped
     if job.calibration is not None:
