@@ -574,7 +574,7 @@ class AutonomousLearner:
         check_limit(limit)
         await self._require(tenant_id)
         rows = await self.store.cycles(tenant_id, limit=limit)
-        return tuple(row.result for row in rows if row.result is not None)
+        return tuple(self.layout.placed_result(row.result) for row in rows if row.result is not None)
 
     async def cycle(self, tenant_id: str, cycle_id: str | None = None) -> LearningCycleResult:
         """The result of a cycle or rollback; without an id, of the newest one that was not skipped.
@@ -582,7 +582,7 @@ class AutonomousLearner:
         Raises UnknownTenant, UnknownCycle.
         """
         await self._require(tenant_id)
-        return await self._overview.cycle(tenant_id, cycle_id)
+        return self.layout.placed_result(await self._overview.cycle(tenant_id, cycle_id))
 
     async def journal(self, tenant_id: str, *, limit: int = 20, since: int = 0) -> Sequence[CycleRow]:
         """Cycles and rollbacks after the `seq` of `since`, oldest first. Raises UnknownTenant.

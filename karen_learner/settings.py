@@ -45,6 +45,9 @@ HINTS = {
 
 _SECTION = re.compile(r"^\[([^\]\s]+)\]", re.MULTILINE)
 
+PASSWORD = re.compile(r"(?<=:)(?<!//)[^/:@][^/@]*(?=@)|(?<=password=)[^&]*")
+"""The password of a database URL."""
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0.0, le=1e9)]
@@ -84,11 +87,17 @@ class Section(BaseModel):
 
 
 class StoreSettings(Section):
+    """The password of `url` is hidden in the representation of the settings."""
+
     url: str
     queue_size: Count
     max_batch: Count
     busy_timeout_s: Seconds
     page_size: Count
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, PASSWORD.sub("***", value) if name == "url" else value
 
 
 class PathSettings(Section):

@@ -361,3 +361,24 @@ def test_a_file_that_is_no_settings_file_names_line_and_remedy(
 def test_a_settings_file_may_have_a_byte_order_mark(file: Path) -> None:
     file.write_text("[training]\nn_iter = 3\n", encoding="utf-8-sig")
     assert load_settings(file, environment={}).training.n_iter == 3
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://someone:hunter2@db.example/karen",
+        "postgresql+asyncpg://someone:hunter2@db.example:5432/karen?sslmode=require",
+        "postgresql://db.example/karen?user=someone&password=hunter2",
+    ],
+)
+def test_the_representation_hides_the_password_of_the_database(url: str) -> None:
+    loaded = load_settings(overrides={"store.url": url}, environment={})
+    assert "hunter2" not in repr(loaded)
+    assert "hunter2" not in str(loaded.store)
+    assert "db.example" in repr(loaded)
+    assert loaded.store.url == url
+
+
+def test_urls_without_a_password_are_shown_unchanged() -> None:
+    for url in ("", "sqlite:////data/a:b.db", "postgresql://someone@db.example:5432/karen"):
+        assert repr(url) in repr(load_settings(overrides={"store.url": url}, environment={}))

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import takewhile
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _report(context: Context, error: BaseException) -> int:
     """Print the error; return its exit code."""
-    message, code = explained(error)
+    message, code = explained(error, context.home)
     if isinstance(error, BrokenPipeError):  # the reader of a pipe (`| head`) has closed it: no message
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.ERROR
@@ -122,12 +123,12 @@ def _report(context: Context, error: BaseException) -> int:
     return code
 
 
-def explained(error: BaseException) -> tuple[str, int]:
-    """Message and exit code of an error."""
+def explained(error: BaseException, home: Path = Path()) -> tuple[str, int]:
+    """Message and exit code of an error of a command on a home."""
     if isinstance(error, USAGE_ERROR):
         return _usage(error), ExitCode.USAGE
     if isinstance(error, KarenLearnerError):
-        return _with_backup(error), error.exit_code
+        return _with_backup(error, home), error.exit_code
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return INTERRUPTED, ExitCode.INTERRUPTED
     if isinstance(error, SystemExit):
@@ -146,7 +147,11 @@ def _usage(error: Exception) -> str:
     return f"{message.strip().rstrip('.')} (see `{path} --help`)"
 
 
-def _with_backup(error: KarenLearnerError) -> str:
+def _with_backup(error: KarenLearnerError, home: Path) -> str:
+    """The message, with the backup of the live model relative to the home."""
     if error.backup_path is None:
         return str(error)
-    return f"{error} (backup of the live model: {error.backup_path})"
+    there = home.absolute()
+    backup = error.backup_path
+    shown = backup.relative_to(there) if backup.is_relative_to(there) else backup
+    return f"{error} (backup of the live model: {shown})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +29,8 @@ from rich.text import Text
 AddItem = Callable[[Any, RenderableType], None]
 
 UNBOUNDED_WIDTH = 200
-"""Columns of a table in a file or a pipe."""
+"""Columns of a table in a file or a pipe, unless the variable COLUMNS names them."""
+MIN_WIDTH = 20
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, lone surrogates, and characters that break or reorder lines."""
 PACKAGE = "karen_learner"
@@ -130,7 +132,9 @@ def _as_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def _console(file: IO[str]) -> Console:
-    width = None if file.isatty() else UNBOUNDED_WIDTH
+    wanted = os.environ.get("COLUMNS", "")
+    columns = int(wanted) if wanted.isdecimal() and int(wanted) >= MIN_WIDTH else UNBOUNDED_WIDTH
+    width = None if file.isatty() else columns
     return Console(file=file, highlight=False, markup=False, emoji=False, width=width)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 
 from karen_learner.cli.output import text
@@ -18,6 +18,9 @@ from karen_learner.cli.tables import (
     cut,
     facts,
     interval_text,
+    minute_text,
+    place_text,
+    short_id,
     utc_text,
 )
 from karen_learner.records import (
@@ -111,7 +114,7 @@ def tenants(
             "no tenants yet: `karen-learner bootstrap TENANT FILE` adds one",
             *problem_lines(home.problems),
         ]
-    optional = ["gold", "feedback", "cycles", "accuracy", "turns"]
+    optional = ["gold", "feedback", "cycles", "accuracy", "turns", "pending", "last"]
     tallies = {
         "tenants": metrics.tenants,
         "turns": metrics.turns,
@@ -153,24 +156,27 @@ def _tenant_row(tenant: TenantStatus) -> dict[str, object]:
     }
 
 
-def versions(found: Sequence[ModelVersion], champion: str | None) -> list[RenderableType]:
+def versions(
+    found: Sequence[ModelVersion], champion: str | None, home: Path = Path()
+) -> list[RenderableType]:
     """Versions, newest first, with marks for live and removed ones."""
-    rows = [_version_row(version, live=version.version == champion) for version in found]
+    rows = [_version_row(version, live=version.version == champion, home=home) for version in found]
     table = FittingTable(rows, optional=["backup", "parent", "entities", "sentiment"], folded="backup")
     return [table, text(OWN_TEXTS, "dim")] if len(rows) > 1 else [table]
 
 
-def _version_row(version: ModelVersion, *, live: bool) -> dict[str, object]:
+def _version_row(version: ModelVersion, *, live: bool, home: Path) -> dict[str, object]:
+    backup = version.backup_path
     removed = text("removed", "dim") if version.removed else ""
     mark = text("provisional", "dim") if version.provisional and not version.removed else removed
     return {
         "": text("live", "bold green") if live else mark,
         "version": version.version,
-        "created": utc_text(version.created_at),
-        "parent": version.parent,
+        "created": minute_text(version.created_at),
+        "parent": None if version.parent is None else short_id(version.parent),
         "accuracy": version.scores.get("accuracy"),
         **{task: version.scores.get(score) for task, score in SCORES.items()},
-        "backup": None if version.removed else version.backup_path,
+        "backup": None if backup is None or not backup.is_file() else place_text(backup, home),
         "note": version.note,
     }
 
@@ -243,7 +249,7 @@ def cycle_result(
     head = status_text(result, upper=True)
     parts: list[RenderableType] = [
         head.append_text(text(f"  {news}", "bold")),
-        facts(decision(result.verdict) | _facts(result)),
+        facts(decision(result.verdict) | _facts(result, home)),
     ]
     if result.validation is not None:
         parts += ["", _scores(result.baseline, result.validation)]
@@ -293,19 +299,20 @@ def _left(result: LearningCycleResult, home: Path) -> str:
     return f"{quarantined} examples are quarantined after a second rejection for harm{others}: {listed}"
 
 
-def _facts(result: LearningCycleResult) -> dict[str, object]:
+def _facts(result: LearningCycleResult, home: Path) -> dict[str, object]:
     trained = result.status not in {"skipped", "rolled_back"}
     taken = f"{result.training_examples} new, {result.replay_examples} replayed"
     left = f", {result.skipped_examples} skipped in training" if result.skipped_examples else ""
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.stage_seconds.items())
+    reason = f", {result.reason}" if result.reason else ""
     return {
         "reason": result.error_message,
-        "cycle": f"{result.cycle_id} ({result.mode}{f', {result.reason}' if result.reason else ''})",
+        "cycle": f"{short_id(result.cycle_id)} ({result.mode}{reason})",
         "previous version": result.previous_version,
         "examples": taken + left if trained else None,
         "curated": _curation(result.curation) if result.curation and result.curation.turns else None,
         "duration": f"{result.duration_s:.1f} s{f' ({stages})' if stages else ''}",
-        "its backup": result.backup_path,
+        "its backup": None if result.backup_path is None else place_text(result.backup_path, home),
     }
 
 
@@ -347,25 +354,29 @@ def confusion_row(error: Confusion, texts: Mapping[str, str]) -> dict[str, objec
 
 
 def history(results: Sequence[LearningCycleResult]) -> RenderableType:
-    """Table of cycles and rollbacks, newest first."""
-    optional = ["cycle", "mode", "duration", "entities", "sentiment", "new", "reason"]
-    return FittingTable([_history_row(result) for result in results], optional=optional, folded="reason")
+    """Table of cycles and rollbacks, newest first, and the reasons of those that deployed nothing."""
+    optional = ["mode", "duration", "entities", "sentiment", "new", "reason", "live"]
+    table = FittingTable([_history_row(result) for result in results], optional=optional, folded="reason")
+    reasons = [
+        text(f"{short_id(one.cycle_id)}: {one.error_message}", "dim") for one in results if one.error_message
+    ]
+    return Group(table, *reasons)
 
 
 def _history_row(result: LearningCycleResult) -> dict[str, object]:
     judged = [found for found in (result.baseline, result.validation) if found is not None]
     steps = {
-        task: " > ".join(f"{one[score]:.3f}" for one in judged if one[score] is not None) or None
+        task: " → ".join(f"{one[score]:.3f}" for one in judged if one[score] is not None) or None
         for task, score in SCORES.items()
     }
     return {
-        "started": f"{result.started_at:%Y-%m-%d %H:%M}Z",
-        "cycle": result.cycle_id,
+        "cycle": short_id(result.cycle_id),
+        "started": minute_text(result.started_at),
         "mode": result.mode,
         "status": status_text(result),
         "new": result.training_examples,
         **steps,
-        "live": result.model_version,
+        "live": None if result.model_version is None else short_id(result.model_version),
         "duration": f"{result.duration_s:.1f} s",
         "reason": result.reason,
     }

@@ -109,9 +109,19 @@ def short_id(name: str) -> str:
     return name.rpartition("-")[2][:SHORT_CHARS]
 
 
+def place_text(path: Path, home: Path) -> str:
+    """A path, relative to the home if it is below it: a home may be moved."""
+    return str(path.relative_to(home.absolute()) if path.is_relative_to(home.absolute()) else path)
+
+
 def utc_text(value: datetime) -> str:
     """Time in UTC with seconds."""
     return f"{value:%Y-%m-%d %H:%M:%S}Z"
+
+
+def minute_text(value: datetime) -> str:
+    """Time in UTC with minutes, for tables."""
+    return f"{value:%Y-%m-%d %H:%M}Z"
 
 
 def cut(foreign: str) -> str:

@@ -29,6 +29,7 @@ from karen_learner.cycle.state import (
     CANCELLED,
     PROCESS_ENDED,
     CycleState,
+    existing_backup,
     interrupted_result,
     skipped_result,
 )
@@ -118,7 +119,7 @@ class LearningCycle:
                     return skipped_result(tenant_id, champion, reason, held)
                 return await self._run(lease, mode=mode, force=force, reason=reason, replace=replace)
         except KarenLearnerError as error:
-            error.backup_path = champion.backup_path if champion else None
+            error.backup_path = existing_backup(champion)
             raise
         finally:
             del self._running[end]

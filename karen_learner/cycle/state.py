@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 
 from karen_learner.curation import Curated
@@ -67,7 +68,7 @@ class CycleState:
             flips=validated.flips if validated else None,
             model_version=live.version if live else None,
             previous_version=cycle.champion.version if cycle.champion else None,
-            backup_path=cycle.champion.backup_path if cycle.champion else None,
+            backup_path=existing_backup(cycle.champion),
             started_at=cycle.started_at,
             duration_s=perf_counter() - self.started,
             stage_seconds=self.seconds,
@@ -85,6 +86,12 @@ def _names(curated: Curated | None) -> tuple[str, ...]:
     return tuple(sorted({label for _, label in curated.unknown_labels})) if curated else ()
 
 
+def existing_backup(version: ModelVersion | None) -> Path | None:
+    """The path of a version's backup, if there is one."""
+    path = version.backup_path if version is not None else None
+    return path if path is not None and path.is_file() else None
+
+
 def skipped_result(
     tenant_id: str, champion: ModelVersion | None, reason: str | None, held: Lease | None
 ) -> LearningCycleResult:
@@ -99,7 +106,7 @@ def skipped_result(
         reason=reason,
         status="skipped",
         model_version=champion.version if champion else None,
-        backup_path=champion.backup_path if champion else None,
+        backup_path=existing_backup(champion),
         started_at=utc_now(),
         error_message=f"another cycle of this tenant is running, one at a time: {_holder(held)}",
     )
@@ -123,7 +130,7 @@ def interrupted_result(row: CycleRow, champion: ModelVersion | None, reason: str
         status="deployed" if deployed else "failed",
         model_version=champion.version if champion else None,
         previous_version=(champion.parent if deployed else champion.version) if champion else None,
-        backup_path=champion.backup_path if champion else None,
+        backup_path=existing_backup(champion),
         started_at=row.started_at,
         duration_s=max(0.0, (utc_now() - row.started_at).total_seconds()),
         error_message=message if deployed else f"{message}; the champion is unchanged",

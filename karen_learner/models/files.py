@@ -12,7 +12,7 @@ from pathlib import Path
 
 from karen_learner.disk import existing
 from karen_learner.private_files import make_folder, open_private
-from karen_learner.records import ModelVersion
+from karen_learner.records import LearningCycleResult, ModelVersion
 from karen_learner.settings import PathSettings
 
 READABLE_CHARS = 40
@@ -78,6 +78,13 @@ class HomeLayout:
         if version.backup_path is not None:
             moved["backup_path"] = self.backups(version.tenant_id) / version.backup_path.name
         return version.model_copy(update=moved)
+
+    def placed_result(self, result: LearningCycleResult) -> LearningCycleResult:
+        """The result of a cycle with the path of the backup in this home; without it if it is missing."""
+        if result.backup_path is None:
+            return result
+        backup = self.backups(result.tenant_id) / result.backup_path.name
+        return result.model_copy(update={"backup_path": backup if backup.is_file() else None})
 
     def base(self, name: str) -> Path:
         """The copy of a pipeline that new tenants start from."""

@@ -36,7 +36,7 @@ def test_the_status_of_an_empty_home_names_the_bootstrap_command(empty):
 def test_history_is_newest_first(cli):
     assert [result["reason"] for result in cli.json("history", TENANT)] == ["greetings", "bootstrap"]
     assert len(cli.json("history", TENANT, "--limit", "1")) == 1
-    assert "0.667 > 1.000" in cli("history", TENANT).stdout
+    assert "0.667 → 1.000" in cli("history", TENANT).stdout
 
 
 def test_versions_marks_the_live_version(cli):
@@ -86,3 +86,38 @@ def test_reading_commands_in_a_wrong_folder_create_no_database(empty, command):
     assert result.exit_code == ExitCode.ERROR
     assert "karen-learner init" in result.stderr
     assert not empty.home.exists()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("command", ["status", "history", "versions", "show"])
+def test_tables_fit_into_the_columns_of_a_pipe(cli, monkeypatch, width, command):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = cli(command, TENANT).stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    cycle = cli.json("history", TENANT)[0]["cycle_id"]
+    if command in ("history", "show"):
+        assert any(cycle[-8:] in line for line in lines), "the short id stays on one line"
+    else:
+        version = cli.json("versions", TENANT)[0]["version"]
+        assert any(version in line for line in lines)
+
+
+def test_a_pipe_without_columns_is_wide(cli, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    (row,) = [line for line in cli("history", TENANT).stdout.splitlines() if "greetings" in line]
+    assert len(row) > 100
+
+
+def test_short_ids_of_the_tables_are_accepted(cli):
+    cycle = cli.json("history", TENANT)[1]["cycle_id"]
+    assert cli.json("show", TENANT, cycle[-8:])["cycle_id"] == cycle
+    assert cli.json("rollback", TENANT, "v0001", "--dry-run")["version"]["version"].startswith("v0001-")
+    assert cli("compare", TENANT, "v0001", "v0002").exit_code == 0
+    assert cli("show", TENANT, "zzzz").exit_code == 1
+
+
+def test_history_gives_the_reasons_of_cycles_that_deployed_nothing(cli, fast):
+    cli("learn", TENANT, *fast, "--set", "learning.min_data_threshold=1")
+    last = cli.json("history", TENANT)[0]
+    assert last["status"] != "deployed"
+    assert f"{last['cycle_id'][-8:]}: {last['error_message']}" in cli("history", TENANT).stdout

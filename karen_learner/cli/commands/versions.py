@@ -17,5 +17,5 @@ async def versions(run: Context, tenant: Tenant, limit: Limit = 100) -> int:
         champion = (await learner.status(tenant)).serving
     live = champion.version if champion else None
     document = [version.to_dict() | {"live": version.version == live} for version in found]
-    run.output.result(document, *render.versions(found, live))
+    run.output.result(document, *render.versions(found, live, run.home))
     return ExitCode.OK
