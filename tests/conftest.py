@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # before numpy is imported
+os.environ.pop("COLUMNS", None)  # readline sets it in the workers of xdist, and tables honour it
 
 from spacy.util import fix_random_seed
 
