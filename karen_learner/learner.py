@@ -382,6 +382,8 @@ class AutonomousLearner:
                 logger.warning("%s line %d is skipped: %s", report.path, line.line, line.reason)
             for note in report.notes:
                 logger.warning("%s: %s", report.path, note)
+            for note in report.notes:
+                logger.warning("%s: %s", report.path, note)
         else:
             await self._add_gold(tenant_id, examples, replace)
         await self._champions.refresh_labels(tenant_id)

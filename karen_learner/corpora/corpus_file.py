@@ -9,11 +9,13 @@ from pathlib import Path
 from karen_learner.corpora.parsing import TurnInput, near_key
 from karen_learner.corpora.text_files import GZIP_SUFFIX, encoding_of
 from karen_learner.errors import InvalidInput
-from karen_learner.records import LabelledText
+from karen_learner.records import LabelledText, UserFeedback
 
 TEXT_KEYS = frozenset(LabelledText.model_fields)
 TURN_KEYS = frozenset(TurnInput.model_fields)
-KNOWN_KEYS = TEXT_KEYS | TURN_KEYS
+FEEDBACK_KEYS = frozenset(UserFeedback.model_fields)
+KNOWN_KEYS = TEXT_KEYS | TURN_KEYS | FEEDBACK_KEYS
+"""Keys of labelled texts, of turns, and of the feedback of a turn, which may stand beside its other keys."""
 
 
 @dataclass(frozen=True)

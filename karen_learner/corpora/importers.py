@@ -60,6 +60,7 @@ SUFFIXES = {
 }
 """The formats of suffixes. A suffix that equals the name of another format has that format."""
 
+SPREADSHEETS = (".xls", ".xlsx", ".ods", ".numbers")
 OF_FOLDERS: Collection[str] = ("dialogflow", "rasa")
 """Formats whose files may be folders."""
 
@@ -172,6 +173,10 @@ def format_of(file: CorpusFile) -> str:
     """The name of the format of a file: the given one, else that of its suffix. Raises ImportFormatError."""
     name = file.format or _format_of_place(file.path)
     name = name or SUFFIXES.get(file.suffix) or file.suffix.removeprefix(".")
+    if file.format is None and file.suffix in SPREADSHEETS:
+        raise ImportFormatError(
+            f"{file.path.name!r} is a spreadsheet: save it as 'CSV UTF-8', with a header row"
+        )
     if file.format is None and name not in importers:
         raise ImportFormatError(
             f"no importer for {file.path.name!r}: its suffix is {file.suffix!r}, known are "

@@ -98,7 +98,9 @@ def gold_or_turn(values: object) -> LabelledText | TurnInput:
 def is_exported_turn(values: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether values are those of a turn that `export` wrote."""
     metadata = values.get("metadata") if isinstance(values, Mapping) else None
-    return isinstance(metadata, Mapping) and {"turn_id", "conversation_id"} <= metadata.keys()
+    if not isinstance(values, Mapping) or not isinstance(metadata, Mapping):
+        return False
+    return "user_id" not in values and {"turn_id", "conversation_id"} <= metadata.keys()
 
 
 def _exported_turn(values: Mapping[str, Any]) -> TurnInput:

@@ -48,7 +48,8 @@ def read_labelled_file(source: CorpusSource, *, is_test: bool = False) -> Labell
             unusable.append(Finding(kind="unusable", message=line.error or "the line is empty", **where))
     if not texts:
         why = f": {unusable[0].message}" if unusable else ""
-        raise InvalidInput(f"{reading.file.path} has no usable labelled text{why}")
+        beside = f", but {turns} turns, which are not checked" if turns else why
+        raise InvalidInput(f"{reading.file.path} has no usable labelled text{beside}")
     notes = tuple(f"{reading.file.path.name}: {note}" for note in reading.notes)
     return LabelledFile(reading.file.path, texts, unusable, turns, notes)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.importers import CorpusSource, iter_labelled, required
+from karen_learner.corpora.importers import CorpusSource, iter_labelled, known_suffixes, required
 from karen_learner.curation.data_checks import Leaks, leaks, numbered
 from karen_learner.errors import InvalidInput
 from karen_learner.records import TASKS, LabelledText, Record, Task
@@ -45,7 +45,7 @@ def read_corpus(train: CorpusSource, test: CorpusSource | None = None) -> Corpus
             raise InvalidInput(
                 f"{first.path} is not a folder: give a folder with train.jsonl and test.jsonl, or two files"
             )
-        first, second = (replace(first, path=first.path / f"{part}.jsonl") for part in ("train", "test"))
+        first, second = (_part(first, name) for name in ("train", "test"))
     else:
         second = CorpusFile.of(test)
     texts, notes = zip(*map(_read, (first, second)), strict=True)
@@ -55,6 +55,13 @@ def read_corpus(train: CorpusSource, test: CorpusSource | None = None) -> Corpus
             f"{first.path} and {second.path} have no labels: nothing to train on or to evaluate"
         )
     return corpus
+
+
+def _part(folder: CorpusFile, name: str) -> CorpusFile:
+    """The file of a folder with this name and a suffix that an importer knows; `.jsonl` if there is none."""
+    default = folder.path / f"{name}.jsonl"
+    others = sorted(path for path in folder.path.glob(f"{name}.*") if path.suffix.lower() in known_suffixes())
+    return replace(folder, path=others[0] if others and not default.is_file() else default)
 
 
 def _read(file: CorpusFile) -> tuple[tuple[LabelledText, ...], tuple[str, ...]]:

@@ -64,4 +64,4 @@ def test_columns_can_be_named(empty, tmp_path):
     assert empty.json("validate", gold, *named)["texts"] == 10
     assert empty("validate", gold, "--map", "label").exit_code == ExitCode.USAGE
     assert empty("validate", gold, "--map", "label=intnt").exit_code == ExitCode.ERROR
-    assert "--map utterance=text" in empty("validate", gold).stderr
+    assert "--map COLUMN=text" in empty("validate", gold).stderr

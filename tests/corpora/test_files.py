@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.importers import iter_labelled, iter_records
+from karen_learner.corpora.parsing import TurnInput
 from karen_learner.errors import ImportFormatError, InvalidInput
-from karen_learner.records import LabelledText
+from karen_learner.records import EntitySpan, LabelledText, UserFeedback
 
 GOLD = [
     {"text": "grüße aus Köln 🙂", "intent": "greet", "entities": [[10, 14, "place"]]},
@@ -129,7 +130,7 @@ def test_keys_can_be_renamed(write):
     path = write("gold.csv", "utterance\tlabel\nfly home\ttravel\n")
     file = CorpusFile(path, keys={"utterance": "text", "label": "intent"})
     assert texts_of(file) == [LabelledText(text="fly home", intent="travel")]
-    with pytest.raises(ImportFormatError, match=r"'utterance', 'label'.*--map utterance=text"):
+    with pytest.raises(ImportFormatError, match=r"first row.*'utterance', 'label'.*--map COLUMN=text"):
         texts_of(path)
     with pytest.raises(InvalidInput, match="'label' cannot be read as 'intnt': did you mean 'intent'"):
         CorpusFile(path, keys={"label": "intnt"})
@@ -143,7 +144,12 @@ def test_keys_can_be_renamed(write):
         ({"text": "a", "label": "b"}, "the text has no label.*'label'.*--map label=intent"),
         ({"utterance": "a", "label": "b"}, "neither, but 'utterance', 'label'.*--map utterance=text"),
         ({"text": "a", "sentimnt": "b", "intent": "c"}, "unknown key 'sentimnt': did you mean 'sentiment'"),
-        ({"text": "a", "meta": {}, "answer": "accept"}, "no label"),
+        ({"text": "a", "meta": {}, "answer": "perhaps"}, "no label.*'meta', 'answer'.*--map answer=intent"),
+        ({"intents": [{"tag": "greet"}]}, "neither, but 'intents': name the key of the text$"),
+        (
+            {"user_text": "a", "assistant_response": "b", "user": "c"},
+            "user_id is missing.*--map user=user_id",
+        ),
     ],
 )
 def test_an_unknown_key_is_told_without_a_far_fetched_hint(write, row, message):
@@ -182,3 +188,28 @@ def test_an_unknown_format_lists_those_that_are_known(write):
         iter_records(CorpusFile(path, format="jsnl"))
     renamed = write("gold.txt", "text\tintent\nfly home\ttravel\n")
     assert texts_of(CorpusFile(renamed, format="csv")) == [LabelledText(text="fly home", intent="travel")]
+
+
+def test_feedback_may_stand_beside_the_other_keys_of_a_turn(write):
+    header = "user_text,assistant_response,user_id,rating,corrected_intent,corrected_entities,consent"
+    path = write(
+        "turns.csv", f'{header}\nto Oslo,,ann,0.5,travel,"[[3, 7, ""place""]]",true\nhi,hello,bob,,,,\n'
+    )
+    first, second = (
+        line.value for line in iter_records(CorpusFile(path, keys={"rating": "satisfaction_score"}))
+    )
+    assert first == TurnInput(
+        user_text="to Oslo",
+        assistant_response="",
+        user_id="ann",
+        user_feedback=UserFeedback(
+            satisfaction_score=0.5,
+            corrected_intent="travel",
+            corrected_entities=(EntitySpan(start=3, end=7, label="place"),),
+            consent=True,
+        ),
+    )
+    assert second == TurnInput(user_text="hi", assistant_response="hello", user_id="bob")
+    both = {"user_text": "a", "assistant_response": "", "user_id": "u", "consent": True, "user_feedback": {}}
+    ((_, error),) = errors_of(write("turns.jsonl", json.dumps(both)))
+    assert error == "has 'user_feedback', and 'consent' beside it"

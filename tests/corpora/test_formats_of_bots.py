@@ -164,10 +164,12 @@ def test_yaml_of_another_kind_is_an_error(tmp_path: Path, content: str, message:
         found_in(tmp_path / "some.yml")
 
 
-def test_yaml_that_refers_to_itself_is_read(tmp_path: Path) -> None:
+def test_aliases_of_yaml_do_not_multiply_a_file(tmp_path: Path) -> None:
     (tmp_path / "some.yml").write_text("nlu: &a\n- *a\n- intent: x\n  examples: [*a, hey]\n")
-    lines, _ = found_in(tmp_path / "some.yml")
-    assert labelled("hey", intent="x") in lines.values()
+    assert labelled("hey", intent="x") in found_in(tmp_path / "some.yml")[0].values()
+    items = "&i {intent: x, examples: [" + ", ".join(["&e hey", *["*e"] * 5000]) + "]}"
+    (tmp_path / "some.yml").write_text(f"nlu: [{items}{', *i' * 5000}]\n")
+    assert list(found_in(tmp_path / "some.yml")[0].values()) == [labelled("hey", intent="x")]
 
 
 def test_rasa_is_written_as_people_write_it(tmp_path: Path) -> None:

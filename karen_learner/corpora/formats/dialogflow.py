@@ -104,11 +104,12 @@ def _documents(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _zipped_documents(path: Path) -> Iterator[tuple[str, Any]]:
     with zipfile.ZipFile(path) as archive:
-        for member in sorted(archive.infolist(), key=lambda member: member.filename):
-            if not member.filename.endswith(".json"):
-                continue
-            if member.file_size > MAX_DOCUMENT_CHARS:
-                raise ImportFormatError(f"{member.filename!r} is longer than {MAX_DOCUMENT_CHARS:,} bytes")
+        members = [member for member in archive.infolist() if member.filename.endswith(".json")]
+        if sum(member.file_size for member in members) > MAX_DOCUMENT_CHARS:
+            raise ImportFormatError(
+                f"{path.name!r} unpacks to more than {MAX_DOCUMENT_CHARS:,} bytes: split it"
+            )
+        for member in sorted(members, key=lambda member: member.filename):
             yield member.filename, _parsed(member.filename, archive.read(member))
 
 

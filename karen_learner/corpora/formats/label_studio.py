@@ -82,8 +82,8 @@ def _span(text: str, value: Any) -> tuple[int, int, str]:
         value.get("end"),
         strings(value.get("labels"), "labels of a span"),
     )
-    if not isinstance(start, int) or not isinstance(end, int) or len(labels) != 1:
-        raise CorruptExample("a span needs start, end and one label")
+    if not isinstance(start, int) or not isinstance(end, int) or len(labels) != 1 or not 0 <= start < end:
+        raise CorruptExample("a span needs a start, an end after it, and one label")
     return (*_code_points(text, start, end, value.get("text")), labels[0])
 
 

@@ -118,11 +118,20 @@ def _yaml_examples(path: Path, text: str, needs_nlu: bool) -> Iterator[Line[Any]
         return
     for name in sections.keys() - {"nlu", "version"}:
         yield Line(1, note=f"left out the section {name[:60]!r}")
-    for item in sections["nlu"].value:
-        yield from _section_examples(_pairs(item), _line(item))
+    seen: set[int] = set()
+    for item in _distinct(sections["nlu"].value, seen):
+        yield from _section_examples(_pairs(item), _line(item), seen)
 
 
-def _section_examples(section: Mapping[str, Node], line: int) -> Iterator[Line[Any]]:
+def _distinct(nodes: Iterable[Node], seen: set[int]) -> Iterator[Node]:
+    """The nodes that are not seen yet: aliases of aliases would multiply a small file."""
+    for node in nodes:
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+
+
+def _section_examples(section: Mapping[str, Node], line: int, seen: set[int]) -> Iterator[Line[Any]]:
     intent = section.get("intent")
     if not isinstance(intent, ScalarNode):
         kind = next((key for key in ("synonym", "regex", "lookup") if key in section), None)
@@ -133,10 +142,11 @@ def _section_examples(section: Mapping[str, Node], line: int) -> Iterator[Line[A
         return
     labels = {"intent": intent.value}
     examples = section.get("examples")
-    if isinstance(examples, ScalarNode):
+    if isinstance(examples, ScalarNode) and id(examples) not in seen:
+        seen.add(id(examples))
         yield from _block_examples(examples, labels)
     elif isinstance(examples, SequenceNode):
-        for item in examples.value:
+        for item in _distinct(examples.value, seen):
             yield from _listed_example(item, labels)
     else:
         yield Line(line, error=f"the intent {intent.value[:60]!r} has no examples")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from io import TextIOWrapper
 from itertools import chain
@@ -19,7 +19,8 @@ from karen_learner.errors import ImportFormatError
 from karen_learner.private_files import open_private
 from karen_learner.records import LabelledText
 
-JSON_KEYS = ("entities", "user_feedback")
+JSON_KEYS = ("entities", "user_feedback", "corrected_entities")
+MAY_BE_EMPTY = "assistant_response"
 WRITTEN_COLUMNS = ("text", "intent", "sentiment", "entities")
 SEPARATORS = ",;\t|"
 
@@ -41,7 +42,7 @@ def read_table(file: CorpusFile) -> Iterator[Line[Any]]:
             first, before = next(pieces, ""), 1
         reader = csv.reader(chain([first], pieces), delimiter=separator or _separator_of(first))
         columns = _columns(file, next(reader, []))
-        values = partial(_values, columns, {column for column in columns if file.name(column) in JSON_KEYS})
+        values = partial(_values, columns, {column: file.name(column) for column in columns})
         keys = RecordKeys(file)
         while True:
             line = before + reader.line_num + 1
@@ -85,16 +86,19 @@ def _columns(file: CorpusFile, header: Sequence[str]) -> list[str]:
     if problem := misspelt(ours):
         raise ImportFormatError(f"the columns of {table!r}: {problem}")
     if not {"text", "user_text"} & set(ours):
-        found = f"and has {named(columns)}: " if ours else "and is empty: "
+        found = named(columns) if ours else "empty"
         raise ImportFormatError(
-            f"{table!r} needs a first row that names its columns, among them 'text' or 'user_text', {found}"
-            f"give the column of the text, such as --map {ours[0] if ours else 'COLUMN'}=text"
+            f"{table!r} needs a first row that names its columns, among them 'text' or 'user_text'; it is "
+            f"{found}. --map COLUMN=text names another column"
         )
     return columns
 
 
-def _values(columns: Sequence[str], json_columns: Collection[str], cells: Sequence[str]) -> dict[str, Any]:
-    """The cells of a row by column, without empty ones. Columns without a name are empty."""
+def _values(columns: Sequence[str], names: Mapping[str, str], cells: Sequence[str]) -> dict[str, Any]:
+    """The cells of a row by column, without empty ones. Columns without a name are empty.
+
+    `names` are our names of the columns.
+    """
     if len(cells) < len(columns) or any(cells[len(columns) :]):
         raise CorruptExample(f"has {len(cells)} cells for {len(columns)} columns")
     try:
@@ -103,9 +107,11 @@ def _values(columns: Sequence[str], json_columns: Collection[str], cells: Sequen
         raise CorruptExample(f"not UTF-8: {error}") from error
     if any(cell and not name for name, cell in zip(columns, cells, strict=False)):
         raise CorruptExample("has a value in a column without a name")
-    given = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
+    given = {
+        name: cell for name, cell in zip(columns, cells, strict=False) if cell or names[name] == MAY_BE_EMPTY
+    }
     try:
-        return {name: parse_json(cell) if name in json_columns else cell for name, cell in given.items()}
+        return {name: parse_json(cell) if names[name] in JSON_KEYS else cell for name, cell in given.items()}
     except (ValueError, RecursionError) as error:
         raise CorruptExample(f"a cell holds no JSON: {error}") from error
 
