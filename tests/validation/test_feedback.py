@@ -47,6 +47,18 @@ def verdict(
     return judge(found, settings)
 
 
+@pytest.mark.parametrize(("users", "said"), [(1, "of one person"), (3, "of 3 people"), (5, None)])
+def test_feedback_of_a_few_people_needs_that_of_others(
+    settings: Settings, users: int, said: str | None
+) -> None:
+    texts = [feedback(at, "billing") for at in range(30)]
+    people = [(f"user {at % users}",) for at in range(30)]
+
+    missing = verdict(settings, texts, [Prediction("x")] * 30, [Prediction("x")] * 30, people).missing
+    assert missing is not None
+    assert (f"its feedback is {said}, and nobody's texts judge" in missing) == (said is not None)
+
+
 def test_correct_corrections_of_many_people_are_learned(settings: Settings) -> None:
     labels = [LABELS[at % 2] for at in range(126)]
     texts = [feedback(at, label) for at, label in enumerate(labels)]

@@ -47,6 +47,8 @@ MIN_LIKELIHOODS = 100
 """Texts below which the distribution of a mean log-likelihood is too far from a normal one."""
 POWER = 0.8
 """The power for which `missing` counts further texts."""
+FEW_PEOPLE = 5
+"""Below this number of people, feedback hardly judges: a text is judged without the texts of its people."""
 ROUNDING = 1e-12
 
 Kind = Literal["gold", "likelihood", "feedback"]
@@ -215,7 +217,10 @@ def missing(evidence: Evidence) -> str:
     with_gain = [one for one in tested if one.difference > 0.0]
     if not with_gain:
         nearest = max(tested, key=lambda one: one.distance)
-        return f"the measured gain of {nearest.task} is not positive ({nearest.difference:+.3f})"
+        return (
+            f"the measured gain of {nearest.task} is not positive ({nearest.difference:+.3f})"
+            f"{_few_people(evidence)}"
+        )
     best = min(with_gain, key=lambda one: one.missing_texts)
     if best.p >= 0.5:
         return f"the judged texts of {best.task} are too few or too similar: more labelled texts are needed"
@@ -224,6 +229,19 @@ def missing(evidence: Evidence) -> str:
         return f"{number} texts with feedback of further people would decide it"
     label = _rarest_label(evidence, best.task)
     return f"{number} labelled texts{f' of {label!r}' if label else ''} would decide it"
+
+
+def _few_people(evidence: Evidence) -> str:
+    """Advice if a few people gave all judged feedback: a text is judged without the texts of its people."""
+    pairs = zip(evidence.examples, evidence.people, strict=True)
+    people = {one for example, owners in pairs if not example.is_gold for one in owners}
+    if not 0 < len(people) < FEW_PEOPLE:
+        return ""
+    count = "one person" if len(people) == 1 else f"{len(people)} people"
+    return (
+        f"; its feedback is of {count}, and nobody's texts judge what the same person taught: feedback of "
+        "further people, or these texts as gold, would decide it"
+    )
 
 
 def _rarest_label(evidence: Evidence, task: Task) -> str | None:
