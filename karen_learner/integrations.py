@@ -94,6 +94,8 @@ def as_analyzer(analyzer: object) -> Analyzer:
         return SingleTextAnalyzer(analyzer)
     if isinstance(analyzer, AsyncDetectors):
         return HostAnalyzer(analyzer)
+    if isinstance(analyzer, (str, Path)) or hasattr(analyzer, "pipe_names"):
+        raise InvalidInput("a pipeline is no analyzer: pass create_spacy_analyzer(pipeline)")
     raise InvalidInput(
         f"{type(analyzer).__name__} is no analyzer: it needs `analyze` and `on_deployed`, or "
         "`_detect_intent_async`, `_sentiment_async` and `_entities_async`"

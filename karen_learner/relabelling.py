@@ -35,6 +35,14 @@ def present_label(successors: Successors, task: Task, label: str | None) -> str 
     return successors.get(task, {}).get(label, label)
 
 
+def without_retired(successors: Successors) -> Successors:
+    """The former labels that have a successor: gold with a retired label declares it anew."""
+    return {
+        task: {label: successor for label, successor in former.items() if successor is not None}
+        for task, former in successors.items()
+    }
+
+
 def relabelled(labelled: TextT, successors: Successors) -> TextT:
     """The labelled text with the present labels, and an example with the stratum that follows from them."""
     changes = _changes(labelled, successors)

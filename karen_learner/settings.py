@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from confection import Config
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from karen_learner.errors import SettingsError
 
@@ -53,6 +53,11 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0.0, le=1e9)]
 Days = Annotated[float, Field(ge=0.0, le=36_500.0)]
 Fallback = Literal["none", "rules"]
+
+
+def _split_names(value: Any) -> Any:
+    """Names with commas between them, as in `spacy train --code`, as a list; other values unchanged."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -171,7 +176,7 @@ class TrainingSettings(Section):
     worker_idle_s: Seconds
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     pipeline: str
-    imports: tuple[str, ...]
+    imports: Annotated[tuple[str, ...], BeforeValidator(_split_names)]
 
 
 class GateSettings(Section):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 
 from karen_learner import create_autonomous_learner
 from karen_learner.errors import InvalidInput
@@ -225,3 +226,9 @@ def test_an_analyzer_is_returned_unchanged() -> None:
 
     own = Own()
     assert as_analyzer(own) is own
+
+
+@pytest.mark.parametrize("pipeline", ["en_core_web_sm", Path("model"), spacy.blank("xx")])
+def test_a_pipeline_in_place_of_an_analyzer_names_the_function_that_makes_one(pipeline: object) -> None:
+    with pytest.raises(InvalidInput, match=r"create_spacy_analyzer\(pipeline\)"):
+        as_analyzer(pipeline)

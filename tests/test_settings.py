@@ -382,3 +382,12 @@ def test_the_representation_hides_the_password_of_the_database(url: str) -> None
 def test_urls_without_a_password_are_shown_unchanged() -> None:
     for url in ("", "sqlite:////data/a:b.db", "postgresql://someone@db.example:5432/karen"):
         assert repr(url) in repr(load_settings(overrides={"store.url": url}, environment={}))
+
+
+@pytest.mark.parametrize("given", ["a, b.py", ["a", "b.py"], '["a", "b.py"]'])
+def test_imports_may_be_names_with_commas(given: object) -> None:
+    value = parse_value(given) if isinstance(given, str) else given
+    assert load_settings(overrides={"training.imports": value}, environment={}).training.imports == (
+        "a",
+        "b.py",
+    )

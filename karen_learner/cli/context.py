@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,9 +100,8 @@ class Context:
         settings = self.settings()
         if not create:
             self._require_home(settings)
-        async with create_autonomous_learner(
-            self.home, settings=settings, read_only=self.read_only
-        ) as learner:
+        made = create_autonomous_learner(self.home, settings=settings, read_only=self.read_only)
+        async with self._without_foreign_output(), made as learner:
             try:
                 yield learner
             except UnknownTenant as error:
@@ -109,6 +109,12 @@ class Context:
                 if not near:
                     raise
                 raise UnknownTenant(f"{error}; did you mean {near[0]!r}?") from error
+
+    @asynccontextmanager
+    async def _without_foreign_output(self) -> AsyncIterator[None]:
+        """Prints of users' components go to standard error: standard output is for the result alone."""
+        with redirect_stdout(sys.stderr):
+            yield
 
     def _require_home(self, settings: Settings) -> None:
         from karen_learner.models.files import HomeLayout

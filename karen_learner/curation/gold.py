@@ -36,7 +36,7 @@ from karen_learner.records import (
 )
 from karen_learner.records.base import MAX_ID_CHARS
 from karen_learner.records.labels import LabelChange, Successors
-from karen_learner.relabelling import relabelled
+from karen_learner.relabelling import relabelled, without_retired
 from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
 
@@ -85,7 +85,7 @@ class GoldIntake:
         self._source = source
         self._stored = stored
         self._replace = replace
-        self._successors = _with_successors(successors or {})
+        self._successors = without_retired(successors or {})
         self._moved: dict[LabelChange, set[str]] = {}
         self._held: list[_Usable] = []
         self._stated: dict[str, dict[Task, Statement]] = {}
@@ -274,14 +274,6 @@ class GoldIntake:
             entities_dropped=tuple(self._dropped.first),
             notes=tuple(finding.message for finding in similar_labels(self._labels, known)),
         )
-
-
-def _with_successors(successors: Successors) -> Successors:
-    """The former labels without retired ones: gold declares a retired label anew."""
-    return {
-        task: {label: successor for label, successor in former.items() if successor is not None}
-        for task, former in successors.items()
-    }
 
 
 class _Usable(NamedTuple):

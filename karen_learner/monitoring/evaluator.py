@@ -37,7 +37,9 @@ from karen_learner.records import (
     check_text,
 )
 from karen_learner.records.evaluations import Evaluation, VersionComparison
+from karen_learner.records.labels import Successors
 from karen_learner.records.training import Predicted
+from karen_learner.relabelling import present_label, relabelled, relabelled_analysis, without_retired
 from karen_learner.settings import Settings
 from karen_learner.validation.evaluation import (
     Answer,
@@ -117,7 +119,7 @@ class Evaluator:
         version knows no label of the texts.
         """
         chosen = await self._registry.require(tenant_id, version)
-        texts = await self._read(source)
+        texts = await self._read(tenant_id, source)
         answered = await self._answers(chosen, texts, _counting(on_texts, len(texts.examples)))
         found: Evaluation = await call_in_executor(self._evaluation, tenant_id, texts, answered)
         return found
@@ -139,7 +141,7 @@ class Evaluator:
         old, new = [await self._registry.require(tenant_id, name) for name in (before, after)]
         if source is None:
             return await self._compare_judged(old, new)
-        texts = await self._read(source)
+        texts = await self._read(tenant_id, source)
         counting = _counting(on_texts, 2 * len(texts.examples))
         both = [await self._answers(version, texts, counting) for version in (old, new)]
         found: VersionComparison = await call_in_executor(self._comparison, tenant_id, texts, *both)
@@ -200,15 +202,16 @@ class Evaluator:
             },
         )
 
-    async def _read(self, source: LabelledSource) -> LabelledTexts:
+    async def _read(self, tenant_id: str, source: LabelledSource) -> LabelledTexts:
         if isinstance(source, (CorpusFile, Path, str)):
             name, lines = str(CorpusFile.of(source).path), aiter_records(source)
         else:
             name, lines = "the examples", _lines(check_several(source, "the examples"))
+        successors = await self._store.label_successors(tenant_id)
         texts = LabelledTexts(name, [], SkippedLines())
         async for line in lines:
             try:
-                texts.examples.append(self._example(line))
+                texts.examples.append(relabelled(self._example(line), without_retired(successors)))
             except InvalidInput as error:
                 texts.skipped.add(line.line, str(error))
         if not texts.examples:
@@ -232,12 +235,14 @@ class Evaluator:
         self, version: ModelVersion, texts: LabelledTexts, on_batch: Callable[[int], None]
     ) -> Answered:
         async with loaded(version) as model:
-            labels = {task: model.labels(task) for task in TASKS if task in model.tasks}
+            successors = await self._store.label_successors(version.tenant_id)
+            labels = {task: _present(model, task, successors) for task in TASKS if task in model.tasks}
             _require_known_labels(version.version, labels, texts)
             queue, answers = ModelQueue(self._settings.analysis), list[Answer]()
             for start in range(0, len(texts.examples), TEXTS_PER_BATCH):
                 batch = [example.text for example in texts.examples[start : start + TEXTS_PER_BATCH]]
-                answers += map(Answer.from_analysis, await queue.analyze_many(model, batch))
+                found = await queue.analyze_many(model, batch)
+                answers += [Answer.from_analysis(relabelled_analysis(one, successors)) for one in found]
                 on_batch(len(batch))
             finds_scope = await model.run(lambda nlp: _has_threshold(nlp, model.tasks.get("intent")))
         return Answered(version.version, labels, answers, finds_scope)
@@ -304,6 +309,12 @@ async def loaded(version: ModelVersion) -> AsyncIterator[LiveModel]:
         yield model
     finally:
         model.close()
+
+
+def _present(model: LiveModel, task: Task, successors: Successors) -> tuple[str, ...]:
+    """The present labels of a model, in its order."""
+    present = (present_label(successors, task, label) for label in model.labels(task))
+    return tuple(dict.fromkeys(label for label in present if label is not None))
 
 
 async def _lines(source: Iterable[LabelledText | Mapping[str, Any]]) -> AsyncIterator[ImportedLine]:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
+from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -245,20 +246,7 @@ class LocalWorker:
         self._require_open()
         if self._process is None or self._process.returncode is not None:
             await self._stop()
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-Wignore",  # warnings of spaCy quote texts
-                "-P",  # a file of the working directory, such as queue.py, must not replace a module
-                "-c",
-                START,
-                *_import_path(),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**os.environ, **dict.fromkeys(NUMERIC_THREADS, "1")},
-                limit=MESSAGE_LIMIT,
-                start_new_session=True,
-            )
+            self._process = await _start_process()
             self._error_reader = asyncio.create_task(self._read_errors(self._process))
             self._send(self._process, self._setup())
             logger.info("training worker started", extra={"pid": self._process.pid})
@@ -298,12 +286,46 @@ class LocalWorker:
             await asyncio.gather(error_reader, return_exceptions=True)
 
 
+async def _start_process() -> asyncio.subprocess.Process:
+    python = _python()
+    try:
+        return await asyncio.create_subprocess_exec(
+            python,
+            "-Wignore",  # warnings of spaCy quote texts
+            "-P",  # a file of the working directory, such as queue.py, must not replace a module
+            "-c",
+            START,
+            *_import_path(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **dict.fromkeys(NUMERIC_THREADS, "1")},
+            limit=MESSAGE_LIMIT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WorkerCrashed(f"the training worker cannot be started with {python}: {error}") from error
+
+
 async def _messages(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
     """The messages of the worker, without other lines. A crash can cut the last line: it is left out."""
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     while (line := await process.stdout.readline()).endswith(b"\n"):
         if line.startswith(MARK):
             yield line.removeprefix(MARK)
+
+
+def _python() -> str:
+    """The Python of the worker: that of this process, or the one of `multiprocessing.set_executable`.
+
+    An embedded Python or a frozen program has none of its own.
+    """
+    python = os.fsdecode(get_executable() or "")
+    if not python or (getattr(sys, "frozen", False) and python == sys.executable):
+        raise WorkerCrashed(
+            "this program has no Python for the training worker: name one with multiprocessing.set_executable"
+        )
+    return python
 
 
 def _import_path() -> list[str]:

@@ -119,3 +119,13 @@ def test_ctrl_c_ends_a_cycle_and_the_next_start_completes_the_journal(cli):
     assert status["running_cycle"] is None
     assert status["champion"]["version"].startswith("v0002")
     assert not list((cli.home / "models").rglob(".staging/*"))
+
+
+def test_prints_of_imported_code_leave_standard_output_to_the_result(cli, tmp_path):
+    noisy = tmp_path / "noisy.py"
+    noisy.write_text("print('imported')")
+    words = ("--home", cli.home, "--set", f"training.imports={noisy}", "analyze", TENANT, "hello", "--json")
+    result = run(*words)
+    assert result.returncode == ExitCode.OK, result.stderr
+    assert json.loads(result.stdout)[0]["text"] == "hello"
+    assert "imported" in result.stderr

@@ -25,6 +25,17 @@ async def test_the_live_model_answers_with_the_present_names(acme: AutonomousLea
     assert (found[0].intent, found[0].intent_confidence) == (None, 0.0)
 
 
+async def test_evaluations_use_the_present_names(acme: AutonomousLearner) -> None:
+    texts = [{"text": BALANCE, "intent": "balance"}, {"text": "a flight to red please", "intent": "travel"}]
+    before = await acme.evaluate(ACME, texts)
+    await acme.rename_label(ACME, "balance", "account")
+    renamed = [{**texts[0], "intent": "account"}, texts[1]]
+    for lines in (texts, renamed):
+        found = await acme.evaluate(ACME, lines)
+        assert found.scores.intent_accuracy == before.scores.intent_accuracy == 1.0
+        assert found.unknown_labels == {}
+
+
 async def test_another_process_answers_with_the_present_names(
     acme: AutonomousLearner, make_learner: MakeLearner
 ) -> None:

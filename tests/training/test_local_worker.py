@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import set_executable
+from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +362,18 @@ async def test_the_worker_imports_from_the_path_of_its_parent(
     settings = ready.settings.model_copy(update={"imports": ("shop_of_parent",)})
     async with LocalWorker(settings) as worker:
         assert set((await worker.train(ready)).tasks) == set(LABELS)
+
+
+async def test_a_program_without_a_python_names_the_remedy(
+    ready: TrainJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = get_executable()
+    set_executable(str(tmp_path / "no python"))
+    try:
+        with pytest.raises(WorkerCrashed, match="cannot be started with"):
+            await LocalWorker(ready.settings).start()
+    finally:
+        set_executable(before)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(WorkerCrashed, match=r"multiprocessing\.set_executable"):
+        await LocalWorker(ready.settings).start()
