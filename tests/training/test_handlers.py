@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import spacy
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import DocBin
 from thinc.api import Optimizer
 
 from karen_learner.components.textcat.margins import LabelledMargins
@@ -243,15 +243,12 @@ async def test_a_shadow_leaves_out_the_lines_that_are_held_out_of_it(
         report = train(job(corpus, spec, settings, output, shadow=shadow), passes.append)
         counts[shadow] = report.examples["intent"]
         assert {one.shadow for one in passes} == {shadow}
-        pipe: Any = spacy.load(output).get_pipe("intent")
-        covered = pipe.margins([pipe_doc(output, word) for word in words]).values.ngram_coverage
+        nlp = spacy.load(output)
+        pipe: Any = nlp.get_pipe("intent")
+        covered = pipe.margins([nlp.make_doc(word) for word in words]).values.ngram_coverage
         learned[shadow] = {word for word, share in zip(words, covered, strict=True) if share > 0.9}
     assert counts == {None: 15, 0: 14, 1: 13, 2: 14}
     assert learned == {None: set(words), 0: {"zag", "zog"}, 1: {"zig"}, 2: {"zig", "zag"}}
-
-
-def pipe_doc(model: Path, text: str) -> Doc:
-    return spacy.load(model).make_doc(text)
 
 
 async def test_the_replay_pool_of_a_shadow_leaves_out_held_out_lines(
