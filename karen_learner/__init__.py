@@ -6,8 +6,9 @@ so that `import karen_learner` does not load spaCy.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from karen_learner.lazy_imports import lazily
 
 if TYPE_CHECKING:
     from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
@@ -83,7 +84,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return lazily(f"{__name__}.{_HOMES[name]}", name)
 
 
 def __dir__() -> list[str]:

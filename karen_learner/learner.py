@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from asyncio_extras import call_in_executor
 
+from karen_learner import memory
 from karen_learner.analysis import create_spacy_analyzer
 from karen_learner.analysis.spacy_analyzer import live_models_of
 from karen_learner.collection import ConversationMetadataCollector
@@ -32,7 +33,6 @@ from karen_learner.errors import InvalidInput, LearnerClosed, StoreFull, StoreRe
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.loops import LoopBinding
-from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel, require_tokenizer
 from karen_learner.models.packages import write_package
@@ -128,7 +128,7 @@ class AutonomousLearner:
         self.events = EventBus()
         self.layout = HomeLayout(Path(home), self.settings.paths, model_backups=model_backup_dir)
         place = self.settings.store.url or self.layout.database
-        self.store = store or open_store(place, self.settings.store, read_only=read_only)
+        self.store = store or memory.open_store(place, self.settings.store, read_only=read_only)
         if spacy_analyzer is None:
             spacy_analyzer = create_spacy_analyzer(
                 language=self.settings.training.language, settings=self.settings

@@ -95,7 +95,7 @@ class Context:
         Without `create` the home must exist, so that a wrong folder gets no database. The error of an
         unknown `tenant` suggests a near name.
         """
-        from karen_learner.learner import create_autonomous_learner
+        from karen_learner import create_autonomous_learner
 
         settings = self.settings()
         if not create:

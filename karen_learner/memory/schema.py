@@ -1,19 +1,17 @@
-"""Recognises databases of this package, and creates or migrates their schema."""
+"""Recognises databases of this package, and creates or migrates their schema.
+
+Alembic is imported for migrations only: it takes a tenth of a second.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from karen_learner.errors import SchemaTooNew, StoreNotOurs, StoreReadOnly
@@ -25,7 +23,14 @@ APPLICATION_ID = 0x4B4C4D31
 
 VERSION_TABLE = "karen_learner_schema"
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
+_version_table = Table(
+    VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
+"""The table of Alembic."""
 _alembic = threading.Lock()
 _RETRY_S = 0.005
 
@@ -50,18 +55,18 @@ def recognise(connection: Connection, place: str) -> None:
         raise StoreNotOurs(
             f"the database {place} belongs to another program ({found}): choose another path with store.url"
         )
-    present, script = revision(connection), scripts()
-    if present is not None and present not in {step.revision for step in script.walk_revisions()}:
+    present, known = revision(connection), revisions()
+    if present is not None and present not in known:
         raise SchemaTooNew(
             f"the database {place} has the schema {present!r}, but this release of karen_learner supports "
-            f"{script.get_current_head()!r} at most: upgrade karen_learner"
+            f"{known[-1]!r} at most: upgrade karen_learner"
         )
 
 
 def require_current(connection: Connection, place: str) -> None:
     """Raise StoreReadOnly unless the schema can be read without a migration."""
     recognise(connection, place)
-    if revision(connection) != scripts().get_current_head():
+    if revision(connection) != revisions()[-1]:
         raise StoreReadOnly(
             f"the database {place} has the schema of an earlier release, or none: open it once to write"
         )
@@ -75,13 +80,15 @@ def upgrade(connection: Connection, place: str) -> None:
     recognise(connection, place)
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-    if revision(connection) is None:
+    present = revision(connection)
+    if present is None:
         _create_tables(connection)
-        _context(connection).stamp(scripts(), "head")
-    else:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        _version_table.create(connection, checkfirst=True)
+        connection.execute(_version_table.insert().values(version_num=revisions()[-1]))
+    elif present != revisions()[-1]:
+        from karen_learner.memory.alembic_steps import upgrade_to_head
+
+        upgrade_to_head(connection)
     text_keys.recompute(connection)
 
 
@@ -95,14 +102,17 @@ def damages(connection: Connection) -> Sequence[str]:
     return [*(str(one) for one in pages if one != "ok"), *lost]
 
 
-def scripts() -> ScriptDirectory:
-    """The shipped migrations."""
-    return ScriptDirectory.from_config(_config())
+def revisions() -> list[str]:
+    """The revisions of the shipped migrations, from the first to the last: the beginnings of their names."""
+    return sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def revision(connection: Connection) -> str | None:
     """The revision of the schema; None in an empty database."""
-    return _context(connection).get_current_revision()
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    present: str | None = connection.execute(select(_version_table.c.version_num)).scalar()
+    return present
 
 
 def _create_tables(connection: Connection) -> None:
@@ -114,18 +124,6 @@ def _create_tables(connection: Connection) -> None:
         connection.execute(CreateTable(table))
         for index in sorted(table.indexes, key=lambda index: (is_partial(index), index.name)):
             connection.execute(CreateIndex(index))
-
-
-def _context(connection: Connection) -> MigrationContext:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-
-
-def _config() -> Config:
-    config = Config(stdout=io.StringIO())
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["version_table"] = VERSION_TABLE
-    return config
 
 
 def _application_id(connection: Connection) -> int:

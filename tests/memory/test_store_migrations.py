@@ -20,6 +20,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn, ReflectedIndex
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from karen_learner.memory import open_store, schema
+from karen_learner.memory.alembic_steps import migrations, scripts
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.tables import metadata
 from karen_learner.memory.types import to_micros
@@ -80,7 +81,7 @@ def former_turns() -> list[Turn]:
 
 
 def migrate(run: Callable[[Config, str], None], connection: Connection, revision: str) -> None:
-    config = schema._config()
+    config = migrations()
     config.attributes["connection"] = connection
     run(config, revision)
 
@@ -91,7 +92,8 @@ def make_schema(connection: Connection, revision: str) -> None:
     for statement in first.read_text().split(";\n"):
         if statement.strip():
             connection.exec_driver_sql(statement)
-    schema._context(connection).stamp(schema.scripts(), "0001")
+    context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+    context.stamp(scripts(), "0001")
     migrate(command.upgrade, connection, revision)
 
 
@@ -532,3 +534,9 @@ async def test_the_last_migrations_can_be_undone(shared: Path | str, store_setti
     async with open_store(shared, store_settings) as store:
         assert (await store.version_counts(TENANT, "v1")).turns == 2
         assert await store.champion(TENANT) is not None
+
+
+def test_the_names_of_the_migrations_are_their_revisions() -> None:
+    """Databases are opened without Alembic if they need no migration."""
+    steps = [step.revision for step in scripts().walk_revisions()]
+    assert schema.revisions() == steps[::-1]

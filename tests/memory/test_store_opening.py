@@ -21,8 +21,9 @@ from karen_learner.errors import (
     StoreReadOnly,
 )
 from karen_learner.memory import open_store
+from karen_learner.memory.alembic_steps import scripts
 from karen_learner.memory.engine import create_engines, parse_url
-from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE, scripts
+from karen_learner.memory.schema import APPLICATION_ID, VERSION_TABLE
 from karen_learner.settings import StoreSettings
 from tests.memory.memory_specimens import make_turn
 

@@ -1,16 +1,27 @@
-"""Tables of spacy-lookups-data, read line by line."""
-
-from itertools import islice
+"""Tables of spacy-lookups-data."""
 
 from spacy.strings import get_string_id
 
-from karen_learner.components.lexical.lookups import lookup_entries, word_tables
+from karen_learner.components.lexical.lookups import first_entries, nonzero_numbers, word_tables
 
 
 def test_entries_are_words_and_numbers_by_falling_frequency() -> None:
-    entries = list(islice(lookup_entries("en", "lexeme_prob"), 4))
-    assert entries[2:] == [('"the"', "-3.5287666321"), ('"I"', "-3.7915651798")]
-    assert list(lookup_entries("xx", "lexeme_prob")) == []
+    entries = first_entries("en", "lexeme_prob", 4)
+    assert list(entries.items())[2:] == [("the", -3.5287666321), ("I", -3.7915651798)]
+    assert first_entries("xx", "lexeme_prob", 4) == {}
+
+
+def test_a_whole_table_has_its_last_entry() -> None:
+    lemmas = first_entries("en", "lemma_lookup")
+    assert first_entries("en", "lemma_lookup", len(lemmas) + 9) == lemmas
+    assert lemmas["zygotes"] == "zygote"
+
+
+def test_zeros_are_left_out() -> None:
+    numbers = nonzero_numbers("en", "lexeme_cluster")
+    assert numbers["the"] == 11
+    assert all(numbers.values())
+    assert nonzero_numbers("xx", "lexeme_cluster") == {}
 
 
 def test_the_tables_hold_the_values_of_spacy_lookups_data() -> None:
