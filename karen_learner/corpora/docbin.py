@@ -24,6 +24,7 @@ from karen_learner.corpora.importers import Reading
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_lines
 from karen_learner.corpora.parsing import CorpusLine, corpus_line, require_text
 from karen_learner.errors import ImportFormatError
+from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
 
@@ -112,8 +113,9 @@ def lines_to_docbin(nlp: Language, path: Path, *, skipped: list[str]) -> list[Do
 
 def write_docs(path: Path, docs: Iterable[Doc]) -> None:
     """Write a DocBin that `spacy train` and `spacy evaluate` can read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    DocBin(docs=docs, store_user_data=False).to_disk(path)
+    make_folder(path.parent)
+    with open_private(path, "wb") as file:
+        file.write(DocBin(docs=docs, store_user_data=False).to_bytes())
 
 
 def read_docbin(file: CorpusFile) -> Iterator[Line[Any]]:

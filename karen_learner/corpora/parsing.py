@@ -97,10 +97,10 @@ def gold_or_turn(values: object) -> LabelledText | TurnInput:
 
 def is_exported_turn(values: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether values are those of a turn that `export` wrote."""
-    metadata = values.get("metadata") if isinstance(values, Mapping) else None
-    if not isinstance(values, Mapping) or not isinstance(metadata, Mapping):
+    if not isinstance(values, Mapping) or "metadata" not in values or "user_id" in values:
         return False
-    return "user_id" not in values and {"turn_id", "conversation_id"} <= metadata.keys()
+    metadata = values["metadata"]
+    return isinstance(metadata, Mapping) and {"turn_id", "conversation_id"} <= metadata.keys()
 
 
 def _exported_turn(values: Mapping[str, Any]) -> TurnInput:

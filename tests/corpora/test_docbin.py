@@ -1,6 +1,7 @@
 """Examples as documents and as files: unknown labels, corrupt lines, weights."""
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,7 @@ def test_a_corpus_is_converted_for_spacy_train(tmp_path: Path) -> None:
     )
     vocab = spacy.blank("en").vocab
     assert conversion.documents == 20
+    assert stat.S_IMODE((tmp_path / "train.spacy").stat().st_mode) == 0o600
     assert len(list(DocBin().from_disk(tmp_path / "train.spacy").get_docs(vocab))) == 18
     assert len(list(DocBin().from_disk(tmp_path / "dev.spacy").get_docs(vocab))) == 2
     assert (tmp_path / "labels" / "intent.json").read_text().split() == ["[", '"i0",', '"i1"', "]"]

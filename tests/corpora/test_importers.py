@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import json
 import re
 from datetime import datetime, timezone
@@ -333,10 +334,17 @@ def test_any_json_is_a_value_or_an_error(values):
     assert (line.value is None) != (line.error is None)
 
 
-@settings(max_examples=50)
-@given(st.sampled_from([".jsonl", ".csv", ".spacy"]), st.binary(max_size=300))
-def test_any_bytes_are_lines_or_no_format(tmp_path_factory, suffix, content):
+SIGNS = '-[](){}:|&*#="\n\tnlu: examples intent text data PK\x1f\x8b\ufeff'
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(OURS),
+    st.booleans(),
+    st.binary(max_size=300) | st.text(SIGNS, max_size=60).map(str.encode),
+)
+def test_any_bytes_are_lines_or_no_format(tmp_path_factory, suffix, compressed, content):
     path = tmp_path_factory.mktemp("any") / f"file{suffix}"
-    path.write_bytes(content)
+    path.write_bytes(gzip.compress(content) if compressed else content)
     with contextlib.suppress(ImportFormatError):
         assert all((line.value is None) != (line.error is None) for line in iter_records(path))

@@ -16,13 +16,13 @@ EXAMPLES = re.findall(
 
 @pytest.mark.parametrize(("language", "name", "content"), EXAMPLES)
 def test_an_example_is_read(language: str, name: str, content: str, tmp_path: Path) -> None:
-    path = tmp_path / f"example.{language}"
+    path = tmp_path / f"example{'_usersays_en' if name == 'dialogflow' else ''}.{language}"
     path.write_text(content, encoding="utf-8")
     reading = iter_records(path)
     lines = list(reading)
     assert len(lines) >= 2
     assert [line.error for line in lines if line.error is not None] == []
-    assert [f"--format {name}" in note for note in reading.notes] == ([True] if name else [])
+    assert [f"--format {name}" in note for note in reading.notes] == [True] * (name not in ("", "dialogflow"))
 
 
 def test_all_formats_are_listed() -> None:
