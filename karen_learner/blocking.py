@@ -226,6 +226,8 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     plan_learning_cycle = blocking(AutonomousLearner.plan_learning_cycle)
     rollback = blocking(AutonomousLearner.rollback)
     repair = blocking(AutonomousLearner.repair)
+    backup = blocking(AutonomousLearner.backup)
+    prune = blocking(AutonomousLearner.prune)
     quarantine = blocking(AutonomousLearner.quarantine)
     version = blocking(AutonomousLearner.version)
     release = blocking(AutonomousLearner.release)

@@ -159,6 +159,12 @@ class MemoryStore(Protocol):
         Raises StoreReadOnly, StoreLocked, StoreNotOurs, SchemaTooNew, or StoreError.
         """
 
+    async def snapshot(self, target: Path) -> None:
+        """Copy all committed rows to a new file, while the store is in use.
+
+        Raises InvalidInput, with the way to save them, if the database is no file.
+        """
+
     @property
     def read_only(self) -> str | None:
         """The reason for which nothing is written (writes raise StoreReadOnly); None if the store writes."""

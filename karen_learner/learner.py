@@ -34,6 +34,7 @@ from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.loops import LoopBinding
 from karen_learner.models.files import HomeLayout
+from karen_learner.models.home_archives import snapshot_for, write_archive
 from karen_learner.models.live import LiveModel, require_tokenizer
 from karen_learner.models.packages import write_package
 from karen_learner.models.user_code import import_code
@@ -49,6 +50,7 @@ from karen_learner.records import (
     ConversationMetadata,
     CycleMode,
     CycleRow,
+    HomeBackup,
     HomeHealth,
     IngestReport,
     LabelledText,
@@ -56,6 +58,7 @@ from karen_learner.records import (
     LearningMetrics,
     LearningPlan,
     ModelVersion,
+    PruneReport,
     Quarantine,
     RepairReport,
     Task,
@@ -536,6 +539,33 @@ class AutonomousLearner:
         report = await self._labels.edit(tenant_id, edit, label, successor, task=task, dry_run=dry_run)
         await self._champions.refresh_labels(tenant_id)
         return report
+
+    async def backup(self, target: Path | str) -> HomeBackup:
+        """Write the whole home, database and models together, to a new archive (`.tar.gz`), while it is used.
+
+        `karen_learner.models.home_archives.restore_home` makes a home from it. Raises InvalidInput if the
+        target exists or the database is no SQLite file, ModelError, StoreError.
+        """
+        await self.start()
+        archive = Path(target)
+        snapshot: Path = await call_in_executor(snapshot_for, archive)
+        try:
+            await self.store.snapshot(snapshot)
+            champions = {name: await self._registry.champion(name) for name in await self.store.tenants()}
+            made: HomeBackup = await call_in_executor(
+                write_archive, archive, self.layout, snapshot, champions
+            )
+        finally:
+            await call_in_executor(lambda: snapshot.unlink(missing_ok=True))
+        return made
+
+    async def prune(self, tenant_id: str, *, dry_run: bool = False) -> PruneReport:
+        """Remove versions, backups and corpora of a tenant beyond retention, as a cycle does at its end.
+
+        Champion and parent stay. With `dry_run` nothing changes. Raises UnknownTenant, StoreLocked.
+        """
+        await self._require(tenant_id)
+        return await self._cycle.prune(tenant_id, dry_run=dry_run)
 
     # Reports ---------------------------------------------------------------------------------
 

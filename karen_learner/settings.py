@@ -134,6 +134,7 @@ class LearningSettings(Section):
     refit_below: Annotated[int, Field(ge=0)]
     backup_retention_days: Days
     corpus_retention_days: Days
+    retention_bytes: Annotated[int, Field(ge=0)]
     lease_ttl_s: Seconds
 
     _thresholds: ThresholdSettings | None = PrivateAttr(default=None)

@@ -22,8 +22,8 @@ from karen_learner.errors import ExitCode, KarenLearnerError
 PROGRAM = "karen-learner"
 COMMANDS = (
     "init", "bootstrap", "ingest", "learn", "analyze", "status", "history", "show", "versions", "rollback",
-    "repair", "quarantine", "release", "discard", "labels", "evaluate", "compare", "export", "validate",
-    "convert", "package", "note", "doctor", "simulate", "demo",
+    "repair", "quarantine", "release", "discard", "labels", "evaluate", "compare", "prune", "backup",
+    "restore", "export", "validate", "convert", "package", "note", "doctor", "simulate", "demo",
 )  # fmt: skip
 """In the order of the help page. Each is a module of `cli.commands` with a function of that name."""
 EXIT_CODE_MEANINGS = {

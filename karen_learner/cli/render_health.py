@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,12 +10,23 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from karen_learner.cli.output import text
-from karen_learner.cli.tables import FittingTable, command_line, cut, facts, short_id, utc_text
+from karen_learner.cli.tables import (
+    FittingTable,
+    command_line,
+    cut,
+    facts,
+    place_text,
+    short_id,
+    utc_text,
+)
 from karen_learner.disk import bytes_text
 from karen_learner.records import (
+    DiskUse,
+    HomeBackup,
     HomeHealth,
     LabelledText,
     Problem,
+    PruneReport,
     Quarantine,
     RepairAction,
     RepairReport,
@@ -115,6 +126,40 @@ def labels_text(labelled: LabelledText) -> str | None:
     parts = [label for label in (labelled.intent, labelled.sentiment) if label is not None]
     parts += [f"{span.label} {span.start}-{span.end}" for span in labelled.entities or ()]
     return ", ".join(parts) or None
+
+
+def pruned(
+    reports: Sequence[PruneReport], disk: DiskUse, home: Path, *, dry_run: bool
+) -> list[RenderableType]:
+    """The files that were or would be removed, and the free space."""
+    files = [one for report in reports for one in report.removed]
+    rows = [
+        {
+            "kind": one.kind,
+            "size": bytes_text(one.size),
+            "reason": one.reason,
+            "path": place_text(one.path, home),
+        }
+        for one in files
+    ]
+    total = bytes_text(sum(one.size for one in files))
+    done = f"{len(files)} files and folders with {total} {'would be' if dry_run else 'are'} removed"
+    free = f"{bytes_text(disk.free)} of {bytes_text(disk.size)} are free"
+    table = [FittingTable(rows, optional=["path"], folded="reason")] if rows else []
+    return [*table, text(f"{done}; {free}")]
+
+
+def home_backup(made: HomeBackup, home: Path) -> list[RenderableType]:
+    """An archive of a home, and the next command."""
+    champions = [f"{tenant} ({version or 'no model'})" for tenant, version in made.champions.items()]
+    shown = {
+        "archive": made.archive,
+        "created": utc_text(made.created_at),
+        "files": f"{made.files} with {bytes_text(made.size)} compressed",
+        "tenants": ", ".join(champions) or "none",
+    }
+    end = text("the archive is intact; nothing changed" if not made.done else "done", "bold green")
+    return [facts(shown), end, f"to check a home: {command_line(home, 'status')}"]
 
 
 def home_facts(home: HomeHealth) -> RenderableType:

@@ -35,7 +35,7 @@ from karen_learner.cycle.state import (
 )
 from karen_learner.deployment import Deployer
 from karen_learner.disk import FULL_BYTES, bytes_text, free_bytes, free_text, is_about_space
-from karen_learner.errors import FencedOut, KarenLearnerError, TrainingError, without_message
+from karen_learner.errors import FencedOut, KarenLearnerError, StoreLocked, TrainingError, without_message
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
 from karen_learner.models.backups import is_lost
@@ -47,6 +47,7 @@ from karen_learner.records import (
     LearningCycleResult,
     Lease,
     ModelVersion,
+    PruneReport,
     Stage,
 )
 from karen_learner.settings import LearningSettings
@@ -171,6 +172,21 @@ class LearningCycle:
             if lease is not None:
                 await self._recover(tenant_id)
 
+    async def prune(self, tenant_id: str, *, dry_run: bool) -> PruneReport:
+        """Remove the files beyond retention. Raises StoreLocked while a cycle runs.
+
+        With `dry_run` nothing changes.
+        """
+        if dry_run:
+            return PruneReport(done=False, removed=tuple(await self.deployer.removable(tenant_id)))
+        async with hold_lease(self.store, tenant_id, owner=owner_of(os.getpid()), ttl=self._ttl) as lease:
+            if lease is None:
+                raise StoreLocked(f"a cycle of {tenant_id!r} is running: prune after it has ended")
+            await self._recover(tenant_id)
+            removed = tuple(await self.deployer.removable(tenant_id))
+            await self._clean_up(tenant_id)
+        return PruneReport(done=True, removed=removed)
+
     async def _recover(self, tenant_id: str, *, reason: str = PROCESS_ENDED) -> None:
         unfinished = await self.store.unfinished_cycles(tenant_id)
         serving = await self.registry.serving(tenant_id)
@@ -185,7 +201,7 @@ class LearningCycle:
         """Remove files that no cycle and no version needs. Call under the lease."""
         try:
             await self.training.clean_up(tenant_id, keep=keep)
-            await self.deployer.clean_up(tenant_id)
+            await self.deployer.clean_up(tenant_id, keep_corpus=keep)
         except OSError:
             logger.exception("files of finished cycles of %r cannot be removed", tenant_id)
 

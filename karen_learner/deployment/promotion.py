@@ -16,9 +16,10 @@ from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError
 from karen_learner.events import ModelDeployed
-from karen_learner.models.backups import backup_file, make_backup, prune_backups
+from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import HomeLayout, remove_folder
 from karen_learner.models.live import LiveModel
+from karen_learner.models.retention import Kept, remove, to_remove
 from karen_learner.models.shadows import (
     ShadowIndex,
     place_shadows,
@@ -41,6 +42,7 @@ from karen_learner.records import (
     CycleContext,
     ModelVersion,
     Promotion,
+    RemovedFile,
     Task,
     utc_now,
 )
@@ -53,9 +55,6 @@ from karen_learner.validation.stage import Validated
 logger = logging.getLogger(__name__)
 
 MAX_DIFFERENT_ANSWERS = 0.05
-SECONDS_PER_DAY = 86_400.0
-RESTORE_TIME_S = 3_600.0
-"""A restore takes seconds. An older folder of a restore is left by a crash, and is removed."""
 HEADLINE_SCORES = {"accuracy", "f1_score", "intent_accuracy", "sentiment_accuracy", "entity_accuracy"}
 """The scores in a version's row and manifest."""
 
@@ -240,36 +239,44 @@ class Deployer:
         """Remove the candidates of failed cycles. Call under the lease, or while no process holds it."""
         await call_in_executor(remove_folder, self.layout.models(tenant_id) / ".staging")
 
-    async def clean_up(self, tenant_id: str) -> None:
-        """Make missing backups; remove staging folders, folders without a row and expired versions.
+    async def clean_up(self, tenant_id: str, *, keep_corpus: str | None = None) -> None:
+        """Make missing backups; remove staging folders, folders without a row, and files beyond retention.
 
-        The champion, its parent and a provisional version are always kept, as folders and as backups, and the
-        shadows of champion, parent and the best version of each task. Call under the lease.
+        The champion, its parent and a provisional version are always kept, as folders and as backups, with
+        their shadows. The best version of each task keeps its predictions. Call under the lease.
         """
-        champion = await self.registry.champion(tenant_id)
-        kept = {champion.version, champion.parent or ""} if champion is not None else set()
-        if (provisional := await self.registry.provisional(tenant_id)) is not None:
-            kept.add(provisional.version)
+        kept = await self._kept(tenant_id)
         for name in filter(None, sorted(kept)):
             version = await self.registry.get(tenant_id, name)
             if version is not None and version.path.is_dir():
                 await self.back_up(version)
         folder = self.layout.models(tenant_id)
         anchors = [await self.store.alias(tenant_id, ANCHOR + task) for task in TASKS]
-        judging = frozenset(kept | {anchor.version for anchor in anchors if anchor is not None})
-        generations = await call_in_executor(lambda: prune_shadows(folder / ".shadows", keep=judging))
+        judged = frozenset(anchor.version for anchor in anchors if anchor is not None)
+        generations = await call_in_executor(
+            lambda: prune_shadows(folder / ".shadows", keep=kept, judged_only=judged)
+        )
         await self.store.prune_masks(tenant_id, generations)
-        days = self.settings.learning.backup_retention_days
-        await self.clear_staging(tenant_id)
-        for path in await call_in_executor(lambda: list((folder / ".restoring").glob("*"))):
-            if _age_s(path) > RESTORE_TIME_S:  # a rollback without lease may use a younger one
-                await call_in_executor(remove_folder, path)
-        for path in await call_in_executor(lambda: [one for one in folder.glob("v*") if one.is_dir()]):
-            expired = _age_s(path) > days * SECONDS_PER_DAY
-            if path.name not in kept and (expired or await self.registry.get(tenant_id, path.name) is None):
-                await call_in_executor(remove_folder, path)
-        backups = self.layout.backups(tenant_id)
-        await call_in_executor(lambda: prune_backups(backups, keep=kept, retention_days=days))
+        await call_in_executor(remove, await self.removable(tenant_id, keep_corpus=keep_corpus))
+
+    async def removable(self, tenant_id: str, *, keep_corpus: str | None = None) -> list[RemovedFile]:
+        """The files that the next clean-up removes, apart from shadows. Changes nothing."""
+        folder = self.layout.models(tenant_id)
+        names: list[str] = await call_in_executor(lambda: [path.name for path in folder.glob("v*")])
+        known = [name for name in names if await self.registry.get(tenant_id, name) is not None]
+        kept = Kept(versions=await self._kept(tenant_id), known=frozenset(known), corpus=keep_corpus)
+        found: list[RemovedFile] = await call_in_executor(
+            to_remove, self.layout, tenant_id, self.settings.learning, kept
+        )
+        return found
+
+    async def _kept(self, tenant_id: str) -> frozenset[str]:
+        """The names of champion, parent and provisional version."""
+        champion = await self.registry.champion(tenant_id)
+        provisional = await self.registry.provisional(tenant_id)
+        names = {champion.version, champion.parent} if champion is not None else set()
+        names.add(provisional.version if provisional is not None else None)
+        return frozenset(name for name in names if name is not None)
 
 
 async def require_same_answers(texts: Sequence[str], served: Sequence[Predicted], model: LiveModel) -> None:
@@ -302,7 +309,3 @@ def _close_unless_deployed(loading: asyncio.Task[LoadedCandidate]) -> None:
     model = loading.result().model
     if model.version is None:  # the switch sets it
         model.close()
-
-
-def _age_s(path: Path) -> float:
-    return utc_now().timestamp() - path.stat().st_mtime

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from math import inf
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
@@ -17,12 +18,20 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from karen_learner.disk import Reserve
-from karen_learner.errors import LearnerClosed, StoreError, StoreFull, StoreLocked, StoreReadOnly
+from karen_learner.errors import (
+    InvalidInput,
+    LearnerClosed,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+)
 from karen_learner.loops import LoopBinding
 from karen_learner.memory import schema
 from karen_learner.memory.db_errors import DATABASE_ERRORS, translated
 from karen_learner.memory.engine import (
     Engines,
+    copy_database,
     create_engines,
     create_readers,
     database_file,
@@ -221,6 +230,22 @@ class Database:
         else:
             values["keys"] = sorted({_lock_key(tenant_id) for tenant_id in tenant_ids})
             connection.execute(_LOCK_TENANTS, values)
+
+    async def snapshot(self, target: Path) -> None:
+        """Copy the committed rows of an SQLite database to a new file, while it is in use.
+
+        By SQLite's backup API (https://www.sqlite.org/backup.html). Raises InvalidInput for other databases.
+        """
+        self.require_open()
+        if self._file is None:
+            raise InvalidInput(
+                f"the database {self.place} is no file: save it with its own tool, such as pg_dump, and the "
+                "folders models/ and model_backups/ of the home after it"
+            )
+        try:
+            await call_in_executor(copy_database, self._file, target)
+        except DATABASE_ERRORS as error:
+            raise translated(self.place, error) from error
 
     def _after_commit(self) -> None:
         """Begin a passive checkpoint of SQLite's write-ahead log from time to time.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from sqlalchemy import URL, NullPool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from karen_learner.errors import SettingsError
+from karen_learner.private_files import open_private
 
 READERS = 4
 
@@ -88,20 +90,42 @@ def database_file(url: URL) -> Path | None:
     return Path(url.database) if named and url.database and not url.database.startswith("file:") else None
 
 
+def read_only_query(file: Path) -> dict[str, str]:
+    """The options of SQLite that open a file to read only.
+
+    If the write-ahead log is empty or missing, the file has all commits: SQLite then needs no locks
+    (`immutable`), which it could not make on a full or read-only disk.
+    See https://www.sqlite.org/wal.html#readonly.
+    """
+    log = file.with_name(file.name + "-wal")
+    has_all = not (log.exists() and log.stat().st_size)
+    return {"mode": "ro", **({"immutable": "1"} if has_all else {})}
+
+
+def copy_database(file: Path, target: Path) -> None:
+    """Copy an SQLite database to a new file. Blocking."""
+    open_private(target, "xb").close()
+    source = sqlite3.connect(
+        f"file:{quote(str(file.absolute()))}?{urlencode(read_only_query(file))}", uri=True
+    )
+    copy = sqlite3.connect(target)
+    try:
+        source.backup(copy)
+    finally:
+        copy.close()
+        source.close()
+
+
 def create_readers(url: URL, *, busy_timeout_s: float) -> AsyncEngine:
     """An engine that only reads, also from a full disk and from a read-only folder. Not connected yet.
 
-    Each use opens a connection. If the write-ahead log is empty or missing, the file has all commits: SQLite
-    then needs no locks (`immutable`), which it could not make there. See https://www.sqlite.org/wal.html#readonly.
+    Each use opens a connection.
     """
     file = database_file(url)
     if file is None:
         sqlite = url.get_backend_name() == "sqlite"
         return _pool(url) if sqlite else _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
-    query = {"mode": "ro", "uri": "true"}
-    log = file.with_name(file.name + "-wal")
-    if not (log.exists() and log.stat().st_size):
-        query["immutable"] = "1"
+    query = read_only_query(file) | {"uri": "true"}
     readonly = url.set(database=f"file:{quote(str(file.absolute()))}", query=query)
     readers = _engine(
         readonly, poolclass=NullPool, connect_args={"isolation_level": None, "timeout": busy_timeout_s}

@@ -108,6 +108,9 @@ class SqlMemoryStore:
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
+    async def snapshot(self, target: Path) -> None:
+        await self._database.snapshot(target)
+
     @property
     def read_only(self) -> str | None:
         return self._database.read_only

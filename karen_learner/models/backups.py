@@ -7,15 +7,13 @@ import logging
 import tarfile
 import uuid
 import zlib
-from collections.abc import Iterable
-from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 from karen_learner.errors import DigestMismatch, KarenLearnerError, ModelError, UnknownVersion
 from karen_learner.models.files import changed_at, move_into_place, remove_folder, sync_folder, sync_path
 from karen_learner.models.versions import MANIFEST, Manifest, verify
 from karen_learner.private_files import make_folder, make_private, open_private
-from karen_learner.records import ModelVersion, VersionCheck, utc_now
+from karen_learner.records import ModelVersion, VersionCheck
 
 logger = logging.getLogger(__name__)
 
@@ -180,17 +178,3 @@ def _clear(target: Path) -> None:
         remove_folder(target)
     else:
         target.unlink(missing_ok=True)
-
-
-def prune_backups(backups: Path, *, keep: Iterable[str], retention_days: float) -> None:
-    """Remove expired archives, except those of the versions in `keep`, and unfinished ones.
-
-    No other process may write a backup at the same time.
-    """
-    kept = set(keep)
-    oldest = utc_now().timestamp() - timedelta(days=retention_days).total_seconds()
-    for path in backups.glob(f"*{SUFFIX}"):
-        if path.name.removesuffix(SUFFIX) not in kept and path.stat().st_mtime < oldest:
-            path.unlink()
-    for path in backups.glob(f"*{PARTIAL}"):
-        path.unlink()

@@ -100,12 +100,27 @@ def place_shadows(staging: Path, target: Path) -> None:
     move_into_place(staging, target)
 
 
-def prune_shadows(shadows: Path, *, keep: frozenset[str]) -> list[str]:
-    """Remove the shadows of all versions except those in `keep`. Returns the generations of these."""
+def prune_shadows(
+    shadows: Path, *, keep: frozenset[str], judged_only: frozenset[str] = frozenset()
+) -> list[str]:
+    """Remove the shadows of all versions except those in `keep`. Returns the generations of these.
+
+    Versions in `judged_only` keep the predictions of the judged texts, without the pipelines.
+    """
     generations: list[str] = []
     for path in shadows.glob("*"):
-        if path.name not in keep:
+        if path.name in judged_only - keep:
+            _keep_only_judged(path)
+        elif path.name not in keep:
             remove_folder(path)
         elif (index := read_index(path)) is not None:
             generations.append(index.generation)
     return generations
+
+
+def _keep_only_judged(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name == INDEX:
+            path.unlink()
+        elif path.is_dir():
+            remove_folder(path)

@@ -51,6 +51,39 @@ class DiskUse(Record):
         return sum(self.by_kind.values())
 
 
+class RemovedFile(Record):
+    """A file or folder that retention removes. `size` is in bytes."""
+
+    path: Path
+    kind: str
+    size: int
+    reason: str
+
+
+class PruneReport(Record):
+    """The files that retention removed, or would remove if not `done`."""
+
+    done: bool
+    removed: tuple[RemovedFile, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(one.size for one in self.removed)
+
+
+class HomeBackup(Record):
+    """An archive of a home: its files, their bytes, and the tenants with their champions."""
+
+    archive: Path
+    created_at: datetime
+    release: str
+    files: int
+    size: int
+    champions: Mapping[str, str | None]
+    done: bool = True
+
+
 class HomeHealth(Record):
     """Disk use and problems of a home, apart from its tenants."""
 

@@ -1,4 +1,4 @@
-"""Backups: round trip, damage, hostile archives, retention."""
+"""Backups: round trip, damage, hostile archives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import os
 import tarfile
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from karen_learner.errors import DigestMismatch, ModelError, UnknownVersion
 from karen_learner.models.backups import (
     backup_file,
     make_backup,
-    prune_backups,
     read_backup_manifest,
     restore_backup,
 )
@@ -224,34 +222,3 @@ def test_an_archive_without_a_manifest_is_refused(tmp_path: Path) -> None:
         a_file("a/b/manifest.json")(archive)
     with pytest.raises(ModelError, match=r"it holds no manifest\.json"):
         restore_backup(tmp_path / "x.tar.gz", tmp_path / "target")
-
-
-# Retention --------------------------------------------------------------------------------------
-
-
-def aged(path: Path, days: float) -> Path:
-    moment = (datetime.now(timezone.utc) - timedelta(days=days)).timestamp()
-    os.utime(path, (moment, moment))
-    return path
-
-
-def test_retention_removes_expired_archives_and_keeps_named_ones(sealed: SealVersion, backups: Path) -> None:
-    made = [make_backup(folder, backup_file(folder, backups)) for folder, _ in map(sealed, range(1, 6))]
-    for number, path in enumerate(made):
-        aged(path, 50 - 10 * number)  # 50, 40, 30, 20, 10 days
-    keep = [made[0].name.removesuffix(".tar.gz")]
-    prune_backups(backups, keep=keep, retention_days=25)
-    assert sorted(backups.iterdir()) == [made[0], made[3], made[4]]
-
-
-def test_retention_removes_unfinished_archives(sealed: SealVersion, backups: Path) -> None:
-    folder = sealed()[0]
-    backup = make_backup(folder, backup_file(folder, backups))
-    (backups / "v0002-x.tar.gz.partial").write_bytes(b"half")
-    prune_backups(backups, keep=(), retention_days=1)
-    assert list(backups.iterdir()) == [backup]
-
-
-def test_retention_of_a_missing_folder(backups: Path) -> None:
-    prune_backups(backups, keep=(), retention_days=0)
-    assert not backups.exists()

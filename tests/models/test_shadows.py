@@ -145,3 +145,13 @@ def test_shadows_are_below_the_models_of_their_tenant(tmp_path: Path) -> None:
     assert layout.shadow_staging("acme", "c1").parent == layout.staging("acme", "c1").parent
     assert layout.shadow_staging("acme", "c1") != layout.staging("acme", "c1")
     assert layout.shadows("acme", "v1") != layout.shadows("other", "v1")
+
+
+def test_anchors_keep_their_predictions_without_pipelines(tmp_path: Path) -> None:
+    for name in ("v1", "v2"):
+        write_judged(tmp_path / name, judged())
+        make_shadows(tmp_path / name)
+    prune_shadows(tmp_path, keep=frozenset({"v2"}), judged_only=frozenset({"v1", "v2"}))
+    assert [path.name for path in (tmp_path / "v1").iterdir()] == [JUDGED]
+    assert read_judged(tmp_path / "v1", {}) == PREDICTED
+    assert read_index(tmp_path / "v2") is not None

@@ -1,0 +1,192 @@
+"""Backups of a whole home: a snapshot of its database and its model files in one archive.
+
+An archive has the database as `karen.db`, the folders `models` and `model_backups`, the settings file, and
+`backup.json` with a digest for each file. It has no corpora: cycles write new ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from karen_learner.errors import InvalidInput, ModelError
+from karen_learner.models.files import HomeLayout, file_digest, remove_folder, sync_folder, sync_path
+from karen_learner.models.versions import library_versions
+from karen_learner.private_files import make_folder, make_private, open_private
+from karen_learner.records import HomeBackup, ModelVersion, Record, utc_now
+
+CONTENTS = "backup.json"
+FORMAT = 1
+COMPRESSION = 3
+DATABASE, MODELS, BACKUPS, SETTINGS = "karen.db", "models", "model_backups", "karen.cfg"
+TEMPORARY = (".staging", ".restoring")
+PARTIAL = ".partial"
+
+
+class Contents(Record):
+    """The list of files in an archive: digests by name, and the champion of each tenant."""
+
+    format: int
+    created_at: datetime
+    release: str
+    champions: Mapping[str, str | None]
+    files: Mapping[str, str]
+
+
+def snapshot_for(target: Path) -> Path:
+    """The path for a snapshot of the database next to a new archive. Blocking.
+
+    Raises InvalidInput if the archive exists.
+    """
+    if target.exists():
+        raise InvalidInput(f"{target} exists: give another name")
+    make_folder(target.absolute().parent)
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}.db{PARTIAL}")
+
+
+def write_archive(
+    target: Path, layout: HomeLayout, snapshot: Path, champions: Mapping[str, ModelVersion | None]
+) -> HomeBackup:
+    """Write the archive of a home atomically. `snapshot` is a copy of its database. Blocking.
+
+    Raises ModelError if a champion's files are incomplete.
+    """
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+    files: dict[str, str] = {}
+    try:
+        with (
+            open_private(partial, "wb") as file,
+            tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive,
+        ):
+            for name, path in _sources(layout, snapshot):
+                if (digest := _add(archive, path, name)) is not None:
+                    files[name] = digest
+            _require_champions(layout, files, champions)
+            contents = Contents(
+                format=FORMAT,
+                created_at=utc_now(),
+                release=library_versions().get("karen-learner", "unknown"),
+                champions={tenant: one and one.version for tenant, one in champions.items()},
+                files=files,
+            )
+            _add_bytes(archive, CONTENTS, contents.model_dump_json(indent=1).encode())
+        sync_path(partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_path(target.absolute().parent)
+    return _report(target, contents, target.stat().st_size)
+
+
+def restore_home(archive: Path, home: Path, *, dry_run: bool = False) -> HomeBackup:
+    """Make a home from an archive. Blocking. With `dry_run` the archive is only checked.
+
+    The archive is first unpacked next to the home and compared with its digests, so that a damaged one
+    changes nothing. Raises InvalidInput if the home is not empty, or if the archive is none or is damaged.
+    """
+    if not archive.is_file():
+        raise InvalidInput(f"there is no backup at {archive}")
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise InvalidInput(f"{home} is not empty: restore to a new folder, or move the present home away")
+    home = home.absolute()
+    make_folder(home.parent)
+    unpacked = home.with_name(f".{home.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        contents = _unpack(archive, unpacked)
+        if not dry_run:
+            make_private(unpacked)
+            sync_folder(unpacked)
+            if home.exists():
+                home.rmdir()
+            unpacked.rename(home)
+            sync_path(home.parent)
+    except (tarfile.TarError, EOFError, OSError, ValidationError) as error:
+        raise InvalidInput(f"{archive} cannot be restored: {error}") from error
+    finally:
+        remove_folder(unpacked)
+    return _report(archive, contents, archive.stat().st_size).model_copy(update={"done": not dry_run})
+
+
+def _sources(layout: HomeLayout, snapshot: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a home with their names in the archive."""
+    yield DATABASE, snapshot
+    if (layout.home / SETTINGS).is_file():
+        yield SETTINGS, layout.home / SETTINGS
+    for name, root in ((MODELS, layout.model_root), (BACKUPS, layout.backup_root)):
+        for path in sorted(root.rglob("*")):
+            relative = path.relative_to(root)
+            unfinished = path.name.endswith(PARTIAL) or any(part in TEMPORARY for part in relative.parts)
+            if path.is_file() and not path.is_symlink() and not unfinished:
+                yield f"{name}/{relative.as_posix()}", path
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> str | None:
+    """Add a file; its digest, or None if a cycle has removed it."""
+    try:
+        with path.open("rb") as file:
+            info = archive.gettarinfo(arcname=name, fileobj=file)
+            info.mode, info.uid, info.gid, info.uname, info.gname = 0o600, 0, 0, "", ""
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            archive.addfile(info, file)
+    except FileNotFoundError:
+        return None
+    return digest
+
+
+def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = len(content), 0o600, int(utc_now().timestamp())
+    archive.addfile(info, io.BytesIO(content))
+
+
+def _require_champions(
+    layout: HomeLayout, files: Mapping[str, str], champions: Mapping[str, ModelVersion | None]
+) -> None:
+    """Raise ModelError if a champion with files has no manifest in the archive: a clean-up was faster."""
+    for version in champions.values():
+        if version is None or not version.path.is_dir():
+            continue
+        name = f"{MODELS}/{version.path.relative_to(layout.model_root).as_posix()}/manifest.json"
+        if name not in files:
+            raise ModelError(f"{version.version} was removed during the backup: repeat it")
+
+
+def _unpack(archive: Path, folder: Path) -> Contents:
+    """Unpack plain files below `folder`, and compare them with their digests."""
+    make_folder(folder)
+    with tarfile.open(archive, "r:gz") as packed:
+        for member in packed:
+            if not member.isfile() or PurePosixPath(member.name).is_absolute():
+                raise tarfile.TarError(f"{member.name!r} is no plain file")
+            packed.extract(member, folder, filter="data")
+    listed = folder / CONTENTS
+    if not listed.is_file():
+        raise tarfile.TarError(f"it holds no {CONTENTS}: it is no backup of a home")
+    contents = Contents.model_validate_json(listed.read_bytes())
+    listed.unlink()
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    for name in sorted(found ^ set(contents.files)):
+        raise tarfile.TarError(f"{name} is {'not listed' if name in found else 'missing'}")
+    for name, digest in contents.files.items():
+        if file_digest(folder / name) != digest:
+            raise tarfile.TarError(f"{name} is damaged")
+    return contents
+
+
+def _report(archive: Path, contents: Contents, size: int) -> HomeBackup:
+    return HomeBackup(
+        archive=archive,
+        created_at=contents.created_at,
+        release=contents.release,
+        files=len(contents.files),
+        size=size,
+        champions=contents.champions,
+    )

@@ -1,0 +1,109 @@
+"""Backups of a whole home: made while it is used, restored elsewhere, refused if damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from karen_learner.errors import InvalidInput
+from karen_learner.learner import AutonomousLearner
+from karen_learner.models.home_archives import restore_home
+from tests.conftest import ACME, MakeLearner
+
+TEXT = "a flight to red please"
+
+
+@pytest.fixture
+async def archive(acme: AutonomousLearner, tmp_path: Path) -> Path:
+    if not acme.settings.store.url:
+        await acme.backup(tmp_path / "saved" / "home.tar.gz")
+    return tmp_path / "saved" / "home.tar.gz"
+
+
+pytestmark = pytest.mark.parametrize("store_kind", ["file"])
+
+
+async def test_a_restored_home_serves_and_has_all_data(
+    acme: AutonomousLearner, archive: Path, tmp_path: Path, make_learner: MakeLearner
+) -> None:
+    home = tmp_path / "elsewhere"
+    made = restore_home(archive, home)
+    before = await acme.status(ACME)
+    assert before.champion is not None
+    assert made.champions == {ACME: before.champion.version}
+    async with make_learner(home) as restored:
+        answer = await restored.analyze(ACME, TEXT)
+        assert (answer.intent, answer.model_version) == ("travel", before.champion.version)
+        after = await restored.status(ACME)
+        assert (after.counts, after.labels) == (before.counts, before.labels)
+        assert not after.health.problems
+        assert not (await restored.health()).problems
+        (entry,) = await restored.history(ACME)
+        assert entry.backup_path is None
+    assert {path.stat().st_mode & 0o077 for path in (home, *home.rglob("*"))} == {0}
+
+
+async def test_turns_are_collected_during_a_backup(
+    acme: AutonomousLearner, tmp_path: Path, make_learner: MakeLearner
+) -> None:
+    archive, home = tmp_path / "home.tar.gz", tmp_path / "elsewhere"
+    await acme.collect_conversation_metadata(ACME, "before the backup", "ok", "u1")
+    made, *_ = await asyncio.gather(
+        acme.backup(archive),
+        *(acme.collect_conversation_metadata(ACME, f"turn {n}", "ok", "u1") for n in range(20)),
+    )
+    assert made.files > 3
+    assert [path.name for path in tmp_path.glob("*.partial")] == []
+    restore_home(archive, home)
+    async with make_learner(home) as restored:
+        assert 1 <= (await restored.status(ACME)).counts.turns <= 21
+    assert (await acme.status(ACME)).counts.turns == 21
+
+
+async def test_nothing_is_overwritten(acme: AutonomousLearner, archive: Path, taught_home: Path) -> None:
+    with pytest.raises(InvalidInput, match="exists"):
+        await acme.backup(archive)
+    with pytest.raises(InvalidInput, match="not empty"):
+        restore_home(archive, taught_home)
+    with pytest.raises(InvalidInput, match="no backup at"):
+        restore_home(archive.with_name("nothing"), archive.with_name("new"))
+
+
+async def test_a_dry_run_checks_the_archive(archive: Path, tmp_path: Path) -> None:
+    made = restore_home(archive, tmp_path / "new", dry_run=True)
+    assert not made.done
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "other content", "missing", "added", "no list", "link"])
+async def test_a_damaged_archive_changes_nothing(archive: Path, tmp_path: Path, damage: str) -> None:
+    unpacked, bad = tmp_path / "unpacked", tmp_path / "bad.tar.gz"
+    if damage == "cut":
+        bad.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    else:
+        shutil.unpack_archive(archive, unpacked, filter="data")
+        manifest = next(unpacked.rglob("manifest.json"))
+        if damage == "other content":
+            manifest.write_text("{}")
+        elif damage == "missing":
+            manifest.unlink()
+        elif damage == "added":
+            (unpacked / "added").write_text("x")
+        elif damage == "no list":
+            (unpacked / "backup.json").unlink()
+        else:
+            manifest.unlink()
+            manifest.symlink_to("/etc/hostname")
+        with tarfile.open(bad, "w:gz") as packed:
+            for path in sorted(unpacked.rglob("*")):
+                if not path.is_dir() or path.is_symlink():
+                    packed.add(path, arcname=str(path.relative_to(unpacked)))
+    home = tmp_path / "new"
+    with pytest.raises(InvalidInput, match="cannot be restored"):
+        restore_home(bad, home)
+    assert not home.exists()
+    assert not list(tmp_path.glob(".new*"))
