@@ -104,7 +104,10 @@ def is_exported_turn(values: object) -> TypeGuard[Mapping[str, Any]]:
 
 
 def _exported_turn(values: Mapping[str, Any]) -> TurnInput:
-    """The input of a turn that `export` wrote, without its analysis: an import analyses the text again."""
+    """The input of a turn that `export` wrote, of any tenant.
+
+    Its analysis is left out: an import analyses the text again.
+    """
     turn = _validated(values, Turn)
     if turn.user_text is None:
         raise CorruptExample("the turn has no text: its user refused or withdrew consent")
@@ -117,7 +120,6 @@ def _exported_turn(values: Mapping[str, Any]) -> TurnInput:
         conversation_id=metadata.conversation_id,
         turn_id=metadata.turn_id,
         occurred_at=metadata.occurred_at,
-        tenant_id=metadata.tenant_id,
     )
 
 

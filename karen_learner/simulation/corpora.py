@@ -35,7 +35,7 @@ class Corpus(Record):
 
 
 def read_corpus(train: CorpusSource, test: CorpusSource | None = None) -> Corpus:
-    """The corpus of two files, or of a folder with `train.jsonl` and `test.jsonl`.
+    """The corpus of two files, or of a folder with files such as `train.jsonl` and `test.jsonl`.
 
     Blocking. Raises InvalidInput with the file and the line: a benchmark must not skip texts.
     """
@@ -60,7 +60,8 @@ def read_corpus(train: CorpusSource, test: CorpusSource | None = None) -> Corpus
 def _part(folder: CorpusFile, name: str) -> CorpusFile:
     """The file of a folder with this name and a suffix that an importer knows; `.jsonl` if there is none."""
     default = folder.path / f"{name}.jsonl"
-    others = sorted(path for path in folder.path.glob(f"{name}.*") if path.suffix.lower() in known_suffixes())
+    known = known_suffixes()
+    others = sorted(path for path in folder.path.glob(f"{name}.*") if CorpusFile(path).suffix in known)
     return replace(folder, path=others[0] if others and not default.is_file() else default)
 
 

@@ -143,7 +143,7 @@ RECORDS: dict[str, list[Any]] = {
     "spacy-json": [
         ["fly me to Oslo 🙂 now", {"cats": {"travel": 1.0, "balance": 0.0}, "entities": [[10, 14, "place"]]}],
         {"text": "awful", "cats": {"complaint": 1, "negative": True, "positive": 0}},
-        ["nothing here", {"entities": []}],
+        {"text": "nothing here", "ents": [], "tokens": [{"id": 0, "start": 0, "end": 7}]},
     ],
     "label-studio": [
         {
@@ -303,6 +303,17 @@ def test_our_own_records_are_not_taken_for_those_of_another_tool(tmp_path: Path)
         labelled("to Oslo", intent="travel", entities=[[3, 7, "place"]])
     ]
     assert reading.notes == ("ignored the keys 'label'",)
+
+
+def test_a_record_of_another_tool_among_ours_names_the_tool(tmp_path: Path) -> None:
+    ours = {"text": "to Oslo", "intent": "travel"}
+    for name in JSON_FORMATS:
+        foreign = RECORDS[name][1 if name == "doccano" else 0]
+        (tmp_path / "gold.jsonl").write_text("\n".join(map(json.dumps, [ours, foreign, ours])))
+        lines = list(iter_labelled(tmp_path / "gold.jsonl"))
+        assert [line.value is None for line in lines] == [False, True, False]
+        if name != "spacy-json":
+            assert f"use --format {name}" in str(lines[1].error)
 
 
 def test_a_file_is_converted_between_formats(tmp_path: Path) -> None:

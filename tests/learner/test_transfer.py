@@ -62,11 +62,13 @@ async def test_exported_turns_are_read(
     async with make_learner(tmp_path / "another") as learner:
         report = await learner.ingest(ACME, tmp_path / "exported.jsonl")
         after = await turns_of(learner)
-        foreign = await learner.ingest("another", tmp_path / "exported.jsonl")
+        copied = await learner.ingest("another", tmp_path / "exported.jsonl")
+        copies = await turns_of(learner, "another")
     assert (report.turns, report.skipped_count) == (4, 1)
     assert "its user refused or withdrew consent" in report.skipped[0].reason
-    assert foreign.turns == 0
-    assert "belongs to the tenant 'acme'" in foreign.skipped[0].reason
+    assert copied.turns == 4
+    assert set(copies) == set(after)
+    assert {turn.tenant_id for turn in copies.values()} == {"another"}
     assert {name for name, turn in before.items() if turn.user_text is not None} == set(after)
     for name, turn in after.items():
         old = before[name]

@@ -56,7 +56,8 @@ async def import_file(
     with line_progress(output, file.path) as on_lines:
         report = await learner.ingest(tenant, file, replace=replace, on_lines=on_lines)
     if report.turns + report.examples + report.duplicates == 0:
-        first = f": line {report.skipped[0].line}: {report.skipped[0].reason}" if report.skipped else ""
+        first = "".join(f" ({note})" for note in report.notes)
+        first = f": line {report.skipped[0].line}: {report.skipped[0].reason}" if report.skipped else first
         advice = "; --replace replaces stored gold" if report.contradictions else ""
         raise InvalidInput(f"no line of {file.path} is usable{first}{advice}")
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -15,7 +16,7 @@ from karen_learner.corpora.formats.rasa_json import JSON_KEY, read_rasa_json
 from karen_learner.corpora.formats.record_format import RecordFormat
 from karen_learner.corpora.formats.spacy_json import SPACY_JSON
 from karen_learner.corpora.keys import RecordKeys, named
-from karen_learner.corpora.lines import Line, read_json_values
+from karen_learner.corpora.lines import CorruptExample, Line, read_json_values
 
 RECORD_FORMATS = (LABEL_STUDIO, PRODIGY, SPACY_JSON, DOCCANO)
 """In the order in which they are tried."""
@@ -41,9 +42,20 @@ def read_json_records(file: CorpusFile) -> Iterator[Line[Any]]:
         yield from (line.parsed(another.values) for line in remaining)
         return
     keys = RecordKeys(file)
-    yield from (line.parsed(keys.values) for line in remaining)
+    yield from (line.parsed(partial(_values, keys)) for line in remaining)
     if keys.ignored:
         yield Line(1, note=f"ignored the keys {named(keys.ignored)}")
+
+
+def _values(keys: RecordKeys, record: object) -> object:
+    """The values of a record by our keys. The error of a record of another tool names the tool."""
+    try:
+        return keys.values(record)
+    except CorruptExample as error:
+        tool = recognised(record)
+        if tool is None:
+            raise
+        raise CorruptExample(f"this looks like {tool.title}: use --format {tool.name} ({error})") from error
 
 
 def _first_value(lines: Iterator[Line[Any]]) -> tuple[list[Line[Any]], Line[Any] | None]:

@@ -1,4 +1,4 @@
-"""Training data of spaCy v2 as JSON: `[text, {"entities": ..., "cats": ...}]`, or one object.
+"""Training data of spaCy v2 as JSON: `[text, {"entities": ..., "cats": ...}]`, one object, or `Doc.to_json`.
 
 https://v2.spacy.io/usage/training#training-simple-style
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from karen_learner.corpora.formats.labels import categories, category_labels, stated_labels, text_of
+from karen_learner.corpora.formats.labels import categories, category_labels, mappings, stated_labels, text_of
 from karen_learner.corpora.formats.record_format import RecordFormat, Values
 from karen_learner.corpora.lines import CorruptExample
 from karen_learner.records import LabelledText
 
 
 def recognises(record: Any) -> bool:
-    """Whether a record is a pair of a text and its annotations, or an object with `cats`."""
+    """Whether a record is a pair of a text and its annotations, or an object with `cats` or `ents`."""
     if isinstance(record, Mapping):
-        return isinstance(record.get("text"), str) and isinstance(record.get("cats"), Mapping)
+        annotated = isinstance(record.get("cats"), Mapping) or isinstance(record.get("ents"), list)
+        return annotated and isinstance(record.get("text"), str)
     return _is_pair(record)
 
 
@@ -46,6 +47,9 @@ def values(record: Any) -> Values:
     found |= stated_labels(record)
     if record.get("entities") is not None:
         found["entities"] = record["entities"]
+    elif record.get("ents") is not None:
+        spans = mappings(record["ents"], "ents")
+        found["entities"] = [{name: span.get(name) for name in ("start", "end", "label")} for span in spans]
     return found
 
 
