@@ -15,7 +15,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner import memory
 from karen_learner.analysis import create_spacy_analyzer
-from karen_learner.analysis.spacy_analyzer import live_models_of
+from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer, live_models_of
 from karen_learner.collection import ConversationMetadataCollector
 from karen_learner.contracts import Gate, MemoryStore, Sanitizer, TrainingBackend
 from karen_learner.corpora.corpus_file import CorpusFile
@@ -37,6 +37,7 @@ from karen_learner.models.files import HomeLayout
 from karen_learner.models.home_archives import snapshot_for, write_archive
 from karen_learner.models.live import LiveModel, require_tokenizer
 from karen_learner.models.packages import write_package
+from karen_learner.models.tokenizers import ServedTokenizers
 from karen_learner.models.user_code import import_code
 from karen_learner.models.versions import ModelRegistry, full_id
 from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
@@ -156,13 +157,16 @@ class AutonomousLearner:
         self._collector = ConversationMetadataCollector(
             store, self.analyzer, settings, events=events, sanitizer=sanitizer
         )
-        self._curator = curator = Curator(store, settings)
+        base_model = self.analyzer.base_model if isinstance(self.analyzer, SpacyAnalyzer) else None
+        tokenizers = ServedTokenizers(registry, base_model)
+        self._curator = curator = Curator(store, settings, tokenizers=tokenizers)
         self._labels = LabelEditor(store, curator)
         self._transfer = Transfer(
             store,
             add_turn=self._collector.collect_input,
             add_gold=curator.add_gold,
             language=settings.training.language,
+            tokenizers=tokenizers,
         )
         serving = ServingHealth(self.analyzer, self._models, self._champions)
         self._overview = Overview(store, registry, settings, serving=serving)

@@ -98,6 +98,7 @@ class Resolved:
             **{task: self._label(task) for task in CATEGORY_TASKS},
             "text": origin.text,
             "entities": origin.entities if "entities" in self.sides else None,
+            "unannotated": origin.unannotated if "entities" in self.sides else (),
             "user_id": origin.user_id,
             "turn_id": origin.turn_id,
             "source": self._source(),

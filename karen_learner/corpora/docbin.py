@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import spacy
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
 
 from karen_learner.components.documents import make_doc
@@ -31,7 +31,8 @@ from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 def to_doc(nlp: Language, example: LabelledText) -> Doc:
     """The gold document of an example.
 
-    Raises CorruptExample for a text that spaCy refuses and for a span that is not made of whole tokens.
+    The entities of unannotated ranges, and of spans that do not fit the tokens, are unknown. Raises
+    CorruptExample for a text that spaCy refuses and for overlapping spans.
     """
     try:
         doc = make_doc(nlp, example.text)
@@ -41,19 +42,35 @@ def to_doc(nlp: Language, example: LabelledText) -> Doc:
         set_sample_weight(doc, example.importance_weight)
     doc.cats = {label: 1.0 for label in (example.intent, example.sentiment) if label is not None}
     if example.entities is not None:
-        _set_entities(doc, example.entities)
+        _set_entities(doc, example.entities, example.unannotated)
     return doc
 
 
-def _set_entities(doc: Doc, entities: tuple[EntitySpan, ...]) -> None:
-    found = [doc.char_span(span.start, span.end, label=span.label) for span in entities]
-    spans = [span for span in found if span is not None]
-    if len(spans) < len(found):
-        raise CorruptExample("an entity does not begin and end with a token")
+def _set_entities(doc: Doc, entities: Sequence[EntitySpan], unannotated: Sequence[tuple[int, int]]) -> None:
+    spans: list[Span] = []
+    unknown = list(unannotated)
+    for entity in entities:
+        span = doc.char_span(entity.start, entity.end, label=entity.label)
+        if span is None:
+            unknown.append((entity.start, entity.end))
+        else:
+            spans.append(span)
+    taken = {token for span in spans for token in range(span.start, span.end)}
+    missing = [
+        doc[token.i : token.i + 1]
+        for token in (doc if unknown else ())
+        if token.i not in taken
+        and any(token.idx < end and start < token.idx + len(token) for start, end in unknown)
+    ]
     try:
-        doc.set_ents(spans, default="outside")
+        doc.set_ents(spans, missing=missing, default="outside")
     except ValueError as error:
         raise CorruptExample(f"entities cannot be set: {error}") from error
+
+
+def unfit_spans(doc: Doc, example: LabelledText) -> int:
+    """The number of entities of the example that do not begin and end with a token of its document."""
+    return sum(doc.char_span(span.start, span.end) is None for span in example.entities or ())
 
 
 def read_examples(path: Path) -> Iterator[Line[CorpusLine]]:
@@ -132,17 +149,24 @@ def _values(doc: Doc) -> dict[str, Any]:
     values: dict[str, Any] = {"text": doc.text, **categories(chosen)}
     if doc.has_annotation("ENT_IOB"):
         values["entities"] = [(span.start_char, span.end_char, span.label_) for span in doc.ents]
+        values["unannotated"] = [
+            (token.idx, token.idx + len(token)) for token in doc if not token.ent_iob and not token.is_space
+        ]
     return values
 
 
 def write_docbin(file: ExportFile, examples: Iterable[LabelledText]) -> int:
     """Write examples as a DocBin and return their number. Those that have no document are noted."""
-    nlp, docs = spacy.blank(file.language), []
+    nlp, docs = file.tokenizer or spacy.blank(file.language), []
     for example in examples:
         try:
-            docs.append(to_doc(nlp, example))
+            doc = to_doc(nlp, example)
         except CorruptExample as error:
             file.note(f"examples were left out, because {error}")
+            continue
+        for _ in range(unfit_spans(doc, example)):
+            file.note("entities that do not begin and end with a token of the pipeline")
+        docs.append(doc)
     write_docs(file.path, docs)
     return len(docs)
 

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spacy.language import Language
+
 from karen_learner.records import TASKS, LabelledText
 
 NO_ENTITIES_LOST = "texts of which the format cannot tell that they have no entities"
@@ -14,10 +16,11 @@ NO_ENTITIES_INVENTED = "texts with unknown entities, which are read as texts wit
 
 @dataclass(frozen=True)
 class ExportFile:
-    """The path of an export, and the language whose tokenizer some formats need."""
+    """The path of an export, and the tokenizer that some formats need: by default that of the language."""
 
     path: Path
     language: str = "en"
+    tokenizer: Language | None = None
     noted: Counter[str] = field(default_factory=Counter)
 
     def compare(self, example: LabelledText, read_back: LabelledText | None) -> None:

@@ -206,7 +206,7 @@ def to_line(example: LabelledText, **more: object) -> str:
     if example.sentiment is not None:
         line["sentiment"] = example.sentiment
     if example.entities is not None:
-        line["entities"] = [[span.start, span.end, span.label] for span in example.entities]
+        line["entities"] = example.entity_rows
     return json.dumps(line, ensure_ascii=False)
 
 

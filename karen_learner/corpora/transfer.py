@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from asyncio_extras import call_in_executor
+from spacy.language import Language
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
@@ -27,6 +28,8 @@ from karen_learner.records import ExampleState, GoldReport, IngestReport, Labell
 logger = logging.getLogger(__name__)
 
 ExportKind = Literal["examples", "turns"]
+TokenizerOf = Callable[[str], Awaitable[Language | None]]
+"""Gives a pipeline with the tokenizer for a tenant; None for that of the language."""
 OnLines = Callable[[int], None]
 AddTurn = Callable[[str, TurnInput], Awaitable[object]]
 
@@ -47,11 +50,20 @@ EXPORTED_STATES: tuple[ExampleState, ...] = ("learned", "pending")
 class Transfer:
     """Imports and exports of one learner."""
 
-    def __init__(self, store: MemoryStore, *, add_turn: AddTurn, add_gold: AddGold, language: str) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        *,
+        add_turn: AddTurn,
+        add_gold: AddGold,
+        language: str,
+        tokenizers: TokenizerOf | None = None,
+    ) -> None:
         self._store = store
         self._add_turn = add_turn
         self._add_gold = add_gold
         self._language = language
+        self._tokenizers = tokenizers
 
     async def ingest(
         self,
@@ -96,7 +108,10 @@ class Transfer:
             else:
                 count = await write_lines(partial, self._examples(tenant_id))
             if name != TURNS_FORMAT:
-                count = await call_in_executor(_rewrite, partial, name, self._language)
+                target = ExportFile(
+                    path.with_name(path.name + ".new"), self._language, await self._tokenizer(tenant_id)
+                )
+                count = await call_in_executor(_rewrite, partial, name, target)
             if not count:
                 raise InvalidInput(f"{tenant_id!r} has no {kind} to export")
             await call_in_executor(partial.replace, path)
@@ -106,15 +121,17 @@ class Transfer:
             await call_in_executor(_remove, partial)
         return count
 
+    async def _tokenizer(self, tenant_id: str) -> Language | None:
+        return None if self._tokenizers is None else await self._tokenizers(tenant_id)
+
     async def _examples(self, tenant_id: str) -> AsyncIterator[LabelledText]:
         for state in EXPORTED_STATES:
             async for example in self._store.examples(tenant_id, state=state):
                 yield example
 
 
-def _rewrite(path: Path, name: str, language: str) -> int:
+def _rewrite(path: Path, name: str, target: ExportFile) -> int:
     """Replace a file of JSON lines by its examples in another format. Blocking. Returns their number."""
-    target = ExportFile(path.with_name(path.name + ".new"), language)
     try:
         examples = (line.value for line in read_examples(path) if line.value is not None)
         count = write_examples(target, examples, name)

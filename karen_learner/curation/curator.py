@@ -8,17 +8,19 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from asyncio_extras import call_in_executor
 from cachetools import FIFOCache
+from spacy.language import Language
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
+from karen_learner.curation.alignment import TokenAligner
 from karen_learner.curation.data_checks import LabelCounts
 from karen_learner.curation.data_reports import LabelledFile, data_report
 from karen_learner.curation.examples import (
     Schema,
-    TokenAligner,
     Unusable,
     example_from_turn,
     label_problem,
@@ -37,6 +39,7 @@ from karen_learner.curation.resolver import (
     with_present_labels,
 )
 from karen_learner.curation.selection import Curated, select_full, select_incremental
+from karen_learner.models.tokenizers import Tokenizers
 from karen_learner.records import (
     CATEGORY_TASKS,
     DISCARDED,
@@ -64,15 +67,29 @@ PREVIEW_MEMORY = 50_000
 class Curator:
     """Curates turns, stores gold, and selects the data of cycles.
 
-    The tokenizer of `training.language` checks entity spans. This object writes the pages of one tenant one
-    after the other. A page that conflicts with another process is repeated.
+    The tokenizer of a tenant's pipeline decides which entity spans fit, else that of `training.language`.
+    This object writes the pages of one tenant one after the other. A page that conflicts with another process
+    is repeated.
     """
 
-    def __init__(self, store: MemoryStore, settings: Settings) -> None:
+    def __init__(
+        self, store: MemoryStore, settings: Settings, *, tokenizers: Tokenizers | None = None
+    ) -> None:
         self._store = store
         self._settings = settings
-        self._aligner = TokenAligner(settings.training.language)
+        self._tokenizers = tokenizers
+        self._aligner_of_language = TokenAligner(settings.training.language)
+        self._aligners: WeakKeyDictionary[Language, TokenAligner] = WeakKeyDictionary()
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def aligner(self, tenant_id: str) -> TokenAligner:
+        """Fits spans to the tokens of the tenant's pipeline, else of `training.language`."""
+        tokenizer = await self._tokenizers(tenant_id) if self._tokenizers is not None else None
+        if tokenizer is None:
+            return self._aligner_of_language
+        if tokenizer not in self._aligners:
+            self._aligners[tokenizer] = TokenAligner(tokenizer)
+        return self._aligners[tokenizer]
 
     # Turns -----------------------------------------------------------------------------------
 
@@ -116,19 +133,20 @@ class Curator:
     async def _awaiting(self, tenant_id: str) -> AsyncIterator[tuple[list[PageEntry], list[tuple[int, int]]]]:
         """Pages of turns that await curation: their entries and marks."""
         schema, former = await self._store.labels(tenant_id), await self._store.label_successors(tenant_id)
+        aligner = await self.aligner(tenant_id)
         async for turns in self._store.turns_awaiting_curation(tenant_id):
             entries = await call_in_executor(
                 lambda turns=turns: [
-                    self._entry(relabelled_turn(awaiting.turn, former), schema) for awaiting in turns
+                    self._entry(relabelled_turn(awaiting.turn, former), schema, aligner) for awaiting in turns
                 ]
             )
             yield entries, [awaiting.mark for awaiting in turns]
 
-    def _entry(self, turn: Turn, schema: Schema) -> PageEntry:
+    def _entry(self, turn: Turn, schema: Schema, aligner: TokenAligner) -> PageEntry:
         example = example_from_turn(
             turn,
             schema=schema,
-            aligner=self._aligner,
+            aligner=aligner,
             quality_threshold=self._settings.learning.quality_threshold,
             seed=self._settings.training.seed,
         )
@@ -195,7 +213,7 @@ class Curator:
 
         intake = GoldIntake(
             self._settings,
-            self._aligner,
+            await self.aligner(tenant_id),
             source=source,
             stored=stored,
             replace=replace,
@@ -239,13 +257,13 @@ class Curator:
         stored: dict[str, Sequence[LabelledText]] = {}
         async for page in pages([one.labelled.text for one in file.texts], self._settings.store.page_size):
             stored |= await self._gold_of(tenant_id, [text_key(text) for text in page])
-        known = await self._store.labels(tenant_id)
+        known, aligner = await self._store.labels(tenant_id), await self.aligner(tenant_id)
         report: DataReport = await call_in_executor(
             partial(
                 data_report,
                 file,
                 test,
-                aligner=self._aligner,
+                aligner=aligner,
                 stored=stored,
                 known_labels=known,
                 rare_below=rare_below,
@@ -289,17 +307,16 @@ class Curator:
 
     async def _release_quarantined(self, tenant_id: str, token: int | None = None) -> None:
         """Resolve the contributions that have become usable because the schema has their labels now."""
-        schema = await self._store.labels(tenant_id)
-        async for page in self._store.unusable_contributions(tenant_id):
-            if releases := await call_in_executor(self._releases, page, schema):
-                await self._apply(tenant_id, releases, token=token)
+        schema, aligner = await self._store.labels(tenant_id), await self.aligner(tenant_id)
 
-    def _releases(self, page: Sequence[Contribution], schema: Schema) -> list[Release]:
-        return [
-            Release(each)
-            for each in page
-            if label_problem(each, schema=schema, aligner=self._aligner) is None
-        ]
+        def usable(page: Sequence[Contribution]) -> list[Release]:
+            return [
+                Release(each) for each in page if label_problem(each, schema=schema, aligner=aligner) is None
+            ]
+
+        async for page in self._store.unusable_contributions(tenant_id):
+            if releases := await call_in_executor(usable, page):
+                await self._apply(tenant_id, releases, token=token)
 
     # The data of a cycle ---------------------------------------------------------------------
 

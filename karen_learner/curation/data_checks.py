@@ -14,8 +14,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from karen_learner.corpora.parsing import span_problem
+from karen_learner.curation.alignment import TokenAligner
 from karen_learner.curation.contradictions import Statement, contradiction, labels_of
-from karen_learner.curation.examples import TokenAligner
 from karen_learner.curation.keys import group_key, text_key
 from karen_learner.records import TASKS, LabelledText, Task
 from karen_learner.records.data_reports import Finding, FindingKind

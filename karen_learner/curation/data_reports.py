@@ -10,8 +10,8 @@ from typing import get_args
 
 from karen_learner.corpora.importers import CorpusSource, iter_records
 from karen_learner.corpora.parsing import TurnInput
+from karen_learner.curation.alignment import TokenAligner
 from karen_learner.curation.data_checks import LabelCounts, NumberedText, Texts, findings, label_counts
-from karen_learner.curation.examples import TokenAligner
 from karen_learner.errors import InvalidInput
 from karen_learner.records import LabelledText
 from karen_learner.records.data_reports import DataReport, Finding, FindingKind

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
-import spacy
-from spacy.language import Language
-
-from karen_learner.components.documents import make_doc
-from karen_learner.corpora.parsing import span_name, span_problem
+from karen_learner.corpora.parsing import span_problem
+from karen_learner.curation.alignment import TokenAligner, with_fitting_spans
 from karen_learner.curation.keys import draw, example_id, group_key, text_key
 from karen_learner.records import TASKS, EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
 from karen_learner.resolution import stratum, task_labels
@@ -47,7 +42,8 @@ def example_from_turn(
     - A rating confirms each detected label whose quality reaches the threshold. Entities need a satisfaction
       of at least 0.9 and another confirmed label. A rating confirms no task outside the schema, no intent of
       an out-of-scope text, and nothing that the fallback detected (`degraded`).
-    - A label outside the schema, or entities that do not fit the text, quarantine the example.
+    - Entities that do not fit the tokens are unannotated.
+    - A label outside the schema quarantines the example. So do entities alone of which none fits.
     """
     if turn.user_text is None or turn.feedback is None:
         return "unlabelled"
@@ -60,6 +56,10 @@ def example_from_turn(
         return "below_quality"
     labels: dict[str, Any] = {task: label.value for task, label in trusted.items()}
     labelled = LabelledText(text=turn.user_text, **labels)
+    fitted = aligner.fit(labelled.text, labelled.entities or ())
+    is_in_text = span_problem(labelled.text, labelled.entities or ()) is None
+    if is_in_text and (fitted.spans or set(trusted) != {"entities"}):
+        labelled = with_fitting_spans(labelled, fitted)
     return new_example(
         labelled,
         source="correction" if corrected else "rating",
@@ -128,6 +128,7 @@ def new_example(
     return Example(
         text=labelled.text,
         **{task: getattr(labelled, task) for task in TASKS},
+        unannotated=labelled.unannotated,
         example_id=name,
         source=source,
         quality=quality,
@@ -155,36 +156,6 @@ def label_problem(labelled: LabelledText, *, schema: Schema, aligner: TokenAlign
     if not schema.get("entities"):
         return "no gold example has entities"
     return span_problem(labelled.text, labelled.entities) or aligner.problem(labelled.text, labelled.entities)
-
-
-class TokenAligner:
-    """Checks spans against the tokens of a language. Thread-safe; creates the tokenizer at first use.
-
-    spaCy drops a gold span that does not begin and end with a token, with a mere warning. Its entity
-    recognizer cannot learn a span that begins or ends with white space.
-    """
-
-    def __init__(self, language: str) -> None:
-        self._language = language
-        self._lock = threading.Lock()
-
-    @cached_property
-    def _nlp(self) -> Language:
-        return spacy.blank(self._language)
-
-    def problem(self, text: str, spans: Sequence[EntitySpan]) -> str | None:
-        """The first span that does not consist of whole tokens, as a sentence; None if all do."""
-        if not spans:
-            return None
-        with self._lock, self._nlp.memory_zone():
-            doc = make_doc(self._nlp, text)
-            for span in spans:
-                words = text[span.start : span.end]
-                if doc.char_span(span.start, span.end) is None:
-                    return f"{span_name(span)} is not aligned with the tokens"
-                if words != words.strip():
-                    return f"{span_name(span)} begins or ends with white space"
-        return None
 
 
 # Quality -------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from pydantic import Field, ValidationError
 from karen_learner.batching import pages
 from karen_learner.corpora.lines import CorruptExample, Line, SkippedLines
 from karen_learner.corpora.parsing import require_text, span_problem
+from karen_learner.curation.alignment import TokenAligner, with_fitting_spans
 from karen_learner.curation.contradictions import Statement, contradiction, labels_of
 from karen_learner.curation.data_checks import LabelCounts, similar_labels
-from karen_learner.curation.examples import GOLD, Schema, TokenAligner, new_example
+from karen_learner.curation.examples import GOLD, Schema, new_example
 from karen_learner.curation.keys import text_key
 from karen_learner.curation.resolver import NewContribution
 from karen_learner.records import (
@@ -225,14 +226,13 @@ class GoldIntake:
         return labelled
 
     def _aligned(self, labelled: GoldText, position: int) -> GoldText:
-        """The text without misaligned entities, if it has other labels."""
-        problem = self._aligner.problem(labelled.text, labelled.entities or ())
-        if problem is None:
-            return labelled
-        if labelled.tasks == ("entities",):
-            raise CorruptExample(problem)
-        self._dropped.add(position, problem)
-        return labelled.model_copy(update={"entities": None})
+        """The text with the entities that fit the tokens; the others are unannotated."""
+        fitted = self._aligner.fit(labelled.text, labelled.entities or ())
+        if fitted.problem is not None:
+            if labelled.tasks == ("entities",) and not fitted.spans:
+                raise CorruptExample(fitted.problem)
+            self._dropped.add(position, fitted.problem)
+        return with_fitting_spans(labelled, fitted)
 
     @property
     def labels(self) -> dict[Task, list[str]]:

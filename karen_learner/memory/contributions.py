@@ -14,7 +14,7 @@ from karen_learner.memory.tables import contributions as rows
 from karen_learner.memory.types import chunks
 from karen_learner.records import Contribution, person_of
 
-_FIELDS = list(Contribution.model_fields)
+_FIELDS = [name for name in Contribution.model_fields if name in rows.c]
 _ROWS = select(*(rows.c[name] for name in _FIELDS))
 
 
@@ -104,10 +104,9 @@ def _of_keys(
 
 
 def _values(contribution: Contribution) -> dict[str, Any]:
-    spans = contribution.entities
     return {
         **{name: getattr(contribution, name) for name in _FIELDS if name != "seq"},
-        "entities": None if spans is None else [[span.start, span.end, span.label] for span in spans],
+        "entities": contribution.entity_rows,
     }
 
 

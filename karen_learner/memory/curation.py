@@ -185,7 +185,7 @@ def _pieces(several: Sequence[Example]) -> Iterator[Sequence[Example]]:
 
 
 def _content(example: Example) -> tuple[object, ...]:
-    return example.text, example.intent, example.sentiment, example.entities
+    return example.text, example.intent, example.sentiment, example.entities, example.unannotated
 
 
 def _rejected(example: Example, quarantine_at: int) -> Example:

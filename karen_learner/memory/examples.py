@@ -131,10 +131,9 @@ def gold_groups(connection: Connection, tenant_id: str, groups: Sequence[str]) -
 
 
 def _values(example: Example) -> dict[str, Any]:
-    spans = example.entities
     return {
         **{name: getattr(example, name) for name in _SAME_NAME if name != "seq"},
-        "entities": None if spans is None else [[span.start, span.end, span.label] for span in spans],
+        "entities": example.entity_rows,
         "group_key": example.group,
         "is_gold": example.is_gold,
     }

@@ -145,7 +145,10 @@ def _founded(said: Sequence[Contribution]) -> Example:
     """A new example of contributions whose former example has another text."""
     newest = said[-1]
     name = f"ex-{digest(f'{newest.key} {newest.seq}')}"
-    shared = {field: getattr(newest, field) for field in ("text", "intent", "sentiment", "entities", "key")}
+    shared = {
+        field: getattr(newest, field)
+        for field in ("text", "intent", "sentiment", "entities", "unannotated", "key")
+    }
     return Example(
         **shared,
         example_id=name,

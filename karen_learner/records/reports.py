@@ -45,8 +45,8 @@ class GoldReport(Record):
     """Results of adding labelled texts. Positions count from 1; each list holds the first 1,000.
 
     `added` are new texts and texts with changed labels, `merged` known ones. `entities_dropped` were added
-    without their entities, because a span does not begin and end with a token. `contradictions` of the
-    skipped ones give a text another label than an earlier line or stored gold. `notes` tell labels that
+    without the entities that do not begin and end with a token: these are unannotated. `contradictions` of
+    the skipped ones give a text another label than an earlier line or stored gold. `notes` tell labels that
     resemble each other.
     """
 

@@ -66,12 +66,17 @@ class Entity(Record):
 
 
 class LabelledText(Record):
-    """A line of a corpus. None means unknown."""
+    """A line of a corpus. None means unknown.
+
+    `unannotated` are ranges of characters whose entities are unknown, although those of the other text are
+    known. An entry `[start, end, None]` of the given `entities` is such a range.
+    """
 
     text: str
     intent: Label | None = None
     sentiment: Label | None = None
     entities: tuple[EntitySpan, ...] | None = None
+    unannotated: tuple[tuple[int, int], ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -81,11 +86,36 @@ class LabelledText(Record):
             return {key: value for key, value in values.items() if key != "mood"}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_unannotated(cls, values: Any) -> Any:
+        """Move the entities without a label to `unannotated`."""
+        if not isinstance(values, Mapping) or not isinstance(given := values.get("entities"), (list, tuple)):
+            return values
+        ranges = [one for one in given if _has_no_label(one)]
+        if not ranges:
+            return values
+        unannotated = [*values.get("unannotated", ()), *((one[0], one[1]) for one in ranges)]
+        entities = [one for one in given if not _has_no_label(one)]
+        return {**values, "entities": entities, "unannotated": unannotated}
+
+    @property
+    def entity_rows(self) -> list[list[Any]] | None:
+        """The entities as `[start, end, label]`, and the unannotated ranges with the label None."""
+        if self.entities is None:
+            return None
+        spans = [[span.start, span.end, span.label] for span in self.entities]
+        return [*spans, *([start, end, None] for start, end in self.unannotated)]
+
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks with a known label."""
         known = (self.intent, self.sentiment, self.entities)
         return tuple(task for task, label in zip(TASKS, known, strict=True) if label is not None)
+
+
+def _has_no_label(entity: Any) -> bool:
+    return isinstance(entity, (list, tuple)) and len(entity) == 3 and entity[2] is None
 
 
 LabelledT = TypeVar("LabelledT", bound=LabelledText)
@@ -156,6 +186,7 @@ class Example(LabelledText):
             update={
                 "text": "",
                 "entities": None,
+                "unannotated": (),
                 "key": withdrawn,
                 "group": withdrawn,
                 "state": "quarantined",

@@ -16,6 +16,7 @@ from spacy.training import Example
 from thinc.api import Config
 
 from karen_learner.components.documents import make_doc
+from karen_learner.components.ner.tags import MISSING_IOB
 from karen_learner.components.online.sample_weights import sample_weight, set_sample_weight
 from karen_learner.components.online.shim import learning_shims
 from karen_learner.components.textcat.pipe import KarenTextCategorizer, make_new_labels_learnable
@@ -185,7 +186,8 @@ def example_for(
     )
     set_sample_weight(reference, sample_weight(doc))
     if task == "entities":
-        reference.set_ents(list(doc.ents), default="outside")
+        missing = [reference[token.i : token.i + 1] for token in doc if token.ent_iob == MISSING_IOB]
+        reference.set_ents(list(doc.ents), missing=missing, default="outside")
     elif negatives:
         reference.cats = {label: doc.cats.get(label, 0.0) for label in labels}
     else:

@@ -120,7 +120,7 @@ def task_result(
     for position, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
         if getattr(example, task) is None:
             continue
-        parts = compare_spans(gold_spans(example, task), prediction.spans(task))
+        parts = compare_spans(gold_spans(example, task), judged_spans(prediction.spans(task), example, task))
         positions.append(position)
         counts.append([part.total() for part in parts])
         of_gold.append(prediction.of_gold.get(task, math.nan))
@@ -155,6 +155,17 @@ def gold_spans(example: Example, task: Task) -> list[Span]:
     if task != "entities":
         return _whole_text(getattr(example, task))
     return [(span.start, span.end, span.label) for span in example.entities or ()]
+
+
+def judged_spans(spans: Sequence[Span], example: Example, task: Task) -> Sequence[Span]:
+    """The predicted spans that gold can judge: those outside of the unannotated ranges."""
+    if task != "entities" or not example.unannotated:
+        return spans
+    return [
+        span
+        for span in spans
+        if all(span[1] <= start or span[0] >= end for start, end in example.unannotated)
+    ]
 
 
 def _whole_text(label: str | None) -> list[Span]:

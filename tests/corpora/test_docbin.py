@@ -19,7 +19,11 @@ from karen_learner.corpora.docbin import (
     numbered_docs,
     read_examples,
     to_doc,
+    write_docbin,
+    write_docs,
 )
+from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.importers import require_labelled
 from karen_learner.corpora.lines import CorruptExample, Line, to_line, write_lines
 from karen_learner.corpora.parsing import CorpusLine
 from karen_learner.records import LabelledText
@@ -59,9 +63,39 @@ async def test_unknown_entities_stay_unknown_in_a_docbin(tmp_path: Path) -> None
     assert unknown.cats == {"travel": 1.0}
 
 
-def test_a_misaligned_entity_is_corrupt() -> None:
-    with pytest.raises(CorruptExample, match="begin and end with a token"):
-        to_doc(spacy.blank("en"), labelled("to paris", entities=[[3, 6, "place"]]))
+def iob(text: str, *entities: object) -> list[str]:
+    return [token.ent_iob_ for token in to_doc(spacy.blank("en"), labelled(text, entities=list(entities)))]
+
+
+def test_what_fits_of_the_entities_is_partial_annotation() -> None:
+    text = "from paris to rome"
+    assert iob(text, [5, 10, "place"], [14, 16, "place"]) == ["O", "B", "O", ""]
+    assert iob(text, [5, 8, "place"]) == ["O", "", "O", "O"]
+    assert iob(text, [5, 10, "place"], [14, 18, None]) == ["O", "B", "O", ""]
+    assert iob(text, [0, 7, None]) == ["", "", "O", "O"]
+
+
+def test_unannotated_ranges_survive_json_lines_and_docbin(tmp_path: Path) -> None:
+    given = labelled("from paris to rome", entities=[[5, 10, "place"], [14, 18, None]])
+    assert given.unannotated == ((14, 18),)
+    path = tmp_path / "train.jsonl"
+    path.write_text(to_line(given) + "\n", encoding="utf-8")
+    (line,) = read_examples(path)
+    assert line.value is not None
+    assert (line.value.entities, line.value.unannotated) == (given.entities, given.unannotated)
+    write_docs(tmp_path / "train.spacy", [to_doc(spacy.blank("en"), given)])
+    (imported,) = require_labelled(tmp_path / "train.spacy")
+    assert (imported.entities, imported.unannotated) == (given.entities, given.unannotated)
+
+
+def test_entities_of_another_tokenizer_are_left_out_and_told(tmp_path: Path) -> None:
+    file = ExportFile(tmp_path / "out.spacy", "xx")
+    examples = [labelled("I'd fly", entities=[[1, 3, "would"]]), labelled("we go", entities=[[0, 2, "we"]])]
+    assert write_docbin(file, examples) == 2
+    assert file.notes == ("1 entities that do not begin and end with a token of the pipeline",)
+    assert write_docbin(ExportFile(file.path, "xx", spacy.blank("en")), examples) == 2
+    first, _ = DocBin().from_disk(file.path).get_docs(spacy.blank("en").vocab)
+    assert [ent.text for ent in first.ents] == ["'d"]
 
 
 def test_overlapping_entities_are_corrupt() -> None:

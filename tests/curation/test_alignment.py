@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from karen_learner.corpora.parsing import span_problem
-from karen_learner.curation.examples import TokenAligner
+from karen_learner.curation.alignment import TokenAligner
 from karen_learner.records import EntitySpan
 
 
@@ -34,7 +34,9 @@ def test_span_problem(found: tuple[tuple[int, int, str], ...], expected: str | N
         (((0, 5, "A"), (7, 12, "B")), None),
         (((1, 5, "A"),), "entity 'A' at 1-5 is not aligned with the tokens"),
         (((7, 13, "A"),), None),
-        (((0, 16, "A"),), "entity 'A' at 0-16 begins or ends with white space"),
+        (((0, 16, "A"),), None),
+        (((13, 16, "A"),), "entity 'A' at 13-16 has no words"),
+        (((7, 99, "A"),), "entity 'A' at 7-99 has no words"),
     ],
 )
 def test_alignment_problem(found: tuple[tuple[int, int, str], ...], expected: str | None) -> None:

@@ -147,6 +147,14 @@ def test_a_correction_can_set_the_absence_of_entities() -> None:
     assert (found.entities, found.stratum) == ((), "entities:none")
 
 
+def test_corrected_entities_that_do_not_fit_are_unannotated() -> None:
+    found = example(turn(feedback={"corrected_entities": [[0, 6, "PLAN"], [7, 8, "PLAN"]]}))
+    assert isinstance(found, Example)
+    assert (found.state, found.reason) == ("pending", None)
+    assert [(span.start, span.end) for span in found.entities or ()] == [(0, 5)]
+    assert found.unannotated == ((7, 8),)
+
+
 @pytest.mark.parametrize(
     ("feedback", "reason"),
     [

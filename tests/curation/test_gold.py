@@ -6,10 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import spacy
+from spacy.language import Language
+from spacy.util import compile_infix_regex
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
 from karen_learner.errors import LabelCollision
+from karen_learner.models.tokenizers import tokenizer_of
 from karen_learner.records import Example, GoldReport, LabelledText, SkippedLine, UserFeedback
 from karen_learner.settings import Settings
 from tests.curation.specimens import turn
@@ -108,6 +112,34 @@ async def test_a_text_with_a_lone_surrogate_is_skipped(curator: Curator) -> None
     report = await curator.add_gold(TENANT, [broken])
 
     assert report.skipped[0].reason == "the text contains a lone surrogate: it was decoded wrongly"
+
+
+async def test_what_fits_of_the_entities_stays(store: MemoryStore, curator: Curator) -> None:
+    text = "fly from  Rome to Paris"
+    spans = [[9, 15, "CITY"], [18, 21, "CITY"], [0, 3, "VERB"]]
+    report = await curator.add_gold(TENANT, [{"text": text, "entities": spans}])
+
+    assert (report.added, report.entities_dropped_count) == (1, 1)
+    assert report.entities_dropped[0].reason == "entity 'CITY' at 18-21 is not aligned with the tokens"
+    kept = (await stored(store))[text]
+    assert [(text[span.start : span.end], span.label) for span in kept.entities or ()] == [
+        ("Rome", "CITY"),
+        ("fly", "VERB"),
+    ]
+    assert kept.unannotated == ((18, 21),)
+
+
+async def test_the_tokenizer_of_the_tenant_decides(store: MemoryStore, settings: Settings) -> None:
+    nlp = spacy.blank("en")
+    nlp.tokenizer.infix_finditer = compile_infix_regex([*nlp.Defaults.infixes, "_"]).finditer  # type: ignore[union-attr]
+
+    async def tokenizer(tenant_id: str) -> Language | None:
+        return tokenizer_of(nlp) if tenant_id == TENANT else None
+
+    curator = Curator(store, settings, tokenizers=tokenizer)
+    gold = [{"text": "reset router_ax12", "entities": [[13, 17, "model"]]}]
+    assert (await curator.add_gold(TENANT, gold)).added == 1
+    assert (await curator.add_gold("another", gold)).added == 0
 
 
 async def test_misaligned_entities_are_dropped_if_other_labels_remain(

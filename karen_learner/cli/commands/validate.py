@@ -65,8 +65,8 @@ async def _report(
     if tenant is not None:
         async with run.learner(tenant) as learner:
             return await learner.check_data(tenant, source, test=test, rare_below=rare_below)
+    from karen_learner.curation.alignment import TokenAligner
     from karen_learner.curation.data_reports import data_report, read_labelled_file
-    from karen_learner.curation.examples import TokenAligner
 
     aligner = TokenAligner(run.settings().training.language)
     tested = None if test is None else read_labelled_file(test, is_test=True)
