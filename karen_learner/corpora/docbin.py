@@ -6,6 +6,7 @@ which differs from no entities.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,12 +28,15 @@ from karen_learner.errors import ImportFormatError
 from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
+logger = logging.getLogger(__name__)
+
 
 def to_doc(nlp: Language, example: LabelledText) -> Doc:
     """The gold document of an example.
 
     The entities of unannotated ranges, and of spans that do not fit the tokens, are unknown. Raises
-    CorruptExample for a text that spaCy refuses and for overlapping spans.
+    CorruptExample for a text that spaCy refuses, for overlapping spans, and for an example without any label
+    that fits.
     """
     try:
         doc = make_doc(nlp, example.text)
@@ -43,6 +47,8 @@ def to_doc(nlp: Language, example: LabelledText) -> Doc:
     doc.cats = {label: 1.0 for label in (example.intent, example.sentiment) if label is not None}
     if example.entities is not None:
         _set_entities(doc, example.entities, example.unannotated)
+        if example.tasks == ("entities",) and example.entities and not doc.ents:
+            raise CorruptExample("no entity begins and ends with a token")
     return doc
 
 
@@ -82,8 +88,9 @@ def read_examples(path: Path) -> Iterator[Line[CorpusLine]]:
 def read_docs(nlp: Language, path: Path, *, skipped: list[str]) -> Iterator[tuple[int, CorpusLine, Doc]]:
     """The usable examples of a file of JSON lines: number, from 0, example and gold document.
 
-    The reasons of unusable lines go to `skipped`.
+    The reasons of unusable lines go to `skipped`. The number of entities that do not fit is logged.
     """
+    unfit = 0
 
     def with_doc(example: CorpusLine) -> tuple[CorpusLine, Doc]:
         require_text(example)
@@ -94,7 +101,11 @@ def read_docs(nlp: Language, path: Path, *, skipped: list[str]) -> Iterator[tupl
         if read.value is None:
             skipped.append(f"{path.name} line {read.line}: {read.error}")
         else:
-            yield read.line - 1, *read.value
+            example, doc = read.value
+            unfit += unfit_spans(doc, example)
+            yield read.line - 1, example, doc
+    if unfit:
+        logger.warning("%s: %d entities do not begin and end with a token: left out", path.name, unfit)
 
 
 class CorpusDoc(NamedTuple):

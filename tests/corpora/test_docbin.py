@@ -63,16 +63,19 @@ async def test_unknown_entities_stay_unknown_in_a_docbin(tmp_path: Path) -> None
     assert unknown.cats == {"travel": 1.0}
 
 
-def iob(text: str, *entities: object) -> list[str]:
-    return [token.ent_iob_ for token in to_doc(spacy.blank("en"), labelled(text, entities=list(entities)))]
+def iob(text: str, *entities: object, **labels: object) -> list[str]:
+    doc = to_doc(spacy.blank("en"), labelled(text, entities=list(entities), **labels))
+    return [token.ent_iob_ for token in doc]
 
 
 def test_what_fits_of_the_entities_is_partial_annotation() -> None:
     text = "from paris to rome"
     assert iob(text, [5, 10, "place"], [14, 16, "place"]) == ["O", "B", "O", ""]
-    assert iob(text, [5, 8, "place"]) == ["O", "", "O", "O"]
+    assert iob(text, [5, 8, "place"], intent="travel") == ["O", "", "O", "O"]
     assert iob(text, [5, 10, "place"], [14, 18, None]) == ["O", "B", "O", ""]
     assert iob(text, [0, 7, None]) == ["", "", "O", "O"]
+    with pytest.raises(CorruptExample, match="begins and ends with a token"):
+        iob(text, [5, 8, "place"])
 
 
 def test_unannotated_ranges_survive_json_lines_and_docbin(tmp_path: Path) -> None:
@@ -90,7 +93,10 @@ def test_unannotated_ranges_survive_json_lines_and_docbin(tmp_path: Path) -> Non
 
 def test_entities_of_another_tokenizer_are_left_out_and_told(tmp_path: Path) -> None:
     file = ExportFile(tmp_path / "out.spacy", "xx")
-    examples = [labelled("I'd fly", entities=[[1, 3, "would"]]), labelled("we go", entities=[[0, 2, "we"]])]
+    examples = [
+        labelled("I'd fly", intent="travel", entities=[[1, 3, "would"]]),
+        labelled("we go", entities=[[0, 2, "we"]]),
+    ]
     assert write_docbin(file, examples) == 2
     assert file.notes == ("1 entities that do not begin and end with a token of the pipeline",)
     assert write_docbin(ExportFile(file.path, "xx", spacy.blank("en")), examples) == 2
