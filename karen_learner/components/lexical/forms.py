@@ -4,8 +4,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import Any
 
 from spacy.strings import get_string_id
+from spacy.tokens import Doc
 
 from karen_learner.text_identity import unicode_form
 
@@ -13,6 +15,15 @@ WordOf = Callable[[int], str]
 """The word with a hash."""
 _LONG_RUN = re.compile(r"(.)\1{4,}")
 """spaCy's shapes have at most four equal characters in a row."""
+
+
+def word_lookup(docs: Sequence[Doc]) -> WordOf:
+    """Gives the word of a hash, from the vocabularies of these documents."""
+    stores: list[Any] = list({id(doc.vocab): doc.vocab.strings for doc in docs}.values())
+    if len(stores) == 1:
+        word_of: WordOf = stores[0].__getitem__
+        return word_of
+    return lambda word: next(store[word] for store in stores if word in store)
 
 
 def word_form(word: str) -> str:

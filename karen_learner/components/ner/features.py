@@ -18,7 +18,7 @@ from spacy.tokens import Doc
 
 from karen_learner.components.arrays import AnyArray, Hashes, Ints, Places, slices
 from karen_learner.components.lexical.clusters import WordClusters
-from karen_learner.components.lexical.forms import token_forms
+from karen_learner.components.lexical.forms import token_forms, word_lookup
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
     FeatureCache,
@@ -202,10 +202,10 @@ class TokenFeaturizer:
         return 1 << self.bits
 
     def __call__(self, docs: Sequence[Doc], segments: Segments) -> TokenFeatures:
-        """Features of the segments of these documents, which share one vocabulary."""
+        """Features of the segments of these documents."""
         arrays = [doc.to_array(_ATTRIBUTES) for doc in docs]
         texts = [arrays[text][start:end].tobytes() for text, start, end in segments.places()]
-        word_of: Callable[[int], str] = docs[0].vocab.strings.__getitem__ if docs else str
+        word_of = word_lookup(docs)
         found = self._segments.get(texts, partial(self._of_segments, word_of=word_of))
         tokens = [np.zeros((0, self._places), dtype=np.int32), *(one.tokens for one in found)]
         contexts = np.full((len(segments), segments.max_length), self.no_bucket, dtype=np.int32)

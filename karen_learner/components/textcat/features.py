@@ -20,7 +20,7 @@ from spacy.tokens import Doc
 
 from karen_learner.components.arrays import Doubles, Floats, Hashes, Ints, Places, slices
 from karen_learner.components.lexical.clusters import WordClusters
-from karen_learner.components.lexical.forms import in_unicode_form
+from karen_learner.components.lexical.forms import in_unicode_form, word_lookup
 from karen_learner.components.lexical.polarities import WordPolarities
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
@@ -132,7 +132,7 @@ class TextNgrams:
     polarities: WordPolarities = field(default_factory=WordPolarities)
 
     def __call__(self, docs: Sequence[Doc]) -> TextFeatures:
-        """Features of a batch, whose documents share one vocabulary. An empty document has none."""
+        """Features of a batch. An empty document has none."""
         parts = self.by_text(docs)
         if len(parts) == 1:
             return parts[0]
@@ -142,7 +142,7 @@ class TextNgrams:
     def by_text(self, docs: Sequence[Doc]) -> list[TextFeatures]:
         """Features of each document."""
         texts = [doc.to_array(LOWER)[: self.max_words].tobytes() for doc in docs]
-        word_of: Callable[[int], str] = docs[0].vocab.strings.__getitem__ if docs else str
+        word_of = word_lookup(docs)
         return self._texts.get(texts, partial(self._of_texts, word_of=word_of))
 
     @cached_property
