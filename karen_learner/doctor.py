@@ -19,7 +19,7 @@ from karen_learner.models.backups import check_version, intact_manifest
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.versions import ModelRegistry, read_manifest
 from karen_learner.monitoring.health import home_health
-from karen_learner.private_files import make_private
+from karen_learner.private_files import make_private, open_to_others
 from karen_learner.records import ModelVersion
 from karen_learner.records.health import Finding
 from karen_learner.repair import Repair
@@ -193,7 +193,7 @@ def _home(layout: HomeLayout, read_only: str | None, fix: bool) -> Iterator[Find
 def _made_private(layout: HomeLayout) -> bool:
     try:
         for folder in (layout.home, layout.backup_root, layout.corpus_root, layout.model_root):
-            if folder.is_dir():
+            if open_to_others(folder):
                 make_private(folder)
     except OSError as error:
         logger.warning("the permissions are not changed: %s", error)
