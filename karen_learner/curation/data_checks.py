@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.alignment import TokenAligner
 from karen_learner.curation.contradictions import Statement, contradiction, labels_of
 from karen_learner.curation.keys import group_key, text_key
-from karen_learner.records import TASKS, LabelledText, Task
+from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
 from karen_learner.records.data_reports import Finding, FindingKind
 from karen_learner.resolution import task_labels
 
@@ -25,6 +25,7 @@ MAX_COMPARED_LABELS = 500
 """With more labels, only labels that differ in case and separators are similar."""
 MIN_MISSPELT_CHARS = 5
 MAX_NAMED_LINES = 5
+MAX_NAMED_LABELS = 3
 _SEPARATORS = re.compile(r"[\W_]+")
 _DIGITS = re.compile(r"\d+")
 
@@ -218,22 +219,21 @@ def _duplicates(texts: Texts) -> Iterator[Finding]:
         if len(several) > 1:
             first = [same[0] for same in several.values()]
             lines = [one.line for one in first]
-            if task := _disputed_task(first):
-                yield _lines_finding(
-                    "near_contradiction", f"are near-duplicates with different {task}", lines
-                )
+            if disputed := _disputed(first):
+                yield _lines_finding("near_contradiction", f"are near-duplicates with {disputed}", lines)
             else:
                 yield _lines_finding("near_duplicate", "are near-duplicates", lines)
 
 
-def _disputed_task(texts: Texts) -> str | None:
-    """The first category task in which near-duplicates differ."""
-    labels: defaultdict[Task, set[Hashable]] = defaultdict(set)
-    for _, labelled in texts:
-        for task, label in labels_of(labelled).items():
-            if task != "entities":
-                labels[task].add(label)
-    return next((task for task, different in labels.items() if len(different) > 1), None)
+def _disputed(texts: Texts) -> str | None:
+    """The first category task in which near-duplicates differ, with their labels."""
+    for task in CATEGORY_TASKS:
+        labels = list(dict.fromkeys(getattr(labelled, task) for _, labelled in texts))
+        known = [repr(label) for label in labels if label is not None]
+        if len(known) > 1:
+            more = ", ..." if len(known) > MAX_NAMED_LABELS else ""
+            return f"different {task}: {', '.join(known[:MAX_NAMED_LABELS])}{more}"
+    return None
 
 
 def _leak_findings(found: Leaks) -> Iterator[Finding]:

@@ -84,7 +84,10 @@ def test_near_duplicates_with_different_labels_are_near_contradictions() -> None
     )
     assert [one.message for one in found("near_duplicate", rows)] == ["lines 1, 2 are near-duplicates"]
     (one,) = found("near_contradiction", rows)
-    assert (one.message, one.lines) == ("lines 3, 4 are near-duplicates with different intent", (3, 4))
+    assert (one.message, one.lines) == (
+        "lines 3, 4 are near-duplicates with different intent: 'b', 'c'",
+        (3, 4),
+    )
 
 
 def test_leaks_are_told_by_line_and_in_a_sentence() -> None:

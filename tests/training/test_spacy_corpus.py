@@ -75,6 +75,21 @@ def test_a_corpus_without_labels_is_an_error(path: Path, tmp_path: Path) -> None
         list(corpus_reader(tmp_path / "absent.jsonl")(spacy.blank("en")))
 
 
+def test_a_config_may_name_the_format_and_the_keys(tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("q;label\nfly to rome;travel\n", encoding="utf-16")
+    block = {
+        "@readers": "karen_learner.Corpus.v1",
+        "path": str(tmp_path / "corpus.txt"),
+        "tasks": ["intent"],
+        "format": "csv",
+        "keys": {"q": "text", "label": "intent"},
+    }
+    reader = registry.resolve({"corpus": block})["corpus"]
+    assert [(one.text, one.reference.cats) for one in reader(spacy.blank("en"))] == [
+        ("fly to rome", {"travel": 1.0})
+    ]
+
+
 def test_a_docbin_is_read_as_spacy_reads_it(tmp_path: Path) -> None:
     nlp = spacy.blank("en")
     DocBin(docs=[nlp("fly to rome")]).to_disk(tmp_path / "corpus.spacy")
