@@ -11,6 +11,7 @@ from spacy.language import Language
 from karen_learner.records import TASKS, LabelledText
 
 NO_ENTITIES_LOST = "texts of which the format cannot tell that they have no entities"
+UNANNOTATED_LOST = "texts with partially unknown entities, which are read as fully annotated"
 NO_ENTITIES_INVENTED = "texts with unknown entities, which are read as texts without entities"
 
 
@@ -28,6 +29,8 @@ class ExportFile:
         if read_back is None or read_back.text != example.text:
             self.note("texts that the format cannot hold")
             return
+        if example.unannotated != read_back.unannotated:
+            self.note(UNANNOTATED_LOST)
         for task in TASKS:
             given, kept = getattr(example, task), getattr(read_back, task)
             if task == "entities" and given != kept and not given and not kept:

@@ -19,12 +19,13 @@ class Statement(NamedTuple):
 def labels_of(labelled: LabelledText) -> dict[Task, Hashable]:
     """The known labels by task, comparable between texts that differ in case or outer punctuation alone.
 
-    An entity is its words, its label and the number of earlier occurrences of its words.
+    An entity is its words, its label and the number of earlier occurrences of its words. Partially annotated
+    entities are left out: they cannot be compared as a whole.
     """
     known: dict[Task, Hashable] = {
         task: label for task in CATEGORY_TASKS if (label := getattr(labelled, task)) is not None
     }
-    if labelled.entities is not None:
+    if labelled.entities is not None and not labelled.unannotated:
         known["entities"] = tuple(_entities(labelled))
     return known
 

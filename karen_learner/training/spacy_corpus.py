@@ -13,7 +13,7 @@ from spacy.training import Corpus, Example
 
 from karen_learner.components.documents import make_doc
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.docbin import labelled_docs
+from karen_learner.corpora.docbin import labelled_docs, unfit_spans
 from karen_learner.corpora.importers import iter_labelled
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import TASKS, Task
@@ -45,17 +45,21 @@ def corpus_reader(
 def _examples(file: CorpusFile, tasks: Sequence[Task], nlp: Language) -> Iterator[Example]:
     """The examples of a file.
 
-    Lines without labels of the tasks are left out. Unusable lines are left out and logged. Raises
+    Lines without labels of the tasks are left out. Unusable lines, and entities that do not fit the tokens,
+    are left out and logged. Raises
     ImportFormatError for a missing file and for a file without usable labels.
     """
     reading = iter_labelled(file)
     skipped: list[str] = []
-    count = 0
+    count = unfit = 0
     for labelled, doc in labelled_docs(nlp, reading, skipped=skipped, tasks=tasks):
         if labelled.tasks:
             count += 1
+            unfit += unfit_spans(doc, labelled)
             yield Example(make_doc(nlp, labelled.text), doc)
     for reason in (*skipped, *reading.notes):
         logger.warning("%s", reason)
+    if unfit:
+        logger.warning("%s: %d entities do not begin and end with a token: left out", file.path.name, unfit)
     if not count:
         raise ImportFormatError(f"no line of {file.path} has a label for {' or '.join(tasks)}")

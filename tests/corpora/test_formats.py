@@ -305,6 +305,13 @@ def test_our_own_records_are_not_taken_for_those_of_another_tool(tmp_path: Path)
     assert reading.notes == ("ignored the keys 'label'",)
 
 
+@pytest.mark.parametrize("name", sorted({*LOSSLESS, *LOSSY} - {"conll", "csv", "jsonl"}))
+def test_partial_annotation_is_noted_where_it_is_lost(tmp_path: Path, name: str) -> None:
+    partial = labelled("to Oslo or Rome", intent="travel", entities=[[3, 7, "place"], [11, 15, None]])
+    _, target = round_trip(tmp_path, name, [partial])
+    assert target.notes == ("1 texts with partially unknown entities, which are read as fully annotated",)
+
+
 def test_a_record_of_another_tool_among_ours_names_the_tool(tmp_path: Path) -> None:
     ours = {"text": "to Oslo", "intent": "travel"}
     for name in JSON_FORMATS:

@@ -91,6 +91,7 @@ async def test_feedback_and_reviews_of_the_same_turn_are_no_contradiction(
         ({"entities": [[3, 7, "place"]]}, {"entities": []}, True),
         ({"entities": [[3, 7, "place"]]}, {"entities": [[13, 17, "place"]]}, True),
         ({"entities": [[3, 7, "place"]]}, {"intent": "travel"}, False),
+        ({"entities": [[3, 7, "place"]]}, {"entities": [[13, 17, "place"], [3, 7, None]]}, False),
     ],
 )
 def test_entities_are_compared_as_a_whole(first: Any, second: Any, contradicts: bool) -> None:

@@ -1,7 +1,7 @@
 """CoNLL files: a token and its tag on a line, an empty line between texts. BIO, BILUO and BIOES.
 
 Comments before a text may hold its raw form and its labels: `# text = ...`, `# intent = ...`. Without
-`# text`, tokens are joined by spaces. The tag `-` is unknown, as in spaCy.
+`# text`, tokens are joined by spaces. The tag `-` is unknown, as in spaCy; a text may have it in part.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _values(lines: Sequence[tuple[int, str]]) -> Values:
     labels = stated_labels(sentence.comments)
     if set(sentence.tags) == {UNKNOWN}:
         return {"text": text, **labels}
-    return {"text": text, "entities": _spans(sentence.tags, offsets), **labels}
+    unknown = [(*edges, None) for edges, tag in zip(offsets, sentence.tags, strict=True) if tag == UNKNOWN]
+    return {"text": text, "entities": [*_spans(sentence.tags, offsets), *unknown], **labels}
 
 
 def _add_line(sentence: Sentence, number: int, line: str) -> None:
@@ -91,32 +92,26 @@ def _add_line(sentence: Sentence, number: int, line: str) -> None:
     sentence.tags.append(cells[-1].strip())
 
 
-def _located(sentence: Sentence) -> tuple[str, list[int]]:
-    """The text, and the first offset of each token in it. Raises CorruptExample for another text."""
+def _located(sentence: Sentence) -> tuple[str, list[tuple[int, int]]]:
+    """The text, and the first and last offset of each token. Raises CorruptExample for another text."""
     stated = sentence.comments.get("text")
     text, offsets, at = " ".join(sentence.tokens) if stated is None else stated, [], 0
     for token in sentence.tokens:
-        at = text.find(token, at)
-        if at < 0:
+        start = text.find(token, at)
+        if start < 0:
             raise CorruptExample("its tokens are not those of '# text'")
-        offsets.append(at)
-        at += len(token)
-    return text, [
-        *offsets,
-        *(offset + len(token) for offset, token in zip(offsets, sentence.tokens, strict=True)),
-    ]
+        at = start + len(token)
+        offsets.append((start, at))
+    return text, offsets
 
 
-def _spans(tags: Sequence[str], offsets: Sequence[int]) -> list[tuple[int, int, str]]:
-    """The entities of tags. `offsets` are the first ones of all tokens, then the last ones."""
-    starts, ends = offsets[: len(tags)], offsets[len(tags) :]
+def _spans(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int, str]]:
+    """The entities of tags."""
     found: list[tuple[int, int, str]] = []
     is_open = False
-    for tag, start, end in zip(tags, starts, ends, strict=True):
-        if tag == UNKNOWN:
-            raise CorruptExample("has unknown tags beside known ones")
+    for tag, (start, end) in zip(tags, offsets, strict=True):
         kind, _, label = tag.partition("-")
-        if kind == "O":
+        if not label:
             is_open = False
             continue
         if is_open and kind not in _STARTS and found[-1][2] == label:
@@ -154,6 +149,9 @@ def _read_back(written: str) -> LabelledText | None:
 def _lines(nlp: Language, example: LabelledText) -> list[str]:
     doc = nlp.make_doc(example.text)
     tags = ["O" if example.entities is not None else UNKNOWN] * len(doc)
+    for token in doc:
+        if any(token.idx < end and start < token.idx + len(token) for start, end in example.unannotated):
+            tags[token.i] = UNKNOWN
     for span in example.entities or ():
         for token in doc.char_span(span.start, span.end) or ():
             tags[token.i] = f"{'B' if token.idx == span.start else 'I'}-{span.label}"

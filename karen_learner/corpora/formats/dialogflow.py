@@ -149,7 +149,9 @@ def write_dialogflow(file: ExportFile, examples: Iterable[LabelledText]) -> int:
         written.append(example)
     for example in written:
         kept = example.entities or (() if words else None)
-        file.compare(example, example.model_copy(update={"sentiment": None, "entities": kept}))
+        file.compare(
+            example, example.model_copy(update={"sentiment": None, "entities": kept, "unannotated": ()})
+        )
     with open_private(file.path, "wb") as out, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, document in _agent(intents, words, file.language):
             archive.writestr(zipfile.ZipInfo(name), json.dumps(document, ensure_ascii=False, indent=2))

@@ -224,7 +224,7 @@ def write_rasa(file: ExportFile, examples: Iterable[LabelledText]) -> int:
     known = any(example.entities for example in written)
     for example in written:
         kept = example.entities or (() if known else None)
-        file.compare(example, example.model_copy(update={"entities": kept}))
+        file.compare(example, example.model_copy(update={"entities": kept, "unannotated": ()}))
     with open_private(file.path) as out:
         out.write('version: "3.1"\nnlu:\n')
         for intent, texts in by_intent.items():
