@@ -111,6 +111,11 @@ def count_undone(connection: Connection, tenant_id: str, version: str) -> int:
         for name, numbers in _undone(connection, tenant, champion.version, restored=version):
             learned = (here.seq.in_(numbers), here.learned_in == name, here.state == "learned")
             count += connection.execute(select(func.count()).where(*learned)).scalar_one()
+    provisional = alias(connection, tenant_id, PROVISIONAL)
+    if provisional is not None and tenant is not None and provisional.version != version:
+        trained_on = _trained_on(tenant, provisional.version)
+        pending = (here.seq.in_(trained_on), here.state == "pending")
+        count += connection.execute(select(func.count()).where(*pending)).scalar_one()
     return count
 
 
@@ -147,11 +152,16 @@ def _end_provisional(connection: Connection, tenant: int, *, undo: bool) -> None
     here = (aliases.c.tenant == tenant, aliases.c.name == PROVISIONAL)
     ended = connection.execute(delete(aliases).where(*here).returning(aliases.c.version)).scalars().all()
     for version in ended if undo else ():
-        same = (versions.c.tenant == tenant, versions.c.version == version)
-        number = select(versions.c.seq).where(*same).scalar_subquery()
-        trained_on = select(lineage.c.example).where(lineage.c.version == number)
+        trained_on = _trained_on(tenant, version)
         for numbers in curation.pages_of_numbers(connection, trained_on, lineage.c.example):
             curation.undo_pending(connection, tenant, numbers)
+
+
+def _trained_on(tenant: int, version: str) -> Select[Any]:
+    """The numbers of the examples that a version was trained on."""
+    same = (versions.c.tenant == tenant, versions.c.version == version)
+    number = select(versions.c.seq).where(*same).scalar_subquery()
+    return select(lineage.c.example).where(lineage.c.version == number)
 
 
 def _undo(connection: Connection, tenant: int, before: str, *, restored: str) -> None:

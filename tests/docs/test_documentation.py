@@ -31,6 +31,8 @@ OK_FOR_A_CYCLE = {ExitCode.OK, ExitCode.REJECTED, ExitCode.SKIPPED, ExitCode.TOO
 """A cycle on the few texts of the examples may be rejected."""
 NOTHING_TO_UNDO = ("has no earlier version", "no earlier version", "is live already", "is already live")
 CYCLE_ID = r"\b\d{8}T\d{6}-[0-9a-f]{8}\b"
+SESSION = "on-call.md"
+"""`test_on_call.py` runs this page and compares its outputs."""
 LONG_RUNNING = ("simulate", "demo")
 """Commands with tests of their own, on a small corpus."""
 
@@ -92,7 +94,9 @@ def test_python_examples_run_as_scripts(page: Path, workplace: Path) -> None:
         assert done.stdout
 
 
-@pytest.mark.parametrize("page", with_blocks("console"), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in with_blocks("console") if page.name != SESSION], ids=lambda page: page.name
+)
 def test_console_examples_run(page: Path, workplace: Path) -> None:
     commands = [
         line[2:] for block in blocks(page, "console") for line in block.splitlines() if line[:2] == "$ "
