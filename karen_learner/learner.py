@@ -39,7 +39,7 @@ from karen_learner.models.live import LiveModel, require_tokenizer
 from karen_learner.models.packages import write_package
 from karen_learner.models.tokenizers import ServedTokenizers
 from karen_learner.models.user_code import import_code
-from karen_learner.models.versions import ModelRegistry, full_id
+from karen_learner.models.versions import ModelRegistry, full_id, saved_labels
 from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
 from karen_learner.monitoring.health import home_health
 from karen_learner.monitoring.serving import ServingHealth
@@ -84,7 +84,6 @@ from karen_learner.settings import (
     as_settings,
 )
 from karen_learner.training import BasePipeline, LocalWorker
-from karen_learner.training.base import known_labels
 from karen_learner.training.stage import TrainingStage
 from karen_learner.validation import Evidence, ModelValidator
 from karen_learner.validation.stage import ValidationStage
@@ -500,7 +499,8 @@ class AutonomousLearner:
         """The labels of each task, with the numbers of their examples. Raises UnknownTenant."""
         await self._require(tenant_id)
         serving = await self._registry.serving(tenant_id)
-        return await self._labels.rows(tenant_id, await known_labels(serving) or ())
+        known = () if serving is None else await call_in_executor(saved_labels, serving)
+        return await self._labels.rows(tenant_id, known)
 
     async def rename_label(
         self, tenant_id: str, label: str, new_name: str, *, task: Task | None = None, dry_run: bool = False

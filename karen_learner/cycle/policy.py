@@ -14,7 +14,7 @@ from karen_learner.curation import Curator
 from karen_learner.curation.selection import REPLAY_POOL
 from karen_learner.errors import InvalidInput
 from karen_learner.models.backups import check_version
-from karen_learner.models.versions import ModelRegistry
+from karen_learner.models.versions import ModelRegistry, saved_labels
 from karen_learner.records import (
     TASKS,
     CycleMode,
@@ -27,7 +27,6 @@ from karen_learner.records import (
     TenantCounts,
 )
 from karen_learner.settings import Settings
-from karen_learner.training.base import known_labels
 
 RequestedMode = Literal["auto", "incremental", "full", "micro"]
 
@@ -146,7 +145,7 @@ class CyclePlanner:
 
         A model that knows renamed or retired labels cannot forget them: it is trained in full.
         """
-        if await self._knows_former_labels(tenant_id, champion):
+        if await knows_former_labels(self.store, champion):
             return "full"
         if requested == "micro" and champion is not None:
             if provisional is None:
@@ -163,13 +162,6 @@ class CyclePlanner:
             most=learning.max_full_examples,
             refit_below=learning.refit_below,
         )
-
-    async def _knows_former_labels(self, tenant_id: str, champion: ModelVersion | None) -> bool:
-        successors = await self.store.label_successors(tenant_id)
-        if not successors:
-            return False
-        former = {(task, label) for task, labels in successors.items() for label in labels}
-        return bool(former & (await known_labels(champion) or frozenset()))
 
     async def last_decision(self, tenant_id: str) -> LearningCycleResult | None:
         """The result of the newest cycle that the gates decided."""
@@ -221,6 +213,15 @@ class CyclePlanner:
             replay_examples=min(learned, most_replayed),
             judged_texts=min(counts.gold, self.settings.gate.judged_texts),
         )
+
+
+async def knows_former_labels(store: MemoryStore, champion: ModelVersion | None) -> bool:
+    """Whether a model knows labels that were renamed or retired since its training."""
+    if champion is None or not (successors := await store.label_successors(champion.tenant_id)):
+        return False
+    former = {(task, label) for task, labels in successors.items() for label in labels}
+    known: frozenset[tuple[Task, str]] = await call_in_executor(saved_labels, champion)
+    return bool(former & known)
 
 
 def _would_be_lost(champion: ModelVersion) -> bool:

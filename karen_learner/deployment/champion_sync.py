@@ -138,6 +138,7 @@ class ChampionSync:
         if switched:
             model.version = version.version
             self._install(version.tenant_id, model)
+            await self.refresh_labels(version.tenant_id)
             await self.announce(version)
         return switched
 

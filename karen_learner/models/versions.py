@@ -92,6 +92,14 @@ def labels_of(folder: Path, tasks: Mapping[Task, str]) -> frozenset[tuple[Task, 
     return frozenset((task, label) for task, pipe in tasks.items() for label in labels.get(pipe, ()))
 
 
+def saved_labels(version: ModelVersion) -> frozenset[tuple[Task, str]]:
+    """The labels that a version knows, from unchecked files; none if they cannot be read. Blocking."""
+    try:
+        return labels_of(version.path, read_manifest(version.path).tasks)
+    except ModelError:
+        return frozenset()
+
+
 def verify(folder: Path, *, digest: str) -> Manifest:
     """The manifest of a version, after a check of its files against `digest` (of the store).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from karen_learner.contracts import MemoryStore
+from karen_learner.cycle.policy import knows_former_labels
 from karen_learner.errors import UnknownCycle
 from karen_learner.models.versions import ModelRegistry, full_id
 from karen_learner.monitoring.serving import ServingHealth
@@ -53,6 +54,8 @@ class Overview:
         )
         if not health.healthy and running is None:
             ready, advice = True, "`karen-learner repair`, or a learning cycle, replaces the lost live model"
+        if running is None and await knows_former_labels(self._store, champion):
+            advice += "; labels have changed: `karen-learner learn --force` trains in full"
         if counts.waiting:
             decide = "`karen-learner release` or `karen-learner discard`"
             advice += f"; {counts.waiting} examples wait because of a rollback: {decide}"

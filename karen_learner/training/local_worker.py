@@ -8,7 +8,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
-from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -320,6 +319,8 @@ def _python() -> str:
 
     An embedded Python or a frozen program has none of its own.
     """
+    from multiprocessing.spawn import get_executable
+
     python = os.fsdecode(get_executable() or "")
     if not python or (getattr(sys, "frozen", False) and python == sys.executable):
         raise WorkerCrashed(

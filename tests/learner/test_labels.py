@@ -60,6 +60,7 @@ async def test_the_next_cycle_trains_in_full_and_forgets_the_former_name(acme: A
     )
     plan = await acme.plan_learning_cycle(ACME, mode="incremental")
     assert plan.mode == "full"
+    assert "labels have changed: `karen-learner learn --force`" in (await acme.status(ACME)).advice
     result = await acme.trigger_learning_cycle(ACME, mode="incremental", force_training=True)
     assert (result.mode, result.status) == ("full", "deployed"), result.verdict
     assert {(row.label, row.in_model) for row in await acme.labels(ACME) if row.task == "intent"} == {
@@ -67,4 +68,5 @@ async def test_the_next_cycle_trains_in_full_and_forgets_the_former_name(acme: A
     }  # fmt: skip
     answers = {one.intent for one in await acme.analyze_many(ACME, [BALANCE, "good morning red friend"])}
     assert answers == {"account", "travel"}
+    assert "labels have changed" not in (await acme.status(ACME)).advice
     assert (await acme.plan_learning_cycle(ACME, mode="incremental")).mode == "incremental"
