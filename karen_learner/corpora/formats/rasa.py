@@ -30,11 +30,22 @@ from karen_learner.records import LabelledText
 
 SUFFIXES = (".yml", ".yaml")
 LITERAL = "|"
+MAX_BRACKETS = 100
+"""Deepest nesting of brackets in YAML."""
 SENTIMENT = "sentiment"
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _HEADING = re.compile(r"##\s*(\w+)\s*:\s*(.*?)\s*$")
+
+
+class _ShallowLoader(SafeLoader):  # type: ignore[misc]
+    """Refuses deep brackets at once: the time that the parser needs for them grows with the cube."""
+
+    def fetch_flow_collection_start(self, *token: Any, **more: Any) -> None:
+        if self.flow_level >= MAX_BRACKETS:
+            raise YAMLError(f"more than {MAX_BRACKETS} nested brackets")
+        super().fetch_flow_collection_start(*token, **more)
 
 
 class Marked(NamedTuple):
@@ -108,7 +119,7 @@ def _lines_of(number: int, marked: Marked) -> Iterator[Line[Any]]:
 def _yaml_examples(path: Path, text: str, needs_nlu: bool) -> Iterator[Line[Any]]:
     """The examples of the section `nlu`. Nodes are read, no objects are constructed."""
     try:
-        root = compose(text, Loader=SafeLoader)
+        root = compose(text, Loader=_ShallowLoader)
     except (YAMLError, RecursionError, ValueError) as error:
         raise ImportFormatError(f"{path.name!r} is not YAML: {str(error)[:300]}") from error
     sections = _pairs(root)
