@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -53,12 +53,22 @@ Encoding = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Encoding of the file, such as cp1252.", show_default=False),
 ]
+Offsets = Annotated[
+    Literal["characters", "utf-16", "bytes"],
+    typer.Option(metavar="UNIT", help="Unit of the offsets of entities: characters, utf-16 or bytes."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the number of examples. Change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Limit = Annotated[int, typer.Option(help="Maximum number of entries.", min=1, metavar="N")]
 
 
-def corpus_file(path: Path, format: str | None, names: list[str] | None, encoding: str | None) -> CorpusFile:
+def corpus_file(
+    path: Path,
+    format: str | None,
+    names: list[str] | None,
+    encoding: str | None,
+    offsets: Literal["characters", "utf-16", "bytes"] = "characters",
+) -> CorpusFile:
     """The file with the options of its reader. Raises typer.BadParameter, InvalidInput."""
     from karen_learner.corpora.corpus_file import CorpusFile
 
@@ -68,7 +78,7 @@ def corpus_file(path: Path, format: str | None, names: list[str] | None, encodin
         if not (foreign and equals and ours):
             raise typer.BadParameter(f"write --map KEY=NAME, such as label=intent, not {assignment!r}")
         keys[foreign] = ours
-    return CorpusFile(path, format=format, keys=keys, encoding=encoding)
+    return CorpusFile(path, format=format, keys=keys, encoding=encoding, offsets=offsets)
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -18,6 +18,7 @@ from karen_learner.collection.turns import (
     check_spans,
     complete_turn,
     draft_turn,
+    has_corrected_entities,
     parse_feedback,
 )
 from karen_learner.contracts import Analyzer, EventPublisher, MemoryStore, Sanitizer
@@ -103,13 +104,15 @@ class ConversationMetadataCollector:
         self, tenant_id: str, turn_id: str, feedback: UserFeedback | Mapping[str, Any]
     ) -> ConversationMetadata:
         """Merge feedback into a stored turn. Raises UnknownTurn, or InvalidInput with nothing changed."""
-        parsed = _required(feedback)
         check_id(tenant_id, "tenant_id")
         check_id(turn_id, "turn_id")
-        if parsed.corrected_entities:
+        turn: Turn | None = None
+        if has_corrected_entities(feedback):
             turn = await self._store.get_turn(tenant_id, turn_id)
             if turn is None:
                 raise UnknownTurn(f"the tenant {tenant_id!r} has no turn {turn_id!r}")
+        parsed = _required(feedback, None if turn is None else turn.user_text)
+        if turn is not None:
             _check_stored_spans(parsed, turn)
         return await self._merge(tenant_id, turn_id, parsed)
 
@@ -181,8 +184,8 @@ def _check_stored_spans(feedback: UserFeedback, turn: Turn) -> None:
         check_spans(feedback, turn.user_text)
 
 
-def _required(feedback: FeedbackInput) -> UserFeedback:
-    parsed = parse_feedback(feedback)
+def _required(feedback: FeedbackInput, text: str | None) -> UserFeedback:
+    parsed = parse_feedback(feedback, text)
     if parsed is None:
         raise InvalidInput("feedback must be a mapping or a UserFeedback, not None")
     return parsed

@@ -23,6 +23,7 @@ from karen_learner.records import (
     replace_unfit,
     utc_now,
 )
+from karen_learner.records.offsets import feedback_in_characters
 from karen_learner.settings import AnalysisSettings, PersonaSettings
 from karen_learner.text_identity import clean_label
 
@@ -86,7 +87,7 @@ def draft_turn(
         user_text, limit=limits.max_text_chars, what="user_text", setting="analysis.max_text_chars"
     )
     text = sanitizer.sanitize(checked)
-    feedback = parse_feedback(user_feedback)
+    feedback = parse_feedback(user_feedback, checked)
     check_spans(feedback, text)
     return TurnDraft(
         tenant_id=check_id(tenant_id, "tenant_id"),
@@ -144,11 +145,15 @@ def _metadata(draft: TurnDraft, analysis: Analysis, *, persona: str) -> Conversa
 # Feedback ------------------------------------------------------------------------------------
 
 
-def parse_feedback(feedback: FeedbackInput) -> UserFeedback | None:
-    """Feedback as a record. Raises InvalidInput with the key, the value and the nearest known key."""
+def parse_feedback(feedback: FeedbackInput, text: str | None = None) -> UserFeedback | None:
+    """Feedback on a text as a record. Raises InvalidInput with the key, the value and the nearest known key.
+
+    Corrected entities may state their words as `text` or `value`, and `offsets` names their unit (see
+    `OffsetUnit`). Without a text, they are not checked.
+    """
     if feedback is None:
         return None
-    parsed = feedback if isinstance(feedback, UserFeedback) else _parse(feedback)
+    parsed = feedback if isinstance(feedback, UserFeedback) else _parse(feedback, text)
     for label in _labels(parsed):
         if replace_unfit(label) != label:
             raise InvalidInput(f"user_feedback: the label {label!r} contains control characters")
@@ -159,16 +164,26 @@ def parse_feedback(feedback: FeedbackInput) -> UserFeedback | None:
     return parsed.model_copy(update={"comment": replace_unfit(parsed.comment)})
 
 
-def _parse(feedback: Mapping[str, Any]) -> UserFeedback:
+def _parse(feedback: Mapping[str, Any], text: str | None) -> UserFeedback:
     if not isinstance(feedback, Mapping):
         raise InvalidInput(f"user_feedback must be a mapping, not {type(feedback).__name__}")
-    values = dict(feedback)
+    try:
+        values = dict(feedback_in_characters(feedback, text))
+    except ValueError as error:
+        raise InvalidInput(f"user_feedback: {error}") from error
     if isinstance(values.get("comment"), str):
         values["comment"] = replace_unfit(values["comment"])
     try:
         return UserFeedback.model_validate(values)
     except ValidationError as error:
         raise InvalidInput(f"user_feedback: {describe(error, UserFeedback)}") from error
+
+
+def has_corrected_entities(feedback: FeedbackInput) -> bool:
+    """Whether feedback, which may be unchecked, has corrected entities."""
+    if isinstance(feedback, UserFeedback):
+        return bool(feedback.corrected_entities)
+    return isinstance(feedback, Mapping) and bool(feedback.get("corrected_entities"))
 
 
 def _labels(feedback: UserFeedback) -> list[str]:

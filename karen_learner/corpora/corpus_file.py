@@ -10,6 +10,7 @@ from karen_learner.corpora.parsing import TurnInput, near_key
 from karen_learner.corpora.text_files import GZIP_SUFFIX, encoding_of
 from karen_learner.errors import InvalidInput
 from karen_learner.records import LabelledText, UserFeedback
+from karen_learner.records.offsets import OFFSET_UNITS, OffsetUnit
 
 TEXT_KEYS = frozenset(LabelledText.model_fields)
 TURN_KEYS = frozenset(TurnInput.model_fields)
@@ -24,16 +25,20 @@ class CorpusFile:
 
     `format` is the name of an importer; without it, suffix and content decide. `keys` renames keys or columns
     of the file, such as `{"label": "intent"}`. `encoding` is needed for a text that is neither UTF-8 nor
-    UTF-16 with a byte order mark. Raises InvalidInput for an unknown key or encoding.
+    UTF-16 with a byte order mark. `offsets` is the unit of the offsets of entities; formats that define it
+    ignore it. Raises InvalidInput for an unknown key, encoding or unit.
     """
 
     path: Path
     format: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
+    offsets: OffsetUnit = "characters"
 
     def __post_init__(self) -> None:
         encoding_of(b"", self.encoding)
+        if self.offsets not in OFFSET_UNITS:
+            raise InvalidInput(f"the unit {self.offsets!r} of offsets is none of {', '.join(OFFSET_UNITS)}")
         for foreign, ours in self.keys.items():
             if ours not in KNOWN_KEYS:
                 near = near_key(ours, KNOWN_KEYS)

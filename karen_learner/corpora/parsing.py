@@ -21,6 +21,7 @@ from karen_learner.records import (
     replace_unfit,
     with_clean_labels,
 )
+from karen_learner.records.offsets import OffsetUnit, feedback_in_characters, in_characters
 
 IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
 """Keys of other corpora, and the `mood` of earlier exports."""
@@ -121,6 +122,20 @@ def _exported_turn(values: Mapping[str, Any]) -> TurnInput:
         turn_id=metadata.turn_id,
         occurred_at=metadata.occurred_at,
     )
+
+
+def values_in_characters(values: Mapping[str, Any], unit: OffsetUnit) -> Mapping[str, Any]:
+    """The values of a record with the offsets of its entities in characters. Raises CorruptExample."""
+    text, user_text, feedback = values.get("text"), values.get("user_text"), values.get("user_feedback")
+    changes: dict[str, Any] = {}
+    try:
+        if unit != "characters" and isinstance(text, str) and "entities" in values:
+            changes["entities"] = in_characters(text, values["entities"], unit)
+        if isinstance(feedback, Mapping) and isinstance(user_text, str):
+            changes["user_feedback"] = feedback_in_characters(feedback, user_text, unit)
+    except ValueError as error:
+        raise CorruptExample(str(error)) from error
+    return {**values, **changes} if changes else values
 
 
 def _keys_and_values(values: object) -> dict[str, Any]:

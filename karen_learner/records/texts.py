@@ -22,6 +22,7 @@ from karen_learner.records.base import (
     Task,
     utc_now,
 )
+from karen_learner.records.offsets import has_words, in_characters
 from karen_learner.text_identity import clean_label
 
 POOR_RATING = 0.5
@@ -88,6 +89,17 @@ class LabelledText(Record):
 
     @model_validator(mode="before")
     @classmethod
+    def _with_checked_words(cls, values: Any) -> Any:
+        """Check the words that entities state, and remove them."""
+        if not isinstance(values, Mapping) or not has_words(values.get("entities")):
+            return values
+        text = values.get("text")
+        if not isinstance(text, str):
+            return values
+        return {**values, "entities": in_characters(text, values["entities"])}
+
+    @model_validator(mode="before")
+    @classmethod
     def _with_unannotated(cls, values: Any) -> Any:
         """Move the entities without a label to `unannotated`."""
         if not isinstance(values, Mapping) or not isinstance(given := values.get("entities"), (list, tuple)):
@@ -115,6 +127,7 @@ class LabelledText(Record):
 
 
 def _has_no_label(entity: Any) -> bool:
+    """Whether an entity is a range without a label."""
     return isinstance(entity, (list, tuple)) and len(entity) == 3 and entity[2] is None
 
 

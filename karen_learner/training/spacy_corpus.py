@@ -17,6 +17,7 @@ from karen_learner.corpora.docbin import labelled_docs, unfit_spans
 from karen_learner.corpora.importers import iter_labelled
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import TASKS, Task
+from karen_learner.records.offsets import OffsetUnit
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +30,20 @@ def corpus_reader(
     format: str | None = None,
     keys: Mapping[str, str] | None = None,
     encoding: str | None = None,
+    offsets: OffsetUnit = "characters",
 ) -> Reader:
     """The reader of any file that an importer reads, or of a DocBin or folder as `spacy.Corpus.v1` reads it.
 
     tasks: the labels to read, of "intent", "sentiment" and "entities". Name one task to train a text
         categorizer without given labels, because it uses every category. DocBin files keep all.
-    format, keys, encoding: those of `CorpusFile`.
+    format, keys, encoding, offsets: those of `CorpusFile`.
     """
     path = Path(path)
     if format is None and (path.suffix == ".spacy" or path.is_dir()):
         return Corpus(path)
-    return partial(_examples, CorpusFile(path, format=format, keys=keys or {}, encoding=encoding), tasks)
+    return partial(
+        _examples, CorpusFile(path, format=format, keys=keys or {}, encoding=encoding, offsets=offsets), tasks
+    )
 
 
 def _examples(file: CorpusFile, tasks: Sequence[Task], nlp: Language) -> Iterator[Example]:

@@ -161,6 +161,17 @@ def test_labels_of_feedback_are_composed_and_stripped():
         parse_feedback({"corrected_intent": "\u200b"})
 
 
+def test_corrected_entities_of_a_browser_are_converted_and_checked():
+    spans = [{"start": 6, "end": 10, "label": "CITY", "text": "Rome"}]
+    feedback = {"corrected_entities": spans, "offsets": "utf-16"}
+    found = draft(user_text="\U0001f600 in Rome", user_feedback=feedback).feedback
+    assert [(span.start, span.end) for span in found.corrected_entities] == [(5, 9)]
+    with pytest.raises(InvalidInput, match="offsets count utf-16"):
+        draft(user_text="\U0001f600 in Rome", user_feedback={"corrected_entities": spans})
+    with pytest.raises(InvalidInput, match="is none of characters"):
+        draft(user_feedback={"offsets": "pixels"})
+
+
 def test_a_misaligned_entity_is_accepted():
     assert draft(user_feedback={"corrected_entities": [[3, 6, "CITY"]]}).feedback.is_correction
 

@@ -3,6 +3,7 @@ import gzip
 import json
 import re
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 import spacy
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
+from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.importers import (
     SUFFIXES,
     aiter_records,
@@ -20,7 +22,7 @@ from karen_learner.corpora.importers import (
 )
 from karen_learner.corpora.parsing import ImportedLine, TurnInput, imported_line
 from karen_learner.corpora.text_files import MAX_LINE_CHARS
-from karen_learner.errors import ImportFormatError
+from karen_learner.errors import ImportFormatError, InvalidInput
 from karen_learner.records import EntitySpan, LabelledText, UserFeedback
 
 OURS = tuple(sorted(SUFFIXES))
@@ -46,6 +48,35 @@ def write(tmp_path):
         return path
 
     return _write
+
+
+@pytest.mark.parametrize(
+    ("unit", "offsets"), [("utf-16", [6, 10]), ("bytes", [8, 12]), ("characters", [5, 9])]
+)
+def test_offsets_of_a_file_have_the_given_unit(write, unit, offsets):
+    text = "\U0001f600 in Rome"
+    feedback = {"corrected_entities": [[*offsets, "CITY"]]}
+    rows = [
+        {"text": text, "entities": [[*offsets, "CITY"]]},
+        {**TURN, "user_text": text, "user_feedback": feedback},
+    ]
+    expected = (EntitySpan(start=5, end=9, label="CITY"),)
+    gold, turn = iter_records(CorpusFile(write("gold.jsonl", *rows), offsets=unit))
+    assert gold.value.entities == turn.value.user_feedback.corrected_entities == expected
+    doccano = write("doccano.jsonl", {"id": 1, "text": text, "label": [[*offsets, "CITY"]]})
+    (line,) = iter_records(CorpusFile(doccano, format="doccano", offsets=unit))
+    assert line.value.entities == expected
+    table = write("gold.csv", "text,entities", f'{text},"[[{offsets[0]},{offsets[1]},""CITY""]]"')
+    (row,) = iter_records(CorpusFile(table, offsets=unit))
+    assert row.value.entities == expected
+
+
+def test_a_span_with_other_words_is_reported_with_its_unit(write):
+    entity = {"start": 6, "end": 10, "label": "CITY", "text": "Rome"}
+    (line,) = iter_records(write("gold.jsonl", {"text": "\U0001f600 in Rome", "entities": [entity]}))
+    assert "offsets count utf-16" in line.error
+    with pytest.raises(InvalidInput, match="'utf-8' of offsets is none of characters, utf-16, bytes"):
+        CorpusFile(Path("x"), offsets="utf-8")
 
 
 def test_gold_and_turns_in_one_file(write):

@@ -13,6 +13,7 @@ from karen_learner.cli.options import (
     Encoding,
     FormatName,
     KeyNames,
+    Offsets,
     Replace,
     SourceFile,
     Tenant,
@@ -32,6 +33,7 @@ async def bootstrap(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    offsets: Offsets = "characters",
     replace: Replace = False,
 ) -> int:
     """Train the first model of a tenant from labelled texts. Later calls add texts and train again.
@@ -41,7 +43,7 @@ async def bootstrap(
     from karen_learner.cli.progress import learning_progress
     from karen_learner.cli.render import cycle_result, ingest_report
 
-    source = corpus_file(file, format, map, encoding)
+    source = corpus_file(file, format, map, encoding, offsets)
     async with run.learner(tenant, create=True) as learner:
         report = await import_file(learner, tenant, source, run.output, replace=replace)
         async with learning_progress(run.output, learner):

@@ -12,6 +12,7 @@ from karen_learner.cli.options import (
     Encoding,
     FormatName,
     KeyNames,
+    Offsets,
     Tenant,
     corpus_file,
     with_common_options,
@@ -38,6 +39,7 @@ async def compare(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    offsets: Offsets = "characters",
 ) -> int:
     """Compare two versions: differences by task, and texts with other answers.
 
@@ -46,7 +48,7 @@ async def compare(
     from karen_learner.cli.progress import text_progress
     from karen_learner.cli.render_evaluation import comparison, warnings
 
-    source = None if file is None else corpus_file(file, format, map, encoding)
+    source = None if file is None else corpus_file(file, format, map, encoding, offsets)
     async with run.learner(tenant) as learner:
         with text_progress(run.output) as on_texts:
             found = await learner.compare(tenant, before, after, source, on_texts=on_texts)

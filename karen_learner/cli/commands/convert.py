@@ -12,6 +12,7 @@ from karen_learner.cli.options import (
     Encoding,
     FormatName,
     KeyNames,
+    Offsets,
     SourceFile,
     TargetFormat,
     corpus_file,
@@ -39,12 +40,13 @@ def convert(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    offsets: Offsets = "characters",
     to: TargetFormat = None,
 ) -> int:
     """Convert labelled texts to another format, such as DocBin for spacy train."""
     from karen_learner.corpora.conversion import convert_corpus
 
-    file = corpus_file(source, format, map, encoding)
+    file = corpus_file(source, format, map, encoding, offsets)
     conversion = convert_corpus(file, target, to=to, language=lang, dev=dev, labels=labels)
     for reason in conversion.skipped:
         run.output.note(f"skipped: {reason}")

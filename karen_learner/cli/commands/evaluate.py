@@ -11,6 +11,7 @@ from karen_learner.cli.options import (
     Encoding,
     FormatName,
     KeyNames,
+    Offsets,
     SourceFile,
     Tenant,
     corpus_file,
@@ -33,6 +34,7 @@ async def evaluate(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    offsets: Offsets = "characters",
 ) -> int:
     """Score a version on labelled texts: by task and label, with confusions and calibration.
 
@@ -41,7 +43,7 @@ async def evaluate(
     from karen_learner.cli.progress import text_progress
     from karen_learner.cli.render_evaluation import evaluation, warnings
 
-    source = corpus_file(file, format, map, encoding)
+    source = corpus_file(file, format, map, encoding, offsets)
     async with run.learner(tenant) as learner:
         with text_progress(run.output) as on_texts:
             found = await learner.evaluate(tenant, source, version=version, on_texts=on_texts)

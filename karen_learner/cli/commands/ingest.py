@@ -9,6 +9,7 @@ from karen_learner.cli.options import (
     Encoding,
     FormatName,
     KeyNames,
+    Offsets,
     Replace,
     SourceFile,
     Tenant,
@@ -32,6 +33,7 @@ async def ingest(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    offsets: Offsets = "characters",
     replace: Replace = False,
 ) -> int:
     """Import turns or labelled texts from a file.
@@ -40,7 +42,7 @@ async def ingest(
     """
     from karen_learner.cli.render import ingest_report
 
-    source = corpus_file(file, format, map, encoding)
+    source = corpus_file(file, format, map, encoding, offsets)
     async with run.learner(create=True) as learner:
         report = await import_file(learner, tenant, source, run.output, replace=replace)
     run.output.result(report.to_dict(), *ingest_report(report))

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Encoding, FormatName, KeyNames, corpus_file, with_common_options
+from karen_learner.cli.options import (
+    Encoding,
+    FormatName,
+    KeyNames,
+    Offsets,
+    corpus_file,
+    with_common_options,
+)
 from karen_learner.cli.output import Output
 from karen_learner.errors import ExitCode
 
@@ -84,6 +91,7 @@ async def simulate(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    offsets: Offsets = "characters",
 ) -> int:
     """Simulate users on labelled texts: bootstrap from a few, send the others as turns.
 
@@ -105,7 +113,9 @@ async def simulate(
     scenario = simulation.Scenario(
         shots=shots, rates=rates, users=users, cycles=cycles, every=every, limit=limit, mode=mode, seed=seed
     )
-    files = [None if path is None else corpus_file(path, format, map, encoding) for path in (train, test)]
+    files = [
+        None if path is None else corpus_file(path, format, map, encoding, offsets) for path in (train, test)
+    ]
     corpus = simulation.read_corpus(files[0] or train, files[1])
     found_leaks = corpus.leaks()
     for note in (*corpus.notes, *found_leaks.sentences()):

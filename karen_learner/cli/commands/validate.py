@@ -12,6 +12,7 @@ from karen_learner.cli.options import (
     Encoding,
     FormatName,
     KeyNames,
+    Offsets,
     SourceFile,
     corpus_file,
     with_common_options,
@@ -44,6 +45,7 @@ async def validate(
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
+    offsets: Offsets = "characters",
 ) -> int:
     """Check labelled texts before an import or an evaluation. Stores nothing.
 
@@ -51,8 +53,8 @@ async def validate(
     """
     from karen_learner.cli.render_data import data_report
 
-    source = corpus_file(file, format, map, encoding)
-    tested = None if test is None else corpus_file(test, format, map, encoding)
+    source = corpus_file(file, format, map, encoding, offsets)
+    tested = None if test is None else corpus_file(test, format, map, encoding, offsets)
     report = await _report(run, tenant, source, tested, rare)
     run.output.result(report.to_dict(), *data_report(report))
     return ExitCode.ERROR if report.errors or (strict and report.warnings) else ExitCode.OK

@@ -39,7 +39,7 @@ def read_json_records(file: CorpusFile) -> Iterator[Line[Any]]:
     remaining = lines if first is None else chain([first], lines)
     if another is not None:
         yield Line(1, note=f"read as records of {another.title} (--format {another.name})")
-        yield from (line.parsed(another.values) for line in remaining)
+        yield from (another.parsed(line, file) for line in remaining)
         return
     keys = RecordKeys(file)
     yield from (line.parsed(partial(_values, keys)) for line in remaining)

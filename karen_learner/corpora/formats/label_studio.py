@@ -142,4 +142,6 @@ def _units(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-LABEL_STUDIO = RecordFormat("label-studio", "Label Studio", recognises, values, record, is_array=True)
+LABEL_STUDIO = RecordFormat(
+    "label-studio", "Label Studio", recognises, values, record, is_array=True, defines_offsets=True
+)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_values
-from karen_learner.corpora.parsing import gold_or_turn
+from karen_learner.corpora.parsing import gold_or_turn, values_in_characters
 from karen_learner.private_files import open_private
 from karen_learner.records import LabelledText
 
@@ -24,6 +25,7 @@ class RecordFormat:
 
     `recognises` tells its records from those of others. `values` reads one; it raises CorruptExample, and
     LeftOut for a record that is no example. `record` writes one. `is_array`: a file is one array.
+    `defines_offsets`: `values` gives offsets in characters.
     """
 
     name: str
@@ -32,11 +34,19 @@ class RecordFormat:
     values: Callable[[Any], Values]
     record: Callable[[LabelledText], Any]
     is_array: bool = False
+    defines_offsets: bool = False
 
     def read(self, file: CorpusFile) -> Iterator[Line[Any]]:
         """The records of a file by our keys."""
         for line in read_json_values(file.path, encoding=file.encoding):
-            yield line.parsed(self.values)
+            yield self.parsed(line, file)
+
+    def parsed(self, line: Line[Any], file: CorpusFile) -> Line[Any]:
+        """The record of a line by our keys, with offsets in characters."""
+        found = line.parsed(self.values)
+        if self.defines_offsets:
+            return found
+        return found.parsed(partial(values_in_characters, unit=file.offsets))
 
     def write(self, file: ExportFile, examples: Iterable[LabelledText]) -> int:
         """Write examples, and note the labels that the format cannot hold. Returns their number."""
