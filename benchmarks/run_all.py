@@ -50,7 +50,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--encoder", type=Path, default=None)
     options = parser.parse_args()
-    commands = [simulation(options.data), *([str(HERE / script)] for script in SCRIPTS)]
+    data = [] if options.data is None else ["--data", str(options.data)]
+    commands = [simulation(options.data), [str(HERE / "latency.py"), *data]]
+    commands += [[str(HERE / script)] for script in SCRIPTS]
     if options.data is not None:
         commands += comparisons(options.data, options.encoder)
     failed = 0
