@@ -7,13 +7,14 @@ import importlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import catalogue
+from pydantic import Field
 from spacy.language import Language
 from srsly import cloudpickle
 
@@ -34,12 +35,16 @@ LIBRARIES = frozenset(
 class RegisteredCode(Record):
     """Registered functions of this program, for another process.
 
-    `modules` register functions when they are imported. `functions` are those of the main program, which
-    cannot be imported: each is pickled by value.
+    `modules` register functions when they are imported. `functions` are those of the main program by name,
+    which cannot be imported: each is pickled by value.
     """
 
     modules: tuple[str, ...] = ()
-    functions: tuple[str, ...] = ()
+    functions: Mapping[str, str] = Field(default_factory=dict)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all modules and functions."""
+        return (*self.modules, *sorted(self.functions))
 
 
 def import_code(names: Iterable[str]) -> None:
@@ -84,14 +89,14 @@ def _import_file(file: Path) -> None:
 
 def registered_code() -> RegisteredCode:
     """The functions that the code of this program has registered with spaCy and thinc."""
-    modules, functions = set[str](), list[str]()
+    modules, functions = set[str](), dict[str, str]()
     for key, function in list(catalogue.REGISTRY.items()):
         module = _module_of(function)
         if module == MAIN:
-            functions += _pickled(key, function)
+            functions.update((".".join(key), pickled) for pickled in _pickled(key, function))
         elif module.partition(".")[0] not in LIBRARIES and not _is_provided(key, module):
             modules.add(module)
-    return RegisteredCode(modules=tuple(sorted(modules)), functions=tuple(functions))
+    return RegisteredCode(modules=tuple(sorted(modules)), functions=functions)
 
 
 def _module_of(function: object) -> str:
@@ -138,7 +143,7 @@ def register(code: RegisteredCode) -> None:
             importlib.import_module(module)
         except (Exception, SystemExit) as error:  # a pipeline that needs the module raises a clear error
             logger.warning("the module %s, which registers functions, is not imported: %s", module, error)
-    for pickled in code.functions:
+    for pickled in code.functions.values():
         key, function, meta = cloudpickle.loads(base64.b64decode(pickled))
         catalogue.REGISTRY[key] = function
         if meta is not None:

@@ -82,6 +82,7 @@ class LocalWorker:
     def __init__(self, settings: TrainingSettings | None = None) -> None:
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
+        self._known_code: tuple[str, ...] = ()
         self._loop = LoopBinding("the training worker")
         self._lock = asyncio.Lock()
         self._closed = False
@@ -243,18 +244,22 @@ class LocalWorker:
 
     async def _running(self) -> asyncio.subprocess.Process:
         self._require_open()
-        if self._process is None or self._process.returncode is not None:
-            await self._stop()
-            self._process = await _start_process()
-            self._error_reader = asyncio.create_task(self._read_errors(self._process))
-            self._send(self._process, self._setup())
-            logger.info("training worker started", extra={"pid": self._process.pid})
-            try:
-                self._require_open()  # it may be closed during the start
-            except LearnerClosed:
-                await self._stop(kill=True)
-                raise
-        return self._process
+        setup, process = self._setup(), self._process
+        knows_code = self._known_code == setup.code.names()  # otherwise it was registered later
+        if process is not None and process.returncode is None and knows_code:
+            return process
+        await self._stop()
+        self._process = process = await _start_process()
+        self._error_reader = asyncio.create_task(self._read_errors(process))
+        self._known_code = setup.code.names()
+        self._send(process, setup)
+        logger.info("training worker started", extra={"pid": process.pid})
+        try:
+            self._require_open()  # it may be closed during the start
+        except LearnerClosed:
+            await self._stop(kill=True)
+            raise
+        return process
 
     def _require_open(self) -> None:
         if self._closed:

@@ -116,7 +116,7 @@ class Mark:
 
 def test_a_function_that_cannot_be_pickled_is_left_out() -> None:
     run_as_main(MASK.replace("return doc", "return lock and doc"), lock=sys._getframe())
-    assert registered_code().functions == ()
+    assert registered_code().functions == {}
 
 
 def test_modules_of_the_program_are_named_and_those_of_entry_points_are_not(

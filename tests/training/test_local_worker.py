@@ -10,7 +10,9 @@ from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any
 
+import catalogue
 import pytest
+from spacy.language import Language
 
 from karen_learner.corpora.lines import write_lines
 from karen_learner.errors import LearnerClosed, ModelError, TrainingError, WorkerCrashed, WorkerTimedOut
@@ -377,3 +379,26 @@ async def test_a_program_without_a_python_names_the_remedy(
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(WorkerCrashed, match=r"multiprocessing\.set_executable"):
         await LocalWorker(ready.settings).start()
+
+
+async def test_code_that_is_registered_later_reaches_the_worker(ready: TrainJob) -> None:
+    source = (
+        "from spacy.language import Language\n@Language.component('late')\ndef late(doc):\n    return doc\n"
+    )
+    async with LocalWorker(ready.settings) as worker:
+        report, first = await worker.train(ready), worker.pid
+        config = ready.output / "config.cfg"
+        text = config.read_text(encoding="utf-8").replace("pipeline = [", 'pipeline = ["late",')
+        config.write_text(text + '\n[components.late]\nfactory = "late"\n', encoding="utf-8")
+        model = ready.pipeline.model_copy(update={"path": str(ready.output), "tasks": report.tasks})
+        job = PredictJob(tenant_id="acme", models=(model,), texts=ready.corpus / "train.jsonl")
+        try:
+            exec(source, {"__name__": "__main__", "Language": Language})  # as a cell of a notebook
+            assert (await worker.predict(job)).predicted
+            second = worker.pid
+            await worker.predict(job)
+        finally:
+            catalogue.REGISTRY.pop(("spacy", "internal_factories", "late"))
+            Language._factory_meta.pop("late")
+        assert second != first
+        assert worker.pid == second
