@@ -240,7 +240,8 @@ class AutonomousLearner:
     async def _open(self) -> None:
         await call_in_executor(import_code, self.settings.training.imports)
         await call_in_executor(require_tokenizer, self.settings.training.language)
-        await call_in_executor(self._make_home)
+        if not self._reads_only:
+            await call_in_executor(self._make_home)
         await self.store.start()
         for tenant_id in await self.store.unfinished_tenants():
             await self._recover(tenant_id)

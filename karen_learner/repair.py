@@ -11,7 +11,7 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.cycle import LearningCycle
 from karen_learner.deployment import ChampionSync, Deployer
 from karen_learner.errors import KarenLearnerError
-from karen_learner.models.backups import check_version, intact_manifest, read_backup_manifest
+from karen_learner.models.backups import check_version, intact_manifest
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import ModelVersion, RepairAction, RepairReport, VersionCheck
 
@@ -38,8 +38,7 @@ class Repair:
         report = RepairReport(tenant_id=tenant_id, checks=tuple(checks))
         if champion is None:
             return report
-        planned = await call_in_executor(_planned, versions, checks)
-        report = report.model_copy(update={"action": planned})
+        report = report.model_copy(update={"action": _planned(checks)})
         if dry_run:
             return report
         await self._restore(versions)
@@ -74,24 +73,11 @@ class Repair:
                 await self.deployer.back_up(version)
 
 
-def _planned(versions: Sequence[ModelVersion], checks: Sequence[VersionCheck]) -> RepairAction:
-    """The first necessary action. Blocking: it reads the manifests of backups."""
+def _planned(checks: Sequence[VersionCheck]) -> RepairAction:
+    """The first necessary action."""
     if checks[0].files != "intact":
-        return "restore" if _has_usable_backup(versions[0]) else "retrain"
-    restorable = any(
-        check.files != "intact" and _has_usable_backup(version)
-        for version, check in zip(versions, checks, strict=True)
-    )
-    if restorable:
+        return "restore" if checks[0].backup == "present" else "retrain"
+    if any(check.files != "intact" and check.backup == "present" for check in checks):
         return "restore"
     missing = any(check.files == "intact" and check.backup == "missing" for check in checks)
     return "back_up" if missing else "nothing"
-
-
-def _has_usable_backup(version: ModelVersion) -> bool:
-    if version.backup_path is None:
-        return False
-    try:
-        return read_backup_manifest(version.backup_path).digest == version.digest
-    except KarenLearnerError:
-        return False

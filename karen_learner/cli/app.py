@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.output import Output, escape_unencodable, logging_to
+from karen_learner.disk import free_text, is_about_space
 from karen_learner.errors import ExitCode, KarenLearnerError
 
 PROGRAM = "karen-learner"
@@ -135,7 +136,8 @@ def explained(error: BaseException, home: Path = Path()) -> tuple[str, int]:
         raise error
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
-        return f"{where}{error.strerror}", ExitCode.ERROR
+        free = f" ({free_text(home)})" if is_about_space(error) else ""
+        return f"{where}{error.strerror}{free}", ExitCode.ERROR
     name = type(error).__name__
     return f"unexpected {name}: {error} (--debug prints the trace)", ExitCode.ERROR
 

@@ -30,7 +30,7 @@ AddItem = Callable[[Any, RenderableType], None]
 
 UNBOUNDED_WIDTH = 200
 """Columns of a table in a file or a pipe, unless the variable COLUMNS names them."""
-MIN_WIDTH = 20
+MIN_WIDTH, MAX_WIDTH = 20, 1000
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, lone surrogates, and characters that break or reorder lines."""
 PACKAGE = "karen_learner"
@@ -133,7 +133,8 @@ def _as_json(value: Any, *, indent: int | None = None) -> str:
 
 def _console(file: IO[str]) -> Console:
     wanted = os.environ.get("COLUMNS", "")
-    columns = int(wanted) if wanted.isdecimal() and int(wanted) >= MIN_WIDTH else UNBOUNDED_WIDTH
+    known = wanted.isascii() and wanted.isdecimal() and len(wanted) <= len(str(MAX_WIDTH))
+    columns = int(wanted) if known and MIN_WIDTH <= int(wanted) <= MAX_WIDTH else UNBOUNDED_WIDTH
     width = None if file.isatty() else columns
     return Console(file=file, highlight=False, markup=False, emoji=False, width=width)
 

@@ -245,7 +245,7 @@ class LearningCycle:
         home = self.deployer.layout.home
         if is_about_space(error) or any(words in message for words in NO_SPACE):
             message += f" ({await call_in_executor(free_text, home)}; `karen-learner prune` frees some)"
-        await self.deployer.clear_staging(state.cycle.tenant_id)
+        await self.deployer.clear_staging(state.cycle.tenant_id, cycle_id=state.cycle.cycle_id)
         return state.result("failed", error=message)
 
     async def _run_stages(self, state: CycleState, *, force: bool) -> LearningCycleResult:

@@ -235,9 +235,14 @@ class Deployer:
                 "%s serves, but its backup cannot be written: the next cycle tries again", version.version
             )
 
-    async def clear_staging(self, tenant_id: str) -> None:
-        """Remove the candidates of failed cycles. Call under the lease, or while no process holds it."""
-        await call_in_executor(remove_folder, self.layout.models(tenant_id) / ".staging")
+    async def clear_staging(self, tenant_id: str, *, cycle_id: str = "") -> None:
+        """Remove the candidate of a failed cycle with its shadows.
+
+        Without an id those of all cycles: call it under the lease, or while no process holds it.
+        """
+        staging = self.layout.models(tenant_id) / ".staging"
+        for folder in await call_in_executor(lambda: list(staging.glob(f"{cycle_id}*"))):
+            await call_in_executor(remove_folder, folder)
 
     async def clean_up(self, tenant_id: str, *, keep_corpus: str | None = None) -> None:
         """Make missing backups; remove staging folders, folders without a row, and files beyond retention.

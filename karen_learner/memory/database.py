@@ -37,6 +37,7 @@ from karen_learner.memory.engine import (
     database_file,
     is_in_memory,
     probe,
+    probe_readers,
 )
 from karen_learner.private_files import make_folder, open_private
 
@@ -243,7 +244,8 @@ class Database:
                 "folders models/ and model_backups/ of the home after it"
             )
         try:
-            await call_in_executor(copy_database, self._file, target)
+            is_written = self.read_only is None
+            await call_in_executor(copy_database, self._file, target, is_written=is_written)
         except DATABASE_ERRORS as error:
             raise translated(self.place, error) from error
 
@@ -352,6 +354,7 @@ class Database:
     async def _open_to_read(self, reason: str) -> None:
         readers = create_readers(self._url, busy_timeout_s=self._busy_timeout_s)
         try:
+            await call_in_executor(probe_readers, readers)
             async with readers.connect() as connection:
                 await connection.run_sync(schema.require_current, self.place)
         except DATABASE_ERRORS as error:

@@ -102,12 +102,11 @@ def read_only_query(file: Path) -> dict[str, str]:
     return {"mode": "ro", **({"immutable": "1"} if has_all else {})}
 
 
-def copy_database(file: Path, target: Path) -> None:
-    """Copy an SQLite database to a new file. Blocking."""
+def copy_database(file: Path, target: Path, *, is_written: bool) -> None:
+    """Copy an SQLite database to a new file, also while a process writes to it (`is_written`). Blocking."""
     open_private(target, "xb").close()
-    source = sqlite3.connect(
-        f"file:{quote(str(file.absolute()))}?{urlencode(read_only_query(file))}", uri=True
-    )
+    options = urlencode({"mode": "ro"} if is_written else read_only_query(file))
+    source = sqlite3.connect(f"file:{quote(str(file.absolute()))}?{options}", uri=True)
     copy = sqlite3.connect(target)
     try:
         source.backup(copy)
@@ -167,6 +166,12 @@ def probe(url: URL) -> None:
         engine.connect().close()
     finally:
         engine.dispose()
+
+
+def probe_readers(readers: AsyncEngine) -> None:
+    """As `probe`, for an engine of `create_readers`."""
+    if readers.url.get_backend_name() == "sqlite":
+        probe(readers.url)
 
 
 def _pool(url: URL, **options: Any) -> AsyncEngine:

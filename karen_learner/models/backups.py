@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import logging
 import tarfile
 import uuid
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from karen_learner.errors import DigestMismatch, KarenLearnerError, ModelError, UnknownVersion
 from karen_learner.models.files import changed_at, move_into_place, remove_folder, sync_folder, sync_path
@@ -114,14 +116,28 @@ def check_version(version: ModelVersion) -> VersionCheck:
         verify(version.path, digest=version.digest)
     except ModelError as error:
         problem = str(error)
-    saved = version.backup_path is not None and version.backup_path.is_file()
     return VersionCheck(
         version=version.version,
         files="intact" if problem is None else "damaged" if version.path.is_dir() else "missing",
-        backup="present" if saved else "missing",
+        backup=_backup_state(version, read=problem is not None),
         problem=problem,
         changed_at=None if problem is None else changed_at(version.path),
     )
+
+
+def _backup_state(version: ModelVersion, *, read: bool) -> Literal["present", "damaged", "missing"]:
+    """Whether there is a backup; with `read`, whether it holds the version and ends with its checksum."""
+    backup = version.backup_path
+    if backup is None or not backup.is_file():
+        return "missing"
+    try:
+        if read and read_backup_manifest(backup).digest != version.digest:
+            return "damaged"
+        if read:
+            _check(backup)
+    except (*UNREADABLE, KarenLearnerError):
+        return "damaged"
+    return "present"
 
 
 def is_lost(version: ModelVersion) -> bool:
@@ -137,8 +153,9 @@ def is_lost(version: ModelVersion) -> bool:
 
 
 def _is_denied(error: BaseException | None) -> bool:
+    """Whether the operating system refused. The error of a damaged gzip file has no number."""
     while error is not None:
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from asyncio_extras import call_in_executor
@@ -22,6 +22,12 @@ from karen_learner.records import (
     VersionCheck,
 )
 
+ANSWERS: Mapping[Server, str] = {
+    "model": "another version answers",
+    "base": "the base pipeline answers",
+    "analyzer": "the analyzer of the host answers",
+    "fallback": "the fallback answers",
+}
 REPAIR = "`karen-learner repair` restores it from a backup, or trains it anew"
 
 
@@ -54,9 +60,8 @@ class ServingHealth:
         if live is None and (failure is not None or check.files != "intact"):
             reason = failure.message if failure is not None else check.problem
             server = await self._without_champion()
-            answer = "the fallback answers" if server == "fallback" else f"the {server} answers"
-            if failure is not None or check.backup == "missing":
-                message = f"{champion.version} cannot be loaded, {answer}: {reason}"
+            if failure is not None or check.backup != "present":
+                message = f"{champion.version} cannot be loaded, {ANSWERS[server]}: {reason}"
                 problems.insert(0, Problem(severity="failing", message=message, remedy=REPAIR))
             return TenantHealth(
                 served_by=server,

@@ -27,12 +27,13 @@ class Problem(Record):
 class VersionCheck(Record):
     """Files and backup of a version, compared with its digest.
 
-    `problem` describes files that are not intact. `changed_at` is the time of their newest change.
+    `problem` describes files that are not intact. `changed_at` is the time of their newest change. A backup
+    is read only if the files are not intact; otherwise it counts as present.
     """
 
     version: str
     files: Literal["intact", "damaged", "missing"]
-    backup: Literal["present", "missing"]
+    backup: Literal["present", "damaged", "missing"]
     problem: str | None = None
     changed_at: datetime | None = None
 

@@ -121,3 +121,9 @@ def test_history_gives_the_reasons_of_cycles_that_deployed_nothing(cli, fast):
     last = cli.json("history", TENANT)[0]
     assert last["status"] != "deployed"
     assert f"{last['cycle_id'][-8:]}: {last['error_message']}" in cli("history", TENANT).stdout
+
+
+@pytest.mark.parametrize("columns", ["", "0", "-5", "abc", "9" * 30, "²"])
+def test_unusable_columns_are_ignored(cli, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert "greetings" in cli("history", TENANT).stdout

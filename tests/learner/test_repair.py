@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from karen_learner.errors import ModelError, UnknownTenant
 from karen_learner.learner import AutonomousLearner
 from karen_learner.memory import SqlMemoryStore
-from karen_learner.models.backups import is_lost
+from karen_learner.models.backups import is_lost, make_backup
 from karen_learner.models.versions import candidate_digest, read_manifest
 from karen_learner.records import LearningCycleResult
 from tests.conftest import ACME, MakeLearner, gold_examples
@@ -99,6 +99,31 @@ async def test_a_damaged_model_is_restored_without_a_training(make_learner: Make
         assert (report.action, report.done, report.cycle) == ("restore", True, None)
         assert (await learner.analyze(ACME, TEXT)).model_version == version.version
         assert (await learner.repair(ACME)).action == "nothing"
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "another version"])
+async def test_a_damaged_backup_saves_no_lost_model(make_learner: MakeLearner, damage: str) -> None:
+    async with make_learner() as learner:
+        (version,) = await learner.versions(ACME)
+        assert version.backup_path is not None
+        content = version.backup_path.read_bytes()
+        if damage == "another version":
+            (version.path / "meta.json").write_text("{}")
+            manifest = read_manifest(version.path).model_copy(update={"digest": "0" * 64})
+            (version.path / "manifest.json").write_text(manifest.model_dump_json())
+            version.backup_path.unlink()
+            make_backup(version.path, version.backup_path)
+        else:
+            damaged = {"empty": b"", "garbage": b"x" * 500, "cut": content[: len(content) // 2]}
+            version.backup_path.write_bytes(damaged[damage])
+        shutil.rmtree(version.path)
+        status = await learner.status(ACME)
+        assert not status.health.healthy
+        assert status.ready_to_learn
+        assert (await learner.repair(ACME, dry_run=True)).action == "retrain"
+        result = await learner.trigger_learning_cycle(ACME)
+        assert (result.status, result.lost_version) == ("deployed", version.version)
+        assert (await learner.status(ACME)).health.healthy
 
 
 async def test_a_missing_backup_is_made(acme: AutonomousLearner) -> None:

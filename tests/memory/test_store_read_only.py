@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from karen_learner.errors import StoreReadOnly
+from karen_learner.errors import InvalidInput, StoreReadOnly
 from karen_learner.memory import database, open_store
 from karen_learner.memory.schema import VERSION_TABLE
 from karen_learner.settings import StoreSettings
@@ -115,3 +115,25 @@ async def test_a_new_file_that_cannot_be_written_is_an_error(
     file.unlink()
     with pytest.raises(Exception, match="disk is full"):
         await open_store(file, store_settings).start()
+
+
+@pytest.mark.parametrize("name", ["a b", "a?b", "a#b", "a%20b", "ä&=:@", "~x"])
+async def test_any_name_of_a_folder_can_be_read(
+    tmp_path: Path, store_settings: StoreSettings, name: str
+) -> None:
+    file = tmp_path / name / "karen.db"
+    async with open_store(file, store_settings) as store:
+        await store.add_turn(make_turn())
+        await store.snapshot(tmp_path / "copy.db")
+    for place in (file, tmp_path / "copy.db"):
+        async with open_store(place, store_settings, read_only=True) as store:
+            assert await store.get_turn("acme", "t1") is not None
+
+
+async def test_a_database_without_a_file_has_no_snapshot(
+    tmp_path: Path, store_settings: StoreSettings
+) -> None:
+    async with open_store(":memory:", store_settings) as store:
+        with pytest.raises(InvalidInput, match="pg_dump"):
+            await store.snapshot(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()

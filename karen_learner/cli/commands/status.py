@@ -37,7 +37,9 @@ async def status(
         return ExitCode.OK if healthy else ExitCode.UNHEALTHY
     async with run.learner() as learner:
         home = await learner.health()
-        statuses = [await learner.status(name) for name in await learner.tenants()]
+        names = await learner.tenants()
+        load = len(names) <= learner.settings.analysis.live_models
+        statuses = [await learner.status(name, load=load) for name in names]
         metrics = await learner.get_learning_metrics()
     # counts and states only: the result of a cycle has the labels of a tenant
     tenants = [
