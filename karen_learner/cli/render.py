@@ -45,7 +45,7 @@ SCORES = {
 }
 """Name of the score of each task in a `ValidationResult`."""
 SHOWN_LINES = 20
-CONTRADICTED = "an earlier line or stored gold: correct them, or replace stored gold with --replace"
+CONTRADICTED = "an earlier line or stored gold: correct the file, or replace stored gold with --replace"
 SHOWN_CONFUSIONS = 10
 REMOVED = "(removed)"
 OWN_TEXTS = (
@@ -191,7 +191,8 @@ def ingest_report(report: IngestReport) -> list[RenderableType]:
     if report.skipped_count > SHOWN_LINES:
         shown.append(f"and {report.skipped_count - SHOWN_LINES} more (--json lists the first 1,000)")
     if report.contradictions:
-        shown.append(f"{report.contradictions} lines contradict {CONTRADICTED}")
+        subject = "line contradicts" if report.contradictions == 1 else "lines contradict"
+        shown.append(f"{report.contradictions} {subject} {CONTRADICTED}")
     return [*shown, *report.notes]
 
 

@@ -133,8 +133,9 @@ def warnings(
     unknown: Mapping[str, Mapping[Task, Mapping[str, int]]],
     skipped: Sequence[SkippedLine],
     skipped_count: int,
+    notes: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Messages about unknown labels by version, and about skipped lines."""
+    """Messages about unknown labels by version, about skipped lines, and the notes of the reader."""
     for version, tasks in unknown.items():
         for task, labels in tasks.items():
             named = ", ".join(f"{label!r} ({count})" for label, count in list(labels.items())[:5])
@@ -145,3 +146,4 @@ def warnings(
     if skipped_count:
         first = skipped[0]
         yield f"skipped lines: {skipped_count}; line {first.line}: {first.reason}"
+    yield from notes

@@ -177,6 +177,11 @@ def format_of(file: CorpusFile) -> str:
         raise ImportFormatError(
             f"{file.path.name!r} is a spreadsheet: save it as 'CSV UTF-8', with a header row"
         )
+    if file.format is None and name not in importers and file.path.is_dir():
+        raise ImportFormatError(
+            f"no importer for the folder {file.path.name!r}: it has neither YAML files of Rasa nor a folder "
+            "'intents' of Dialogflow; give a file"
+        )
     if file.format is None and name not in importers:
         raise ImportFormatError(
             f"no importer for {file.path.name!r}: its suffix is {file.suffix!r}, known are "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from karen_learner.analysis.model_queue import ModelQueue
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.importers import CorpusSource, aiter_records
+from karen_learner.corpora.importers import CorpusSource, Reading, aiter_records, iter_records
 from karen_learner.corpora.lines import SkippedLines
 from karen_learner.corpora.parsing import ImportedLine, TurnInput, imported_line
 from karen_learner.curation.examples import new_example
@@ -74,7 +74,13 @@ class LabelledTexts:
 
     name: str
     examples: list[Example]
-    skipped: SkippedLines
+    reading: Reading[LabelledText | TurnInput] | None = None
+    skipped: SkippedLines = field(default_factory=SkippedLines)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The parts of a file that were left out on purpose."""
+        return () if self.reading is None else self.reading.notes
 
     def beginnings(self, ids: Collection[str]) -> dict[str, str]:
         """The beginnings of the texts with these ids."""
@@ -204,11 +210,11 @@ class Evaluator:
 
     async def _read(self, tenant_id: str, source: LabelledSource) -> LabelledTexts:
         if isinstance(source, (CorpusFile, Path, str)):
-            name, lines = str(CorpusFile.of(source).path), aiter_records(source)
+            reading = await call_in_executor(iter_records, source)
+            texts, lines = LabelledTexts(str(reading.file.path), [], reading), aiter_records(reading)
         else:
-            name, lines = "the examples", _lines(check_several(source, "the examples"))
+            texts, lines = LabelledTexts("the examples", []), _lines(check_several(source, "the examples"))
         successors = await self._store.label_successors(tenant_id)
-        texts = LabelledTexts(name, [], SkippedLines())
         async for line in lines:
             try:
                 texts.examples.append(relabelled(self._example(line), without_retired(successors)))
@@ -217,7 +223,7 @@ class Evaluator:
         if not texts.examples:
             first = texts.skipped.first
             why = f": line {first[0].line}: {first[0].reason}" if first else " (the file is empty)"
-            raise InvalidInput(f"no line of {name} can be evaluated{why}")
+            raise InvalidInput(f"no line of {texts.name} can be evaluated{why}")
         return texts
 
     def _example(self, line: ImportedLine) -> Example:
@@ -263,6 +269,7 @@ class Evaluator:
             degraded=sum(answer.degraded for answer in answers),
             skipped_count=texts.skipped.count,
             skipped=tuple(texts.skipped.first),
+            notes=texts.notes,
             example_texts=texts.beginnings(shown),
         )
 
@@ -290,6 +297,7 @@ class Evaluator:
             },
             skipped_count=texts.skipped.count,
             skipped=tuple(texts.skipped.first),
+            notes=texts.notes,
             example_texts=texts.beginnings({flip.example_id for flip in listed}),
         )
 

@@ -59,6 +59,7 @@ class Evaluation(Record):
     degraded: int = 0
     skipped_count: int = 0
     skipped: tuple[SkippedLine, ...] = ()
+    notes: tuple[str, ...] = ()
     example_texts: Mapping[str, str] = Field(default_factory=dict)
 
 
@@ -97,4 +98,5 @@ class VersionComparison(Record):
     unknown_labels: Mapping[str, Mapping[Task, Mapping[str, int]]] = Field(default_factory=dict)
     skipped_count: int = 0
     skipped: tuple[SkippedLine, ...] = ()
+    notes: tuple[str, ...] = ()
     example_texts: Mapping[str, str] = Field(default_factory=dict)

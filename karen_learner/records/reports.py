@@ -25,7 +25,9 @@ class SkippedLine(Record):
 
 
 class IngestReport(Record):
-    """Stored turns and examples of an import. `skipped` lists the first 1,000 skipped lines.
+    """Turns and examples of an import. `skipped` lists the first 1,000 skipped lines.
+
+    `turns` counts those that were stored before, too.
 
     `contradictions` of the skipped lines give a text another label than an earlier line or stored gold.
     `notes` tell the parts of the file that were left out on purpose, such as unknown columns.

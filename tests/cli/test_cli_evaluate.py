@@ -184,3 +184,14 @@ def test_versions_without_common_judged_texts_say_that_they_cannot_be_compared(c
     record(cli, oldest, {})
     document = cli.json("compare", TENANT, oldest, newest, code=ExitCode.ERROR)
     assert f"{oldest} has no recorded judged texts" in document["error"]
+
+
+def test_an_evaluation_tells_the_columns_that_it_ignores(cli, tmp_path):
+    table = tmp_path / "test.csv"
+    table.write_text("question;topic;split\n" + "".join(f"{words} my bill;billing;test\n" for words in BILLS))
+    named = ("--map", "question=text", "--map", "topic=intent")
+    assert cli.json("evaluate", TENANT, table, *named)["notes"] == ["ignored the columns 'split'"]
+    first, second = versions(cli)
+    result = cli("compare", TENANT, first, second, table, *named)
+    assert result.exit_code == ExitCode.OK
+    assert "ignored the columns 'split'" in result.stderr

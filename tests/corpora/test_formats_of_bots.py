@@ -112,7 +112,7 @@ def test_a_folder_of_rasa_is_read_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImportFormatError, match="no YAML file below"):
         found_in(tmp_path / "empty", format="rasa")
-    with pytest.raises(ImportFormatError, match="no importer for 'empty'"):
+    with pytest.raises(ImportFormatError, match="no importer for the folder 'empty'"):
         found_in(tmp_path / "empty")
 
 

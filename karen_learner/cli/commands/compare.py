@@ -52,7 +52,7 @@ async def compare(
     async with run.learner(tenant) as learner:
         with text_progress(run.output) as on_texts:
             found = await learner.compare(tenant, before, after, source, on_texts=on_texts)
-    for warning in warnings(found.unknown_labels, found.skipped, found.skipped_count):
+    for warning in warnings(found.unknown_labels, found.skipped, found.skipped_count, found.notes):
         run.output.note(warning, style="yellow")
     run.output.result(found.to_dict(), *comparison(found))
     return ExitCode.OK

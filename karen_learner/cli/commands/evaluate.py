@@ -47,7 +47,8 @@ async def evaluate(
     async with run.learner(tenant) as learner:
         with text_progress(run.output) as on_texts:
             found = await learner.evaluate(tenant, source, version=version, on_texts=on_texts)
-    for warning in warnings({found.version: found.unknown_labels}, found.skipped, found.skipped_count):
+    unknown = {found.version: found.unknown_labels}
+    for warning in warnings(unknown, found.skipped, found.skipped_count, found.notes):
         run.output.note(warning, style="yellow")
     run.output.result(found.to_dict(), *evaluation(found))
     return ExitCode.OK
