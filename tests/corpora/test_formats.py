@@ -202,6 +202,11 @@ def test_records_of_other_tools_are_read(tmp_path: Path, name: str, given_format
             r"entities\.0\.end",
         ),
         ("prodigy", {"spans": [], "answer": "accept"}, "needs the key 'text'"),
+        (
+            "prodigy",
+            {"text": "to Oslo", "spans": [{"start": 0, "end": 4, "label": "x", "text": "Oslo"}]},
+            "does not have the words that it states: they are at 3-7",
+        ),
         ("prodigy", {"text": "a", "accept": ["x", "y"]}, "several categories of one task: 'x', 'y'"),
         ("prodigy", {"text": "a", "spans": 3}, "spans is no list of objects"),
         ("prodigy", [], "is no annotation of Prodigy"),
@@ -240,7 +245,7 @@ def test_records_of_other_tools_are_read(tmp_path: Path, name: str, given_format
                     }
                 ],
             },
-            "0-4 does not have the words",
+            "0-4 is not in the text, or does not have the words",
         ),
     ],
 )
@@ -293,6 +298,14 @@ def test_offsets_of_label_studio_are_those_of_a_browser(tmp_path: Path) -> None:
         (tmp_path / "data.json").write_text(json.dumps([record]))
         (line,) = iter_labelled(tmp_path / "data.json")
         assert line.value == labelled(text, entities=[[3, 7, "place"]])
+
+
+def test_an_offset_inside_of_a_character_is_told(tmp_path: Path) -> None:
+    value = {"start": 1, "end": 4, "labels": ["place"]}
+    record = {"data": {"text": "🙂 Oslo"}, "annotations": [{"result": [{"type": "labels", "value": value}]}]}
+    (tmp_path / "data.json").write_text(json.dumps([record]))
+    (line,) = iter_labelled(tmp_path / "data.json")
+    assert "1-4 is not in the text" in str(line.error)
 
 
 def test_our_own_records_are_not_taken_for_those_of_another_tool(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from karen_learner.corpora.formats.labels import categories, category_labels, ma
 from karen_learner.corpora.formats.record_format import RecordFormat, Values
 from karen_learner.corpora.lines import CorruptExample, LeftOut
 from karen_learner.records import LabelledText
+from karen_learner.records.offsets import OffsetUnit, character_at
 
 NOT_ANNOTATED = "left out tasks without an annotation"
 CATEGORY_TASKS = ("intent", "sentiment")
@@ -88,16 +89,18 @@ def _span(text: str, value: Any) -> tuple[int, int, str]:
 
 
 def _code_points(text: str, start: int, end: int, words: Any) -> tuple[int, int]:
-    """Offsets in code points of a span that a browser gave in UTF-16 code units.
+    """Offsets in characters of a span that a browser gave in UTF-16 code units.
 
-    `words` check the result. Some tools write code points: then those offsets are tried, too.
+    `words` check the result. Some tools write characters: with words, those offsets are tried, too.
     """
-    units = text.encode("utf-16-le", "surrogatepass")
-    first, last = (len(units[: 2 * at].decode("utf-16-le", "replace")) for at in (start, end))
-    for found in ((first, last), (start, end)):
-        if words is None or text[found[0] : found[1]] == words:
-            return found
-    raise CorruptExample(f"the span at {start}-{end} does not have the words that it states")
+    units: tuple[OffsetUnit, ...] = ("utf-16",) if words is None else ("utf-16", "characters")
+    for unit in units:
+        first, last = character_at(text, start, unit), character_at(text, end, unit)
+        if first is not None and last is not None and words in (None, text[first:last]):
+            return first, last
+    raise CorruptExample(
+        f"the span at {start}-{end} is not in the text, or does not have the words it states"
+    )
 
 
 def _flat_values(record: Mapping[str, Any]) -> Values:

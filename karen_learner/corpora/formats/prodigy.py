@@ -61,7 +61,9 @@ def _categories(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _span(span: Mapping[str, Any]) -> Values:
-    return {name: span.get(name) for name in ("start", "end", "label")}
+    """Offsets and label; the words, if they are stated, check the offsets."""
+    words = {"text": span["text"]} if isinstance(span.get("text"), str) else {}
+    return {**{name: span.get(name) for name in ("start", "end", "label")}, **words}
 
 
 def record(example: LabelledText) -> Values:
