@@ -23,9 +23,9 @@ LONGEST_STRETCH = 250
 LONGEST_SIGNS = 50
 """Signs in a row that the tokenizer gets at a time; it needs about 1 ms for them."""
 PIECE_CHARS = 1_000
-"""A text with a stretch of LONGEST_SIGNS is tokenized in pieces of about this length. Other threads run
-between them."""
-_STRETCH = re.compile(rf"\S{{{LONGEST_SIGNS}}}")
+"""A text with a long stretch, or with 16 signs in a row, is tokenized in pieces of about this length. Other
+threads run between them."""
+_STRETCH = re.compile(rf"(?:[^\w\s]|_){{16}}|\S{{{LONGEST_SIGNS}}}")
 _UNITS = re.compile(
     rf"\S{{0,{LONGEST_STRETCH - LONGEST_SIGNS}}}?(?:[^\w\s]|_){{{LONGEST_SIGNS}}}"
     rf"|\S{{1,{LONGEST_STRETCH}}}|\s+"
