@@ -85,8 +85,8 @@ def text_progress(output: Output) -> Iterator[Callable[[int, int], None]]:
 
 
 def count_lines(path: Path) -> int | None:
-    """Number of lines of a text file; None for a folder, a binary and a compressed file."""
-    if path.is_dir() or path.suffix in (".spacy", ".gz", ".zip"):
+    """Number of lines of a text file; None for a folder, a pipe, a binary and a compressed file."""
+    if not path.is_file() or path.suffix in (".spacy", ".gz", ".zip"):
         return None
     with path.open("rb") as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))

@@ -35,15 +35,14 @@ def open_text(path: Path, *, encoding: str | None = None, newline: str = "\n") -
     that the encoding lacks become lone surrogates: see `check_decoded`. Raises OSError, and ImportFormatError
     for damaged gzip data or an unknown encoding.
     """
-    with path.open("rb") as file:
-        compressed = file.read(2) == GZIP_MAGIC
-    opened = gzip.open if compressed else open
     try:
-        with cast(BufferedReader, opened(path, "rb")) as file:
-            found = encoding_of(file.peek(4)[:4], encoding)
-            errors = "replace" if found.startswith(("utf-16", "utf-32")) else "surrogateescape"
-            with TextIOWrapper(file, encoding=found, errors=errors, newline=newline) as text:
-                yield text
+        with path.open("rb") as raw:  # once: a pipe cannot be opened again
+            compressed = raw.peek(2).startswith(GZIP_MAGIC)
+            with cast(BufferedReader, gzip.open(raw)) if compressed else raw as file:
+                found = encoding_of(file.peek(4)[:4], encoding)
+                errors = "replace" if found.startswith(("utf-16", "utf-32")) else "surrogateescape"
+                with TextIOWrapper(file, encoding=found, errors=errors, newline=newline) as text:
+                    yield text
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ImportFormatError(f"the gzip data of {path.name!r} are damaged: {error}") from error
 

@@ -4,7 +4,9 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -213,3 +215,16 @@ def test_feedback_may_stand_beside_the_other_keys_of_a_turn(write):
     both = {"user_text": "a", "assistant_response": "", "user_id": "u", "consent": True, "user_feedback": {}}
     ((_, error),) = errors_of(write("turns.jsonl", json.dumps(both)))
     assert error == "has 'user_feedback', and 'consent' beside it"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
+def test_a_pipe_is_read_once(tmp_path, compressed):
+    path = tmp_path / "pipe.jsonl"
+    os.mkfifo(path)
+    content = "\n".join(map(json.dumps, GOLD)).encode()
+    data = gzip.compress(content) if compressed else content
+    writer = threading.Thread(target=path.write_bytes, args=(data,))
+    writer.start()
+    assert texts_of(path) == TEXTS
+    writer.join()
