@@ -32,8 +32,8 @@ def create_spacy_analyzer(
 
     `model` is a pipeline, its folder, or the name of an installed package. A folder or package is loaded in
     a thread at the first text (or by `await analyzer.load()`). `tasks` maps `intent`, `sentiment` and
-    `entities` to pipes; the default is `find_tasks`. Without a model, rules and the linguistic features of
-    `language` answer until a model is deployed.
+    `entities` to pipes; the default is `find_tasks`. Without a model, the setting `analysis.fallback` answers
+    until a model is deployed, with the linguistic features of `language`.
 
     Raises InvalidInput for unusable `tasks`, ModelError if the folder or package does not exist. Raises
     PipelineUnsuitable if a pipe is missing or of another kind, or none is usable: at the call for a pipeline,

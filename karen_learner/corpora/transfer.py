@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from asyncio_extras import call_in_executor
 from spacy.language import Language
@@ -95,9 +95,11 @@ class Transfer:
 
         `to` is the name of an exporter; by default the suffix decides. Labels that its format cannot hold are
         logged. A temporary file in the same folder is renamed to `path`, so that a crash leaves no half file.
-        Raises InvalidInput for an unknown format, for nothing to export, and for a path that cannot be
-        written.
+        Raises InvalidInput for an unknown kind or format, for nothing to export, and for a path that cannot
+        be written.
         """
+        if kind not in get_args(ExportKind):
+            raise InvalidInput(f"unknown kind {kind!r:.60}: export {' or '.join(get_args(ExportKind))}")
         name = export_format(path, to)
         if kind == "turns" and name != TURNS_FORMAT:
             raise InvalidInput(f"turns cannot be exported as {name}: write a {TURNS_FORMAT} file")

@@ -22,7 +22,7 @@ def test_a_bootstrap_reports_skipped_lines_and_the_live_version(trained):
     result = trained.bootstrap
     assert result.exit_code == ExitCode.OK
     assert "24 new examples" in result.stdout
-    assert "unknown key 'shoe'" in result.stdout
+    assert "but 'shoe'" in result.stdout
     assert "DEPLOYED" in result.stdout
     assert "first version: no rollback possible" in result.stdout
     assert _cells(result.stdout, "intent") == ["24", "1.000", "0.862 to 1.000"]

@@ -30,6 +30,7 @@ from karen_learner import (
 )
 from karen_learner.errors import InvalidInput, LearnerClosed, SettingsError, UnknownTenant, UnknownTurn
 from karen_learner.records import GateCheck, Verdict
+from karen_learner.settings import load_settings
 from tests.homes import Homes, TrainedHome, a_store
 
 TENANT = "tenant_123"
@@ -466,7 +467,8 @@ async def test_the_three_configs_and_their_defaults(home: Path) -> None:
 
 
 async def test_create_spacy_analyzer_works_without_a_learner() -> None:
-    async with create_spacy_analyzer() as analyzer:
+    rules = load_settings(overrides={"analysis.fallback": "rules"})
+    async with create_spacy_analyzer(settings=rules) as analyzer:
         assert isinstance(analyzer, SpacyAnalyzer)
         analysis = await analyzer.analyze("this is great, thanks!")
         assert analysis.degraded

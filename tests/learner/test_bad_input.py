@@ -400,7 +400,7 @@ async def test_exports_that_cannot_be_written(
 ) -> None:
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "file").write_text("")
-    await unchanged(acme.export(ACME, tmp_path / "x.png"), InvalidInput, r"examples to \.jsonl")
+    await unchanged(acme.export(ACME, tmp_path / "x.png"), InvalidInput, "no exporter for 'x.png'")
     await unchanged(acme.export(ACME, tmp_path / "x.spacy", kind="turns"), InvalidInput)
     await unchanged(acme.export(ACME, tmp_path / "x.jsonl", kind="wishes"), InvalidInput)  # type: ignore[arg-type]
     for place in (tmp_path / "folder.jsonl", tmp_path / "file" / "x.jsonl"):

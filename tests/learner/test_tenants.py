@@ -134,6 +134,7 @@ async def test_cycles_of_two_tenants_do_not_exclude_each_other(both: AutonomousL
 
 async def test_an_export_contains_texts_of_its_tenant_only(both: AutonomousLearner, tmp_path: Path) -> None:
     await correct(both, GLOBEX, 3, "feed", "secret snack number {}")
+    await correct(both, ACME, 1, "walk", "please walk with number {}")
     for kind in ("examples", "turns"):
         await both.export(ACME, tmp_path / "ours.jsonl", kind=kind)  # type: ignore[arg-type]
         lines = [json.loads(line) for line in (tmp_path / "ours.jsonl").read_text().splitlines()]
