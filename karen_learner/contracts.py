@@ -154,7 +154,7 @@ class MemoryStore(Protocol):
     async def __aexit__(self, *error: object) -> None: ...
 
     async def start(self) -> None:
-        """Open, migrate and check the database. Idempotent.
+        """Open, migrate and check the database. Idempotent; tries again to write if it was only read.
 
         Raises StoreReadOnly, StoreLocked, StoreNotOurs, SchemaTooNew, or StoreError.
         """

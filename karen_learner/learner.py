@@ -243,9 +243,20 @@ class AutonomousLearner:
         if not self._reads_only:
             await call_in_executor(self._make_home)
         await self.store.start()
+        if self.store.read_only is not None and not self._reads_only:
+            await self._clear_abandoned()
         for tenant_id in await self.store.unfinished_tenants():
             await self._recover(tenant_id)
         self._champions.start(self._recover)
+
+    async def _clear_abandoned(self) -> None:
+        """Make room on a full disk."""
+        for tenant_id in await self.store.tenants():
+            try:
+                await self._cycle.clear_abandoned(tenant_id)
+            except OSError as error:  # a read-only disk
+                logger.warning("candidates of crashed cycles of %r cannot be removed: %s", tenant_id, error)
+        await self.store.start()
 
     async def _recover(self, tenant_id: str) -> None:
         """Journal crashed cycles and remove their files, if the home can be written."""
@@ -587,6 +598,7 @@ class AutonomousLearner:
     async def health(self) -> HomeHealth:
         """Disk use and problems of the home, apart from its tenants (`status`)."""
         await self.start()
+        await self.store.start()
         reason = None if self._reads_only else self.store.read_only
         found: HomeHealth = await call_in_executor(home_health, self.layout, read_only=reason)
         return found

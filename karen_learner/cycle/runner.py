@@ -159,6 +159,14 @@ class LearningCycle:
         except KarenLearnerError:
             logger.exception("a cancelled cycle of %r cannot be journalled", lease.tenant_id)
 
+    async def clear_abandoned(self, tenant_id: str) -> None:
+        """Remove the candidates of crashed cycles, which may have filled the disk. Needs no write.
+
+        Does nothing while a process runs a cycle of this tenant.
+        """
+        if await self.store.lease(tenant_id) is None:
+            await self.deployer.clear_staging(tenant_id)
+
     async def recover(self, tenant_id: str) -> None:
         """Journal cycles of a crashed process as interrupted, and remove their files.
 
@@ -166,8 +174,6 @@ class LearningCycle:
         """
         if not await self.store.unfinished_cycles(tenant_id):
             return
-        if self.store.read_only is not None and await self.store.lease(tenant_id) is None:
-            await self.deployer.clear_staging(tenant_id)  # the crashed cycle may have filled the disk
         async with hold_lease(self.store, tenant_id, owner=owner_of(os.getpid()), ttl=self._ttl) as lease:
             if lease is not None:
                 await self._recover(tenant_id)

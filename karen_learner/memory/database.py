@@ -106,11 +106,16 @@ class Database:
         self._checkpoint: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
-        """Open the database, check that it is ours, and create or migrate its tables. Idempotent."""
+        """Open the database, check that it is ours, and create or migrate its tables. Idempotent.
+
+        Repeated, it tries to open a database to write that was opened to read only.
+        """
         self._loop.check()
         async with self._starting:
             if self._closed or self._readers is not None:
                 self.require_open()
+                if not self._reads_only:
+                    await self._try_to_write(urgent=False)
                 return
             try:
                 await self._open_somehow()

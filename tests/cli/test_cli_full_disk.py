@@ -41,6 +41,13 @@ SCRIPT = """
     filler.unlink()
     run("after", "history", "telecom", "--json")
     run("again", "status", "telecom")
+    staging = next(home.glob("models/*/v*")).parent / ".staging" / "crashed"
+    staging.mkdir(parents=True)
+    with suppress(OSError), (staging / "weights").open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    run("crashed", "status", "telecom")
+    reports["staging"] = [len(list(staging.parent.glob("*"))), "", ""]
     subprocess.run(["mount", "-o", "remount,ro", place], check=True)
     run("read-only analyze", "analyze", "telecom", "send me my bill")
     run("read-only learn", "learn", "telecom")
@@ -103,3 +110,10 @@ def test_a_cycle_on_a_read_only_disk_is_an_error(reports: Reports) -> None:
     code, _, err = reports["read-only learn"]
     assert code == 1
     assert "read only" in err
+
+
+def test_the_candidate_of_a_crashed_cycle_does_not_keep_the_disk_full(reports: Reports) -> None:
+    code, _, err = reports["crashed"]
+    assert code == 0, err
+    assert "can be written again" in err
+    assert reports["staging"][0] == 0
