@@ -95,6 +95,8 @@ def test_copies_give_the_same_answers(trained: Language) -> None:
     sourced.add_pipe("it", source=trained)
     pickled: Language = pickle.loads(pickle.dumps(trained))
     assert answers(sourced) == answers(pickled) == answers(trained)
+    again: Language = pickle.loads(pickle.dumps(pickled))  # after it has answered
+    assert answers(again) == answers(trained)
 
 
 def test_a_pipe_with_other_labels_can_be_loaded_over(trained: Language) -> None:

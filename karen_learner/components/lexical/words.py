@@ -5,7 +5,8 @@ A word is spaCy's 64-bit hash of it. Caches and tables store no strings.
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from dataclasses import fields
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -130,6 +131,14 @@ class FeatureCache(Generic[KeyT, FeaturesT]):
         self.size = left
 
 
+class WithoutCaches:
+    """A dataclass that is pickled and copied without its cached properties."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = [field.name for field in fields(cast(Any, self))]
+        return {name: self.__dict__[name] for name in names}
+
+
 _cached_features = CACHED_FEATURES
 
 
@@ -159,6 +168,10 @@ class WordTable:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[Hashes, AnyArray]]:
+        """Pickles give one table in memory, too."""
+        return self._shared, (self.words, self.values)
 
     def __eq__(self, other: object) -> bool:
         """Empty tables are equal; other tables are, if they are the same object (see `_shared`)."""

@@ -22,6 +22,7 @@ from karen_learner.components.lexical.forms import token_forms, word_lookup
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
     FeatureCache,
+    WithoutCaches,
     cached_features,
     first_of_pair,
     mix,
@@ -187,7 +188,7 @@ def cut_into_segments(lengths: Sequence[int], *, max_tokens: int) -> Segments:
 
 
 @dataclass(frozen=True)
-class TokenFeaturizer:
+class TokenFeaturizer(WithoutCaches):
     """Features of tokens in `2**bits` buckets. There are no cluster features without `clusters`.
 
     Segments and words are cached: their features do not depend on weights.

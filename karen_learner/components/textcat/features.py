@@ -25,6 +25,7 @@ from karen_learner.components.lexical.polarities import WordPolarities
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
     FeatureCache,
+    WithoutCaches,
     cached_features,
     character_ngrams,
     first_of_pair,
@@ -117,7 +118,7 @@ class WordFeatures(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TextNgrams:
+class TextNgrams(WithoutCaches):
     """Features of texts, in `2**bits` buckets.
 
     Only the first `max_words` words are used, and the distinct ones of the first `pair_words` make pairs.

@@ -1,5 +1,6 @@
 """Brown clusters: loading, saving with the weights, languages without clusters."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def test_models_share_equal_tables() -> None:
     one = WordClusters.from_arrays(arrays)
     assert WordClusters.from_arrays({name: array.copy() for name, array in arrays.items()}) is one
     assert word_clusters("en") is one
+    assert pickle.loads(pickle.dumps(one)) is one
     fewer = {"cluster_words": arrays["cluster_words"][:4], "cluster_numbers": arrays["cluster_numbers"][:2]}
     assert WordClusters.from_arrays(fewer) is not one
 
