@@ -400,6 +400,8 @@ async def test_exports_that_cannot_be_written(
 ) -> None:
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "file").write_text("")
+    await unchanged(acme.export(ACME, tmp_path / "x.jsonl", kind="turns"), InvalidInput, "no turns to export")
+    await collect(acme)
     await unchanged(acme.export(ACME, tmp_path / "x.png"), InvalidInput, "no exporter for 'x.png'")
     await unchanged(acme.export(ACME, tmp_path / "x.spacy", kind="turns"), InvalidInput)
     await unchanged(acme.export(ACME, tmp_path / "x.jsonl", kind="wishes"), InvalidInput)  # type: ignore[arg-type]
