@@ -34,8 +34,9 @@ OURS = {
     "spacy-json": "karen_learner.corpora.formats.spacy_json:SPACY_JSON.write",
 }
 SUFFIXES = {
-    ".csv": "csv",
     ".jsonl": "jsonl",
+    ".csv": "csv",
+    ".conll": "conll",
     ".spacy": "spacy",
     ".yaml": "rasa",
     ".yml": "rasa",
@@ -62,9 +63,8 @@ def export_format(path: Path, given: str | None = None) -> str:
     name = given or SUFFIXES.get(path.suffix.lower()) or path.suffix.lower().removeprefix(".")
     if given is None and name not in exporters:
         raise InvalidInput(
-            f"no exporter for {path.name!r}: its suffix is {path.suffix!r}, known are "
-            f"{', '.join(sorted({*SUFFIXES, '.conll'}))}; --to names another format: "
-            f"{', '.join(exporters.names())}"
+            f"no exporter for {path.name!r}: write examples to {', '.join(SUFFIXES)}; --to names the format "
+            f"of another suffix: {', '.join(exporters.names())}"
         )
     exporters.load(name)
     return name
