@@ -89,7 +89,7 @@ def repair_report(report: RepairReport, *, dry_run: bool) -> list[RenderableType
     ]
     action = (REPAIRS_NEEDED if dry_run else REPAIRS_DONE)[report.action]
     if report.cycle is not None and not report.done:
-        action = f"the training was {report.cycle.status}: {report.cycle.error_message}"
+        action = f"no model was deployed ({report.cycle.status}): {report.cycle.error_message}"
     elif report.cycle is not None:
         action = f"{action}: {report.cycle.model_version} is live"
     return [

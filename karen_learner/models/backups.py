@@ -100,8 +100,8 @@ def intact_manifest(version: ModelVersion) -> Manifest:
         backup = version.backup_path
         if backup is None or not backup.is_file():
             raise ModelError(
-                f"{version.version} is damaged and has no backup ({damage}): `karen-learner repair` trains "
-                "a model from the stored examples"
+                f"{version.version} is damaged and has no backup ({damage}): `karen-learner repair` mends "
+                "a live model, `karen-learner versions` lists others"
             ) from damage
         restore_backup(backup, version.path)
     manifest = verify(version.path, digest=version.digest)
