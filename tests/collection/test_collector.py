@@ -148,6 +148,17 @@ async def test_later_feedback_is_merged(collector, events, published):
     assert (added.tenant_id, added.turn_id, added.is_correction) == ("t", metadata.turn_id, True)
 
 
+async def test_later_entities_of_a_browser_are_checked_with_the_stored_text(collector, store):
+    metadata = await collector.collect("t", "\U0001f600 in Rome", "ok", "u")
+    spans = [{"start": 6, "end": 10, "label": "CITY", "value": "Rome"}]
+    with pytest.raises(InvalidInput, match="offsets count utf-16"):
+        await collector.add_feedback("t", metadata.turn_id, {"corrected_entities": spans})
+    feedback = {"corrected_entities": spans, "offsets": "utf-16"}
+    await collector.add_feedback("t", metadata.turn_id, feedback)
+    (span,) = (await store.get_turn("t", metadata.turn_id)).feedback.corrected_entities
+    assert (span.start, span.end) == (5, 9)
+
+
 async def test_unfit_feedback_changes_nothing(collector, store):
     metadata = await collector.collect("t", "in Boston", "ok", "u")
     for feedback in ({"corrected_entities": [[3, 10, "CITY"]]}, {"rating": 5}, None):
