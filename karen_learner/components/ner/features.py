@@ -6,7 +6,7 @@ context.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import islice
 from typing import NamedTuple
@@ -213,10 +213,6 @@ class TokenFeaturizer(WithoutCaches):
         for row, one in zip(contexts, found, strict=True):
             row[: len(one.context)] = one.context
         return TokenFeatures(np.concatenate(tokens), contexts)
-
-    def __getstate__(self) -> dict[str, object]:
-        """The options without the caches, which belong to the process."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _segments(self) -> FeatureCache[bytes, SegmentFeatures]:

@@ -8,7 +8,7 @@ do the passes of a training and its models.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import chain, count, islice
 from typing import NamedTuple
@@ -145,10 +145,6 @@ class TextNgrams(WithoutCaches):
         texts = [doc.to_array(LOWER)[: self.max_words].tobytes() for doc in docs]
         word_of = word_lookup(docs)
         return self._texts.get(texts, partial(self._of_texts, word_of=word_of))
-
-    def __getstate__(self) -> dict[str, object]:
-        """The options without the caches, which belong to the process."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _texts(self) -> FeatureCache[bytes, TextFeatures]:
