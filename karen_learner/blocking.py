@@ -256,9 +256,9 @@ class BlockingLearner(Blocking[AutonomousLearner]):
 
 
 class PerformanceMonitor(Blocking[AsyncMonitor]):
-    """`monitoring.performance.PerformanceMonitor` for synchronous code, with the same arguments.
+    """`monitoring.performance.PerformanceMonitor` for synchronous code. Its arguments lack `store`.
 
-    With a learner it shares the learner's background thread.
+    With a learner it shares the learner's background thread. Raises InvalidInput for impossible arguments.
     """
 
     def __init__(

@@ -480,7 +480,8 @@ class AutonomousLearner:
     async def discard(self, tenant_id: str, example_ids: Sequence[str] | None = None) -> int:
         """Exclude the examples that wait because of a rollback; their number. Raises UnknownTenant.
 
-        With ids: these, if they wait, are in conflict, or were quarantined for harm.
+        With ids or unambiguous parts of ids: these, if they wait, are in conflict, or were quarantined for
+        harm. Raises InvalidInput for an unknown id.
         """
         return await self._decide(tenant_id, example_ids, release=False)
 
@@ -596,7 +597,7 @@ class AutonomousLearner:
         return await self._overview.status(tenant_id)
 
     async def health(self) -> HomeHealth:
-        """Disk use and problems of the home, apart from its tenants (`status`)."""
+        """Disk use and problems of the home, apart from its tenants (`status`). Raises StoreError."""
         await self.start()
         await self.store.start()
         reason = None if self._reads_only else self.store.read_only
@@ -607,7 +608,7 @@ class AutonomousLearner:
         """Checks of the home, the database, all versions, the permissions and the libraries.
 
         With `fix`, permissions, missing backups and damaged versions with a backup are mended. Nothing is
-        trained.
+        trained. Raises StoreError if the store does not open.
         """
         await self.start()
         reason = None if self._reads_only else self.store.read_only

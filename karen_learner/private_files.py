@@ -13,7 +13,10 @@ PRIVATE_UMASK = 0o077
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its missing parents, for this user only. An existing folder keeps its mode."""
+    """Make a folder and its missing parents, for this user only. An existing folder keeps its mode.
+
+    Raises OSError.
+    """
     if not folder.is_dir():
         if folder.parent != folder:
             make_folder(folder.parent)
@@ -21,13 +24,16 @@ def make_folder(folder: Path) -> None:
 
 
 def open_private(path: Path, mode: str = "w") -> IO[Any]:
-    """Open a file for writing, with UTF-8 for text. A new file is for this user only."""
+    """Open a file for writing, with UTF-8 for text. A new file is for this user only.
+
+    Raises OSError.
+    """
     encoding = None if "b" in mode else "utf-8"
     return open(path, mode, encoding=encoding, newline=None if encoding is None else "\n", opener=_opener)
 
 
 def make_private(folder: Path) -> None:
-    """Restrict a folder and everything below it to this user."""
+    """Restrict a folder and everything below it to this user. Raises OSError."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)

@@ -21,12 +21,15 @@ from karen_learner.disk import free_text, is_about_space
 from karen_learner.errors import ExitCode, KarenLearnerError
 
 PROGRAM = "karen-learner"
-COMMANDS = (
-    "init", "bootstrap", "ingest", "learn", "analyze", "status", "history", "show", "versions", "rollback",
-    "repair", "quarantine", "release", "discard", "labels", "evaluate", "compare", "prune", "backup",
-    "restore", "export", "validate", "convert", "package", "note", "doctor", "simulate", "demo",
-)  # fmt: skip
-"""In the order of the help page. Each is a module of `cli.commands` with a function of that name."""
+COMMANDS = {
+    "Learn": ("init", "bootstrap", "ingest", "learn", "analyze"),
+    "Inspect": ("status", "history", "show", "versions", "evaluate", "compare"),
+    "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note"),
+    "Operate a home": ("doctor", "repair", "prune", "backup", "restore"),
+    "Files": ("validate", "convert", "export", "package"),
+    "Simulate": ("simulate", "demo"),
+}
+"""In the panels and the order of the help page. Each is a module of `cli.commands` with such a function."""
 EXIT_CODE_MEANINGS = {
     ExitCode.OK: "success or deployed",
     ExitCode.ERROR: "error, with a message on standard error",
@@ -103,8 +106,10 @@ def root(
     return ExitCode.USAGE
 
 
-for name in COMMANDS:
-    app.command(name)(getattr(import_module(f"karen_learner.cli.commands.{name}"), name))
+for panel, names in COMMANDS.items():
+    for name in names:
+        function = getattr(import_module(f"karen_learner.cli.commands.{name}"), name)
+        app.command(name, rich_help_panel=panel)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -48,7 +48,10 @@ exporters: FormatRegistry[Exporter | Writer] = FormatRegistry("exporter", "karen
 
 
 def register_exporter(name: str) -> Callable[[Exporter], Exporter]:
-    """Decorator of a function that writes a format, such as `txt`, and files with the suffix of that name."""
+    """Decorator of a function that writes a format, such as `txt`, and files with the suffix of that name.
+
+    Raises ValueError for a name that is taken.
+    """
     register_named = exporters.register(name)
 
     def register(exporter: Exporter) -> Exporter:

@@ -68,7 +68,10 @@ importers: FormatRegistry[Importer | Reader] = FormatRegistry("importer", "karen
 
 
 def register_importer(name: str) -> Callable[[Importer], Importer]:
-    """Decorator of a function that reads a format, such as `txt`, and files with the suffix of that name."""
+    """Decorator of a function that reads a format, such as `txt`, and files with the suffix of that name.
+
+    Raises ValueError for a name that is taken.
+    """
 
     register_named = importers.register(name)
 

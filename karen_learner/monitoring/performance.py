@@ -321,7 +321,10 @@ class PerformanceMonitor:
         domain: str | None = None,
         error_type: str | None = None,
     ) -> None:
-        """Record a run. `status` is one of `STATUSES`. Never waits. Raises InvalidInput."""
+        """Record a run. `status` is one of `STATUSES`. Never waits. Raises InvalidInput.
+
+        `duration_ms` is in milliseconds, `cost` in any one currency.
+        """
         if status not in STATUSES:
             raise InvalidInput(f"unknown status {status!r:.60}: use {', '.join(STATUSES)}")
         if isinstance(tokens_used, bool) or not isinstance(tokens_used, int) or tokens_used < 0:
@@ -492,7 +495,10 @@ class PerformanceMonitor:
     async def trigger_retraining(
         self, reason: str = "Manual trigger", force_full_retrain: bool = False
     ) -> RetrainingResult:
-        """Retrain by the updater, else by a learning cycle. A retraining that changes nothing is a result."""
+        """Retrain by the updater, else by a learning cycle. A retraining that changes nothing is a result.
+
+        An error of a learning cycle is a result, too. Raises the errors of the updater.
+        """
         self._counts["retrainings"] += 1
         self._retrained_at = time.monotonic()
         if self._updater is not None:

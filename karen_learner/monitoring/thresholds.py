@@ -37,9 +37,11 @@ class Threshold(NamedTuple):
         return 100.0 if value <= self.limit else 100.0 * self.limit / value
 
     def is_kept(self, value: float) -> bool:
+        """Whether a value does not pass the limit."""
         return value >= self.limit if self.is_minimum else value <= self.limit
 
     def is_severe(self, value: float) -> bool:
+        """Whether a value passes the limit by more than `SEVERE_DISTANCE` of it."""
         distance = self.limit - value if self.is_minimum else value - self.limit
         return distance > SEVERE_DISTANCE * self.limit
 
@@ -59,7 +61,8 @@ _NAMES: Mapping[str, tuple[str, bool, str, str]] = {
 def read_thresholds(given: Mapping[str, float] | None) -> tuple[Threshold, ...]:
     """The default thresholds with the given changes. Raises InvalidInput.
 
-    `accuracy_min`, `success_rate_min` and `error_rate_max` are in 0 to 1. `latency_p95_max_ms` is positive.
+    `accuracy_min`, `success_rate_min` and `error_rate_max` are in 0 to 1. `latency_p95_max_ms` is in
+    milliseconds, at least 0.
     """
     given = {} if given is None else given
     if unknown := sorted(given.keys() - DEFAULTS.keys()):

@@ -35,7 +35,9 @@ def convert(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write the labels of each pipe to this folder.", show_default=False),
+        typer.Option(
+            metavar="DIR", help="Write the labels of text categorizers to this folder.", show_default=False
+        ),
     ] = None,
     format: FormatName = None,
     map: KeyNames = None,

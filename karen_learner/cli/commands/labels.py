@@ -41,6 +41,7 @@ async def labels(
     """List, rename, merge or retire labels, in all examples and feedback.
 
     Later feedback and gold with the former name get the new one. Merge and retire ask for confirmation.
+    Exit code 4: declined.
     """
     given = [one for one in (label, successor) if one is not None]
     if len(given) != ARGUMENTS[action]:

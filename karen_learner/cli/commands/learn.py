@@ -38,7 +38,7 @@ async def learn(
         str | None, typer.Option(help="Reason for the history.", metavar="WORDS", show_default=False)
     ] = None,
 ) -> int:
-    """Run a learning cycle: curate, train, validate, and deploy the candidate if it is better.
+    """Run a learning cycle: curate, train, validate, and deploy the candidate if the gates accept it.
 
     Exit codes: 0 deployed, 3 rejected, 4 skipped, 5 failed, 6 too close to call.
 

@@ -23,7 +23,7 @@ async def package(
         Path, typer.Option(metavar="DIR", file_okay=False, help="Folder of the wheel. Default: this folder.")
     ] = Path(),
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name after the language. Default: from the tenant.")
+        str | None, typer.Option(metavar="NAME", help="Name after the language. Default: made from TENANT.")
     ] = None,
 ) -> int:
     """Write a version as a wheel: `pip install` installs it, and `spacy.load` loads it.

@@ -14,7 +14,10 @@ JSON_KEY = "rasa_nlu_data"
 
 
 def read_rasa_json(document: Any) -> Iterator[Line[Any]]:
-    """The `common_examples` of Rasa's older JSON. The numbers count them."""
+    """The `common_examples` of Rasa's older JSON. The numbers count them.
+
+    Raises ImportFormatError for a document of another form.
+    """
     data = document.get(JSON_KEY) if isinstance(document, Mapping) else None
     if not isinstance(data, Mapping):
         raise ImportFormatError(f"the JSON document has no {JSON_KEY!r} of Rasa")
