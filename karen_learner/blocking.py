@@ -299,7 +299,7 @@ class PerformanceMonitor(Blocking[AsyncMonitor]):
     trigger_retraining = blocking(AsyncMonitor.trigger_retraining)
 
     def stop(self) -> None:
-        """Store what was recorded, and end the monitor's task. Without a learner also the thread."""
+        """Store the recorded outcomes, and end the monitor's task. Without a learner also the thread."""
         self._portal.call(self._twin.stop)
         if self._owns_portal:
             self._portal.close()

@@ -1,4 +1,4 @@
-"""The doctor: checks everything that a home needs, and mends what needs no decision of a person."""
+"""The doctor: checks everything that a home needs, and mends problems without a decision of a person."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`PerformanceMonitor`: measures of agents and models in a sliding window, alerts, and requests to retrain.
 
 `record_*` only append to a queue. A task moves the outcomes into the window and the detectors in short
-slices, so that the event loop goes on, and stores them. A full queue drops outcomes and counts them.
+slices, so that other tasks run between them, and stores them. A full queue drops outcomes and counts them.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class PerformanceMonitor:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Store what was recorded, and end the task. A running retraining goes on. Idempotent."""
+        """Store the recorded outcomes, and end the task. A running retraining continues. Idempotent."""
         if self._end_subscription is not None:
             self._end_subscription()
             self._end_subscription = None

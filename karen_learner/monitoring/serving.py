@@ -1,4 +1,4 @@
-"""Health of one tenant: what answers its texts, since when, and its problems."""
+"""Health of one tenant: the source of its analyses, the start of its service, and its problems."""
 
 from __future__ import annotations
 

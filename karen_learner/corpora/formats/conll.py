@@ -123,7 +123,7 @@ def _spans(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[tupl
 
 
 def write_conll(file: ExportFile, examples: Iterable[LabelledText]) -> int:
-    """Write texts with BIO tags of the tokens of a language, and note what is lost."""
+    """Write texts with BIO tags of the tokens of a language, and note the losses."""
     nlp, count = spacy.blank(file.language), 0
     with open_private(file.path) as out:
         for example in examples:

@@ -133,7 +133,7 @@ class _Intent:
 
 
 def write_dialogflow(file: ExportFile, examples: Iterable[LabelledText]) -> int:
-    """Write the texts that have an intent as the ZIP file of an agent, and note what is lost."""
+    """Write the texts that have an intent as the ZIP file of an agent, and note the losses."""
     intents: dict[str, _Intent] = {}
     words: dict[str, dict[str, None]] = {}
     written = []
