@@ -1,7 +1,7 @@
 """Backups of a whole home: a snapshot of its database and its model files in one archive.
 
-An archive has the database as `karen.db`, the folders `models` and `model_backups`, the settings file, and
-`backup.json` with a digest for each file. It has no corpora: cycles write new ones.
+An archive has the database as `karen.db`, the folders of the models and of their backups, the settings file,
+and `backup.json` with a digest for each file. It has no corpora: cycles write new ones.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from pydantic import ValidationError
-
 from karen_learner.errors import InvalidInput, ModelError
+from karen_learner.models.backups import UNREADABLE
 from karen_learner.models.files import HomeLayout, file_digest, remove_folder, sync_folder, sync_path
 from karen_learner.models.versions import library_versions
 from karen_learner.private_files import make_folder, make_private, open_private
@@ -56,7 +55,7 @@ def write_archive(
 ) -> HomeBackup:
     """Write the archive of a home atomically. `snapshot` is a copy of its database. Blocking.
 
-    Raises ModelError if a champion's files are incomplete.
+    Raises ModelError if a champion's files are incomplete, or if the snapshot was removed.
     """
     partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
     files: dict[str, str] = {}
@@ -68,6 +67,8 @@ def write_archive(
             for name, path in _sources(layout, snapshot):
                 if (digest := _add(archive, path, name)) is not None:
                     files[name] = digest
+            if DATABASE not in files:
+                raise ModelError(f"the snapshot {snapshot} was removed during the backup: repeat it")
             _require_champions(layout, files, champions)
             contents = Contents(
                 format=FORMAT,
@@ -107,7 +108,7 @@ def restore_home(archive: Path, home: Path, *, dry_run: bool = False) -> HomeBac
                 home.rmdir()
             unpacked.rename(home)
             sync_path(home.parent)
-    except (tarfile.TarError, EOFError, OSError, ValidationError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"{archive} cannot be restored: {error}") from error
     finally:
         remove_folder(unpacked)
@@ -119,12 +120,20 @@ def _sources(layout: HomeLayout, snapshot: Path) -> Iterator[tuple[str, Path]]:
     yield DATABASE, snapshot
     if (layout.home / SETTINGS).is_file():
         yield SETTINGS, layout.home / SETTINGS
-    for name, root in ((MODELS, layout.model_root), (BACKUPS, layout.backup_root)):
+    for root, outside in ((layout.model_root, MODELS), (layout.backup_root, BACKUPS)):
+        name = _folder_name(layout, root, outside)
         for path in sorted(root.rglob("*")):
             relative = path.relative_to(root)
             unfinished = path.name.endswith(PARTIAL) or any(part in TEMPORARY for part in relative.parts)
             if path.is_file() and not path.is_symlink() and not unfinished:
                 yield f"{name}/{relative.as_posix()}", path
+
+
+def _folder_name(layout: HomeLayout, root: Path, outside: str) -> str:
+    """The name of a folder in the archive: its place in the home, as the settings name it."""
+    if root == layout.home or not root.is_relative_to(layout.home):
+        return outside
+    return root.relative_to(layout.home).as_posix()
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> str | None:
@@ -151,10 +160,11 @@ def _require_champions(
     layout: HomeLayout, files: Mapping[str, str], champions: Mapping[str, ModelVersion | None]
 ) -> None:
     """Raise ModelError if a champion with files has no manifest in the archive: a clean-up was faster."""
+    models = _folder_name(layout, layout.model_root, MODELS)
     for version in champions.values():
         if version is None or not version.path.is_dir():
             continue
-        name = f"{MODELS}/{version.path.relative_to(layout.model_root).as_posix()}/manifest.json"
+        name = f"{models}/{version.path.relative_to(layout.model_root).as_posix()}/manifest.json"
         if name not in files:
             raise ModelError(f"{version.version} was removed during the backup: repeat it")
 
@@ -171,6 +181,10 @@ def _unpack(archive: Path, folder: Path) -> Contents:
     if not listed.is_file():
         raise tarfile.TarError(f"it holds no {CONTENTS}: it is no backup of a home")
     contents = Contents.model_validate_json(listed.read_bytes())
+    if contents.format != FORMAT:
+        raise tarfile.TarError(f"it has the format {contents.format}, not {FORMAT}: upgrade karen_learner")
+    if DATABASE not in contents.files:
+        raise tarfile.TarError(f"it holds no {DATABASE}")
     listed.unlink()
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     for name in sorted(found ^ set(contents.files)):

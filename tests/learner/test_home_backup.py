@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from karen_learner.errors import InvalidInput
+from karen_learner.errors import InvalidInput, ModelError
 from karen_learner.learner import AutonomousLearner
-from karen_learner.models.home_archives import restore_home
+from karen_learner.models.home_archives import restore_home, write_archive
 from tests.conftest import ACME, MakeLearner
 
 TEXT = "a flight to red please"
@@ -107,3 +108,52 @@ async def test_a_damaged_archive_changes_nothing(archive: Path, tmp_path: Path, 
         restore_home(bad, home)
     assert not home.exists()
     assert not list(tmp_path.glob(".new*"))
+
+
+async def test_an_archive_with_a_damaged_byte_is_refused(archive: Path, tmp_path: Path) -> None:
+    content, bad = archive.read_bytes(), tmp_path / "bad.tar.gz"
+    for at in range(200, len(content), len(content) // 20):
+        bad.write_bytes(content[:at] + bytes([255] * 64) + content[at + 64 :])
+        with pytest.raises(InvalidInput, match="cannot be restored"):
+            restore_home(bad, tmp_path / "new")
+    assert not list(tmp_path.glob("*new*"))
+
+
+@pytest.mark.parametrize("found", ["no database", "a newer format"])
+async def test_an_archive_of_another_kind_is_refused(archive: Path, tmp_path: Path, found: str) -> None:
+    unpacked, other = tmp_path / "unpacked", tmp_path / "other.tar.gz"
+    shutil.unpack_archive(archive, unpacked, filter="data")
+    contents = json.loads((unpacked / "backup.json").read_text())
+    if found == "no database":
+        (unpacked / "karen.db").unlink()
+        del contents["files"]["karen.db"]
+    else:
+        contents["format"] = 2
+    (unpacked / "backup.json").write_text(json.dumps(contents))
+    with tarfile.open(other, "w:gz") as packed:
+        for path in sorted(unpacked.rglob("*")):
+            if path.is_file():
+                packed.add(path, arcname=str(path.relative_to(unpacked)))
+    with pytest.raises(InvalidInput, match="cannot be restored"):
+        restore_home(other, tmp_path / "new")
+
+
+async def test_a_backup_without_its_snapshot_is_not_written(acme: AutonomousLearner, tmp_path: Path) -> None:
+    target = tmp_path / "home.tar.gz"
+    with pytest.raises(ModelError, match="repeat it"):
+        write_archive(target, acme.layout, tmp_path / "removed.db", {})
+    assert not list(tmp_path.glob("home*"))
+
+
+async def test_folders_that_settings_name_are_restored_there(
+    taught_home: Path, make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    (taught_home / "data").mkdir()
+    (taught_home / "models").rename(taught_home / "data" / "versions")
+    archive, home = tmp_path / "home.tar.gz", tmp_path / "elsewhere"
+    async with make_learner(paths__models="data/versions") as learner:
+        await learner.backup(archive)
+    restore_home(archive, home)
+    async with make_learner(home, paths__models="data/versions") as restored:
+        assert (await restored.analyze(ACME, TEXT)).model_version is not None
+    assert not (home / "models").exists()
