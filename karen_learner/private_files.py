@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,10 +34,12 @@ def open_private(path: Path, mode: str = "w") -> IO[Any]:
 
 
 def make_private(folder: Path) -> None:
-    """Restrict a folder and everything below it to this user. Raises OSError."""
+    """Remove the rights of other users from a folder and all below it. The owner's stay. Raises OSError."""
     for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)
+        with suppress(FileNotFoundError):  # another process has removed it
+            mode = stat.S_IMODE(path.lstat().st_mode)
+            if mode & OTHERS and not path.is_symlink():
+                path.chmod(mode & ~OTHERS)
 
 
 def open_to_others(path: Path) -> bool:

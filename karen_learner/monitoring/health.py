@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +70,7 @@ def _permission_problems(layout: HomeLayout) -> Iterator[Problem]:
             yield Problem(
                 severity="warning",
                 message=f"other accounts of this machine may enter {folder} (mode {mode})",
-                remedy=f"chmod -R go= {folder}",
+                remedy=f"chmod -R go= {shlex.quote(str(folder))}",
             )
 
 

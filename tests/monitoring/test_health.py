@@ -12,6 +12,7 @@ from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.models.backups import check_version
 from karen_learner.models.files import HomeLayout
 from karen_learner.monitoring.health import KINDS, disk_use, home_health
+from karen_learner.private_files import make_private
 from karen_learner.settings import load_settings
 from tests.conftest import ACME, MakeLearner
 
@@ -145,3 +146,21 @@ def _gold(folder: Path) -> Path:
     path = folder / "gold.csv"
     path.write_text("text,intent\nwhere is it,search\nfly me,travel\n")
     return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_a_private_folder_keeps_the_rights_of_its_owner(tmp_path: Path) -> None:
+    home = tmp_path / "my home"
+    script, readable = home / "bin" / "run", home / "texts"
+    script.parent.mkdir(parents=True)
+    for path, mode in ((script, 0o755), (readable, 0o444), (home, 0o755), (script.parent, 0o755)):
+        path.touch()
+        path.chmod(mode)
+    (home / "outside").symlink_to(tmp_path)
+    outside = tmp_path.stat().st_mode
+    layout = HomeLayout(home, load_settings(environment={}).paths)
+    assert [problem.remedy for problem in home_health(layout).problems] == [f"chmod -R go= '{home}'"]
+    make_private(home)
+    modes = [path.stat().st_mode & 0o777 for path in (home, script.parent, script, readable)]
+    assert modes == [0o700, 0o700, 0o700, 0o400]
+    assert tmp_path.stat().st_mode == outside
