@@ -143,8 +143,12 @@ def register(code: RegisteredCode) -> None:
             importlib.import_module(module)
         except (Exception, SystemExit) as error:  # a pipeline that needs the module raises a clear error
             logger.warning("the module %s, which registers functions, is not imported: %s", module, error)
-    for pickled in code.functions.values():
-        key, function, meta = cloudpickle.loads(base64.b64decode(pickled))
+    for name, pickled in code.functions.items():
+        try:
+            key, function, meta = cloudpickle.loads(base64.b64decode(pickled))
+        except Exception as error:  # it may refer to a module that only the parent can import
+            logger.warning("the function %s is not registered: %s", name, error)
+            continue
         catalogue.REGISTRY[key] = function
         if meta is not None:
             Language.set_factory_meta(key[-1], meta)

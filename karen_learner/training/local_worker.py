@@ -267,7 +267,13 @@ class LocalWorker:
 
     async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None  # noqa: S101 - it is a pipe
-        while line := await process.stderr.readline():
+        while True:
+            try:
+                line = await process.stderr.readline()
+            except ValueError:  # a line above MESSAGE_LIMIT: unread messages would block the worker
+                continue
+            if not line:
+                return
             text = line.decode(errors="replace").rstrip()
             self._errors.append(text)
             logger.debug("training worker: %s", text)

@@ -1,5 +1,6 @@
 """Code of users: imports that settings name, and registered functions of the program for its worker."""
 
+import base64
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from spacy.language import Language
 
 from karen_learner.errors import ModelError, SettingsError
 from karen_learner.models.live import load_pipeline
-from karen_learner.models.user_code import FACTORIES, import_code, register, registered_code
+from karen_learner.models.user_code import FACTORIES, RegisteredCode, import_code, register, registered_code
 
 MASK = """
 from spacy.language import Language
@@ -132,3 +133,13 @@ def test_modules_of_the_program_are_named_and_those_of_entry_points_are_not(
     (tmp_path / "shop_components.py").unlink()
     del sys.modules["shop_components"]
     register(found)  # a failure is logged
+
+
+def test_a_function_that_cannot_be_unpickled_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    run_as_main(MASK)
+    code = registered_code()
+    forget("mask_numbers")
+    damaged = base64.b64encode(b"cno_such_module\nfunction\n.").decode()
+    register(RegisteredCode(functions={"a.damaged": damaged, **code.functions}))
+    assert Language.has_factory("mask_numbers")
+    assert "a.damaged is not registered" in caplog.text

@@ -402,3 +402,14 @@ async def test_code_that_is_registered_later_reaches_the_worker(ready: TrainJob)
             Language._factory_meta.pop("late")
         assert second != first
         assert worker.pid == second
+
+
+async def test_a_long_line_of_errors_does_not_block_the_worker(
+    ready: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("karen_learner.training.local_worker.MESSAGE_LIMIT", 100_000)
+    noisy = tmp_path / "long_line.py"
+    noisy.write_text("import sys\nsys.stderr.write('x' * 1_000_000 + '\\n')\nsys.stderr.write('y' * 300_000)")
+    settings = ready.settings.model_copy(update={"imports": (str(noisy),)})
+    async with LocalWorker(settings) as worker:
+        assert (await asyncio.wait_for(worker.train(ready), 60)).examples
