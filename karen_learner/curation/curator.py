@@ -8,11 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from asyncio_extras import call_in_executor
 from cachetools import FIFOCache
-from spacy.language import Language
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
@@ -79,7 +78,8 @@ class Curator:
         self._settings = settings
         self._tokenizers = tokenizers
         self._aligner_of_language = TokenAligner(settings.training.language)
-        self._aligners: WeakKeyDictionary[Language, TokenAligner] = WeakKeyDictionary()
+        # An aligner keeps its tokenizer alive, and so its id unique. Those in use are shared for their locks.
+        self._aligners: WeakValueDictionary[int, TokenAligner] = WeakValueDictionary()
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def aligner(self, tenant_id: str) -> TokenAligner:
@@ -87,9 +87,10 @@ class Curator:
         tokenizer = await self._tokenizers(tenant_id) if self._tokenizers is not None else None
         if tokenizer is None:
             return self._aligner_of_language
-        if tokenizer not in self._aligners:
-            self._aligners[tokenizer] = TokenAligner(tokenizer)
-        return self._aligners[tokenizer]
+        aligner = self._aligners.get(id(tokenizer))
+        if aligner is None:
+            aligner = self._aligners[id(tokenizer)] = TokenAligner(tokenizer)
+        return aligner
 
     # Turns -----------------------------------------------------------------------------------
 

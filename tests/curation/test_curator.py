@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import spacy
+from spacy.language import Language
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
@@ -366,3 +370,21 @@ class TestSelect:
         for mode in ("incremental", "full"):
             selection = await curator.select(TENANT, mode=mode)  # type: ignore[arg-type]
             assert (selection.new, selection.replay) == ((), ())
+
+
+async def test_the_curator_does_not_keep_the_tokenizers_of_former_models(
+    store: MemoryStore, settings: Settings
+) -> None:
+    served = spacy.blank("xx")
+
+    async def tokenizers(_: str) -> Language:
+        return served
+
+    curator = Curator(store, settings, tokenizers=tokenizers)
+    aligner = await curator.aligner(TENANT)
+    assert await curator.aligner(TENANT) is aligner
+    former, served = weakref.ref(served), spacy.blank("xx")
+    assert await curator.aligner(TENANT) is not aligner
+    del aligner
+    gc.collect()
+    assert former() is None
