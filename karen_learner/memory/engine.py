@@ -62,6 +62,11 @@ def parse_url(url_or_path: str | Path) -> URL:
         url = make_url(text)
     except ArgumentError as error:
         raise SettingsError(f"store.url is no database URL: {error}") from error
+    except ValueError:  # a port that is no number, or a part of a password: not quoted
+        raise SettingsError(
+            "store.url is no database URL: its port is no number; percent-encode the characters : / @ of a "
+            "password"
+        ) from None
     backend = url.drivername.partition("+")[0]
     if backend not in _DRIVERS:
         raise SettingsError(f"store.url: {backend!r} is not supported; use sqlite or postgresql")

@@ -26,7 +26,8 @@ from karen_learner.models.versions import MANIFEST, Manifest
 from karen_learner.records import ModelVersion
 from karen_learner.records.packages import ModelPackage
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+NAME = re.compile(r"(?!.*__)[a-z][a-z0-9_]{0,99}")
+"""Wheels refuse two successive underscores: see "Binary distribution format"."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of all files in a wheel, so that the same version gives the same bytes."""
 WHEEL = """\

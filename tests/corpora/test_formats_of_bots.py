@@ -316,6 +316,12 @@ def test_a_broken_agent_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "agent.zip").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ImportFormatError, match=r"not JSON|cannot be unpacked"):
         found_in(tmp_path / "agent.zip")
+    with zipfile.ZipFile(tmp_path / "agent.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("hi_usersays_en.json", json.dumps([{"data": [{"text": "hello " * 9}]}]))
+    content = (tmp_path / "agent.zip").read_bytes()
+    (tmp_path / "agent.zip").write_bytes(content[:49] + bytes([255] * 9) + content[58:])
+    with pytest.raises(ImportFormatError, match="cannot be unpacked"):
+        found_in(tmp_path / "agent.zip")
     with zipfile.ZipFile(tmp_path / "agent.zip", "w") as archive:
         archive.writestr("notes.json", "{}")
     with pytest.raises(ImportFormatError, match="no training phrases of Dialogflow"):

@@ -211,3 +211,9 @@ async def test_errors_of_statements_quote_no_values(shared: Path | str) -> None:
         await engines.dispose()
     assert "missing" in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+def test_a_wrong_port_quotes_no_part_of_a_password() -> None:
+    with pytest.raises(SettingsError, match="port is no number") as raised:
+        parse_url("postgresql://me@host:se:cret/db")
+    assert "cret" not in str(raised.value)

@@ -69,7 +69,7 @@ async def test_names_and_versions(acme: AutonomousLearner, tmp_path: Path) -> No
     version = (await acme.versions(ACME))[0].version
     named = await acme.package(ACME, str(tmp_path), version=version, name="shop_2")
     assert named.name == "xx_shop_2"
-    for name in ("Shop", "a-b", "", "../up", "é", "2shop", "x" * 101):
+    for name in ("Shop", "a-b", "", "../up", "é", "2shop", "a__b", "x" * 101):
         with pytest.raises(InvalidInput, match="no name of a package"):
             await acme.package(ACME, tmp_path, name=name)
     with pytest.raises(UnknownVersion, match="v9"):

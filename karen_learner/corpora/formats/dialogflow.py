@@ -9,6 +9,7 @@ import json
 import re
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -98,7 +99,7 @@ def _documents(path: Path) -> Iterator[tuple[str, Any]]:
             yield from _zipped_documents(path)
         else:
             yield path.name, _parsed(path.name, path.read_bytes())
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise ImportFormatError(f"{path.name!r} cannot be unpacked: {error}") from error
 
 
