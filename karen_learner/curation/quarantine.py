@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from karen_learner.contracts import MemoryStore
 from karen_learner.records import (
     DISCARDED,
+    DUPLICATE,
     NO_CONSENT,
     ROLLED_BACK,
     Example,
@@ -19,12 +20,13 @@ LABEL, CONFLICT = "label", "conflict"
 NOT_RELEASED = {
     CONFLICT: "people disagree; give the text its label as gold (`karen-learner ingest`)",
     LABEL: "its label is not in the schema, or its spans do not fit; correct the label, or add gold with it",
+    DUPLICATE: "a newer example has the same text: nothing is to be done",
     NO_CONSENT: "its user refused consent: the text is removed",
     "withdrawn": "its user replaced the rating: new feedback decides",
 }
 """The reasons whose examples cannot be released, with the remedy."""
 EXCLUDED: tuple[ExampleState, ...] = ("quarantined", "conflict")
-REASONS = ("harmful", ROLLED_BACK, DISCARDED, CONFLICT, LABEL, NO_CONSENT, "withdrawn")
+REASONS = ("harmful", ROLLED_BACK, DISCARDED, CONFLICT, LABEL, DUPLICATE, NO_CONSENT, "withdrawn")
 
 
 async def quarantine(

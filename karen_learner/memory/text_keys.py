@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, bindparam, select
 from karen_learner.memory import contributions, examples, masks
 from karen_learner.memory import tables as db
 from karen_learner.memory.types import CHUNK, chunks, insert
-from karen_learner.records import Contribution, Example
+from karen_learner.records import DUPLICATE, Contribution, Example
 from karen_learner.resolution import is_excluded, resolve, settled, stratum
 from karen_learner.text_identity import (
     FUNCTION_WORDS,
@@ -32,8 +32,6 @@ from karen_learner.text_identity import (
 
 PROPERTY = "text_identity"
 """The property with the version of the stored keys. Databases without it have version 1."""
-DUPLICATE = "duplicate"
-"""`Example.reason` of an example whose text has the key of a newer one."""
 GROUP_MASK = "group:{}"
 
 _FORMER_OUTER = frozenset(" .,;:!?'\"`-–—()[]{}«»“”‘’„¿¡。、·")

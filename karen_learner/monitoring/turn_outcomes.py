@@ -31,7 +31,7 @@ def outcome_of(turn: Turn) -> Outcome | None:
         outcome_id=f"turn/{turn.turn_id}",
         source="turn",
         agent=AGENT,
-        strategy="rules" if found.degraded else "model",
+        strategy="fallback" if found.degraded else "model",
         version=found.model_version,
         task_id=turn.turn_id,
         predicted=found.intent_detected,

@@ -88,6 +88,7 @@ from karen_learner.records.reports import (
 )
 from karen_learner.records.texts import (
     DISCARDED,
+    DUPLICATE,
     NO_CONSENT,
     ROLLED_BACK,
     Analysis,
@@ -118,6 +119,7 @@ __all__ = [
     "CHAMPION",
     "CYCLE_LEASE",
     "DISCARDED",
+    "DUPLICATE",
     "NO_CONSENT",
     "PROVISIONAL",
     "ROLLED_BACK",

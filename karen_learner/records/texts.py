@@ -32,6 +32,8 @@ NO_CONSENT = "consent"
 """`Example.reason` after the user of its turn refused or withdrew consent."""
 ROLLED_BACK = "rolled back"
 """`Example.reason` of examples that wait because of a rollback. `learned_in` is the undone version."""
+DUPLICATE = "duplicate"
+"""`Example.reason` of an example whose text has the key of a newer one."""
 DISCARDED = "discarded"
 """`Example.reason` of examples that a person discarded after a rollback."""
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from karen_learner.curation.folds import group_mask
 from karen_learner.memory import SqlMemoryStore, open_store, text_keys
-from karen_learner.memory.text_keys import DUPLICATE, _former_group, _former_key
-from karen_learner.records import Contribution, CurationWrite, Example, Promotion
+from karen_learner.memory.text_keys import _former_group, _former_key
+from karen_learner.records import DUPLICATE, Contribution, CurationWrite, Example, Promotion
 from karen_learner.settings import StoreSettings
 from karen_learner.text_identity import example_id, group_key, text_key
 from tests.databases import execute
