@@ -151,7 +151,7 @@ def read_docbin(file: CorpusFile) -> Iterator[Line[Any]]:
     try:
         for number, doc in enumerate(DocBin().from_disk(file.path).get_docs(Vocab()), start=1):
             yield Line(number, doc).parsed(_values)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ImportFormatError(f"{file.path.name!r} is no DocBin of spaCy: {error}") from error
 
 

@@ -2,10 +2,12 @@
 
 import json
 import stat
+import zlib
 from pathlib import Path
 
 import pytest
 import spacy
+import srsly
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import DocBin
@@ -23,9 +25,10 @@ from karen_learner.corpora.docbin import (
     write_docs,
 )
 from karen_learner.corpora.export_file import ExportFile
-from karen_learner.corpora.importers import require_labelled
+from karen_learner.corpora.importers import iter_labelled, require_labelled
 from karen_learner.corpora.lines import CorruptExample, Line, to_line, write_lines
 from karen_learner.corpora.parsing import CorpusLine
+from karen_learner.errors import ImportFormatError
 from karen_learner.records import LabelledText
 
 
@@ -188,3 +191,12 @@ async def test_a_column_needs_one_value_for_each_example(tmp_path: Path, count: 
     texts = [labelled(f"text {n}", intent="i") for n in range(4)]
     with pytest.raises(ValueError, match=r"shorter|longer|column|value"):
         await write_lines(tmp_path / "train.jsonl", texts, held_out=[0] * count)
+
+
+def test_a_docbin_with_cats_of_another_type_is_an_error(tmp_path: Path) -> None:
+    content = srsly.msgpack_loads(zlib.decompress(DocBin(docs=[spacy.blank("en")("hello")]).to_bytes()))
+    content["cats"] = [5]
+    path = tmp_path / "x.spacy"
+    path.write_bytes(zlib.compress(srsly.msgpack_dumps(content)))
+    with pytest.raises(ImportFormatError, match="is no DocBin"):
+        list(iter_labelled(path))
