@@ -13,7 +13,7 @@ from asyncio_extras import call_in_executor
 from cachetools import TTLCache
 
 from karen_learner.contracts import Analyzer, MemoryStore
-from karen_learner.errors import KarenLearnerError, ModelError
+from karen_learner.errors import KarenLearnerError, ModelError, StoreError
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.models.versions import ModelRegistry
@@ -186,9 +186,7 @@ class ChampionSync:
             try:
                 model = await self.load(champion)
             except KarenLearnerError as error:
-                if champion.provisional:
-                    logger.warning("%s is damaged, the champion serves again: %s", champion.version, error)
-                    await self._store.end_provisional(tenant_id, champion.version, undo=False, token=None)
+                if champion.provisional and await self._has_ended(champion, error):
                     champion = await self._registry.serving(tenant_id)
                     continue
                 self._note_failure(tenant_id, champion, live, error)
@@ -202,6 +200,17 @@ class ChampionSync:
             champion = now
         self._absent[tenant_id] = True
         return None
+
+    async def _has_ended(self, provisional: ModelVersion, damage: KarenLearnerError) -> bool:
+        """End a damaged provisional version. False if the store cannot be written: the fallback answers."""
+        name = provisional.version
+        try:
+            await self._store.end_provisional(provisional.tenant_id, name, undo=False, token=None)
+        except StoreError as error:
+            logger.warning("%s is damaged, and cannot be ended: %s", name, error)
+            return False
+        logger.warning("%s is damaged, the champion serves again: %s", name, damage)
+        return True
 
     def _note_failure(
         self, tenant_id: str, champion: ModelVersion, live: LiveModel | None, error: KarenLearnerError

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from cachetools import TTLCache
 
-from karen_learner.errors import ModelError
+from karen_learner.errors import ModelError, StoreReadOnly
 from karen_learner.events import ModelUnloaded
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.files import folder_digest, remove_folder
 from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import verify
-from karen_learner.records import ModelVersion
+from karen_learner.records import PROVISIONAL, ModelVersion, Promotion
 
 ACME = "acme"
 
@@ -98,6 +98,35 @@ async def test_a_model_unloaded_by_a_limit_is_published(
 
 
 # Damage -----------------------------------------------------------------------------------------
+
+
+async def with_lost_provisional(site: Any) -> ModelVersion:
+    """The champion, after a provisional version was stored of which the files are missing."""
+    champion: ModelVersion = await site.champion()
+    changes = {"version": "v0099-00000000", "parent": champion.version, "provisional": True}
+    version = champion.model_copy(update=changes | {"backup_path": None})
+    promotion = Promotion(version=version, expected=None, alias=PROVISIONAL)
+    assert await site.store.promote(ACME, promotion, token=None)
+    return champion
+
+
+async def test_the_champion_serves_instead_of_a_lost_provisional_version(site: Any) -> None:
+    champion = await with_lost_provisional(site)
+    assert (await site.analyze()).model_version == champion.version
+    assert await site.registry.provisional(ACME) is None
+
+
+async def test_the_fallback_answers_if_a_lost_provisional_version_cannot_be_ended(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await with_lost_provisional(site)
+
+    async def refuse(*_: object, **__: object) -> bool:
+        raise StoreReadOnly("the disk is full")
+
+    monkeypatch.setattr(site.store, "end_provisional", refuse)
+    assert (await site.analyze()).degraded
+    assert site.champions.failure(ACME).version == "v0099-00000000"
 
 
 async def test_a_damaged_version_is_restored_from_its_backup(
