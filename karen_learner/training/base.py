@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from pathlib import Path
 
 from asyncio_extras import call_in_executor
@@ -78,14 +79,21 @@ class BasePipeline:
 
 
 async def _write(source: BasePipelineSource, folder: Path) -> None:
-    partial = folder.with_name(folder.name + ".partial")
-    await call_in_executor(_create, partial)
-    await source.write_base_pipeline(partial)
-    await call_in_executor(make_private, partial)
-    await call_in_executor(sync_folder, partial)
-    await call_in_executor(move_into_place, partial, folder)
+    """Write the folder. Another process may write it at the same moment: the first one stays."""
+    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
+    try:
+        await call_in_executor(make_folder, partial)
+        await source.write_base_pipeline(partial)
+        await call_in_executor(make_private, partial)
+        await call_in_executor(sync_folder, partial)
+        await call_in_executor(_place, partial, folder)
+    finally:
+        await call_in_executor(remove_folder, partial)
 
 
-def _create(folder: Path) -> None:
-    remove_folder(folder)
-    make_folder(folder)
+def _place(partial: Path, folder: Path) -> None:
+    try:
+        move_into_place(partial, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
