@@ -60,8 +60,8 @@ async def test_exported_turns_are_read(
     before = await turns_of(acme)
     assert await acme.export(ACME, tmp_path / "exported.jsonl", kind="turns") == len(before)
     async with make_learner(tmp_path / "another") as learner:
-        report = await learner.ingest(ACME, tmp_path / "exported.jsonl")
-        after = await turns_of(learner)
+        report = await learner.ingest("globex", tmp_path / "exported.jsonl")
+        after = await turns_of(learner, "globex")
         copied = await learner.ingest("another", tmp_path / "exported.jsonl")
         copies = await turns_of(learner, "another")
     assert (report.turns, report.skipped_count) == (4, 1)
