@@ -1,6 +1,6 @@
 """Former labels become their successors: in labelled texts, turns, analyses and predictions.
 
-A former label is heard under the name of its successor. A retired label, which has none, is unknown.
+A former label counts as its successor. A retired label, which has none, is unknown.
 """
 
 from __future__ import annotations

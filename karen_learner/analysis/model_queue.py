@@ -113,7 +113,7 @@ class ModelQueue:
 
 
 def _retrieve(late: asyncio.Future[Batch]) -> None:
-    """Read the error of a late batch, such as LearnerClosed: asyncio warns of errors that nobody reads."""
+    """Read the error of a late batch, such as LearnerClosed: asyncio warns of unread errors."""
     if not late.cancelled():
         late.exception()
 

@@ -239,7 +239,8 @@ class PerformanceMonitor:
             task.cancel()
             await asyncio.wait([task])
             await self._process()
-            await self._save()
+            while await self._save():
+                pass
 
     @property
     def running(self) -> bool:
@@ -291,19 +292,20 @@ class PerformanceMonitor:
         if one.score is not None:
             self._detectors.setdefault(one.agent, DegradationDetector()).update(1.0 - one.score)
 
-    async def _save(self) -> None:
-        """Store one batch. After a failure its outcomes stay in the queue."""
+    async def _save(self) -> bool:
+        """Store one batch; whether it did. After a failure its outcomes stay in the queue."""
         if self._store is None or not self._unstored:
-            return
+            return False
         batch = [self._unstored[at] for at in range(min(STORE_BATCH, len(self._unstored)))]
         try:
             await self._store.add_outcomes(self.tenant_id, batch)
         except KarenLearnerError:
             logger.exception("outcomes of %r cannot be stored: trying again", self.tenant_id)
-            return
+            return False
         for _ in batch:
             self._unstored.popleft()
         self._counts["stored"] += len(batch)
+        return True
 
     # Recording -------------------------------------------------------------------------------
 

@@ -207,6 +207,17 @@ async def test_outcomes_survive_a_restart(tmp_path: Path, store_settings: StoreS
             assert other.get_system_metrics().outcomes == 0
 
 
+async def test_a_stop_stores_all_batches(
+    tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(performance, "STORE_BATCH", 10)
+    async with open_store(tmp_path / "karen.db", store_settings) as store:
+        async with PerformanceMonitor(store=store) as monitor:
+            run(monitor, 35)
+        assert monitor.get_stats()["stored"] == 35
+        assert len(await newest(store)) == 35
+
+
 async def test_the_queue_of_the_store_is_bounded(
     tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
