@@ -56,7 +56,7 @@ def test_feedback_of_a_few_people_needs_that_of_others(
 
     missing = verdict(settings, texts, [Prediction("x")] * 30, [Prediction("x")] * 30, people).missing
     assert missing is not None
-    assert (f"its feedback is {said}, and nobody's texts judge" in missing) == (said is not None)
+    assert (f"its feedback is {said}, and a text is judged without" in missing) == (said is not None)
 
 
 def test_correct_corrections_of_many_people_are_learned(settings: Settings) -> None:

@@ -239,7 +239,7 @@ def _few_people(evidence: Evidence) -> str:
         return ""
     count = "one person" if len(people) == 1 else f"{len(people)} people"
     return (
-        f"; its feedback is of {count}, and nobody's texts judge what the same person taught: feedback of "
+        f"; its feedback is of {count}, and a text is judged without the texts of its people: feedback of "
         "further people, or these texts as gold, would decide it"
     )
 
