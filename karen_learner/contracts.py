@@ -37,6 +37,13 @@ from karen_learner.records import (
     VersionCounts,
 )
 from karen_learner.records.labels import LabelChange, LabelReport, Successors
+from karen_learner.records.strategies import (
+    StrategyState,
+    StrategySwitch,
+    StrategyTally,
+    SwitchName,
+    TallyKind,
+)
 from karen_learner.records.training import (
     PassReport,
     PipelineSpec,
@@ -446,6 +453,26 @@ class MemoryStore(Protocol):
 
     async def prune_outcomes(self, tenant_id: str, *, before: datetime) -> int:
         """Remove the outcomes that became known before this time; their number."""
+
+    async def strategies(self, tenant_id: str) -> StrategyState:
+        """The tallies and switches of a tenant's strategies."""
+
+    async def add_strategy_tallies(
+        self, tenant_id: str, new: Sequence[StrategyTally], *, half_life_s: float
+    ) -> None:
+        """Add tallies to the stored ones, each discounted to the later time."""
+
+    async def remove_strategy_tallies(self, tenant_id: str, kinds: Sequence[TallyKind]) -> None:
+        """Remove all tallies of these kinds."""
+
+    async def put_strategy_switch(self, tenant_id: str, switch: StrategySwitch) -> None:
+        """Store a switch in place of those with its name and domain."""
+
+    async def end_strategy_switch(self, tenant_id: str, name: SwitchName, domain: str) -> None:
+        """Remove the switch of this name in a domain."""
+
+    async def tenants_with_strategies(self) -> Sequence[str]:
+        """The tenants with tallies or switches of strategies, by name."""
 
     def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         """Ids of the examples that the version was trained on in its own cycle."""

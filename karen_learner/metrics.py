@@ -34,7 +34,7 @@ def span_f1(texts: Iterable[tuple[Iterable[Span], Iterable[Span]]]) -> float:
     return f1(*(sum(column) for column in zip(*counts, strict=True))) if counts else 1.0
 
 
-def wilson(successes: int, trials: int, *, z: float = Z_95) -> Interval:
+def wilson(successes: float, trials: float, *, z: float = Z_95) -> Interval:
     """The score interval of a proportion (Wilson, 1927), without continuity correction."""
     if trials == 0:
         return (0.0, 1.0)

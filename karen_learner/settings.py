@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from confection import Config
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from karen_learner.errors import SettingsError
 
@@ -209,6 +217,28 @@ class PersonaSettings(Section):
     rules: dict[str, str]
 
 
+class StrategySettings(Section):
+    """`domains` maps a domain to the names of its strategies, the safe default first."""
+
+    half_life_s: Seconds
+    max_exploration: Share
+    borrowed_attempts: Annotated[float, Field(ge=0.0, le=1e6)]
+    default: Annotated[str, Field(min_length=1, max_length=200)]
+    frozen: bool
+    timeout_min_s: Seconds
+    timeout_max_s: Seconds
+    retries_max: Annotated[int, Field(ge=0, le=100)]
+    concurrency_max: Count
+    pool_max: Count
+    domains: dict[str, Annotated[tuple[str, ...], BeforeValidator(_split_names), Field(min_length=1)]]
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.timeout_min_s > self.timeout_max_s:
+            raise ValueError("timeout_min_s is above timeout_max_s")
+        return self
+
+
 class Settings(Section):
     """All sections, made by `load_settings`. Change the settings of a section, not the section."""
 
@@ -223,6 +253,7 @@ class Settings(Section):
     analysis: AnalysisSettings
     serving: ServingSettings
     personas: PersonaSettings
+    strategies: StrategySettings
 
     def model_post_init(self, _context: Any) -> None:
         self.learning._thresholds = self.thresholds

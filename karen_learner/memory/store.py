@@ -15,6 +15,7 @@ from karen_learner.memory import examples as example_rows
 from karen_learner.memory import labels as label_rows
 from karen_learner.memory import masks as mask_rows
 from karen_learner.memory import outcomes as outcome_rows
+from karen_learner.memory import strategies as strategy_rows
 from karen_learner.memory import tenants as tenant_rows
 from karen_learner.memory import turns as turn_rows
 from karen_learner.memory import versions as version_rows
@@ -242,6 +243,12 @@ class SqlMemoryStore:
     add_outcomes = _writes(outcome_rows.add)
     newest_outcomes = _reads(outcome_rows.newest)
     prune_outcomes = _writes(outcome_rows.prune)
+    strategies = _reads(strategy_rows.read)
+    add_strategy_tallies = _writes(strategy_rows.add)
+    remove_strategy_tallies = _writes(strategy_rows.remove_tallies)
+    put_strategy_switch = _writes(strategy_rows.put_switch)
+    end_strategy_switch = _writes(strategy_rows.end_switch)
+    tenants_with_strategies = _reads(strategy_rows.tenants_with_strategies)
 
     async def champion(self, tenant_id: str) -> ModelVersion | None:
         return await self.alias(tenant_id, CHAMPION)

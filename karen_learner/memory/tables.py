@@ -266,6 +266,22 @@ outcomes = Table(
 )
 """Results of predictions and attempts, for monitoring. `body` has the other values as JSON."""
 
+strategies = Table(
+    "strategies",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("kind", AnyText, primary_key=True),
+    Column("domain", AnyText, primary_key=True),
+    Column("name", AnyText, primary_key=True),
+    Column("counts", Json, nullable=False),
+    Column("at", Moment),
+    sqlite_with_rowid=False,
+)
+"""Discounted tallies of strategies and of error types, as they were `at` this time.
+
+The kinds `frozen` and `barred` are switches: `name` is a strategy, and `at` the end.
+"""
+
 properties = Table(
     "properties",
     metadata,

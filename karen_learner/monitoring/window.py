@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,7 +73,7 @@ class Tally:
             self.rated += 1
             self.ratings += one.rating
         if one.duration_ms is not None:
-            self.latencies[_bin_of(one.duration_ms)] += 1
+            self.latencies[latency_bin(one.duration_ms)] += 1
 
     def merge(self, other: Tally) -> None:
         for name in ("outcomes", "scored", "scores", "attempts", "successes", "errors", "rated", "ratings"):
@@ -90,8 +90,8 @@ class Tally:
             success_rate=_share(self.successes, self.attempts),
             error_rate=_share(self.errors, self.attempts),
             avg_rating=_share(self.ratings, self.rated),
-            latency_p50_ms=_quantile(self.latencies, 0.5),
-            latency_p95_ms=_quantile(self.latencies, 0.95),
+            latency_p50_ms=latency_quantile(self.latencies, 0.5),
+            latency_p95_ms=latency_quantile(self.latencies, 0.95),
             cost=self.cost,
             tokens=self.tokens,
             scored=self.scored,
@@ -154,13 +154,14 @@ def window_of(minutes: int, samples: Iterable[Sample]) -> Window:
     return window
 
 
-def _bin_of(milliseconds: float) -> int:
+def latency_bin(milliseconds: float) -> int:
+    """The bin of a latency in a logarithmic histogram with a relative error below 3 %."""
     return 0 if milliseconds < 1.0 else 1 + int(math.log(milliseconds) / _BASE)
 
 
-def _quantile(bins: Counter[int], share: float) -> float | None:
-    """The middle of the bin with the quantile, in milliseconds."""
-    left = share * bins.total()
+def latency_quantile(bins: Mapping[int, float], share: float) -> float | None:
+    """The middle of the bin with the quantile, in milliseconds; None if the histogram ends before it."""
+    left = share * sum(bins.values())
     for number in sorted(bins):
         left -= bins[number]
         if left <= 0:

@@ -1,0 +1,1 @@
+"""Acts on the readings of `monitoring/`: strategies, streams of events, triggers, remedies, notifications."""
