@@ -12,6 +12,7 @@ from karen_learner.lazy_imports import lazily
 
 if TYPE_CHECKING:
     from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
+    from karen_learner.autonomy.learning_system import AutomatedLearningSystem
     from karen_learner.collection import ConversationMetadataCollector
     from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
     from karen_learner.corpora.corpus_file import CorpusFile
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "analysis": "SpacyAnalyzer create_spacy_analyzer",
+    "autonomy.learning_system": "AutomatedLearningSystem",
     "collection": "ConversationMetadataCollector",
     "contracts": "Analyzer HostMemory MemoryStore",
     "corpora.corpus_file": "CorpusFile",
@@ -53,6 +55,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names.s
 __all__ = [
     "Analysis",
     "Analyzer",
+    "AutomatedLearningSystem",
     "AutonomousLearner",
     "ConversationMetadata",
     "ConversationMetadataCollector",

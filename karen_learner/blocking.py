@@ -17,10 +17,15 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from karen_learner.analysis import SpacyAnalyzer
 from karen_learner.analysis import create_spacy_analyzer as create_async_analyzer
+from karen_learner.autonomy.host_models import TrainableModel
+from karen_learner.autonomy.learning_settings import LearningSystemSettings
+from karen_learner.autonomy.learning_system import AutomatedLearningSystem as AsyncLearningSystem
+from karen_learner.autonomy.learning_system import Troubleshooter
 from karen_learner.errors import LearnerClosed, WrongEventLoop
 from karen_learner.events import EventBus
 from karen_learner.learner import AutonomousLearner
@@ -28,15 +33,23 @@ from karen_learner.monitoring.performance import ModelUpdater
 from karen_learner.monitoring.performance import PerformanceMonitor as AsyncMonitor
 from karen_learner.pipeline import IncrementalTrainingPipeline
 from karen_learner.records import Alert
-from karen_learner.settings import LearningSettings, Settings, ThresholdSettings, TrainingSettings
+from karen_learner.settings import (
+    LearningSettings,
+    Settings,
+    StrategySettings,
+    ThresholdSettings,
+    TrainingSettings,
+)
 
 __all__ = [
+    "AutomatedLearningSystem",
     "Blocking",
     "BlockingAnalyzer",
     "BlockingLearner",
     "BlockingTrainingPipeline",
     "PerformanceMonitor",
     "Portal",
+    "automated_learning_system",
     "blocking",
     "create_autonomous_learner",
     "create_spacy_analyzer",
@@ -311,6 +324,63 @@ class PerformanceMonitor(Blocking[AsyncMonitor]):
 
 async def _checked(monitor: AsyncMonitor) -> tuple[Alert, ...]:
     return monitor.check()
+
+
+class AutomatedLearningSystem(Blocking[AsyncLearningSystem]):
+    """`autonomy.learning_system.AutomatedLearningSystem` for synchronous code.
+
+    With a learner it shares the learner's background thread. Without one, it keeps its state in memory.
+    Raises SettingsError and InvalidInput.
+    """
+
+    def __init__(
+        self,
+        learner: BlockingLearner | None = None,
+        *,
+        tenant_id: str = "default",
+        settings: LearningSystemSettings | Mapping[str, Any] | Path | str | None = None,
+        strategies: StrategySettings | None = None,
+        model: TrainableModel | None = None,
+        troubleshooter: Troubleshooter | None = None,
+        seed: int | None = None,
+    ) -> None:
+        twin = AsyncLearningSystem(
+            learner.learner if learner is not None else None,
+            tenant_id=tenant_id,
+            settings=settings,
+            strategies=strategies,
+            model=model,
+            troubleshooter=troubleshooter,
+            seed=seed,
+        )
+        super().__init__(twin, learner.portal if learner is not None else None)
+        self.record_attempt = twin.record_attempt
+        self.recommend = twin.recommend
+        self.react = twin.react
+        self.strategies = twin.strategies
+        self.freeze = twin.freeze
+        self.unfreeze = twin.unfreeze
+        self.rotate = twin.rotate
+        self.analyze_performance = twin.analyze_performance
+
+    def __enter__(self) -> Self:
+        self.start_automated_learning()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_automated_learning()
+
+    @property
+    def running(self) -> bool:
+        return self._twin.running
+
+    start_automated_learning = blocking(AsyncLearningSystem.start_automated_learning)
+    stop_automated_learning = blocking(AsyncLearningSystem.stop_automated_learning)
+    tick = blocking(AsyncLearningSystem.tick)
+
+
+automated_learning_system = AutomatedLearningSystem()
+"""A learning system of this process, not started. Its state is in memory."""
 
 
 class BlockingAnalyzer(Blocking[SpacyAnalyzer]):

@@ -134,6 +134,7 @@ class Recorded(NamedTuple):
     cost: float = 0.0
     tokens: int = 0
     outcome_id: str | None = None
+    propensity: float | None = None
 
     @classmethod
     def of(cls, outcome: Outcome) -> Recorded:
@@ -379,6 +380,36 @@ class PerformanceMonitor:
             )
         )
         return score
+
+    def record_attempt(
+        self,
+        success: bool,
+        strategy: str,
+        domain: str,
+        error_type: str | None = None,
+        *,
+        task_id: str | None = None,
+        duration_ms: float | None = None,
+        propensity: float | None = None,
+    ) -> None:
+        """Record an attempt with a strategy; the strategy is its agent. Never waits. Raises InvalidInput.
+
+        `propensity` is the probability with which the strategy was chosen.
+        """
+        self._record(
+            Recorded(
+                at=time.time(),
+                source="attempt",
+                agent=check_name(strategy, "strategy"),
+                strategy=strategy,
+                domain=check_name(domain, "domain"),
+                task_id=None if task_id is None else check_id(task_id, "task_id"),
+                success=success,
+                error_type=_optional_name(error_type, "error_type"),
+                duration_ms=None if duration_ms is None else check_amount(duration_ms, "duration_ms"),
+                propensity=propensity,
+            )
+        )
 
     def _record(self, one: Recorded) -> None:
         self._counts["recorded"] += 1

@@ -13,8 +13,9 @@ from pydantic import Field
 from karen_learner.errors import InvalidInput
 from karen_learner.records.base import Record, Score, new_id, utc_now
 
-OutcomeSource = Literal["turn", "agent_run", "accuracy"]
-"""Origin of an outcome: feedback on a turn, a run of an agent, or a prediction whose answer became known."""
+OutcomeSource = Literal["turn", "agent_run", "accuracy", "attempt"]
+"""Origin of an outcome: feedback on a turn, a run of an agent, a prediction whose answer became known, or an
+attempt with a strategy."""
 AlertLevel = Literal["info", "warning", "critical"]
 
 MAX_NAME_CHARS = 200
@@ -30,7 +31,8 @@ class Outcome(Record):
 
     `score` (0 to 1) is the agreement of `predicted` and `actual` (see `monitoring/agreement.py`), `success`
     that of an attempt, `rating` (0 to 1) that of a user. `known_at` is the time at which the result became
-    known. `version` is that of the model, `task_id` the turn or task of the host.
+    known. `version` is that of the model, `task_id` the turn or task of the host. `propensity` is the
+    probability with which the strategy was chosen.
     """
 
     outcome_id: str = Field(default_factory=new_id)
@@ -51,6 +53,7 @@ class Outcome(Record):
     duration_ms: Amount | None = None
     cost: Amount | None = None
     tokens: Annotated[int, Field(ge=0)] | None = None
+    propensity: Score | None = None
 
 
 class Measures(Record):
