@@ -247,6 +247,9 @@ class MemoryStore(Protocol):
     async def recent_texts(self, tenant_id: str, *, limit: int) -> Sequence[str]:
         """The distinct texts of the newest `limit` turns, newest first, without removed ones."""
 
+    async def newest_turns(self, tenant_id: str, *, limit: int) -> Sequence[Turn]:
+        """The newest turns, oldest first."""
+
     async def gold_groups(self, tenant_id: str, groups: Sequence[str]) -> Collection[str]:
         """The groups of near-duplicates among these that have a gold example."""
 
@@ -450,6 +453,14 @@ class MemoryStore(Protocol):
 
     async def newest_outcomes(self, tenant_id: str, *, since: datetime, limit: int) -> Sequence[Outcome]:
         """The newest outcomes that became known after `since`, oldest first."""
+
+    async def outcome_page(
+        self, tenant_id: str, *, limit: int, after: int | None = None
+    ) -> Sequence[tuple[int, Outcome]]:
+        """The newest outcomes with their numbers; with `after`, the first ones after that number.
+
+        In the order of their commits. To continue, pass the number of the last one.
+        """
 
     async def prune_outcomes(self, tenant_id: str, *, before: datetime) -> int:
         """Remove the outcomes that became known before this time; their number."""

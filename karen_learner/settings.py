@@ -212,6 +212,15 @@ class ServingSettings(Section):
     refresh_s: Seconds
 
 
+class MonitoringSettings(Section):
+    """Readings by name, and the window from which they are computed."""
+
+    readings: tuple[str, ...]
+    window_days: Annotated[float, Field(gt=0.0, le=365.0)]
+    recent_turns: Count
+    recent_outcomes: Count
+
+
 class PersonaSettings(Section):
     default: Annotated[str, Field(min_length=1)]
     rules: dict[str, str]
@@ -252,6 +261,7 @@ class Settings(Section):
     gate: GateSettings
     analysis: AnalysisSettings
     serving: ServingSettings
+    monitoring: MonitoringSettings
     personas: PersonaSettings
     strategies: StrategySettings
 

@@ -38,6 +38,22 @@ def newest(connection: Connection, tenant_id: str, *, since: datetime, limit: in
     return [Outcome(outcome_id=row.outcome_id, known_at=row.known_at, **row.body) for row in reversed(found)]
 
 
+def page(
+    connection: Connection, tenant_id: str, *, limit: int, after: int | None = None
+) -> Sequence[tuple[int, Outcome]]:
+    """The newest `limit` outcomes with their numbers; with `after`, the first ones after that number.
+
+    In the order of their commits.
+    """
+    statement = select(outcomes).where(outcomes.c.tenant == tenants.number_of(tenant_id)).limit(limit)
+    if after is not None:
+        statement = statement.where(outcomes.c.seq > after).order_by(outcomes.c.seq)
+        rows = connection.execute(statement).all()
+    else:
+        rows = connection.execute(statement.order_by(outcomes.c.seq.desc())).all()[::-1]
+    return [(row.seq, Outcome(outcome_id=row.outcome_id, known_at=row.known_at, **row.body)) for row in rows]
+
+
 def prune(connection: Connection, tenant_id: str, *, before: datetime) -> int:
     """Remove the outcomes that became known before this time; their number."""
     here = (outcomes.c.tenant == tenants.ensure(connection, tenant_id), outcomes.c.known_at < before)

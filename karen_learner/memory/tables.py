@@ -262,6 +262,7 @@ outcomes = Table(
     Column("body", Json, nullable=False),
     UniqueConstraint("tenant", "outcome_id", name="outcomes_by_id"),
     Index("outcomes_by_time", "tenant", "known_at"),
+    Index("outcomes_in_order", "tenant", "seq"),
     sqlite_autoincrement=True,
 )
 """Results of predictions and attempts, for monitoring. `body` has the other values as JSON."""

@@ -64,6 +64,13 @@ def recent_texts(connection: Connection, tenant_id: str, *, limit: int) -> Seque
     return list(dict.fromkeys(text for row in rows if (text := _turn(row).user_text)))
 
 
+def newest(connection: Connection, tenant_id: str, *, limit: int) -> Sequence[Turn]:
+    """The newest `limit` turns, oldest first."""
+    here = turns.c.tenant == tenants.number_of(tenant_id)
+    rows = connection.execute(select(turns).where(here).order_by(turns.c.seq.desc()).limit(limit)).all()
+    return [_turn(row) for row in reversed(rows)]
+
+
 def mark_curated(connection: Connection, tenant: int, curated: Sequence[tuple[int, int]]) -> None:
     """Mark turns (seq, revision) as curated, except those that feedback has changed since."""
     by_revision: dict[int, list[int]] = {}

@@ -16,6 +16,7 @@ from karen_learner.memory import (
     examples,
     journal,
     masks,
+    outcomes,
     turns,
     versions,
 )
@@ -71,6 +72,9 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "gold groups": (lambda c: examples.gold_groups(c, "acme", ["a", "b"]), "gold_by_group"),
     "masks": (lambda c: masks.read(c, "acme", "g1", ["a", "b"]), "PRIMARY KEY"),
     "recent texts": (lambda c: turns.recent_texts(c, "acme", limit=5), "turns_in_order"),
+    "newest turns": (lambda c: turns.newest(c, "acme", limit=5), "turns_in_order"),
+    "newest outcomes": (lambda c: outcomes.page(c, "acme", limit=5), "outcomes_in_order"),
+    "outcomes since": (lambda c: outcomes.page(c, "acme", limit=5, after=7), "outcomes_in_order"),
     "sample": (
         lambda c: examples.sample(c, "acme", "x", limit=3, from_draw=0.5),
         "examples_to_replay",
