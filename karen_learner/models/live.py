@@ -21,6 +21,8 @@ from typing import Self, TypeVar
 import spacy
 from asyncio_extras import call_in_executor
 from spacy.language import Language
+from spacy.tokenizer import Tokenizer
+from spacy.util import get_model_meta, load_config, load_model_from_config
 
 from karen_learner.components.lexical.lookups import word_tables
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, SettingsError, WrongEventLoop
@@ -305,7 +307,8 @@ def require_tokenizer(language: str) -> None:
 def load_pipeline(path_or_package: str | Path) -> Language:
     """`spacy.load`, with every failure as a ModelError. Blocks."""
     try:
-        return spacy.load(path_or_package)
+        folder = Path(path_or_package)
+        return _load_folder(folder) if folder.is_dir() else spacy.load(path_or_package)
     except Exception as error:
         failed = f"cannot load a spaCy pipeline from {str(path_or_package)!r}"
         if is_unregistered(error):
@@ -317,6 +320,27 @@ def load_pipeline(path_or_package: str | Path) -> Language:
         raise ModelError(
             f"{failed}: {error} Name a folder written by nlp.to_disk, or an installed package."
         ) from error
+
+
+def _load_folder(folder: Path) -> Language:
+    """As `spacy.load`, in half the time: a tokenizer that the config has made already is not read again."""
+    nlp = load_model_from_config(load_config(folder / "config.cfg"), meta=get_model_meta(folder))
+    if not is_saved_tokenizer(nlp, folder):
+        return nlp.from_disk(folder)
+    words = list(nlp.vocab.strings)
+    nlp.from_disk(folder, exclude=["tokenizer"])  # replaces all strings
+    for word in words:
+        nlp.vocab.strings.add(word)
+    return nlp
+
+
+def is_saved_tokenizer(nlp: Language, folder: Path) -> bool:
+    """Whether the tokenizer is that of a saved pipeline."""
+    tokenizer, file = nlp.tokenizer, folder / "tokenizer"
+    if not isinstance(tokenizer, Tokenizer) or not file.is_file():
+        return False
+    saved: bool = tokenizer.to_bytes(exclude=["vocab"]) == file.read_bytes()
+    return saved
 
 
 def _require_pipes(nlp: Language, tasks: Mapping[Task, str]) -> None:

@@ -14,7 +14,7 @@ from spacy.util import get_lang_class
 from thinc.api import Config
 
 from karen_learner.errors import ModelError
-from karen_learner.models.live import LiveModel
+from karen_learner.models.live import LiveModel, is_saved_tokenizer
 from karen_learner.models.versions import ModelRegistry
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ def tokenizer_in(folder: Path) -> Language:
     """A pipeline with the tokenizer of a saved pipeline. Raises ModelError if it cannot be read."""
     try:
         blank = _blank(Config().from_disk(folder / "config.cfg")["nlp"])
-        cast(Any, blank.tokenizer).from_disk(folder / "tokenizer", exclude=_SHARED)
+        if not is_saved_tokenizer(blank, folder):
+            cast(Any, blank.tokenizer).from_disk(folder / "tokenizer", exclude=_SHARED)
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
         raise ModelError(f"the tokenizer in {folder} cannot be read: {error}") from error
     return blank

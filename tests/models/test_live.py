@@ -9,7 +9,7 @@ import spacy
 from spacy.language import Language
 
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
-from karen_learner.models.live import LiveModel, LiveModels
+from karen_learner.models.live import LiveModel, LiveModels, is_saved_tokenizer, load_pipeline
 
 
 @pytest.fixture
@@ -253,3 +253,27 @@ async def test_closing_the_pool_closes_its_models(nlp, caplog):
 def test_a_pool_of_size_zero_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         LiveModels(0)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_folder_is_loaded_as_by_spacy(tmp_path, changed):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "CITY", "pattern": "Boston"}])
+    nlp.vocab.strings.add("a string of its own")
+    if changed:
+        nlp.tokenizer.add_special_case("gimme", [{"ORTH": "gim"}, {"ORTH": "me"}])
+    nlp.to_disk(tmp_path)
+    assert is_saved_tokenizer(spacy.blank("en"), tmp_path) is not changed
+    ours, theirs = load_pipeline(tmp_path), spacy.load(tmp_path)
+    assert ours.tokenizer.to_bytes(exclude=["vocab"]) == theirs.tokenizer.to_bytes(exclude=["vocab"])
+    assert set(theirs.vocab.strings) <= set(ours.vocab.strings)
+    text = "don't gimme Boston at 5pm :) U.S.A."
+    for one, other in zip(ours(text), theirs(text), strict=True):
+        assert (one.text, one.norm_, one.ent_type_) == (other.text, other.norm_, other.ent_type_)
+
+
+def test_the_words_of_the_tokenizer_have_their_strings_after_loading(tmp_path):
+    nlp = spacy.blank("en")
+    nlp.to_disk(tmp_path)
+    (tmp_path / "vocab" / "strings.json").write_text("[]")
+    assert [token.text for token in load_pipeline(tmp_path)("I can't")] == ["I", "ca", "n't"]
