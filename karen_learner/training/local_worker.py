@@ -58,7 +58,10 @@ os.write(answers, b"\\n")
 os.dup2(2, 1)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 sys.path[:] = sys.argv[1:]
-from karen_learner.training.worker import main
+from karen_learner.lazy_imports import import_spacy, without_collection
+with without_collection():
+    import_spacy()
+    from karen_learner.training.worker import main
 main(requests, answers)
 """
 """Program of the worker. Its arguments are the entries of `sys.path`.
@@ -121,7 +124,7 @@ class LocalWorker:
         await asyncio.gather(*self._background)
 
     async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
-        """Train a candidate. `on_progress` receives each pass.
+        """Train a candidate. `on_progress` receives passes, at most 21 of a pipe.
 
         Raises TrainingError (TrainingDiverged, WorkerCrashed, WorkerTimedOut) or ModelError.
         """
