@@ -29,7 +29,14 @@ from karen_learner.curation.quarantine import quarantine
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.doctor import Doctor
-from karen_learner.errors import InvalidInput, LearnerClosed, StoreFull, StoreReadOnly, UnknownTenant
+from karen_learner.errors import (
+    InvalidInput,
+    LearnerClosed,
+    StoreFull,
+    StoreReadOnly,
+    TrainingError,
+    UnknownTenant,
+)
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.loops import LoopBinding
@@ -394,18 +401,24 @@ class AutonomousLearner:
         if not isinstance(examples, (CorpusFile, Path, str, AsyncIterable)):
             check_several(examples, "examples")
         await self.start()
+        await self._start_worker()
         if isinstance(examples, (CorpusFile, Path, str)):
             report = await self._transfer.ingest(tenant_id, examples, replace=replace)
             for line in report.skipped:
                 logger.warning("%s line %d is skipped: %s", report.path, line.line, line.reason)
             for note in report.notes:
                 logger.warning("%s: %s", report.path, note)
-            for note in report.notes:
-                logger.warning("%s: %s", report.path, note)
         else:
             await self._add_gold(tenant_id, examples, replace)
         await self._champions.refresh_labels(tenant_id)
         return await self._learn(tenant_id, mode=mode, force=True, reason="bootstrap")
+
+    async def _start_worker(self) -> None:
+        """Let the worker import spaCy while examples are stored and selected."""
+        try:
+            await self._backend.start()
+        except TrainingError as error:
+            logger.debug("the worker is not started ahead, the training tries again: %s", error)
 
     async def _learn(
         self, tenant_id: str, *, mode: RequestedMode, force: bool, reason: str | None
@@ -443,6 +456,8 @@ class AutonomousLearner:
         and StoreError; errors carry `backup_path`.
         """
         await self._require(tenant_id)
+        if force_training:
+            await self._start_worker()
         return await self._learn(tenant_id, mode=mode, force=force_training, reason=reason)
 
     async def plan_learning_cycle(
