@@ -142,7 +142,7 @@ class TrainingBackend(Protocol):
         """End running jobs with WorkerCrashed and release all resources. Idempotent."""
 
     async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
-        """Train a candidate. `on_progress` receives each pass. Raises TrainingError or ModelError."""
+        """Train a candidate. `on_progress` receives passes. Raises TrainingError or ModelError."""
 
     async def predict(self, job: PredictJob) -> PredictReport:
         """The prediction for each line of a file. Raises TrainingError or ModelError."""

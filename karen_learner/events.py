@@ -66,7 +66,10 @@ class StageStarted(Event):
 
 
 class TrainingProgressed(Event):
-    """One pass over the training data of one task. `total` passes are planned. `seconds`: time of updates."""
+    """A pass over the training data of one task. `total` passes are planned.
+
+    `seconds`: time of updates since the last report; short passes are reported together.
+    """
 
     cycle_id: str
     task: Task

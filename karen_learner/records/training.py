@@ -84,7 +84,10 @@ class PreloadJob(Record):
 
 
 class PassReport(Record):
-    """One pass over the training data of one task. `shadow` is None for the model that serves."""
+    """A pass over the training data of one task. `shadow` is None for the model that serves.
+
+    `words` and `seconds` include the passes since the last report.
+    """
 
     task: Task
     iteration: int

@@ -101,10 +101,12 @@ class WorkerCache:
         skipped += known.skipped
         return docs_of_shadow(known.docs, shadow)
 
-    def shadow(self, spec: PipelineSpec) -> TrainablePipeline:
-        """The pipeline of a shadow for predictions: that in memory, or the saved one. Raises ModelError."""
-        is_shadow = True
-        return self._pipelines[is_shadow][1] if self._is(spec, is_shadow) else TrainablePipeline.open(spec)
+    def saved(self, spec: PipelineSpec) -> TrainablePipeline:
+        """A saved pipeline for predictions: that in memory, or the one on disk. Raises ModelError."""
+        for slot, (_, pipeline) in self._pipelines.items():
+            if self._is(spec, slot):
+                return pipeline
+        return TrainablePipeline.open(spec)
 
     def _is(self, spec: PipelineSpec, slot: bool) -> bool:
         if slot not in self._pipelines or spec.path is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from spacy.tokens import Doc
@@ -31,6 +31,8 @@ from karen_learner.training.trainer import PipeTrainer, plan_of
 
 OnPass = Callable[[PassReport], None]
 MAX_REASONS = 20
+REPORTS = 20
+"""Reports of one pipe at most. Few examples take hundreds of passes, each shorter than its message."""
 
 
 def perform(job: Job, on_pass: OnPass, *, cache: WorkerCache | None = None) -> Record:
@@ -70,7 +72,7 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     for task in pipeline.trainable_tasks:
         if examples := training_examples(pipeline, task, new, replayed[task]):
             trainer = _trainer(pipeline, task, job.settings, mode=job.mode, continues=task in continued)
-            for one in trainer.passes(examples):
+            for one in reported(trainer.passes(examples)):
                 on_pass(one.model_copy(update={"shadow": job.shadow}))
             trained[task] = len(examples)
             skipped += trainer.skipped
@@ -92,6 +94,17 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     else:
         cache.release(pipeline)  # it loses its pipes and tasks
     return report
+
+
+def reported(passes: Iterable[PassReport]) -> Iterator[PassReport]:
+    """The first pass, and `REPORTS` evenly spaced ones. Words and seconds include the passes between them."""
+    words, seconds = 0, 0.0
+    for one in passes:
+        words, seconds = words + one.words, seconds + one.seconds
+        before, now = ((done * REPORTS) // one.total for done in (one.iteration - 1, one.iteration))
+        if one.iteration == 1 or now > before:
+            yield one.model_copy(update={"words": words, "seconds": seconds})
+            words, seconds = 0, 0.0
 
 
 def _require_corpus(corpus: Path) -> None:

@@ -84,7 +84,7 @@ def texts_of_shadow(path: Path, shadow: int) -> list[str]:
 
 def _run(spec: PipelineSpec, texts: Sequence[str], cache: WorkerCache) -> ModelOutput:
     """The output of the model in a folder."""
-    return output_of(cache.shadow(spec), texts)
+    return output_of(cache.saved(spec), texts)
 
 
 def output_of(pipeline: TrainablePipeline, texts: Sequence[str]) -> ModelOutput:

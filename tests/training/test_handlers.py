@@ -26,7 +26,7 @@ from karen_learner.records.training import (
 from karen_learner.settings import Settings, shipped_configs
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.calibration import MIN_CALIBRATION_EXAMPLES
-from karen_learner.training.handlers import perform, train
+from karen_learner.training.handlers import REPORTS, perform, reported, train
 from karen_learner.training.prediction import predict
 from karen_learner.training.trainer import PipeTrainer, plan_of
 from tests.training.conftest import LABELS
@@ -222,6 +222,20 @@ async def test_all_passes_are_made(
         (task, number) for task in ("intent", "sentiment", "entities") for number in range(1, 8)
     ]
     assert {(one.total, one.shadow) for one in reports} == {(7, None)}
+
+
+@pytest.mark.parametrize("total", [1, 7, 20, 33, 400])
+def test_short_passes_are_reported_together(total: int) -> None:
+    passes = [
+        PassReport(task="intent", iteration=number, total=total, loss=1 / number, words=3, seconds=0.5)
+        for number in range(1, total + 1)
+    ]
+    reports = list(reported(passes))
+    assert len(reports) <= 1 + REPORTS
+    assert (reports[0].iteration, reports[-1].iteration) == (1, total)
+    assert reports == passes or total > REPORTS
+    assert sum(one.words for one in reports) == 3 * total
+    assert sum(one.seconds for one in reports) == 0.5 * total
 
 
 # Shadows --------------------------------------------------------------------------------------
