@@ -37,6 +37,12 @@ from karen_learner.records import (
     VersionCounts,
 )
 from karen_learner.records.labels import LabelChange, LabelReport, Successors
+from karen_learner.records.notifications import (
+    Notification,
+    NotificationSeverity,
+    OutboxRow,
+    TargetState,
+)
 from karen_learner.records.strategies import (
     StrategyState,
     StrategySwitch,
@@ -151,7 +157,48 @@ class TrainingBackend(Protocol):
         """Load a pipeline in the background for the next training. Failures are logged."""
 
 
-class MemoryStore(Protocol):
+class OutboxStore(Protocol):
+    """Notifications that wait for delivery, one row for each target. A `MemoryStore` is one."""
+
+    async def add_notification(
+        self, new: Notification, due: Mapping[str, datetime], *, now: datetime, repeat: timedelta
+    ) -> int:
+        """Queue a notification for targets, each due at a time. Returns the number of targets.
+
+        Left out: a problem that was reported within `repeat` with the same or a higher severity, and a
+        recovery of a problem that was not reported.
+        """
+
+    async def claim_notifications(
+        self, target: str, *, message_id: str, now: datetime, until: datetime, limit: int
+    ) -> Sequence[OutboxRow]:
+        """The notifications of the next message, if one is due; no other process gets them before `until`."""
+
+    async def deliver_notifications(self, seqs: Sequence[int], *, now: datetime) -> None:
+        """Mark notifications as accepted by their target."""
+
+    async def retry_notifications(
+        self, next_at: Mapping[int, datetime | None], *, now: datetime, error: str
+    ) -> None:
+        """Record a failed attempt. A notification whose next time is None is given up."""
+
+    async def end_targets(self, known: Sequence[str], *, now: datetime) -> int:
+        """Give up the waiting notifications of all other targets than these; their number."""
+
+    async def prune_notifications(self, *, before: datetime) -> int:
+        """Remove the notifications whose delivery ended before this time; their number."""
+
+    async def messages_since(self, target: str, severity: NotificationSeverity, since: datetime) -> int:
+        """The number of accepted messages to a target, with a notification of this severity."""
+
+    async def is_waiting(self, target: str, severity: NotificationSeverity) -> bool:
+        """Whether a notification of this severity waits for delivery to a target."""
+
+    async def target_states(self) -> Sequence[TargetState]:
+        """The state of each target with stored notifications, by name."""
+
+
+class MemoryStore(OutboxStore, Protocol):
     """Turns, examples, the journal of cycles, leases, versions and aliases of each tenant.
 
     A write is one transaction. Reads see committed rows only.

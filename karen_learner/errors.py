@@ -28,7 +28,8 @@
     │   ├── TrainingDiverged               the loss is NaN, infinite or exploding
     │   ├── WorkerCrashed                  the worker process died
     │   └── WorkerTimedOut                 a job exceeded its time limit
-    └── DeploymentError                    a promotion or rollback failed
+    ├── DeploymentError                    a promotion or rollback failed
+    └── DeliveryFailed                     a target has not accepted a notification
 
 A message names the problem, its place and the remedy. Errors of a cycle carry `backup_path`, the archive of
 the champion.
@@ -200,6 +201,17 @@ class WorkerTimedOut(TrainingError):
 
 class DeploymentError(KarenLearnerError):
     """A promotion or a rollback failed; the champion is unchanged."""
+
+
+class DeliveryFailed(KarenLearnerError):
+    """A target has not accepted a notification. The message contains no URL and no secret.
+
+    `retry_after_s`: seconds until the target wants the next attempt.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 def without_message(error: Exception) -> str:

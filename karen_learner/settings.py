@@ -22,7 +22,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -56,11 +58,18 @@ _SECTION = re.compile(r"^\[([^\]\s]+)\]", re.MULTILINE)
 PASSWORD = re.compile(r"(?<=:)(?<!//)[^/:@][^/@]*(?=@)|(?<=password=)[^&]*")
 """The password of a database URL."""
 
+SECRET_SECTIONS = frozenset({"notifications", "targets", "WebhookTarget", "EmailTarget"})
+"""Errors about these settings do not quote values."""
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0.0, le=1e9)]
 Days = Annotated[float, Field(ge=0.0, le=36_500.0)]
 Fallback = Literal["none", "rules"]
+
+FROM_ENVIRONMENT = "env:"
+"""Begin of a secret that is the name of an environment variable."""
+EMAIL_ADDRESS = r"^[^\s@<>,;:\"\\]+@[A-Za-z0-9.-]+$"
 
 
 def _split_names(value: Any) -> Any:
@@ -71,7 +80,9 @@ def _split_names(value: Any) -> Any:
 class Section(BaseModel):
     """A group of settings with validated assignment."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", validate_assignment=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Change several settings: all of them, or none if a value is not allowed."""
@@ -221,6 +232,68 @@ class MonitoringSettings(Section):
     recent_outcomes: Count
 
 
+TargetSeverity = Literal["warning", "critical"]
+SecretText = Annotated[SecretStr, Field(min_length=1)]
+
+
+class WebhookTarget(Section):
+    """A target over HTTP: JSON with a signature if it has a `secret`, or the format of Slack or Discord.
+
+    `url` and `secret` may be `env:NAME`: the value of an environment variable, read at each delivery.
+    """
+
+    kind: Literal["webhook", "slack", "discord"]
+    url: SecretText
+    secret: SecretText | None = None
+    severity: TargetSeverity = "warning"
+    allow_private: bool = False
+    allow_redirects: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: SecretStr) -> SecretStr:
+        value = url.get_secret_value()
+        if not value.startswith(FROM_ENVIRONMENT) and not re.fullmatch(r"https?://[^/@\s]+(/\S*)?", value):
+            raise ValueError("it must be an URL with https:// or http://, without a user name, or env:NAME")
+        return url
+
+
+class EmailTarget(Section):
+    """A target over SMTP. `password` may be `env:NAME`, as in `WebhookTarget`."""
+
+    kind: Literal["email"]
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")]
+    port: Annotated[int, Field(ge=1, le=65_535)] = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str = ""
+    password: SecretText | None = None
+    sender: Annotated[str, Field(pattern=EMAIL_ADDRESS)]
+    recipients: Annotated[
+        tuple[Annotated[str, Field(pattern=EMAIL_ADDRESS)], ...],
+        BeforeValidator(_split_names),
+        Field(min_length=1, max_length=100),
+    ]
+    severity: TargetSeverity = "warning"
+    allow_private: bool = False
+
+
+NotificationTarget = Annotated[WebhookTarget | EmailTarget, Field(discriminator="kind")]
+TargetName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
+
+
+class NotificationSettings(Section):
+    """Targets of notifications by name, and the rates of delivery."""
+
+    group_s: Annotated[float, Field(ge=0.0, le=86_400.0)]
+    max_per_hour: Count
+    repeat_hours: Annotated[float, Field(gt=0.0, le=8_760.0)]
+    timeout_s: Seconds
+    retry_s: Seconds
+    max_retry_s: Seconds
+    give_up_days: Annotated[float, Field(gt=0.0, le=365.0)]
+    targets: dict[TargetName, NotificationTarget]
+
+
 class PersonaSettings(Section):
     default: Annotated[str, Field(min_length=1)]
     rules: dict[str, str]
@@ -264,12 +337,13 @@ class Settings(Section):
     monitoring: MonitoringSettings
     personas: PersonaSettings
     strategies: StrategySettings
+    notifications: NotificationSettings
 
     def model_post_init(self, _context: Any) -> None:
         self.learning._thresholds = self.thresholds
 
     def dump(self) -> dict[str, Any]:
-        """The settings in JSON types."""
+        """The settings in JSON types, with asterisks in place of secrets."""
         return self.model_dump(mode="json")
 
 
@@ -315,7 +389,7 @@ def as_settings(
         return load_settings(settings, overrides=overrides)
     if not overrides:
         return settings
-    values = settings.dump()
+    values = settings.model_dump()
     for section, changes in _nested(overrides).items():
         values[section] = {**values.get(section, {}), **changes}
     return load_settings(overrides=values)
@@ -335,7 +409,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _missing_parents(text: str) -> list[str]:
     """A line `[a]` for each section `[a.b]` without the section `[a]`, which confection needs."""
     sections = set(_SECTION.findall(text))
-    parents = {name.partition(".")[0] for name in sections if "." in name}
+    parents = {name[:at] for name in sections for at in range(len(name)) if name[at] == "."}
     return [f"[{parent}]\n" for parent in sorted(parents - sections)]
 
 
@@ -415,6 +489,7 @@ def _describe(where: str, error: ValidationError) -> str:
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
         hint = HINTS.get(path[-1]) if path else None
-        problem = f"{'.'.join(path) or where}: {item['msg']} (got {item['input']!r})"
+        given = "" if SECRET_SECTIONS.intersection((where, *path)) else f" (got {item['input']!r})"
+        problem = f"{'.'.join(path) or where}: {item['msg']}{given}"
         problems.append(f"{problem}: {hint}" if hint else problem)
     return f"{where}: {'; '.join(problems)}"

@@ -14,6 +14,7 @@ from karen_learner.memory import counters, curation, ids, journal, leases, schem
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import labels as label_rows
 from karen_learner.memory import masks as mask_rows
+from karen_learner.memory import outbox as outbox_rows
 from karen_learner.memory import outcomes as outcome_rows
 from karen_learner.memory import strategies as strategy_rows
 from karen_learner.memory import tenants as tenant_rows
@@ -42,6 +43,9 @@ from karen_learner.settings import StoreSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+HOME_ROWS = "(home)"
+"""Lock of the rows that belong to no tenant."""
 
 
 def open_store(
@@ -72,6 +76,15 @@ def _writes(work: Work[P, T]) -> Callable[Concatenate[SqlMemoryStore, P], Corout
     async def method(store: SqlMemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         tenant_id = args[0] if args else kwargs["tenant_id"]
         return await store._database.write((str(tenant_id),), work, *args, **kwargs)
+
+    return method
+
+
+def _writes_home(work: Work[P, T]) -> Callable[Concatenate[SqlMemoryStore, P], Coroutine[Any, Any, T]]:
+    """As `_writes`, for rows that belong to the home and not to a tenant."""
+
+    async def method(store: SqlMemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store._database.write((HOME_ROWS,), work, *args, **kwargs)
 
     return method
 
@@ -251,6 +264,15 @@ class SqlMemoryStore:
     put_strategy_switch = _writes(strategy_rows.put_switch)
     end_strategy_switch = _writes(strategy_rows.end_switch)
     tenants_with_strategies = _reads(strategy_rows.tenants_with_strategies)
+    add_notification = _writes_home(outbox_rows.add)
+    claim_notifications = _writes_home(outbox_rows.claim)
+    deliver_notifications = _writes_home(outbox_rows.deliver)
+    retry_notifications = _writes_home(outbox_rows.retry)
+    end_targets = _writes_home(outbox_rows.end_targets)
+    prune_notifications = _writes_home(outbox_rows.prune)
+    messages_since = _reads(outbox_rows.messages_since)
+    is_waiting = _reads(outbox_rows.is_waiting)
+    target_states = _reads(outbox_rows.states)
 
     async def champion(self, tenant_id: str) -> ModelVersion | None:
         return await self.alias(tenant_id, CHAMPION)

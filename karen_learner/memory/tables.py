@@ -39,6 +39,7 @@ IS_GOLD = text("is_gold")
 IS_LEARNED = text("state = 'learned'")
 IS_UNFINISHED = text("finished_at IS NULL")
 IS_UNUSABLE = text("reason IS NOT NULL")
+IS_WAITING = text("ended_at IS NULL")
 """Conditions of the partial indexes. A query uses such an index only if it has the same condition
 without bound parameters. So index and query share the constant."""
 
@@ -282,6 +283,31 @@ strategies = Table(
 
 The kinds `frozen` and `barred` are switches: `name` is a strategy, and `at` the end.
 """
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _number(),
+    Column("notification_id", AnyText, nullable=False),
+    Column("target", AnyText, nullable=False),
+    Column("topic", AnyText, nullable=False),
+    Column("kind", AnyText, nullable=False),
+    Column("severity", AnyText, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("next_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("message_id", AnyText),
+    Column("ended_at", Moment),
+    Column("is_delivered", Boolean, nullable=False, server_default=false()),
+    Column("error", AnyText),
+    Column("body", Json, nullable=False),
+    UniqueConstraint("notification_id", "target", name="outbox_by_id"),
+    Index("outbox_by_topic", "target", "topic", "seq"),
+    Index("outbox_by_end", "target", "ended_at"),
+    _partial("outbox_waiting", "target", "next_at", where=IS_WAITING),
+    sqlite_autoincrement=True,
+)
+"""Notifications, one row for each target. They belong to the home; `body` names the tenant."""
 
 properties = Table(
     "properties",
