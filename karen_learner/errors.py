@@ -204,10 +204,7 @@ class DeploymentError(KarenLearnerError):
 
 
 class DeliveryFailed(KarenLearnerError):
-    """A target has not accepted a notification. The message contains no URL and no secret.
-
-    `retry_after_s`: seconds until the target wants the next attempt.
-    """
+    """A target has not accepted a notification; it may want the next attempt after `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
