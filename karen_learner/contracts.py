@@ -469,11 +469,14 @@ class MemoryStore(OutboxStore, Protocol):
         False if the alias is not `expected`. Raises FencedOut if the lease is lost.
         """
 
-    async def end_provisional(self, tenant_id: str, version: str, *, undo: bool, token: int | None) -> bool:
+    async def end_provisional(
+        self, tenant_id: str, version: str, *, undo: bool, token: int | None, journal: CycleRow | None = None
+    ) -> bool:
         """Let the champion serve again instead of this provisional version.
 
-        With `undo`, its pending examples wait as after a rollback. False if the version is not provisional
-        any more. Raises FencedOut if the lease is lost.
+        With `undo`, its pending examples wait as after a rollback. `journal` is the finished row of a
+        rollback, written in the same transaction. False if the version is not provisional any more. Raises
+        FencedOut if the lease is lost.
         """
 
     async def count_undone(self, tenant_id: str, version: str) -> int:

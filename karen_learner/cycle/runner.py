@@ -38,6 +38,7 @@ from karen_learner.disk import FULL_BYTES, bytes_text, free_bytes, free_text, is
 from karen_learner.errors import FencedOut, KarenLearnerError, StoreLocked, TrainingError, without_message
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
+from karen_learner.memory.holding import hold_lease, renewing
 from karen_learner.models.backups import is_lost
 from karen_learner.models.files import folder_bytes
 from karen_learner.models.versions import ModelRegistry
@@ -57,7 +58,6 @@ from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
 
-RENEWALS_PER_LEASE = 4
 NO_SPACE = ("No space left on device", "disk is full")
 """In texts of errors, because only the texts of the worker's errors reach this process."""
 
@@ -208,7 +208,7 @@ class LearningCycle:
         try:
             await self.training.clean_up(tenant_id, keep=keep)
             await self.deployer.clean_up(tenant_id, keep_corpus=keep)
-        except OSError:
+        except (OSError, StoreLocked):  # the next clean-up tries again
             logger.exception("files of finished cycles of %r cannot be removed", tenant_id)
 
     async def _journalled(self, cycle: CycleContext, lease: Lease, *, force: bool) -> LearningCycleResult:
@@ -355,52 +355,3 @@ async def _lost_version(champion: ModelVersion | None, *, replace: bool) -> str 
         return None
     logger.warning("%s cannot be loaded: a full training replaces it", champion.version)
     return champion.version
-
-
-@asynccontextmanager
-async def hold_lease(
-    store: MemoryStore, tenant_id: str, *, owner: str, ttl: timedelta
-) -> AsyncIterator[Lease | None]:
-    """The tenant's lease, or None while another process holds it. Released at the end of the block."""
-    acquiring = asyncio.ensure_future(store.acquire_lease(tenant_id, owner, ttl=ttl))
-    try:
-        yield await asyncio.shield(acquiring)
-    finally:
-        lease = await acquiring
-        if lease is not None:
-            await asyncio.shield(store.release_lease(lease))
-
-
-@asynccontextmanager
-async def renewing(store: MemoryStore, lease: Lease, *, ttl: timedelta) -> AsyncIterator[None]:
-    """Renew the lease during the block. A lost lease cancels the block and raises FencedOut."""
-    block = asyncio.current_task()
-    lost = False
-
-    async def renew() -> None:
-        nonlocal lost
-        while not lost:
-            await asyncio.sleep(ttl.total_seconds() / RENEWALS_PER_LEASE)
-            try:
-                await store.renew_lease(lease, ttl=ttl)
-            except FencedOut:
-                lost = True
-            except Exception:  # the next attempt may succeed before the lease expires
-                logger.exception("the lease of %r cannot be renewed: trying again", lease.tenant_id)
-        if block is not None:
-            block.cancel()
-
-    renewal = asyncio.create_task(renew())
-    try:
-        try:
-            yield
-        finally:
-            renewal.cancel()
-            await asyncio.wait([renewal])
-    except asyncio.CancelledError:
-        # uncancel takes back the cancellation by `renew`; one of the caller's own remains
-        if not lost or block is None or block.uncancel():
-            raise
-        raise FencedOut(
-            f"another process took over the cycle of {lease.tenant_id!r}: this cycle stopped"
-        ) from None

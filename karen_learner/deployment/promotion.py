@@ -16,6 +16,7 @@ from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError
 from karen_learner.events import ModelDeployed
+from karen_learner.memory.holding import hold_files
 from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import HomeLayout, remove_folder
 from karen_learner.models.live import LiveModel
@@ -248,8 +249,13 @@ class Deployer:
         """Make missing backups; remove staging folders, folders without a row, and files beyond retention.
 
         The champion, its parent and a provisional version are always kept, as folders and as backups, with
-        their shadows. The best version of each task keeps its predictions. Call under the lease.
+        their shadows. The best version of each task keeps its predictions. Call under the lease. Raises
+        StoreLocked if a rollback does not end.
         """
+        async with hold_files(self.store, tenant_id):
+            await self._clean_up(tenant_id, keep_corpus)
+
+    async def _clean_up(self, tenant_id: str, keep_corpus: str | None) -> None:
         kept = await self._kept(tenant_id)
         for name in filter(None, sorted(kept)):
             version = await self.registry.get(tenant_id, name)

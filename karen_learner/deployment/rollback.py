@@ -12,6 +12,7 @@ from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, UnknownVersion
 from karen_learner.events import ModelRolledBack
+from karen_learner.memory.holding import hold_files
 from karen_learner.models.backups import intact_manifest, read_backup_manifest
 from karen_learner.models.versions import Manifest, ModelRegistry
 from karen_learner.records import (
@@ -44,20 +45,23 @@ class Rollback:
     async def to_version(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make `version`, or the parent of the served one, the champion. A damaged one is restored first.
 
-        Raises UnknownVersion, ModelError, or DeploymentError (it is the champion, or the champion changed at
-        the same moment).
+        Raises UnknownVersion, ModelError, StoreLocked (a clean-up does not end), or DeploymentError (it is
+        the champion, or the champion changed at the same moment).
         """
+        async with hold_files(self.store, tenant_id):
+            return await self._to_version(tenant_id, version)
+
+    async def _to_version(self, tenant_id: str, version: str | None) -> ModelVersion:
         started = perf_counter()
         champion = await self.registry.champion(tenant_id)
         provisional = await self.registry.provisional(tenant_id)
         target = await self._target(tenant_id, champion, provisional, version)
         if provisional is not None and champion is not None and target.version == champion.version:
-            await self._end_provisional(provisional, champion)
+            await self._end_provisional(provisional, champion, started)
         elif target.version in (one.version for one in (champion, provisional) if one is not None):
             raise DeploymentError(f"{target.version} serves already: there is nothing to roll back")
         else:
-            await self._switch(target, champion)
-        await self._journal(target, provisional or champion, perf_counter() - started)
+            await self._switch(target, champion, provisional or champion, started)
         return target
 
     async def to_backup(self, backup: Path) -> ModelVersion:
@@ -75,8 +79,9 @@ class Rollback:
             )
         if manifest.digest != known.digest:
             raise DigestMismatch(f"{backup} is not the backup that was made of {known.version}")
-        await call_in_executor(intact_manifest, known.model_copy(update={"backup_path": backup}))
-        return await self.to_version(manifest.tenant_id, manifest.version)
+        async with hold_files(self.store, manifest.tenant_id):
+            await call_in_executor(intact_manifest, known.model_copy(update={"backup_path": backup}))
+            return await self._to_version(manifest.tenant_id, manifest.version)
 
     async def _target(
         self,
@@ -100,46 +105,57 @@ class Rollback:
             )
         return target
 
-    async def _end_provisional(self, provisional: ModelVersion, champion: ModelVersion) -> None:
+    async def _end_provisional(
+        self, provisional: ModelVersion, champion: ModelVersion, started: float
+    ) -> None:
         """Let the champion serve again; the examples of the provisional version wait."""
         tenant_id, name = provisional.tenant_id, provisional.version
-        if not await self.store.end_provisional(tenant_id, name, undo=True, token=None):
+        row = _journal_row(champion, provisional, started)
+        if not await self.store.end_provisional(tenant_id, name, undo=True, token=None, journal=row):
             raise DeploymentError(CHANGED.format(tenant_id))
         await self.champions.refresh(tenant_id)
         self.events.publish(
             ModelRolledBack(tenant_id=tenant_id, version=champion.version, previous_version=name)
         )
 
-    async def _switch(self, target: ModelVersion, champion: ModelVersion | None) -> None:
+    async def _switch(
+        self,
+        target: ModelVersion,
+        champion: ModelVersion | None,
+        before: ModelVersion | None,
+        started: float,
+    ) -> None:
+        """Make the target the champion, instead of the version that served before."""
         model = await self.champions.load(target)
         expected = champion.version if champion is not None else None
-        promotion = Promotion(version=target, expected=expected)
+        row = _journal_row(target, before, started)
+        promotion = Promotion(version=target, expected=expected, journal=row)
         if not await self.champions.switch(model, promotion, token=None):
             raise DeploymentError(CHANGED.format(target.tenant_id))
         self.events.publish(
             ModelRolledBack(tenant_id=target.tenant_id, version=target.version, previous_version=expected)
         )
 
-    async def _journal(self, target: ModelVersion, before: ModelVersion | None, seconds: float) -> None:
-        """Write a finished cycle with the status `rolled_back`."""
-        now = utc_now()
-        result = LearningCycleResult(
-            cycle_id=new_cycle_id(),
-            tenant_id=target.tenant_id,
-            mode="incremental",
-            reason=f"rollback to {target.version}",
-            status="rolled_back",
-            model_version=target.version,
-            previous_version=before.version if before else None,
-            backup_path=before.backup_path if before else None,
-            started_at=now,
-            duration_s=seconds,
-        )
-        row = CycleRow(
-            **result.model_dump(include={"cycle_id", "tenant_id", "mode", "reason", "started_at"}),
-            stage="finished",
-            token=0,
-            finished_at=now,
-            result=result,
-        )
-        await self.store.start_cycle(row)
+
+def _journal_row(target: ModelVersion, before: ModelVersion | None, started: float) -> CycleRow:
+    """A finished cycle with the status `rolled_back`, written in the transaction of the rollback."""
+    now = utc_now()
+    result = LearningCycleResult(
+        cycle_id=new_cycle_id(),
+        tenant_id=target.tenant_id,
+        mode="incremental",
+        reason=f"rollback to {target.version}",
+        status="rolled_back",
+        model_version=target.version,
+        previous_version=before.version if before else None,
+        backup_path=before.backup_path if before else None,
+        started_at=now,
+        duration_s=perf_counter() - started,
+    )
+    return CycleRow(
+        **result.model_dump(include={"cycle_id", "tenant_id", "mode", "reason", "started_at"}),
+        stage="finished",
+        token=0,
+        finished_at=now,
+        result=result,
+    )

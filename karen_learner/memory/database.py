@@ -376,9 +376,6 @@ class Database:
         try:
             await self._open(engines)
         except BaseException:
-            writer, self._writer = self._writer, None
-            if writer is not None:
-                await writer.close()
             await engines.dispose()
             raise
         self._engines, self._readers, self.read_only = engines, engines.readers, None
@@ -393,9 +390,14 @@ class Database:
                 await connection.run_sync(schema.recognise, self.place)
         except DATABASE_ERRORS as error:
             raise translated(self.place, error) from error
-        self._writer = await self._connect_writer(engines)
-        async with schema.exclusive():
-            await self._write(self._writer, None, schema.upgrade, self.place)
+        writer = await self._connect_writer(engines)
+        try:
+            async with schema.exclusive():
+                await self._write(writer, None, schema.upgrade, self.place)
+        except BaseException:
+            await writer.close()
+            raise
+        self._writer = writer  # now others may write
 
     async def _connect_writer(self, engines: Engines) -> AsyncConnection:
         deadline = time.monotonic() + self._busy_timeout_s

@@ -34,6 +34,7 @@ from karen_learner.records import (
     LearningCycleResult,
     Lease,
     ModelVersion,
+    Promotion,
     Stage,
     Turn,
     UserFeedback,
@@ -247,8 +248,6 @@ class SqlMemoryStore:
         await self._database.write_urgently((lease.tenant_id,), leases.release, lease)
 
     next_version_number = _writes(version_rows.next_number)
-    promote = _writes_urgently(version_rows.promote)
-    end_provisional = _writes(version_rows.end_provisional)
     count_undone = _reads(version_rows.count_undone)
     alias = _reads(version_rows.alias)
     versions = _reads(version_rows.page)
@@ -273,6 +272,20 @@ class SqlMemoryStore:
     messages_since = _reads(outbox_rows.messages_since)
     is_waiting = _reads(outbox_rows.is_waiting)
     target_states = _reads(outbox_rows.states)
+
+    async def promote(self, tenant_id: str, promotion: Promotion, *, token: int | None) -> bool:
+        tenants = (tenant_id,) if promotion.journal is None else None
+        work = version_rows.promote
+        return await self._database.write_urgently(tenants, work, tenant_id, promotion, token=token)
+
+    async def end_provisional(
+        self, tenant_id: str, version: str, *, undo: bool, token: int | None, journal: CycleRow | None = None
+    ) -> bool:
+        tenants = (tenant_id,) if journal is None else None
+        end = version_rows.end_provisional
+        return await self._database.write_urgently(
+            tenants, end, tenant_id, version, undo=undo, token=token, row=journal
+        )
 
     async def champion(self, tenant_id: str) -> ModelVersion | None:
         return await self.alias(tenant_id, CHAMPION)

@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, literal, select, update
 
-from karen_learner.memory import curation, leases, masks, tenants
+from karen_learner.memory import curation, journal, leases, masks, tenants
 from karen_learner.memory.tables import aliases, lineage, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
 from karen_learner.memory.types import chunks, insert
-from karen_learner.records import ANCHOR, CHAMPION, PROVISIONAL, ModelVersion, Promotion, Task
+from karen_learner.records import ANCHOR, CHAMPION, PROVISIONAL, CycleRow, ModelVersion, Promotion, Task
 
 
 def next_number(connection: Connection, tenant_id: str) -> int:
@@ -49,6 +49,8 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
     _link(connection, tenant, number, trained)
     masks.add(connection, tenant, promotion.generation, promotion.masks)
+    if promotion.journal is not None:
+        journal.start(connection, promotion.journal)
     return True
 
 
@@ -64,17 +66,25 @@ def write_note(connection: Connection, tenant_id: str, version: str, note: str |
 
 
 def end_provisional(
-    connection: Connection, tenant_id: str, version: str, *, undo: bool, token: int | None
+    connection: Connection,
+    tenant_id: str,
+    version: str,
+    *,
+    undo: bool,
+    token: int | None,
+    row: CycleRow | None = None,
 ) -> bool:
     """The champion serves again. False if the version is not provisional any more. Raises FencedOut.
 
-    With `undo`, the pending examples of the version wait.
+    With `undo`, the pending examples of the version wait. `row` is that of a rollback.
     """
     leases.check(connection, tenant_id, token)
     tenant, present = tenants.ensure(connection, tenant_id), alias(connection, tenant_id, PROVISIONAL)
     if present is None or present.version != version:
         return False
     _end_provisional(connection, tenant, undo=undo)
+    if row is not None:
+        journal.start(connection, row)
     return True
 
 

@@ -28,6 +28,7 @@ from karen_learner.records.base import (
 )
 from karen_learner.records.cycles import (
     CYCLE_LEASE,
+    FILES_LEASE,
     Confusion,
     CurationCounts,
     CycleContext,
@@ -120,6 +121,7 @@ __all__ = [
     "CYCLE_LEASE",
     "DISCARDED",
     "DUPLICATE",
+    "FILES_LEASE",
     "NO_CONSENT",
     "PROVISIONAL",
     "ROLLED_BACK",

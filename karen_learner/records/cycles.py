@@ -19,6 +19,8 @@ FlipKind = Literal["fixed", "broken", "changed"]
 FLIP_KINDS: tuple[FlipKind, ...] = get_args(FlipKind)
 
 CYCLE_LEASE = "cycle"
+FILES_LEASE = "files"
+"""The name of the lease of clean-ups and rollbacks."""
 """Name of the lease for learning cycles."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from karen_learner.records.base import Task
-from karen_learner.records.cycles import ModelVersion
+from karen_learner.records.cycles import CycleRow, ModelVersion
 from karen_learner.records.texts import Contribution, Example
 
 CHAMPION = "champion"
@@ -59,7 +59,8 @@ class Promotion:
     replaced by it. A new champion ends a provisional version. Unless it is the next version after the former
     champion, the pending examples of the provisional version wait, too.
 
-    A provisional version must be a child of the champion, else nothing is written.
+    A provisional version must be a child of the champion, else nothing is written. `journal` is the finished
+    row of a rollback.
     """
 
     version: ModelVersion
@@ -70,3 +71,4 @@ class Promotion:
     masks: Mapping[str, int] = field(default_factory=dict)
     generation: str = ""
     anchors: Sequence[Task] = ()
+    journal: CycleRow | None = None

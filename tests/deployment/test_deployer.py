@@ -11,8 +11,16 @@ from typing import Any
 
 import pytest
 
-from karen_learner.errors import DeploymentError, DigestMismatch, FencedOut, ModelError, UnknownVersion
+from karen_learner.errors import (
+    DeploymentError,
+    DigestMismatch,
+    FencedOut,
+    ModelError,
+    StoreLocked,
+    UnknownVersion,
+)
 from karen_learner.events import ModelDeployed, ModelRolledBack
+from karen_learner.memory.holding import hold_files
 from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import remove_folder
 from karen_learner.models.shadows import read_index, read_judged
@@ -210,6 +218,52 @@ async def test_one_of_two_concurrent_rollbacks_is_refused(site: Any, other_site:
     assert (await site.champion()).version in {version.version for version in done}
     assert (await site.champion()).version != third.version
     assert all(isinstance(answer, (ModelVersion, DeploymentError)) for answer in answers)
+
+
+async def test_a_rollback_waits_for_a_clean_up_that_removes_files(site: Any) -> None:
+    first, second = await site.champion(), await site.promote()
+    async with hold_files(site.store, ACME):
+        rolling_back = asyncio.create_task(site.rollback.to_version(ACME, first.version))
+        await asyncio.sleep(0.2)
+        assert (await site.champion()).version == second.version
+    assert (await rolling_back).version == first.version
+
+
+async def test_a_clean_up_waits_for_a_rollback(site: Any) -> None:
+    """It keeps the files of the version that the rollback has made the champion."""
+    first, second = await site.champion(), await site.promote()
+    third = await site.promote()
+    site.settings.learning.update({"backup_retention_days": 0})
+    async with hold_files(site.store, ACME):
+        cleaning = asyncio.create_task(site.deployer.clean_up(ACME))
+        await asyncio.sleep(0.2)
+        assert await site.store.promote(ACME, Promotion(version=first, expected=third.version), token=None)
+    await cleaning
+    assert version_folders(site) == [first.version], "the champion, which has no parent"
+    assert not second.path.exists()
+
+
+async def test_files_that_stay_in_use_are_an_error(site: Any) -> None:
+    async with hold_files(site.store, ACME):
+        with pytest.raises(StoreLocked, match=r"in use by .* repeat"):
+            async with hold_files(site.store, ACME, patience_s=0):
+                pass
+
+
+async def test_a_crash_after_the_switch_leaves_a_rollback_in_the_journal(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await site.champion(), await site.promote()
+
+    def crash(*_: object) -> None:
+        raise SystemError("the process dies here")
+
+    monkeypatch.setattr(site.champions, "_install", crash)
+    with pytest.raises(SystemError):
+        await site.rollback.to_version(ACME)
+    assert (await site.champion()).version == first.version
+    (row, *_) = await site.store.cycles(ACME, limit=1)
+    assert (row.result.status, row.result.previous_version) == ("rolled_back", second.version)
 
 
 # Backups ----------------------------------------------------------------------------------------
