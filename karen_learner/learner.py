@@ -512,14 +512,15 @@ class AutonomousLearner:
                 raise InvalidInput(f"{tenant_id!r} has no example {part!r}: see `karen-learner quarantine`")
         return await self.store.decide_examples(tenant_id, [name for name in names if name], release=release)
 
-    async def repair(self, tenant_id: str, *, dry_run: bool = False) -> RepairReport:
+    async def repair(self, tenant_id: str, *, dry_run: bool = False, force: bool = False) -> RepairReport:
         """Verify the champion; restore it from its backup, else train it anew from the stored examples.
 
-        A training of a lost champion uses the examples that it had learned, and no gate. With `dry_run`
-        nothing changes. Raises UnknownTenant.
+        A training of a lost champion uses the examples that it had learned, and no gate. A champion that is
+        not lost, but cannot be loaded, is a `problem` of the report; with `force` it is trained anew, too.
+        With `dry_run` nothing changes. Raises UnknownTenant.
         """
         await self._require(tenant_id)
-        return await self._repair.repair(tenant_id, dry_run=dry_run)
+        return await self._repair.repair(tenant_id, dry_run=dry_run, force=force)
 
     # Labels ----------------------------------------------------------------------------------
 

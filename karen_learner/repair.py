@@ -26,11 +26,12 @@ class Repair:
     deployer: Deployer
     cycle: LearningCycle
 
-    async def repair(self, tenant_id: str, *, dry_run: bool = False) -> RepairReport:
+    async def repair(self, tenant_id: str, *, dry_run: bool = False, force: bool = False) -> RepairReport:
         """Restore damaged versions from their backups, make missing backups, and load the champion.
 
-        A champion that cannot be restored or loaded is replaced by a full training, without a gate. With
-        `dry_run` nothing changes, and a champion with intact files is not loaded.
+        A champion that is lost is replaced by a full training, without a gate; with `force`, also one that
+        cannot be loaded for another reason. With `dry_run` nothing changes, and a champion with intact files
+        is not loaded.
         """
         champion = await self.registry.champion(tenant_id)
         versions = await self._versions(champion)
@@ -38,20 +39,24 @@ class Repair:
         report = RepairReport(tenant_id=tenant_id, checks=tuple(checks))
         if champion is None:
             return report
-        report = report.model_copy(update={"action": _planned(checks)})
+        report = report.model_copy(update={"action": _planned(checks), "problem": _unreadable(checks[0])})
         if dry_run:
             return report
         await self._restore(versions)
-        is_intact = (await call_in_executor(check_version, champion)).files == "intact"
-        if await self.champions.reload(tenant_id) is not None and is_intact:
+        loaded = await self.champions.reload(tenant_id)
+        check: VersionCheck = await call_in_executor(check_version, champion)
+        if loaded is not None and check.files == "intact":
             await self._back_up(versions)
-            return report.model_copy(update={"done": True})
+            return report.model_copy(update={"done": True, "problem": None})
+        if check.files in ("intact", "unreadable") and not force:
+            failure = self.champions.failure(tenant_id)
+            problem = _unreadable(check) or (failure.message if failure is not None else None)
+            return report.model_copy(update={"problem": problem or "it cannot be loaded"})
         result = await self.cycle.run_cycle(
             tenant_id, mode="full", force=True, reason=f"repair of {champion.version}", replace=True
         )
-        return report.model_copy(
-            update={"action": "retrain", "done": result.status == "deployed", "cycle": result}
-        )
+        done = result.status == "deployed"
+        return report.model_copy(update={"action": "retrain", "done": done, "problem": None, "cycle": result})
 
     async def _versions(self, champion: ModelVersion | None) -> Sequence[ModelVersion]:
         """The champion and its parent."""
@@ -73,11 +78,17 @@ class Repair:
                 await self.deployer.back_up(version)
 
 
+def _unreadable(check: VersionCheck) -> str | None:
+    """The reason for which the operating system refuses to read a version; None if it does not."""
+    return check.problem if check.files == "unreadable" else None
+
+
 def _planned(checks: Sequence[VersionCheck]) -> RepairAction:
     """The first necessary action."""
-    if checks[0].files != "intact":
-        return "restore" if checks[0].backup == "present" else "retrain"
-    if any(check.files != "intact" and check.backup == "present" for check in checks):
+    champion = checks[0]
+    if champion.files in ("damaged", "missing"):
+        return "restore" if champion.backup == "present" else "retrain"
+    if any(check.files in ("damaged", "missing") and check.backup == "present" for check in checks):
         return "restore"
     missing = any(check.files == "intact" and check.backup == "missing" for check in checks)
     return "back_up" if missing else "nothing"

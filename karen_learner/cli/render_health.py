@@ -88,7 +88,12 @@ def repair_report(report: RepairReport, *, dry_run: bool) -> list[RenderableType
         for one in report.checks
     ]
     action = (REPAIRS_NEEDED if dry_run else REPAIRS_DONE)[report.action]
-    if report.cycle is not None and not report.done:
+    if report.problem is not None:
+        action = (
+            f"the live model is not lost, but cannot be loaded: {report.problem}. Nothing is trained: mend "
+            "the cause (permissions, installed packages, training.imports), or repeat with --force"
+        )
+    elif report.cycle is not None and not report.done:
         action = f"no model was deployed ({report.cycle.status}): {report.cycle.error_message}"
     elif report.cycle is not None:
         action = f"{action}: {report.cycle.model_version} is live"
@@ -159,7 +164,12 @@ def home_backup(made: HomeBackup, home: Path) -> list[RenderableType]:
         "tenants": ", ".join(champions) or "none",
     }
     end = text("the archive is intact; nothing changed" if not made.done else "done", "bold green")
-    return [facts(shown), end, f"to check a home: {command_line(home, 'status')}"]
+    return [
+        facts(shown),
+        *(text(note, "yellow") for note in made.notes),
+        end,
+        f"to check a home: {command_line(home, 'status')}",
+    ]
 
 
 def home_facts(home: HomeHealth) -> RenderableType:

@@ -227,7 +227,7 @@ async def knows_former_labels(store: MemoryStore, champion: ModelVersion | None)
 def _would_be_lost(champion: ModelVersion) -> bool:
     """Whether a cycle would find the champion lost. Blocking; changes nothing."""
     check = check_version(champion)
-    return check.files != "intact" and check.backup != "present"
+    return check.files in ("damaged", "missing") and check.backup != "present"
 
 
 def _usable(counts: TenantCounts) -> int:

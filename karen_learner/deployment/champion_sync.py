@@ -14,7 +14,7 @@ from cachetools import TTLCache
 
 from karen_learner.contracts import Analyzer, MemoryStore
 from karen_learner.errors import KarenLearnerError, ModelError, StoreError
-from karen_learner.models.backups import intact_manifest
+from karen_learner.models.backups import intact_manifest, is_lost
 from karen_learner.models.live import LiveModel, LiveModels
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import ModelVersion, Promotion, utc_now
@@ -173,7 +173,7 @@ class ChampionSync:
             task.exception()  # retrieved here, because every waiter may have been cancelled
 
     async def _load_champion(self, tenant_id: str) -> LiveModel | None:
-        """Load the version that serves and swap it in. A damaged provisional one is ended.
+        """Load the version that serves and swap it in. A lost provisional one is ended.
 
         The version is read again after the load: a deployment in between has installed a newer model, which
         must stay.
@@ -189,6 +189,8 @@ class ChampionSync:
                 if champion.provisional and await self._has_ended(champion, error):
                     champion = await self._registry.serving(tenant_id)
                     continue
+                if live is None and champion.provisional:
+                    live = await self._champion_instead(tenant_id)
                 self._note_failure(tenant_id, champion, live, error)
                 return live
             now = await self._registry.serving(tenant_id)
@@ -201,15 +203,32 @@ class ChampionSync:
         self._absent[tenant_id] = True
         return None
 
+    async def _champion_instead(self, tenant_id: str) -> LiveModel | None:
+        """The champion, while only this process cannot load the provisional version; None without it."""
+        champion = await self._registry.champion(tenant_id)
+        if champion is None:
+            return None
+        try:
+            model = await self.load(champion)
+        except KarenLearnerError:  # the failure of the provisional version is reported
+            return None
+        self._models.install(tenant_id, model)
+        return model
+
     async def _has_ended(self, provisional: ModelVersion, damage: KarenLearnerError) -> bool:
-        """End a damaged provisional version. False if the store cannot be written: the fallback answers."""
+        """End a lost provisional version. False if it is not lost, or if the store cannot be written.
+
+        Another process may load one that this process cannot: it may lack a package or a permission.
+        """
         name = provisional.version
+        if not await call_in_executor(is_lost, provisional):
+            return False
         try:
             await self._store.end_provisional(provisional.tenant_id, name, undo=False, token=None)
         except StoreError as error:
-            logger.warning("%s is damaged, and cannot be ended: %s", name, error)
+            logger.warning("%s is lost, and cannot be ended: %s", name, error)
             return False
-        logger.warning("%s is damaged, the champion serves again: %s", name, damage)
+        logger.warning("%s is lost, the champion serves again: %s", name, damage)
         return True
 
     def _note_failure(

@@ -8,14 +8,17 @@ import logging
 import tarfile
 import uuid
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, cast
 
+from karen_learner.disk import FULL_BYTES, free_bytes, free_text
 from karen_learner.errors import DigestMismatch, KarenLearnerError, ModelError, UnknownVersion
 from karen_learner.models.files import changed_at, move_into_place, remove_folder, sync_folder, sync_path
 from karen_learner.models.versions import MANIFEST, Manifest, verify
 from karen_learner.private_files import make_folder, make_private, open_private
 from karen_learner.records import ModelVersion, VersionCheck
+from karen_learner.records.health import Files
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,9 @@ PARTIAL = ".partial"
 UNREADABLE = (tarfile.TarError, OSError, EOFError, KeyError, ValueError, zlib.error)
 """Errors of `tarfile` and of the manifest's reader for a damaged archive."""
 CHUNK_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 16 << 20
+BLOCK_BYTES = 4096
+"""Of each file, its last block and its name take at most as much on a disk."""
 COMPRESSION = 3
 """Weights compress badly: higher levels cost seconds and save no space."""
 
@@ -58,7 +64,7 @@ def read_backup_manifest(backup: Path) -> Manifest:
     try:
         with tarfile.open(backup, "r:gz") as archive:
             member = archive.extractfile(f"{_top(archive)}/{MANIFEST}")
-            content = member.read() if member is not None else b""
+            content = member.read(MAX_MANIFEST_BYTES) if member is not None else b""
         return Manifest.model_validate_json(content)
     except UNREADABLE as error:
         raise ModelError(f"{backup} is not a backup of a model: {error}") from error
@@ -111,14 +117,15 @@ def intact_manifest(version: ModelVersion) -> Manifest:
 
 def check_version(version: ModelVersion) -> VersionCheck:
     """Compare the files of a version with its digest. Blocking: it reads all of them. Changes nothing."""
-    problem = None
+    problem, files = None, "intact"
     try:
         verify(version.path, digest=version.digest)
     except ModelError as error:
         problem = str(error)
+        files = "unreadable" if _is_denied(error) else "damaged" if version.path.is_dir() else "missing"
     return VersionCheck(
         version=version.version,
-        files="intact" if problem is None else "damaged" if version.path.is_dir() else "missing",
+        files=cast(Files, files),
         backup=_backup_state(version, read=problem is not None),
         problem=problem,
         changed_at=None if problem is None else changed_at(version.path),
@@ -163,13 +170,26 @@ def _is_denied(error: BaseException | None) -> bool:
 
 def _unpack(backup: Path, folder: Path) -> Path:
     """Unpack plain files and folders, and write only below `folder`."""
-    _check(backup)
     with tarfile.open(backup, "r:gz") as archive:
-        for member in archive:
+        for member in fitting_members(archive, folder):
             if not (member.isfile() or member.isdir()):
                 raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
+        _check(backup)
         archive.extractall(folder, filter="data")
         return folder / _top(archive)
+
+
+def fitting_members(archive: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive. Raises TarError before one for which the disk of the folder has no room.
+
+    A small archive can hold terabytes of zeros.
+    """
+    room = free_bytes(folder) - FULL_BYTES
+    for member in archive:
+        room -= max(member.size, 0) + BLOCK_BYTES
+        if room < 0:
+            raise tarfile.TarError(f"its content does not fit on the disk: {free_text(folder)}")
+        yield member
 
 
 def _check(backup: Path) -> None:

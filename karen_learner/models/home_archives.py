@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
 import tarfile
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from karen_learner.errors import InvalidInput, ModelError
-from karen_learner.models.backups import UNREADABLE
-from karen_learner.models.files import HomeLayout, file_digest, remove_folder, sync_folder, sync_path
+from karen_learner.models.backups import UNREADABLE, fitting_members
+from karen_learner.models.files import (
+    HomeLayout,
+    file_digest,
+    remove_folder,
+    replace_file,
+    sync_folder,
+    sync_path,
+)
 from karen_learner.models.versions import library_versions
 from karen_learner.private_files import make_folder, make_private, open_private
 from karen_learner.records import HomeBackup, ModelVersion, Record, utc_now
@@ -26,6 +35,11 @@ FORMAT = 1
 COMPRESSION = 3
 DATABASE, MODELS, BACKUPS, SETTINGS = "karen.db", "models", "model_backups", "karen.cfg"
 TEMPORARY = (".staging", ".restoring")
+OF_FILE_SYSTEMS = "lost+found"
+"""A new file system has this folder. An empty home may be one."""
+MAX_CONTENTS_BYTES = 256 << 20
+_SECTION = re.compile(r"\[([^]]+)\]")
+_SETTING = re.compile(r"([A-Za-z_][\w.]*)[ \t]*[=:](.*)")
 PARTIAL = ".partial"
 
 
@@ -89,30 +103,77 @@ def write_archive(
 def restore_home(archive: Path, home: Path, *, dry_run: bool = False) -> HomeBackup:
     """Make a home from an archive. Blocking. With `dry_run` the archive is only checked.
 
-    The archive is first unpacked next to the home and compared with its digests, so that a damaged one
-    changes nothing. Raises InvalidInput if the home is not empty, or if the archive is none or is damaged.
+    The archive is first unpacked next to a new home, or inside an empty folder, which may be a mount point.
+    It is compared with its digests, so that a damaged one changes nothing. Settings that name places of the
+    former home are commented out, and noted. Raises InvalidInput if the home is not empty, or if the archive
+    is none or is damaged.
     """
     if not archive.is_file():
         raise InvalidInput(f"there is no backup at {archive}")
-    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+    if home.exists() and (not home.is_dir() or {path.name for path in home.iterdir()} - {OF_FILE_SYSTEMS}):
         raise InvalidInput(f"{home} is not empty: restore to a new folder, or move the present home away")
     home = home.absolute()
     make_folder(home.parent)
-    unpacked = home.with_name(f".{home.name}.{uuid.uuid4().hex}{PARTIAL}")
+    parent = home if home.exists() else home.parent
+    unpacked = parent / f".{home.name}.{uuid.uuid4().hex}{PARTIAL}"
     try:
         contents = _unpack(archive, unpacked)
+        notes = tuple(_leave_former_places(unpacked / SETTINGS))
         if not dry_run:
             make_private(unpacked)
             sync_folder(unpacked)
-            if home.exists():
-                home.rmdir()
-            unpacked.rename(home)
-            sync_path(home.parent)
+            _place(unpacked, home)
     except UNREADABLE as error:
         raise InvalidInput(f"{archive} cannot be restored: {error}") from error
     finally:
         remove_folder(unpacked)
-    return _report(archive, contents, archive.stat().st_size).model_copy(update={"done": not dry_run})
+    report = _report(archive, contents, archive.stat().st_size)
+    return report.model_copy(update={"done": not dry_run, "notes": notes})
+
+
+def _place(unpacked: Path, home: Path) -> None:
+    """Move the unpacked files to the home. The database comes last: without it a folder is no home."""
+    if not home.exists():
+        unpacked.rename(home)
+    else:
+        for path in sorted(unpacked.iterdir(), key=lambda one: one.name == DATABASE):
+            path.rename(home / path.name)
+        sync_path(home)
+    sync_path(home.parent)
+
+
+def _leave_former_places(file: Path) -> Iterator[str]:
+    """Comment out the settings that name a database or folders outside of the home, and describe them.
+
+    The archive has their content inside. The restored home must not write to the places of the former one.
+    """
+    if not file.is_file():
+        return
+    lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines(keepends=True)
+    section, commented = "", False
+    for at, line in enumerate(lines):
+        if found := _SECTION.match(line):
+            section, commented = found[1].strip().lower(), False
+        elif found := _SETTING.match(line):
+            commented = _is_former_place(section, found[1].lower(), found[2].strip().strip("\"'"))
+            if commented:
+                name = f"{section}.{found[1]}"
+                yield f"{file.name}: {name} names a place of the former home: it is commented out"
+        commented = commented and bool(line.strip())  # a value may continue on further lines
+        lines[at] = f"# {line}" if commented else line
+    replace_file(file, "".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def _is_former_place(section: str, name: str, value: str) -> bool:
+    if (section, name) == ("store", "url"):
+        return bool(value)
+    return section == "paths" and (
+        _is_absolute(value) or Path(os.path.normpath(value)).parts[:1] in ((), ("..",))
+    )
+
+
+def _is_absolute(path: str) -> bool:
+    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
 def _sources(layout: HomeLayout, snapshot: Path) -> Iterator[tuple[str, Path]]:
@@ -131,9 +192,10 @@ def _sources(layout: HomeLayout, snapshot: Path) -> Iterator[tuple[str, Path]]:
 
 def _folder_name(layout: HomeLayout, root: Path, outside: str) -> str:
     """The name of a folder in the archive: its place in the home, as the settings name it."""
-    if root == layout.home or not root.is_relative_to(layout.home):
+    place = Path(os.path.normpath(root))
+    if place == layout.home or not place.is_relative_to(layout.home):
         return outside
-    return root.relative_to(layout.home).as_posix()
+    return place.relative_to(layout.home).as_posix()
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> str | None:
@@ -173,13 +235,15 @@ def _unpack(archive: Path, folder: Path) -> Contents:
     """Unpack plain files below `folder`, and compare them with their digests."""
     make_folder(folder)
     with tarfile.open(archive, "r:gz") as packed:
-        for member in packed:
+        for member in fitting_members(packed, folder):
             if not member.isfile() or PurePosixPath(member.name).is_absolute():
                 raise tarfile.TarError(f"{member.name!r} is no plain file")
             packed.extract(member, folder, filter="data")
     listed = folder / CONTENTS
     if not listed.is_file():
         raise tarfile.TarError(f"it holds no {CONTENTS}: it is no backup of a home")
+    if listed.stat().st_size > MAX_CONTENTS_BYTES:
+        raise tarfile.TarError(f"its {CONTENTS} is too large")
     contents = Contents.model_validate_json(listed.read_bytes())
     if contents.format != FORMAT:
         raise tarfile.TarError(f"it has the format {contents.format}, not {FORMAT}: upgrade karen_learner")

@@ -24,15 +24,19 @@ class Problem(Record):
     remedy: str
 
 
+Files = Literal["intact", "damaged", "missing", "unreadable"]
+
+
 class VersionCheck(Record):
     """Files and backup of a version, compared with its digest.
 
-    `problem` describes files that are not intact. `changed_at` is the time of their newest change. A backup
+    `problem` describes files that are not intact. Files are `unreadable` if the operating system refuses to
+    read them. `changed_at` is the time of their newest change. A backup
     is read only if the files are not intact; otherwise it counts as present.
     """
 
     version: str
-    files: Literal["intact", "damaged", "missing"]
+    files: Files
     backup: Literal["present", "damaged", "missing"]
     problem: str | None = None
     changed_at: datetime | None = None
@@ -74,7 +78,10 @@ class PruneReport(Record):
 
 
 class HomeBackup(Record):
-    """An archive of a home: its files, their bytes, and the tenants with their champions."""
+    """An archive of a home: its files, their bytes, and the tenants with their champions.
+
+    `notes` are the settings that a restore has changed, because they named places of the former home.
+    """
 
     archive: Path
     created_at: datetime
@@ -82,6 +89,7 @@ class HomeBackup(Record):
     files: int
     size: int
     champions: Mapping[str, str | None]
+    notes: tuple[str, ...] = ()
     done: bool = True
 
 

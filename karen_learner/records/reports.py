@@ -140,12 +140,14 @@ class RepairReport(Record):
     """The state of a tenant's champion and its parent, and the repair.
 
     `action`: the necessary one with a dry run, else the last one. `cycle` is the result of a training.
+    `problem`: why a champion that is not lost cannot be loaded; a training would not mend it.
     """
 
     tenant_id: str
     checks: tuple[VersionCheck, ...] = ()
     action: RepairAction = "nothing"
     done: bool = False
+    problem: str | None = None
     cycle: LearningCycleResult | None = None
 
 

@@ -116,17 +116,43 @@ async def test_the_champion_serves_instead_of_a_lost_provisional_version(site: A
     assert await site.registry.provisional(ACME) is None
 
 
-async def test_the_fallback_answers_if_a_lost_provisional_version_cannot_be_ended(
+async def test_the_champion_answers_if_a_lost_provisional_version_cannot_be_ended(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await with_lost_provisional(site)
+    champion = await with_lost_provisional(site)
 
     async def refuse(*_: object, **__: object) -> bool:
         raise StoreReadOnly("the disk is full")
 
     monkeypatch.setattr(site.store, "end_provisional", refuse)
-    assert (await site.analyze()).degraded
+    assert (await site.analyze()).model_version == champion.version
     assert site.champions.failure(ACME).version == "v0099-00000000"
+
+
+async def test_a_provisional_version_that_only_this_process_cannot_load_stays(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion: ModelVersion = await site.champion()
+    name = "v0099-00000000"
+    changes = {"version": name, "parent": champion.version, "provisional": True}
+    promotion = Promotion(version=champion.model_copy(update=changes), expected=None, alias=PROVISIONAL)
+    assert await site.store.promote(ACME, promotion, token=None)
+    copy = shutil.copytree(champion.path, site.layout.version(ACME, name))
+    assert Path(copy).is_dir()
+    load = site.champions.load
+
+    async def lacks_a_package(version: ModelVersion) -> LiveModel:
+        if version.version == name:
+            raise ModelError("a package is missing")
+        return await load(version)
+
+    monkeypatch.setattr(site.champions, "load", lacks_a_package)
+    assert (await site.analyze()).model_version == champion.version, "this process answers by the champion"
+    assert site.champions.failure(ACME).version == name
+    assert (await site.registry.provisional(ACME)).version == name
+    monkeypatch.undo()
+    await site.champions.refresh(ACME)
+    assert (await site.analyze()).model_version == name
 
 
 async def test_a_damaged_version_is_restored_from_its_backup(

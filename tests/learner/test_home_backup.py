@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from karen_learner.disk import FULL_BYTES
 from karen_learner.errors import InvalidInput, ModelError
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.home_archives import restore_home, write_archive
+from karen_learner.settings import load_settings
 from tests.conftest import ACME, MakeLearner
 
 TEXT = "a flight to red please"
@@ -157,3 +159,53 @@ async def test_folders_that_settings_name_are_restored_there(
     async with make_learner(home, paths__models="data/versions") as restored:
         assert (await restored.analyze(ACME, TEXT)).model_version is not None
     assert not (home / "models").exists()
+
+
+async def test_settings_of_the_former_home_are_left_behind(taught_home: Path, tmp_path: Path) -> None:
+    """A restored home uses neither the database nor the folders of the home that it was made from."""
+    outside, archive, home = tmp_path / "disk", tmp_path / "home.tar.gz", tmp_path / "elsewhere"
+    (taught_home / "models").rename(outside)
+    settings = taught_home / "karen.cfg"
+    settings.write_text(
+        f"[store]\n# the database\nurl = sqlite:///{taught_home}/karen.db\nbusy_timeout_s = 3\n"
+        f"[paths]\nmodels = {outside}\ncorpus = ../corpora\nmodel_backups = model_backups\n"
+    )
+    async with AutonomousLearner(taught_home, settings=settings) as learner:
+        await learner.backup(archive)
+    notes = restore_home(archive, home, dry_run=True).notes
+    made = restore_home(archive, home)
+    assert made.notes == notes
+    assert [note.split(" ")[1] for note in notes] == ["store.url", "paths.models", "paths.corpus"]
+    left = load_settings(home / "karen.cfg", environment={})
+    assert (left.store.url, left.store.busy_timeout_s) == ("", 3)
+    assert (left.paths.models, left.paths.corpus, left.paths.model_backups) == (
+        "models", "corpus", "model_backups",
+    )  # fmt: skip
+    shutil.rmtree(outside)
+    shutil.rmtree(taught_home)
+    async with AutonomousLearner(home, settings=home / "karen.cfg") as restored:
+        assert not (await restored.analyze(ACME, TEXT)).degraded
+
+
+async def test_an_empty_folder_becomes_the_home_in_place(archive: Path, tmp_path: Path) -> None:
+    """It may be a mount point, which cannot be replaced, with the folder of a new file system."""
+    home = tmp_path / "mounted"
+    (home / "lost+found").mkdir(parents=True)
+    before = home.stat().st_ino
+    restore_home(archive, home)
+    assert home.stat().st_ino == before
+    assert {"karen.db", "models", "model_backups", "lost+found"} <= {path.name for path in home.iterdir()}
+    assert not list(home.glob("*.partial")) + list(home.glob(".*.partial"))
+    with pytest.raises(InvalidInput, match="not empty"):
+        restore_home(archive, home)
+
+
+async def test_an_archive_that_does_not_fit_on_the_disk_is_refused(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its content is written: a small archive can hold terabytes of zeros."""
+    monkeypatch.setattr("karen_learner.models.backups.free_bytes", lambda _: FULL_BYTES + 50_000)
+    with pytest.raises(InvalidInput, match="does not fit on the disk"):
+        restore_home(archive, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".new*"))

@@ -134,13 +134,23 @@ async def test_a_missing_backup_is_made(acme: AutonomousLearner) -> None:
     assert version.backup_path.is_file()
 
 
-async def test_an_intact_model_that_does_not_load_is_replaced(make_learner: MakeLearner) -> None:
+async def test_an_intact_model_that_does_not_load_is_replaced_by_force_alone(
+    make_learner: MakeLearner,
+) -> None:
+    """A training would not mend missing packages or permissions."""
     async with make_learner() as learner:
         await _break_the_pipeline(learner)
         assert (await learner.analyze(ACME, TEXT)).degraded
         assert not (await learner.status(ACME)).health.healthy
-        result = await by_repair(learner)
-        assert result.lost_version is not None
+        report = await learner.repair(ACME)
+        assert (report.done, report.cycle) == (False, None)
+        assert report.problem is not None
+        assert "cannot load a spaCy pipeline" in report.problem
+        assert (await learner.repair(ACME, dry_run=True)).action != "retrain"
+        forced = await learner.repair(ACME, force=True)
+        assert (forced.action, forced.done, forced.problem) == ("retrain", True, None)
+        assert forced.cycle is not None
+        assert forced.cycle.lost_version is not None
         assert (await learner.analyze(ACME, TEXT)).intent == "travel"
 
 
@@ -168,6 +178,24 @@ async def test_files_that_cannot_be_read_are_not_lost(acme: AutonomousLearner) -
     assert not is_lost(without_backup)
     shutil.rmtree(version.path)
     assert is_lost(without_backup)
+
+
+async def test_files_that_cannot_be_read_are_a_problem_and_not_trained_anew(
+    make_learner: MakeLearner,
+) -> None:
+    async with make_learner() as learner:
+        (version,) = await learner.versions(ACME)
+        assert version.backup_path is not None
+        version.backup_path.unlink()
+        manifest = version.path / "manifest.json"
+        manifest.unlink()
+        manifest.mkdir()  # as a denied permission, which root does not have
+        for dry_run in (True, False):
+            report = await learner.repair(ACME, dry_run=dry_run)
+            assert (report.action, report.done, report.cycle) == ("nothing", False, None)
+            assert report.problem is not None
+            assert [check.files for check in report.checks] == ["unreadable"]
+        assert not (await learner.plan_learning_cycle(ACME)).would_run
 
 
 async def _break_the_pipeline(learner: AutonomousLearner) -> None:
