@@ -13,6 +13,7 @@ from karen_learner.lazy_imports import lazily
 if TYPE_CHECKING:
     from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
     from karen_learner.autonomy.learning_system import AutomatedLearningSystem
+    from karen_learner.autonomy.stream import RealTimeModelUpdater, UpdateStrategy
     from karen_learner.collection import ConversationMetadataCollector
     from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
     from karen_learner.corpora.corpus_file import CorpusFile
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "analysis": "SpacyAnalyzer create_spacy_analyzer",
     "autonomy.learning_system": "AutomatedLearningSystem",
+    "autonomy.stream": "RealTimeModelUpdater UpdateStrategy",
     "collection": "ConversationMetadataCollector",
     "contracts": "Analyzer HostMemory MemoryStore",
     "corpora.corpus_file": "CorpusFile",
@@ -72,9 +74,11 @@ __all__ = [
     "ModelValidator",
     "ModelVersion",
     "PerformanceMonitor",
+    "RealTimeModelUpdater",
     "Settings",
     "SpacyAnalyzer",
     "TenantStatus",
+    "UpdateStrategy",
     "UserFeedback",
     "ValidationResult",
     "create_autonomous_learner",

@@ -229,6 +229,10 @@ class BlockingLearner(Blocking[AutonomousLearner]):
         """Events. Subscribers are called in the background thread."""
         return self._twin.events
 
+    def use_sampler(self, tenant_id: str, name: str) -> None:
+        """Select the examples of a tenant's cycles by this sampler, in place of `learning.sampler`."""
+        self._twin.use_sampler(tenant_id, name)
+
     start = blocking(AutonomousLearner.start)
     collect_conversation_metadata = blocking(AutonomousLearner.collect_conversation_metadata)
     add_feedback = blocking(AutonomousLearner.add_feedback)

@@ -50,6 +50,7 @@ from karen_learner.records.strategies import (
     SwitchName,
     TallyKind,
 )
+from karen_learner.records.stream import InboxEvent, InboxState, NewEvent
 from karen_learner.records.training import (
     PassReport,
     PipelineSpec,
@@ -534,6 +535,43 @@ class MemoryStore(OutboxStore, Protocol):
 
     async def tenants_with_strategies(self) -> Sequence[str]:
         """The tenants with tallies or switches of strategies, by name."""
+
+    async def add_events(self, tenant_id: str, new: Sequence[NewEvent], *, now: datetime) -> int:
+        """Store events in the inbox. One with a stored key is the same event. The number of new ones.
+
+        An event of the future counts as of `now`: a wrong clock must not outweigh all other events.
+        """
+
+    async def waiting_events(self, tenant_id: str, *, limit: int) -> Sequence[InboxEvent]:
+        """The oldest events that wait for processing."""
+
+    async def count_waiting_events(self, tenant_id: str) -> int:
+        """The number of events that wait. The cost depends on this number."""
+
+    async def newest_events(
+        self, tenant_id: str, *, limit: int, state: InboxState | None = None
+    ) -> Sequence[InboxEvent]:
+        """The newest events, oldest first: those in a state, or all that do not wait."""
+
+    async def finish_events(self, tenant_id: str, seqs: Sequence[int], outcomes: Sequence[Outcome]) -> int:
+        """Make waiting events `ready`, and store their outcomes. The number of those that waited."""
+
+    async def learn_events(
+        self,
+        tenant_id: str,
+        learned: Sequence[tuple[int, StrategyTally]],
+        *,
+        half_life_s: float,
+        reset: bool,
+    ) -> int:
+        """Add the tallies of events, and make these events `learned`. The number of used events.
+
+        An event that another process has learned meanwhile is left out. With `reset`, all tallies of attempts
+        are removed first, and learned events count again.
+        """
+
+    async def prune_events(self, tenant_id: str, *, before: datetime) -> int:
+        """Remove processed events that arrived before this time; their number."""
 
     def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         """Ids of the examples that the version was trained on in its own cycle."""

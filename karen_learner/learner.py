@@ -460,6 +460,13 @@ class AutonomousLearner:
             await self._start_worker()
         return await self._learn(tenant_id, mode=mode, force=force_training, reason=reason)
 
+    def use_sampler(self, tenant_id: str, name: str) -> None:
+        """Select the examples of a tenant's cycles by this sampler, in place of `learning.sampler`.
+
+        Until the learner is closed. Raises SettingsError for an unknown name.
+        """
+        self._curator.use_sampler(tenant_id, name)
+
     async def plan_learning_cycle(
         self, tenant_id: str, *, force_training: bool = False, mode: RequestedMode = "auto"
     ) -> LearningPlan:

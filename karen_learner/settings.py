@@ -147,6 +147,7 @@ class LearningSettings(Section):
     quality_threshold: Share
     meaning_quorum: Annotated[int, Field(ge=2)]
     max_training_examples: Count
+    sampler: Annotated[str, Field(min_length=1)]
     replay_examples: Annotated[int, Field(ge=0)]
     max_full_examples: Count
     full_growth: Annotated[float, Field(ge=0.0)]
@@ -321,6 +322,27 @@ class StrategySettings(Section):
         return self
 
 
+class StreamSettings(Section):
+    """Kafka. `kafka` has further settings of librdkafka. The password is hidden in the representation."""
+
+    group: str
+    dead_letter_topic: str
+    max_waiting: Count
+    retention_days: Days
+    security_protocol: Literal["", "PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    ssl_ca: str
+    ssl_certificate: str
+    ssl_key: str
+    sasl_mechanism: str
+    sasl_username: str
+    sasl_password: str
+    kafka: dict[str, str | int | float | bool]
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, "***" if name == "sasl_password" and value else value
+
+
 class Settings(Section):
     """All sections, made by `load_settings`. Change the settings of a section, not the section."""
 
@@ -338,6 +360,7 @@ class Settings(Section):
     personas: PersonaSettings
     strategies: StrategySettings
     notifications: NotificationSettings
+    stream: StreamSettings
 
     def model_post_init(self, _context: Any) -> None:
         self.learning._thresholds = self.thresholds

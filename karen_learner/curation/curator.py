@@ -37,6 +37,7 @@ from karen_learner.curation.resolver import (
     stored_keys,
     with_present_labels,
 )
+from karen_learner.curation.samplers import find_sampler
 from karen_learner.curation.selection import Curated, select_full, select_incremental
 from karen_learner.models.tokenizers import Tokenizers
 from karen_learner.records import (
@@ -80,6 +81,7 @@ class Curator:
         self._aligner_of_language = TokenAligner(settings.training.language)
         # An aligner keeps its tokenizer alive, and so its id unique. Those in use are shared for their locks.
         self._aligners: WeakValueDictionary[int, TokenAligner] = WeakValueDictionary()
+        self._samplers: dict[str, str] = {}
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def aligner(self, tenant_id: str) -> TokenAligner:
@@ -327,7 +329,15 @@ class Curator:
         An incremental cycle takes up to `batches` times `learning.max_training_examples` new examples.
         """
         learning = self._settings.learning
+        sampler = find_sampler(self._samplers.get(tenant_id, learning.sampler))
         if mode == "full":
-            return await select_full(self._store, tenant_id, learning)
+            return await select_full(self._store, tenant_id, learning, sampler=sampler)
         seed = self._settings.training.seed
-        return await select_incremental(self._store, tenant_id, learning, seed=seed, batches=batches)
+        return await select_incremental(
+            self._store, tenant_id, learning, seed=seed, batches=batches, sampler=sampler
+        )
+
+    def use_sampler(self, tenant_id: str, name: str) -> None:
+        """Use a sampler for a tenant in place of `learning.sampler`. Raises SettingsError."""
+        find_sampler(name)
+        self._samplers[tenant_id] = name

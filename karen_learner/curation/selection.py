@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from karen_learner.batching import pages
 from karen_learner.contracts import MemoryStore
+from karen_learner.curation.samplers import Sampler, sliding_window
 from karen_learner.records import CurationCounts, Example, ExampleState, Task
 from karen_learner.resolution import task_labels
 from karen_learner.settings import LearningSettings
@@ -87,9 +88,11 @@ class Curated:
         return replace(self, new=tuple(one for one in self.new if one.is_gold)) if self.replay else self
 
 
-async def select_full(store: MemoryStore, tenant_id: str, learning: LearningSettings) -> Curated:
+async def select_full(
+    store: MemoryStore, tenant_id: str, learning: LearningSettings, *, sampler: Sampler = sliding_window
+) -> Curated:
     """All usable examples, balanced above `max_full_examples`."""
-    picks = await balanced(usable(store, tenant_id), learning.max_full_examples)
+    picks = await balanced(usable(store, tenant_id), learning.max_full_examples, sampler)
     return Curated(
         new=tuple(example for example in picks if example.state == "pending"),
         replay=tuple(example for example in picks if example.state == "learned"),
@@ -97,14 +100,21 @@ async def select_full(store: MemoryStore, tenant_id: str, learning: LearningSett
 
 
 async def select_incremental(
-    store: MemoryStore, tenant_id: str, learning: LearningSettings, *, seed: int, batches: int = 1
+    store: MemoryStore,
+    tenant_id: str,
+    learning: LearningSettings,
+    *,
+    seed: int,
+    batches: int = 1,
+    sampler: Sampler = sliding_window,
 ) -> Curated:
     """Pending examples, up to so many `batches`, and a replay pool of learned ones.
 
     The draw of the pool depends on `seed` and the newest example: the same data give the same pool.
     """
     pending = store.examples(tenant_id, state="pending", newest_first=True)
-    new = await balanced(pending, min(batches * learning.max_training_examples, learning.max_full_examples))
+    limit = min(batches * learning.max_training_examples, learning.max_full_examples)
+    new = await balanced(pending, limit, sampler)
     newest = max((example.seq or 0 for example in new), default=0)
     rng = random.Random(f"{seed}/{newest}")  # noqa: S311 - a seeded draw, no secret
     drawn = await draw_replay_pool(store, tenant_id, limit=REPLAY_POOL * learning.replay_examples, rng=rng)
@@ -122,12 +132,21 @@ async def usable(store: MemoryStore, tenant_id: str) -> AsyncIterator[Example]:
             yield example
 
 
-def rank(example: Example) -> tuple[bool, float, int, str]:
-    """Order within a stratum: gold first, then higher quality (in tenths), then newer."""
-    return (not example.is_gold, -round(example.quality, 1), -(example.seq or 0), example.example_id)
+def rank(example: Example, sampler: Sampler = sliding_window) -> tuple[bool, float, float, int, str]:
+    """Order within a stratum: gold first, then higher quality (in tenths), then by the sampler."""
+    priority = sampler(example.created_at.timestamp(), example.draw)
+    return (
+        not example.is_gold,
+        -round(example.quality, 1),
+        -priority,
+        -(example.seq or 0),
+        example.example_id,
+    )
 
 
-async def balanced(examples: AsyncIterator[Example], limit: int) -> list[Example]:
+async def balanced(
+    examples: AsyncIterator[Example], limit: int, sampler: Sampler = sliding_window
+) -> list[Example]:
     """Up to `limit` examples, balanced over strata, the best of each first.
 
     Holds a few times `limit` at most. Selecting page by page does not change the result: with more examples,
@@ -135,14 +154,16 @@ async def balanced(examples: AsyncIterator[Example], limit: int) -> list[Example
     """
     held: list[Example] = []
     async for page in pages(examples, max(limit, MIN_PAGE)):
-        held = best_of_strata([*held, *page], limit, spare=1)
-    return best_of_strata(held, limit)
+        held = best_of_strata([*held, *page], limit, spare=1, sampler=sampler)
+    return best_of_strata(held, limit, sampler=sampler)
 
 
-def best_of_strata(examples: Iterable[Example], limit: int, *, spare: int = 0) -> list[Example]:
+def best_of_strata(
+    examples: Iterable[Example], limit: int, *, spare: int = 0, sampler: Sampler = sliding_window
+) -> list[Example]:
     """The best examples of each stratum in its share of `limit`, and up to `spare` more of each."""
     strata: dict[str, list[Example]] = defaultdict(list)
-    for example in sorted(examples, key=rank):
+    for example in sorted(examples, key=lambda one: rank(one, sampler)):
         strata[example.stratum].append(example)
     shares = water_fill({name: len(found) for name, found in strata.items()}, limit)
     return [example for name in sorted(strata) for example in strata[name][: shares[name] + spare]]

@@ -12,6 +12,7 @@ from karen_learner.contracts import Clock
 from karen_learner.memory import contributions as contribution_rows
 from karen_learner.memory import counters, curation, ids, journal, leases, schema
 from karen_learner.memory import examples as example_rows
+from karen_learner.memory import inbox as inbox_rows
 from karen_learner.memory import labels as label_rows
 from karen_learner.memory import masks as mask_rows
 from karen_learner.memory import outbox as outbox_rows
@@ -272,6 +273,13 @@ class SqlMemoryStore:
     messages_since = _reads(outbox_rows.messages_since)
     is_waiting = _reads(outbox_rows.is_waiting)
     target_states = _reads(outbox_rows.states)
+    add_events = _writes(inbox_rows.add)
+    waiting_events = _reads(inbox_rows.waiting)
+    count_waiting_events = _reads(inbox_rows.count_waiting)
+    newest_events = _reads(inbox_rows.newest)
+    finish_events = _writes(inbox_rows.finish)
+    learn_events = _writes(inbox_rows.learn)
+    prune_events = _writes(inbox_rows.prune)
 
     async def promote(self, tenant_id: str, promotion: Promotion, *, token: int | None) -> bool:
         tenants = (tenant_id,) if promotion.journal is None else None

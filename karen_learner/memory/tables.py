@@ -40,6 +40,7 @@ IS_LEARNED = text("state = 'learned'")
 IS_UNFINISHED = text("finished_at IS NULL")
 IS_UNUSABLE = text("reason IS NOT NULL")
 IS_WAITING = text("ended_at IS NULL")
+IS_UNPROCESSED = text("state = 'waiting'")
 """Conditions of the partial indexes. A query uses such an index only if it has the same condition
 without bound parameters. So index and query share the constant."""
 
@@ -267,6 +268,24 @@ outcomes = Table(
     sqlite_autoincrement=True,
 )
 """Results of predictions and attempts, for monitoring. `body` has the other values as JSON."""
+
+inbox = Table(
+    "inbox",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("key", AnyText, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Column("state", AnyText, nullable=False),
+    Column("body", AnyText, nullable=False),
+    UniqueConstraint("tenant", "key", name="inbox_by_key"),
+    Index("inbox_by_state", "tenant", "state", "seq"),
+    Index("inbox_by_time", "tenant", "received_at"),
+    _partial("inbox_waiting", "tenant", "seq", where=IS_UNPROCESSED),
+    sqlite_autoincrement=True,
+)
+"""Events of streams. The `key` makes a repeated event the same row. `body` is the event as JSON."""
 
 strategies = Table(
     "strategies",

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from cachetools import LRUCache
 
@@ -22,12 +22,12 @@ from karen_learner.errors import InvalidInput, KarenLearnerError, without_messag
 from karen_learner.events import Event, EventBus, FeedbackAdded, ModelDeployed, ModelRolledBack
 from karen_learner.monitoring.agreement import agreement
 from karen_learner.monitoring.degradation import ALPHA, DegradationDetector
+from karen_learner.monitoring.retraining import CycleLearner, retrain_by_cycle
 from karen_learner.monitoring.thresholds import alerts_of, health_parts, read_thresholds
 from karen_learner.monitoring.turn_outcomes import AGENT, outcome_of
 from karen_learner.monitoring.window import Key, Sample, Window
 from karen_learner.records import (
     Alert,
-    LearningCycleResult,
     Outcome,
     OutcomeSource,
     PerformanceReport,
@@ -86,7 +86,7 @@ class TurnStore(OutcomeStore, Protocol):
     async def get_turn(self, tenant_id: str, turn_id: str) -> Turn | None: ...
 
 
-class MonitoredLearner(Protocol):
+class MonitoredLearner(CycleLearner, Protocol):
     """The part of a learner that a monitor uses."""
 
     @property
@@ -96,15 +96,6 @@ class MonitoredLearner(Protocol):
     def events(self) -> EventBus: ...
 
     async def start(self) -> None: ...
-
-    async def trigger_learning_cycle(
-        self,
-        tenant_id: str,
-        *,
-        force_training: bool = False,
-        mode: Literal["auto", "incremental", "full", "micro"] = "auto",
-        reason: str | None = None,
-    ) -> LearningCycleResult: ...
 
 
 class ModelUpdater(Protocol):
@@ -544,28 +535,7 @@ class PerformanceMonitor:
                 reason=reason,
                 message="the monitor has neither a learner nor a model updater",
             )
-        return await self._run_cycle(self._learner, reason, full=force_full_retrain)
-
-    async def _run_cycle(self, learner: MonitoredLearner, reason: str, *, full: bool) -> RetrainingResult:
-        started = time.perf_counter()
-        try:
-            result = await learner.trigger_learning_cycle(
-                self.tenant_id, force_training=full, mode="full" if full else "auto", reason=reason
-            )
-        except KarenLearnerError as error:
-            return RetrainingResult(
-                success=False, model_type=AGENT, retrain_type="none", reason=reason, message=str(error)
-            )
-        has_trained = result.status in ("deployed", "rejected")
-        return RetrainingResult(
-            success=result.status == "deployed",
-            model_type=AGENT,
-            retrain_type=result.mode if has_trained else "none",
-            events_processed=result.training_examples,
-            duration_ms=1000.0 * (time.perf_counter() - started),
-            reason=reason,
-            message=result.error_message,
-        )
+        return await retrain_by_cycle(self._learner, self.tenant_id, reason=reason, full=force_full_retrain)
 
     def _request_retraining(self, alerts: Sequence[Alert]) -> None:
         """Start a retraining for the first alert about the accuracy."""

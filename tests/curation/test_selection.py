@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -80,7 +81,10 @@ def test_all_of_a_rare_label_and_the_newest_of_frequent_labels_are_selected() ->
 
 def test_rank_is_by_gold_then_quality_then_age() -> None:
     old_gold = gold("a", intent="billing").model_copy(update={"seq": 1})
-    newer, older = (annotation(text=f"{at}").model_copy(update={"seq": at}) for at in (9, 2))
+    newer, older = (
+        annotation(text=f"{at}").model_copy(update={"seq": at, "created_at": datetime.fromtimestamp(at, UTC)})
+        for at in (9, 2)
+    )
     worse = annotation(text="w", quality=0.7).model_copy(update={"seq": 99})
 
     assert sorted([worse, older, newer, old_gold], key=rank) == [old_gold, newer, older, worse]

@@ -1,0 +1,72 @@
+"""The parts of a store and of a learner that an updater uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from karen_learner.autonomy.strategies.book import StrategyStore
+from karen_learner.monitoring.retraining import CycleLearner
+from karen_learner.records import Outcome
+from karen_learner.records.strategies import StrategyTally
+from karen_learner.records.stream import InboxEvent, InboxState, NewEvent
+from karen_learner.settings import Settings
+
+
+class InboxStore(StrategyStore, Protocol):
+    """Stores events, outcomes and strategies. A `MemoryStore` is one."""
+
+    async def add_events(self, tenant_id: str, new: Sequence[NewEvent], *, now: datetime) -> int: ...
+
+    async def waiting_events(self, tenant_id: str, *, limit: int) -> Sequence[InboxEvent]: ...
+
+    async def count_waiting_events(self, tenant_id: str) -> int: ...
+
+    async def newest_events(
+        self, tenant_id: str, *, limit: int, state: InboxState | None = None
+    ) -> Sequence[InboxEvent]: ...
+
+    async def finish_events(
+        self, tenant_id: str, seqs: Sequence[int], outcomes: Sequence[Outcome]
+    ) -> int: ...
+
+    async def learn_events(
+        self,
+        tenant_id: str,
+        learned: Sequence[tuple[int, StrategyTally]],
+        *,
+        half_life_s: float,
+        reset: bool,
+    ) -> int: ...
+
+    async def prune_events(self, tenant_id: str, *, before: datetime) -> int: ...
+
+
+class StreamLearner(CycleLearner, Protocol):
+    """The part of a learner that an updater uses."""
+
+    @property
+    def store(self) -> InboxStore: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    async def start(self) -> None: ...
+
+    async def tenants(self) -> Sequence[str]: ...
+
+    def use_sampler(self, tenant_id: str, name: str) -> None: ...
+
+    async def collect_conversation_metadata(
+        self,
+        tenant_id: str,
+        user_text: str,
+        assistant_response: str,
+        user_id: str,
+        user_feedback: Any = None,
+        *,
+        conversation_id: str | None = None,
+        turn_id: str | None = None,
+        occurred_at: datetime | None = None,
+    ) -> Any: ...
