@@ -23,6 +23,7 @@ from karen_learner.memory import turns as turn_rows
 from karen_learner.memory import versions as version_rows
 from karen_learner.memory.database import Database, Work
 from karen_learner.memory.engine import parse_url
+from karen_learner.memory.outcome_writer import OutcomeWriter
 from karen_learner.memory.turn_writer import Incoming, LateFeedback, NewTurn, TurnWriter
 from karen_learner.records import (
     CHAMPION,
@@ -35,6 +36,7 @@ from karen_learner.records import (
     LearningCycleResult,
     Lease,
     ModelVersion,
+    Outcome,
     Promotion,
     Stage,
     Turn,
@@ -110,6 +112,7 @@ class SqlMemoryStore:
         self._database = database
         self._page_size = settings.page_size
         self._clock = clock
+        self._outcomes = OutcomeWriter(database)
         self._incoming: Batcher[Incoming, Turn] = Batcher(
             TurnWriter(database).write,
             queue_size=settings.queue_size,
@@ -254,7 +257,10 @@ class SqlMemoryStore:
     versions = _reads(version_rows.page)
     get_version = _reads(version_rows.find)
     note_version = _writes(version_rows.write_note)
-    add_outcomes = _writes(outcome_rows.add)
+
+    async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None:
+        await self._outcomes.write(tenant_id, new)
+
     newest_outcomes = _reads(outcome_rows.newest)
     outcome_page = _reads(outcome_rows.page)
     prune_outcomes = _writes(outcome_rows.prune)

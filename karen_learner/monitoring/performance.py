@@ -50,8 +50,8 @@ MAX_UNSTORED = 20_000
 """Outcomes that wait to be stored; further ones are measured and not stored."""
 EVENT_QUEUE_SIZE = 10_000
 """Feedback events that wait for the monitor, and turns that are known to be measured."""
-SLICE = 200
-"""Outcomes that are processed at once: about a millisecond of the event loop."""
+SLICE = 100
+"""Outcomes that are processed at once: less than a millisecond of the event loop."""
 STORE_BATCH = 1_000
 LOADED = 100_000
 """Outcomes of the window that `start` loads at most."""
@@ -187,7 +187,8 @@ class PerformanceMonitor:
         self._window = Window(window_size_minutes)
         self._detectors: dict[str, DegradationDetector] = {}
         self._waiting: deque[Recorded] = deque()
-        self._unstored: deque[Outcome] = deque()
+        self._unstored: deque[Recorded] = deque()
+        self._batch: list[Outcome] = []
         self._alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
         self._turns: LRUCache[str, bool] = LRUCache(EVENT_QUEUE_SIZE)
         self._active: set[tuple[str, str]] = set()
@@ -257,6 +258,7 @@ class PerformanceMonitor:
                 await self._save()
                 if time.monotonic() - ticked >= TICK_S:
                     ticked = time.monotonic()
+                    await self._process()  # so that `check` finds few waiting outcomes
                     self.check()
             except Exception:  # monitoring must go on: the next round may succeed
                 logger.exception("the monitor of %r failed", self.tenant_id)
@@ -277,7 +279,7 @@ class PerformanceMonitor:
                 if len(self._unstored) >= MAX_UNSTORED:
                     self._counts["not_stored"] += 1
                 else:
-                    self._unstored.append(one.outcome())
+                    self._unstored.append(one)
 
     def _measure(self, one: Recorded) -> None:
         self._window.add(one.sample())
@@ -285,17 +287,22 @@ class PerformanceMonitor:
             self._detectors.setdefault(one.agent, DegradationDetector()).update(1.0 - one.score)
 
     async def _save(self) -> bool:
-        """Store one batch; whether it did. After a failure its outcomes stay in the queue."""
-        if self._store is None or not self._unstored:
+        """Store one batch; whether it did. After a failure its outcomes stay, under the same ids."""
+        if self._store is None:
             return False
-        batch = [self._unstored[at] for at in range(min(STORE_BATCH, len(self._unstored)))]
+        while self._unstored and len(self._batch) < STORE_BATCH:
+            some = min(SLICE, len(self._unstored))
+            self._batch += [self._unstored.popleft().outcome() for _ in range(some)]
+            await asyncio.sleep(0)
+        batch = self._batch
+        if not batch:
+            return False
         try:
             await self._store.add_outcomes(self.tenant_id, batch)
         except KarenLearnerError:
             logger.exception("outcomes of %r cannot be stored: trying again", self.tenant_id)
             return False
-        for _ in batch:
-            self._unstored.popleft()
+        self._batch = []
         self._counts["stored"] += len(batch)
         return True
 

@@ -61,3 +61,39 @@ def test_many_kinds_count_together() -> None:
     assert metrics.outcomes == 3 * MAX_KEYS
     assert len(metrics.by_agent) == MAX_KEYS + 1
     assert metrics.by_agent[OTHER].outcomes == 2 * MAX_KEYS
+
+
+KEYS = st.sampled_from([Key("a", None, "x"), Key("a", "s", None), Key("b", "s", "x")])
+STEPS = st.tuples(
+    st.floats(-300.0, 90.0), KEYS, st.booleans() | st.none(), st.floats(0.0, 1e13) | st.none(), st.booleans()
+)
+
+
+@given(st.lists(STEPS, max_size=60))
+def test_a_window_that_moves_has_the_sums_of_a_new_one(
+    steps: list[tuple[float, Key, bool | None, float | None, bool]],
+) -> None:
+    window, kept, now = Window(3), list[Sample](), NOW
+    for offset, key, success, latency, moves in steps:
+        one = Sample(now + offset, key, success=success, duration_ms=latency, score=0.25, cost=0.1)
+        kept.append(one)
+        window.add(one)
+        if moves:
+            now += 45.0
+            window.metrics(now)
+            last = int(now // 60)
+            kept = [one for one in kept if last - 3 < int(one.at // 60) <= last + 1]
+    found, expected = window.metrics(now).to_dict(), window_of(3, kept).metrics(now).to_dict()
+    assert found.pop("cost") == pytest.approx(expected.pop("cost"))
+    for part in ("by_agent", "by_strategy", "by_domain"):
+        for name, measures in expected[part].items():
+            assert found[part][name].pop("cost") == pytest.approx(measures.pop("cost"))
+    assert found == expected
+
+
+def test_a_late_outcome_joins_its_closed_minute() -> None:
+    window = window_of(5, [Sample(NOW - 120, KEY)])
+    assert window.metrics(NOW).outcomes == 1
+    window.add(Sample(NOW - 120, KEY))
+    assert window.metrics(NOW).outcomes == 2
+    assert window.metrics(NOW + 200).outcomes == 0
