@@ -40,6 +40,7 @@ from karen_learner.errors import (
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.loops import LoopBinding
+from karen_learner.models.base_versions import read_base
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.home_archives import snapshot_for, write_archive
 from karen_learner.models.live import LiveModel, require_tokenizer
@@ -108,8 +109,9 @@ class AutonomousLearner:
     Synchronous programs use `karen_learner.blocking`. All data are below `home`; by default in SQLite, with a
     local worker process.
 
-    `spacy_analyzer` is one of ours (`create_spacy_analyzer`; new tenants then start from its pipeline), an
-    `Analyzer`, or a host's object with `_detect_intent_async`, `_sentiment_async` and `_entities_async`.
+    `spacy_analyzer` is one of ours (`create_spacy_analyzer`; new tenants then start from its pipeline, by
+    default from the base version of the home), an `Analyzer`, or a host's object with `_detect_intent_async`,
+    `_sentiment_async` and `_entities_async`.
     `memory_service` receives every stored turn: a `HostMemory`, or a host's object with `store_web_ui_memory`
     and `query_memories`. `settings` is a `.cfg` file or loaded settings. `overrides` maps dotted names
     (`"learning.min_data_threshold"`) to values. `backend` replaces the local worker process, `gate` the rules
@@ -140,8 +142,12 @@ class AutonomousLearner:
         place = self.settings.store.url or self.layout.database
         self.store = store or memory.open_store(place, self.settings.store, read_only=read_only)
         if spacy_analyzer is None:
+            base = read_base(self.layout)
             spacy_analyzer = create_spacy_analyzer(
-                language=self.settings.training.language, settings=self.settings
+                None if base is None else self.layout.base(base.name),
+                tasks=None if base is None else base.tasks,
+                language=self.settings.training.language,
+                settings=self.settings,
             )
         self.analyzer = as_analyzer(spacy_analyzer)
         self._backend: TrainingBackend = backend or LocalWorker(self.settings.training)

@@ -22,7 +22,7 @@ from karen_learner.errors import ExitCode, KarenLearnerError
 
 PROGRAM = "karen-learner"
 COMMANDS = {
-    "Learn": ("init", "bootstrap", "ingest", "learn", "analyze"),
+    "Learn": ("init", "base", "bootstrap", "ingest", "learn", "analyze"),
     "Inspect": ("status", "history", "show", "versions", "evaluate", "compare", "strategies"),
     "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note"),
     "Operate a home": ("doctor", "repair", "prune", "backup", "restore", "notify"),
