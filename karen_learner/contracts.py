@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from karen_learner.events import Event
 from karen_learner.records import (
@@ -43,6 +43,7 @@ from karen_learner.records.notifications import (
     OutboxRow,
     TargetState,
 )
+from karen_learner.records.schedules import Schedule
 from karen_learner.records.strategies import (
     StrategyState,
     StrategySwitch,
@@ -512,6 +513,20 @@ class MemoryStore(OutboxStore, Protocol):
 
         In the order of their commits. To continue, pass the number of the last one.
         """
+
+    async def service_state(self, tenant_id: str, name: str) -> Any:
+        """A value of the autonomous service; None without one. The tenant "" stands for the home."""
+
+    async def set_service_state(self, tenant_id: str, name: str, value: Any) -> None:
+        """Store a JSON value of the autonomous service; None removes it."""
+
+    async def schedules(self) -> Sequence[Schedule]:
+        """The schedules of all tenants, those that are due first."""
+
+    async def save_schedule(self, tenant_id: str, schedule: Schedule) -> None:
+        """Store a schedule, in place of one with its name."""
+
+    async def remove_schedule(self, tenant_id: str, name: str) -> None: ...
 
     async def prune_outcomes(self, tenant_id: str, *, before: datetime) -> int:
         """Remove the outcomes that became known before this time; their number."""

@@ -17,7 +17,7 @@ from karen_learner import memory
 from karen_learner.analysis import create_spacy_analyzer
 from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer, live_models_of
 from karen_learner.collection import ConversationMetadataCollector
-from karen_learner.contracts import Gate, MemoryStore, Sanitizer, TrainingBackend
+from karen_learner.contracts import Clock, Gate, MemoryStore, Sanitizer, TrainingBackend
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.importers import CorpusSource
 from karen_learner.corpora.parsing import ImportedLine
@@ -77,6 +77,7 @@ from karen_learner.records import (
     check_limit,
     check_several,
     replace_unfit,
+    utc_now,
 )
 from karen_learner.records.data_reports import DataReport
 from karen_learner.records.evaluations import Evaluation, VersionComparison
@@ -117,7 +118,7 @@ class AutonomousLearner:
     (`"learning.min_data_threshold"`) to values. `backend` replaces the local worker process, `gate` the rules
     that accept a candidate, and `sanitizer` the default removal of unfit characters. With `read_only` nothing
     is written: models answer, turns and cycles are refused. A home on a full or read-only disk is opened so
-    with a warning, until it can be written. Raises SettingsError.
+    with a warning, until it can be written. `clock` dates cycles and versions. Raises SettingsError.
     """
 
     def __init__(
@@ -134,13 +135,15 @@ class AutonomousLearner:
         gate: Gate[Evidence] | None = None,
         sanitizer: Sanitizer | None = None,
         read_only: bool = False,
+        clock: Clock = utc_now,
     ) -> None:
         self._reads_only = read_only
+        self._clock = clock
         self.settings = as_settings(settings, overrides=overrides)
         self.events = EventBus()
         self.layout = HomeLayout(Path(home), self.settings.paths, model_backups=model_backup_dir)
         place = self.settings.store.url or self.layout.database
-        self.store = store or memory.open_store(place, self.settings.store, read_only=read_only)
+        self.store = store or memory.open_store(place, self.settings.store, clock=clock, read_only=read_only)
         if spacy_analyzer is None:
             base = read_base(self.layout)
             spacy_analyzer = create_spacy_analyzer(
@@ -186,7 +189,9 @@ class AutonomousLearner:
         self._planner = CyclePlanner(store, registry, curator, settings)
         validator = ModelValidator(settings)
         base = BasePipeline(self.analyzer, layout, settings.training)
-        deployer = Deployer(store, registry, self._champions, layout, settings, events=events)
+        deployer = Deployer(
+            store, registry, self._champions, layout, settings, events=events, clock=self._clock
+        )
         self._cycle = LearningCycle(
             store,
             registry,
@@ -197,6 +202,7 @@ class AutonomousLearner:
             deployer=deployer,
             settings=settings.learning,
             events=events,
+            clock=self._clock,
         )
         self._repair = Repair(store, registry, self._champions, deployer, self._cycle)
         self._doctor = Doctor(store, registry, self._champions, self._repair, layout)

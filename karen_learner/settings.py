@@ -295,6 +295,23 @@ class NotificationSettings(Section):
     targets: dict[TargetName, NotificationTarget]
 
 
+class TriggerSettings(Section):
+    """The condition tree of learning cycles (see `autonomy/triggers/tree.py`), and the choice of the mode."""
+
+    tick_s: Seconds
+    condition: dict[str, Any]
+    major_rise: Share
+    full_after: Count
+
+
+class ScheduleSettings(Section):
+    """Cron expressions for cycles and for full trainings of every tenant; "" is none."""
+
+    cron: str
+    full_cron: str
+    zone: str
+
+
 class PersonaSettings(Section):
     default: Annotated[str, Field(min_length=1)]
     rules: dict[str, str]
@@ -357,6 +374,8 @@ class Settings(Section):
     analysis: AnalysisSettings
     serving: ServingSettings
     monitoring: MonitoringSettings
+    triggers: TriggerSettings
+    schedule: ScheduleSettings
     personas: PersonaSettings
     strategies: StrategySettings
     notifications: NotificationSettings

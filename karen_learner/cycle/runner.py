@@ -14,7 +14,7 @@ from time import perf_counter
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.contracts import EventPublisher, MemoryStore
+from karen_learner.contracts import Clock, EventPublisher, MemoryStore
 from karen_learner.curation import Curated, Curator
 from karen_learner.cycle.policy import (
     CyclePlanner,
@@ -50,6 +50,7 @@ from karen_learner.records import (
     ModelVersion,
     PruneReport,
     Stage,
+    utc_now,
 )
 from karen_learner.settings import LearningSettings
 from karen_learner.training.base import known_labels
@@ -78,6 +79,7 @@ class LearningCycle:
     deployer: Deployer
     settings: LearningSettings
     events: EventPublisher
+    clock: Clock = utc_now
     _running: dict[asyncio.Future[None], asyncio.Task[object] | None] = field(
         default_factory=dict, init=False
     )
@@ -145,6 +147,7 @@ class LearningCycle:
                     champion=champion,
                     provisional=provisional,
                     lost=lost,
+                    started_at=self.clock(),
                 )
                 return await self._journalled(cycle, lease, force=force or lost is not None)
         except asyncio.CancelledError:

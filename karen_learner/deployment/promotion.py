@@ -12,7 +12,7 @@ from pathlib import Path
 from asyncio_extras import call_in_executor
 
 from karen_learner.components.documents import make_doc
-from karen_learner.contracts import EventPublisher, MemoryStore
+from karen_learner.contracts import Clock, EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError
 from karen_learner.events import ModelDeployed
@@ -86,6 +86,7 @@ class Deployer:
     layout: HomeLayout
     settings: Settings
     events: EventPublisher
+    clock: Clock = utc_now
 
     @asynccontextmanager
     async def loading(self, candidate: PipelineSpec) -> AsyncIterator[asyncio.Task[LoadedCandidate]]:
@@ -192,7 +193,7 @@ class Deployer:
             digest=digest,
             parent=cycle.champion.version if cycle.champion else cycle.lost,
             cycle_id=cycle.cycle_id,
-            created_at=utc_now(),
+            created_at=self.clock(),
             scores=scores or {},
             backup_path=backup_file(target, self.layout.backups(cycle.tenant_id)),
             provisional=provisional,

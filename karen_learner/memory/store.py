@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from karen_learner.batching import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.memory import contributions as contribution_rows
-from karen_learner.memory import counters, curation, ids, journal, leases, schema
+from karen_learner.memory import counters, curation, ids, journal, leases, schema, service_states
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import inbox as inbox_rows
 from karen_learner.memory import labels as label_rows
@@ -263,6 +263,11 @@ class SqlMemoryStore:
 
     newest_outcomes = _reads(outcome_rows.newest)
     outcome_page = _reads(outcome_rows.page)
+    service_state = _reads(service_states.read)
+    set_service_state = _writes(service_states.write)
+    schedules = _reads(service_states.all_schedules)
+    save_schedule = _writes(service_states.save_schedule)
+    remove_schedule = _writes(service_states.remove_schedule)
     prune_outcomes = _writes(outcome_rows.prune)
     strategies = _reads(strategy_rows.read)
     add_strategy_tallies = _writes(strategy_rows.add)

@@ -328,6 +328,26 @@ outbox = Table(
 )
 """Notifications, one row for each target. They belong to the home; `body` names the tenant."""
 
+service_states = Table(
+    "service_states",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("name", AnyText, primary_key=True),
+    Column("value", Json, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Small values of the autonomous service, such as the last result of the condition tree."""
+
+schedules = Table(
+    "schedules",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("name", AnyText, primary_key=True),
+    Column("next_run", Moment, nullable=False),
+    Column("body", Json, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 properties = Table(
     "properties",
     metadata,

@@ -7,7 +7,7 @@ adds a reading by an entry point in the group `karen_learner_readings`: its name
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
@@ -20,7 +20,7 @@ from karen_learner.models.files import HomeLayout
 from karen_learner.monitoring.readings import operation, quality, traffic
 from karen_learner.monitoring.readings.recent import RecentData
 from karen_learner.monitoring.readings.sources import Resources, Sources, resources_of
-from karen_learner.records import CHAMPION
+from karen_learner.records import CHAMPION, Outcome
 from karen_learner.records.readings import Reading
 from karen_learner.settings import Settings
 
@@ -130,6 +130,11 @@ class Readings:
         found: Mapping[str, Reading] = await call_in_executor(compute, self._functions, sources)
         self._newest[tenant_id] = found
         return found
+
+    def newest_outcomes(self, tenant_id: str) -> Sequence[Outcome]:
+        """The newest outcomes of a tenant, oldest first, as of the last `refresh`."""
+        recent = self._recent.get(tenant_id)
+        return () if recent is None else tuple(recent.outcomes)
 
     def latest(self, tenant_id: str) -> Mapping[str, Reading]:
         """The readings of the last `refresh`, by name; empty before it."""

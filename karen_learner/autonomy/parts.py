@@ -1,0 +1,121 @@
+"""The parts of the autonomous service, and the objects that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal, Protocol
+
+from karen_learner.contracts import MemoryStore
+from karen_learner.errors import KarenLearnerError, without_message
+from karen_learner.models.files import HomeLayout
+from karen_learner.records import Alert, LearningCycleResult
+from karen_learner.records.triggers import TriggeredMode
+from karen_learner.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+AlertSink = Callable[[str, Alert], None]
+"""Receives the alerts of parts with their tenant. Never waits."""
+
+
+class Part(Protocol):
+    """A part of the service. The service calls `tick` every few seconds; an error is logged."""
+
+    async def start(self) -> None:
+        """Get ready for the first tick."""
+
+    async def stop(self) -> None:
+        """Release all resources. Idempotent."""
+
+    async def tick(self, now: datetime) -> None:
+        """Do what is due at this time (UTC)."""
+
+
+class ServedLearner(Protocol):
+    """The part of a learner that the service uses. An `AutonomousLearner` is one."""
+
+    settings: Settings
+    layout: HomeLayout
+    store: MemoryStore
+
+    async def start(self) -> None: ...
+
+    async def trigger_learning_cycle(
+        self,
+        tenant_id: str,
+        *,
+        force_training: bool = False,
+        mode: Literal["auto", "incremental", "full", "micro"] = "auto",
+        reason: str | None = None,
+    ) -> LearningCycleResult: ...
+
+
+OnResult = Callable[[LearningCycleResult | None], None]
+"""Receives the result of a cycle; None if it raised an error."""
+
+
+class CycleQueue:
+    """Runs requested cycles in the background, one after the other: each one trains on all cores it may use.
+
+    A tenant waits at most once.
+    """
+
+    def __init__(self, learner: ServedLearner) -> None:
+        self._learner = learner
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    def is_queued(self, tenant_id: str) -> bool:
+        """Whether a cycle of the tenant waits or runs."""
+        return tenant_id in self._tasks
+
+    def put(
+        self,
+        tenant_id: str,
+        *,
+        mode: TriggeredMode,
+        force: bool,
+        reason: str,
+        on_result: OnResult | None = None,
+    ) -> bool:
+        """Queue a cycle. False if one of this tenant is queued already."""
+        if tenant_id in self._tasks:
+            return False
+        run = self._run(tenant_id, mode, force, reason, on_result)
+        self._tasks[tenant_id] = asyncio.create_task(run)
+        return True
+
+    async def _run(
+        self, tenant_id: str, mode: TriggeredMode, force: bool, reason: str, on_result: OnResult | None
+    ) -> None:
+        result = None
+        try:
+            async with self._one_at_a_time:
+                result = await self._learner.trigger_learning_cycle(
+                    tenant_id, force_training=force, mode=mode, reason=reason
+                )
+            logger.info("cycle of %r: %s (%s)", tenant_id, result.status, reason)
+        except KarenLearnerError as error:
+            logger.error("the cycle of %r cannot run: %s", tenant_id, without_message(error))
+        finally:
+            del self._tasks[tenant_id]
+        if on_result is not None:
+            on_result(result)
+
+    async def drain(self) -> None:
+        """Wait until no cycle is queued."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Wait for the running cycle; after `grace_s` cancel it: it is journalled as failed."""
+        tasks = list(self._tasks.values())
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=grace_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,49 @@
+"""`run`: the autonomous service of a home."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import with_common_options
+from karen_learner.errors import ExitCode
+
+
+@with_common_options
+async def run(
+    run: Context,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option("--tenant", help="Serve this tenant only. Repeatable.", metavar="TENANT"),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Make one tick, and end after the cycles that it begins.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show which cycles would begin now. Begin none.")
+    ] = False,
+) -> int:
+    """Run the autonomous service: readings, triggers and schedules decide when each tenant learns.
+
+    It ends at SIGTERM or Ctrl-C, after the running cycle or 30 seconds. One service runs on a home at a time.
+
+    Exit codes: 0 ended, 1 another service runs on this home.
+    """
+    from karen_learner.autonomy.service import AutonomousService
+    from karen_learner.cli.render_autonomy import condition_tree
+
+    async with run.learner(tenant[0] if tenant else None) as learner:
+        for name in tenant or ():
+            await learner.status(name)  # raises UnknownTenant
+        service = AutonomousService(learner, tenants=tenant or ())
+        if dry_run:
+            ticks = await service.preview()
+            shown = [part for tick in ticks for part in condition_tree(tick)]
+            run.output.result([tick.to_dict() for tick in ticks], *shown)
+            return ExitCode.OK
+        run.output.note(f"the autonomous service of {run.home} runs; Ctrl-C ends it")
+        await service.run(once=once)
+    run.output.result({"status": "ended"}, "the autonomous service has ended")
+    return ExitCode.OK

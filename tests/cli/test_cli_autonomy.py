@@ -1,0 +1,27 @@
+"""`karen-learner run` and `why`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def test_why_and_a_dry_run_show_the_conditions_without_a_service(cli: Any) -> None:
+    tick = cli.json("why", "telecom", code=4)
+    assert tick["fires"] is False
+    shown = cli("why", "telecom").stdout
+    assert "no cycle" in shown
+    assert "new_data: 0 new samples, needed 50" in shown
+    (now,) = cli.json("run", "--dry-run")
+    assert now["tenant_id"] == "telecom"
+
+
+def test_a_tick_of_the_service_is_kept(cli: Any) -> None:
+    assert cli.json("run", "--once")["status"] == "ended"
+    assert cli.json("why", "telecom", code=4)["root"]["name"] == "any"
+
+
+def test_an_unknown_tenant_and_a_useless_condition_are_errors(cli: Any) -> None:
+    assert "did you mean 'telecom'" in cli("run", "--tenant", "telecon", "--dry-run").stderr
+    bad = cli("why", "telecom", "--set", 'triggers.condition={"any": ["new_date"]}')
+    assert bad.exit_code == 2
+    assert "unknown trigger 'new_date'" in bad.stderr
