@@ -39,6 +39,9 @@ def comparisons(data: Path, encoder: Path | None) -> list[list[str]]:
         [str(HERE / "forgetting.py"), clinc],
         [str(HERE / "detection.py")],
         [str(HERE / "recording.py")],
+        [str(HERE / "bandit.py")],
+        [str(HERE / "events.py")],
+        [str(HERE / "transfer.py")],
         [str(HERE / "micro.py"), clinc],
     ]
     if (data / "snips" / "train.jsonl").is_file():

@@ -1,5 +1,6 @@
 """The examples run and print the documented results."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,11 @@ def run(name: str, *arguments: str) -> str:
 def test_every_example_has_a_test() -> None:
     tested = {
         "autonomous_learner_demo.py",
+        "autonomous_retraining_example.py",
         "chat_orchestrator.py",
         "existing_pipeline.py",
         "scheduled_learning.py",
+        "self_improving_agent.py",
     }
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
@@ -49,3 +52,26 @@ def test_the_existing_pipeline_runs(tmp_path: Path) -> None:
     printed = run("existing_pipeline.py", str(tmp_path / "home"))
     assert "by en_pipeline-0.0.0" in printed
     assert "deployed; after: weather ['athens'] by v0001-" in printed
+
+
+def test_the_autonomous_retraining_runs(tmp_path: Path) -> None:
+    printed = run("autonomous_retraining_example.py", str(tmp_path / "models"))
+    assert "good phase: 90% of 60 answers are right" in printed
+    assert "degradation: 65% of 180 answers are right" in printed
+    assert "alert (warning): " in printed
+    assert "autonomous retraining: incremental, 100 events" in printed
+    assert "manual retraining: full, 100 events, Manual trigger" in printed
+    assert "retrainings: 2" in printed
+
+
+def test_the_self_improving_agent_learns(tmp_path: Path) -> None:
+    printed = run("self_improving_agent.py", "--tasks", "600")
+    gain = re.search(r"gain (\d+)%", printed)
+    assert gain is not None
+    assert int(gain[1]) >= 20
+    fixed, learning = (
+        sum(map(int, re.findall(r": (\d+)", line.partition("errors left: ")[2])))
+        for line in printed.splitlines()
+        if "errors left" in line
+    )
+    assert learning <= fixed / 2

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from karen_learner import PerformanceMonitor, RealTimeModelUpdater, UpdateStrategy
+from karen_learner import blocking as synchronous
 from karen_learner.autonomy.stream.events import SCHEMA_FILE, event_schema, read_event
 from karen_learner.curation.samplers import OWN, find_sampler
 from karen_learner.errors import InvalidInput, SettingsError
@@ -322,3 +323,19 @@ async def test_turns_and_outcomes_of_a_learner(acme: AutonomousLearner, tmp_path
 
 def test_an_event_in_the_inbox_is_a_plain_value() -> None:
     assert InboxEvent._fields == ("seq", "key", "at", "event")
+
+
+def test_synchronous_code_uses_the_twins(tmp_path: Path) -> None:
+    with synchronous.RealTimeModelUpdater(
+        model_storage_path=tmp_path, update_strategy=synchronous.UpdateStrategy.UNIFORM
+    ) as one:
+        assert one.running
+        assert one.submit(event(1)) == "id:e1"
+        monitor = synchronous.init_performance_monitor(model_updater=one)
+        result = monitor.trigger_retraining("manual", force_full_retrain=True)
+        assert (result.retrain_type, result.events_processed) == ("full", 1)
+        assert one.retrain().retrain_type == "none"
+        assert one.get_metrics().update_strategy == "uniform"
+        assert one.recommend("billing").strategy == "llm"
+        monitor.stop()
+    assert not one.running

@@ -1,0 +1,44 @@
+"""The learner for synchronous code: scripts, Flask, Celery, notebooks.
+
+    from karen_learner.blocking import create_autonomous_learner
+
+    with create_autonomous_learner("./karen-home") as learner:
+        learner.analyze("tenant_123", "what's my balance")
+
+An event loop in a background thread runs the calls. Several threads can use one learner: their concurrent
+calls share batches. Callbacks and subscribers of events run in the background thread.
+"""
+
+from karen_learner.autonomy.stream import UpdateStrategy
+from karen_learner.blocking.autonomy import (
+    AutomatedLearningSystem,
+    PerformanceMonitor,
+    RealTimeModelUpdater,
+    automated_learning_system,
+    init_performance_monitor,
+)
+from karen_learner.blocking.learner import (
+    BlockingAnalyzer,
+    BlockingLearner,
+    BlockingTrainingPipeline,
+    create_autonomous_learner,
+    create_spacy_analyzer,
+)
+from karen_learner.blocking.portal import Blocking, Portal, blocking
+
+__all__ = [
+    "AutomatedLearningSystem",
+    "Blocking",
+    "BlockingAnalyzer",
+    "BlockingLearner",
+    "BlockingTrainingPipeline",
+    "PerformanceMonitor",
+    "Portal",
+    "RealTimeModelUpdater",
+    "UpdateStrategy",
+    "automated_learning_system",
+    "blocking",
+    "create_autonomous_learner",
+    "create_spacy_analyzer",
+    "init_performance_monitor",
+]
