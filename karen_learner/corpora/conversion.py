@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import spacy
@@ -11,7 +12,7 @@ from karen_learner.corpora.docbin import labelled_docs
 from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.exporters import export_format, write_examples
 from karen_learner.corpora.importers import CorpusSource, Reading, iter_labelled
-from karen_learner.errors import ImportFormatError
+from karen_learner.errors import ImportFormatError, InvalidInput
 from karen_learner.records import CATEGORY_TASKS, LabelledText, Record
 
 DEV_EVERY = 10
@@ -51,14 +52,33 @@ def convert_corpus(
     parts = {target: [one for at, one in enumerate(examples) if dev is None or at % DEV_EVERY]}
     if dev is not None:
         parts[dev] = examples[::DEV_EVERY]
-    files = [ExportFile(path, language) for path in parts]
-    for file, part in zip(files, parts.values(), strict=True):
-        file.path.parent.mkdir(parents=True, exist_ok=True)
-        write_examples(file, part, name)
+    files = [_write_beside(path, part, name, language) for path, part in parts.items()]
     if labels is not None:
         _write_labels(labels, examples)
     lost = [note for file in files for note in file.notes]
     return Conversion(documents=len(examples), skipped=tuple(skipped), notes=(*reading.notes, *lost))
+
+
+def _write_beside(target: Path, examples: list[LabelledText], name: str, language: str) -> ExportFile:
+    """Write a file next to the target, then rename it: an interrupted write leaves the target as it was.
+
+    A target that is no plain file, such as a pipe, is written itself. Raises InvalidInput.
+    """
+    place = target.resolve()
+    is_plain = place.is_file() or not place.exists()
+    written = place.with_name(f".{uuid.uuid4().hex}{place.suffix}") if is_plain else place
+    file = ExportFile(written, language)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_examples(file, examples, name)
+        if is_plain:
+            written.replace(place)
+    except OSError as error:
+        raise InvalidInput(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        if is_plain:
+            written.unlink(missing_ok=True)
+    return file
 
 
 def _labelled(reading: Reading[LabelledText], skipped: list[str], _: str) -> list[LabelledText]:

@@ -31,6 +31,9 @@ from karen_learner.settings import Settings
 RequestedMode = Literal["auto", "incremental", "full", "micro"]
 
 LOST = "the files and the backup of the live model are lost: a full training replaces it"
+REPEATED_HARM = 2
+"""Harmful decisions in a row after which the same examples are not tried again."""
+RECENT_CYCLES = 20
 SEARCHED_CYCLES = 200
 """Newest cycles that are searched for the last full training."""
 
@@ -104,13 +107,26 @@ def trainable_tasks(labels: Mapping[Task, Collection[str]]) -> frozenset[Task]:
     return frozenset(task for task in TASKS if len(labels.get(task, ())) >= (1 if task == "entities" else 2))
 
 
-def undecided_examples(last: LearningCycleResult | None, new: Sequence[Example] | None = None) -> int:
-    """The number of pending examples that the last decision left pending without harm.
+def harmful_decisions(recent: Sequence[LearningCycleResult]) -> int:
+    """The number of newest decisions in a row that showed harm. `recent`: newest first."""
+    decided = [one.verdict for one in recent if one.verdict is not None]
+    return next((at for at, verdict in enumerate(decided) if not verdict.harmful), len(decided))
+
+
+def undecided_examples(
+    last: LearningCycleResult | None, new: Sequence[Example] | None = None, *, harmful: int = 0
+) -> int:
+    """The number of pending examples that the last decision left pending, and would be judged alike.
+
+    After a first harmful decision they are tried again. `harmful` decisions in a row leave only gold
+    pending, unless the last one has quarantined other examples.
 
     With the present examples `new`, at most the number of those that are older than the decision: pending
     examples may have left since, and a selection may be full.
     """
-    if last is None or last.verdict is None or last.verdict.accepted or last.verdict.harmful:
+    if last is None or last.verdict is None or last.verdict.accepted:
+        return 0
+    if last.verdict.harmful and (harmful < REPEATED_HARM or last.quarantined_examples):
         return 0
     if new is None:
         return last.pending_examples
@@ -168,6 +184,11 @@ class CyclePlanner:
         row = await self.store.last_decision(tenant_id)
         return row.result if row is not None else None
 
+    async def harmful_decisions(self, tenant_id: str) -> int:
+        """The number of newest decisions in a row that showed harm."""
+        rows = await self.store.cycles(tenant_id, limit=RECENT_CYCLES)
+        return harmful_decisions([row.result for row in rows if row.result is not None])
+
     async def rejections(self, tenant_id: str) -> int:
         """The number of rejections without harm since the last deployment. Their examples are pending."""
         count = 0
@@ -195,7 +216,8 @@ class CyclePlanner:
             counts.examples.get("pending", 0) + preview.accepted,
             counts.examples.get("learned", 0),
         )
-        undecided = undecided_examples(await self.last_decision(tenant_id))
+        last, harmful = await self.last_decision(tenant_id), await self.harmful_decisions(tenant_id)
+        undecided = undecided_examples(last, harmful=harmful)
         minimum = 1 if provisional is not None else limits.min_data_threshold
         why = skip_reason(available, learned, mode, minimum, force, undecided=undecided)
         if lost and available + learned:

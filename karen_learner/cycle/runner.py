@@ -265,6 +265,7 @@ class LearningCycle:
             batches = 1 + await self.planner.rejections(cycle.tenant_id)
             selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode, batches=batches)
             last = await self.planner.last_decision(cycle.tenant_id)
+            harmful = await self.planner.harmful_decisions(cycle.tenant_id)
             if cycle.lost is not None:
                 selected = selected.without_a_gate()
             state.pending = len(selected.new)
@@ -277,7 +278,7 @@ class LearningCycle:
             cycle.mode,
             1 if cycle.provisional is not None else self.settings.min_data_threshold,
             force,
-            undecided=undecided_examples(last, selected.new),
+            undecided=undecided_examples(last, selected.new, harmful=harmful),
         )
         if reason is not None:
             ended = "" if selected.new else await self._end_provisional(state)

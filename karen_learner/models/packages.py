@@ -53,14 +53,15 @@ def load(**overrides):
 def write_package(version: ModelVersion, folder: Path, *, name: str | None = None) -> ModelPackage:
     """Write a version as a wheel into the folder, replacing one of the same name and release. Blocks.
 
-    The package is `<language>_<name>`; the default name is the tenant's id in lower case, with `_` for other
-    characters. Its release is the number of the version: `v0012-3f2a9c1e` is 12.0.0. Raises InvalidInput for
-    an unfit name or folder, and ModelError or DigestMismatch.
+    The package is `<language>_<name>`; the default name is the tenant's id. An id with other characters than
+    lower-case letters, digits and `_` is changed and gets a digest. Its release is the number of the version:
+    `v0012-3f2a9c1e` is 12.0.0. Raises InvalidInput for an unfit name or folder, and ModelError or
+    DigestMismatch.
     """
     if name is not None and NAME.fullmatch(name) is None:
         raise InvalidInput(f"{name!r} is no name of a package: use lower-case letters, digits and _")
     manifest = intact_manifest(version)
-    meta = _meta(version, manifest, name or _slug(version.tenant_id))
+    meta = _meta(version, manifest, name or default_name(version.tenant_id))
     package, release = f"{meta['lang']}_{meta['name']}", str(meta["version"])
     files = dict(_files(version.path, package, release, meta))
     target = folder / f"{package}-{release}-py3-none-any.whl"
@@ -80,8 +81,13 @@ def write_package(version: ModelVersion, folder: Path, *, name: str | None = Non
     )
 
 
-def _slug(tenant_id: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", tenant_id.lower()).strip("_")[:100] or "model"
+def default_name(tenant_id: str) -> str:
+    """The name of a tenant's package. With the digest of a changed id: similar ids have different names."""
+    readable = re.sub(r"[^a-z0-9]+", "_", tenant_id.lower()).strip("_")[:80] or "model"
+    if readable == tenant_id:
+        return readable
+    digest = hashlib.blake2b(tenant_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{readable}_{digest}"
 
 
 def _meta(version: ModelVersion, manifest: Manifest, name: str) -> dict[str, Any]:

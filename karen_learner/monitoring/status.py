@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from karen_learner.contracts import MemoryStore
-from karen_learner.cycle.policy import knows_former_labels
+from karen_learner.cycle.policy import REPEATED_HARM, harmful_decisions, knows_former_labels
 from karen_learner.errors import UnknownCycle
 from karen_learner.models.versions import ModelRegistry, full_id
 from karen_learner.monitoring.serving import ServingHealth
@@ -50,7 +48,7 @@ class Overview:
             champion,
             running,
             decided.result if decided is not None else None,
-            harmful_decisions=_harmful_decisions(recent),
+            harmful=harmful_decisions(recent),
         )
         if not health.healthy and running is None:
             ready, advice = True, "`karen-learner repair`, or a learning cycle, replaces the lost live model"
@@ -79,7 +77,7 @@ class Overview:
         running: CycleRow | None,
         last: LearningCycleResult | None,
         *,
-        harmful_decisions: int,
+        harmful: int,
     ) -> tuple[bool, str]:
         minimum = self._settings.learning.min_data_threshold
         waiting = counts.examples.get("pending", 0) + counts.awaiting_curation
@@ -93,7 +91,7 @@ class Overview:
                 why = f"{quarantined} examples made the model worse twice and are quarantined"
                 return False, f"{why}: `karen-learner quarantine` lists them, `karen-learner show` the reason"
             since = max(0, waiting - last.pending_examples)
-            if since < minimum and (not last.verdict.harmful or harmful_decisions > 1):
+            if since < minimum and (not last.verdict.harmful or harmful >= REPEATED_HARM):
                 why = last.verdict.missing or "`karen-learner show` names the reason"
                 return False, f"{since} of {minimum} new examples since the last decision; {why}"
         if waiting >= minimum:
@@ -145,9 +143,3 @@ class Overview:
     async def _recent(self, tenant_id: str) -> tuple[LearningCycleResult, ...]:
         rows = await self._store.cycles(tenant_id, limit=RECENT)
         return tuple(row.result for row in rows if row.result is not None)
-
-
-def _harmful_decisions(recent: Sequence[LearningCycleResult]) -> int:
-    """The number of newest decisions in a row that showed harm. `recent`: newest first."""
-    decided = [one.verdict for one in recent if one.verdict is not None]
-    return next((at for at, verdict in enumerate(decided) if not verdict.harmful), len(decided))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.exporters import exporters, register_exporter, write_examples
 from karen_learner.corpora.formats.json_records import RECORD_FORMATS
+from karen_learner.corpora.formats.tables import as_cell, as_value
 from karen_learner.corpora.importers import importers, iter_labelled, iter_records
 from karen_learner.corpora.lines import Line
 from karen_learner.corpora.parsing import gold_or_turn
@@ -334,6 +337,55 @@ def test_a_record_of_another_tool_among_ours_names_the_tool(tmp_path: Path) -> N
         assert [line.value is None for line in lines] == [False, True, False]
         if name != "spacy-json":
             assert f"use --format {name}" in str(lines[1].error)
+
+
+@given(st.text(alphabet="'=+-@\t\r\nab", max_size=6) | st.text(max_size=6))
+def test_no_cell_of_a_text_is_a_formula_and_all_are_read_back(value: str) -> None:
+    cell = as_cell(value)
+    assert as_value(cell) == value
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_a_table_holds_no_formula(tmp_path: Path) -> None:
+    texts = ["=1+1", "-5 please", "@home", "'=1", "it's", "+49 30 1234"]
+    examples = [LabelledText(text=text, intent="=cmd()") for text in texts]
+    file = tmp_path / "gold.csv"
+    write_examples(ExportFile(file), examples, "csv")
+    rows = file.read_text("utf-8-sig").splitlines()[1:]
+    assert [row.partition(",")[0] for row in rows] == [
+        "'=1+1", "'-5 please", "'@home", "''=1", "it's", "'+49 30 1234",
+    ]  # fmt: skip
+    assert [line.value for line in iter_labelled(file)] == examples
+
+
+def test_a_failed_conversion_leaves_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "gold.jsonl", tmp_path / "old.csv"
+    source.write_text('{"text": "hello", "intent": "greet"}\n')
+    target.write_text("as before")
+
+    def fill_the_disk(file: ExportFile, *_: object) -> int:
+        file.path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("karen_learner.corpora.conversion.write_examples", fill_the_disk)
+    with pytest.raises(InvalidInput, match=r"old\.csv cannot be written: No space left"):
+        convert_corpus(source, target)
+    assert target.read_text() == "as before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gold.jsonl", "old.csv"]
+
+
+def test_a_link_and_a_pipe_are_written_themselves(tmp_path: Path) -> None:
+    source, link, pipe = (tmp_path / name for name in ("gold.jsonl", "link.csv", "pipe.jsonl"))
+    source.write_text('{"text": "hello", "intent": "greet"}\n')
+    link.symlink_to(tmp_path / "real.csv")
+    convert_corpus(source, link)
+    assert link.is_symlink()
+    assert "hello" in (tmp_path / "real.csv").read_text()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    convert_corpus(source, pipe)
+    assert b"hello" in os.read(reader, 1000)
+    os.close(reader)
 
 
 def test_a_file_is_converted_between_formats(tmp_path: Path) -> None:

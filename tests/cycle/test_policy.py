@@ -4,7 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from karen_learner.cycle.policy import last_full_training, resolve_mode, skip_reason, undecided_examples
+from karen_learner.cycle.policy import (
+    harmful_decisions,
+    last_full_training,
+    resolve_mode,
+    skip_reason,
+    undecided_examples,
+)
 from karen_learner.records import (
     CycleRow,
     LearningCycleResult,
@@ -127,6 +133,17 @@ def test_examples_of_a_rejection_without_harm_are_undecided() -> None:
     assert (
         undecided_examples(decided(60, accepted=True)) == undecided_examples(decided(60, harmful=True)) == 0
     )
+
+
+def test_gold_that_stays_after_repeated_harm_is_undecided() -> None:
+    """No quarantine removes it: each scheduled cycle would train on it again."""
+    harmful = decided(60, harmful=True)
+    assert undecided_examples(harmful, harmful=1) == 0, "a first harmful batch is tried again"
+    assert undecided_examples(harmful, harmful=2) == 60
+    others_left = harmful.model_copy(update={"quarantined_examples": 20})
+    assert undecided_examples(others_left, harmful=2) == 0, "the rest was not judged alone"
+    results = [harmful, make_result(status="skipped"), harmful, decided(9), harmful]
+    assert [harmful_decisions(results[at:]) for at in range(len(results))] == [2, 1, 1, 0, 1]
 
 
 def test_examples_that_left_or_came_since_the_decision_are_not_undecided() -> None:

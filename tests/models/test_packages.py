@@ -14,6 +14,7 @@ import pytest
 
 from karen_learner.errors import InvalidInput, ModelError, UnknownVersion
 from karen_learner.learner import AutonomousLearner
+from karen_learner.models.packages import NAME, default_name
 from tests.conftest import ACME
 
 TEXT = "what is my balance red"
@@ -83,6 +84,14 @@ async def test_a_tenant_with_any_name_has_a_package(acme: AutonomousLearner, tmp
     await acme.collect_conversation_metadata("Ünï/çode 1", "hello", "", "ann")
     with pytest.raises(UnknownVersion, match="no model yet"):
         await acme.package("Ünï/çode 1", tmp_path)
+
+
+def test_similar_tenants_have_packages_of_different_names() -> None:
+    ids = ["acme_1", "acme-1", "acme 1", "Acme_1", "acme__1", "Ünï/çode 1", "n_ode_1", "日本", "x" * 300]
+    names = [default_name(tenant_id) for tenant_id in ids]
+    assert len(set(names)) == len(ids)
+    assert names[0] == "acme_1"
+    assert all(NAME.fullmatch(f"en_{name}") for name in names)
 
 
 async def test_a_damaged_version_without_a_backup_is_an_error(

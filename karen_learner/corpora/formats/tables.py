@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from io import TextIOWrapper
@@ -23,6 +24,9 @@ JSON_KEYS = ("entities", "user_feedback", "corrected_entities")
 MAY_BE_EMPTY = "assistant_response"
 WRITTEN_COLUMNS = ("text", "intent", "sentiment", "entities")
 SEPARATORS = ",;\t|"
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""Spreadsheets run a cell with such a beginning as a formula. OWASP, "CSV Injection": an apostrophe before it
+makes it a text."""
 
 
 def read_table(file: CorpusFile) -> Iterator[Line[Any]]:
@@ -54,6 +58,7 @@ def read_table(file: CorpusFile) -> Iterator[Line[Any]]:
             if cells is None:
                 break
             if any(cell.strip() for cell in cells):
+                cells = [as_value(cell) for cell in cells]
                 yield Line(line, cells).parsed(values).parsed(keys.values)
         if keys.ignored:
             yield Line(line, note=f"ignored the columns {named(keys.ignored)}")
@@ -116,6 +121,16 @@ def _values(columns: Sequence[str], names: Mapping[str, str], cells: Sequence[st
         raise CorruptExample(f"a cell holds no JSON: {error}") from error
 
 
+def as_cell(value: str) -> str:
+    """The cell of a value: an apostrophe comes before the beginning of a formula."""
+    return f"'{value}" if _FORMULA.match(value) else value
+
+
+def as_value(cell: str) -> str:
+    """The value of a cell, without the apostrophe of `as_cell`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 def write_table(file: ExportFile, examples: Iterable[LabelledText]) -> int:
     """Write examples as comma-separated values, which Excel reads: UTF-8 with a byte order mark."""
     count = 0
@@ -126,6 +141,6 @@ def write_table(file: ExportFile, examples: Iterable[LabelledText]) -> int:
             values = json.loads(to_line(example))
             if example.entities is not None:
                 values["entities"] = json.dumps(values["entities"], ensure_ascii=False)
-            writer.writerow([values.get(column, "") for column in WRITTEN_COLUMNS])
+            writer.writerow([as_cell(values.get(column, "")) for column in WRITTEN_COLUMNS])
             count += 1
     return count
