@@ -25,9 +25,11 @@ from karen_learner.blocking.learner import (
     create_spacy_analyzer,
 )
 from karen_learner.blocking.portal import Blocking, Portal, blocking
+from karen_learner.blocking.retrainer import AutomatedRetrainer
 
 __all__ = [
     "AutomatedLearningSystem",
+    "AutomatedRetrainer",
     "Blocking",
     "BlockingAnalyzer",
     "BlockingLearner",

@@ -25,3 +25,15 @@ def test_an_unknown_tenant_and_a_useless_condition_are_errors(cli: Any) -> None:
     bad = cli("why", "telecom", "--set", 'triggers.condition={"any": ["new_date"]}')
     assert bad.exit_code == 2
     assert "unknown trigger 'new_date'" in bad.stderr
+
+
+def test_retrain_shows_decisions_queues_and_runs(cli: Any, fast: tuple[str, ...]) -> None:
+    (state,) = cli.json("retrain", "--dry-run", code=4)
+    assert state["should_retrain"]["due"] is False
+    assert cli.json("retrain", code=4)[0]["status"] == "skipped"
+    assert cli.json("retrain", "--status", code=4)["last_status"] == "skipped"
+    assert cli.json("retrain", "--queue")["telecom"]["reason"] == "a person requested it"
+    assert cli.json("why", "telecom", "--now")["reason"] == "a person requested it"
+    assert cli("retrain", "--queue", "--status").exit_code == 1
+    document = cli("history", "telecom", "--jsonl").stdout.splitlines()
+    assert len(document) == 2
