@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
+import numpy as np
 import srsly
 from spacy.strings import get_string_id
 from spacy.util import registry
@@ -45,10 +46,12 @@ def nonzero_numbers(language: str, table: str) -> dict[str, int]:
     if path is None:
         return {}
     with _open(path) as file:
-        lines = file.read().strip(b"{}\n").split(b"\n")
-    lines[-1] += b","
-    entries = b"".join(line for line in lines if not line.endswith(b":0,"))
-    numbers: dict[str, int] = srsly.json_loads(b"{" + entries.rstrip(b",") + b"}")
+        text = file.read().strip(b"{}\n") + b",\n"
+    characters = np.frombuffer(text, dtype=np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))  # each line ends with a comma
+    is_zero = (characters[ends - 2] == ord("0")) & (characters[ends - 3] == ord(":"))
+    kept = characters[np.repeat(~is_zero, np.diff(ends, prepend=-1))]
+    numbers: dict[str, int] = srsly.json_loads(b"{" + kept.tobytes().rstrip(b",\n") + b"}")
     return numbers
 
 
