@@ -12,6 +12,7 @@ from spacy.language import Language
 
 from karen_learner.components.documents import make_doc
 from karen_learner.corpora.parsing import span_name
+from karen_learner.models.vocabulary import small_zone
 from karen_learner.records import EntitySpan, LabelledText
 
 LabelledT = TypeVar("LabelledT", bound=LabelledText)
@@ -50,7 +51,7 @@ class TokenAligner:
         fitting: list[EntitySpan] = []
         unannotated: list[tuple[int, int]] = []
         problem: str | None = None
-        with self._lock, self._nlp.memory_zone():
+        with self._lock, small_zone(self._nlp):
             doc = make_doc(self._nlp, text)
             for span in spans:
                 trimmed = _trimmed(text, span)

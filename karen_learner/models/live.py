@@ -29,6 +29,7 @@ from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, 
 from karen_learner.models.files import folder_bytes
 from karen_learner.models.forks import renew_in_forked_children
 from karen_learner.models.user_code import is_unregistered
+from karen_learner.models.vocabulary import small_zone
 from karen_learner.records import Task
 from karen_learner.records.labels import Successors
 
@@ -184,7 +185,7 @@ class LiveModel:
     def _in_zone(self, function: Callable[[Language], T]) -> T:
         self._busy = True
         try:
-            with self._nlp.memory_zone():
+            with small_zone(self._nlp):
                 try:
                     return function(self._nlp)
                 except Exception as caught:
@@ -325,13 +326,7 @@ def load_pipeline(path_or_package: str | Path) -> Language:
 def _load_folder(folder: Path) -> Language:
     """As `spacy.load`, in half the time: a tokenizer that the config has made already is not read again."""
     nlp = load_model_from_config(load_config(folder / "config.cfg"), meta=get_model_meta(folder))
-    if not is_saved_tokenizer(nlp, folder):
-        return nlp.from_disk(folder)
-    words = list(nlp.vocab.strings)
-    nlp.from_disk(folder, exclude=["tokenizer"])  # replaces all strings
-    for word in words:
-        nlp.vocab.strings.add(word)
-    return nlp
+    return nlp.from_disk(folder, exclude=["tokenizer"] if is_saved_tokenizer(nlp, folder) else [])
 
 
 def is_saved_tokenizer(nlp: Language, folder: Path) -> bool:
