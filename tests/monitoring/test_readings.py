@@ -174,6 +174,59 @@ def test_operation_is_exact() -> None:
     assert found["disk_free"].reference == 9
 
 
+def drawn(number: int, words: str, *, seed: int) -> list[TurnFacts]:
+    chosen = random.Random(seed)
+    return [turn(at, text=" ".join(chosen.choices(words.split(), k=6))) for at in range(number)]
+
+
+BANK = "what is my balance please show account money card bank statement today now the a of for in on"
+TRAVEL = "what is my flight please show hotel train city trip passport today now the a of for in on"
+
+
+def test_other_texts_are_drift_with_new_words() -> None:
+    found = compute(OWN, sources(turns=drawn(300, BANK, seed=1) + drawn(150, TRAVEL, seed=2)))
+    assert found["input_drift"].alarm is True
+    assert found["input_drift"].value is not None
+    assert found["input_drift"].value > 0.7
+    assert found["input_drift"].detail["direction"] == "new words"
+    assert found["vocabulary"].alarm is True
+
+
+def test_the_same_texts_are_no_drift() -> None:
+    alarms = 0
+    for seed in range(10):
+        found = compute(OWN, sources(turns=drawn(300, BANK, seed=seed)))
+        alarms += bool(found["input_drift"].alarm) + bool(found["vocabulary"].alarm)
+    assert alarms <= 1
+
+
+def test_drift_is_compared_again_after_a_hundred_new_turns() -> None:
+    kept: dict[str, Any] = {}
+    before = OWN["input_drift"](sources(turns=drawn(300, BANK, seed=1), turn_count=300, kept=kept))
+    changed = drawn(300, BANK, seed=1) + drawn(150, TRAVEL, seed=2)
+    assert OWN["input_drift"](sources(turns=changed, turn_count=399, kept=kept)).value == before.value
+    assert OWN["input_drift"](sources(turns=changed, turn_count=400, kept=kept)).alarm is True
+
+
+def test_the_estimated_accuracy_is_the_mean_confidence_in_scope() -> None:
+    turns = [turn(at, confidence=0.6 if at % 2 else 1.0, out_of_scope=at % 10 == 0) for at in range(200)]
+    found = OWN["estimated_accuracy"](sources(turns=turns, outcomes=outcomes([1.0, 0.0] * 10)))
+    assert found.value == pytest.approx((80 * 1.0 + 100 * 0.6) / 180)
+    assert found.detail == {"out_of_scope": 20, "measured": 0.5, "outcomes": 20}
+    assert found.low is not None
+    assert found.low < found.value
+
+
+def test_a_growing_kind_of_error_is_named() -> None:
+    fine = outcomes([1.0] * 90 + [0.0] * 10, predicted="travel")
+    worse = outcomes([1.0] * 70 + [0.0] * 30, predicted="travel")
+    found = OWN["error_pattern"](sources(outcomes=fine + worse))
+    assert found.alarm is True
+    assert found.detail["kind"] == "travel instead of balance"
+    assert OWN["error_pattern"](sources(outcomes=fine + fine)).alarm is False
+    assert OWN["error_pattern"](sources(outcomes=outcomes([1.0] * 100))).value == 0.0
+
+
 # The registry -----------------------------------------------------------------------------------
 
 

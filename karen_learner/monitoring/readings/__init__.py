@@ -17,7 +17,7 @@ from asyncio_extras import call_in_executor
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import SettingsError
 from karen_learner.models.files import HomeLayout
-from karen_learner.monitoring.readings import operation, quality, traffic
+from karen_learner.monitoring.readings import drift, errors, operation, quality, traffic
 from karen_learner.monitoring.readings.recent import RecentData
 from karen_learner.monitoring.readings.sources import Resources, Sources, resources_of
 from karen_learner.records import CHAMPION, Outcome
@@ -44,6 +44,10 @@ OWN: Mapping[str, ReadingFunction] = {
     "latency": traffic.latency,
     "silent_source": traffic.silent_source,
     "label_distribution": traffic.label_distribution,
+    "error_pattern": errors.error_pattern,
+    "input_drift": drift.input_drift,
+    "vocabulary": drift.vocabulary,
+    "estimated_accuracy": drift.estimated_accuracy,
     "freshness": operation.freshness,
     "memory": operation.memory,
     "disk_free": operation.disk_free,

@@ -1,0 +1,214 @@
+"""Readings of changes in the texts, without labels: a domain classifier, new words, and estimated accuracy.
+
+The domain classifier tells the newest turns from older ones by hashed features (Lopez-Paz and Oquab,
+*Revisiting classifier two-sample tests*, ICLR 2017). Its predictions are leave-one-out predictions of a
+kernel ridge regression, which have a closed form, so that each permutation costs one product. The test
+assumes that turns are exchangeable: turns of one person are not, therefore a trigger also demands an effect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karen_learner.metrics import Z_95
+from karen_learner.monitoring.readings.recent import FEATURE_BITS, TurnFacts
+from karen_learner.monitoring.readings.sources import MIN_OBSERVATIONS, ONE_SIDED, Sources
+from karen_learner.records.readings import Reading
+
+SAMPLE = 300
+"""Texts of each side that are compared."""
+MIN_SAMPLE = 100
+EVERY = 100
+"""New turns after which the comparison is repeated."""
+PERMUTATIONS = 199
+LEVEL = 0.01
+RIDGE = 1.0
+LEVEL_Z = 2.326
+"""The quantile of the level, on one side."""
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The newest texts and older ones: effect of the domain classifier, its p value, and unknown words."""
+
+    effect: float
+    p_value: float
+    unknown: float
+    expected: float
+    error: float
+    texts: int
+    turn_count: int
+
+
+def input_drift(sources: Sources) -> Reading:
+    """The area under the ROC curve of a classifier of newest against older texts: 0.5 without drift.
+
+    The alarm is a permutation test. `direction` tells whether the newest texts have more new words.
+    """
+    found = _compared(sources)
+    if found is None:
+        return sources.reading(
+            "input_drift", None, unit="share", direction="higher_is_worse", observations=len(sources.turns)
+        )
+    return sources.reading(
+        "input_drift",
+        found.effect,
+        unit="share",
+        direction="higher_is_worse",
+        reference=0.5,
+        observations=2 * found.texts,
+        alarm=found.p_value <= LEVEL,
+        false_alarms_per_month=LEVEL * _comparisons_per_month(sources),
+        detail={
+            "p": found.p_value,
+            "direction": _direction(found),
+            "new_words": found.unknown - found.expected,
+        },
+    )
+
+
+def vocabulary(sources: Sources) -> Reading:
+    """Share of the words of the newest texts that no older text has.
+
+    `reference` is the same share of each older text against the other older texts.
+    """
+    found = _compared(sources)
+    if found is None:
+        return sources.reading(
+            "vocabulary", None, unit="share", direction="higher_is_worse", observations=len(sources.turns)
+        )
+    half = Z_95 * found.error
+    return sources.reading(
+        "vocabulary",
+        found.unknown,
+        unit="share",
+        direction="higher_is_worse",
+        interval=(max(0.0, found.unknown - half), min(1.0, found.unknown + half)),
+        reference=found.expected,
+        observations=2 * found.texts,
+        alarm=found.unknown - found.expected > LEVEL_Z * found.error,
+        false_alarms_per_month=LEVEL * _comparisons_per_month(sources),
+    )
+
+
+def estimated_accuracy(sources: Sources) -> Reading:
+    """Mean calibrated confidence of the in-scope answers of the newest version (CBPE of NannyML).
+
+    It needs no labels, and is a reason to ask for labels, never one to roll back. `measured` is the accuracy
+    of the turns with outcomes, which people select.
+    """
+    version = sources.turns[-1].version if sources.turns else None
+    answered = [one for one in sources.turns if one.version == version and not one.degraded]
+    inside = np.array([one.confidence for one in answered if not one.out_of_scope])
+    count = len(inside)
+    if version is None or count < MIN_OBSERVATIONS:
+        return sources.reading(
+            "estimated_accuracy", None, unit="share", direction="lower_is_worse", observations=count
+        )
+    mean = float(inside.mean())
+    half = Z_95 * math.sqrt(float((inside * (1.0 - inside)).sum())) / count
+    scored = [one.score or 0.0 for one in sources.scored()]
+    return sources.reading(
+        "estimated_accuracy",
+        mean,
+        unit="share",
+        direction="lower_is_worse",
+        interval=(max(0.0, mean - half), min(1.0, mean + half)),
+        observations=count,
+        false_alarms_per_month=ONE_SIDED * sources.windows_per_month([one.at for one in answered]),
+        detail={
+            "out_of_scope": len(answered) - count,
+            "measured": sum(scored) / len(scored) if scored else None,
+            "outcomes": len(scored),
+        },
+    )
+
+
+def _direction(found: Compared) -> str:
+    difference = found.unknown - found.expected
+    if abs(difference) <= LEVEL_Z * found.error:
+        return "same words"
+    return "new words" if difference > 0 else "fewer words"
+
+
+def _comparisons_per_month(sources: Sources) -> float:
+    turns = [one.at for one in sources.turns]
+    return sources.windows_per_month(turns) * len(turns) / EVERY
+
+
+def _compared(sources: Sources) -> Compared | None:
+    """The comparison of the newest texts with older ones, repeated after `EVERY` new turns."""
+    kept: dict[str, Any] = sources.kept
+    last: Compared | None = kept.get("compared")
+    if last is not None and sources.turn_count - last.turn_count < EVERY:
+        return last
+    texts = [one for one in sources.turns if len(one.features)]
+    size = min(SAMPLE, len(texts) // 2)
+    if size < MIN_SAMPLE:
+        return None
+    older = texts[: len(texts) - size]
+    chosen = np.random.default_rng(len(older)).choice(len(older), size, replace=False)
+    kept["compared"] = found = compare(
+        [older[at] for at in sorted(chosen)], texts[-size:], sources.turn_count
+    )
+    return found
+
+
+def compare(older: Sequence[TurnFacts], newest: Sequence[TurnFacts], turn_count: int = 0) -> Compared:
+    """Compare two samples of texts of the same size."""
+    hat = _hat([*older, *newest])
+    labels = np.repeat([0.0, 1.0], [len(older), len(newest)])
+    effect, random = _effect(hat, labels), np.random.default_rng(0)
+    larger = sum(_effect(hat, random.permutation(labels)) >= effect for _ in range(PERMUTATIONS))
+    unknown, expected, error = _unknown_words(older, newest)
+    return Compared(
+        effect, (1 + larger) / (1 + PERMUTATIONS), unknown, expected, error, len(newest), turn_count
+    )
+
+
+def _hat(texts: Sequence[TurnFacts]) -> Doubles:
+    """The hat matrix of the kernel ridge regression on normalized TF-IDF of hashed features."""
+    matrix = np.zeros((len(texts), 1 << FEATURE_BITS))
+    for row, one in enumerate(texts):
+        matrix[row, one.features] = 1.0
+    matrix *= np.log((1.0 + len(texts)) / (1.0 + matrix.sum(axis=0)))
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    matrix /= np.maximum(norms, 1e-12)
+    kernel = matrix @ matrix.T
+    return np.asarray(np.linalg.solve(kernel + RIDGE * np.eye(len(texts)), kernel), dtype=np.float64)
+
+
+def _effect(hat: Doubles, labels: Doubles) -> float:
+    """The area under the ROC curve of the leave-one-out predictions."""
+    centred = labels - labels.mean()
+    residuals = (centred - hat @ centred) / (1.0 - np.diag(hat))
+    predicted = centred - residuals
+    ranks = np.empty(len(labels), dtype=np.float64)
+    ranks[np.argsort(predicted, kind="stable")] = np.arange(1, len(labels) + 1)
+    positive = int(labels.sum())
+    above = ranks[labels == 1.0].sum() - positive * (positive + 1) / 2.0
+    return float(above / (positive * (len(labels) - positive)))
+
+
+def _unknown_words(older: Sequence[TurnFacts], newest: Sequence[TurnFacts]) -> tuple[float, float, float]:
+    """Shares of unknown words of the newest and of the older texts, and the error of their difference."""
+    counts: dict[int, int] = {}
+    for one in older:
+        for word in one.words:
+            counts[word] = counts.get(word, 0) + 1
+    new = np.array([_share(one, lambda word: word not in counts) for one in newest])
+    old = np.array([_share(one, lambda word: counts[word] == 1) for one in older])
+    error = math.sqrt(float(new.var() / len(new) + old.var() / len(old)))
+    return float(new.mean()), float(old.mean()), error
+
+
+def _share(one: TurnFacts, is_unknown: Any) -> float:
+    return sum(map(is_unknown, one.words)) / len(one.words) if one.words else 0.0
