@@ -83,6 +83,16 @@ class Output:
         if self.json and not self._documented:
             self._write_document([])
 
+    @property
+    def console(self) -> Console:
+        """The console of standard output, for live views."""
+        return self._out
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a live view can be shown: on a terminal, without `--json`."""
+        return self._out.is_terminal and not self.json
+
     def note(self, message: str, *, style: str = "") -> None:
         """Print a message to standard error."""
         self._err.print(text(message, style), soft_wrap=True)

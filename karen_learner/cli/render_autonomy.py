@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import RenderableType
 from rich.tree import Tree
 
 from karen_learner.cli.output import text
+from karen_learner.cli.tables import FittingTable
+from karen_learner.disk import bytes_text
+from karen_learner.records.readings import Reading
 from karen_learner.records.triggers import ConditionResult, TriggerTick
 
 
@@ -32,3 +35,33 @@ def _add(parent: Tree, node: ConditionResult) -> None:
     child = parent.add(text(f"{mark:<3} {node.name}: {node.why}{since}", style))
     for one in node.children:
         _add(child, one)
+
+
+def readings_table(found: Mapping[str, Mapping[str, Reading]]) -> RenderableType:
+    """The readings of tenants: value, interval, observations, alarm."""
+    rows = [_reading_row(tenant, one) for tenant, all_ in found.items() for one in all_.values()]
+    return FittingTable(rows, folded="reading") if rows else text("there is no tenant")
+
+
+def _reading_row(tenant: str, one: Reading) -> dict[str, object]:
+    return {
+        "tenant": tenant,
+        "reading": one.name,
+        "value": "-" if one.value is None else _number(one, one.value),
+        "interval": _interval(one),
+        "observations": one.observations,
+        "alarm": {None: "", True: "yes", False: "no"}[one.alarm],
+        "false alarms/month": f"{one.false_alarms_per_month:.2g}" if one.false_alarms_per_month else "",
+    }
+
+
+def _interval(one: Reading) -> str:
+    if one.low is None or one.high is None or one.low == one.high:
+        return ""
+    return f"{_number(one, one.low)} to {_number(one, one.high)}"
+
+
+def _number(one: Reading, value: float) -> str:
+    if one.unit == "bytes":
+        return bytes_text(int(value))
+    return f"{value:.3f}" if one.unit == "share" else f"{value:.4g} {one.unit}"

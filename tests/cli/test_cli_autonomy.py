@@ -37,3 +37,12 @@ def test_retrain_shows_decisions_queues_and_runs(cli: Any, fast: tuple[str, ...]
     assert cli("retrain", "--queue", "--status").exit_code == 1
     document = cli("history", "telecom", "--jsonl").stdout.splitlines()
     assert len(document) == 2
+
+
+def test_monitor_shows_the_readings_once_outside_a_terminal(cli: Any) -> None:
+    found = cli.json("monitor")["telecom"]
+    assert found["freshness"]["value"] < 1.0
+    assert found["accuracy"]["value"] is None
+    shown = cli("monitor", "--tenant", "telecom", "--once").stdout
+    assert "database_size" in shown
+    assert "false alarms/month" in shown
