@@ -7,6 +7,7 @@ which differs from no entities.
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,10 @@ from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
 logger = logging.getLogger(__name__)
+
+MAX_UNPACKED_BYTES = 1_000_000_000
+"""Of a DocBin: about a million texts. A small file can unpack to more than the memory."""
+PIECE_BYTES = 1 << 20
 
 
 def to_doc(nlp: Language, example: LabelledText) -> Doc:
@@ -149,10 +154,22 @@ def write_docs(path: Path, docs: Iterable[Doc]) -> None:
 def read_docbin(file: CorpusFile) -> Iterator[Line[Any]]:
     """The gold documents of a DocBin: categories with the value 1.0, and annotated entities."""
     try:
-        for number, doc in enumerate(DocBin().from_disk(file.path).get_docs(Vocab()), start=1):
+        content = file.path.read_bytes()
+        _check_size(file.path.name, content)
+        for number, doc in enumerate(DocBin().from_bytes(content).get_docs(Vocab()), start=1):
             yield Line(number, doc).parsed(_values)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ImportFormatError(f"{file.path.name!r} is no DocBin of spaCy: {error}") from error
+
+
+def _check_size(name: str, content: bytes) -> None:
+    """Raise ImportFormatError for a file that unpacks to more than `MAX_UNPACKED_BYTES`."""
+    unpacking, size = zlib.decompressobj(), 0
+    while content and not unpacking.eof:
+        size += len(unpacking.decompress(content, PIECE_BYTES))
+        content = unpacking.unconsumed_tail
+        if size > MAX_UNPACKED_BYTES:
+            raise ImportFormatError(f"{name!r} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes: split it")
 
 
 def _values(doc: Doc) -> dict[str, Any]:

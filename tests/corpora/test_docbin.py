@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spacy.tokens import DocBin
 
 from karen_learner.components.online.sample_weights import sample_weight
+from karen_learner.corpora import docbin
 from karen_learner.corpora.conversion import convert_corpus
 from karen_learner.corpora.docbin import (
     corpus_docs,
@@ -200,3 +201,20 @@ def test_a_docbin_with_cats_of_another_type_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(zlib.compress(srsly.msgpack_dumps(content)))
     with pytest.raises(ImportFormatError, match="is no DocBin"):
         list(iter_labelled(path))
+
+
+def test_a_docbin_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bomb.spacy"
+    file.write_bytes(zlib.compress(bytes(50_000_000)))
+    monkeypatch.setattr(docbin, "MAX_UNPACKED_BYTES", 10_000_000)
+    with pytest.raises(ImportFormatError, match="unpacks to more than 10,000,000 bytes: split it"):
+        list(iter_labelled(file))
+
+
+def test_a_file_that_is_not_compressed_is_no_docbin(tmp_path: Path) -> None:
+    file = tmp_path / "text.spacy"
+    file.write_text("hello")
+    with pytest.raises(ImportFormatError, match="is no DocBin"):
+        list(iter_labelled(file))
