@@ -36,6 +36,7 @@ from karen_learner.records import (
     Verdict,
     VersionCounts,
 )
+from karen_learner.records.access import ApiKey, AuditEntry
 from karen_learner.records.labels import LabelChange, LabelReport, Successors
 from karen_learner.records.notifications import (
     Notification,
@@ -157,6 +158,30 @@ class TrainingBackend(Protocol):
 
     def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
         """Load a pipeline in the background for the next training. Failures are logged."""
+
+
+class AccessStore(Protocol):
+    """API keys and the audit log of the service. `SqlMemoryStore` is one."""
+
+    async def api_keys(self) -> Sequence[ApiKey]:
+        """All keys, oldest first, also revoked ones."""
+
+    async def add_api_key(self, key: ApiKey) -> None:
+        """Store a new key."""
+
+    async def revoke_api_key(self, key_id: str, *, at: datetime) -> bool:
+        """Revoke a key; whether there is such a key that was not revoked."""
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Store entries of the audit log."""
+
+    async def audit(
+        self, *, tenant_id: str | None = None, before: int | None = None, limit: int = 100
+    ) -> Sequence[tuple[int, AuditEntry]]:
+        """The newest entries with their `seq`, newest first: of a tenant or all, before `before`."""
+
+    async def prune_audit(self, *, before: datetime) -> int:
+        """Remove the entries before this time; their number."""
 
 
 class OutboxStore(Protocol):

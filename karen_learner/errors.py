@@ -1,4 +1,4 @@
-"""The exceptions of karen_learner, and the exit codes of commands.
+"""The exceptions of karen_learner, with the exit codes of commands and the status codes of HTTP.
 
     KarenLearnerError
     ├── InvalidInput (ValueError)          an unusable argument or file
@@ -9,6 +9,11 @@
     ├── UnknownTurn (LookupError)          the turn is not stored
     ├── UnknownVersion (LookupError)       no such model version or backup
     ├── UnknownCycle (LookupError)         no such cycle
+    ├── UnknownJob (LookupError)           the service has no such job
+    ├── AccessError                        the service refuses a caller
+    │   ├── Unauthenticated                without a valid API key
+    │   ├── Forbidden                      the key does not allow the action
+    │   └── TooManyRequests                more requests than the limit
     ├── LearnerClosed (RuntimeError)       used after `close()`
     ├── WrongEventLoop (RuntimeError)      used in another event loop, or after a fork
     ├── StoreError                         the memory store fails
@@ -78,11 +83,14 @@ class KarenLearnerError(Exception):
     """Base of the tree. Errors of a learning cycle have a `backup_path`."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.ERROR
+    http_status: ClassVar[int] = 500
     backup_path: Path | None = None
 
 
 class InvalidInput(KarenLearnerError, ValueError):
     """An argument or file is unusable; nothing was stored."""
+
+    http_status = 400
 
 
 class SettingsError(InvalidInput):
@@ -93,6 +101,8 @@ class SettingsError(InvalidInput):
 
 class LabelCollision(InvalidInput):
     """Two tasks use the same label; both write `doc.cats`, so one overwrites the other."""
+
+    http_status = 409
 
     @classmethod
     def between(cls, labels: Iterable[str]) -> LabelCollision:
@@ -110,21 +120,60 @@ class ImportFormatError(InvalidInput):
 class UnknownTenant(KarenLearnerError, LookupError):
     """The tenant has no data in this store."""
 
+    http_status = 404
+
 
 class UnknownTurn(KarenLearnerError, LookupError):
     """The tenant has no turn with this id."""
+
+    http_status = 404
 
 
 class UnknownVersion(KarenLearnerError, LookupError):
     """The version or backup does not exist."""
 
+    http_status = 404
+
 
 class UnknownCycle(KarenLearnerError, LookupError):
     """The tenant has no cycle with this id."""
 
+    http_status = 404
+
+
+class UnknownJob(KarenLearnerError, LookupError):
+    """The service has no job with this id for the tenant."""
+
+    http_status = 404
+
+
+class AccessError(KarenLearnerError):
+    """The service refuses a request because of its caller."""
+
+    http_status = 403
+
+
+class Unauthenticated(AccessError):
+    """The request has no valid API key."""
+
+    http_status = 401
+
+
+class Forbidden(AccessError):
+    """The API key does not allow the action."""
+
+
+class TooManyRequests(AccessError):
+    """The caller sends more requests than the limit allows. `retry_after_s`: the time until the next one."""
+
+    http_status = 429
+    retry_after_s: float = 1.0
+
 
 class LearnerClosed(KarenLearnerError, RuntimeError):
     """An object was used after its `close()`."""
+
+    http_status = 503
 
 
 class WrongEventLoop(KarenLearnerError, RuntimeError):
@@ -134,6 +183,8 @@ class WrongEventLoop(KarenLearnerError, RuntimeError):
 class StoreError(KarenLearnerError):
     """The memory store fails."""
 
+    http_status = 503
+
 
 class StoreReadOnly(StoreError):
     """The database or its folder is not writable."""
@@ -141,6 +192,8 @@ class StoreReadOnly(StoreError):
 
 class StoreFull(StoreError):
     """The disk of the database is full."""
+
+    http_status = 507
 
 
 class StoreLocked(StoreError):
@@ -201,6 +254,8 @@ class WorkerTimedOut(TrainingError):
 
 class DeploymentError(KarenLearnerError):
     """A promotion or a rollback failed; the champion is unchanged."""
+
+    http_status = 409
 
 
 class DeliveryFailed(KarenLearnerError):

@@ -312,6 +312,18 @@ class ScheduleSettings(Section):
     zone: str
 
 
+class ServiceSettings(Section):
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=0, le=65_535)]
+    workers: Count
+    max_body_bytes: Count
+    body_timeout_s: Seconds
+    requests_per_s: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    max_streams: Count
+    audit_retention_days: Days
+    tenant_metrics: bool
+
+
 class PersonaSettings(Section):
     default: Annotated[str, Field(min_length=1)]
     rules: dict[str, str]
@@ -376,6 +388,7 @@ class Settings(Section):
     monitoring: MonitoringSettings
     triggers: TriggerSettings
     schedule: ScheduleSettings
+    service: ServiceSettings
     personas: PersonaSettings
     strategies: StrategySettings
     notifications: NotificationSettings

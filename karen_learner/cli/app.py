@@ -27,6 +27,7 @@ COMMANDS = {
     "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note"),
     "Autonomy": ("run", "why", "monitor", "retrain", "schedule"),
     "Operate a home": ("doctor", "repair", "prune", "backup", "restore", "notify"),
+    "Serve": ("serve", "keys"),
     "Files": ("validate", "convert", "export", "package"),
     "Simulate": ("simulate", "demo"),
 }

@@ -102,7 +102,7 @@ class Context:
 
         settings = self.settings()
         if not create:
-            self._require_home(settings)
+            self.require_home(settings)
         made = create_autonomous_learner(self.home, settings=settings, read_only=self.read_only)
         async with self._without_foreign_output(), made as learner:
             try:
@@ -119,7 +119,8 @@ class Context:
         with redirect_stdout(sys.stderr):
             yield
 
-    def _require_home(self, settings: Settings) -> None:
+    def require_home(self, settings: Settings) -> None:
+        """Raises InvalidInput if the home has no database."""
         from karen_learner.models.files import HomeLayout
 
         database = HomeLayout(self.home, settings.paths).database

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from karen_learner.batching import Batcher
 from karen_learner.contracts import Clock
+from karen_learner.memory import access as access_rows
 from karen_learner.memory import contributions as contribution_rows
 from karen_learner.memory import counters, curation, ids, journal, leases, schema, service_states
 from karen_learner.memory import examples as example_rows
@@ -284,6 +285,12 @@ class SqlMemoryStore:
     messages_since = _reads(outbox_rows.messages_since)
     is_waiting = _reads(outbox_rows.is_waiting)
     target_states = _reads(outbox_rows.states)
+    api_keys = _reads(access_rows.keys)
+    add_api_key = _writes_home(access_rows.add_key)
+    revoke_api_key = _writes_home(access_rows.revoke_key)
+    audit = _reads(access_rows.audit)
+    add_audit = _writes_home(access_rows.add_audit)
+    prune_audit = _writes_home(access_rows.prune_audit)
     add_events = _writes(inbox_rows.add)
     waiting_events = _reads(inbox_rows.waiting)
     count_waiting_events = _reads(inbox_rows.count_waiting)

@@ -348,6 +348,34 @@ schedules = Table(
     sqlite_with_rowid=False,
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", AnyText, primary_key=True),
+    Column("name", AnyText, nullable=False),
+    Column("digest", AnyText, nullable=False),
+    Column("role", AnyText, nullable=False),
+    Column("tenants", Json, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)
+"""Keys of the HTTP service, without their secrets."""
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    _number(),
+    Column("at", Moment, nullable=False),
+    Column("caller", AnyText, nullable=False),
+    Column("tenant_id", AnyText),
+    Column("request", AnyText, nullable=False),
+    Column("status", Integer, nullable=False),
+    Index("audit_by_tenant", "tenant_id", "seq"),
+    Index("audit_by_time", "at"),
+    sqlite_autoincrement=True,
+)
+"""Requests to the HTTP service that changed something, read texts of users, or were refused."""
+
 properties = Table(
     "properties",
     metadata,

@@ -33,7 +33,7 @@ NOTHING_TO_UNDO = ("has no earlier version", "no earlier version", "is live alre
 CYCLE_ID = r"\b\d{8}T\d{6}-[0-9a-f]{8}\b"
 SESSION = "on-call.md"
 """`test_on_call.py` runs this page and compares its outputs."""
-LONG_RUNNING = ("simulate", "demo")
+LONG_RUNNING = ("simulate", "demo", "serve")
 """Commands with tests of their own, on a small corpus."""
 
 

@@ -1,0 +1,99 @@
+"""Parts that the routes share, and the dependencies that hand them over."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPBearer
+
+from karen_learner.contracts import AccessStore
+from karen_learner.errors import Unauthenticated
+from karen_learner.learner import AutonomousLearner
+from karen_learner.monitoring.performance import PerformanceMonitor
+from karen_learner.records.access import Action
+from karen_learner.records.base import MAX_ID_CHARS
+from karen_learner.service.access import Access, Caller
+from karen_learner.service.jobs import Jobs
+from karen_learner.service.metrics import ServiceMetrics
+from karen_learner.settings import ServiceSettings
+
+MAX_MONITORS = 1_000
+UNAUTHENTICATED = "address "
+
+TenantId = Annotated[str, Path(min_length=1, max_length=MAX_ID_CHARS, description="Id of the tenant.")]
+bearer = HTTPBearer(auto_error=False, description="An API key of `karen-learner keys create`.")
+
+
+@dataclass
+class Parts:
+    """Objects of one application. `stopping` is set when the service stops: streams end then."""
+
+    learner: AutonomousLearner
+    settings: ServiceSettings
+    access_store: AccessStore
+    access: Access
+    metrics: ServiceMetrics
+    jobs: Jobs = field(default_factory=Jobs)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: int = 0
+    _monitors: dict[str, PerformanceMonitor] = field(default_factory=dict)
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def monitor(self, tenant_id: str) -> PerformanceMonitor:
+        """The started monitor of a tenant. Beyond MAX_MONITORS the one that was made first stops."""
+        async with self._starting:
+            if tenant_id not in self._monitors:
+                made = PerformanceMonitor(self.learner, tenant_id=tenant_id)
+                await made.start()
+                if len(self._monitors) >= MAX_MONITORS:
+                    await self._monitors.pop(next(iter(self._monitors))).stop()
+                self._monitors[tenant_id] = made
+            return self._monitors[tenant_id]
+
+    async def close(self) -> None:
+        """Stop the monitors and close the learner. Running cycles are journalled."""
+        self.stopping.set()
+        for monitor in self._monitors.values():
+            await monitor.stop()
+        await self.learner.close()
+        await self.jobs.wait()
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application of a request."""
+    return cast(Parts, request.app.state.parts)
+
+
+Shared = Annotated[Parts, Depends(parts_of)]
+
+
+def allow(action: Action, *, every_tenant: bool = True) -> Any:
+    """The dependency that finds the caller and requires a right. Raises the errors of `Access`.
+
+    The tenant is the path parameter `tenant_id`. Without one, the key must be for the whole store, unless
+    `every_tenant` is False. Requests for `operate` and `administer` are audited.
+    """
+    is_audited = action in ("operate", "administer")
+
+    async def caller(
+        request: Request, parts: Shared, _key: Annotated[Any, Security(bearer)] = None
+    ) -> Caller:
+        address = request.client.host if request.client is not None else None
+        try:
+            found = await parts.access.caller(address, request.headers)
+        except Unauthenticated:
+            parts.access.take(f"{UNAUTHENTICATED}{address}")
+            raise
+        parts.access.take(found.caller_id)
+        tenant_id = request.path_params.get("tenant_id")
+        request.state.caller_id = found.caller_id
+        request.state.is_audited = is_audited
+        request.state.tenant_id = tenant_id
+        if tenant_id is not None or every_tenant:
+            found.require(action, tenant_id)
+        return found
+
+    return Depends(caller)

@@ -1,0 +1,163 @@
+"""Cycles, versions, and events of a tenant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+
+from karen_learner.errors import TooManyRequests, UnknownVersion
+from karen_learner.events import Event
+from karen_learner.records import CycleRow, LearningCycleResult, LearningPlan, ModelVersion
+from karen_learner.service.bodies import BootstrapBody, CycleBody, NoteBody, RollbackBody
+from karen_learner.service.jobs import Job
+from karen_learner.service.parts import Parts, Shared, TenantId, allow
+
+router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["learning"])
+
+MAX_WAITING_EVENTS = 1_000
+Limit = Annotated[int, Query(ge=1, le=1_000, description="Maximum number of entries.")]
+
+
+@router.post("/cycles", status_code=202, dependencies=[allow("operate")])
+async def start_cycle(
+    tenant_id: TenantId, body: CycleBody, parts: Shared, request: Request, response: Response
+) -> Job:
+    """Start a learning cycle. `Location` is the address of the job with its result."""
+    await parts.learner.plan_learning_cycle(tenant_id)  # an unknown tenant is an error of this request
+    job = parts.jobs.start(
+        tenant_id,
+        "cycle",
+        lambda: parts.learner.trigger_learning_cycle(
+            tenant_id, force_training=body.force, mode=body.mode, reason=body.reason
+        ),
+    )
+    return _located(job, request, response)
+
+
+@router.post("/bootstrap", status_code=202, dependencies=[allow("operate")])
+async def bootstrap(
+    tenant_id: TenantId, body: BootstrapBody, parts: Shared, request: Request, response: Response
+) -> Job:
+    """Train the first model from labelled texts, or add labelled texts to a later one."""
+    job = parts.jobs.start(
+        tenant_id,
+        "bootstrap",
+        lambda: parts.learner.bootstrap(tenant_id, body.examples, mode=body.mode, replace=body.replace),
+    )
+    return _located(job, request, response)
+
+
+def _located(job: Job, request: Request, response: Response) -> Job:
+    response.headers["Location"] = str(request.url_for("job", tenant_id=job.tenant_id, job_id=job.job_id))
+    return job
+
+
+@router.get("/jobs/{job_id}", dependencies=[allow("read")])
+async def job(tenant_id: TenantId, job_id: str, parts: Shared) -> Job:
+    """A requested cycle: its state, and its result once it has ended."""
+    return parts.jobs.get(tenant_id, job_id)
+
+
+@router.get("/plan", dependencies=[allow("read")])
+async def plan(tenant_id: TenantId, parts: Shared, force: bool = False) -> LearningPlan:
+    """The cycle that would run now. Changes nothing."""
+    return await parts.learner.plan_learning_cycle(tenant_id, force_training=force)
+
+
+@router.get("/cycles", dependencies=[allow("read")])
+async def cycles(
+    tenant_id: TenantId, parts: Shared, limit: Limit = 20, since: Annotated[int, Query(ge=0)] = 0
+) -> list[CycleRow]:
+    """Cycles and rollbacks after the `seq` of `since`, oldest first."""
+    return list(await parts.learner.journal(tenant_id, limit=limit, since=since))
+
+
+@router.get("/history", dependencies=[allow("read")])
+async def history(tenant_id: TenantId, parts: Shared, limit: Limit = 20) -> list[LearningCycleResult]:
+    """The newest cycles and rollbacks, newest first."""
+    return list(await parts.learner.history(tenant_id, limit=limit))
+
+
+@router.get("/cycles/{cycle_id}", dependencies=[allow("read")])
+async def cycle(tenant_id: TenantId, cycle_id: str, parts: Shared) -> LearningCycleResult:
+    """The result of a cycle, by its id or an unambiguous part of it."""
+    return await parts.learner.cycle(tenant_id, cycle_id)
+
+
+@router.get("/versions", dependencies=[allow("read")])
+async def versions(
+    tenant_id: TenantId, parts: Shared, limit: Limit = 100, since: str | None = None
+) -> list[ModelVersion]:
+    """Versions, newest first; with `since`, those after that version in order."""
+    return list(await parts.learner.versions(tenant_id, limit=limit, since=since))
+
+
+@router.get("/versions/{version}", dependencies=[allow("read")])
+async def version(tenant_id: TenantId, version: str, parts: Shared) -> ModelVersion:
+    """A version, by its name or an unambiguous part of it."""
+    found = await parts.learner.version(tenant_id, version)
+    if found is None:
+        raise UnknownVersion(f"{tenant_id!r} has no version {version!r}")
+    return found
+
+
+@router.patch("/versions/{version}", dependencies=[allow("operate")])
+async def note_version(tenant_id: TenantId, version: str, body: NoteBody, parts: Shared) -> ModelVersion:
+    """Write a note about a version; null removes it."""
+    return await parts.learner.note_version(tenant_id, version, body.note)
+
+
+@router.post("/rollback", dependencies=[allow("operate")])
+async def rollback(tenant_id: TenantId, body: RollbackBody, parts: Shared) -> ModelVersion:
+    """Make a version the champion again. The reason becomes a note about the undone version."""
+    undone = (await parts.learner.status(tenant_id)).champion
+    restored = await parts.learner.rollback(tenant_id, body.version)
+    if body.reason is not None and undone is not None:
+        await parts.learner.note_version(tenant_id, undone.version, body.reason)
+    return restored
+
+
+@router.get("/events", response_class=EventSourceResponse, dependencies=[allow("read")])
+async def events(tenant_id: TenantId, parts: Shared, request: Request) -> AsyncIterator[ServerSentEvent]:
+    """Events of the tenant in this process, as server-sent events. The stream ends when the service stops."""
+    request.state.is_stream = True
+    if parts.streams >= parts.settings.max_streams:
+        raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
+    parts.streams += 1
+    parts.metrics.stream_opened()
+    try:
+        async for event in _events_of(parts, tenant_id):
+            yield ServerSentEvent(data=event.to_dict(), event=event.type, id=event.event_id)
+    finally:
+        parts.streams -= 1
+        parts.metrics.stream_closed()
+
+
+async def _events_of(parts: Parts, tenant_id: str) -> AsyncIterator[Event]:
+    """Events until the service stops. Beyond MAX_WAITING_EVENTS a slow client loses events."""
+    waiting: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING_EVENTS)
+
+    def put(event: Event) -> None:
+        if event.tenant_id == tenant_id and not waiting.full():
+            waiting.put_nowait(event)
+
+    end = parts.learner.events.subscribe(put)
+    stopping = asyncio.create_task(parts.stopping.wait())
+    try:
+        while not stopping.done():
+            next_event = asyncio.create_task(waiting.get())
+            try:
+                await asyncio.wait({next_event, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not next_event.done():
+                    next_event.cancel()
+            if next_event.done() and not next_event.cancelled():
+                yield next_event.result()
+    finally:
+        end()
+        stopping.cancel()
