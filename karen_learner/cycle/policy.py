@@ -208,7 +208,7 @@ class CyclePlanner:
         limits = self.settings.learning
         champion = await self.registry.champion(tenant_id)
         provisional = await self.registry.provisional(tenant_id)
-        lost = champion is not None and await call_in_executor(_would_be_lost, champion)
+        lost = champion is not None and await call_in_executor(would_be_lost, champion)
         mode = await self.mode(tenant_id, requested, None if lost else champion, provisional)
         preview = await self.curator.preview(tenant_id)
         counts = await self.store.counts(tenant_id)
@@ -246,7 +246,7 @@ async def knows_former_labels(store: MemoryStore, champion: ModelVersion | None)
     return bool(former & known)
 
 
-def _would_be_lost(champion: ModelVersion) -> bool:
+def would_be_lost(champion: ModelVersion) -> bool:
     """Whether a cycle would find the champion lost. Blocking; changes nothing."""
     check = check_version(champion)
     return check.files in ("damaged", "missing") and check.backup != "present"

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from asyncio_extras import call_in_executor
+
 from karen_learner.contracts import MemoryStore
-from karen_learner.cycle.policy import REPEATED_HARM, harmful_decisions, knows_former_labels
+from karen_learner.cycle.policy import (
+    REPEATED_HARM,
+    harmful_decisions,
+    knows_former_labels,
+    would_be_lost,
+)
 from karen_learner.errors import UnknownCycle
 from karen_learner.models.versions import ModelRegistry, full_id
 from karen_learner.monitoring.serving import ServingHealth
@@ -51,7 +58,13 @@ class Overview:
             harmful=harmful_decisions(recent),
         )
         if not health.healthy and running is None:
-            ready, advice = True, "`karen-learner repair`, or a learning cycle, replaces the lost live model"
+            if champion is not None and await call_in_executor(would_be_lost, champion):
+                ready, advice = (
+                    True,
+                    "`karen-learner repair`, or a learning cycle, replaces the lost live model",
+                )
+            else:
+                advice = "`karen-learner repair` restores the live model, or says why it cannot be loaded"
         if running is None and await knows_former_labels(self._store, champion):
             advice += "; labels have changed: `karen-learner learn --force` trains in full"
         if counts.waiting:

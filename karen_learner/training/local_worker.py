@@ -108,8 +108,14 @@ class LocalWorker:
         return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> None:
-        """Start the process ahead of the first job. Idempotent. Raises WrongEventLoop."""
+        """Start the process ahead of the first job. Idempotent; does not wait for a running job.
+
+        Raises WrongEventLoop and LearnerClosed.
+        """
         self._loop.check()
+        self._require_open()
+        if self.pid is not None and self._lock.locked():
+            return
         async with self._lock:
             await self._running()
             self._start_idle_timer()

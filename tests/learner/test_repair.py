@@ -141,7 +141,9 @@ async def test_an_intact_model_that_does_not_load_is_replaced_by_force_alone(
     async with make_learner() as learner:
         await _break_the_pipeline(learner)
         assert (await learner.analyze(ACME, TEXT)).degraded
-        assert not (await learner.status(ACME)).health.healthy
+        status = await learner.status(ACME)
+        assert (status.health.healthy, status.ready_to_learn) == (False, False)
+        assert "says why it cannot be loaded" in status.advice
         report = await learner.repair(ACME)
         assert (report.done, report.cycle) == (False, None)
         assert report.problem is not None

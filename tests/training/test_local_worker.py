@@ -58,6 +58,20 @@ async def test_one_process_does_all_jobs(ready: TrainJob, tmp_path: Path) -> Non
     assert worker.pid is None
 
 
+async def test_a_start_does_not_wait_for_a_job(ready: TrainJob) -> None:
+    """Another tenant's gold must be stored while this one trains."""
+    started = asyncio.Event()
+    endless = ready.model_copy(update={"settings": ready.settings.model_copy(update={"n_iter": 10**7})})
+    async with LocalWorker() as worker:
+        training = asyncio.create_task(worker.train(endless, lambda _: started.set()))
+        await started.wait()
+        await worker.start()
+        assert not training.done()
+        training.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await training
+
+
 async def test_a_preloaded_pipeline_serves_the_next_job(ready: TrainJob, tmp_path: Path) -> None:
     async with LocalWorker() as worker:
         tasks = (await worker.train(ready)).tasks
