@@ -37,6 +37,7 @@ from karen_learner.records import (
     VersionCounts,
 )
 from karen_learner.records.access import ApiKey, AuditEntry
+from karen_learner.records.incidents import Incident, RemedyPause
 from karen_learner.records.labels import LabelChange, LabelReport, Successors
 from karen_learner.records.notifications import (
     Notification,
@@ -225,7 +226,40 @@ class OutboxStore(Protocol):
         """The state of each target with stored notifications, by name."""
 
 
-class MemoryStore(OutboxStore, Protocol):
+class IncidentStore(Protocol):
+    """Incidents of tenants and of the home, and paused remedies. A `MemoryStore` is one."""
+
+    async def save_incident(self, incident: Incident) -> Incident | None:
+        """Store a new incident (revision 0), or a change of the stored one, with the next revision.
+
+        None, with nothing stored, if another process has changed the incident, or one of this type is open.
+        """
+
+    async def unended_incidents(self, *, limit: int = 1_000) -> Sequence[Incident]:
+        """The incidents of all tenants that have not ended, oldest first."""
+
+    async def newest_incidents(
+        self, tenant_id: str | None = None, *, since: datetime | None = None, limit: int = 100
+    ) -> Sequence[Incident]:
+        """The newest incidents of a tenant and of the home, or of all tenants, newest first."""
+
+    async def find_incidents(self, part: str) -> Sequence[Incident]:
+        """Up to five incidents whose id begins or ends with the part."""
+
+    async def prune_incidents(self, *, before: datetime) -> int:
+        """Remove the incidents that ended before this time; their number."""
+
+    async def pause_remedy(self, new: RemedyPause) -> None:
+        """Pause a remedy, in place of an earlier pause of the tenant."""
+
+    async def resume_remedy(self, remedy: str, tenant_id: str | None) -> bool:
+        """End a pause; whether there was one."""
+
+    async def paused_remedies(self) -> Sequence[RemedyPause]:
+        """All paused remedies."""
+
+
+class MemoryStore(IncidentStore, OutboxStore, Protocol):
     """Turns, examples, the journal of cycles, leases, versions and aliases of each tenant.
 
     A write is one transaction. Reads see committed rows only.
@@ -245,6 +279,12 @@ class MemoryStore(OutboxStore, Protocol):
 
         Raises InvalidInput, with the way to save them, if the database is no file.
         """
+
+    async def page_use(self) -> tuple[int, int]:
+        """Bytes of the database, and those of its free pages. (0, 0) if the database frees its own."""
+
+    async def vacuum(self) -> int:
+        """Rewrite the database without its free pages; the bytes that this frees. Raises StoreFull."""
 
     @property
     def read_only(self) -> str | None:

@@ -14,6 +14,7 @@
     │   ├── Unauthenticated                without a valid API key
     │   ├── Forbidden                      the key does not allow the action
     │   └── TooManyRequests                more requests than the limit
+    ├── UnknownIncident (LookupError)      no such incident
     ├── LearnerClosed (RuntimeError)       used after `close()`
     ├── WrongEventLoop (RuntimeError)      used in another event loop, or after a fork
     ├── StoreError                         the memory store fails
@@ -168,6 +169,12 @@ class TooManyRequests(AccessError):
 
     http_status = 429
     retry_after_s: float = 1.0
+
+
+class UnknownIncident(KarenLearnerError, LookupError):
+    """There is no incident with this id."""
+
+    http_status = 404
 
 
 class LearnerClosed(KarenLearnerError, RuntimeError):

@@ -40,6 +40,7 @@ from karen_learner.errors import (
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.loops import LoopBinding
+from karen_learner.maintenance import Maintenance
 from karen_learner.models.base_versions import read_base
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.home_archives import snapshot_for, write_archive
@@ -206,6 +207,7 @@ class AutonomousLearner:
         )
         self._repair = Repair(store, registry, self._champions, deployer, self._cycle)
         self._doctor = Doctor(store, registry, self._champions, self._repair, layout)
+        self.maintenance = Maintenance(store, self._backend, self._cycle, self._champions)
         rollback = Rollback(store, registry, self._champions, events=events)
         self.training_pipeline = IncrementalTrainingPipeline(self._cycle, rollback, self._backend, self.start)
 

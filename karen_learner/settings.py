@@ -372,6 +372,17 @@ class StreamSettings(Section):
             yield name, "***" if name == "sasl_password" and value else value
 
 
+class TroubleshooterSettings(Section):
+    """Diagnoses by name (none: all), and the pace of remedies."""
+
+    diagnoses: tuple[str, ...]
+    interval_s: Seconds
+    retry_s: Seconds
+    max_attempts: Count
+    keep_days: Annotated[float, Field(gt=0.0, le=365.0)]
+    stall_minutes: Annotated[float, Field(gt=0.0, le=10_000.0)]
+
+
 class Settings(Section):
     """All sections, made by `load_settings`. Change the settings of a section, not the section."""
 
@@ -393,6 +404,7 @@ class Settings(Section):
     strategies: StrategySettings
     notifications: NotificationSettings
     stream: StreamSettings
+    troubleshooter: TroubleshooterSettings
 
     def model_post_init(self, _context: Any) -> None:
         self.learning._thresholds = self.thresholds

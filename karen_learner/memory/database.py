@@ -38,6 +38,7 @@ from karen_learner.memory.engine import (
     is_in_memory,
     probe,
     probe_readers,
+    vacuum_database,
 )
 from karen_learner.private_files import make_folder, open_private
 
@@ -253,6 +254,25 @@ class Database:
             await call_in_executor(copy_database, self._file, target, is_written=is_written)
         except DATABASE_ERRORS as error:
             raise translated(self.place, error) from error
+
+    async def vacuum(self) -> int:
+        """Rewrite an SQLite file without its free pages; the bytes that this frees.
+
+        Writers wait meanwhile. It needs room for a second copy. Does nothing on other databases. Raises
+        StoreFull, StoreLocked, StoreReadOnly.
+        """
+        await self._require_writer()
+        if self._file is None:
+            return 0
+        return await self._shielded(self._vacuum(self._file))
+
+    async def _vacuum(self, file: Path) -> int:
+        async with self._writing:
+            try:
+                freed: int = await call_in_executor(vacuum_database, file, self._busy_timeout_s)
+            except DATABASE_ERRORS as error:
+                raise translated(self.place, error) from error
+        return freed
 
     def _after_commit(self) -> None:
         """Begin a passive checkpoint of SQLite's write-ahead log from time to time.

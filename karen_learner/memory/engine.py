@@ -120,6 +120,18 @@ def copy_database(file: Path, target: Path, *, is_written: bool) -> None:
         source.close()
 
 
+def vacuum_database(file: Path, busy_timeout_s: float) -> int:
+    """Rewrite an SQLite file without its free pages; the bytes that this frees. Blocking."""
+    before = file.stat().st_size
+    connection = sqlite3.connect(file, timeout=busy_timeout_s, isolation_level=None)
+    try:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    finally:
+        connection.close()
+    return max(0, before - file.stat().st_size)
+
+
 def create_readers(url: URL, *, busy_timeout_s: float) -> AsyncEngine:
     """An engine that only reads, also from a full disk and from a read-only folder. Not connected yet.
 

@@ -102,6 +102,17 @@ def damages(connection: Connection) -> Sequence[str]:
     return [*(str(one) for one in pages if one != "ok"), *lost]
 
 
+def page_use(connection: Connection) -> tuple[int, int]:
+    """Bytes of the database, and those of its free pages. (0, 0) on PostgreSQL, which frees its own."""
+    if connection.dialect.name != "sqlite":
+        return 0, 0
+    size, pages, free = (
+        int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return size * pages, size * free
+
+
 def revisions() -> list[str]:
     """The revisions of the shipped migrations, from the first to the last: the beginnings of their names."""
     return sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))

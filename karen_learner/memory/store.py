@@ -14,6 +14,7 @@ from karen_learner.memory import contributions as contribution_rows
 from karen_learner.memory import counters, curation, ids, journal, leases, schema, service_states
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import inbox as inbox_rows
+from karen_learner.memory import incidents as incident_rows
 from karen_learner.memory import labels as label_rows
 from karen_learner.memory import masks as mask_rows
 from karen_learner.memory import outbox as outbox_rows
@@ -143,6 +144,9 @@ class SqlMemoryStore:
         await self._database.close()
 
     damages = _reads(schema.damages)
+
+    async def vacuum(self) -> int:
+        return await self._database.vacuum()
 
     async def _pages(
         self, page: Callable[..., Sequence[Any]], *args: object, after: int | None = 0
@@ -285,6 +289,15 @@ class SqlMemoryStore:
     messages_since = _reads(outbox_rows.messages_since)
     is_waiting = _reads(outbox_rows.is_waiting)
     target_states = _reads(outbox_rows.states)
+    save_incident = _writes_home(incident_rows.save)
+    unended_incidents = _reads(incident_rows.unended)
+    newest_incidents = _reads(incident_rows.newest)
+    find_incidents = _reads(incident_rows.find)
+    prune_incidents = _writes_home(incident_rows.prune)
+    pause_remedy = _writes_home(incident_rows.pause)
+    resume_remedy = _writes_home(incident_rows.resume)
+    paused_remedies = _reads(incident_rows.pauses)
+    page_use = _reads(schema.page_use)
     api_keys = _reads(access_rows.keys)
     add_api_key = _writes_home(access_rows.add_key)
     revoke_api_key = _writes_home(access_rows.revoke_key)

@@ -375,6 +375,37 @@ audit_log = Table(
     sqlite_autoincrement=True,
 )
 """Requests to the HTTP service that changed something, read texts of users, or were refused."""
+incidents = Table(
+    "incidents",
+    metadata,
+    _number(),
+    Column("tenant", BigKey, ForeignKey("tenants.tenant")),
+    Column("incident_id", AnyText, nullable=False),
+    Column("type", AnyText, nullable=False),
+    Column("state", AnyText, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("revision", Integer, nullable=False),
+    Column("body", Json, nullable=False),
+    UniqueConstraint("incident_id", name="incidents_by_id"),
+    Index("incidents_in_order", "tenant", "seq"),
+    _partial("incidents_unended", "tenant", "type", where=IS_WAITING),
+    sqlite_autoincrement=True,
+)
+"""Problems with their stories, in `body`. Without a tenant: of the home."""
+
+paused_remedies = Table(
+    "paused_remedies",
+    metadata,
+    _number(),
+    Column("tenant", BigKey, ForeignKey("tenants.tenant")),
+    Column("remedy", AnyText, nullable=False),
+    Column("reason", AnyText, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("until", Moment),
+    sqlite_autoincrement=True,
+)
+"""Remedies that a person has paused. Without a tenant: for all."""
 
 properties = Table(
     "properties",

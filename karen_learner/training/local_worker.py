@@ -129,6 +129,10 @@ class LocalWorker:
         await self._stop()
         await asyncio.gather(*self._background)
 
+    async def restart(self) -> None:
+        """Kill the process; a running job raises WorkerCrashed. The next job starts a new one."""
+        await self._stop(kill=True)
+
     async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
         """Train a candidate. `on_progress` receives passes, at most 21 of a pipe.
 

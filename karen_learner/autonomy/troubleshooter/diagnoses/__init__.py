@@ -1,0 +1,112 @@
+"""Diagnoses: functions that find one problem each in a situation. Pure.
+
+The setting `troubleshooter.diagnoses` lists the names of those in use; an empty list stands for all. A
+package adds one by an entry point in the group `karen_learner_diagnoses`: its name, and a `Diagnosis`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import EntryPoint, entry_points
+from typing import Literal
+
+from karen_learner.autonomy.troubleshooter.diagnoses import attempts, learning, operation, serving, trends
+from karen_learner.autonomy.troubleshooter.situation import Situation
+from karen_learner.errors import SettingsError
+from karen_learner.records.incidents import Examination
+
+ENTRY_POINTS = "karen_learner_diagnoses"
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A problem that can be found, with the names of its remedies, the one with the smallest scope first.
+
+    From `settle` after a remedy on, it has helped if `find` finds no problem, and has not if it finds one. It
+    has not helped either if the problem cannot be measured for `patience`.
+    """
+
+    find: Callable[[Situation], Examination]
+    remedies: tuple[str, ...]
+    scope: Literal["tenant", "home"] = "tenant"
+    settle: timedelta = timedelta(0)
+    patience: timedelta = 10 * MINUTE
+
+
+OWN: Mapping[str, Diagnosis] = {
+    "disk_low": Diagnosis(operation.disk_low, ("prune", "vacuum", "shorten_retention"), "home"),
+    "damaged_version": Diagnosis(serving.damaged_version, ("restore_version", "rollback")),
+    "degraded_mode": Diagnosis(
+        serving.degraded_mode, ("reload_model", "restore_version", "rollback", "fallback_rules")
+    ),
+    "label_collapse": Diagnosis(serving.label_collapse, ("rollback", "full_training")),
+    "stalled_cycle": Diagnosis(operation.stalled_cycle, ("restart_worker", "recover_cycles"), settle=MINUTE),
+    "memory_exhausted": Diagnosis(
+        learning.memory_exhausted, ("smaller_batches", "smaller_cycles", "restart_worker"), patience=HOUR
+    ),
+    "divergence": Diagnosis(
+        learning.divergence, ("lower_rate", "reset_parameters", "full_training"), patience=HOUR
+    ),
+    "failing_cycles": Diagnosis(
+        learning.failing_cycles, ("restart_worker", "reset_parameters", "full_training"), patience=DAY
+    ),
+    "repeated_rejections": Diagnosis(
+        learning.repeated_rejections, ("quarantine_batch", "more_replay", "full_training"), patience=DAY
+    ),
+    "repeated_rollbacks": Diagnosis(learning.repeated_rollbacks, ("more_replay",), patience=7 * DAY),
+    "consecutive_failures": Diagnosis(
+        attempts.consecutive_failures, ("rotate_strategy", "emergency_switch", "rollback"), patience=HOUR
+    ),
+    "low_success_rate": Diagnosis(
+        attempts.low_success_rate, ("rotate_strategy", "emergency_switch", "rollback"), patience=6 * HOUR
+    ),
+    "drift": Diagnosis(learning.drift, ("learning_cycle", "full_training"), patience=DAY),
+    "stale_model": Diagnosis(learning.stale_model, ("learning_cycle", "full_training"), patience=HOUR),
+    "label_imbalance": Diagnosis(learning.label_imbalance, ()),
+    "small_judging_set": Diagnosis(learning.small_judging_set, ()),
+    "slow_analysis": Diagnosis(
+        serving.slow_analysis, ("smaller_analysis_batches", "reload_model"), patience=HOUR
+    ),
+    "bloated_database": Diagnosis(operation.bloated_database, ("vacuum",), "home"),
+    "stream_down": Diagnosis(operation.stream_down, ("restart_stream",), "home", settle=MINUTE),
+    "disk_forecast": Diagnosis(
+        trends.disk_forecast, ("prune", "vacuum"), "home", settle=DAY, patience=3 * DAY
+    ),
+    "accuracy_forecast": Diagnosis(
+        trends.accuracy_forecast, ("learning_cycle", "full_training"), settle=DAY, patience=3 * DAY
+    ),
+    "memory_forecast": Diagnosis(trends.memory_forecast, ("restart_worker",), settle=DAY, patience=3 * DAY),
+    "latency_forecast": Diagnosis(
+        trends.latency_forecast, ("smaller_analysis_batches",), settle=DAY, patience=3 * DAY
+    ),
+}
+"""The diagnoses of this package: causes stand before their consequences."""
+
+
+def find_diagnoses(names: Iterable[str]) -> dict[str, Diagnosis]:
+    """The diagnoses of these names, in order; all without a name. Raises SettingsError for an unknown one."""
+    offered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    names = tuple(names) or (*OWN, *(name for name in offered if name not in OWN))
+    return {name: _find(name, offered) for name in names}
+
+
+def _find(name: str, offered: Mapping[str, EntryPoint]) -> Diagnosis:
+    if name in OWN:
+        return OWN[name]
+    if name not in offered:
+        known = ", ".join(sorted({*OWN, *offered}))
+        raise SettingsError(
+            f"unknown diagnosis {name!r} in the setting troubleshooter.diagnoses: known are {known}"
+        )
+    try:
+        found = offered[name].load()
+    except Exception as error:
+        raise SettingsError(
+            f"the diagnosis {name!r} ({offered[name].value}) cannot be used: {error}"
+        ) from error
+    if not isinstance(found, Diagnosis):
+        raise SettingsError(f"the diagnosis {name!r} ({offered[name].value}) is no Diagnosis")
+    return found
