@@ -72,9 +72,13 @@ def _remedy(
 
 
 async def _train(care: Care) -> Facts:
-    """Repeat the learning cycle, which tells whether the change helps."""
+    """Repeat the failed learning cycle in its mode, which tells whether the change helps."""
+    last = next(iter(care.situation.results), None)
     result = await care.learner.trigger_learning_cycle(
-        care.tenant_id, force_training=True, reason="a remedy of the troubleshooter"
+        care.tenant_id,
+        force_training=True,
+        mode=last.mode if last is not None and last.status == "failed" else "auto",
+        reason="a remedy of the troubleshooter",
     )
     return {"cycle": result.cycle_id, "status": result.status}
 
