@@ -31,13 +31,19 @@ async def run(
 
     Exit codes: 0 ended, 1 another service runs on this home.
     """
+    from karen_learner.autonomy.notifications import Notifier
+    from karen_learner.autonomy.notify_part import NotifyPart
     from karen_learner.autonomy.service import AutonomousService
     from karen_learner.cli.render_autonomy import condition_tree
 
     async with run.learner(tenant[0] if tenant else None) as learner:
         for name in tenant or ():
             await learner.status(name)  # raises UnknownTenant
-        service = AutonomousService(learner, tenants=tenant or ())
+        notifier = Notifier(learner.store, learner.settings.notifications)
+        told = NotifyPart(notifier, learner.events)
+        service = AutonomousService(
+            learner, tenants=tenant or (), parts=[lambda _: told], on_alert=told.alert
+        )
         if dry_run:
             ticks = await service.preview()
             shown = [part for tick in ticks for part in condition_tree(tick)]
