@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
@@ -17,11 +17,14 @@ from karen_learner.records import Outcome
 from karen_learner.records.strategies import StrategyTally
 from karen_learner.records.stream import InboxEvent, InboxState, NewEvent, StreamEvent
 
+EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
 
 def add(connection: Connection, tenant_id: str, new: Sequence[NewEvent], *, now: datetime) -> int:
     """Store events. One with a stored key is the same event. The number of new ones.
 
-    An event of the future counts as of `now`: a wrong clock must not outweigh all other events.
+    An event of the future counts as of `now`: a wrong clock must not outweigh all other events. One before
+    1970 counts as of 1970.
     """
     if not new:
         return 0
@@ -30,7 +33,7 @@ def add(connection: Connection, tenant_id: str, new: Sequence[NewEvent], *, now:
         {
             "tenant": tenant,
             "key": one.key,
-            "at": min(one.event.occurred_at or now, now),
+            "at": max(EARLIEST, min(one.event.occurred_at or now, now)),
             "received_at": now,
             "state": "waiting",
             "body": one.event.model_dump_json(exclude_defaults=True),

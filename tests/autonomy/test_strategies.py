@@ -176,6 +176,13 @@ def test_a_frozen_strategy_is_chosen_alone_and_attempts_still_count(make_book: M
     assert {one.strategy: one.successes for one in book.chooser.estimates("billing")}["template"] == 1.0
 
 
+def test_an_unknown_strategy_cannot_be_frozen(make_book: MakeBook) -> None:
+    book = make_book(domains={"billing": "template, llm"})
+    for domain in (None, "billing"):
+        with pytest.raises(InvalidInput, match="unknown strategy 'templat': known are llm, template"):
+            book.freeze("templat", domain)
+
+
 def test_the_setting_freezes_the_safe_defaults(make_book: MakeBook) -> None:
     book = make_book(domains={"billing": "template, llm"}, frozen=True)
     attempt(book, "llm", "billing", right=50)

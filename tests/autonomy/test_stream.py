@@ -157,6 +157,12 @@ async def test_a_wrong_clock_does_not_outweigh_other_events(tmp_path: Path, cloc
         assert one.recommend("billing").strategy == "llm"
 
 
+async def test_an_event_of_any_time_can_be_read_again(tmp_path: Path) -> None:
+    async with updater(tmp_path) as one:
+        await one.submit(event(1, occurred_at="0001-01-01T00:00:00+14:00"))
+        assert (await one.retrain()).events_processed == 1
+
+
 async def test_old_events_are_removed_and_waiting_ones_stay(tmp_path: Path) -> None:
     async with open_store(tmp_path / "karen.db", load_settings().store) as store:
         async with updater(tmp_path, store=store) as one:

@@ -13,7 +13,7 @@ from karen_learner.autonomy.strategies.error_rules import ErrorRules
 from karen_learner.autonomy.strategies.limits import LimitTuner
 from karen_learner.autonomy.strategies.tallies import DiscountedTallies
 from karen_learner.contracts import Clock
-from karen_learner.errors import KarenLearnerError
+from karen_learner.errors import InvalidInput, KarenLearnerError
 from karen_learner.records import check_name
 from karen_learner.records.strategies import (
     ALL_DOMAINS,
@@ -105,9 +105,19 @@ class StrategyBook:
     # Switches --------------------------------------------------------------------------------
 
     def freeze(self, strategy: str, domain: str | None = None) -> None:
-        """Use one strategy in a domain (None: in all domains). Raises InvalidInput."""
+        """Use one strategy in a domain (None: in all domains).
+
+        Raises InvalidInput for a strategy that is not known there. Before the first attempt any is accepted.
+        """
+        known = self.chooser.strategies(domain) if domain is not None else self._all_strategies()
+        if check_name(strategy, "strategy") not in known and self.chooser.domains():
+            raise InvalidInput(f"unknown strategy {strategy!r}: known are {', '.join(sorted(known))}")
         where = ALL_DOMAINS if domain is None else check_name(domain, "domain")
         self._change(StrategySwitch(name="frozen", domain=where, strategy=check_name(strategy, "strategy")))
+
+    def _all_strategies(self) -> frozenset[str]:
+        chooser = self.chooser
+        return frozenset(name for domain in chooser.domains() for name in chooser.strategies(domain))
 
     def unfreeze(self, domain: str | None = None) -> None:
         """End `freeze`."""

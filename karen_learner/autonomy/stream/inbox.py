@@ -77,13 +77,15 @@ class EventInbox:
 
     async def accept(self, messages: Sequence[StreamMessage]) -> Sequence[Malformed]:
         """Store the events of messages; the malformed messages. Raises StoreError."""
-        events, malformed = [], []
+        events, malformed, tenants = [], [], None
         for place, message in enumerate(messages):
             if place % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
             try:
                 event = read_event(message.content)
-                if await self._is_of_another(event):
+                if event.tenant_id not in (None, self._tenant_id) and tenants is None:
+                    tenants = await self._tenants()
+                if tenants is not None and event.tenant_id in tenants:
                     continue
                 self.check(event)
             except InvalidInput as error:
@@ -94,11 +96,10 @@ class EventInbox:
         self.counts["malformed"] += len(malformed)
         return malformed
 
-    async def _is_of_another(self, event: StreamEvent) -> bool:
-        """Whether another known tenant owns the event: its own updater reads it in a group of its own."""
-        if event.tenant_id in (None, self._tenant_id) or self._learner is None:
-            return False
-        return event.tenant_id in await self._learner.tenants()
+    async def _tenants(self) -> frozenset[str]:
+        """The other known tenants: their own updaters read their events in groups of their own."""
+        known = () if self._learner is None else await self._learner.tenants()
+        return frozenset(known) - {self._tenant_id}
 
     def check(self, event: StreamEvent) -> None:
         """Raise InvalidInput for an event that this inbox cannot use."""
