@@ -115,7 +115,8 @@ async def test_a_full_inbox_pauses_the_partitions(brokers: Brokers, topic: str) 
     assert receiver.contents.total() == 4
     receiver.full = False
     await until(lambda: receiver.contents.total() == 34)
-    await until(lambda: set(source.metrics()["lag"].values()) == {0})
+    await until(lambda: set(source.metrics()["lag_by_partition"].values()) == {0})
+    assert source.metrics()["lag"] == 0
     await source.stop()
 
 

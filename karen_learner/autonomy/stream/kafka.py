@@ -69,7 +69,7 @@ class KafkaSource:
             "last_error": None,
             "paused": False,
             "partitions": 0,
-            "lag": {},
+            "lag_by_partition": {},
             **dict.fromkeys(("rebalances", "dead_lettered", "failed_commits"), 0),
         }
 
@@ -88,8 +88,9 @@ class KafkaSource:
             await self._ended.wait()
 
     def metrics(self) -> dict[str, Any]:
-        """The state of the connection: lag by partition, rebalances, dead letters, the last error."""
-        return {**self._state, "lag": dict(self._state["lag"])}
+        """The state of the connection: lag, rebalances, dead letters, the last error."""
+        by_partition = dict(self._state["lag_by_partition"])
+        return {**self._state, "lag_by_partition": by_partition, "lag": sum(by_partition.values())}
 
     # The thread ------------------------------------------------------------------------------
 
@@ -216,7 +217,7 @@ class KafkaSource:
             _, high = consumer.get_watermark_offsets(one, cached=True)
             if high >= 0 and one.offset >= 0:
                 lag[one.partition] = high - one.offset
-        self._state["lag"] = lag
+        self._state["lag_by_partition"] = lag
 
     def _probe(self, consumer: Consumer) -> None:
         """Ask a broker that was not there for its topics, from time to time."""
