@@ -25,7 +25,7 @@ COMMANDS = {
     "Learn": ("init", "base", "bootstrap", "ingest", "learn", "analyze"),
     "Inspect": ("status", "history", "show", "versions", "evaluate", "compare", "strategies"),
     "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note"),
-    "Autonomy": ("run", "why", "monitor", "retrain", "schedule"),
+    "Autonomy": ("run", "why", "monitor", "retrain", "schedule", "incidents", "alerts", "troubleshoot"),
     "Operate a home": ("doctor", "repair", "prune", "backup", "restore", "notify"),
     "Serve": ("serve", "keys"),
     "Files": ("validate", "convert", "export", "package"),

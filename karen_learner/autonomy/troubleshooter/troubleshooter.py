@@ -33,7 +33,7 @@ TRENDS = ("accuracy", "latency", "memory")
 
 
 class AutomatedTroubleshooter:
-    """Finds and mends problems of one tenant and its home, or of all tenants.
+    """Finds and mends problems of one tenant and its home, of several `tenants`, or of all.
 
     `learner` is a started or new learner, `readings` the source of readings, `notifier` tells people. With a
     `stream`, its lag and connection are examined too. Times come from `clock`; `tick` takes the time of its
@@ -46,6 +46,7 @@ class AutomatedTroubleshooter:
         learner: Mendable,
         *,
         tenant_id: str | None = None,
+        tenants: Sequence[str] = (),
         readings: ReadingSource | None = None,
         notifier: Notifier | None = None,
         stream: Stream | None = None,
@@ -53,6 +54,7 @@ class AutomatedTroubleshooter:
     ) -> None:
         self._learner = learner
         self._tenant_id = tenant_id
+        self._tenants = tuple(tenants) if tenant_id is None else (tenant_id,)
         self._readings = readings
         self._stream = stream
         self._clock = clock
@@ -127,8 +129,7 @@ class AutomatedTroubleshooter:
         self._remember(HOME, {"disk_free": float(home.home.disk.free)}, now)
         stored = await self._learner.store.unended_incidents()
         issues = await self._examine(home, stored, act=act)
-        known = await self._learner.tenants()
-        for tenant_id in known if self._tenant_id is None else [self._tenant_id]:
+        for tenant_id in self._tenants or await self._learner.tenants():
             try:
                 situation = await self._situation(tenant_id, home)
                 issues += await self._examine(situation, stored, act=act)

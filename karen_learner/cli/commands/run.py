@@ -27,6 +27,8 @@ async def run(
 ) -> int:
     """Run the autonomous service: readings, triggers and schedules decide when each tenant learns.
 
+    It also mends problems, and delivers notifications.
+
     It ends at SIGTERM or Ctrl-C, after the running cycle or 30 seconds. One service runs on a home at a time.
 
     Exit codes: 0 ended, 1 another service runs on this home.
@@ -34,6 +36,7 @@ async def run(
     from karen_learner.autonomy.notifications import Notifier
     from karen_learner.autonomy.notify_part import NotifyPart
     from karen_learner.autonomy.service import AutonomousService
+    from karen_learner.autonomy.troubleshooter.part import MendingPart
     from karen_learner.cli.render_autonomy import condition_tree
 
     async with run.learner(tenant[0] if tenant else None) as learner:
@@ -41,8 +44,9 @@ async def run(
             await learner.status(name)  # raises UnknownTenant
         notifier = Notifier(learner.store, learner.settings.notifications)
         told = NotifyPart(notifier, learner.events)
+        mending = MendingPart(learner, notifier, tenants=tenant or ())
         service = AutonomousService(
-            learner, tenants=tenant or (), parts=[lambda _: told], on_alert=told.alert
+            learner, tenants=tenant or (), parts=[mending.join, lambda _: told], on_alert=told.alert
         )
         if dry_run:
             ticks = await service.preview()

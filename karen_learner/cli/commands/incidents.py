@@ -1,0 +1,93 @@
+"""`incidents`: problems with the stories of their remedies, and what people decide about them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from karen_learner.cli.context import Context
+from karen_learner.cli.options import Limit, with_common_options
+from karen_learner.errors import ExitCode
+
+Action = Literal["list", "show", "acknowledge", "silence", "pause", "resume"]
+DEFAULT_HOURS = 24.0
+
+
+@with_common_options
+async def incidents(
+    run: Context,
+    action: Annotated[
+        Action,
+        typer.Argument(metavar="ACTION", help="list (default), show, acknowledge, silence, pause or resume."),
+    ] = "list",
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="Incident; for pause and resume a remedy.", show_default=False),
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="TENANT", help="Only this tenant.", show_default=False)
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="Reason of a decision.", show_default=False)
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(metavar="N", help="Hours of silence (24) or pause.", show_default=False)
+    ] = None,
+    limit: Limit = 20,
+) -> int:
+    """List incidents, show the story of one, or decide about it. Decisions need a --reason.
+
+    Exit codes of list: 0 no incident waits for people, 7 one does.
+    """
+    from karen_learner.autonomy.troubleshooter.people import People
+    from karen_learner.cli.render_incidents import incident_story, incident_table
+    from karen_learner.records import utc_now
+
+    if action != "list" and name is None:
+        raise typer.BadParameter(f"{action} needs the ID of an incident, or the name of a remedy")
+    async with run.learner(tenant) as learner:
+        people, now = People(learner.store), utc_now()
+        if action == "list":
+            found = await learner.store.newest_incidents(tenant, limit=limit)
+            run.output.result([one.to_dict() for one in found], *incident_table(found))
+            return ExitCode.UNHEALTHY if any(one.state == "escalated" for one in found) else ExitCode.OK
+        if action in ("pause", "resume"):
+            return await _decide_remedy(run, people, action, name or "", tenant, reason, hours)
+        if action == "show":
+            incident = await people.find(name or "")
+        elif action == "acknowledge":
+            incident = await people.acknowledge(name or "", _required(reason), now=now)
+        else:
+            wanted = DEFAULT_HOURS if hours is None else hours
+            incident = await people.silence(name or "", _required(reason), hours=wanted, now=now)
+    run.output.result(incident.to_dict(), *incident_story(incident))
+    return ExitCode.OK
+
+
+async def _decide_remedy(
+    run: Context,
+    people: Any,
+    action: str,
+    remedy: str,
+    tenant: str | None,
+    reason: str | None,
+    hours: float | None,
+) -> int:
+    from karen_learner.records import utc_now
+
+    if action == "resume":
+        done = await people.resume(remedy, tenant_id=tenant)
+        run.output.result(
+            {"remedy": remedy, "resumed": done}, f"{remedy} {'goes on' if done else 'was not paused'}"
+        )
+        return ExitCode.OK if done else ExitCode.SKIPPED
+    paused = await people.pause(remedy, _required(reason), now=utc_now(), tenant_id=tenant, hours=hours)
+    run.output.result(paused.to_dict(), f"{remedy} is paused: {paused.reason}")
+    return ExitCode.OK
+
+
+def _required(reason: str | None) -> str:
+    if reason is None:
+        raise typer.BadParameter("give a --reason")
+    return reason
