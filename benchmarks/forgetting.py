@@ -108,7 +108,7 @@ class Learner:
         trainer = PipeTrainer(
             self.nlp, self._task, pipe.name, settings=self._settings, plan=plan, rng=self._rng
         )
-        for _ in trainer.passes(training_examples(self._pipeline, self._task, docs, replayed), ()):
+        for _ in trainer.passes(training_examples(self._pipeline, self._task, docs, replayed)):
             pass
         self.seconds += time.perf_counter() - started
 

@@ -31,9 +31,9 @@ from karen_learner.records import Example, Risk, Task
 from karen_learner.settings import load_settings
 from karen_learner.validation import Anchor, Evidence, ScoredTexts, judge, score
 from karen_learner.validation.comparison import NORMAL
+from karen_learner.validation.evidence import next_risk
 from karen_learner.validation.gates.improved import LIKELIHOOD_LEVEL, improved
 from karen_learner.validation.results import TaskResult
-from karen_learner.validation.risk import next_risk
 
 CAP = 3000
 TENANTS = (60, 300, 800, 3000)

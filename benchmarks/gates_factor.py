@@ -21,8 +21,7 @@ from peers import make_linear_svc
 from karen_learner.records import Example, Risk
 from karen_learner.settings import load_settings
 from karen_learner.validation import Evidence, Prediction, ScoredTexts, score
-from karen_learner.validation.comparison import OVERLAP
-from karen_learner.validation.feedback import ALLOWANCE, compare_feedback
+from karen_learner.validation.comparison import ALLOWANCE, OVERLAP, compare_feedback
 
 LABELS, GOLD, MORE, FOLDS = 20, 300, 100, 5
 CORRECTIONS, CONFIRMATIONS, USERS = 100, 300, 30

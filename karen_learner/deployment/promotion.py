@@ -21,13 +21,6 @@ from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import HomeLayout, remove_folder
 from karen_learner.models.live import LiveModel
 from karen_learner.models.retention import Kept, remove, to_remove
-from karen_learner.models.shadows import (
-    ShadowIndex,
-    place_shadows,
-    prune_shadows,
-    write_index,
-    write_judged,
-)
 from karen_learner.models.versions import (
     Manifest,
     ModelRegistry,
@@ -50,6 +43,13 @@ from karen_learner.records import (
 from karen_learner.records.training import PipelineSpec, Predicted
 from karen_learner.settings import Settings
 from karen_learner.training.prediction import answer_of
+from karen_learner.training.shadows import (
+    ShadowIndex,
+    place_shadows,
+    prune_shadows,
+    write_index,
+    write_judged,
+)
 from karen_learner.training.stage import MicroUpdate, Trained
 from karen_learner.validation.stage import Validated
 

@@ -24,7 +24,6 @@ from karen_learner.errors import InvalidInput
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel
-from karen_learner.models.shadows import read_judged
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     TASKS,
@@ -41,11 +40,10 @@ from karen_learner.records.labels import Successors
 from karen_learner.records.training import Predicted
 from karen_learner.relabelling import present_label, relabelled, relabelled_analysis, without_retired
 from karen_learner.settings import Settings
+from karen_learner.training.shadows import read_judged
 from karen_learner.validation.evaluation import (
     Answer,
     clustered_interval,
-    first_of_each_kind,
-    flips,
     independent_interval,
     reliability,
     scope_rates,
@@ -54,7 +52,7 @@ from karen_learner.validation.evaluation import (
 )
 from karen_learner.validation.evidence import labels_of
 from karen_learner.validation.results import Prediction
-from karen_learner.validation.scoring import ScoredTexts, score
+from karen_learner.validation.scoring import ScoredTexts, first_of_each_kind, flips, score
 
 LabelledSource = CorpusSource | Iterable[LabelledText | Mapping[str, Any]]
 """A file that an importer reads, or labelled texts."""

@@ -1,10 +1,10 @@
-"""Evaluation of answers on labelled texts: reliability, scope, unknown labels, and flips. Pure."""
+"""Evaluation of answers on labelled texts: reliability, scope, unknown labels, differences. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,6 @@ from karen_learner.records import (
     Analysis,
     Example,
     Flip,
-    FlipKind,
-    Flips,
     LabelledText,
     Task,
 )
@@ -26,8 +24,8 @@ from karen_learner.records.cycles import FLIP_KINDS
 from karen_learner.records.evaluations import Reliability, ScopeRates, TaskDifference
 from karen_learner.validation.comparison import compare
 from karen_learner.validation.evidence import labels_of
-from karen_learner.validation.results import Prediction, TaskResult, gold_spans
-from karen_learner.validation.scoring import NOTHING, ScoredTexts
+from karen_learner.validation.results import Prediction, TaskResult
+from karen_learner.validation.scoring import ScoredTexts
 
 IntervalOf = Callable[[TaskResult, TaskResult], Interval | None]
 """The 95 % interval of the difference of two results, the first one before."""
@@ -112,54 +110,6 @@ def unknown_labels(
         if lacking:
             found[task] = lacking
     return found
-
-
-def flips(
-    examples: Sequence[Example], before: Sequence[Prediction], after: Sequence[Prediction]
-) -> Iterator[Flip]:
-    """The texts that two versions answer differently, in the order of the examples, task by task."""
-    for example, old, new in zip(examples, before, after, strict=True):
-        for task in TASKS:
-            if getattr(example, task) is None:
-                continue
-            gold, first, second = (
-                sorted(spans) for spans in (gold_spans(example, task), old.spans(task), new.spans(task))
-            )
-            if first != second:
-                kind: FlipKind = "fixed" if second == gold else "broken" if first == gold else "changed"
-                yield Flip(
-                    kind=kind,
-                    task=task,
-                    example_id=example.example_id,
-                    gold=_as_text(task, gold),
-                    before=_as_text(task, first),
-                    after=_as_text(task, second),
-                )
-
-
-def _as_text(task: Task, spans: Sequence[tuple[int, int, str]]) -> str:
-    if task != "entities":
-        return spans[0][2] if spans else NOTHING
-    return ", ".join(f"{label} {start}-{end}" for start, end, label in spans) or NOTHING
-
-
-def first_of_each_kind(found: Sequence[Flip], limit: int) -> tuple[Flip, ...]:
-    """The first flips of each kind, at most `limit` each: fixed, broken, changed."""
-    by_kind = ([flip for flip in found if flip.kind == kind] for kind in FLIP_KINDS)
-    return tuple(flip for flips_of_kind in by_kind for flip in flips_of_kind[:limit])
-
-
-def summary_of_flips(found: Sequence[Flip], *, limit: int) -> Flips:
-    """Their numbers by task and kind, and the first of each kind, at most `limit` each."""
-    counts = Counter((flip.task, flip.kind) for flip in found)
-    return Flips(
-        counts={
-            task: {kind: counts[task, kind] for kind in FLIP_KINDS}
-            for task in TASKS
-            if any(flip.task == task for flip in found)
-        },
-        first=first_of_each_kind(found, limit),
-    )
 
 
 def task_differences(

@@ -11,7 +11,7 @@ from karen_learner.settings import Settings
 from karen_learner.validation.evidence import Evidence
 from karen_learner.validation.gates import find_gates
 from karen_learner.validation.gates.improved import missing, tasks_with_gain
-from karen_learner.validation.gates.unharmed import is_harmful
+from karen_learner.validation.gates.limits import is_harmful
 from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredTexts, score
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from asyncio_extras import call_in_executor
 
 from karen_learner.models.files import HomeLayout
-from karen_learner.models.shadows import read_judged
 from karen_learner.records import TASKS, CycleContext, GateCheck, Verdict
 from karen_learner.records.training import Predicted
+from karen_learner.training.shadows import read_judged
 from karen_learner.training.stage import MicroUpdate
 from karen_learner.validation.comparison import compare, z_of
 from karen_learner.validation.evidence import Agreement, share_of_equal
-from karen_learner.validation.gates.limits import agreement_check
-from karen_learner.validation.gates.unharmed import LEVEL
+from karen_learner.validation.gates.limits import LEVEL, agreement_check
 from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import results_by_task
 

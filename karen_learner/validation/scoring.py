@@ -1,8 +1,8 @@
-"""Scores and error analysis of one model on labelled texts. Pure."""
+"""Scores and error analysis of one model on labelled texts; texts that two models answer otherwise. Pure."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +13,14 @@ from karen_learner.records import (
     TASKS,
     Confusion,
     Example,
+    Flip,
+    FlipKind,
+    Flips,
     LabelScore,
     Task,
     ValidationResult,
 )
+from karen_learner.records.cycles import FLIP_KINDS
 from karen_learner.settings import ThresholdSettings
 from karen_learner.validation.results import (
     Prediction,
@@ -181,3 +185,51 @@ def _confused(gold: Iterable[Span], predicted: Iterable[Span]) -> Iterator[tuple
 
 def _overlap(one: Span, other: Span) -> bool:
     return one[0] < other[1] and other[0] < one[1]
+
+
+def flips(
+    examples: Sequence[Example], before: Sequence[Prediction], after: Sequence[Prediction]
+) -> Iterator[Flip]:
+    """The texts that two versions answer differently, in the order of the examples, task by task."""
+    for example, old, new in zip(examples, before, after, strict=True):
+        for task in TASKS:
+            if getattr(example, task) is None:
+                continue
+            gold, first, second = (
+                sorted(spans) for spans in (gold_spans(example, task), old.spans(task), new.spans(task))
+            )
+            if first != second:
+                kind: FlipKind = "fixed" if second == gold else "broken" if first == gold else "changed"
+                yield Flip(
+                    kind=kind,
+                    task=task,
+                    example_id=example.example_id,
+                    gold=_as_text(task, gold),
+                    before=_as_text(task, first),
+                    after=_as_text(task, second),
+                )
+
+
+def _as_text(task: Task, spans: Sequence[tuple[int, int, str]]) -> str:
+    if task != "entities":
+        return spans[0][2] if spans else NOTHING
+    return ", ".join(f"{label} {start}-{end}" for start, end, label in spans) or NOTHING
+
+
+def first_of_each_kind(found: Sequence[Flip], limit: int) -> tuple[Flip, ...]:
+    """The first flips of each kind, at most `limit` each: fixed, broken, changed."""
+    by_kind = ([flip for flip in found if flip.kind == kind] for kind in FLIP_KINDS)
+    return tuple(flip for flips_of_kind in by_kind for flip in flips_of_kind[:limit])
+
+
+def summary_of_flips(found: Sequence[Flip], *, limit: int) -> Flips:
+    """Their numbers by task and kind, and the first of each kind, at most `limit` each."""
+    counts = Counter((flip.task, flip.kind) for flip in found)
+    return Flips(
+        counts={
+            task: {kind: counts[task, kind] for kind in FLIP_KINDS}
+            for task in TASKS
+            if any(flip.task == task for flip in found)
+        },
+        first=first_of_each_kind(found, limit),
+    )

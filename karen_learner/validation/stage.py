@@ -14,7 +14,6 @@ from karen_learner.contracts import Gate, MemoryStore, TrainingBackend
 from karen_learner.curation import Curated
 from karen_learner.errors import ModelError
 from karen_learner.models.files import HomeLayout, folder_bytes
-from karen_learner.models.shadows import JudgedText, read_judged
 from karen_learner.models.versions import labels_of
 from karen_learner.records import (
     ANCHOR,
@@ -32,14 +31,13 @@ from karen_learner.records.training import PipelineSpec, Predicted, PredictJob, 
 from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
 from karen_learner.training.base import version_spec
+from karen_learner.training.shadows import JudgedText, read_judged
 from karen_learner.training.stage import MicroUpdate, Trained
-from karen_learner.validation.evaluation import flips, summary_of_flips
-from karen_learner.validation.evidence import Agreement, Anchor, Evidence, share_of_equal
+from karen_learner.validation.evidence import Agreement, Anchor, Evidence, next_risk, share_of_equal
 from karen_learner.validation.gate import QUARANTINE_AFTER, ModelValidator
 from karen_learner.validation.micro import judge_update
 from karen_learner.validation.results import Prediction, TaskResult
-from karen_learner.validation.risk import next_risk
-from karen_learner.validation.scoring import ScoredTexts, results_by_task
+from karen_learner.validation.scoring import ScoredTexts, flips, results_by_task, summary_of_flips
 
 logger = logging.getLogger(__name__)
 

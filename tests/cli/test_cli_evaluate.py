@@ -8,9 +8,9 @@ import pytest
 
 from karen_learner.errors import ExitCode
 from karen_learner.models.files import HomeLayout
-from karen_learner.models.shadows import JudgedText, write_judged
 from karen_learner.records.training import Predicted
 from karen_learner.settings import load_settings
+from karen_learner.training.shadows import JudgedText, write_judged
 from tests.cli.conftest import BILLS, HELLOS, LINES, write_lines
 
 TENANT = "telecom"

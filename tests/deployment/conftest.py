@@ -20,11 +20,11 @@ from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.events import Event, EventBus
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
-from karen_learner.models.shadows import JudgedText, read_index, shadow_folder
 from karen_learner.models.versions import ModelRegistry, read_manifest
 from karen_learner.records import Analysis, CycleContext, ModelVersion, Task, Verdict
 from karen_learner.records.training import PipelineSpec, Predicted, PredictReport
 from karen_learner.settings import Settings, load_settings
+from karen_learner.training.shadows import JudgedText, read_index, shadow_folder
 from karen_learner.training.stage import FormerShadows, Trained
 from karen_learner.validation import score
 from karen_learner.validation.stage import Validated

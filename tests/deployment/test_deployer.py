@@ -23,9 +23,9 @@ from karen_learner.events import ModelDeployed, ModelRolledBack
 from karen_learner.memory.holding import hold_files
 from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import remove_folder
-from karen_learner.models.shadows import read_index, read_judged
 from karen_learner.models.versions import read_manifest, verify
 from karen_learner.records import ModelVersion, Promotion
+from karen_learner.training.shadows import read_index, read_judged
 from tests.deployment.conftest import folder_of
 
 ACME = "acme"

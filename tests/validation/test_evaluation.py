@@ -13,14 +13,13 @@ from karen_learner.validation.comparison import compare
 from karen_learner.validation.evaluation import (
     Answer,
     clustered_interval,
-    first_of_each_kind,
-    flips,
     independent_interval,
     reliability,
     scope_rates,
     task_differences,
     unknown_labels,
 )
+from karen_learner.validation.scoring import first_of_each_kind, flips
 from tests.validation.holdouts import answers, gold, holdout
 
 Scored = Callable[..., ScoredTexts]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from karen_learner.records import Example, Verdict
 from karen_learner.settings import Settings
 from karen_learner.validation import Prediction, judge
-from karen_learner.validation.feedback import PERSON_SHARE, capped_weights, compare_feedback
+from karen_learner.validation.comparison import PERSON_SHARE, capped_weights, compare_feedback
 from tests.validation.evidences import evidence
 from tests.validation.holdouts import gold, word
 

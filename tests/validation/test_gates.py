@@ -14,7 +14,7 @@ from karen_learner.errors import InvalidInput, SettingsError
 from karen_learner.records import Example, GateCheck, Verdict
 from karen_learner.settings import Settings
 from karen_learner.validation import Agreement, Anchor, Evidence, Prediction, gates, judge
-from karen_learner.validation.gates.unharmed import holm
+from karen_learner.validation.gates.limits import holm
 from tests.validation.evidences import evidence
 from tests.validation.holdouts import gold, word
 

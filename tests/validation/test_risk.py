@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.records import Example, Risk, Verdict
-from karen_learner.validation.risk import WEALTH, next_risk
+from karen_learner.validation.evidence import WEALTH, next_risk
 from tests.validation.holdouts import gold
 
 

@@ -13,8 +13,7 @@ from karen_learner.records import GateCheck
 from karen_learner.settings import Settings
 from karen_learner.validation.evidence import Evidence
 from karen_learner.validation.gates.improved import improved
-from karen_learner.validation.gates.limits import agreement, budgets, thresholds
-from karen_learner.validation.gates.unharmed import anchor, not_worse
+from karen_learner.validation.gates.limits import agreement, anchor, budgets, not_worse, thresholds
 
 GateFunction = Callable[[Evidence, Settings], Sequence[GateCheck]]
 """The checks of one gate, all of which must pass. The evidence has a champion and gold. Pure."""

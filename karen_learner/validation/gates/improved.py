@@ -22,14 +22,15 @@ from karen_learner.validation.comparison import (
     NORMAL,
     OVERLAP,
     Comparison,
+    FeedbackComparison,
     clustered_variance,
     compare,
+    compare_feedback,
     interval_of,
     p_value,
     z_of,
 )
 from karen_learner.validation.evidence import Evidence, labels_of
-from karen_learner.validation.feedback import FeedbackComparison, compare_feedback
 from karen_learner.validation.results import Matrix, TaskResult
 
 LIKELIHOOD_SHARE = 0.15

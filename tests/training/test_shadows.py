@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.models.files import HomeLayout
-from karen_learner.models.shadows import (
+from karen_learner.records.training import Predicted
+from karen_learner.settings import PathSettings
+from karen_learner.training.shadows import (
     INDEX,
     JUDGED,
     JudgedText,
@@ -23,8 +25,6 @@ from karen_learner.models.shadows import (
     write_index,
     write_judged,
 )
-from karen_learner.records.training import Predicted
-from karen_learner.settings import PathSettings
 
 TASKS = {"intent": "intent", "entities": "ner"}
 PREDICTED = {
