@@ -25,7 +25,6 @@ from karen_learner.curation.examples import (
     label_problem,
 )
 from karen_learner.curation.gold import GoldIntake, GoldRecord, GoldSource
-from karen_learner.curation.keys import text_key
 from karen_learner.curation.new_labels import UnknownLabels
 from karen_learner.curation.resolver import (
     LabelResolver,
@@ -57,6 +56,7 @@ from karen_learner.records.data_reports import DataReport
 from karen_learner.records.labels import LabelChange, LabelReport
 from karen_learner.relabelling import relabelled_turn
 from karen_learner.settings import Settings
+from karen_learner.text_identity import text_key
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.alignment import TokenAligner
 from karen_learner.curation.contradictions import Statement, contradiction, labels_of
-from karen_learner.curation.keys import group_key, text_key
 from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
 from karen_learner.records.data_reports import Finding, FindingKind
 from karen_learner.resolution import task_labels
+from karen_learner.text_identity import group_key, text_key
 
 MAX_COMPARED_LABELS = 500
 """With more labels, only labels that differ in case and separators are similar."""

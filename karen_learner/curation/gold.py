@@ -21,7 +21,6 @@ from karen_learner.curation.alignment import TokenAligner, with_fitting_spans
 from karen_learner.curation.contradictions import Statement, contradiction, labels_of
 from karen_learner.curation.data_checks import LabelCounts, similar_labels
 from karen_learner.curation.examples import GOLD, Schema, new_example
-from karen_learner.curation.keys import text_key
 from karen_learner.curation.resolver import NewContribution
 from karen_learner.records import (
     CATEGORY_TASKS,
@@ -40,6 +39,7 @@ from karen_learner.records.labels import LabelChange, Successors
 from karen_learner.relabelling import relabelled, without_retired
 from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings
+from karen_learner.text_identity import text_key
 
 MIN_RENAMED = 2
 """Gold texts of a label that is renamed by an import."""

@@ -12,7 +12,6 @@ from asyncio_extras import call_in_executor
 from karen_learner.contracts import EventPublisher, MemoryStore, TrainingBackend
 from karen_learner.curation import Curated, Curator
 from karen_learner.curation.folds import FoldPlan, plan_folds
-from karen_learner.curation.keys import text_key
 from karen_learner.curation.selection import draw_learned_gold
 from karen_learner.events import TrainingProgressed
 from karen_learner.models.files import HomeLayout
@@ -28,6 +27,7 @@ from karen_learner.records.training import (
 )
 from karen_learner.relabelling import relabelled_predictions
 from karen_learner.settings import Settings
+from karen_learner.text_identity import text_key
 from karen_learner.training.base import BasePipeline, version_spec
 from karen_learner.training.corpus import (
     CALIBRATION,

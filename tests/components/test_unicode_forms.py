@@ -12,7 +12,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from karen_learner.components.documents import make_doc
-from karen_learner.components.lexical.forms import shape_form, token_forms, word_form
+from karen_learner.components.lexical.words import shape_form, token_forms, word_form
 from karen_learner.text_identity import unicode_form
 
 TEXTS = {

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from karen_learner.curation.alignment import TokenAligner
 from karen_learner.curation.data_checks import NumberedText, are_similar, findings, leaks, numbered
 from karen_learner.curation.data_reports import MAX_LISTED, data_report, read_labelled_file
-from karen_learner.curation.keys import text_key
 from karen_learner.errors import InvalidInput
 from karen_learner.records import LabelledText
 from karen_learner.records.data_reports import ERRORS, Finding
+from karen_learner.text_identity import text_key
 
 ALIGNER = TokenAligner("en")
 

@@ -25,7 +25,6 @@ from karen_learner.curation.folds import (
     plan_folds,
     shadow_count,
 )
-from karen_learner.curation.keys import group_key
 from karen_learner.records import (
     CurationWrite,
     CycleMode,
@@ -36,6 +35,7 @@ from karen_learner.records import (
     utc_now,
 )
 from karen_learner.settings import Settings
+from karen_learner.text_identity import group_key
 from tests.curation.specimens import turn
 
 TENANT = "acme"

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.curation.keys import draw, group_key, text_key
-from karen_learner.text_identity import normalised, unicode_form
+from karen_learner.text_identity import draw, group_key, normalised, text_key, unicode_form
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from karen_learner.contracts import MemoryStore, OnProgress
 from karen_learner.corpora.docbin import read_examples
 from karen_learner.corpora.parsing import CorpusLine
-from karen_learner.curation.keys import group_key, text_key
 from karen_learner.models.versions import MANIFEST
 from karen_learner.records.training import (
     PipelineSpec,
@@ -20,6 +19,7 @@ from karen_learner.records.training import (
     TrainJob,
     TrainReport,
 )
+from karen_learner.text_identity import group_key, text_key
 from karen_learner.training import LocalWorker
 
 

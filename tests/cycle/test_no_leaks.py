@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from karen_learner.corpora.parsing import CorpusLine
-from karen_learner.curation.keys import group_key, text_key
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.records import CycleMode, LearningCycleResult, Verdict
 from karen_learner.settings import load_settings
+from karen_learner.text_identity import group_key, text_key
 from karen_learner.training import LocalWorker
 from karen_learner.validation.evidence import Evidence
 from tests.conftest import PHRASES, TINY, WORDS

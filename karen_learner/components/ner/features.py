@@ -18,7 +18,6 @@ from spacy.tokens import Doc
 
 from karen_learner.components.arrays import AnyArray, Hashes, Ints, Places, slices
 from karen_learner.components.lexical.clusters import WordClusters
-from karen_learner.components.lexical.forms import token_forms, word_lookup
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
     FeatureCache,
@@ -27,6 +26,8 @@ from karen_learner.components.lexical.words import (
     first_of_pair,
     mix,
     salted,
+    token_forms,
+    word_lookup,
 )
 
 NO_FEATURE = np.uint64(0)

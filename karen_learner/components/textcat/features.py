@@ -20,7 +20,6 @@ from spacy.tokens import Doc
 
 from karen_learner.components.arrays import Doubles, Floats, Hashes, Ints, Places, slices
 from karen_learner.components.lexical.clusters import WordClusters
-from karen_learner.components.lexical.forms import in_unicode_form, word_lookup
 from karen_learner.components.lexical.polarities import WordPolarities
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
@@ -29,8 +28,10 @@ from karen_learner.components.lexical.words import (
     cached_features,
     character_ngrams,
     first_of_pair,
+    in_unicode_form,
     mix,
     salted,
+    word_lookup,
 )
 from karen_learner.components.online.feature_rows import NO_ROW, BucketRows, unique_below
 
