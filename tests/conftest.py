@@ -18,6 +18,7 @@ from spacy.util import fix_random_seed
 
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from tests.databases import SHARED, a_database
+from tests.forked_workers import WorkerForks
 from tests.greenlets import trace_greenlets_as_threads
 from tests.homes import Homes, TrainedHome
 
@@ -58,6 +59,16 @@ def seeded(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = itertools.count(1)
     for module in ("collection.turns", "curation.gold"):  # the draw of an example depends on its turn
         monkeypatch.setattr(f"karen_learner.{module}.new_id", lambda: f"{next(numbers):032x}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def forked_workers() -> Iterator[None]:
+    """Training workers of this process are forks of a process that has loaded spaCy."""
+    forks = WorkerForks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("karen_learner.training.local_worker._start_process", forks.start)
+        yield
+    forks.close()
 
 
 def gold_examples() -> list[dict[str, Any]]:

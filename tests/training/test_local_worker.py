@@ -20,7 +20,14 @@ from karen_learner.records import LabelledText
 from karen_learner.records.training import PassReport, PipelineSpec, PredictJob, TrainJob
 from karen_learner.settings import Settings
 from karen_learner.training import LocalWorker
+from karen_learner.training.local_worker import _start_process
 from tests.training.conftest import LABELS
+
+
+@pytest.fixture
+def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker is a new process, not a fork."""
+    monkeypatch.setattr("karen_learner.training.local_worker._start_process", _start_process)
 
 
 @pytest.fixture
@@ -40,6 +47,7 @@ async def ready(
     )
 
 
+@pytest.mark.usefixtures("new_process")
 async def test_one_process_does_all_jobs(ready: TrainJob, tmp_path: Path) -> None:
     passes: list[PassReport] = []
     async with LocalWorker() as worker:
@@ -120,6 +128,7 @@ async def test_messages_of_a_crashed_worker_are_logged_and_not_raised(
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.usefixtures("new_process")
 async def test_a_worker_that_dies_in_a_message_crashes(
     ready: TrainJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -260,6 +269,7 @@ async def test_a_closed_worker_raises(ready: TrainJob) -> None:
         await worker.train(ready)
 
 
+@pytest.mark.usefixtures("new_process")
 async def test_closing_during_the_start_ends_the_new_process(
     ready: TrainJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +328,7 @@ def _ends(pid: int) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("new_process")
 async def test_a_file_of_the_working_directory_replaces_no_module(
     ready: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +338,7 @@ async def test_a_file_of_the_working_directory_replaces_no_module(
         assert (await worker.train(ready)).examples
 
 
+@pytest.mark.usefixtures("new_process")
 async def test_the_worker_imports_the_code_that_settings_name_and_survives_its_output(
     ready: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +377,7 @@ async def test_code_that_the_worker_cannot_import_fails_each_job(ready: TrainJob
                 await worker.train(ready)
 
 
+@pytest.mark.usefixtures("new_process")
 async def test_the_worker_imports_from_the_path_of_its_parent(
     ready: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,6 +393,7 @@ async def test_the_worker_imports_from_the_path_of_its_parent(
         assert set((await worker.train(ready)).tasks) == set(LABELS)
 
 
+@pytest.mark.usefixtures("new_process")
 async def test_a_program_without_a_python_names_the_remedy(
     ready: TrainJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
