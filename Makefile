@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/karen-learner demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
 		$(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 check: $(VENV)/.installed-test

@@ -73,7 +73,7 @@ def your_pipeline() -> Language:
 
 async def main(home: Path) -> None:
     analyzer = create_spacy_analyzer(your_pipeline(), tasks={"intent": "textcat", "entities": "ner"})
-    overrides = {"training.n_iter": 6, "training.min_updates": 90}
+    overrides = {"training.n_iter": 6, "training.min_updates": 12}
     async with create_autonomous_learner(home, spacy_analyzer=analyzer, overrides=overrides) as learner:
         question = "will it rain in athens"
         before = await learner.analyze(TENANT, question)

@@ -34,6 +34,7 @@ OPENINGS = ("well", "so", "hey", "listen", "now", "look", "fine", "sure", "right
 SETTINGS = {
     "learning.backup_retention_days": 0.0,
     "training.language": "xx",  # its tokenizer loads fast
+    "training.validation_split": 0.34,  # three shadows
 }
 
 
