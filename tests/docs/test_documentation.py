@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -33,8 +34,14 @@ NOTHING_TO_UNDO = ("has no earlier version", "no earlier version", "is live alre
 CYCLE_ID = r"\b\d{8}T\d{6}-[0-9a-f]{8}\b"
 SESSION = "on-call.md"
 """`test_on_call.py` runs this page and compares its outputs."""
-LONG_RUNNING = ("simulate", "demo", "serve")
-"""Commands with tests of their own, on a small corpus."""
+LONG_RUNNING = ("simulate", "demo", "serve", "run  ")
+"""Commands with tests of their own. `run` alone does not end."""
+CRONTAB = """#!/bin/sh
+case "$1" in
+-l) [ -f "$CRONTAB_FILE" ] && exec cat "$CRONTAB_FILE"; echo "no crontab for you" >&2; exit 1 ;;
+-) cat > "$CRONTAB_FILE" ;;
+esac
+"""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -68,7 +75,17 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "texts.txt").write_text("where is my bill\nfly me home\n")
     (tmp_path / "corpus").symlink_to(ROOT / "corpus")
+    _replace_crontab(tmp_path / "bin", monkeypatch)
     return tmp_path
+
+
+def _replace_crontab(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program `crontab` with a file of its own: the examples leave this machine's schedules alone."""
+    programs.mkdir()
+    (programs / "crontab").write_text(CRONTAB)
+    (programs / "crontab").chmod(0o755)
+    monkeypatch.setenv("CRONTAB_FILE", str(programs / "crontab.txt"))
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
 
 
 def is_script(source: str) -> bool:
@@ -116,7 +133,7 @@ def test_console_examples_run(page: Path, workplace: Path) -> None:
 
 def _run(command: str, workplace: Path) -> Result:
     """Runs in this process: starting a process for each command takes longer than the commands."""
-    words = shlex.split(command.split(" | ")[0].removeprefix("karen-learner "))
+    words = shlex.split(command.split(" | ")[0].removeprefix("karen-learner "), comments=True)
     typed = None
     if "<" in words:
         *words, _, name = words
