@@ -23,6 +23,7 @@ from asyncio_extras import call_in_executor
 from spacy.language import Language
 from spacy.tokenizer import Tokenizer
 from spacy.util import get_model_meta, load_config, load_model_from_config
+from spacy.vocab import Vocab
 
 from karen_learner.components.lexical.lookups import word_tables
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, SettingsError, WrongEventLoop
@@ -305,9 +306,16 @@ def require_tokenizer(language: str) -> None:
         ) from error
 
 
-def load_pipeline(path_or_package: str | Path) -> Language:
-    """`spacy.load`, with every failure as a ModelError. Blocks."""
+def load_pipeline(path_or_package: str | Path, *, words: tuple[Vocab, Tokenizer] | None = None) -> Language:
+    """`spacy.load`, with every failure as a ModelError. Blocks.
+
+    `words` are vocabulary and tokenizer of another pipeline that was saved with equal ones.
+    """
     try:
+        if words is not None:
+            nlp = spacy.load(path_or_package, vocab=words[0], exclude=["vocab", "tokenizer"])
+            nlp.tokenizer = words[1]
+            return nlp
         folder = Path(path_or_package)
         return _load_folder(folder) if folder.is_dir() else spacy.load(path_or_package)
     except Exception as error:

@@ -2,7 +2,7 @@
 
 A cycle continues from the champion, which the previous cycle may have left in memory. Shadows are read from
 disk. A shadow of the champion may answer for the same texts as before, when it was a candidate. The models of
-a full training share tokenizer, vocabulary and documents.
+a cycle share tokenizer, vocabulary and documents.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spacy.vocab import Vocab
 from karen_learner.components.online.shim import prepare_to_learn
 from karen_learner.corpora.docbin import CorpusDoc, corpus_docs, docs_of_shadow
 from karen_learner.records.training import PipelineSpec
-from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.pipelines import SharedWords, TrainablePipeline
 
 Identity = tuple[int, int, int]
 OutputT = TypeVar("OutputT")
@@ -60,14 +60,16 @@ class _Corpus(NamedTuple):
 
 
 class WorkerCache:
-    """The pipeline that serves, the pipeline of one shadow, the latest outputs, and what models of a full
-    training share. Not thread-safe."""
+    """The pipeline that serves, the pipeline of one shadow, the latest outputs, and the common parts of the
+    models of a cycle. Not thread-safe."""
 
     def __init__(self) -> None:
         self._pipelines: dict[bool, tuple[Identity, TrainablePipeline]] = {}
         self._outputs: FIFOCache[str, Any] = FIFOCache(MAX_OUTPUTS)
         self._released: TrainablePipeline | None = None
+        self._words: SharedWords | None = None
         self._docs: dict[Path, _Corpus] = {}
+        self._lines: tuple[Path, Identity | None, Any] | None = None
 
     def take(self, spec: PipelineSpec) -> TrainablePipeline:
         """Remove and return the pipeline of `spec`, or load it. Raises ModelError."""
@@ -76,8 +78,19 @@ class WorkerCache:
                 del self._pipelines[slot]
                 return pipeline
         released, self._released = self._released, None
-        usable = released is not None and spec.path is None and released.nlp.lang == spec.language
+        if spec.path is not None:
+            return self._load(spec, Path(spec.path))
+        usable = released is not None and released.nlp.lang == spec.language
         return TrainablePipeline.open(spec, former=released if usable else None)
+
+    def _load(self, spec: PipelineSpec, folder: Path) -> TrainablePipeline:
+        """Load a saved pipeline. It shares the words of the last one if it can."""
+        pipeline = TrainablePipeline.open(spec, words=self._words)
+        if self._words is None or self._words.vocab is not pipeline.nlp.vocab:
+            self._words = pipeline.shared_words(folder)
+        if not _few_strings(pipeline):
+            self._words = None
+        return pipeline
 
     def release(self, pipeline: TrainablePipeline) -> None:
         """Let the next new pipeline take the tokenizer and the vocabulary of a saved one."""
@@ -106,7 +119,7 @@ class WorkerCache:
         for slot, (_, pipeline) in self._pipelines.items():
             if self._is(spec, slot):
                 return pipeline
-        return TrainablePipeline.open(spec)
+        return TrainablePipeline.open(spec) if spec.path is None else self._load(spec, Path(spec.path))
 
     def _is(self, spec: PipelineSpec, slot: bool) -> bool:
         if slot not in self._pipelines or spec.path is None:
@@ -124,8 +137,18 @@ class WorkerCache:
             prepare_to_learn(pipeline.pipe(task).model)
         identity = identity_of(folder)
         self._pipelines.pop(is_shadow, None)
+        self._words = None
         if identity is not None and _few_strings(pipeline):
             self._pipelines[is_shadow] = identity, pipeline
+            self._words = pipeline.shared_words(folder)
+
+    def lines(self, path: Path, read: Callable[[], OutputT]) -> OutputT:
+        """The lines of a file as `read` returns them. The last file is read once."""
+        identity = _identity_of_file(path)
+        if self._lines is None or self._lines[:2] != (path, identity):
+            self._lines = path, identity, read()
+        found: OutputT = self._lines[2]
+        return found
 
     def outputs(self, spec: PipelineSpec, texts: Sequence[str], run: Callable[[], OutputT]) -> OutputT:
         """The output of a saved pipeline for these texts, if cached, or of `run`."""

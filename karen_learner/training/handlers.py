@@ -53,7 +53,7 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     nlp, skipped = pipeline.nlp, list[str]()
     new = list(cache.docs(nlp, job.corpus / "train.jsonl", skipped=skipped, shadow=job.shadow).values())
     pool = cache.docs(nlp, job.corpus / "replay.jsonl", skipped=skipped, shadow=job.shadow)
-    judged = texts_of_shadow(job.judged, job.shadow or 0) if job.judged is not None else []
+    judged = texts_of_shadow(job.judged, job.shadow or 0, cache) if job.judged is not None else []
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
     if judged and continued:
         cache.outputs(job.pipeline, judged, lambda: output_of(pipeline, judged))

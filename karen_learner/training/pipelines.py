@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import spacy
 import srsly
@@ -13,6 +14,7 @@ from spacy.attrs import ORTH, SPACY
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
+from spacy.vocab import Vocab
 from thinc.api import Config
 
 from karen_learner.components.documents import make_doc
@@ -30,6 +32,40 @@ logger = logging.getLogger(__name__)
 TEMPLATE_PIPES: Mapping[Task, str] = {"intent": "intent", "sentiment": "sentiment", "entities": "ner"}
 """The pipe of each task in our pipeline configs."""
 MIN_CATEGORIES = 2
+MAX_SHARED_BYTES = 4_000_000
+"""A larger vocabulary has vectors, and is not compared with another one."""
+
+
+class SharedWords(NamedTuple):
+    """Vocabulary and tokenizer that pipelines with the same files share: new ones take 100 ms.
+
+    `digest` identifies the files. `kept_strings` are those of `TrainablePipeline`.
+    """
+
+    digest: str
+    vocab: Vocab
+    tokenizer: Any
+    kept_strings: Set[str]
+
+
+def words_digest(folder: Path) -> str | None:
+    """Digest of the files that define vocabulary and tokenizer of a saved pipeline.
+
+    None for an installed package, for a large vocabulary, and for a tokenizer that is no single file.
+    """
+    tokenizer, config = folder / "tokenizer", folder / "config.cfg"
+    if not (tokenizer.is_file() and config.is_file()):
+        return None
+    files = [tokenizer, *sorted(file for file in (folder / "vocab").rglob("*") if file.is_file())]
+    if sum(file.stat().st_size for file in files) > MAX_SHARED_BYTES:
+        return None
+    head, _, _ = config.read_text(encoding="utf-8").partition("\n[components]")  # with [nlp.tokenizer]
+    _, _, language = head.partition("\n[nlp]")
+    total = hashlib.blake2b(language.encode(), digest_size=16)
+    for file in files:
+        total.update(repr((file.name, file.stat().st_size)).encode())
+        total.update(file.read_bytes())
+    return total.hexdigest()
 
 
 class TrainablePipeline:
@@ -55,20 +91,34 @@ class TrainablePipeline:
         self._template = template
 
     @classmethod
-    def open(cls, spec: PipelineSpec, *, former: TrainablePipeline | None = None) -> TrainablePipeline:
+    def open(
+        cls, spec: PipelineSpec, *, former: Self | None = None, words: SharedWords | None = None
+    ) -> Self:
         """Load the pipeline of `spec`, or make an empty one of its language.
 
-        An empty one takes tokenizer and vocabulary of a `former` one without pipes: new ones take 100 ms.
+        An empty one takes tokenizer and vocabulary of a `former` one without pipes. A saved one takes those
+        of `words` if its files are the same.
         """
         template = Config().from_disk(spec.template, interpolate=True)
         if spec.path is None:
             if former is None:
                 return cls(spacy.blank(spec.language), {}, template, from_template=True)
             return cls(former.nlp, {}, template, kept_strings=former.kept_strings, from_template=True)
-        pipeline = cls(load_pipeline(spec.path), spec.tasks, template)
+        if words is not None and words.digest == words_digest(Path(spec.path)):
+            nlp = load_pipeline(spec.path, words=(words.vocab, words.tokenizer))
+            pipeline = cls(nlp, spec.tasks, template, kept_strings=words.kept_strings)
+        else:
+            pipeline = cls(load_pipeline(spec.path), spec.tasks, template)
         pipeline._check_tasks()
         pipeline._copy_shared_embeddings()
         return pipeline
+
+    def shared_words(self, folder: Path) -> SharedWords | None:
+        """Vocabulary and tokenizer of this pipeline, which is saved in the folder, for other pipelines."""
+        digest = words_digest(folder)
+        if digest is None:
+            return None
+        return SharedWords(digest, self.nlp.vocab, self.nlp.tokenizer, self.kept_strings)
 
     def remove_pipes(self) -> None:
         """Remove all pipes. `tasks` stays, because a report may use it."""
@@ -138,12 +188,13 @@ class TrainablePipeline:
     def examples(self, task: Task, docs: Iterable[Doc], *, shared: bool = False) -> list[Example]:
         """The training examples of the task, from the documents with its labels.
 
-        With `shared`, examples of our models are the documents themselves. These models read only the words
-        of the predicted document, and the labels of their task. Other models get copies.
+        With `shared`, examples of our models are the documents themselves, else a copy has the labels: for
+        sample weights. These models read only the words of the predicted document, and the labels of their
+        task. Examples of other models have two copies.
         """
         pipe = self.pipe(task)
-        if shared and learns_online(pipe):
-            return [Example(doc, doc) for doc in self.labelled(task, docs)]
+        if learns_online(pipe):
+            return [Example(doc, doc if shared else doc.copy()) for doc in self.labelled(task, docs)]
         negatives = not isinstance(pipe, KarenTextCategorizer)
         return [
             example_for(self.nlp, task, doc, pipe.labels, negatives=negatives)

@@ -44,7 +44,7 @@ class ModelOutput:
 def predict(job: PredictJob, *, cache: WorkerCache | None = None) -> PredictReport:
     """The prediction for each line of `job.texts`, by the model of its shadow."""
     cache = cache or WorkerCache()
-    lines = [_required(line, job.texts) for line in read_examples(job.texts)]
+    lines = lines_of(job.texts, cache)
     single = len(job.models) == 1
     parts: list[tuple[list[int], ModelOutput]] = []
     for shadow, model in enumerate(job.models):
@@ -76,10 +76,14 @@ def _required(line: Line[CorpusLine], path: Path) -> CorpusLine:
     return line.value
 
 
-def texts_of_shadow(path: Path, shadow: int) -> list[str]:
-    """The texts of a file that the shadow predicts."""
-    lines = [_required(line, path) for line in read_examples(path)]
-    return [line.text for line in lines if line.shadow == shadow]
+def lines_of(path: Path, cache: WorkerCache) -> list[CorpusLine]:
+    """The lines of a file of texts. Raises TrainingError."""
+    return cache.lines(path, lambda: [_required(line, path) for line in read_examples(path)])
+
+
+def texts_of_shadow(path: Path, shadow: int, cache: WorkerCache) -> list[str]:
+    """The texts of a file that the shadow predicts. Raises TrainingError."""
+    return [line.text for line in lines_of(path, cache) if line.shadow == shadow]
 
 
 def _run(spec: PipelineSpec, texts: Sequence[str], cache: WorkerCache) -> ModelOutput:
