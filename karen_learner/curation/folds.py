@@ -6,6 +6,9 @@ of near-duplicates and each person has a home fold: a hash of the name. Shadow k
 - gold, its near-duplicates, and feedback of more than two people, if the home fold of the group is k;
 - gold, and feedback of one or two people, if the home fold of one of the first two people is k.
 
+Feedback on which several people agree, and nobody disagrees, is *corroborated*. It counts as feedback without
+people: its label is no opinion of one person, and sentences that everybody says would fill all masks.
+
 The mask of a group, or of a person, has bit k if shadow k has learned from it. Shadow k may judge an example
 only if neither the mask of its group nor the mask of one of its people has bit k. So no text, near-duplicate
 or person is both in the training of a shadow and in the texts that it judges. Home folds never change.
@@ -24,7 +27,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation.selection import Curated, draw_learned_gold
-from karen_learner.records import Example
+from karen_learner.records import UNKNOWN_USER, Example
 from karen_learner.settings import Settings
 
 LONG_HISTORY = 30_000
@@ -35,6 +38,8 @@ ENOUGH_SHARE = 0.9
 """A further shadow is not trained for the last tenth of the wanted number."""
 FEW_PEOPLE = 2
 """Feedback of more people is held out by its group, because shadows would otherwise not learn from it."""
+CORROBORATING_PEOPLE = 2
+"""Number of people who corroborate a text if they agree. An unknown user counts for nobody."""
 
 People = Mapping[str, tuple[str, ...]]
 """The people of each example, by example id. Examples without people are left out."""
@@ -84,7 +89,7 @@ class Folds:
 
     def held_out(self, example: Example) -> int:
         """The shadows that do not learn from the example, as a mask."""
-        people = self.people.get(example.example_id, ())
+        people = self.owners(example)
         if example.is_gold or example.group in self.gold_groups or not 1 <= len(people) <= FEW_PEOPLE:
             names: tuple[str, ...] = (example.group,)
             if example.is_gold or len(people) <= FEW_PEOPLE:
@@ -96,10 +101,15 @@ class Folds:
             mask |= 1 << self.home(name)
         return mask
 
+    def owners(self, example: Example) -> tuple[str, ...]:
+        """The people whose opinion the labels are: all of them, but none of a corroborated example."""
+        people = self.people.get(example.example_id, ())
+        return () if is_corroborated(example, people) else people
+
     def mask_names(self, example: Example) -> Iterator[str]:
-        """The names of the masks of the example: of its group and its people."""
+        """The names of the masks of the example: of its group and its owners."""
         yield group_mask(example.group)
-        yield from map(person_mask, self.people.get(example.example_id, ()))
+        yield from map(person_mask, self.owners(example))
 
     def masks(self, learned: Iterable[Example]) -> dict[str, int]:
         """The masks after shadows learned from these examples."""
@@ -123,6 +133,12 @@ class Folds:
             return None
         preferred = self.held_out(example) & free or free
         return (preferred & -preferred).bit_length() - 1
+
+
+def is_corroborated(example: Example, people: Collection[str]) -> bool:
+    """Whether the example is feedback on which all its `people` agree, and at least CORROBORATING_PEOPLE."""
+    known = sum(not person.startswith(UNKNOWN_USER) for person in people)
+    return not example.is_gold and example.users >= len(people) and known >= CORROBORATING_PEOPLE
 
 
 def group_mask(group: str) -> str:

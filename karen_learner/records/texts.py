@@ -238,9 +238,13 @@ class Contribution(LabelledText):
         return person_of(self.user_id, self.turn_id)
 
 
+UNKNOWN_USER = "turn:"
+"""Prefix of the person of a turn without a user."""
+
+
 def person_of(user_id: str | None, turn_id: str | None) -> str | None:
     """Name of the person who contributed: the user, else `turn:` and the turn, else None."""
-    return f"turn:{turn_id}" if user_id is None and turn_id is not None else user_id
+    return f"{UNKNOWN_USER}{turn_id}" if user_id is None and turn_id is not None else user_id
 
 
 class UserFeedback(Record):

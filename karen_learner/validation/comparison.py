@@ -134,21 +134,23 @@ def sign_test(gains: int, losses: int) -> float:
     """The probability of at least `gains` heads in `gains + losses` tosses of a fair coin."""
     tosses = gains + losses
     if gains <= losses:
-        return 1.0 if gains == 0 else _upper_tail(gains, tosses)
-    return _upper_tail(gains, tosses)
+        return 1.0 if gains == 0 else binomial_tail(gains, tosses)
+    return binomial_tail(gains, tosses)
 
 
-def _upper_tail(heads: int, tosses: int) -> float:
+def binomial_tail(successes: int, trials: int, chance: float = 0.5) -> float:
+    """The probability of at least `successes` in independent trials."""
     term = math.exp(
-        math.lgamma(tosses + 1)
-        - math.lgamma(heads + 1)
-        - math.lgamma(tosses - heads + 1)
-        - tosses * math.log(2.0)
+        math.lgamma(trials + 1)
+        - math.lgamma(successes + 1)
+        - math.lgamma(trials - successes + 1)
+        + successes * math.log(chance)
+        + (trials - successes) * math.log1p(-chance)
     )
     total = 0.0
-    for count in range(heads, tosses + 1):
+    for count in range(successes, trials + 1):
         total += term
-        term *= (tosses - count) / (count + 1)
+        term *= (trials - count) / (count + 1) * (chance / (1.0 - chance))
     return min(1.0, total)
 
 

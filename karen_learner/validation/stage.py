@@ -106,6 +106,7 @@ class ValidationStage:
             agreement=agreement,
             model_bytes=await call_in_executor(folder_bytes, Path(trained.candidate.path or "")),
             ms_per_text=served.ms_per_text,
+            disagreements=await self._disagreements(trained),
         )
         verdict = await self.gate.judge(evidence)
         return Validated(
@@ -154,6 +155,14 @@ class ValidationStage:
         return await self.backend.predict(
             PredictJob(tenant_id=trained.cycle.tenant_id, models=(model,), texts=trained.probe_path)
         )
+
+    async def _disagreements(self, trained: Trained) -> int:
+        """The number of judged feedback texts, and of texts in conflict, that people label differently."""
+        judged = trained.folds.judged
+        pairs = zip(judged.examples, judged.people, strict=True)
+        contested = sum(not one.is_gold and one.users < len(people) for one, people in pairs)
+        counts = await self.store.counts(trained.cycle.tenant_id)
+        return contested + counts.examples.get("conflict", 0)
 
     async def _anchors(self, tenant_id: str, examples: Sequence[Example]) -> dict[Task, Anchor]:
         """The best version of each task, on the judged texts that it was judged on."""

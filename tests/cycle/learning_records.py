@@ -25,7 +25,10 @@ from karen_learner.training import LocalWorker
 
 @dataclass(frozen=True)
 class Learned:
-    """Keys of texts, groups of near-duplicates and people in the training of a model and its ancestors."""
+    """Keys of texts, groups of near-duplicates and people in the training of a model and its ancestors.
+
+    The people are those of texts that nobody else labels alike.
+    """
 
     keys: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
@@ -96,8 +99,16 @@ class RecordingWorker:
         return Learned() if spec.path is None else self.known[content_of(Path(spec.path))]
 
     async def _people(self, tenant_id: str, lines: Iterable[CorpusLine]) -> dict[str, tuple[str, ...]]:
+        """The people of each text, by key. A text that several people label alike, and nobody else, has none."""
         assert self.store is not None
-        return dict(await self.store.contributors(tenant_id, [text_key(line.text) for line in lines]))
+        found = await self.store.contributions(tenant_id, [text_key(line.text) for line in lines])
+        people: dict[str, tuple[str, ...]] = {}
+        for key, rows in found.items():
+            labels = {row.person: row.intent for row in rows if row.person is not None}
+            is_gold = any(row.is_gold for row in rows)
+            if is_gold or len(labels) < 2 or len(set(labels.values())) > 1:
+                people[key] = tuple(labels)
+        return people
 
     async def _learned(self, tenant_id: str, lines: list[CorpusLine]) -> Learned:
         people = await self._people(tenant_id, lines)

@@ -31,6 +31,7 @@ from karen_learner.validation.comparison import (
     z_of,
 )
 from karen_learner.validation.evidence import Evidence, labels_of
+from karen_learner.validation.few_people import FEW_PEOPLE, FewPeople, compare_few_people
 from karen_learner.validation.results import Matrix, TaskResult
 
 LIKELIHOOD_SHARE = 0.15
@@ -48,8 +49,6 @@ MIN_LIKELIHOODS = 100
 """Texts below which the distribution of a mean log-likelihood is too far from a normal one."""
 POWER = 0.8
 """The power for which `missing` counts further texts."""
-FEW_PEOPLE = 5
-"""Below this number of people, feedback hardly judges: a text is judged without the texts of its people."""
 ROUNDING = 1e-12
 
 Kind = Literal["gold", "likelihood", "feedback"]
@@ -139,7 +138,9 @@ def _of_task(
 ) -> tuple[Attempt, ...]:
     gold = compare(task, after, before, evidence.examples, evidence.people)
     likelihood = _likelihood(evidence, gold, after, before, level * LIKELIHOOD_SHARE)
-    feedback = compare_feedback(evidence, task, accuracy=before.score, gold=before.texts)
+    feedback = compare_few_people(evidence, task) or compare_feedback(
+        evidence, task, accuracy=before.score, gold=before.texts
+    )
     rest = 1.0 - LIKELIHOOD_SHARE * (likelihood is not None) - FEEDBACK_SHARE * (feedback is not None)
     found = [_on_gold(task, gold, level * rest)]
     if likelihood is not None and gold.difference >= -ROUNDING:
@@ -162,7 +163,7 @@ def _on_gold(task: Task, gold: Comparison, level: float) -> Attempt:
     )
 
 
-def _on_feedback(task: Task, feedback: FeedbackComparison, level: float) -> Attempt:
+def _on_feedback(task: Task, feedback: FeedbackComparison | FewPeople, level: float) -> Attempt:
     return Attempt(
         task=task,
         kind="feedback",
@@ -233,15 +234,15 @@ def missing(evidence: Evidence) -> str:
 
 
 def _few_people(evidence: Evidence) -> str:
-    """Advice if a few people gave all judged feedback: a text is judged without the texts of its people."""
+    """Advice if a few people gave all judged feedback: one person alone shows no gain."""
     pairs = zip(evidence.examples, evidence.people, strict=True)
     people = {one for example, owners in pairs if not example.is_gold for one in owners}
     if not 0 < len(people) < FEW_PEOPLE:
         return ""
     count = "one person" if len(people) == 1 else f"{len(people)} people"
     return (
-        f"; its feedback is of {count}, and a text is judged without the texts of its people: feedback of "
-        "further people, or these texts as gold, would decide it"
+        f"; its feedback is of {count}, and each text is judged without the texts of its person: the same "
+        "corrections by a second person, feedback of further people, or these texts as gold would decide it"
     )
 
 
