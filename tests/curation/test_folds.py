@@ -110,6 +110,22 @@ def test_feedback_of_more_people_or_of_nobody_is_held_out_by_its_group() -> None
     assert bits(folds.held_out(example("nobody", group=group))) == {0}
 
 
+def test_feedback_that_people_label_alike_is_held_out_and_judged_by_its_group_alone() -> None:
+    group = named(rule(), 3)
+    alike = example("e", group=group, users=2)
+    folds = rule(people={"e": ("ann", "bob")})
+    assert bits(folds.held_out(alike)) == {3}
+    assert set(folds.masks([alike])) == {group_mask(group)}
+    assert folds.judge(alike, {person_mask("ann"): 31, person_mask("bob"): 31}, 5) == 3
+    assert folds.judge(alike, {group_mask(group): 31}, 5) is None
+
+
+@pytest.mark.parametrize("people", [("ann",), ("ann", "bob", "cid"), ("turn:1", "turn:2"), ("ann", "turn:1")])
+def test_one_known_person_or_a_disagreement_corroborates_nothing(people: tuple[str, ...]) -> None:
+    folds = rule(people={"e": people})
+    assert person_mask(people[0]) in folds.masks([example("e", users=2 if len(people) > 1 else 1)])
+
+
 def test_a_near_duplicate_of_gold_is_held_out_with_the_gold() -> None:
     plain = rule()
     group, ann = named(plain, 1), named(plain, 3)

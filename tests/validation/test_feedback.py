@@ -47,7 +47,7 @@ def verdict(
     return judge(found, settings)
 
 
-@pytest.mark.parametrize(("users", "said"), [(1, "of one person"), (3, "of 3 people"), (5, None)])
+@pytest.mark.parametrize(("users", "said"), [(1, "of one person"), (3, "of 3 people"), (10, None)])
 def test_feedback_of_a_few_people_needs_that_of_others(
     settings: Settings, users: int, said: str | None
 ) -> None:
@@ -56,7 +56,7 @@ def test_feedback_of_a_few_people_needs_that_of_others(
 
     missing = verdict(settings, texts, [Prediction("x")] * 30, [Prediction("x")] * 30, people).missing
     assert missing is not None
-    assert (f"its feedback is {said}, and a text is judged without" in missing) == (said is not None)
+    assert (f"its feedback is {said}, and each text is judged without" in missing) == (said is not None)
 
 
 def test_correct_corrections_of_many_people_are_learned(settings: Settings) -> None:
