@@ -4,9 +4,10 @@ A test over people cannot decide if they are few: all n people with a gain have 
 people count as all people of the tenant, and their groups of near-duplicates are the sample. One person alone
 shows no gain, and labels must be more than opinions. There are two cases:
 
-- *Corroborated* corrections, if there are some: several people give the same label to each text. The p-value
-  is binomial, against the share of texts that a candidate without a gain gets right by chance (`ALLOWANCE`).
-  These people must agree on the texts that they share (sign test at 5 %): random labels do not.
+- *Corroborated* corrections, if there are at least MIN_CORROBORATED: several people give the same label to
+  each text. The p-value is binomial, against the share of texts that a candidate without a gain gets right by
+  chance (`ALLOWANCE`). These people must agree on the texts that they share (sign test at 5 %): random labels
+  do not.
 - Other corrections: the shadow that judges a text has learned no text of its person. So it can only be right
   because of gold and of other people. More than half of the texts must become right, for two people at least:
   the p-value is the second smallest one of a person, times the number of the others (partial conjunction:
@@ -31,6 +32,8 @@ from karen_learner.validation.evidence import Evidence, labels_of
 FEW_PEOPLE = 10
 """From this number of people, a test over people can decide."""
 AGREEMENT_LEVEL = 0.05
+MIN_CORROBORATED = 5
+"""With fewer corroborated groups, the sign test of the agreement cannot reach its level."""
 CHANCE = 0.5
 """The share of corrections of one person that must become right for evidence of a gain."""
 
@@ -69,15 +72,16 @@ def compare_few_people(evidence: Evidence, task: Task) -> FewPeople | None:
     people = {person for _, owners, _ in judged for person in owners}
     if not 0 < len(people) < FEW_PEOPLE:
         return None
-    alike = [one for one in judged if is_corroborated(one[0], one[1])]
-    found = _groups(alike or judged)
-    p_value = _p_corroborated(evidence, found) if alike else _p_of_two_people(found, people)
+    alike = _groups(one for one in judged if is_corroborated(one[0], one[1]))
+    is_enough = len(alike) >= MIN_CORROBORATED
+    found = alike if is_enough else _groups(judged)
+    p_value = _p_corroborated(evidence, found) if is_enough else _p_of_two_people(found, people)
     return FewPeople(
         texts=len(found),
         people=len(people),
         gain=sum(one.change for one in found) / len(found),
         p_better=p_value,
-        allowance=ALLOWANCE if alike else CHANCE,
+        allowance=ALLOWANCE if is_enough else CHANCE,
     )
 
 

@@ -99,7 +99,7 @@ class RecordingWorker:
         return Learned() if spec.path is None else self.known[content_of(Path(spec.path))]
 
     async def _people(self, tenant_id: str, lines: Iterable[CorpusLine]) -> dict[str, tuple[str, ...]]:
-        """The people of each text, by key; none for a text that several people label alike, and nobody else."""
+        """The people of each text, by key; none for a text that several people label alike."""
         assert self.store is not None
         found = await self.store.contributions(tenant_id, [text_key(line.text) for line in lines])
         people: dict[str, tuple[str, ...]] = {}

@@ -69,6 +69,15 @@ def test_two_people_with_texts_of_their_own_show_a_gain() -> None:
     assert compared([("ann",), ("bob",)] * 20, [True] * 36 + [False] * 4).p_better < LEVEL
 
 
+def test_a_few_corroborated_texts_do_not_replace_the_others() -> None:
+    people: People = [*[("ann",), ("bob",)] * 20, ("ann", "bob")]
+    texts = [*corrections(people[:40]), corrections(people, users=2)[40]]
+    found = compare_few_people(seen(texts, people, [True] * 41), "intent")
+    assert found is not None
+    assert found.texts == 41
+    assert found.p_better < LEVEL
+
+
 def test_random_labels_of_few_people_show_no_gain() -> None:
     """The p-value is valid if each correction becomes right with a chance of one half."""
     people: People = [(f"user {at % 4}",) for at in range(80)]
