@@ -13,7 +13,7 @@ shows no gain, and labels must be more than opinions. There are two cases:
   the p-value is the second smallest one of a person, times the number of the others (partial conjunction:
   Benjamini and Heller, *Biometrics* 64, 2008).
 
-Two accounts of one person can show a gain where gold has no texts, as they can reach a quorum.
+Two accounts of one person can show a gain where gold has few texts or none.
 """
 
 from __future__ import annotations
