@@ -403,6 +403,7 @@ paused_remedies = Table(
     Column("reason", AnyText, nullable=False),
     Column("at", Moment, nullable=False),
     Column("until", Moment),
+    Index("paused_by_tenant", "tenant"),
     sqlite_autoincrement=True,
 )
 """Remedies that a person has paused. Without a tenant: for all."""

@@ -140,18 +140,15 @@ def sign_test(gains: int, losses: int) -> float:
 
 def binomial_tail(successes: int, trials: int, chance: float = 0.5) -> float:
     """The probability of at least `successes` in independent trials."""
-    term = math.exp(
+    logs = [
         math.lgamma(trials + 1)
-        - math.lgamma(successes + 1)
-        - math.lgamma(trials - successes + 1)
-        + successes * math.log(chance)
-        + (trials - successes) * math.log1p(-chance)
-    )
-    total = 0.0
-    for count in range(successes, trials + 1):
-        total += term
-        term *= (trials - count) / (count + 1) * (chance / (1.0 - chance))
-    return min(1.0, total)
+        - math.lgamma(count + 1)
+        - math.lgamma(trials - count + 1)
+        + count * math.log(chance)
+        + (trials - count) * math.log1p(-chance)
+        for count in range(successes, trials + 1)
+    ]  # each by itself: the first ones may be too small for a float
+    return min(1.0, math.fsum(map(math.exp, logs)))
 
 
 def signs(changed: Matrix, clusters: Sequence[Hashable]) -> tuple[int, int]:

@@ -132,6 +132,7 @@ async def test_a_bad_batch_is_quarantined_and_its_release_stays_with_a_person(
         assert (await learner.status(ACME)).counts.examples.get("pending", 0) == 0
 
 
+@pytest.mark.parametrize("store_kind", ["file"], indirect=True)  # PostgreSQL frees its own pages
 async def test_a_bloated_database_is_rewritten(acme: AutonomousLearner, make_patient: MakePatient) -> None:
     patient = make_patient(acme, "bloated_database")
     long = "x" * 990

@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("until", sa.BigInteger),
         sqlite_autoincrement=True,
     )
+    op.create_index("paused_by_tenant", "paused_remedies", ["tenant"])
 
 
 def downgrade() -> None:
