@@ -20,7 +20,7 @@ DOMAIN = "support"
 GOOD = {"fast-agent": 0.9, "careful-agent": 0.9}
 DEGRADED = {"fast-agent": 0.5, "careful-agent": 0.9}
 SHARE_OF_FAST = 0.62
-"""The share of requests that go to the fast agent as long as nobody chooses."""
+"""The share of requests for the fast agent without a choice."""
 RNG = random.Random(1)
 
 

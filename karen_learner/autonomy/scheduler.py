@@ -134,7 +134,7 @@ class Scheduler:
                     await self.add(tenant_id, name, expression, now, zone=self._zone, mode=mode)
 
     async def _begin(self, schedule: Schedule, now: datetime) -> None:
-        """Claim a due run: whoever moves the row to its next time runs it."""
+        """Claim a due run: the process that moves the row to its next time runs it."""
         owner = owner_of(os.getpid())
         lease = await self._store.acquire_lease(schedule.tenant_id, owner, name=LEASE, ttl=LEASE_TTL)
         if lease is None:
