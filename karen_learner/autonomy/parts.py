@@ -100,6 +100,8 @@ class CycleQueue:
             logger.info("cycle of %r: %s (%s)", tenant_id, result.status, reason)
         except KarenLearnerError as error:
             logger.error("the cycle of %r cannot run: %s", tenant_id, without_message(error))
+        except Exception as error:  # the schedule needs a result, and the message may quote texts
+            logger.error("the cycle of %r failed: %s", tenant_id, without_message(error))
         finally:
             del self._tasks[tenant_id]
         if on_result is not None:

@@ -93,10 +93,16 @@ class AutonomousService:
         return self._tenants or await self.learner.store.tenants()
 
     async def tick(self) -> None:
-        """Compute the readings of all tenants, then let each part act. A failing part ends no other."""
+        """Compute the readings of all tenants, then let each part act.
+
+        A failing part ends no other, and a tenant whose readings fail keeps no other one waiting.
+        """
         now = self.clock()
         for tenant_id in await self.tenants():
-            await self.readings.refresh(tenant_id, now)
+            try:
+                await self.readings.refresh(tenant_id, now)
+            except Exception:  # rows of one tenant, or readings of hosts: the other tenants go on
+                logger.exception("the readings of %r failed", tenant_id)
         for part in self._parts:
             try:
                 await part.tick(now)

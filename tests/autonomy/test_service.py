@@ -139,6 +139,16 @@ async def test_a_failing_part_ends_no_other_and_a_signal_stops_all(learner: Auto
     assert set(log[1:-1]) == {"tick"}
 
 
+async def test_an_unreadable_row_of_a_tenant_holds_no_other_tenant(
+    learner: AutonomousLearner, now: FastClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    await learner.store.set_service_state("broken", "last_tick", {"unknown": 1})
+    async with AutonomousService(learner, tenants=("broken", ACME), clock=now) as service:
+        await service.tick()
+    assert await last_tick(learner.store, ACME) is not None
+    assert "the triggers of 'broken' failed" in caplog.text
+
+
 async def test_one_tick_waits_for_its_cycle(learner: AutonomousLearner, now: FastClock) -> None:
     await correct(learner, 15)
     await AutonomousService(learner, clock=now, tenants=[ACME]).run(once=True)

@@ -58,7 +58,10 @@ class TriggerPart:
         """Evaluate the tree of each tenant, and queue the requested cycles."""
         trained = await self.trained_s(now)
         for tenant_id in self._tenants or await self._store.tenants():
-            await self.evaluate(tenant_id, now, trained_s=trained, act=True)
+            try:
+                await self.evaluate(tenant_id, now, trained_s=trained, act=True)
+            except Exception:  # rows of one tenant, or triggers of hosts: the other tenants go on
+                logger.exception("the triggers of %r failed", tenant_id)
 
     async def evaluate(
         self, tenant_id: str, now: datetime, *, trained_s: float | None = None, act: bool = False
