@@ -1,0 +1,1 @@
+"""Analyses of performance, recommendations, and measured effects of changes."""

@@ -1,0 +1,1 @@
+"""Middleware for hosts that answer with an LLM."""

@@ -1,0 +1,1 @@
+"""Reports of a period for people: executive summaries, technical reports, archives."""
