@@ -22,7 +22,7 @@ from spacy.training import Example
 
 from karen_learner.components.online.shim import scale_learn_rate
 from karen_learner.components.textcat.calibration import expected_calibration_error, out_of_scope_threshold
-from karen_learner.components.textcat.pipe import is_out_of_scope
+from karen_learner.components.textcat.pipe import DEFAULT_MODEL, is_out_of_scope
 from karen_learner.corpora.importers import require_labelled
 
 Texts = Sequence[tuple[str, str]]
@@ -33,7 +33,7 @@ System = Callable[..., tuple[Figures, list[str]]]
 
 Our systems also take a `seed` and the number of `passes`."""
 
-OURS = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
+OURS = DEFAULT_MODEL
 PASSES, FEW_SHOT_PASSES, BATCH = 5, 20, 32
 FALSE_ALARM_RATES = (0.05, 0.02)
 OUT = "oos"

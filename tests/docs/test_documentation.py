@@ -211,6 +211,10 @@ def test_registered_names_are_frozen() -> None:
             "spacy_architectures",
             "karen_learner.SparseNgrams.v1",
         ): "karen_learner.components.textcat.architecture:sparse_ngrams",
+        (
+            "spacy_architectures",
+            "karen_learner.SparseNgrams.v2",
+        ): "karen_learner.components.textcat.architecture:sparse_ngrams_v2",
         ("spacy_readers", "karen_learner.Corpus.v1"): "karen_learner.training.spacy_corpus:corpus_reader",
         ("spacy_loggers", "karen_learner.JsonlLogger.v1"): "karen_learner.training.spacy_logger:jsonl_logger",
         ("spacy_factories", "karen_textcat"): "karen_learner.components.textcat.pipe:make_karen_textcat",

@@ -1,4 +1,4 @@
-"""`karen_learner.SparseNgrams.v1`: a linear text classifier over hashed n-grams, trained online.
+"""`karen_learner.SparseNgrams.v2` and `v1`: a linear text classifier over hashed n-grams, trained online.
 
 Features are words, pairs of neighbours, character n-grams and unordered pairs of words (see `features`).
 English also has word clusters and polarities. Rare features have larger values. Each label has its own
@@ -10,12 +10,14 @@ The weights are in a `LearningShim`. AdaGrad updates only the rows of present fe
 the time of a step, not its size. Weights decay with each trained text. Dropout is not applied.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from spacy.tokens import Doc
+from spacy.util import registry
 from thinc.api import Model
 from thinc.types import Floats2d
 
@@ -33,7 +35,12 @@ from karen_learner.components.textcat.features import (
     design_matrix,
 )
 from karen_learner.components.textcat.margins import Margins
-from karen_learner.components.textcat.weights import LearningWeights, NewFeatures, ServedWeights
+from karen_learner.components.textcat.weights import (
+    FORMER_POWER,
+    LearningWeights,
+    NewFeatures,
+    ServedWeights,
+)
 from karen_learner.components.vectors.base import SentenceVectors
 from karen_learner.errors import ModelError
 
@@ -77,6 +84,7 @@ class SparseNgramsConfig:
 
     exclusive_classes: bool
     learn_rate: float
+    rarity_power: float
     features: TextNgrams
     word_clusters: bool
     word_polarities: bool
@@ -102,6 +110,14 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch
         self.dense = self._new_dense(0)
         self._features = config.features
         self._ngrams_weight = np.float32(config.ngrams_weight)
+        # Dense weights start at another sum of squares. Their first steps have the size of sparse ones.
+        self._dense_rate = math.sqrt(INITIAL_SQUARE / config.rows.initial_square)
+        self.reset(0)
+
+    def reset(self, labels: int) -> None:
+        """Replace the weights by new ones for this number of labels."""
+        super().reset(labels)
+        self.learning_weights().frequencies.power = self.config.rarity_power
 
     def _new_dense(self, labels: int) -> DenseWeights | None:
         vectors = self.config.vectors
@@ -177,7 +193,8 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch
         steps = [_weight_gradient(design, gradient) for design, _, gradient, _ in parts]
         self._step([step for step in steps if step])
         if self.dense is not None:
-            self.dense.step([_dense_gradient(batch) for batch in pending], learn_rate=self.learn_rate)
+            rate = self.learn_rate * self._dense_rate
+            self.dense.step([_dense_gradient(batch) for batch in pending], learn_rate=rate)
 
     def all_finite(self) -> bool:
         return super().all_finite() and (self.dense is None or self.dense.all_finite())
@@ -300,6 +317,8 @@ def sparse_ngrams(
     vectors: SentenceVectors | None = None,
     vectors_weight: float = 1.0,
     ngrams_weight: float = 0.5,
+    rarity_power: float = FORMER_POWER,
+    initial_square: float = INITIAL_SQUARE,
     nO: int | None = None,
 ) -> Model[list[Doc], Floats2d]:
     """Build the classifier.
@@ -313,25 +332,32 @@ def sparse_ngrams(
     table_bits: features fall into `2**table_bits` buckets.
     max_rows: features with weights; a full table evicts those with the smallest weights.
     vectors: of the text, in addition to its n-grams. The two weights apply only with vectors.
+    rarity_power: power of the inverse document frequency of new weights. Saved weights keep their own.
+    initial_square: start of AdaGrad's sums of squares. A larger one makes the steps of rare features smaller.
     """
     if not 8 <= table_bits <= 28 or max_rows < 2 or max_words < 1 or pair_words < 0 or learn_rate <= 0:
         raise ValueError(
-            "karen_learner.SparseNgrams.v1 needs 8 <= table_bits <= 28, max_rows >= 2, max_words >= 1, "
+            "karen_learner.SparseNgrams needs 8 <= table_bits <= 28, max_rows >= 2, max_words >= 1, "
             "pair_words >= 0 and learn_rate > 0"
         )
+    if not 0 <= rarity_power <= 4 or not 0 < initial_square < math.inf:
+        raise ValueError(
+            "karen_learner.SparseNgrams needs 0 <= rarity_power <= 4 and a finite initial_square > 0"
+        )
     if any(size < 1 for size in char_sizes):
-        raise ValueError("karen_learner.SparseNgrams.v1 needs char_sizes of 1 or more")
+        raise ValueError("karen_learner.SparseNgrams needs char_sizes of 1 or more")
     if vectors is not None and (vectors_weight <= 0 or ngrams_weight < 0):
         raise ValueError(
-            "karen_learner.SparseNgrams.v1 with vectors needs vectors_weight > 0 and ngrams_weight >= 0"
+            "karen_learner.SparseNgrams with vectors needs vectors_weight > 0 and ngrams_weight >= 0"
         )
     config = SparseNgramsConfig(
         exclusive_classes=exclusive_classes,
         learn_rate=learn_rate,
+        rarity_power=rarity_power,
         features=TextNgrams(tuple(char_sizes), max_words, pair_words, table_bits),
         word_clusters=word_clusters,
         word_polarities=word_polarities,
-        rows=RowOptions(table_bits, max_rows, INITIAL_SQUARE),
+        rows=RowOptions(table_bits, max_rows, initial_square),
         vectors=vectors,
         vectors_weight=vectors_weight,
         ngrams_weight=ngrams_weight,
@@ -345,6 +371,44 @@ def sparse_ngrams(
         shims=[shim],
         dims={"nO": nO},
         attrs={"resize_output": _resize_output},
+    )
+
+
+@registry.architectures("karen_learner.SparseNgrams.v2")
+def sparse_ngrams_v2(
+    exclusive_classes: bool,
+    learn_rate: float = 0.2,
+    char_sizes: Sequence[int] = (2, 3, 4, 5),
+    max_words: int = 500,
+    pair_words: int = 32,
+    word_clusters: bool = True,
+    word_polarities: bool = True,
+    table_bits: int = 20,
+    max_rows: int = 262_144,
+    vectors: SentenceVectors | None = None,
+    vectors_weight: float = 1.0,
+    ngrams_weight: float = 0.5,
+    rarity_power: float = 0.75,
+    initial_square: float = 3.0,
+    nO: int | None = None,
+) -> Model[list[Doc], Floats2d]:
+    """`sparse_ngrams` with other defaults, which are better for exclusive labels with few texts."""
+    return sparse_ngrams(
+        exclusive_classes,
+        learn_rate=learn_rate,
+        char_sizes=char_sizes,
+        max_words=max_words,
+        pair_words=pair_words,
+        word_clusters=word_clusters,
+        word_polarities=word_polarities,
+        table_bits=table_bits,
+        max_rows=max_rows,
+        vectors=vectors,
+        vectors_weight=vectors_weight,
+        ngrams_weight=ngrams_weight,
+        rarity_power=rarity_power,
+        initial_square=initial_square,
+        nO=nO,
     )
 
 

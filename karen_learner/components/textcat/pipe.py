@@ -42,7 +42,7 @@ from karen_learner.components.textcat.calibration import (
 )
 from karen_learner.components.textcat.margins import LabelledMargins, Margins
 
-DEFAULT_MODEL = {"@architectures": "karen_learner.SparseNgrams.v1", "exclusive_classes": True}
+DEFAULT_MODEL = {"@architectures": "karen_learner.SparseNgrams.v2", "exclusive_classes": True}
 SAMPLE_EXAMPLES = 10
 """Number of examples that initialize a model."""
 SCORE_WEIGHTS = {

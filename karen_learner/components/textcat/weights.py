@@ -1,8 +1,9 @@
 """Weights and document frequencies of a text classifier over sparse features, in a training and a serving
 form.
 
-The inverse document frequency of a feature in `d` of `n` texts is `1 + log((1 + n) / (1 + d))`. A feature is
-weighted by its square root, the rarity. Both forms round `log(1 + d)` to tenths, so that they agree.
+The inverse document frequency of a feature in `d` of `n` texts is `1 + log((1 + n) / (1 + d))`. A power of
+it is the rarity, which scales the values of the feature. Both forms round `log(1 + d)` to tenths, so that
+they agree.
 
     Spärck Jones: A Statistical Interpretation of Term Specificity and its Application in Retrieval, Journal
     of Documentation 28 (1972).
@@ -48,8 +49,11 @@ _LOGARITHMS = np.arange(256) / LOG_STEPS
 """Natural logarithm of each logarithmic count."""
 MAX_TEXTS = 2.0**22
 """Above this number of texts all counts are halved. Shares stay, and float32 still counts single texts."""
+FORMER_POWER = 0.5
+"""Power of the inverse document frequency in weights that do not store one."""
 COUNTS, SERVED_COUNTS = "text_counts", "commonness"
 """Names of the counts in both forms, in saved weights."""
+POWER = "rarity_power"
 _DEFERRED = np.isin(np.arange(VIEWS), DEFERRED_VIEWS)
 
 
@@ -58,11 +62,13 @@ class DocumentFrequencies:
     """Document frequencies: `values` (buckets,) of `texts` texts.
 
     In training, the values are counts in float32. Each training step counts a text by its sample weight. In
-    the serving form, they are `log(1 + count)` in tenths, as 8-bit integers.
+    the serving form, they are `log(1 + count)` in tenths, as 8-bit integers. `power` of the inverse document
+    frequency is the rarity.
     """
 
     values: AnyArray
     texts: float
+    power: float = FORMER_POWER
 
     @classmethod
     def new(cls, bits: int) -> Self:
@@ -73,7 +79,7 @@ class DocumentFrequencies:
         """Rarity of the features in these buckets."""
         highest = 1.0 + math.log1p(self.texts)
         # Rounding can make a count larger than the number of texts.
-        rarities: Floats = np.sqrt(np.maximum(highest - _LOGARITHMS, 1.0)).astype(np.float32)
+        rarities: Floats = (np.maximum(highest - _LOGARITHMS, 1.0) ** self.power).astype(np.float32)
         return rarities[_log_counts(self.values[buckets])]
 
     def add(self, buckets: Ints, texts: Ints, weights: Floats) -> None:
@@ -86,15 +92,16 @@ class DocumentFrequencies:
 
     def served(self) -> Self:
         """The serving form."""
-        return type(self)(_log_counts(self.values), self.texts)
+        return replace(self, values=_log_counts(self.values))
 
     def counted(self) -> Self:
         """The training form of served counts, with a relative error of at most 5 %."""
-        return type(self)(np.rint(np.expm1(self.values / LOG_STEPS)).astype(np.float32), self.texts)
+        return replace(self, values=np.rint(np.expm1(self.values / LOG_STEPS)).astype(np.float32))
 
     def arrays(self) -> Arrays:
         name = SERVED_COUNTS if self.values.dtype == np.uint8 else COUNTS
-        return {name: self.values, "texts": np.array([self.texts])}
+        arrays: Arrays = {name: self.values, "texts": np.array([self.texts])}
+        return arrays if self.power == FORMER_POWER else {**arrays, POWER: np.array([self.power])}
 
     @classmethod
     def from_arrays(cls, bits: int, arrays: Arrays, name: str) -> Self:
@@ -102,7 +109,9 @@ class DocumentFrequencies:
         require_names(arrays, name, "texts")
         require_shape(arrays[name], (1 << bits,), "counts of features")
         require_shape(arrays["texts"], (1,), "number of texts")
-        return cls(arrays[name], float(arrays["texts"][0]))
+        power = arrays.get(POWER, np.array([FORMER_POWER]))
+        require_shape(power, (1,), "power of the inverse document frequency")
+        return cls(arrays[name], float(arrays["texts"][0]), float(power[0]))
 
 
 def _log_counts(values: AnyArray) -> NDArray[np.uint8]:
