@@ -17,6 +17,7 @@ from karen_learner.blocking.autonomy import (
     automated_learning_system,
     init_performance_monitor,
 )
+from karen_learner.blocking.improvement import AIAnalysisEngine
 from karen_learner.blocking.learner import (
     BlockingAnalyzer,
     BlockingLearner,
@@ -28,6 +29,7 @@ from karen_learner.blocking.portal import Blocking, Portal, blocking
 from karen_learner.blocking.retrainer import AutomatedRetrainer
 
 __all__ = [
+    "AIAnalysisEngine",
     "AutomatedLearningSystem",
     "AutomatedRetrainer",
     "Blocking",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Row, delete, or_, select
 
 from karen_learner.memory import tenants
 from karen_learner.memory.tables import outcomes
@@ -35,7 +36,18 @@ def newest(connection: Connection, tenant_id: str, *, since: datetime, limit: in
     here = (outcomes.c.tenant == tenants.number_of(tenant_id), outcomes.c.known_at > since)
     statement = select(outcomes).where(*here).order_by(outcomes.c.known_at.desc()).limit(limit)
     found = connection.execute(statement).all()
-    return [Outcome(outcome_id=row.outcome_id, known_at=row.known_at, **row.body) for row in reversed(found)]
+    return [_outcome(row) for row in reversed(found)]
+
+
+def between(
+    connection: Connection, tenant_id: str, end: datetime, *, after: tuple[datetime, int], size: int
+) -> Sequence[tuple[int, Outcome]]:
+    """The next `size` outcomes that became known before `end`, by time, after a time and a number."""
+    at, seq = after
+    here = (outcomes.c.tenant == tenants.number_of(tenant_id), outcomes.c.known_at < end)
+    later = (outcomes.c.known_at >= at, or_(outcomes.c.known_at > at, outcomes.c.seq > seq))
+    statement = select(outcomes).where(*here, *later).order_by(outcomes.c.known_at, outcomes.c.seq)
+    return [(row.seq, _outcome(row)) for row in connection.execute(statement.limit(size))]
 
 
 def page(
@@ -51,10 +63,14 @@ def page(
         rows = connection.execute(statement).all()
     else:
         rows = connection.execute(statement.order_by(outcomes.c.seq.desc())).all()[::-1]
-    return [(row.seq, Outcome(outcome_id=row.outcome_id, known_at=row.known_at, **row.body)) for row in rows]
+    return [(row.seq, _outcome(row)) for row in rows]
 
 
 def prune(connection: Connection, tenant_id: str, *, before: datetime) -> int:
     """Remove the outcomes that became known before this time; their number."""
     here = (outcomes.c.tenant == tenants.ensure(connection, tenant_id), outcomes.c.known_at < before)
     return connection.execute(delete(outcomes).where(*here)).rowcount
+
+
+def _outcome(row: Row[Any]) -> Outcome:
+    return Outcome(outcome_id=row.outcome_id, known_at=row.known_at, **row.body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -27,6 +27,7 @@ from karen_learner.memory.database import Database, Work
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.outcome_writer import OutcomeWriter
 from karen_learner.memory.turn_writer import Incoming, LateFeedback, NewTurn, TurnWriter
+from karen_learner.memory.types import to_micros
 from karen_learner.records import (
     CHAMPION,
     CYCLE_LEASE,
@@ -50,6 +51,8 @@ from karen_learner.settings import StoreSettings
 P = ParamSpec("P")
 T = TypeVar("T")
 
+PAGE = 200
+"""Turns or outcomes of a period that are read at once: a few milliseconds of the event loop."""
 HOME_ROWS = "(home)"
 """Lock of the rows that belong to no tenant."""
 
@@ -170,6 +173,24 @@ class SqlMemoryStore:
         async for page in self._pages(turn_rows.page, tenant_id, after=after_seq):
             for turn in page:
                 yield turn
+
+    async def turns_between(
+        self, tenant_id: str, start: datetime, end: datetime
+    ) -> AsyncIterator[Sequence[Turn]]:
+        """Pages of the turns that occurred from `start` until `end`, by time."""
+        after = (to_micros(start), -1)
+        while page := await self._database.read(turn_rows.between, tenant_id, end, after=after, size=PAGE):
+            yield page
+            after = turn_rows.place_in_time(page[-1])
+
+    async def outcomes_between(
+        self, tenant_id: str, start: datetime, end: datetime
+    ) -> AsyncIterator[Sequence[Outcome]]:
+        """Pages of the outcomes that became known from `start` until `end`, by time."""
+        after, work = (start, -1), outcome_rows.between
+        while page := await self._database.read(work, tenant_id, end, after=after, size=PAGE):
+            yield [one for _, one in page]
+            after = (page[-1][1].known_at, page[-1][0])
 
     def turns_awaiting_curation(
         self, tenant_id: str, *, after_seq: int = 0
@@ -335,6 +356,7 @@ class SqlMemoryStore:
                 yield row.example_id
 
     tenants = _reads(tenant_rows.page)
+    tenant_number = _reads(tenant_rows.find)
     counts = _reads(counters.overview)
     version_counts = _reads(counters.of_version)
     total_turns = _reads(counters.total_turns)

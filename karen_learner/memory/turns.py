@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
 from karen_learner.memory import counters, tenants
 from karen_learner.memory.tables import IS_AWAITING, Condition, turns
-from karen_learner.memory.types import chunks
+from karen_learner.memory.types import chunks, to_micros
 from karen_learner.records import AwaitingTurn, Turn
 
 Place = tuple[int, str]
 """Key of a turn: the number of its tenant, and its `turn_id`."""
+
+Moments = tuple[int, int]
+"""Place of a turn in time: its time in microseconds, and its `seq`."""
 
 _MOOD = '"mood":'
 
@@ -49,6 +53,22 @@ def get(connection: Connection, tenant_id: str, turn_id: str) -> Turn | None:
 def page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Sequence[Turn]:
     """The next `size` turns after the one with the number `after`."""
     return [_turn(row) for row in _page(connection, tenant_id, after, size)]
+
+
+def between(
+    connection: Connection, tenant_id: str, end: datetime, *, after: Moments, size: int
+) -> Sequence[Turn]:
+    """The next `size` turns that occurred before `end`, by time, after the place `after`."""
+    at, seq = after
+    here = (turns.c.tenant == tenants.number_of(tenant_id), turns.c.occurred_at < to_micros(end))
+    later = (turns.c.occurred_at >= at, or_(turns.c.occurred_at > at, turns.c.seq > seq))
+    statement = select(turns).where(*here, *later).order_by(turns.c.occurred_at, turns.c.seq)
+    return [_turn(row) for row in connection.execute(statement.limit(size))]
+
+
+def place_in_time(turn: Turn) -> Moments:
+    """The value of `after` that continues `between` behind this turn."""
+    return to_micros(turn.metadata.occurred_at), turn.seq or 0
 
 
 def awaiting_page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Sequence[AwaitingTurn]:

@@ -25,11 +25,12 @@ Percent = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Evidence(Record):
-    """Support of a finding: numbers, ids of turns and cycles, and a query that finds them again."""
+    """Support of a finding: numbers, ids of turns, cycles and log entries, and the query that finds them."""
 
     numbers: Mapping[str, Value] = Field(default_factory=dict)
     turn_ids: tuple[str, ...] = ()
     cycle_ids: tuple[str, ...] = ()
+    entry_ids: tuple[str, ...] = ()
     query: str
 
 
@@ -67,10 +68,14 @@ class MetricTrend(Record):
 
 
 class ComponentPerformance(Record):
-    """Metrics of one component in a period. None: no observation. `reasons` explain `system_health`."""
+    """Metrics of one component in a period. None: no observation. `reasons` explain `system_health`.
+
+    `groups` has means by name: for example the success rate by strategy.
+    """
 
     component: str
     metrics: Mapping[str, float | None]
+    groups: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     observations: int
     system_health: SystemHealth | None
     reasons: tuple[str, ...] = ()

@@ -1,0 +1,16 @@
+"""Components: parts of a system that are analysed. A function collects the samples of one or several."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from karen_learner.improvement.components.understanding import understanding
+from karen_learner.improvement.samples import Samples
+from karen_learner.improvement.sources import Source
+
+Collect = Callable[[Source], Awaitable[dict[str, Samples]]]
+"""The samples of components, by name."""
+
+COMPONENTS: Mapping[str, Collect] = {
+    "understanding": understanding,
+}
