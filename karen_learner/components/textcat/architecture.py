@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import numpy as np
 from spacy.tokens import Doc
-from spacy.util import registry
 from thinc.api import Model
 from thinc.types import Floats2d
 
@@ -374,7 +373,6 @@ def sparse_ngrams(
     )
 
 
-@registry.architectures("karen_learner.SparseNgrams.v2")
 def sparse_ngrams_v2(
     exclusive_classes: bool,
     learn_rate: float = 0.2,
