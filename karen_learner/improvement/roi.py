@@ -26,15 +26,13 @@ def roi_of(gain: float, cost: float, *, days: float) -> ROIAnalysis:
             raise InvalidInput(f"{name} must be a finite number, not {amount!r:.40}")
     if cost < 0 or days <= 0:
         raise InvalidInput("the cost must be at least 0, and the period longer than 0 days")
-    percentage = 100.0 * (gain - cost) / cost if cost > 0 else None
-    if percentage is not None and not math.isfinite(percentage):
-        percentage = None
+    percentage = _ratio(100.0 * (gain - cost), cost)
     return ROIAnalysis(
         gain=gain,
         cost=cost,
         net=gain - cost,
         roi_percentage=percentage,
-        payback_days=cost / (gain / days) if gain > 0 else None,
+        payback_days=_ratio(cost * days, gain),
         explanation=_explanation(gain, cost, days, percentage),
     )
 
@@ -60,6 +58,12 @@ def _amount(amounts: Amounts, name: str) -> float:
     if isinstance(amount, bool) or not isinstance(amount, (int, float, type(None))):
         raise InvalidInput(f"{name} must be a number, not {type(amount).__name__}")
     return 0.0 if amount is None else float(amount)
+
+
+def _ratio(amount: float, by: float) -> float | None:
+    """The quotient; None if the divisor is not positive, or the quotient is not finite."""
+    found = amount / by if by > 0 else math.inf
+    return found if math.isfinite(found) else None
 
 
 def _explanation(gain: float, cost: float, days: float, percentage: float | None) -> str:
