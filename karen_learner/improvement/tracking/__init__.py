@@ -1,0 +1,1 @@
+"""Tickets of changes, their measured effects, and the sum of the effects."""
