@@ -38,6 +38,7 @@ def comparisons(data: Path, encoder: Path | None) -> list[list[str]]:
         [str(HERE / "stream.py"), clinc],
         [str(HERE / "forgetting.py"), clinc],
         [str(HERE / "detection.py")],
+        [str(HERE / "impact.py")],
         [str(HERE / "recording.py")],
         [str(HERE / "bandit.py")],
         [str(HERE / "events.py")],
