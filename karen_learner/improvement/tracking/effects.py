@@ -1,7 +1,7 @@
 """Effect of a change on the mean of a metric, from sums by user before and after it. Pure.
 
 `holdback_effect` compares the users with the change and a random share of users without it. Values of one
-user are dependent, so errors are clustered by user: HC2 errors of user means, with the degrees of freedom of
+user are dependent, so errors are clustered by user: HC3 errors of user means, with the degrees of freedom of
 Bell and McCaffrey (*Survey Methodology* 28, 2002). The period before is a covariate, which makes errors
 smaller (CUPED: Deng, Xu, Kohavi and Walker, *Improving the sensitivity of online controlled experiments by
 utilizing pre-experiment data*, WSDM 2013).
@@ -167,7 +167,7 @@ def _contrast(design: Floats, mean: Floats, weight: Floats) -> tuple[float, floa
     residual = y - x @ coefficients
     leverage = np.minimum(np.einsum("ij,jk,ik->i", x, inverse, x), 1.0 - 1e-9)
     share = (x @ inverse[:, 1]) ** 2 / (1.0 - leverage)
-    variance = float(share @ residual**2)
+    variance = float(share / (1.0 - leverage) @ residual**2)
     trace = float(share @ (1.0 - leverage))
     outer = np.einsum("i,ij,ik->jk", share, x, x)
     square = float(np.trace(inverse @ outer @ inverse @ outer) + share**2 @ (1.0 - 2.0 * leverage))

@@ -69,9 +69,10 @@ def test_errors_and_degrees_of_freedom_equal_the_formulas_with_matrices() -> Non
     y = users.total / users.count * root
     inverse = np.linalg.inv(x.T @ x)
     rest = np.eye(60) - x @ inverse @ x.T
-    row = (x @ inverse)[:, 1] / np.sqrt(np.diag(rest))
+    leave_out = (x @ inverse)[:, 1] / np.diag(rest)
+    row = leave_out * np.sqrt(np.diag(rest))
     assert found.change == pytest.approx((inverse @ x.T @ y)[1])
-    assert found.standard_error == pytest.approx(np.sqrt((row * (rest @ y)) @ (row * (rest @ y))))
+    assert found.standard_error == pytest.approx(np.linalg.norm(leave_out * (rest @ y)))
     spread = (rest * row).T @ (rest * row)
     assert found.degrees == pytest.approx(np.trace(spread) ** 2 / np.trace(spread @ spread))
 
