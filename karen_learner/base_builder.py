@@ -14,12 +14,12 @@ from pathlib import Path
 from asyncio_extras import call_in_executor
 
 from karen_learner.corpora.corpus_file import CorpusFile
+from karen_learner.disk import make_folder, make_private
 from karen_learner.errors import InvalidInput, TrainingError
 from karen_learner.learner import AutonomousLearner
 from karen_learner.models.base_versions import BaseVersion, name_pipeline, use_base
 from karen_learner.models.files import HomeLayout, folder_digest, move_into_place, remove_folder, sync_folder
 from karen_learner.models.versions import read_manifest
-from karen_learner.private_files import make_folder, make_private
 from karen_learner.records import IngestReport, ModelVersion, utc_now
 from karen_learner.settings import Settings, as_settings
 

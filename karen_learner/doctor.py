@@ -14,12 +14,12 @@ from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.deployment import ChampionSync
+from karen_learner.disk import make_private, open_to_others
 from karen_learner.errors import KarenLearnerError
 from karen_learner.models.backups import check_version, intact_manifest
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.versions import ModelRegistry, read_manifest
 from karen_learner.monitoring.health import home_health
-from karen_learner.private_files import make_private, open_to_others
 from karen_learner.records import ModelVersion
 from karen_learner.records.health import Finding
 from karen_learner.repair import Repair

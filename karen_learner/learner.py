@@ -17,17 +17,20 @@ from karen_learner import memory
 from karen_learner.analysis import create_spacy_analyzer
 from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer, live_models_of
 from karen_learner.collection import ConversationMetadataCollector
+from karen_learner.concurrency import LoopBinding
 from karen_learner.contracts import Clock, Gate, MemoryStore, Sanitizer, TrainingBackend
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.importers import CorpusSource
 from karen_learner.corpora.parsing import ImportedLine
 from karen_learner.corpora.transfer import ExportKind, OnLines, Transfer
 from karen_learner.curation import Curator
+from karen_learner.curation.alignment import ServedTokenizers
 from karen_learner.curation.data_reports import RARE_BELOW, read_labelled_file
 from karen_learner.curation.label_editor import Edit, LabelEditor
 from karen_learner.curation.quarantine import quarantine
 from karen_learner.cycle import CyclePlanner, LearningCycle, RequestedMode, check_mode
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
+from karen_learner.disk import make_folder
 from karen_learner.doctor import Doctor
 from karen_learner.errors import (
     InvalidInput,
@@ -39,14 +42,12 @@ from karen_learner.errors import (
 )
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.integrations import as_analyzer, as_host_memory
-from karen_learner.loops import LoopBinding
 from karen_learner.maintenance import Maintenance
 from karen_learner.models.base_versions import read_base
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.home_archives import snapshot_for, write_archive
 from karen_learner.models.live import LiveModel, require_tokenizer
 from karen_learner.models.packages import write_package
-from karen_learner.models.tokenizers import ServedTokenizers
 from karen_learner.models.user_code import import_code
 from karen_learner.models.versions import ModelRegistry, full_id, saved_labels
 from karen_learner.monitoring.evaluator import Evaluator, LabelledSource, OnTexts
@@ -54,7 +55,6 @@ from karen_learner.monitoring.health import home_health
 from karen_learner.monitoring.serving import ServingHealth
 from karen_learner.monitoring.status import Overview
 from karen_learner.pipeline import IncrementalTrainingPipeline
-from karen_learner.private_files import make_folder
 from karen_learner.records import (
     Analysis,
     ConversationMetadata,
@@ -386,7 +386,8 @@ class AutonomousLearner:
         check_id(tenant_id, "tenant_id")
         if not self._is_started():
             await self.start()
-        await self._champions.ensure(tenant_id)
+        if self._models.get(tenant_id) is None:
+            await self._champions.ensure(tenant_id)
 
     async def _require(self, tenant_id: str) -> None:
         """Start. Raises InvalidInput, and UnknownTenant if the store has no data of the tenant."""

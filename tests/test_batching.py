@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.batching import Batcher, cut_into_batches, pages
+from karen_learner.concurrency import Batcher, cut_into_batches, pages
 from karen_learner.errors import LearnerClosed
 
 

@@ -14,9 +14,9 @@ import pytest
 import spacy
 
 from karen_learner.analysis import create_spacy_analyzer
+from karen_learner.concurrency import LoopBinding
 from karen_learner.errors import WrongEventLoop
 from karen_learner.learner import AutonomousLearner
-from karen_learner.loops import LoopBinding
 from karen_learner.memory import open_store
 from karen_learner.models.live import LiveModel
 from karen_learner.pipeline import IncrementalTrainingPipeline

@@ -13,7 +13,7 @@ from itertools import islice
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.analysis.features import surface_features
+from karen_learner.analysis.analyses import surface_features
 from karen_learner.records import Analysis, Entity, replace_unfit
 from karen_learner.settings import Fallback
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from karen_learner.disk import make_folder, open_private
 from karen_learner.models.files import replace_file
-from karen_learner.private_files import make_folder, open_private
 
 LOGS = "logs"
 RETRAIN_LOG = "retrain.log"

@@ -13,8 +13,8 @@ from typing import Literal
 
 from karen_learner.autonomy.cron import read_expression
 from karen_learner.autonomy.crontab import block_lines, read_crontab, with_block, write_crontab
+from karen_learner.disk import make_folder, open_private
 from karen_learner.errors import InvalidInput
-from karen_learner.private_files import make_folder, open_private
 from karen_learner.records.base import Record
 
 ScheduledMode = Literal["auto", "full"]

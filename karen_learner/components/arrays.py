@@ -3,8 +3,6 @@
 The format has no pickle: `unpack` refuses unknown array types.
 """
 
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -45,12 +43,6 @@ def quantize(rows: Floats) -> tuple[Bytes8, Floats]:
         safe = np.where(scales[part] > 0, scales[part], np.float32(1.0))
         quantized[part] = np.rint(rows[part] / safe[:, None])
     return quantized, scales
-
-
-def slices(array: AnyArray, sizes: Sequence[int]) -> list[AnyArray]:
-    """Consecutive parts of the array with these sizes."""
-    ends = list(accumulate(sizes))
-    return [array[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def pack(arrays: Arrays) -> bytes:

@@ -1,21 +1,28 @@
-"""Documents of texts: tokenized in Unicode form, and in bounded time.
+"""Documents of texts: tokenized in Unicode form, in bounded time and memory.
 
 The tokens of composed, decomposed and full-width writings of a text correspond. spaCy's rules would otherwise
 not find the end of a decomposed word. The text of a document is the original one.
 
 spaCy's tokenizer strips the signs around a word one by one, and searches the rest each time: 6,000 signs
 without white space take 7 s, in which no other thread of the process runs.
+
+A memory zone frees its new words, but spaCy's hash tables keep the removed keys, and double when they are
+full of them: 100 bytes for each analysed text. See https://github.com/explosion/spaCy/issues/13882.
 """
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any, cast
 from unicodedata import category
 
+from spacy.attrs import NORM
 from spacy.language import Language
 from spacy.tokenizer import Tokenizer
 from spacy.tokens import Doc
 
+from karen_learner.components.lexical.lookups import word_tables
 from karen_learner.text_identity import INVISIBLE, unicode_form
 
 LONGEST_STRETCH = 250
@@ -30,6 +37,9 @@ _UNITS = re.compile(
     rf"\S{{0,{LONGEST_STRETCH - LONGEST_SIGNS}}}?(?:[^\w\s]|_){{{LONGEST_SIGNS}}}"
     rf"|\S{{1,{LONGEST_STRETCH}}}|\s+"
 )
+MAX_WORDS = 100_000
+"""New words, of about 40,000 texts, until the tables are replaced. They have a few megabytes then."""
+LARGE_PARTS = ("vectors", "lookups")
 
 
 def make_doc(nlp: Language, text: str) -> Doc:
@@ -109,3 +119,31 @@ def pieces(text: str) -> Iterator[str]:
             start = at
         before = unit
     yield text[start:]
+
+
+def replace_tables(nlp: Language) -> bool:
+    """Replace the tables of words and strings by small ones, if they have had many words. Whether they had.
+
+    Call it outside of a memory zone, on the thread of the pipeline. All strings outside of zones stay.
+    Common signs and contractions get a lasting entry: the tokenizer splits them off other words, and would
+    make them anew in each zone.
+    """
+    vocab = cast(Any, nlp.vocab)
+    if len(vocab) < MAX_WORDS:  # counts all words since the tables were made, also removed ones
+        return False
+    norm = vocab.lex_attr_getters.get(NORM)
+    vocab.from_bytes(vocab.to_bytes(exclude=LARGE_PARTS), exclude=LARGE_PARTS)
+    if norm is not None:
+        vocab.lex_attr_getters[NORM] = norm  # `from_bytes` wraps it once more
+    for word in word_tables(nlp.lang).common:
+        if not word.isalnum():
+            vocab[word]
+    return True
+
+
+@contextmanager
+def small_zone(nlp: Language) -> Iterator[None]:
+    """A memory zone of which the removed words take bounded memory, see `replace_tables`."""
+    replace_tables(nlp)
+    with nlp.memory_zone():
+        yield

@@ -25,8 +25,8 @@ from karen_learner.corpora.formats.labels import categories
 from karen_learner.corpora.importers import Reading
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_lines
 from karen_learner.corpora.parsing import CorpusLine, corpus_line, require_text
+from karen_learner.disk import make_folder, open_private
 from karen_learner.errors import ImportFormatError
-from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import TASKS, EntitySpan, LabelledText, Task
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.batching import pages
+from karen_learner.concurrency import pages
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.lines import PAGE_LINES, CorruptExample, Line
 from karen_learner.corpora.parsing import ImportedLine, TurnInput, gold_or_turn, labelled_text

@@ -14,7 +14,7 @@ from typing import Any, Generic, NoReturn, TextIO, TypeVar
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.batching import pages
+from karen_learner.concurrency import pages
 from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.text_files import (
     GZIP_SUFFIX,
@@ -27,8 +27,8 @@ from karen_learner.corpora.text_files import (
     require_document,
     text_lines,
 )
+from karen_learner.disk import make_folder, open_private
 from karen_learner.errors import ImportFormatError
-from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import LabelledText, SkippedLine
 
 ValueT = TypeVar("ValueT")

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, get_args
 from asyncio_extras import call_in_executor
 from spacy.language import Language
 
-from karen_learner.batching import pages
+from karen_learner.concurrency import pages
 from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.docbin import read_examples

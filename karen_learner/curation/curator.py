@@ -13,9 +13,9 @@ from weakref import WeakValueDictionary
 from asyncio_extras import call_in_executor
 from cachetools import FIFOCache
 
-from karen_learner.batching import pages
+from karen_learner.concurrency import pages
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation.alignment import TokenAligner
+from karen_learner.curation.alignment import TokenAligner, Tokenizers
 from karen_learner.curation.data_checks import LabelCounts
 from karen_learner.curation.data_reports import LabelledFile, data_report
 from karen_learner.curation.examples import (
@@ -38,7 +38,6 @@ from karen_learner.curation.resolver import (
 )
 from karen_learner.curation.samplers import find_sampler
 from karen_learner.curation.selection import Curated, select_full, select_incremental
-from karen_learner.models.tokenizers import Tokenizers
 from karen_learner.records import (
     CATEGORY_TASKS,
     DISCARDED,

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, NamedTuple
 from asyncio_extras import call_in_executor
 from pydantic import Field, ValidationError
 
-from karen_learner.batching import pages
+from karen_learner.concurrency import pages
 from karen_learner.corpora.lines import CorruptExample, Line, SkippedLines
 from karen_learner.corpora.parsing import require_text, span_problem
 from karen_learner.curation.alignment import TokenAligner, with_fitting_spans

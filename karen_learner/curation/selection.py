@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from karen_learner.batching import pages
+from karen_learner.concurrency import pages
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation.samplers import Sampler, sliding_window
 from karen_learner.records import CurationCounts, Example, ExampleState, Task

@@ -38,7 +38,7 @@ from karen_learner.disk import FULL_BYTES, bytes_text, free_bytes, free_text, is
 from karen_learner.errors import FencedOut, KarenLearnerError, StoreLocked, TrainingError, without_message
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
-from karen_learner.memory.holding import hold_lease, renewing
+from karen_learner.memory.leases import hold_lease, renewing
 from karen_learner.models.backups import is_lost
 from karen_learner.models.files import folder_bytes
 from karen_learner.models.versions import ModelRegistry

@@ -16,11 +16,10 @@ from karen_learner.contracts import Clock, EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError
 from karen_learner.events import ModelDeployed
-from karen_learner.memory.holding import hold_files
+from karen_learner.memory.leases import hold_files
 from karen_learner.models.backups import backup_file, make_backup
-from karen_learner.models.files import HomeLayout, remove_folder
+from karen_learner.models.files import HomeLayout, Kept, remove, remove_folder, to_remove
 from karen_learner.models.live import LiveModel
-from karen_learner.models.retention import Kept, remove, to_remove
 from karen_learner.models.versions import (
     Manifest,
     ModelRegistry,

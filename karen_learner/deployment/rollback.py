@@ -12,7 +12,7 @@ from karen_learner.contracts import EventPublisher, MemoryStore
 from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, UnknownVersion
 from karen_learner.events import ModelRolledBack
-from karen_learner.memory.holding import hold_files
+from karen_learner.memory.leases import hold_files
 from karen_learner.models.backups import intact_manifest, read_backup_manifest
 from karen_learner.models.versions import Manifest, ModelRegistry
 from karen_learner.records import (

@@ -6,7 +6,7 @@ The store is imported at first use, because SQLAlchemy takes as long as half of 
 from typing import TYPE_CHECKING, Any
 
 from karen_learner.lazy_imports import lazily
-from karen_learner.memory.process_identity import holder_of, owner_of
+from karen_learner.memory.leases import holder_of, owner_of
 
 if TYPE_CHECKING:
     from karen_learner.memory.store import SqlMemoryStore, open_store

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy import insert as insert_into
 
+from karen_learner.concurrency import chunks
 from karen_learner.memory import tenants
 from karen_learner.memory.tables import IS_UNUSABLE, Condition
 from karen_learner.memory.tables import contributions as rows
-from karen_learner.memory.types import chunks
 from karen_learner.records import Contribution, person_of
 
 _FIELDS = [name for name in Contribution.model_fields if name in rows.c]

@@ -12,10 +12,11 @@ from typing import NamedTuple, get_args
 
 from sqlalchemy import Connection, delete, func, select
 
+from karen_learner.concurrency import chunks
 from karen_learner.errors import LabelCollision
 from karen_learner.memory import tenants
 from karen_learner.memory.tables import counters, former_labels
-from karen_learner.memory.types import chunks, insert
+from karen_learner.memory.types import insert
 from karen_learner.records import (
     TASKS,
     CycleRow,

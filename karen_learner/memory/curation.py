@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
+from karen_learner.concurrency import CHUNK, chunks
 from karen_learner.memory import contributions, examples, labels, leases, tenants
 from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
-from karen_learner.memory.types import CHUNK, chunks
 from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, CurationWrite, Example, ReadSet
 from karen_learner.resolution import NEEDS_NEWS, without_turns
 

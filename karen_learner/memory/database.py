@@ -17,7 +17,8 @@ from sqlalchemy import URL, Connection, RootTransaction, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from karen_learner.disk import Reserve
+from karen_learner.concurrency import LoopBinding
+from karen_learner.disk import Reserve, make_folder, open_private
 from karen_learner.errors import (
     InvalidInput,
     LearnerClosed,
@@ -26,7 +27,6 @@ from karen_learner.errors import (
     StoreLocked,
     StoreReadOnly,
 )
-from karen_learner.loops import LoopBinding
 from karen_learner.memory import schema
 from karen_learner.memory.db_errors import DATABASE_ERRORS, translated
 from karen_learner.memory.engine import (
@@ -40,7 +40,6 @@ from karen_learner.memory.engine import (
     probe_readers,
     vacuum_database,
 )
-from karen_learner.private_files import make_folder, open_private
 
 logger = logging.getLogger(__name__)
 

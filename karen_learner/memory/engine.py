@@ -14,8 +14,8 @@ from sqlalchemy import URL, NullPool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from karen_learner.disk import open_private
 from karen_learner.errors import SettingsError
-from karen_learner.private_files import open_private
 
 READERS = 4
 

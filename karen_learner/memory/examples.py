@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, asc, desc, select, true, union_all
 
+from karen_learner.concurrency import chunks
 from karen_learner.memory import counters, tenants
 from karen_learner.memory.counters import change, example_counts, total
 from karen_learner.memory.tables import IS_GOLD, IS_LEARNED, Condition, examples
-from karen_learner.memory.types import chunks, insert
+from karen_learner.memory.types import insert
 from karen_learner.records import Example, ExampleState
 
 _SAME_NAME = [name for name in Example.model_fields if name in examples.c]

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
+from karen_learner.concurrency import chunks
 from karen_learner.memory import outcomes as outcome_rows
 from karen_learner.memory import strategies as strategy_rows
 from karen_learner.memory import tenants
 from karen_learner.memory.tables import IS_UNPROCESSED, inbox
-from karen_learner.memory.types import chunks, insert
+from karen_learner.memory.types import insert
 from karen_learner.records import Outcome
 from karen_learner.records.strategies import StrategyTally
 from karen_learner.records.stream import InboxEvent, InboxState, NewEvent, StreamEvent

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, select, update
 
+from karen_learner.concurrency import chunks
 from karen_learner.errors import LabelCollision
 from karen_learner.memory import contributions, counters, examples, tenants
 from karen_learner.memory.tables import Condition, former_labels
 from karen_learner.memory.tables import contributions as contribution_rows
 from karen_learner.memory.tables import examples as example_rows
-from karen_learner.memory.types import chunks, insert
+from karen_learner.memory.types import insert
 from karen_learner.records import CATEGORY_TASKS, Contribution, Example, Task
 from karen_learner.records.labels import LabelChange, LabelReport, Successors
 from karen_learner.relabelling import has_former_label, relabelled, relabelled_contribution

@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, delete, func, or_, select, update
 
+from karen_learner.concurrency import chunks
 from karen_learner.memory.tables import IS_WAITING, outbox
-from karen_learner.memory.types import chunks, insert
+from karen_learner.memory.types import insert
 from karen_learner.records.notifications import Notification, NotificationSeverity, OutboxRow, TargetState
 
 MAX_WAITING = 5_000

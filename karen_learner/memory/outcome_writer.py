@@ -15,8 +15,8 @@ import aiosqlite
 
 from karen_learner.memory import outcomes, tenants
 from karen_learner.memory.database import Database
-from karen_learner.memory.types import to_micros
 from karen_learner.records import Outcome
+from karen_learner.records.base import to_micros
 
 SLICE = 100
 """Outcomes that are serialized at once: less than a millisecond."""

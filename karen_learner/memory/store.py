@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from karen_learner.batching import Batcher
+from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.memory import access as access_rows
 from karen_learner.memory import contributions as contribution_rows
@@ -16,7 +16,6 @@ from karen_learner.memory import examples as example_rows
 from karen_learner.memory import inbox as inbox_rows
 from karen_learner.memory import incidents as incident_rows
 from karen_learner.memory import labels as label_rows
-from karen_learner.memory import masks as mask_rows
 from karen_learner.memory import outbox as outbox_rows
 from karen_learner.memory import outcomes as outcome_rows
 from karen_learner.memory import strategies as strategy_rows
@@ -204,10 +203,10 @@ class SqlMemoryStore:
     recent_texts = _reads(turn_rows.recent_texts)
     newest_turns = _reads(turn_rows.newest)
     gold_groups = _reads(example_rows.gold_groups)
-    masks = _reads(mask_rows.read)
-    has_masks = _reads(mask_rows.exist)
-    store_masks = _writes(mask_rows.store)
-    prune_masks = _writes(mask_rows.prune)
+    masks = _reads(version_rows.masks_of)
+    has_masks = _reads(version_rows.has_masks)
+    store_masks = _writes(version_rows.store_masks)
+    prune_masks = _writes(version_rows.prune_masks)
 
     async def examples(
         self,

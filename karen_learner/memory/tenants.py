@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, ScalarSelect, exists, select
 
+from karen_learner.concurrency import chunks
 from karen_learner.memory.tables import aliases, counters, tenants
-from karen_learner.memory.types import chunks, insert
+from karen_learner.memory.types import insert
 
 
 def number_of(tenant_id: str) -> ScalarSelect[int]:

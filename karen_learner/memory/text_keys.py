@@ -15,9 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, select
 
-from karen_learner.memory import contributions, examples, masks
+from karen_learner.concurrency import CHUNK, chunks
+from karen_learner.memory import contributions, examples, versions
 from karen_learner.memory import tables as db
-from karen_learner.memory.types import CHUNK, chunks, insert
+from karen_learner.memory.types import insert
 from karen_learner.records import DUPLICATE, Contribution, Example
 from karen_learner.resolution import is_excluded, resolve, settled, stratum
 from karen_learner.text_identity import (
@@ -95,7 +96,7 @@ def _rename_masks(connection: Connection, tenant: int, groups: dict[str, set[str
         here = (rows.c.tenant == tenant, rows.c.name.in_(list(former)))
         for row in connection.execute(select(rows.c.generation, rows.c.name, rows.c.mask).where(*here)).all():
             copies = {GROUP_MASK.format(new): row.mask for new in groups[former[row.name]]}
-            masks.add(connection, tenant, row.generation, copies)
+            versions.add_masks(connection, tenant, row.generation, copies)
 
 
 def _rename(connection: Connection, tenant: int, names: dict[int, str]) -> None:

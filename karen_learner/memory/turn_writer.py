@@ -19,6 +19,7 @@ import aiosqlite
 from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, bindparam, update
 
+from karen_learner.concurrency import chunks
 from karen_learner.errors import InvalidInput, UnknownTurn
 from karen_learner.memory import counters, curation, tenants
 from karen_learner.memory.counters import Counts, change, turn_counts, turn_kind
@@ -26,8 +27,9 @@ from karen_learner.memory.database import Database
 from karen_learner.memory.db_errors import is_about_the_database
 from karen_learner.memory.tables import turns
 from karen_learner.memory.turns import Place, StoredTurn, find
-from karen_learner.memory.types import chunks, insert, to_micros
+from karen_learner.memory.types import insert
 from karen_learner.records import Turn, UserFeedback
+from karen_learner.records.base import to_micros
 
 T = TypeVar("T")
 R = TypeVar("R")

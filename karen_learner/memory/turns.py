@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, or_, select, update
 
+from karen_learner.concurrency import chunks
 from karen_learner.memory import counters, tenants
 from karen_learner.memory.tables import IS_AWAITING, Condition, turns
-from karen_learner.memory.types import chunks, to_micros
 from karen_learner.records import AwaitingTurn, Turn
+from karen_learner.records.base import to_micros
 
 Place = tuple[int, str]
 """Key of a turn: the number of its tenant, and its `turn_id`."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Connection, Dialect, Table, Text, TypeDecorator
 from sqlalchemy.dialects import sqlite
 
+from karen_learner.records.base import from_micros, to_micros
+
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
-T = TypeVar("T")
-
-CHUNK = 500
-"""Values in one `IN (...)` or `VALUES ...`: far below the limits of both databases on parameters."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
 _NUL, _ESCAPE = "\0", "\1"
 
 
@@ -63,7 +57,7 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else to_micros(value)
 
     def process_result_value(self, value: int | None, _dialect: Dialect) -> datetime | None:
-        return None if value is None else _EPOCH + value * _MICROSECOND
+        return None if value is None else from_micros(value)
 
 
 AnyText = Text().with_variant(TextWithNul(), "postgresql")
@@ -76,15 +70,3 @@ def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
 
         return postgresql.insert(table)
     return sqlite.insert(table)
-
-
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """`values` in pieces that fit into one statement."""
-    for start in range(0, len(values), CHUNK):
-        yield values[start : start + CHUNK]
-
-
-def to_micros(moment: datetime) -> int:
-    """Whole microseconds since 1970 (UTC), exact. A time without a timezone is read as UTC."""
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
-    return (aware - _EPOCH) // _MICROSECOND

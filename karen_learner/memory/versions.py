@@ -1,17 +1,22 @@
-"""Model versions, their lineage, and aliases such as the champion."""
+"""Model versions, their lineage, aliases such as the champion, and the masks of their shadows.
+
+A mask names the shadows of a generation that have learned from a group of near-duplicates or a person. A
+generation is the shadows of one full training and of the incremental cycles that continue them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, literal, select, update
 
-from karen_learner.memory import curation, journal, leases, masks, tenants
-from karen_learner.memory.tables import aliases, lineage, versions
+from karen_learner.concurrency import chunks
+from karen_learner.memory import curation, journal, leases, tenants
+from karen_learner.memory.tables import aliases, lineage, masks, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
-from karen_learner.memory.types import chunks, insert
+from karen_learner.memory.types import insert
 from karen_learner.records import ANCHOR, CHAMPION, PROVISIONAL, CycleRow, ModelVersion, Promotion, Task
 
 
@@ -48,7 +53,7 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
     _link(connection, tenant, number, trained)
-    masks.add(connection, tenant, promotion.generation, promotion.masks)
+    add_masks(connection, tenant, promotion.generation, promotion.masks)
     if promotion.journal is not None:
         journal.start(connection, promotion.journal)
     return True
@@ -252,3 +257,49 @@ def _read(connection: Connection, bodies: Select[Any]) -> list[ModelVersion]:
 
 def _first(connection: Connection, bodies: Select[Any]) -> ModelVersion | None:
     return next(iter(_read(connection, bodies)), None)
+
+
+def masks_of(
+    connection: Connection, tenant_id: str, generation: str, names: Sequence[str]
+) -> Mapping[str, int]:
+    """The stored masks among these names."""
+    here = (masks.c.tenant == tenants.number_of(tenant_id), masks.c.generation == generation)
+    found: dict[str, int] = {}
+    for piece in chunks(list(dict.fromkeys(names))):
+        rows = connection.execute(select(masks.c.name, masks.c.mask).where(*here, masks.c.name.in_(piece)))
+        found.update((name, mask) for name, mask in rows)
+    return found
+
+
+def has_masks(connection: Connection, tenant_id: str, generation: str) -> bool:
+    """Whether the generation has masks."""
+    here = (masks.c.tenant == tenants.number_of(tenant_id), masks.c.generation == generation)
+    return connection.execute(select(masks.c.name).where(*here).limit(1)).first() is not None
+
+
+def store_masks(
+    connection: Connection, tenant_id: str, generation: str, new: Mapping[str, int], *, token: int
+) -> None:
+    """Store the masks of a generation. Raises FencedOut."""
+    leases.check(connection, tenant_id, token)
+    add_masks(connection, tenants.ensure(connection, tenant_id), generation, new)
+
+
+def add_masks(connection: Connection, tenant: int, generation: str, more: Mapping[str, int]) -> None:
+    """Add bits to the masks of a generation."""
+    if not more:
+        return
+    rows = [
+        {"tenant": tenant, "generation": generation, "name": name, "mask": mask}
+        for name, mask in more.items()
+    ]
+    statement = insert(connection, masks)
+    united = {"mask": masks.c.mask.op("|")(statement.excluded.mask)}
+    key = ["tenant", "generation", "name"]
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=united), rows)
+
+
+def prune_masks(connection: Connection, tenant_id: str, keep: Collection[str]) -> None:
+    """Remove the masks of all generations except those in `keep`."""
+    here = (masks.c.tenant == tenants.ensure(connection, tenant_id), masks.c.generation.not_in(list(keep)))
+    connection.execute(delete(masks).where(*here))

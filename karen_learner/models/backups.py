@@ -12,18 +12,24 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
-from karen_learner.disk import FULL_BYTES, free_bytes, free_text
+from karen_learner.disk import FULL_BYTES, free_bytes, free_text, make_folder, make_private, open_private
 from karen_learner.errors import DigestMismatch, KarenLearnerError, ModelError, UnknownVersion
-from karen_learner.models.files import changed_at, move_into_place, remove_folder, sync_folder, sync_path
+from karen_learner.models.files import (
+    BACKUP_SUFFIX,
+    PARTIAL,
+    changed_at,
+    move_into_place,
+    remove_folder,
+    sync_folder,
+    sync_path,
+)
 from karen_learner.models.versions import MANIFEST, Manifest, verify
-from karen_learner.private_files import make_folder, make_private, open_private
 from karen_learner.records import ModelVersion, VersionCheck
 from karen_learner.records.health import Files
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".tar.gz"
-PARTIAL = ".partial"
+
 UNREADABLE = (tarfile.TarError, OSError, EOFError, KeyError, ValueError, zlib.error)
 """Errors of `tarfile` and of the manifest's reader for a damaged archive."""
 CHUNK_BYTES = 1 << 20
@@ -36,7 +42,7 @@ COMPRESSION = 3
 
 def backup_file(version_folder: Path, backups: Path) -> Path:
     """The path of a version's backup."""
-    return backups / f"{version_folder.name}{SUFFIX}"
+    return backups / f"{version_folder.name}{BACKUP_SUFFIX}"
 
 
 def make_backup(version_folder: Path, target: Path) -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from karen_learner.disk import make_folder
 from karen_learner.models.files import HomeLayout, replace_file, sync_path
-from karen_learner.private_files import make_folder
 from karen_learner.records import Record, Task
 
 logger = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from karen_learner.disk import make_folder, make_private, open_private
 from karen_learner.errors import InvalidInput, ModelError
 from karen_learner.models.backups import UNREADABLE, fitting_members
 from karen_learner.models.files import (
@@ -27,7 +28,6 @@ from karen_learner.models.files import (
     sync_path,
 )
 from karen_learner.models.versions import library_versions
-from karen_learner.private_files import make_folder, make_private, open_private
 from karen_learner.records import HomeBackup, ModelVersion, Record, utc_now
 
 CONTENTS = "backup.json"

@@ -25,12 +25,12 @@ from spacy.tokenizer import Tokenizer
 from spacy.util import get_model_meta, load_config, load_model_from_config
 from spacy.vocab import Vocab
 
+from karen_learner.components.documents import small_zone
 from karen_learner.components.lexical.lookups import word_tables
+from karen_learner.concurrency import renew_in_forked_children
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, SettingsError, WrongEventLoop
 from karen_learner.models.files import folder_bytes
-from karen_learner.models.forks import renew_in_forked_children
 from karen_learner.models.user_code import is_unregistered
-from karen_learner.models.vocabulary import small_zone
 from karen_learner.records import Task
 from karen_learner.records.labels import Successors
 

@@ -12,7 +12,7 @@ from typing import Any
 from asyncio_extras import call_in_executor
 from spacy.language import Language
 
-from karen_learner.analysis.model_queue import ModelQueue
+from karen_learner.analysis.spacy_analyzer import ModelQueue
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.corpus_file import CorpusFile

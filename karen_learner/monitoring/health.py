@@ -10,9 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from karen_learner.disk import FULL_BYTES, bytes_text, existing
+from karen_learner.disk import FULL_BYTES, bytes_text, existing, open_to_others
 from karen_learner.models.files import HomeLayout
-from karen_learner.private_files import open_to_others
 from karen_learner.records import DiskUse, HomeHealth, Problem
 
 LOW_DISK_BYTES = 1 << 30

@@ -6,12 +6,15 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
-from typing import Annotated, Any, Literal, TypeVar
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from karen_learner.errors import InvalidInput
+
+if TYPE_CHECKING:
+    pass
 
 ItemT = TypeVar("ItemT")
 
@@ -37,10 +40,24 @@ Score = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Features = Mapping[str, int | float | bool | str]
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
 
 def utc_now() -> datetime:
     """The current time, timezone-aware."""
     return datetime.now(timezone.utc)
+
+
+def to_micros(moment: datetime) -> int:
+    """Whole microseconds since 1970 (UTC), exact. A time without a timezone is read as UTC."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    return (aware - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The time of whole microseconds since 1970, in UTC."""
+    return _EPOCH + micros * _MICROSECOND
 
 
 class Record(BaseModel):

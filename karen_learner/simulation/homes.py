@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from karen_learner.disk import make_folder, open_private
 from karen_learner.errors import InvalidInput
-from karen_learner.private_files import make_folder, open_private
 from karen_learner.settings import Settings, load_settings
 
 DEMO_MARK = "made-by-karen-learner-demo.txt"

@@ -10,11 +10,11 @@ from pathlib import Path
 from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import Analyzer, BasePipelineSource
+from karen_learner.disk import make_folder, make_private
 from karen_learner.errors import ModelError
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.files import HomeLayout, move_into_place, remove_folder, sync_folder
 from karen_learner.models.versions import labels_of
-from karen_learner.private_files import make_folder, make_private
 from karen_learner.records import ModelVersion, Task
 from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import TrainingSettings, shipped_configs

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from pydantic import ValidationError
 
 from karen_learner import errors
+from karen_learner.concurrency import LoopBinding
 from karen_learner.contracts import OnProgress
 from karen_learner.errors import (
     KarenLearnerError,
@@ -23,7 +24,6 @@ from karen_learner.errors import (
     WorkerTimedOut,
     without_message,
 )
-from karen_learner.loops import LoopBinding
 from karen_learner.models.user_code import registered_code
 from karen_learner.records import Record
 from karen_learner.records.training import (

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curated, Curator
 from karen_learner.curation.folds import fold_count, plan_folds
+from karen_learner.disk import make_folder
 from karen_learner.models.files import HomeLayout, move_into_place, remove_folder, replace_file, sync_folder
-from karen_learner.private_files import make_folder
 from karen_learner.records import CycleContext, Record, Task
 from karen_learner.records.labels import Successors
 from karen_learner.records.training import PipelineSpec, Predicted, TrainJob, TrainReport

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import IO, NoReturn
 
 from karen_learner.components.lexical.words import remember_texts
+from karen_learner.disk import PRIVATE_UMASK
 from karen_learner.errors import KarenLearnerError, without_message
 from karen_learner.models.user_code import import_code, register
-from karen_learner.private_files import PRIVATE_UMASK
 from karen_learner.training.cache import WorkerCache
 from karen_learner.training.handlers import perform
 from karen_learner.training.protocol import MARK, AnyJob, Failure, Message, Setup

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import Doc
 
-from karen_learner.analysis.features import linguistic_features, surface_features
+from karen_learner.analysis.analyses import linguistic_features, surface_features
 from karen_learner.records import Analysis
 
 ENGLISH = spacy.blank("en")

@@ -10,8 +10,8 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
+from karen_learner.analysis.analyses import best_category
 from karen_learner.analysis.create import find_tasks
-from karen_learner.analysis.model_queue import best_category
 from karen_learner.analysis.spacy_analyzer import live_models_of
 from karen_learner.contracts import Analyzer, BasePipelineInfo, BasePipelineSource
 from karen_learner.errors import InvalidInput, LabelCollision, LearnerClosed, ModelError, PipelineUnsuitable
@@ -189,7 +189,7 @@ async def test_a_logged_failure_keeps_no_document_alive(nlp, caplog, monkeypatch
     def fails(*_, **__):
         raise RuntimeError("no features")
 
-    monkeypatch.setattr("karen_learner.analysis.model_queue.linguistic_features", fails)
+    monkeypatch.setattr("karen_learner.analysis.analyses.linguistic_features", fails)
     analyzer = analyzer_with(LiveModel(nlp, tasks=TASKS, version="v1"))
     gc.collect()
     before = {id(found) for found in gc.get_objects() if isinstance(found, Doc)}

@@ -12,8 +12,8 @@ from spacy.util import compile_infix_regex
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
+from karen_learner.curation.alignment import tokenizer_of
 from karen_learner.errors import LabelCollision
-from karen_learner.models.tokenizers import tokenizer_of
 from karen_learner.records import Example, GoldReport, LabelledText, SkippedLine, UserFeedback
 from karen_learner.settings import Settings
 from tests.curation.specimens import turn

@@ -10,7 +10,7 @@ import pytest
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import FencedOut
 from karen_learner.memory import open_store
-from karen_learner.memory.holding import hold_lease, renewing
+from karen_learner.memory.leases import hold_lease, renewing
 from karen_learner.records import Lease
 from karen_learner.settings import load_settings
 

@@ -20,7 +20,7 @@ from karen_learner.errors import (
     UnknownVersion,
 )
 from karen_learner.events import ModelDeployed, ModelRolledBack
-from karen_learner.memory.holding import hold_files
+from karen_learner.memory.leases import hold_files
 from karen_learner.models.backups import backup_file, make_backup
 from karen_learner.models.files import remove_folder
 from karen_learner.models.versions import read_manifest, verify

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from karen_learner.memory.process_identity import UNKNOWN, is_alive, owner_of
+from karen_learner.memory.leases import UNKNOWN, is_alive, owner_of
 
 PARTS = ("host", "boot", "namespace", "pid", "start", "nonce")
 on_linux = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc")

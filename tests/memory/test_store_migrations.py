@@ -23,7 +23,6 @@ from karen_learner.memory import open_store, schema
 from karen_learner.memory.alembic_steps import migrations, scripts
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.tables import metadata
-from karen_learner.memory.types import to_micros
 from karen_learner.records import (
     Confusion,
     CurationWrite,
@@ -33,6 +32,7 @@ from karen_learner.records import (
     UserFeedback,
     ValidationResult,
 )
+from karen_learner.records.base import to_micros
 from karen_learner.settings import StoreSettings
 from tests.databases import a_database, contents
 from tests.memory.counters_of_rows import counted, gathered, scanned

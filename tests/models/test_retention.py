@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.models.files import HomeLayout
-from karen_learner.models.retention import Kept, remove, to_remove
+from karen_learner.models.files import HomeLayout, Kept, remove, to_remove
 from karen_learner.settings import LearningSettings, load_settings
 
 TENANT, SIZE = "acme", 1000

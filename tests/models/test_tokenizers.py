@@ -12,11 +12,11 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import compile_infix_regex
 
+from karen_learner.curation.alignment import ServedTokenizers, tokenizer_in, tokenizer_of
 from karen_learner.errors import ModelError
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel
-from karen_learner.models.tokenizers import ServedTokenizers, tokenizer_in, tokenizer_of
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.settings import load_settings
 

@@ -8,9 +8,9 @@ import pytest
 import spacy
 from spacy.language import Language
 
-from karen_learner.models import vocabulary
+from karen_learner.components import documents
+from karen_learner.components.documents import replace_tables
 from karen_learner.models.live import LiveModel
-from karen_learner.models.vocabulary import replace_tables
 
 TEXT = "Don't fly to New York at 5pm, please!"
 
@@ -29,7 +29,7 @@ def answer(nlp: Language, text: str = TEXT) -> list[tuple[str, str, str, str]]:
 def test_a_pipeline_answers_alike_with_new_tables(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
     before, strings = answer(nlp), set(nlp.vocab.strings)
     assert not replace_tables(nlp)
-    monkeypatch.setattr(vocabulary, "MAX_WORDS", 1)
+    monkeypatch.setattr(documents, "MAX_WORDS", 1)
     for _ in range(3):
         with nlp.memory_zone():
             nlp("some words of a zone")
@@ -46,7 +46,7 @@ async def test_the_table_of_a_live_model_does_not_grow_with_the_texts(
     nlp: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails if a release of spaCy no longer counts removed words: then find another count of them."""
-    monkeypatch.setattr(vocabulary, "MAX_WORDS", 7_000)
+    monkeypatch.setattr(documents, "MAX_WORDS", 7_000)
     model = LiveModel(nlp, tasks={"entities": "entity_ruler"}, version="v1")
     sizes = []
     for number in range(30):

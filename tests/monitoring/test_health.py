@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from karen_learner.disk import make_private
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.models.backups import check_version
 from karen_learner.models.files import HomeLayout
 from karen_learner.monitoring.health import KINDS, disk_use, home_health
-from karen_learner.private_files import make_private
 from karen_learner.settings import load_settings
 from tests.conftest import ACME, MakeLearner
 

@@ -7,7 +7,7 @@ import pytest
 from spacy.language import Language
 from thinc.api import Config
 
-from karen_learner.analysis.model_queue import analyze_batch
+from karen_learner.analysis.spacy_analyzer import analyze_batch
 from karen_learner.components.textcat.margins import LabelledMargins, Margins
 from karen_learner.models.live import LiveModel
 from karen_learner.training.calibration import (

@@ -20,13 +20,13 @@ from karen_learner.autonomy.stream.agent_selection import teach_chooser
 from karen_learner.autonomy.stream.events import keyed, read_event
 from karen_learner.autonomy.stream.inbox import PAGE, EventInbox
 from karen_learner.autonomy.stream.protocols import InboxStore, StreamLearner
-from karen_learner.batching import Batcher
+from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.curation.samplers import find_sampler
+from karen_learner.disk import make_folder
 from karen_learner.errors import InvalidInput
 from karen_learner.memory import SqlMemoryStore, open_store
 from karen_learner.monitoring.retraining import retrain_by_cycle
-from karen_learner.private_files import make_folder
 from karen_learner.records import RetrainingResult, check_amount, check_id, check_limit, utc_now
 from karen_learner.records.strategies import Recommendation
 from karen_learner.records.stream import NewEvent, StreamEvent, UpdaterMetrics

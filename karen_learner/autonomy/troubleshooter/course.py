@@ -15,7 +15,7 @@ from karen_learner.autonomy.troubleshooter.remedies.tuning import set_values
 from karen_learner.contracts import IncidentStore
 from karen_learner.errors import KarenLearnerError, StoreError
 from karen_learner.memory import owner_of
-from karen_learner.memory.process_identity import is_alive
+from karen_learner.memory.leases import is_alive
 from karen_learner.records.incidents import Examination, Incident, RemedyPause
 from karen_learner.records.notifications import Notification, NotificationKind
 from karen_learner.settings import Settings, TroubleshooterSettings

@@ -7,8 +7,8 @@ from pathlib import Path
 from karen_learner.cli.context import SETTINGS_FILE, Context
 from karen_learner.cli.options import with_common_options
 from karen_learner.cli.output import text
+from karen_learner.disk import make_folder, open_private
 from karen_learner.errors import ExitCode
-from karen_learner.private_files import make_folder, open_private
 
 PREAMBLE = """\
 # Settings of this home with their defaults. To change some, write their [section] line and their

@@ -53,7 +53,7 @@ def schedule(
 
 def _setup(run: Context, times: Any, mode: Literal["auto", "full"], *, systemd: bool, dry_run: bool) -> int:
     from karen_learner.autonomy import log_files, os_schedule
-    from karen_learner.private_files import make_folder
+    from karen_learner.disk import make_folder
 
     run.settings()
     command = os_schedule.command_of(run.home, mode, run.config_given)

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -23,6 +23,17 @@ WordOf = Callable[[int], str]
 """The word with a hash."""
 _LONG_RUN = re.compile(r"(.)\1{4,}")
 """spaCy's shapes have at most four equal characters in a row."""
+CACHED_WORDS = 8_000
+"""Capacity of each cache of word features in a process."""
+CACHED_FEATURES = 250_000
+"""Capacity of a cache of text features, about a thousand short texts in 1 to 3 MB."""
+KeyT = TypeVar("KeyT", bound=Hashable)
+FeaturesT = TypeVar("FeaturesT")
+WORD_START, WORD_END = "\x01", "\x02"
+"""Border characters of a word. They are no letters."""
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+_HALF = np.uint64(33)
 
 
 def word_lookup(docs: Sequence[Doc]) -> WordOf:
@@ -67,19 +78,6 @@ def token_forms(keys: Sequence[tuple[int, int]], word_of: WordOf) -> tuple[list[
         for key, word, form in zip(keys, words, forms, strict=True)
     ]
     return found, forms
-
-
-CACHED_WORDS = 8_000
-"""Capacity of each cache of word features in a process."""
-CACHED_FEATURES = 250_000
-"""Capacity of a cache of text features, about a thousand short texts in 1 to 3 MB."""
-KeyT = TypeVar("KeyT", bound=Hashable)
-FeaturesT = TypeVar("FeaturesT")
-WORD_START, WORD_END = "\x01", "\x02"
-"""Border characters of a word. They are no letters."""
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
-_HALF = np.uint64(33)
 
 
 def mix(hashes: Hashes) -> Hashes:
@@ -287,3 +285,9 @@ class WordTable:
 
 _SHARED_TABLES: WeakValueDictionary[str, Any] = WeakValueDictionary()
 """The tables of all subclasses, by name and digest."""
+
+
+def slices(array: AnyArray, sizes: Sequence[int]) -> list[AnyArray]:
+    """Consecutive parts of the array with these sizes."""
+    ends = list(accumulate(sizes))
+    return [array[start:end] for start, end in zip([0, *ends], ends, strict=False)]

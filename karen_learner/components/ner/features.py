@@ -16,7 +16,7 @@ from spacy.attrs import LOWER, SHAPE
 from spacy.strings import get_string_id
 from spacy.tokens import Doc
 
-from karen_learner.components.arrays import AnyArray, Hashes, Ints, Places, slices
+from karen_learner.components.arrays import AnyArray, Hashes, Ints, Places
 from karen_learner.components.lexical.clusters import WordClusters
 from karen_learner.components.lexical.words import (
     CACHED_WORDS,
@@ -26,6 +26,7 @@ from karen_learner.components.lexical.words import (
     first_of_pair,
     mix,
     salted,
+    slices,
     token_forms,
     word_lookup,
 )

@@ -12,6 +12,7 @@ Differences to `ner`:
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from spacy.attrs import ENT_IOB
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import EntityRecognizer
@@ -21,15 +22,15 @@ from spacy.util import check_lexeme_norms
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer
 
-from karen_learner.components.arrays import Ints
+from karen_learner.components.arrays import Ints, Mask
 from karen_learner.components.ner.architecture import IncorrectSpan, SparseChainShim, chain_of
 from karen_learner.components.ner.tags import (
     BEGIN_IOB,
+    INSIDE_IOB,
     NO_LABEL,
     OUTSIDE,
     TAGS_PER_LABEL,
     gold_tags,
-    taken_tokens,
 )
 from karen_learner.components.online.sample_weights import sample_weights
 from karen_learner.components.online.shim import OptimizerStateMixin
@@ -295,3 +296,12 @@ def make_karen_ner(
     return KarenEntityRecognizer(
         nlp.vocab, model, name, incorrect_spans_key=incorrect_spans_key, scorer=scorer
     )
+
+
+def taken_tokens(doc: Doc) -> Mask | None:
+    """Mask (tokens,) of the tokens of entities and of blocked tokens; None without any."""
+    if not doc.has_annotation("ENT_IOB"):
+        return None
+    iob = doc.to_array(ENT_IOB)
+    taken: Mask = (iob == BEGIN_IOB) | (iob == INSIDE_IOB)
+    return taken if taken.any() else None

@@ -12,7 +12,7 @@ from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH, SPACY
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from karen_learner.components.arrays import Ints, Mask
+from karen_learner.components.arrays import Ints
 
 OUTSIDE = 0
 UNKNOWN = -1
@@ -55,15 +55,6 @@ def tags_of(iob: Ints, labels: Ints) -> Ints:
             before = begin + continues
         tags.append(before)
     return np.array(tags, dtype=np.int64)
-
-
-def taken_tokens(doc: Doc) -> Mask | None:
-    """Mask (tokens,) of the tokens of entities and of blocked tokens; None without any."""
-    if not doc.has_annotation("ENT_IOB"):
-        return None
-    iob = doc.to_array(ENT_IOB)
-    taken: Mask = (iob == BEGIN_IOB) | (iob == INSIDE_IOB)
-    return taken if taken.any() else None
 
 
 def with_valid_start(tags: Ints) -> Ints:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spacy.attrs import LOWER
 from spacy.tokens import Doc
 
-from karen_learner.components.arrays import Doubles, Floats, Hashes, Ints, Places, slices
+from karen_learner.components.arrays import Doubles, Floats, Hashes, Ints, Places
 from karen_learner.components.lexical.clusters import WordClusters
 from karen_learner.components.lexical.polarities import WordPolarities
 from karen_learner.components.lexical.words import (
@@ -31,6 +31,7 @@ from karen_learner.components.lexical.words import (
     in_unicode_form,
     mix,
     salted,
+    slices,
     word_lookup,
 )
 from karen_learner.components.online.feature_rows import NO_ROW, BucketRows, unique_below

@@ -21,7 +21,7 @@ from karen_learner.corpora.formats.record_format import Values
 from karen_learner.corpora.lines import CorruptExample, Line
 from karen_learner.corpora.parsing import gold_or_turn
 from karen_learner.corpora.text_files import UndecodedText, check_decoded, open_text, text_lines
-from karen_learner.private_files import open_private
+from karen_learner.disk import open_private
 from karen_learner.records import LabelledText
 
 DOCUMENT_START = "-DOCSTART-"

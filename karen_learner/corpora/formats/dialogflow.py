@@ -21,8 +21,8 @@ from karen_learner.corpora.formats.labels import with_known_entities
 from karen_learner.corpora.formats.record_format import Values
 from karen_learner.corpora.lines import CorruptExample, LeftOut, Line, parse_json
 from karen_learner.corpora.text_files import MAX_DOCUMENT_CHARS
+from karen_learner.disk import open_private
 from karen_learner.errors import ImportFormatError
-from karen_learner.private_files import open_private
 from karen_learner.records import LabelledText
 
 USERSAYS = re.compile(r"(.+)_usersays_([\w-]+)\.json")

@@ -24,8 +24,8 @@ from karen_learner.corpora.formats.rasa_markup import markup, parse_markup
 from karen_learner.corpora.formats.record_format import Values
 from karen_learner.corpora.lines import Line, parse_json
 from karen_learner.corpora.text_files import read_document
+from karen_learner.disk import open_private
 from karen_learner.errors import ImportFormatError
-from karen_learner.private_files import open_private
 from karen_learner.records import LabelledText
 
 SUFFIXES = (".yml", ".yaml")

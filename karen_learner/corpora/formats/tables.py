@@ -16,8 +16,8 @@ from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.keys import RecordKeys, misspelt, named
 from karen_learner.corpora.lines import CorruptExample, Line, parse_json, to_line
 from karen_learner.corpora.text_files import MAX_LINE_CHARS, UndecodedText, check_decoded, open_text
+from karen_learner.disk import open_private
 from karen_learner.errors import ImportFormatError
-from karen_learner.private_files import open_private
 from karen_learner.records import LabelledText
 
 JSON_KEYS = ("entities", "user_feedback", "corrected_entities")

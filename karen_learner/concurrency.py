@@ -1,20 +1,30 @@
-"""Batching of concurrent calls: callers submit items, one task handles them in batches.
+"""Concurrent calls: their batches, and the objects of one event loop or process.
 
 An idle batcher handles a lone item at once. While a batch is handled, new items queue up and form the next
 batch. Group commit (DeWitt et al., SIGMOD 1984, section 5) and micro-batched inference both use this.
+
+Tasks, futures and connections of a loop cannot be awaited in another loop. Threads, locks and connections do
+not survive `os.fork`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.errors import LearnerClosed
+from karen_learner.errors import LearnerClosed, WrongEventLoop
+
+_REMEDY = "make one in each event loop and process, or use karen_learner.blocking"
+CHUNK = 500
+"""Values in one `IN (...)` or `VALUES ...` of SQL: far below the limits of both databases on parameters."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -184,3 +194,61 @@ async def pages(items: AsyncIterable[Item] | Iterable[Item], size: int) -> Async
             page = []
     if page:
         yield page
+
+
+class LoopBinding:
+    """The event loop and the process of an object: those of its first use. `owner` names it in errors."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._pid = 0
+
+    def check(self) -> None:
+        """Bind at the first call. Raises WrongEventLoop in another loop or process."""
+        running = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop, self._pid = weakref.ref(running), os.getpid()
+        elif self._pid != os.getpid():
+            raise WrongEventLoop(
+                f"{self._owner} was started before this process was forked: its threads and connections "
+                f"exist only in process {self._pid}; make a new one after the fork"
+            )
+        elif (bound := self._loop()) is not running:
+            has_ended = bound is None or bound.is_closed()
+            loop = "an event loop that has ended" if has_ended else "another event loop"
+            raise WrongEventLoop(f"{self._owner} belongs to {loop}: {_REMEDY}")
+
+    def release(self) -> None:
+        """Forget the loop: the next check binds again. For an object whose start failed."""
+        self._loop = None
+
+
+class Renewable(Protocol):
+    """An object with threads or locks."""
+
+    def renew_after_fork(self) -> None:
+        """Replace threads and locks. Runs in the child, before any other code of it."""
+
+
+_renewables: WeakSet[Renewable] = WeakSet()
+
+
+def renew_in_forked_children(renewable: Renewable) -> None:
+    """Call `renew_after_fork` of the object in each later child of this process."""
+    _renewables.add(renewable)
+
+
+def _renew_all() -> None:
+    for renewable in list(_renewables):
+        renewable.renew_after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_renew_all)
+
+
+def chunks(values: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """`values` in pieces that fit into one SQL statement."""
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]
