@@ -26,7 +26,6 @@ from karen_learner.memory.database import Database, Work
 from karen_learner.memory.engine import parse_url
 from karen_learner.memory.outcome_writer import OutcomeWriter
 from karen_learner.memory.turn_writer import Incoming, LateFeedback, NewTurn, TurnWriter
-from karen_learner.memory.types import to_micros
 from karen_learner.records import (
     CHAMPION,
     CYCLE_LEASE,
@@ -45,6 +44,7 @@ from karen_learner.records import (
     UserFeedback,
     utc_now,
 )
+from karen_learner.records.base import to_micros
 from karen_learner.settings import StoreSettings
 
 P = ParamSpec("P")
