@@ -20,6 +20,7 @@ from karen_learner.models.backups import check_version, intact_manifest
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.versions import ModelRegistry, read_manifest
 from karen_learner.monitoring.health import home_health
+from karen_learner.pdf import pdf_problem
 from karen_learner.records import ModelVersion
 from karen_learner.records.health import Finding
 from karen_learner.repair import Repair
@@ -28,14 +29,18 @@ logger = logging.getLogger(__name__)
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "encoder": ("onnxruntime", "tokenizers"),
+    "pdf": ("jinja2", "weasyprint"),
     "plot": ("matplotlib",),
     "postgres": ("asyncpg",),
+    "reports": ("jinja2",),
 }
 """Optional libraries, by the extra that installs them."""
 NEEDED_FOR = {
     "encoder": "sentence vectors of an encoder",
+    "pdf": "reports as PDF",
     "plot": "simulate --plot",
     "postgres": "a store on PostgreSQL",
+    "reports": "reports as HTML",
 }
 CHECKED_VERSIONS = 100
 RESTORABLE = "a rollback restores it from its backup"
@@ -217,6 +222,8 @@ def library_findings() -> Iterator[Finding]:
             message=f"{extra}: {'not installed: ' + ', '.join(missing) if missing else 'installed'}",
             remedy=f"pip install 'karen-learner[{extra}]', for {NEEDED_FOR[extra]}" if missing else None,
         )
+    if find_spec("weasyprint") is not None and (problem := pdf_problem()) is not None:
+        yield Finding(area="libraries", severity="warning", message="PDF needs Pango", remedy=problem)
 
 
 def _installed(name: str) -> str | None:

@@ -15,6 +15,7 @@
     │   ├── Forbidden                      the key does not allow the action
     │   └── TooManyRequests                more requests than the limit
     ├── UnknownIncident (LookupError)      no such incident
+    ├── UnknownReport (LookupError)        no such report
     ├── LearnerClosed (RuntimeError)       used after `close()`
     ├── WrongEventLoop (RuntimeError)      used in another event loop, or after a fork
     ├── StoreError                         the memory store fails
@@ -173,6 +174,12 @@ class TooManyRequests(AccessError):
 
 class UnknownIncident(KarenLearnerError, LookupError):
     """There is no incident with this id."""
+
+    http_status = 404
+
+
+class UnknownReport(KarenLearnerError, LookupError):
+    """The tenant has no readable report with this id."""
 
     http_status = 404
 

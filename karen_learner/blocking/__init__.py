@@ -26,6 +26,7 @@ from karen_learner.blocking.learner import (
     create_spacy_analyzer,
 )
 from karen_learner.blocking.portal import Blocking, Portal, blocking
+from karen_learner.blocking.reports import ReportManager
 from karen_learner.blocking.retrainer import AutomatedRetrainer
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "PerformanceMonitor",
     "Portal",
     "RealTimeModelUpdater",
+    "ReportManager",
     "UpdateStrategy",
     "automated_learning_system",
     "blocking",

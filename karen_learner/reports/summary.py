@@ -1,0 +1,185 @@
+"""The document of a report from analyses, recommendations and measured effects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from karen_learner.records.improvement import (
+    AnalysisResults,
+    ImpactReport,
+    MetricTrend,
+    Recommendation,
+    ROISummary,
+    Ticket,
+)
+from karen_learner.records.period_reports import Change, CostItem, Decision, PeriodReport, ReportMetadata
+from karen_learner.reports.wording import metric_name, money, plural, unit_of
+
+RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
+LOWER_IS_BETTER = ("cost", "costs", "ms", "error", "errors", "fallback", "failure", "latency", "correction")
+
+
+def make_document(
+    metadata: ReportMetadata,
+    results: AnalysisResults,
+    recommendations: Sequence[Recommendation] = (),
+    *,
+    tickets: Sequence[Ticket] = (),
+    impacts: Sequence[ImpactReport] = (),
+    roi: ROISummary | None = None,
+) -> PeriodReport:
+    """The document. It shows trends whose direction is known, and effects whose interval excludes zero."""
+    titles = {ticket.ticket_id: ticket.title for ticket in tickets}
+    effects = [change for impact in impacts if (change := _measured(impact, titles)) is not None]
+    better = [one for one in effects if _is_better(one)] + _moved(results.trends, "improving")
+    worse = [one for one in effects if not _is_better(one)] + _moved(results.trends, "declining")
+    note = results.data_quality.note
+    document = PeriodReport(
+        report_metadata=metadata.model_copy(
+            update={
+                "notes": metadata.notes if note is None else (note, *metadata.notes),
+                "failed": {**results.failed, **metadata.failed},
+            }
+        ),
+        system_health=results.overall_health,
+        headline="",
+        better=tuple(better),
+        worse=tuple(worse),
+        roi_estimate=roi,
+        costs=tuple(_costs(results, tickets, metadata)),
+        decisions=tuple(_decisions(results, recommendations, tickets)),
+        analysis=results,
+        recommendations=tuple(recommendations),
+        tickets=tuple(tickets),
+        impacts=tuple(impacts),
+    )
+    return document.model_copy(update={"headline": _headline(document)})
+
+
+def is_empty(results: AnalysisResults) -> bool:
+    """Whether the period has no observation."""
+    return not any(one.observations for one in results.components.values())
+
+
+def _headline(document: PeriodReport) -> str:
+    """The answers of the page in a few sentences."""
+    if is_empty(document.analysis):
+        said = ["Nothing was observed in this period."]
+    else:
+        said = [f"{plural(len(document.better), 'metric')} improved, {len(document.worse):,} declined."]
+    roi, currency = document.roi_estimate, document.report_metadata.currency
+    if roi is not None and roi.measured:
+        said.append(f"All measured changes are worth {money(roi.roi.net, currency)} net.")
+    spent = sum(item.amount for item in document.costs if item.unit == currency)
+    if spent:
+        said.append(f"The period cost {money(spent, currency)}.")
+    waiting = len(document.decisions)
+    said.append(
+        f"{plural(waiting, 'decision')} {'waits' if waiting == 1 else 'wait'}."
+        if waiting
+        else "Nothing waits for a decision."
+    )
+    return " ".join(said)
+
+
+def _moved(trends: Sequence[MetricTrend], direction: str) -> list[Change]:
+    """The trends of a direction, the most certain first."""
+    found = [trend for trend in trends if trend.trend_direction == direction]
+    found.sort(key=lambda trend: (1.0 if trend.adjusted_p is None else trend.adjusted_p, trend.metric))
+    return [
+        Change(
+            title=f"{metric_name(trend.metric)} ({trend.component})",
+            metric=trend.metric,
+            before=trend.before,
+            after=trend.after,
+            change=None if trend.before is None or trend.after is None else trend.after - trend.before,
+            low=trend.low,
+            high=trend.high,
+            causal=False,
+            evidence=trend.evidence,
+        )
+        for trend in found
+    ]
+
+
+def _measured(impact: ImpactReport, titles: dict[str, str]) -> Change | None:
+    """The effect of a ticket; None if its interval includes zero, or none was measured."""
+    effect = impact.effect
+    if effect is None or effect.low <= 0 <= effect.high:
+        return None
+    return Change(
+        title=f"{titles.get(impact.ticket_id, 'A change')}: {metric_name(effect.metric).lower()}",
+        metric=effect.metric,
+        change=effect.change,
+        low=effect.low,
+        high=effect.high,
+        causal=effect.causal,
+        evidence=impact.evidence,
+    )
+
+
+def _is_better(change: Change) -> bool:
+    lower = any(word in LOWER_IS_BETTER for word in change.metric.split("_"))
+    return ((change.change or 0.0) > 0) != lower
+
+
+def _costs(results: AnalysisResults, tickets: Sequence[Ticket], metadata: ReportMetadata) -> list[CostItem]:
+    """Costs that the components measured as totals, and those of changes in the period."""
+    found = []
+    for component, performance in results.components.items():
+        for metric, value in performance.metrics.items():
+            unit = _cost_unit(metric, metadata.currency)
+            if unit is not None and value is not None:
+                name = metric_name(metric.removesuffix("_s").replace("_seconds", "_time"))
+                found.append(CostItem(name=f"{name} ({component})", amount=value, unit=unit))
+    period = results.analysis_period
+    spent = [
+        ticket.cost
+        for ticket in tickets
+        if ticket.cost is not None
+        and period.start <= (ticket.implemented_at or ticket.opened_at) < period.end
+    ]
+    if spent:
+        found.append(
+            CostItem(
+                name=f"Work on {plural(len(spent), 'change')}", amount=sum(spent), unit=metadata.currency
+            )
+        )
+    return found
+
+
+def _cost_unit(metric: str, currency: str) -> str | None:
+    """The unit of a metric that is a total of costs; None for other metrics."""
+    if unit_of(metric) == "money":
+        return currency
+    return {"tokens": "tokens", "training_seconds": "seconds", "training_s": "seconds"}.get(metric)
+
+
+def _decisions(
+    results: AnalysisResults, recommendations: Sequence[Recommendation], tickets: Sequence[Ticket]
+) -> list[Decision]:
+    """Open recommendations and critical alerts, the most important first."""
+    planned = {ticket.recommendation_id for ticket in tickets}
+    found = [
+        Decision(
+            title=alert.message,
+            reason=f"critical alert since {alert.at.day} {alert.at:%B, %H:%M} UTC",
+            priority="HIGH",
+            source="alert",
+            source_id=alert.reading,
+        )
+        for alert in results.alerts
+        if alert.level == "critical"
+    ]
+    found += [
+        Decision(
+            title=one.title,
+            reason=one.description,
+            priority=one.priority,
+            source="recommendation",
+            source_id=one.id,
+        )
+        for one in recommendations
+        if one.status == "open" and one.id not in planned
+    ]
+    return sorted(found, key=lambda one: RANKS[one.priority])

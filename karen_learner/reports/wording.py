@@ -1,0 +1,78 @@
+"""Names and values of metrics as words for people."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Unit = Literal["share", "milliseconds", "seconds", "bytes", "money", "number"]
+
+_SHARES = ("accuracy", "rate", "share", "f1", "satisfaction", "quality", "confidence", "agreement",
+           "coverage", "effectiveness", "precision", "recall")  # fmt: skip
+_SHORTENED = {"f1": "F1", "llm": "LLM", "ms": "(ms)", "roi": "ROI", "p50": "median",
+              "p95": "95th percentile", "p99": "99th percentile"}  # fmt: skip
+UNKNOWN = "unknown"
+
+
+def unit_of(metric: str) -> Unit:
+    """The unit of a metric by the words of its name."""
+    words = metric.split("_")
+    if words[-1] == "ms":
+        return "milliseconds"
+    if words[-1] in ("s", "seconds"):
+        return "seconds"
+    if words[-1] == "bytes":
+        return "bytes"
+    if "cost" in words or "costs" in words:
+        return "money"
+    return "share" if any(word in _SHARES for word in words) else "number"
+
+
+def metric_name(metric: str) -> str:
+    """The name of a metric in words: `intent_accuracy` is "Intent accuracy"."""
+    words = [_SHORTENED.get(word, word) for word in metric.split("_")]
+    named = " ".join(word for word in words if word != "(ms)")
+    return named[:1].upper() + named[1:]
+
+
+def value_text(value: float | None, unit: Unit, currency: str = "") -> str:
+    """A value with its unit."""
+    if value is None:
+        return UNKNOWN
+    if unit == "share":
+        return f"{value:.1%}".replace("%", " %")
+    if unit == "money":
+        return money(value, currency)
+    return _number(value) + {"milliseconds": " ms", "seconds": " s", "bytes": " bytes"}.get(unit, "")
+
+
+def change_text(change: float | None, unit: Unit, currency: str = "") -> str:
+    """A difference with its sign; of shares in percentage points."""
+    if change is None:
+        return UNKNOWN
+    if unit == "share":
+        return f"{100 * change:+.1f} points"
+    return ("+" if change > 0 else "") + value_text(change, unit, currency)
+
+
+def interval_text(low: float | None, high: float | None, unit: Unit, currency: str = "") -> str:
+    """The bounds of a 95 % interval."""
+    if low is None or high is None:
+        return "no interval"
+    return (
+        f"{change_text(low, unit, currency).removesuffix(' points')} to {change_text(high, unit, currency)}"
+    )
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount with its currency: two decimals below 100."""
+    return f"{amount:,.{2 if abs(amount) < 100 else 0}f} {currency}".rstrip()
+
+
+def plural(count: int, word: str) -> str:
+    """A counted word: "1 metric", "2 metrics"."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def _number(value: float) -> str:
+    digits = 0 if value == int(value) or abs(value) >= 100 else 2
+    return f"{value:,.{digits}f}"

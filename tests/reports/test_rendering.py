@@ -1,0 +1,189 @@
+"""The pages of reports: their answers, and hostile or missing values in them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html import unescape
+from typing import Any
+
+import jsonschema
+import pypdf
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from karen_learner.errors import InvalidInput
+from karen_learner.records.improvement import DataQuality
+from karen_learner.records.period_reports import PeriodReport, ReportMetadata
+from karen_learner.reports.rendering import SCHEMA_FILE, dashboard_html, render, schema
+from karen_learner.reports.summary import make_document
+from karen_learner.reports.wording import UNKNOWN, change_text, unit_of, value_text
+from tests.reports.specimens import (
+    END,
+    WEEK,
+    a_week,
+    component,
+    impact,
+    recommendation,
+    roi_analysis,
+    roi_summary,
+    ticket,
+    trend,
+)
+
+SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'"
+
+
+def document(
+    results: Any = None, *, kind: str = "executive", tenant_id: str = "telecom", **more: Any
+) -> PeriodReport:
+    metadata = ReportMetadata(
+        tenant_id=tenant_id, kind=kind, period="weekly", analysis_period=WEEK, created_at=END, currency="EUR"
+    )
+    return make_document(metadata, a_week() if results is None else results, **more)
+
+
+def whole(**more: Any) -> PeriodReport:
+    given = {"recommendations": [recommendation()], "tickets": [ticket()], "impacts": [impact()]}
+    return document(**{**given, "roi": roi_summary(), **more})
+
+
+def page(report: PeriodReport) -> str:
+    return render(report, "html").decode()
+
+
+def text_of(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html.partition("<body>")[2]).split())
+
+
+def test_the_first_sentences_answer_the_four_questions() -> None:
+    report = whole()
+    assert report.headline == (
+        "3 metrics improved, 1 declined. All measured changes are worth 1,284 EUR net. "
+        "The period cost 704 EUR. 2 decisions wait."
+    )
+    said = text_of(page(report))
+    for words in ("What got better", "What it was worth", "What it cost", "What to decide"):
+        assert words in said
+
+
+def test_only_a_holdback_is_told_as_a_cause() -> None:
+    said = text_of(page(whole()))
+    assert said.count("control group") == 1
+    assert said.count("trend, not causal") == 3
+
+
+def test_an_effect_that_may_be_zero_is_no_improvement() -> None:
+    unsure = impact(effect=impact().effect.model_copy(update={"low": -0.001}))
+    assert [one.causal for one in whole(impacts=[unsure]).better] == [False, False]
+
+
+def test_a_falling_cost_is_better() -> None:
+    cheaper = impact(effect=impact().effect.model_copy(
+        update={"metric": "cost_per_turn", "change": -0.02, "low": -0.03, "high": -0.01}
+    ))  # fmt: skip
+    assert whole(impacts=[cheaper]).better[0].metric == "cost_per_turn"
+
+
+def test_a_recommendation_with_a_ticket_waits_for_no_decision() -> None:
+    one = recommendation()
+    report = document(a_week(alerts=()), recommendations=[one], tickets=[ticket(recommendation_id=one.id)])
+    assert report.decisions == ()
+
+
+def test_an_empty_week_is_a_report() -> None:
+    silent = {"understanding": component("understanding", {"intent_accuracy": None}, observations=0)}
+    empty = a_week(components=silent, trends=(), alerts=(), overall_health=None, data_quality=DataQuality())
+    for kind in ("executive", "technical"):
+        report = document(empty, kind=kind)
+        assert report.headline == "Nothing was observed in this period. Nothing waits for a decision."
+        said = text_of(page(report))
+        assert "too little data" in said
+        assert "no change has a measured effect" in said
+        assert "None" not in said
+    assert len(render(document(empty), "csv").splitlines()) == 1
+
+
+def test_a_return_without_a_cost_is_not_divided() -> None:
+    free = roi_analysis(cost=0.0, roi_percentage=None, payback_days=None)
+    said = text_of(page(whole(roi=roi_summary(roi=free))))
+    assert "no cost to divide by" in said
+
+
+def test_failing_parts_and_skipped_entries_are_noted() -> None:
+    said = text_of(page(document(a_week(failed={"stream": "StoreLocked: busy"}))))
+    assert "stream could not be made: StoreLocked: busy" in said
+    assert "100 of 10,000 log entries (1.0%) are skipped." in said
+
+
+@pytest.mark.parametrize("kind", ["executive", "technical"])
+def test_texts_of_others_are_shown_and_never_run(kind: str) -> None:
+    hostile = a_week(
+        tenant_id=SCRIPT,
+        trends=(trend("intent_accuracy", 0.8, 0.9, "improving", component=SCRIPT),),
+        components={SCRIPT: component(SCRIPT, {SCRIPT: 0.5}, reasons=(SCRIPT,))},
+        failed={SCRIPT: SCRIPT},
+    )
+    report = document(
+        hostile, kind=kind, tenant_id=SCRIPT, recommendations=[recommendation(SCRIPT, description=SCRIPT)],
+        tickets=[ticket(title=SCRIPT, cost=1.0)], impacts=[impact(conclusion=SCRIPT)],
+    )  # fmt: skip
+    html = page(report)
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "&lt;script&gt;" in html
+    assert "<script" not in dashboard_html(SCRIPT, [hostile]).decode()
+
+
+def test_a_page_loads_nothing_and_allows_its_own_style_only() -> None:
+    html = page(whole(kind="technical"))
+    assert re.search(r"default-src 'none'; style-src 'sha256-", unescape(html))
+    assert not re.search(r"(src|href)=|url\(|@import| style=", html)
+
+
+@given(st.text(alphabet="=+-@\t\r'a1", min_size=1, max_size=6))
+def test_no_cell_is_a_formula(name: str) -> None:
+    report = document(a_week(trends=(trend("intent_accuracy", 0.8, 0.9, "improving", component=name),)))
+    rows = list(csv.reader(io.StringIO(render(report, "csv").decode("utf-8-sig"))))
+    assert rows[0][:2] == ["component", "metric"]
+    assert not re.match(r"[=+\-@\t\r]", rows[1][0])
+    assert rows[1][3:5] == ["0.8", "0.9"]
+
+
+def test_the_pdf_of_the_executive_page_is_one_sheet() -> None:
+    pdf = pypdf.PdfReader(io.BytesIO(render(whole(), "pdf")))
+    assert len(pdf.pages) == 1
+    assert "What to decide" in pdf.pages[0].extract_text()
+
+
+def test_the_json_keeps_its_published_schema() -> None:
+    written = json.loads(render(whole(kind="technical"), "json"))
+    published = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    assert published == schema(), "write the file anew: python tools/report_schema.py"
+    jsonschema.validate(written, published)
+    assert {"report_metadata", "system_health", "roi_estimate"} <= written.keys()
+    assert {"trend_direction", "change_percentage"} <= written["analysis"]["trends"][0].keys()
+    assert PeriodReport.model_validate(written).headline == whole().headline
+
+
+def test_unknown_formats_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="one of html, pdf, json, csv"):
+        render(whole(), "../../etc/passwd")  # type: ignore[arg-type]
+
+
+def test_a_dashboard_shows_each_metric_with_its_values() -> None:
+    html = dashboard_html("telecom", [a_week()]).decode()
+    assert html.count("<svg") == html.count("<details>") == 7
+    assert "No period has a measured metric yet." in dashboard_html("telecom", []).decode()
+
+
+def test_values_have_units() -> None:
+    assert unit_of("avg_accuracy") == "share"
+    assert value_text(0.5, unit_of("fallback_rate")) == "50.0 %"
+    assert value_text(12.0, unit_of("latency_p95_ms")) == "12 ms"
+    assert value_text(84.1, unit_of("total_cost"), "EUR") == "84.10 EUR"
+    assert change_text(-0.021, "share") == "-2.1 points"
+    assert change_text(None, "share") == UNKNOWN
