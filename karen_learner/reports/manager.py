@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from asyncio_extras import call_in_executor
 from pydantic import TypeAdapter, ValidationError
@@ -44,6 +44,22 @@ MAX_REPORTS = 1_000
 ROOM_MADE = "The disk was full. Older reports were archived to make room for this one."
 
 
+class ReportContent(TypedDict, total=False):
+    """The keywords of `ReportManager.generate`.
+
+    `failed` has the error of each part that could not be made. `data_revision` identifies the stored data.
+    """
+
+    tickets: Sequence[Ticket]
+    impacts: Sequence[ImpactReport]
+    roi: ROISummary | None
+    period: ReportPeriod
+    formats: Sequence[ReportFormat]
+    notes: Sequence[str]
+    failed: Mapping[str, str]
+    data_revision: str | None
+
+
 class ReportManager:
     """Reports below `output_directory`. `currency` is the unit of all amounts, `clock` the time of reports.
 
@@ -63,7 +79,10 @@ class ReportManager:
         return self._archive.root
 
     async def generate_executive_summary(
-        self, results: AnalysisResults, recommendations: Sequence[Recommendation] = (), **more: Any
+        self,
+        results: AnalysisResults,
+        recommendations: Sequence[Recommendation] = (),
+        **more: Unpack[ReportContent],
     ) -> StoredReport:
         """A page for decisions: what got better, its worth, its cost, and what to decide.
 
@@ -72,7 +91,10 @@ class ReportManager:
         return await self.generate("executive", results, recommendations, **more)
 
     async def generate_technical_report(
-        self, results: AnalysisResults, recommendations: Sequence[Recommendation] = (), **more: Any
+        self,
+        results: AnalysisResults,
+        recommendations: Sequence[Recommendation] = (),
+        **more: Unpack[ReportContent],
     ) -> StoredReport:
         """The page for decisions, then all metrics with their evidence. As `generate_executive_summary`."""
         return await self.generate("technical", results, recommendations, **more)
@@ -89,7 +111,7 @@ class ReportManager:
         period: ReportPeriod = "weekly",
         formats: Sequence[ReportFormat] = ("html",),
         notes: Sequence[str] = (),
-        failed: dict[str, str] | None = None,
+        failed: Mapping[str, str] | None = None,
         data_revision: str | None = None,
     ) -> StoredReport:
         """Store a report in `formats`; JSON always. All arguments are checked before anything is written.
