@@ -12,6 +12,7 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.errors import KarenLearnerError, without_message
 from karen_learner.models.files import HomeLayout
 from karen_learner.records import Alert, LearningCycleResult
+from karen_learner.records.schedules import RunStatus, Schedule, ScheduledJob
 from karen_learner.records.triggers import TriggeredMode
 from karen_learner.settings import Settings
 
@@ -53,6 +54,22 @@ class ServedLearner(Protocol):
     ) -> LearningCycleResult: ...
 
 
+OnEnd = Callable[[RunStatus], None]
+"""Receives the status of a scheduled run. Never waits."""
+
+
+class ScheduledRuns(Protocol):
+    """Runs the job of schedules in the background."""
+
+    job: ScheduledJob
+
+    def may_begin(self, schedule: Schedule, now: datetime, /) -> bool:
+        """Whether a due run may begin now. If not, the next tick asks again."""
+
+    def begin(self, schedule: Schedule, on_end: OnEnd) -> None:
+        """Begin a run. `on_end` is called once, at its end."""
+
+
 OnResult = Callable[[LearningCycleResult | None], None]
 """Receives the result of a cycle; None if it raised an error."""
 
@@ -62,6 +79,8 @@ class CycleQueue:
 
     A tenant waits at most once.
     """
+
+    job: ScheduledJob = "cycle"
 
     def __init__(self, learner: ServedLearner) -> None:
         self._learner = learner
@@ -87,6 +106,20 @@ class CycleQueue:
         run = self._run(tenant_id, mode, force, reason, on_result)
         self._tasks[tenant_id] = asyncio.create_task(run)
         return True
+
+    def may_begin(self, schedule: Schedule, _now: datetime) -> bool:
+        """Whether no cycle of the tenant is queued."""
+        return not self.is_queued(schedule.tenant_id)
+
+    def begin(self, schedule: Schedule, on_end: OnEnd) -> None:
+        """Queue the cycle of a schedule."""
+        self.put(
+            schedule.tenant_id,
+            mode=schedule.mode,
+            force=False,
+            reason=f"schedule {schedule.name}: {schedule.expression}",
+            on_result=lambda result: on_end("failed" if result is None else result.status),
+        )
 
     async def _run(
         self, tenant_id: str, mode: TriggeredMode, force: bool, reason: str, on_result: OnResult | None

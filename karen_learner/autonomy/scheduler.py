@@ -1,4 +1,4 @@
-"""Cron schedules of learning cycles. The rows of the store are the truth; APScheduler wakes the service.
+"""Cron schedules of cycles and reports. The rows of the store are the truth; APScheduler wakes the service.
 
 Each run is claimed by a lease and by writing its row first, so that two services never run it twice. Times
 that passed without a service are caught up by one run. A failed run is repeated after 1, 4 and 24 hours; then
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 
 from karen_learner.autonomy.cron import next_time, read_expression, read_zone
-from karen_learner.autonomy.parts import AlertSink, CycleQueue
+from karen_learner.autonomy.parts import AlertSink, ScheduledRuns
 from karen_learner.contracts import MemoryStore
 from karen_learner.memory import owner_of
-from karen_learner.records import Alert, LearningCycleResult, check_name
-from karen_learner.records.schedules import Schedule
+from karen_learner.records import Alert, check_name
+from karen_learner.records.schedules import RunStatus, Schedule
 from karen_learner.records.triggers import TriggeredMode
-from karen_learner.settings import ScheduleSettings
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +32,14 @@ LEASE_TTL = timedelta(minutes=2)
 HEARTBEAT = timedelta(minutes=5)
 """Time between two heartbeats of a row."""
 MAX_MISSED = 1_000
-FROM_SETTINGS = ("cron", "full_cron")
+FULL = "full_cron"
+"""The schedule whose cycles are full."""
 
 
 class Scheduler:
-    """Runs the schedules of all tenants. A part of the service.
+    """Runs the schedules of one job for all tenants. A part of the service.
 
-    The settings `[schedule]` give each tenant the schedules `cron` and `full_cron`; `add` makes others.
+    `expressions` gives each tenant schedules by name, "" none; `add` makes others. `runs` begins what is due.
     `on_due` is awaited at the time of the next run, between two ticks. Raises InvalidInput for unusable
     expressions.
     """
@@ -47,26 +47,24 @@ class Scheduler:
     def __init__(
         self,
         store: MemoryStore,
-        queue: CycleQueue,
-        settings: ScheduleSettings,
+        runs: ScheduledRuns,
+        expressions: Mapping[str, str],
         *,
+        zone: str = "UTC",
         tenants: Sequence[str] = (),
         on_alert: AlertSink | None = None,
         on_due: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
-        self._queue = queue
+        self._runs = runs
         self._tenants = tenants
         self._on_alert = on_alert
         self._on_due = on_due
-        self._zone = read_zone(settings.zone).key
-        self._expressions = {
-            name: read_expression(getattr(settings, name)) if getattr(settings, name) else None
-            for name in FROM_SETTINGS
-        }
+        self._zone = read_zone(zone).key
+        self._expressions = {name: read_expression(one) if one else None for name, one in expressions.items()}
         self._alarm: AsyncIOScheduler | None = None
         self._is_first_tick = True
-        self._ended: list[tuple[Schedule, LearningCycleResult | None]] = []
+        self._ended: list[tuple[Schedule, RunStatus]] = []
 
     async def start(self) -> None:
         """Start the alarm clock. Idempotent."""
@@ -96,6 +94,7 @@ class Scheduler:
             name=check_name(name, "the name of a schedule"),
             expression=read_expression(expression),
             zone=read_zone(zone).key,
+            job=self._runs.job,
             mode=mode,
             next_run=next_time(expression, now, zone=zone),
         )
@@ -117,8 +116,11 @@ class Scheduler:
         await self._set_alarm()
 
     async def _own(self) -> list[Schedule]:
-        found = await self._store.schedules()
-        return [one for one in found if not self._tenants or one.tenant_id in self._tenants]
+        return [
+            one
+            for one in await self._store.schedules()
+            if one.job == self._runs.job and (not self._tenants or one.tenant_id in self._tenants)
+        ]
 
     async def _apply_settings(self, now: datetime) -> None:
         """Make the rows of the settings: new ones, changed ones, and none for an empty expression."""
@@ -130,7 +132,7 @@ class Scheduler:
                     if row is not None:
                         await self._store.remove_schedule(tenant_id, name)
                 elif row is None or (row.expression, row.zone) != (expression, self._zone):
-                    mode: TriggeredMode = "full" if name == "full_cron" else "auto"
+                    mode: TriggeredMode = "full" if name == FULL else "auto"
                     await self.add(tenant_id, name, expression, now, zone=self._zone, mode=mode)
 
     async def _begin(self, schedule: Schedule, now: datetime) -> None:
@@ -143,7 +145,7 @@ class Scheduler:
             present = next((one for one in await self._own() if _same(one, schedule)), None)
             if present is None or present.next_run != schedule.next_run:
                 return
-            if self._queue.is_queued(schedule.tenant_id):
+            if not self._runs.may_begin(present, now):
                 return  # the next tick tries again
             missed = missed_times(present, now)
             claimed = await self._save(
@@ -156,21 +158,14 @@ class Scheduler:
             )
         finally:
             await self._store.release_lease(lease)
-        self._queue.put(
-            schedule.tenant_id,
-            mode=schedule.mode,
-            force=False,
-            reason=f"schedule {schedule.name}: {schedule.expression}",
-            on_result=lambda result: self._ended.append((claimed, result)),
-        )
+        self._runs.begin(claimed, lambda status: self._ended.append((claimed, status)))
 
     async def record_results(self, now: datetime) -> None:
         """Write the results of ended runs: retries and alerts follow failures."""
         while self._ended:
-            claimed, result = self._ended[0]
+            claimed, status = self._ended[0]
             present = next((one for one in await self._own() if _same(one, claimed)), None)
             if present is not None:
-                status = result.status if result is not None else "failed"
                 await self._write_result(present, status, now)
             self._ended.pop(0)
 

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 
 from karen_learner.autonomy.parts import AlertSink, CycleQueue, Part, ServedLearner
-from karen_learner.autonomy.scheduler import Scheduler
+from karen_learner.autonomy.scheduler import FULL, Scheduler
 from karen_learner.autonomy.triggers.part import TriggerPart
 from karen_learner.contracts import Clock
 from karen_learner.errors import FencedOut, KarenLearnerError, StoreLocked
@@ -60,10 +60,12 @@ class AutonomousService:
         self.triggers = TriggerPart(
             learner.store, self.readings, self.queue, learner.settings.triggers, tenants=self._tenants
         )
+        schedule = learner.settings.schedule
         self.scheduler = Scheduler(
             learner.store,
             self.queue,
-            learner.settings.schedule,
+            {"cron": schedule.cron, FULL: schedule.full_cron},
+            zone=schedule.zone,
             tenants=self._tenants,
             on_alert=self.on_alert,
             on_due=self._wake,

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).with_name("templates")
-SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
-"""The published JSON schema of the format `json`."""
 SHOWN = 4
 """Entries of each list on the first screen."""
 CSV_COLUMNS = ("component", "metric", "trend_direction", "before", "after", "change_percentage", "low",
@@ -70,7 +68,7 @@ def render(report: PeriodReport, format: ReportFormat) -> bytes:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a report."""
+    """The published JSON schema of the format `json`."""
     return PeriodReport.model_json_schema(mode="serialization")
 
 

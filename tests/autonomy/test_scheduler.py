@@ -11,13 +11,13 @@ import pytest
 
 from karen_learner.autonomy.cron import next_time, read_expression
 from karen_learner.autonomy.parts import CycleQueue
-from karen_learner.autonomy.scheduler import Scheduler
+from karen_learner.autonomy.scheduler import FULL, Scheduler
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import InvalidInput, TrainingError
 from karen_learner.memory import open_store
 from karen_learner.records import Alert, LearningCycleResult
 from karen_learner.records.schedules import Schedule
-from karen_learner.settings import ScheduleSettings, load_settings
+from karen_learner.settings import load_settings
 from tests.autonomy.conftest import FastClock
 
 HOUR = 3600.0
@@ -90,15 +90,15 @@ async def trainer(clock: FastClock) -> AsyncIterator[Trainer]:
 
 
 def scheduler(trainer: Trainer, *, cron: str = "", full_cron: str = "", **options: Any) -> Scheduler:
-    settings = ScheduleSettings(cron=cron, full_cron=full_cron, zone="UTC")
+    expressions = {"cron": cron, FULL: full_cron}
     options.setdefault("tenants", ("acme",))
-    return Scheduler(trainer.store, CycleQueue(trainer), settings, **options)  # type: ignore[arg-type]
+    return Scheduler(trainer.store, CycleQueue(trainer), expressions, **options)  # type: ignore[arg-type]
 
 
 async def tick(made: Scheduler, clock: FastClock, *, hours: float = 0.0) -> None:
     clock.move(hours * HOUR)
     await made.tick(clock())
-    await made._queue.drain()
+    await made._runs.drain()
     await made.record_results(clock())
 
 
@@ -138,7 +138,7 @@ async def test_two_services_run_a_schedule_once(trainer: Trainer, clock: FastClo
     for made in both:
         await made.tick(clock())
     for made in both:
-        await made._queue.drain()
+        await made._runs.drain()
     assert len(trainer.calls) == 1
 
 
@@ -170,7 +170,7 @@ async def test_a_run_whose_service_died_is_repeated(trainer: Trainer, clock: Fas
     await tick(made, clock)
     clock.move(3 * HOUR)
     await made.tick(clock())
-    await made._queue.stop(grace_s=0)  # cancels the run
+    await made._runs.stop(grace_s=0)  # cancels the run
     (row,) = await rows(trainer)
     assert row.last_status == "running"
     again = scheduler(trainer, cron="0 3 * * *")
