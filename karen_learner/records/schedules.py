@@ -17,8 +17,8 @@ class Schedule(Record):
     """A cron expression for cycles or reports of a tenant, with its state.
 
     Times are UTC, `zone` an IANA time zone. `next_run` is the next time of the expression, or that of a
-    retry. `heartbeat` is the last time at which a service looked at the row. `missed` counts the times that passed without a service; they are caught up by
-    one run. `failures` counts the failed runs in a row.
+    retry. `heartbeat` is the last time at which a service looked at the row. `missed` counts the times that
+    passed without a service; they are caught up by one run. `failures` counts the failed runs in a row.
     """
 
     tenant_id: str
