@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
+from karen_learner.disk import make_folder, open_private
 from karen_learner.errors import InvalidInput, UnknownReport
 from karen_learner.models.files import (
     changed_at,
@@ -30,7 +31,6 @@ from karen_learner.models.files import (
     sync_folder,
     tenant_folder,
 )
-from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import new_id
 from karen_learner.records.period_reports import (
     ArchiveSummary,

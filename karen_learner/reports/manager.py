@@ -12,10 +12,9 @@ from asyncio_extras import call_in_executor
 from pydantic import TypeAdapter, ValidationError
 
 from karen_learner.contracts import Clock
-from karen_learner.disk import free_text, is_about_space
+from karen_learner.disk import free_text, is_about_space, make_folder
 from karen_learner.errors import InvalidInput, StoreFull, StoreReadOnly, UnknownReport
 from karen_learner.models.files import replace_file
-from karen_learner.private_files import make_folder
 from karen_learner.records import check_id, check_limit, check_several, utc_now
 from karen_learner.records.improvement import (
     AnalysisResults,
