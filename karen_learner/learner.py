@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from asyncio_extras import call_in_executor
 
@@ -17,6 +17,7 @@ from karen_learner import memory
 from karen_learner.analysis import create_spacy_analyzer
 from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer, live_models_of
 from karen_learner.collection import ConversationMetadataCollector
+from karen_learner.collection.turns import CharacterSanitizer
 from karen_learner.concurrency import LoopBinding
 from karen_learner.contracts import Clock, Gate, MemoryStore, Sanitizer, TrainingBackend
 from karen_learner.corpora.corpus_file import CorpusFile
@@ -41,6 +42,7 @@ from karen_learner.errors import (
     UnknownTenant,
 )
 from karen_learner.events import EventBus, ModelUnloaded
+from karen_learner.improvement.production_log import DecisionInput, DecisionStore, ProductionLog
 from karen_learner.integrations import as_analyzer, as_host_memory
 from karen_learner.maintenance import Maintenance
 from karen_learner.models.base_versions import read_base
@@ -81,6 +83,7 @@ from karen_learner.records import (
     utc_now,
 )
 from karen_learner.records.data_reports import DataReport
+from karen_learner.records.decisions import LogReport
 from karen_learner.records.evaluations import Evaluation, VersionComparison
 from karen_learner.records.health import Finding
 from karen_learner.records.labels import LabelReport, LabelRow
@@ -177,6 +180,12 @@ class AutonomousLearner:
         tokenizers = ServedTokenizers(registry, base_model)
         self._curator = curator = Curator(store, settings, tokenizers=tokenizers)
         self._labels = LabelEditor(store, curator)
+        self._log = ProductionLog(
+            cast(DecisionStore, store),
+            sanitizer=sanitizer or CharacterSanitizer(),
+            clock=self._clock,
+            queue_size=settings.store.queue_size,
+        )
         self._transfer = Transfer(
             store,
             add_turn=self._collector.collect_input,
@@ -316,6 +325,7 @@ class AutonomousLearner:
             closing.callback(self._models.close)
             closing.push_async_callback(self.store.close)
             closing.push_async_callback(self.events.close)
+            closing.push_async_callback(self._log.close)
             closing.push_async_callback(self._cycle.wait)
             closing.push_async_callback(self._backend.close)
             closing.push_async_callback(self._champions.close)
@@ -370,6 +380,37 @@ class AutonomousLearner:
             await self._memory.remember(turn)
         except Exception:  # the host's memory is foreign code: the store has the turn
             logger.exception("the host's memory failed on turn %r", turn_id)
+
+    async def log_decision(self, tenant_id: str, decision: DecisionInput) -> str:
+        """Store an entry of the production log, and return its key. It is on disk when this returns.
+
+        An entry with a stored `entry_id` is the same entry. Raises InvalidInput, with nothing stored.
+        """
+        check_id(tenant_id, "tenant_id")
+        await self.start()
+        return await self._log.log(tenant_id, decision)
+
+    async def ingest_decisions(
+        self, tenant_id: str, path: Path | str, *, on_lines: OnLines | None = None
+    ) -> LogReport:
+        """Import a file of log entries as JSON lines. Corrupt ones are counted by reason.
+
+        Raises InvalidInput for a file that cannot be read, StoreError.
+        """
+        check_id(tenant_id, "tenant_id")
+        await self.start()
+        return await self._log.import_file(tenant_id, Path(path), on_lines=on_lines)
+
+    async def erase_decisions(
+        self, tenant_id: str, *, user_id: str | None = None, session_id: str | None = None
+    ) -> int:
+        """Remove contents and ids of the log entries of a user or a session; their number.
+
+        Their numbers stay for statistics. Raises InvalidInput without a user and a session.
+        """
+        check_id(tenant_id, "tenant_id")
+        await self.start()
+        return await self._log.erase(tenant_id, user_id=user_id, session_id=session_id)
 
     async def analyze(self, tenant_id: str, text: str) -> Analysis:
         """Analysis of a text by the tenant's live model. Stores nothing. Raises InvalidInput."""

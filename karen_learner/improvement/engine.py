@@ -130,7 +130,7 @@ class AIAnalysisEngine:
             overall_health=worst(one.system_health for one in components.values()),
             trends=trends,
             alerts=tuple(self._alerts(graded, trends)),
-            data_quality=DataQuality(),
+            data_quality=await self._data_quality(source.span),
             failed=failed,
         )
 
@@ -149,6 +149,13 @@ class AIAnalysisEngine:
             known = [f"{name} {one.name}" for name, samples in found.items() for one in samples.metrics]
             raise InvalidInput(f"no metric {component!r:.80} {metric!r:.80}: known are {', '.join(known)}")
         return self._evidence(component, metric, found[component], span)
+
+    async def _data_quality(self, span: Span) -> DataQuality:
+        """The corrupt entries of the production log. They count at the time of their arrival."""
+        found = dict(await self._store.decision_reasons(self.tenant_id, start=span.split, end=span.end))
+        used = found.pop("", 0)
+        skipped = sum(found.values())
+        return DataQuality(entries=used + skipped, used=used, skipped=skipped, reasons=found)
 
     async def _collect(self, source: Source) -> tuple[dict[str, Samples], dict[str, str]]:
         found: dict[str, Samples] = {}

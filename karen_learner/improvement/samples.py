@@ -20,12 +20,13 @@ BEFORE, AFTER = 0, 1
 COUNT, SUM = 0, 1
 CLUSTERS = 256
 """People are assigned to clusters by a hash. Several people of one cluster count as one."""
+MAX_GROUPS = 100
 MAX_IDS = 20
 """Ids that evidence lists."""
 SHARE_POINTS = 0.05
 AMOUNT_SHARE = 0.10
 
-IdKind = Literal["turn_ids", "cycle_ids", "entry_ids"]
+IdKind = Literal["turn_ids", "cycle_ids", "entry_ids", "task_ids"]
 """The field of `Evidence` that has the ids."""
 Better = Literal["higher", "lower", "neutral"]
 
@@ -80,6 +81,23 @@ class Span:
 def cluster_of(person: str) -> int:
     """The cluster of a person, session or cycle."""
     return zlib.crc32(person.encode("utf-8", "surrogatepass")) % CLUSTERS
+
+
+@dataclass(eq=False)
+class GroupMeans:
+    """Means by a name, such as that of a strategy. Beyond `MAX_GROUPS` names, further ones are left out."""
+
+    _sums: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float | bool | None) -> None:
+        """Add an observation; None is none."""
+        if value is not None and (name in self._sums or len(self._sums) < MAX_GROUPS):
+            count, total = self._sums.get(name, (0, 0.0))
+            self._sums[name] = count + 1, total + value
+
+    def means(self) -> dict[str, float]:
+        """The mean of each name."""
+        return {name: total / count for name, (count, total) in sorted(self._sums.items())}
 
 
 @dataclass(eq=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from karen_learner.improvement.samples import MAX_IDS, Span
 from karen_learner.records import CycleRow, Outcome, Turn
+from karen_learner.records.decisions import LogSums
+from karen_learner.records.stream import EventSums
 
 
 class AnalysisStore(Protocol):
@@ -23,6 +25,26 @@ class AnalysisStore(Protocol):
     def outcomes_between(
         self, tenant_id: str, start: datetime, end: datetime
     ) -> AsyncIterator[Sequence[Outcome]]: ...
+
+    async def event_sums(
+        self, tenant_id: str, *, start: datetime, split: datetime, end: datetime
+    ) -> Sequence[EventSums]: ...
+
+    async def decision_sums(
+        self, tenant_id: str, *, start: datetime, split: datetime, end: datetime
+    ) -> Sequence[LogSums]: ...
+
+    async def decision_groups(
+        self, tenant_id: str, column: str, *, start: datetime, end: datetime
+    ) -> Mapping[str, Mapping[str, float]]: ...
+
+    async def decision_reasons(
+        self, tenant_id: str, *, start: datetime, end: datetime
+    ) -> Mapping[str, int]: ...
+
+    async def bad_decisions(
+        self, tenant_id: str, log_type: str, metric: str, *, start: datetime, end: datetime, limit: int
+    ) -> Sequence[str]: ...
 
     async def cycles(
         self, tenant_id: str | None, *, limit: int = 20, since: int | None = None

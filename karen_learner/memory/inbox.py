@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import BigInteger, Connection, Row, case, delete, func, select, type_coerce, update
 
 from karen_learner.concurrency import chunks
 from karen_learner.memory import outcomes as outcome_rows
@@ -16,8 +16,10 @@ from karen_learner.memory.tables import IS_UNPROCESSED, inbox
 from karen_learner.memory.types import insert
 from karen_learner.records import Outcome
 from karen_learner.records.strategies import StrategyTally
-from karen_learner.records.stream import InboxEvent, InboxState, NewEvent, StreamEvent
+from karen_learner.records.stream import EventSums, InboxEvent, InboxState, NewEvent, StreamEvent
 
+HOUR = 3_600_000_000
+"""Microseconds."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -94,6 +96,22 @@ def learn(
     new = [tally for seq, tally in learned if seq in used]
     strategy_rows.add(connection, tenant_id, new, half_life_s=half_life_s)
     return len(used)
+
+
+def sums(
+    connection: Connection, tenant_id: str, *, start: datetime, split: datetime, end: datetime
+) -> Sequence[EventSums]:
+    """Sums over the events that arrived in each hour. The database adds them."""
+    at, arrived = (type_coerce(column, BigInteger) for column in (inbox.c.at, inbox.c.received_at))
+    hour, after = (arrived / HOUR).label("hour"), (inbox.c.received_at >= split).label("after")
+    waiting_events = func.sum(case((IS_UNPROCESSED, 1), else_=0))
+    columns = (func.count(), func.sum(arrived - at), waiting_events)
+    here = (inbox.c.tenant == tenants.number_of(tenant_id), inbox.c.received_at >= start)
+    statement = select(hour, after, *columns).where(*here, inbox.c.received_at < end).group_by(hour, after)
+    return [
+        EventSums(int(row[0]), bool(row[1]), int(row[2]), float(row[3]) / 1e6, int(row[4]))
+        for row in connection.execute(statement)
+    ]
 
 
 def prune(connection: Connection, tenant_id: str, *, before: datetime) -> int:

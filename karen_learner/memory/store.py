@@ -12,6 +12,7 @@ from karen_learner.contracts import Clock
 from karen_learner.memory import access as access_rows
 from karen_learner.memory import contributions as contribution_rows
 from karen_learner.memory import counters, curation, ids, journal, leases, schema, service_states
+from karen_learner.memory import decisions as decision_rows
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import inbox as inbox_rows
 from karen_learner.memory import incidents as incident_rows
@@ -45,6 +46,7 @@ from karen_learner.records import (
     utc_now,
 )
 from karen_learner.records.base import to_micros
+from karen_learner.records.decisions import LogEntry
 from karen_learner.settings import StoreSettings
 
 P = ParamSpec("P")
@@ -117,6 +119,7 @@ class SqlMemoryStore:
         self._page_size = settings.page_size
         self._clock = clock
         self._outcomes = OutcomeWriter(database)
+        self._decisions = decision_rows.DecisionWriter(database)
         self._incoming: Batcher[Incoming, Turn] = Batcher(
             TurnWriter(database).write,
             queue_size=settings.queue_size,
@@ -286,6 +289,17 @@ class SqlMemoryStore:
     async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None:
         await self._outcomes.write(tenant_id, new)
 
+    async def add_decisions(self, tenant_id: str, new: Sequence[LogEntry]) -> int:
+        """Store log entries. One with a stored key is the same entry. The number of new ones."""
+        return await self._decisions.write(tenant_id, new)
+
+    decision = _reads(decision_rows.get)
+    decision_sums = _reads(decision_rows.sums)
+    decision_groups = _reads(decision_rows.groups)
+    decision_reasons = _reads(decision_rows.reasons)
+    bad_decisions = _reads(decision_rows.bad_entries)
+    erase_decisions = _writes(decision_rows.erase)
+    prune_decisions = _writes(decision_rows.prune)
     newest_outcomes = _reads(outcome_rows.newest)
     outcome_page = _reads(outcome_rows.page)
     service_state = _reads(service_states.read)
@@ -328,6 +342,7 @@ class SqlMemoryStore:
     waiting_events = _reads(inbox_rows.waiting)
     count_waiting_events = _reads(inbox_rows.count_waiting)
     newest_events = _reads(inbox_rows.newest)
+    event_sums = _reads(inbox_rows.sums)
     finish_events = _writes(inbox_rows.finish)
     learn_events = _writes(inbox_rows.learn)
     prune_events = _writes(inbox_rows.prune)

@@ -408,6 +408,40 @@ paused_remedies = Table(
 )
 """Remedies that a person has paused. Without a tenant: for all."""
 
+decisions = Table(
+    "decisions",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("key", AnyText, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("log_type", AnyText),
+    Column("session_id", AnyText),
+    Column("user_id", AnyText),
+    Column("turn_id", AnyText),
+    Column("cluster", Integer),
+    Column("method", AnyText),
+    Column("template", AnyText),
+    Column("confidence", Float),
+    Column("seconds", Float),
+    Column("success", Float),
+    Column("quality", Float),
+    Column("approval", Float),
+    Column("potential", Float),
+    Column("reason", AnyText),
+    Column("body", AnyText),
+    UniqueConstraint("tenant", "key", name="decisions_by_key"),
+    Index("decisions_by_time", "tenant", "at"),
+    Index("decisions_by_user", "user_id", postgresql_using="hash"),
+    Index("decisions_by_session", "session_id", postgresql_using="hash"),
+    Index("decisions_by_turn", "turn_id", postgresql_using="hash"),
+    sqlite_autoincrement=True,
+)
+"""The production log. Corrupt entries have a `reason` and no values. `body` is the entry as JSON.
+
+`body` is the last column: SQLite reads the numbers of a row without the pages of a long body.
+"""
+
 properties = Table(
     "properties",
     metadata,

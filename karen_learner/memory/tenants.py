@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, ScalarSelect, exists, select
 
 from karen_learner.concurrency import chunks
-from karen_learner.memory.tables import aliases, counters, tenants
+from karen_learner.memory.tables import aliases, counters, decisions, tenants
 from karen_learner.memory.types import insert
 
 
@@ -45,6 +45,7 @@ def page(connection: Connection, *, after: str | None = None, limit: int | None 
     has_data = (
         exists().where(counters.c.tenant == tenants.c.tenant)
         | exists().where(aliases.c.tenant == tenants.c.tenant)
+        | exists().where(decisions.c.tenant == tenants.c.tenant)
     )  # fmt: skip
     statement = select(tenants.c.name).where(has_data).order_by(tenants.c.tenant).limit(limit)
     if after is not None:

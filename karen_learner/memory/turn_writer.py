@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, update
 
 from karen_learner.concurrency import chunks
 from karen_learner.errors import InvalidInput, UnknownTurn
-from karen_learner.memory import counters, curation, tenants
+from karen_learner.memory import counters, curation, decisions, tenants
 from karen_learner.memory.counters import Counts, change, turn_counts, turn_kind
 from karen_learner.memory.database import Database
 from karen_learner.memory.db_errors import is_about_the_database
@@ -284,6 +284,7 @@ def _write_changes(
         counters.add(connection, {tenant: change(_counts(before[place]), _counts(new))})
         if before[place].turn.user_text is not None and new.turn.user_text is None:
             curation.withdraw(connection, tenant, [turn_id])
+            decisions.withdraw(connection, tenant, turn_ids=[turn_id])
 
 
 def _counts(stored: StoredTurn) -> Counts:

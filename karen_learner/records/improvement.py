@@ -25,12 +25,13 @@ Percent = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Evidence(Record):
-    """Support of a finding: numbers, ids of turns, cycles and log entries, and the query that finds them."""
+    """Support of a finding: numbers, ids of turns, cycles, log entries or tasks, and their query."""
 
     numbers: Mapping[str, Value] = Field(default_factory=dict)
     turn_ids: tuple[str, ...] = ()
     cycle_ids: tuple[str, ...] = ()
     entry_ids: tuple[str, ...] = ()
+    task_ids: tuple[str, ...] = ()
     query: str
 
 

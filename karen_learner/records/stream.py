@@ -83,6 +83,16 @@ class InboxEvent(NamedTuple):
     event: StreamEvent
 
 
+class EventSums(NamedTuple):
+    """Sums over the events that arrived in an hour, counted since 1970. `delay_s` is their total delay."""
+
+    hour: int
+    after: bool
+    events: int
+    delay_s: float
+    waiting: int
+
+
 class UpdaterMetrics(Record):
     """State of a `RealTimeModelUpdater`.
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from karen_learner.improvement.components.answering import answering
+from karen_learner.improvement.components.learning import learning
+from karen_learner.improvement.components.production import production
+from karen_learner.improvement.components.stream import stream
 from karen_learner.improvement.components.understanding import understanding
 from karen_learner.improvement.samples import Samples
 from karen_learner.improvement.sources import Source
@@ -13,4 +17,8 @@ Collect = Callable[[Source], Awaitable[dict[str, Samples]]]
 
 COMPONENTS: Mapping[str, Collect] = {
     "understanding": understanding,
+    "learning": learning,
+    "answering": answering,
+    "stream": stream,
+    "production log": production,
 }

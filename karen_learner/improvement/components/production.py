@@ -1,0 +1,65 @@
+"""Components of the production log: one for each log type of the host."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from karen_learner.improvement.samples import AFTER, BEFORE, Metric, Samples
+from karen_learner.improvement.sources import Source
+
+SUFFIX = "_performance"
+METRICS = (
+    Metric("approval_rate"),
+    Metric("success_rate"),
+    Metric("quality"),
+    Metric("processing_time", "lower", is_share=False),
+    Metric("improvement_potential", "lower"),
+    Metric("confidence", "neutral"),
+)
+MAX_TYPES = 200
+"""Log types that are analysed: those with the most entries."""
+
+
+async def production(source: Source) -> dict[str, Samples]:
+    """The metrics of each log type. The component `<log_type>_performance` has the values.
+
+    `template_effectiveness` is the share of accepted results by template, `methods` that by method.
+    """
+    span, found = source.span, dict[str, Samples]()
+    period = {"start": span.start, "split": span.split, "end": span.end}
+    for one in await source.store.decision_sums(source.tenant_id, **period):
+        samples = found.setdefault(one.log_type, Samples(METRICS, source.max_ids, "entry_ids"))
+        side = AFTER if one.after else BEFORE
+        samples.observations += one.entries if one.after else 0
+        for metric, count in one.counts.items():
+            if count:
+                samples.add_sum(metric, side, one.cluster, count, one.totals[metric])
+    await _add_groups(source, found)
+    for log_type, samples in found.items():
+        await _add_ids(source, log_type, samples)
+    return {component_of(log_type): samples for log_type, samples in found.items()}
+
+
+def component_of(log_type: str) -> str:
+    """The name of the component of a log type."""
+    return log_type if log_type.endswith(SUFFIX) else f"{log_type}{SUFFIX}"
+
+
+async def _add_groups(source: Source, found: dict[str, Samples]) -> None:
+    span = source.span
+    for name, column in (("template_effectiveness", "template"), ("methods", "method")):
+        groups = await source.store.decision_groups(source.tenant_id, column, start=span.split, end=span.end)
+        for log_type, means in groups.items():
+            if log_type in found:
+                found[log_type].groups[name] = means
+
+
+async def _add_ids(source: Source, log_type: str, samples: Samples) -> None:
+    """The newest entries that were not accepted, or failed."""
+    span = source.span
+    for metric in ("approval_rate", "success_rate"):
+        if samples.mean(metric) not in (None, 1.0):
+            names = await source.store.bad_decisions(
+                source.tenant_id, log_type, metric, start=span.split, end=span.end, limit=source.max_ids
+            )
+            samples.ids[metric] = deque(names)

@@ -1,0 +1,218 @@
+"""The production log: rows that are added and removed; withdrawn consent removes their content."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import aiosqlite
+from asyncio_extras import call_in_executor
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+
+from karen_learner.concurrency import chunks
+from karen_learner.memory import tenants
+from karen_learner.memory.database import Database
+from karen_learner.memory.tables import decisions
+from karen_learner.memory.types import insert
+from karen_learner.records.base import to_micros
+from karen_learner.records.decisions import LogEntry, LogSums
+
+METRICS: Mapping[str, str] = {
+    "confidence": "confidence",
+    "processing_time": "seconds",
+    "success_rate": "success",
+    "quality": "quality",
+    "approval_rate": "approval",
+    "improvement_potential": "potential",
+}
+"""Metrics of log entries, and the columns that have their values. Shares are in 0 to 1."""
+GROUPED = ("method", "template")
+MAX_GROUPS = 20
+COLUMNS = (
+    "tenant", "key", "at", "log_type", "session_id", "user_id", "turn_id", "cluster", "method", "template",
+    "confidence", "seconds", "success", "quality", "approval", "potential", "body", "reason",
+)  # fmt: skip
+INSERT = (
+    f"INSERT INTO decisions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "  # noqa: S608
+    "ON CONFLICT DO NOTHING"
+)
+MAX_NAMES = 1_000
+CONTENT = {"body": None, "template": None, "session_id": None, "user_id": None, "turn_id": None}
+
+
+class DecisionWriter:
+    """Writes entries. On SQLite they go to the driver itself, as one statement for all rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def write(self, tenant_id: str, new: Sequence[LogEntry]) -> int:
+        """Store entries. One with a stored key is the same entry. The number of new ones."""
+        if not self._database.is_sqlite:
+            return await self._database.write((tenant_id,), _add, tenant_id, new)
+        tenant = await self._database.write((tenant_id,), tenants.ensure, tenant_id)
+        rows: list[tuple[Any, ...]] = await call_in_executor(_rows, tenant, new)
+        return await self._database.write_directly(_insert, rows)
+
+
+def _add(connection: Connection, tenant_id: str, new: Sequence[LogEntry]) -> int:
+    rows = _rows(tenants.ensure(connection, tenant_id), {one.key: one for one in reversed(new)}.values())
+    values = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    statement = insert(connection, decisions).on_conflict_do_nothing().returning(decisions.c.seq)
+    return len(connection.execute(statement, values).all()) if values else 0
+
+
+async def _insert(driver: aiosqlite.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    cursor = await driver.executemany(INSERT, rows)
+    return max(0, cursor.rowcount)
+
+
+def _rows(tenant: int, new: Iterable[LogEntry]) -> list[tuple[Any, ...]]:
+    return [(tenant, one.key, to_micros(one.at), *_values(one)) for one in new]
+
+
+def _values(one: LogEntry) -> tuple[Any, ...]:
+    """The values of COLUMNS, without the first three."""
+    if one.decision is None:
+        return *(None,) * (len(COLUMNS) - 4), one.reason
+    found, reasoning, labels = one.decision, one.decision.decision_reasoning, one.decision.training_labels
+    potential = labels.improvement_potential
+    return (
+        found.log_type,
+        found.session_id,
+        found.user_id,
+        found.turn_id,
+        one.cluster,
+        reasoning.method_used,
+        one.template,
+        reasoning.confidence_level,
+        reasoning.processing_time,
+        _number(reasoning.success),
+        None if labels.quality_score is None else labels.quality_score / 100.0,
+        _number(labels.success_indicator),
+        potential / 100.0 if isinstance(potential, float) else None,
+        one.decision.model_dump_json(exclude_defaults=True),
+        None,
+    )
+
+
+def _number(value: float | bool | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def sums(
+    connection: Connection, tenant_id: str, *, start: datetime, split: datetime, end: datetime
+) -> Sequence[LogSums]:
+    """Sums of the metrics by log type, cluster and period. The database adds them."""
+    after = (decisions.c.at >= to_micros(split)).label("after")
+    columns = [
+        part
+        for name, column in METRICS.items()
+        for part in (
+            func.count(decisions.c[column]).label(f"{name}_count"),
+            func.coalesce(func.sum(decisions.c[column]), 0.0).label(f"{name}_total"),
+        )
+    ]
+    keys = (decisions.c.log_type, decisions.c.cluster, after)
+    statement = select(*keys, func.count().label("entries"), *columns)
+    here = (*_period(tenant_id, start, end), decisions.c.reason.is_(None))
+    return [
+        LogSums(
+            row.log_type,
+            row.cluster,
+            bool(row.after),
+            row.entries,
+            {name: row._mapping[f"{name}_count"] for name in METRICS},
+            {name: float(row._mapping[f"{name}_total"]) for name in METRICS},
+        )
+        for row in connection.execute(statement.where(*here).group_by(*keys))
+    ]
+
+
+def groups(
+    connection: Connection, tenant_id: str, column: str, *, start: datetime, end: datetime
+) -> Mapping[str, Mapping[str, float]]:
+    """Share of accepted results by log type, and by method or template: the most frequent ones."""
+    by = decisions.c[column]
+    accepted = func.coalesce(decisions.c.approval, decisions.c.success)
+    here = (*_period(tenant_id, start, end), decisions.c.reason.is_(None), by.is_not(None))
+    statement = select(decisions.c.log_type, by.label("name"), func.avg(accepted).label("mean"))
+    grouped = statement.where(*here, accepted.is_not(None)).group_by(decisions.c.log_type, by)
+    found: dict[str, dict[str, float]] = {}
+    for row in connection.execute(grouped.order_by(func.count().desc(), by).limit(MAX_NAMES)):
+        group = found.setdefault(row.log_type, {})
+        if len(group) < MAX_GROUPS:
+            group[row.name] = float(row.mean)
+    return found
+
+
+def reasons(connection: Connection, tenant_id: str, *, start: datetime, end: datetime) -> Mapping[str, int]:
+    """The most frequent reasons of corrupt entries of a period; the number of all others under ""."""
+    reason = func.coalesce(decisions.c.reason, "").label("reason")
+    statement = select(reason, func.count().label("entries")).where(*_period(tenant_id, start, end))
+    grouped = statement.group_by(reason).order_by(func.count().desc()).limit(MAX_GROUPS)
+    return {row.reason: row.entries for row in connection.execute(grouped)}
+
+
+def bad_entries(
+    connection: Connection,
+    tenant_id: str,
+    log_type: str,
+    metric: str,
+    *,
+    start: datetime,
+    end: datetime,
+    limit: int,
+) -> Sequence[str]:
+    """Keys of the newest entries with the worst value of a share, oldest first."""
+    bad = decisions.c[METRICS[metric]] == 0.0
+    here = (*_period(tenant_id, start, end), decisions.c.log_type == log_type, bad)
+    order = (decisions.c.at.desc(), decisions.c.seq.desc())
+    newest = select(decisions.c.key).where(*here).order_by(*order).limit(limit)
+    return connection.execute(newest).scalars().all()[::-1]
+
+
+def erase(
+    connection: Connection,
+    tenant_id: str,
+    *,
+    user_ids: Collection[str] = (),
+    session_ids: Collection[str] = (),
+    turn_ids: Collection[str] = (),
+) -> int:
+    """Remove the contents and ids of the entries of people, sessions or turns; their number.
+
+    Their numbers stay for statistics.
+    """
+    tenant = tenants.ensure(connection, tenant_id)
+    return withdraw(connection, tenant, user_ids=user_ids, session_ids=session_ids, turn_ids=turn_ids)
+
+
+def withdraw(connection: Connection, tenant: int, **ids: Collection[str]) -> int:
+    """As `erase`, for a tenant by its number."""
+    erased = 0
+    for name, values in ids.items():
+        column = decisions.c[name.removesuffix("s")]
+        for some in chunks(sorted(values)):
+            here = (decisions.c.tenant == tenant, column.in_(some))
+            erased += connection.execute(update(decisions).where(*here).values(CONTENT)).rowcount
+    return erased
+
+
+def get(connection: Connection, tenant_id: str, key: str) -> str | None:
+    """The stored JSON of an entry; None for an unknown, corrupt or erased one."""
+    here = (decisions.c.tenant == tenants.number_of(tenant_id), decisions.c.key == key)
+    found: str | None = connection.execute(select(decisions.c.body).where(*here)).scalar()
+    return found
+
+
+def prune(connection: Connection, tenant_id: str, *, before: datetime) -> int:
+    """Remove the entries before this time; their number."""
+    here = (decisions.c.tenant == tenants.ensure(connection, tenant_id), decisions.c.at < to_micros(before))
+    return connection.execute(delete(decisions).where(*here)).rowcount
+
+
+def _period(tenant_id: str, start: datetime, end: datetime) -> tuple[ColumnElement[bool], ...]:
+    here = decisions.c.tenant == tenants.number_of(tenant_id)
+    return here, decisions.c.at >= to_micros(start), decisions.c.at < to_micros(end)
