@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.create_table(
         "decisions",
         sa.Column("seq", BIG_KEY, primary_key=True, autoincrement=True),
-        sa.Column("tenant", sa.BigInteger, sa.ForeignKey("tenants.tenant"), nullable=False),
+        sa.Column("tenant", BIG_KEY, sa.ForeignKey("tenants.tenant"), nullable=False),
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
         *(sa.Column(name, sa.Text) for name in NAMES),
