@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from confection import Config
 from pydantic import (
@@ -27,6 +27,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import to_jsonable_python
 
 from karen_learner.errors import SettingsError
 
@@ -383,8 +384,19 @@ class TroubleshooterSettings(Section):
     stall_minutes: Annotated[float, Field(gt=0.0, le=10_000.0)]
 
 
+class Adjustment(NamedTuple):
+    """Values of settings by dotted name, for one tenant or for all (None): before a change, and after it."""
+
+    tenant_id: str | None
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
 class Settings(Section):
-    """All sections, made by `load_settings`. Change the settings of a section, not the section."""
+    """All sections, made by `load_settings`. Change the settings of a section, not the section.
+
+    `adjust` changes values for one tenant, until `end_adjustment`; `of` returns the settings of a tenant.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -406,8 +418,50 @@ class Settings(Section):
     stream: StreamSettings
     troubleshooter: TroubleshooterSettings
 
+    _adjustments: tuple[Adjustment, ...] = PrivateAttr(default=())
+
     def model_post_init(self, _context: Any) -> None:
         self.learning._thresholds = self.thresholds
+
+    def adjust(self, one: Adjustment) -> None:
+        """Change values for a tenant. Raises SettingsError, with nothing changed."""
+        for name, value in one.after.items():
+            self._section_of(name).model_copy().update({name.partition(".")[2]: value})
+        if one not in self._adjustments:
+            self._adjustments = (*self._adjustments, one)
+
+    def end_adjustment(self, one: Adjustment) -> None:
+        """Return to the values before an adjustment. One that is not there is no error."""
+        self._adjustments = tuple(known for known in self._adjustments if known != one)
+
+    def of(self, tenant_id: str | None) -> Settings:
+        """The settings of a tenant. A value that a person has changed since an adjustment stays."""
+        found = self
+        for one in self._adjustments:
+            if one.tenant_id in (None, tenant_id):
+                found = found._adjusted(one)
+        return found
+
+    def value(self, name: str) -> Any:
+        """The value of a setting by its dotted name, in JSON types. Raises SettingsError."""
+        key = name.partition(".")[2]
+        section = self._section_of(name)
+        _refuse_unknown(type(section).__name__, (key,), section._names())
+        return to_jsonable_python(getattr(section, key))
+
+    def _section_of(self, name: str) -> Section:
+        section = name.partition(".")[0]
+        _refuse_unknown("the settings", (section,), self._names())
+        found: Section = getattr(self, section)
+        return found
+
+    def _adjusted(self, one: Adjustment) -> Settings:
+        changed: dict[str, Section] = {}
+        for name, value in one.after.items():
+            section, _, key = name.partition(".")
+            if self.value(name) == one.before.get(name):
+                changed.setdefault(section, getattr(self, section).model_copy()).update({key: value})
+        return self.model_copy(update=changed) if changed else self
 
     def dump(self) -> dict[str, Any]:
         """The settings in JSON types, with asterisks in place of secrets."""

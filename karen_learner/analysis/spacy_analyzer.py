@@ -50,7 +50,7 @@ class SpacyAnalyzer:
         models: LiveModels,
         base: LiveModel | ModelLoader | None = None,
     ) -> None:
-        self._settings = settings.analysis
+        self._settings = settings
         self.models = models
         self._base = None if callable(base) else base
         self._load_base = base if callable(base) else None
@@ -86,8 +86,8 @@ class SpacyAnalyzer:
         text = self._clean(text)
         model = await self._model(tenant_id)
         if model is None:
-            return await answer_without_model(text, self._settings.fallback)
-        found = await self._queue(model).analyze(AnalysisRequest(model, text))
+            return await answer_without_model(text, self._fallback(tenant_id))
+        found = await self._queue(model, tenant_id).analyze(AnalysisRequest(model, text))
         return relabelled_analysis(found, model.successors) if model.successors else found
 
     async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
@@ -96,8 +96,8 @@ class SpacyAnalyzer:
         cleaned = [self._clean(text) for text in check_several(texts, "texts")]
         model = await self._model(tenant_id)
         if model is None:
-            return [await answer_without_model(text, self._settings.fallback) for text in cleaned]
-        found = await self._queue(model).analyze_many(model, cleaned)
+            return [await answer_without_model(text, self._fallback(tenant_id)) for text in cleaned]
+        found = await self._queue(model, tenant_id).analyze_many(model, cleaned)
         return [relabelled_analysis(one, model.successors) for one in found] if model.successors else found
 
     async def detect_intent(self, text: str, *, tenant_id: str | None = None) -> tuple[str | None, float]:
@@ -118,7 +118,7 @@ class SpacyAnalyzer:
         """Nothing to do: the deployment has installed the model into `models`."""
 
     def _clean(self, text: str) -> str:
-        limit = self._settings.max_text_chars
+        limit = self._settings.analysis.max_text_chars
         return replace_unfit(
             check_text(text, limit=limit, what="the text", setting="analysis.max_text_chars")
         )
@@ -128,11 +128,15 @@ class SpacyAnalyzer:
         live = None if tenant_id is None else self.models.get(tenant_id)
         return live or await self.base_model()
 
-    def _queue(self, model: LiveModel) -> ModelQueue:
+    def _fallback(self, tenant_id: str | None) -> Fallback:
+        return self._settings.of(tenant_id).analysis.fallback
+
+    def _queue(self, model: LiveModel, tenant_id: str | None) -> ModelQueue:
         queues = self._queues_of_loop()
         queue = queues.get(model)
         if queue is None:
-            queue = queues[model] = ModelQueue(self._settings, timeout_s=self._settings.timeout_s)
+            settings = self._settings.of(tenant_id).analysis
+            queue = queues[model] = ModelQueue(settings, timeout_s=settings.timeout_s)
         return queue
 
     def _queues_of_loop(self) -> WeakKeyDictionary[LiveModel, ModelQueue]:

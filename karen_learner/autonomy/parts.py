@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -70,8 +70,8 @@ class ScheduledRuns(Protocol):
         """Begin a run. `on_end` is called once, at its end."""
 
 
-OnResult = Callable[[LearningCycleResult | None], None]
-"""Receives the result of a cycle; None if it raised an error."""
+OnResult = Callable[[LearningCycleResult | None], Awaitable[None]]
+"""Receives the result of a cycle; None if it raised an error. Not called for a cancelled one."""
 
 
 class CycleQueue:
@@ -113,32 +113,43 @@ class CycleQueue:
 
     def begin(self, schedule: Schedule, on_end: OnEnd) -> None:
         """Queue the cycle of a schedule."""
+
+        async def end(result: LearningCycleResult | None) -> None:
+            on_end("failed" if result is None else result.status)
+
         self.put(
             schedule.tenant_id,
             mode=schedule.mode,
             force=False,
             reason=f"schedule {schedule.name}: {schedule.expression}",
-            on_result=lambda result: on_end("failed" if result is None else result.status),
+            on_result=end,
         )
 
     async def _run(
         self, tenant_id: str, mode: TriggeredMode, force: bool, reason: str, on_result: OnResult | None
     ) -> None:
-        result = None
         try:
             async with self._one_at_a_time:
-                result = await self._learner.trigger_learning_cycle(
-                    tenant_id, force_training=force, mode=mode, reason=reason
-                )
-            logger.info("cycle of %r: %s (%s)", tenant_id, result.status, reason)
+                result = await self._result(tenant_id, mode, force, reason)
+            if on_result is not None:
+                await on_result(result)
         except KarenLearnerError as error:
-            logger.error("the cycle of %r cannot run: %s", tenant_id, without_message(error))
-        except Exception as error:  # the schedule needs a result, and the message may quote texts
-            logger.error("the cycle of %r failed: %s", tenant_id, without_message(error))
+            logger.error("the result of a cycle of %r is not stored: %s", tenant_id, error)
         finally:
             del self._tasks[tenant_id]
-        if on_result is not None:
-            on_result(result)
+
+    async def _result(
+        self, tenant_id: str, mode: TriggeredMode, force: bool, reason: str
+    ) -> LearningCycleResult | None:
+        try:
+            result = await self._learner.trigger_learning_cycle(
+                tenant_id, force_training=force, mode=mode, reason=reason
+            )
+        except Exception as error:  # the schedule needs a result, and the message may quote texts
+            logger.error("the cycle of %r cannot run: %s", tenant_id, without_message(error))
+            return None
+        logger.info("cycle of %r: %s (%s)", tenant_id, result.status, reason)
+        return result
 
     async def drain(self) -> None:
         """Wait until no cycle is queued."""

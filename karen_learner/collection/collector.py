@@ -164,7 +164,7 @@ class ConversationMetadataCollector:
             raise
         except Exception as error:  # the analyzer may be foreign code
             self._log_failure(error)
-            return await answer_without_model(text, self._settings.analysis.fallback)
+            return await answer_without_model(text, self._settings.of(tenant_id).analysis.fallback)
         self._log_success()
         return analysis
 

@@ -327,7 +327,7 @@ class Curator:
 
         An incremental cycle takes up to `batches` times `learning.max_training_examples` new examples.
         """
-        learning = self._settings.learning
+        learning = self._settings.of(tenant_id).learning
         sampler = find_sampler(self._samplers.get(tenant_id, learning.sampler))
         if mode == "full":
             return await select_full(self._store, tenant_id, learning, sampler=sampler)

@@ -167,7 +167,7 @@ class CyclePlanner:
             if provisional is None:
                 return "micro"
             requested = "auto"
-        learning = self.settings.learning
+        learning = self.settings.of(tenant_id).learning
         counts = await self.store.counts(tenant_id)
         return resolve_mode(
             requested,
@@ -205,7 +205,7 @@ class CyclePlanner:
         `training_examples` is an upper bound: the preview does not balance or split examples.
         """
         check_mode(requested)
-        limits = self.settings.learning
+        limits = self.settings.of(tenant_id).learning
         champion = await self.registry.champion(tenant_id)
         provisional = await self.registry.provisional(tenant_id)
         lost = champion is not None and await call_in_executor(would_be_lost, champion)

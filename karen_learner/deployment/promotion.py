@@ -206,7 +206,7 @@ class Deployer:
                 "replay": len(trained.replayed),
                 **(counts or {}),
             },
-            settings=self.settings.training.model_dump(mode="json"),
+            settings=self.settings.of(cycle.tenant_id).training.model_dump(mode="json"),
             libraries=library_versions(),
         )
         await call_in_executor(seal, folder, target, manifest)
@@ -277,7 +277,7 @@ class Deployer:
         known = [name for name in names if await self.registry.get(tenant_id, name) is not None]
         kept = Kept(versions=await self._kept(tenant_id), known=frozenset(known), corpus=keep_corpus)
         found: list[RemovedFile] = await call_in_executor(
-            to_remove, self.layout, tenant_id, self.settings.learning, kept
+            to_remove, self.layout, tenant_id, self.settings.of(tenant_id).learning, kept
         )
         return found
 

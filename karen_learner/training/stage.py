@@ -226,14 +226,15 @@ class TrainingStage:
     async def _job(self, cycle: CycleContext) -> TrainJob:
         """The job that trains the base pipeline on the data of the cycle."""
         labels = await self._store.labels(cycle.tenant_id)
+        settings = self._settings.of(cycle.tenant_id)
         return TrainJob(
             tenant_id=cycle.tenant_id,
             mode=cycle.mode,
             pipeline=await self._base.spec(),
             corpus=self._layout.corpus(cycle.tenant_id, cycle.cycle_id),
             labels={task: tuple(sorted(found)) for task, found in labels.items()},
-            settings=self._settings.training,
-            replay=self._settings.learning.replay_examples,
+            settings=settings.training,
+            replay=settings.learning.replay_examples,
             output=self._layout.staging(cycle.tenant_id, cycle.cycle_id),
         )
 
@@ -283,7 +284,7 @@ class TrainingStage:
     async def clean_up(self, tenant_id: str, *, keep: str | None = None) -> None:
         """Remove raw lines, and expired corpora except those of cycle `keep`. Call under the lease."""
         folder = self._layout.corpora(tenant_id)
-        days = self._settings.learning.corpus_retention_days
+        days = self._settings.of(tenant_id).learning.corpus_retention_days
         await call_in_executor(lambda: remove_old_corpora(folder, keep=keep, retention_days=days))
 
 

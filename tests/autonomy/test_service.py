@@ -90,6 +90,34 @@ async def test_a_request_of_a_person_runs_at_the_next_tick(
     assert [one.mode for one in results] == ["full"]
 
 
+async def test_a_request_survives_a_service_that_dies_before_its_cycle_ends(
+    learner: AutonomousLearner, now: FastClock
+) -> None:
+    await correct(learner, 4)
+    wanted = await request_cycle(learner.store, ACME, "release day", mode="full", clock=now)
+    async with AutonomousService(learner, clock=now) as service:
+        await service.tick()
+        assert service.queue.is_queued(ACME)
+        await service.queue.stop(grace_s=0.0)
+    assert await cycle_request(learner.store, ACME) == wanted
+    async with AutonomousService(learner, clock=now) as service:
+        await service.tick()
+        await service.queue.drain()
+    assert await cycle_request(learner.store, ACME) is None
+
+
+async def test_a_newer_request_stays_after_the_cycle_of_an_older_one(
+    learner: AutonomousLearner, now: FastClock
+) -> None:
+    await correct(learner, 4)
+    await request_cycle(learner.store, ACME, "first", clock=now)
+    async with AutonomousService(learner, clock=now) as service:
+        await service.tick()
+        newer = await request_cycle(learner.store, ACME, "second", mode="full", clock=now)
+        await service.queue.drain()
+    assert await cycle_request(learner.store, ACME) == newer
+
+
 async def test_a_preview_begins_and_stores_nothing(learner: AutonomousLearner, now: FastClock) -> None:
     await correct(learner, 15)
     (tick,) = await AutonomousService(learner, clock=now).preview()

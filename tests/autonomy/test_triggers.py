@@ -169,6 +169,15 @@ def test_the_default_condition_fires_for_new_data_and_tells_which_guard_holds_it
     assert tree.evaluate(manual, None).holds
 
 
+def test_the_default_condition_waits_twelve_hours_for_a_busy_machine() -> None:
+    tree, before, fired = read_tree(SETTINGS.condition), None, []
+    for hour in range(14):
+        at = {"now": NOW + timedelta(hours=hour), "readings": readings(reading("cpu", 9.0))}
+        before = tree.evaluate(situation(new_samples=60, **at), before)
+        fired.append(before.holds)
+    assert fired == [False] * 12 + [True] * 2
+
+
 def test_every_leaf_is_evaluated_although_the_result_is_known() -> None:
     tree = read_tree({"any": ["no_cycle", "new_data", {"not": "manual"}]})
     assert [leaf.name for leaf in tree.evaluate(situation(), None).leaves()] == [

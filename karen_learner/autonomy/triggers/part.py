@@ -13,7 +13,7 @@ from karen_learner.autonomy.triggers.trigger import Situation
 from karen_learner.contracts import Clock, MemoryStore
 from karen_learner.cycle.policy import undecided_examples
 from karen_learner.monitoring.readings import Readings
-from karen_learner.records import CycleRow, TenantCounts
+from karen_learner.records import CycleRow, LearningCycleResult, TenantCounts
 from karen_learner.records.triggers import CycleRequest, TriggeredMode, TriggerTick
 from karen_learner.settings import TriggerSettings
 
@@ -86,12 +86,30 @@ class TriggerPart:
 
     async def _act(self, tick: TriggerTick, situation: Situation) -> TriggerTick:
         if tick.fires:
-            started = self._queue.put(tick.tenant_id, mode=tick.mode, force=tick.force, reason=tick.reason)
+            request = situation.request
+
+            async def end(result: LearningCycleResult | None) -> None:
+                if request is not None:
+                    await self._end_request(tick.tenant_id, request, result)
+
+            started = self._queue.put(
+                tick.tenant_id, mode=tick.mode, force=tick.force, reason=tick.reason, on_result=end
+            )
             tick = tick.model_copy(update={"started": started})
-            if started and situation.request is not None:
-                await self._store.set_service_state(tick.tenant_id, REQUEST, None)
         await self._store.set_service_state(tick.tenant_id, TICK, tick.to_dict())
         return tick
+
+    async def _end_request(
+        self, tenant_id: str, request: CycleRequest, result: LearningCycleResult | None
+    ) -> None:
+        """Remove a request after its cycle, so that a crash before repeats it. A newer request stays.
+
+        A request stays, too, if another process ran a cycle: that result is not journalled.
+        """
+        rows = await self._store.cycles(tenant_id, limit=RECENT_CYCLES)
+        is_journalled = result is None or any(row.cycle_id == result.cycle_id for row in rows)
+        if is_journalled and await cycle_request(self._store, tenant_id) == request:
+            await self._store.set_service_state(tenant_id, REQUEST, None)
 
     async def _situation(self, tenant_id: str, now: datetime, trained_s: float) -> Situation:
         cycles = await self._store.cycles(tenant_id, limit=RECENT_CYCLES)

@@ -49,9 +49,9 @@ class Combined:
         children = _children(self.nodes, situation, before)
         held = [child.holds for child in children]
         holds = {"any": any(held), "all": all(held), "not": not all(held)}[self.name]
-        blocking = [child.name for child in children if not child.holds]
-        holding = [child.name for child in children if child.holds]
-        names = (blocking if self.name == "all" else holding) or [child.name for child in children]
+        blocking = [_label(child) for child in children if not child.holds]
+        holding = [_label(child) for child in children if child.holds]
+        names = (blocking if self.name == "all" else holding) or [_label(child) for child in children]
         word = "not yet" if self.name == "all" and not holds else ("by" if holds else "none of")
         return _result(self.name, holds, f"{word} {', '.join(names)}", situation, before, children)
 
@@ -128,6 +128,13 @@ def _children(
     earlier = before.children if before is not None else ()
     same = len(earlier) == len(nodes)
     return tuple(node.evaluate(situation, earlier[at] if same else None) for at, node in enumerate(nodes))
+
+
+def _label(result: ConditionResult) -> str:
+    """The name of a leaf; of `any`, the names of the leaves below it."""
+    if result.name != "any":
+        return result.name
+    return " or ".join(dict.fromkeys(leaf.name for leaf in result.leaves()))
 
 
 def _result(

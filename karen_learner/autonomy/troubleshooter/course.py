@@ -11,7 +11,7 @@ from karen_learner.autonomy.notifications import Notifier
 from karen_learner.autonomy.troubleshooter.diagnoses import Diagnosis
 from karen_learner.autonomy.troubleshooter.remedies import Care, Remedy
 from karen_learner.autonomy.troubleshooter.remedies.remedy import Facts, Token
-from karen_learner.autonomy.troubleshooter.remedies.tuning import set_values
+from karen_learner.autonomy.troubleshooter.remedies.tuning import adjustment
 from karen_learner.contracts import IncidentStore
 from karen_learner.errors import KarenLearnerError, StoreError
 from karen_learner.memory import owner_of
@@ -263,7 +263,8 @@ class Course:
             if incident.ended_at is None or incident.ended_at > oldest or not incident.kept:
                 continue
             for token in incident.kept.values():
-                set_values(settings, token.get("before", {}), expected=token.get("after", {}))
+                if (one := adjustment(incident.tenant_id, token)) is not None:
+                    settings.end_adjustment(one)
             names = ", ".join(incident.kept)
             await self._store.save_incident(
                 incident.told(now, "undo", f"{names}: the former settings are back").with_(kept={})

@@ -11,7 +11,7 @@ from karen_learner.autonomy.troubleshooter.course import Course
 from karen_learner.autonomy.troubleshooter.diagnoses import Diagnosis, find_diagnoses
 from karen_learner.autonomy.troubleshooter.people import People
 from karen_learner.autonomy.troubleshooter.remedies import Care, find_remedies
-from karen_learner.autonomy.troubleshooter.remedies.tuning import reapply
+from karen_learner.autonomy.troubleshooter.remedies.tuning import repeat
 from karen_learner.autonomy.troubleshooter.situation import Mendable, Observer, Situation, Stream
 from karen_learner.contracts import Clock
 from karen_learner.errors import KarenLearnerError
@@ -82,9 +82,8 @@ class AutomatedTroubleshooter:
         self._has_started = True
         self._end_subscription = self._learner.events.subscribe(self._on_event)
         since = self._clock() - timedelta(days=self._settings.keep_days)
-        for incident in await self._learner.store.newest_incidents(None, since=since, limit=1_000):
-            for token in (*incident.kept.values(), *([incident.token] if incident.token else [])):
-                reapply(self._learner.settings, token)
+        for incident in reversed(await self._learner.store.newest_incidents(None, since=since, limit=1_000)):
+            repeat(self._learner.settings, incident)
 
     async def stop(self) -> None:
         """End the subscription. Incidents are stored. Idempotent."""

@@ -86,7 +86,8 @@ async def test_a_killed_worker_counts_as_a_lack_of_memory(
         [issue] = await patient.pass_time()
         assert (issue.severity, issue.state) == ("critical", "resolved")
         incident = await patient.incident("memory_exhausted")
-        assert learner.settings.training.batch_size == 16
+        assert learner.settings.of(ACME).training.batch_size == 16
+        assert learner.settings.of("another").training.batch_size == 32
         assert incident.kept["smaller_batches"]["before"] == {"training.batch_size": 32}
 
 

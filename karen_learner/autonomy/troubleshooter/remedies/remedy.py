@@ -37,8 +37,8 @@ class Remedy:
 
     `solution` describes it to people. `prepare` returns the token; None if the remedy cannot be applied here.
     `apply` changes something, and returns facts for the story. `undo` reverses it; None if there is nothing
-    to reverse. `is_setting`: it changes settings of the running process, for `troubleshooter.keep_days` at
-    most. `is_notable`: people are told when it is applied.
+    to reverse. `is_setting`: it changes settings of the tenant, or of the home, for
+    `troubleshooter.keep_days` at most. `is_notable`: people are told when it is applied.
     """
 
     solution: str

@@ -1,4 +1,4 @@
-"""Remedies that change settings of the running process, and repeat what had failed."""
+"""Remedies that change settings for one tenant, or for the home, and repeat the failed work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from karen_learner.autonomy.troubleshooter.remedies.remedy import Care, Facts, Remedy, Token
 from karen_learner.errors import SettingsError
-from karen_learner.settings import Settings, load_settings
+from karen_learner.records.incidents import Incident
+from karen_learner.settings import Adjustment, Settings, load_settings
 
 logger = logging.getLogger(__name__)
 
@@ -23,52 +24,57 @@ KEPT_SETTINGS = frozenset({"language", "pipeline", "imports", "seed", "backup_re
 """Settings that a reset of parameters does not touch: they do not control a training."""
 
 
-def setting(settings: Settings, name: str) -> Any:
-    """The value of a setting by its dotted name."""
-    section, key = name.split(".")
-    return getattr(getattr(settings, section), key)
+def adjustment(tenant_id: str | None, token: Token | None) -> Adjustment | None:
+    """The change of settings that a token describes; None if it describes another act."""
+    before, after = (token or {}).get("before"), (token or {}).get("after")
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return None
+    return Adjustment(tenant_id, before, after)
 
 
-def set_values(settings: Settings, values: Mapping[str, Any], *, expected: Mapping[str, Any]) -> Facts:
-    """Set the values whose present value is the expected one; what was set. A person's change stays."""
-    done: dict[str, Any] = {}
-    for name, value in values.items():
-        section, key = name.split(".")
-        if setting(settings, name) == expected.get(name):
-            getattr(settings, section).update({key: value})
-            done[name] = value if isinstance(value, (int, float, str)) else str(value)
-    return done
-
-
-def reapply(settings: Settings, token: Token) -> Facts:
-    """Repeat the change of a token after a restart, as far as the settings are those before the change."""
-    try:
-        return set_values(settings, token.get("after", {}), expected=token.get("before", {}))
-    except (SettingsError, AttributeError, ValueError) as error:  # a setting of another release
-        logger.warning("a change of settings is not repeated: %s", type(error).__name__)
-        return {}
+def repeat(settings: Settings, incident: Incident) -> None:
+    """Repeat the changes of settings of an incident after a restart."""
+    for token in (*incident.kept.values(), incident.token):
+        one = adjustment(incident.tenant_id, token)
+        if one is not None:
+            try:
+                settings.adjust(one)
+            except SettingsError as error:  # a setting of another release
+                logger.warning("a change of settings is not repeated: %s", error)
 
 
 def _remedy(
     solution: str, changes: Changes, then: Callable[[Care], Awaitable[Facts]] | None = None, **more: Any
 ) -> Remedy:
     async def prepare(care: Care) -> Token | None:
-        settings = care.learner.settings
-        before = {name: setting(settings, name) for name in changes(settings)}
+        settings = care.learner.settings.of(care.situation.tenant_id)
+        before = {name: settings.value(name) for name in changes(settings)}
         after = {name: value for name, value in changes(settings).items() if value != before[name]}
         return {"before": {name: before[name] for name in after}, "after": after} if after else None
 
     async def apply(care: Care, token: Token) -> Facts:
-        done = set_values(care.learner.settings, token["after"], expected=token["before"])
-        return {**done, **(await then(care) if then is not None else {})}
+        one = adjustment(care.situation.tenant_id, token)
+        if one is None:
+            return {}
+        care.learner.settings.adjust(one)
+        return {**_facts(one.after), **(await then(care) if then is not None else {})}
 
     async def undo(care: Care, token: Token) -> Facts:
-        done = set_values(care.learner.settings, token["before"], expected=token["after"])
+        one = adjustment(care.situation.tenant_id, token)
+        if one is None:
+            return {}
+        care.learner.settings.end_adjustment(one)
         if then is _reload:
             await _reload(care)
-        return done
+        return _facts(one.before)
 
     return Remedy(solution, prepare, apply, undo, is_setting=True, **more)
+
+
+def _facts(values: Mapping[str, Any]) -> Facts:
+    return {
+        name: value if isinstance(value, (int, float, str)) else str(value) for name, value in values.items()
+    }
 
 
 async def _train(care: Care) -> Facts:
@@ -97,7 +103,7 @@ async def _prune(care: Care) -> Facts:
 def _reset(_settings: Settings) -> Mapping[str, Any]:
     shipped = load_settings(environment={})
     return {
-        f"{section}.{name}": getattr(getattr(shipped, section), name)
+        f"{section}.{name}": shipped.value(f"{section}.{name}")
         for section in RESET_SECTIONS
         for name in type(getattr(shipped, section)).model_fields
         if name not in KEPT_SETTINGS
