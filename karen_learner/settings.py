@@ -355,6 +355,9 @@ class StrategySettings(Section):
 class StreamSettings(Section):
     """Kafka. `kafka` has further settings of librdkafka. The password is hidden in the representation."""
 
+    servers: str
+    topic: Annotated[str, Field(min_length=1, max_length=249)]
+    tenant: str
     group: str
     dead_letter_topic: str
     max_waiting: Count

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from karen_learner import RealTimeModelUpdater
-from karen_learner.autonomy.stream.inbox import Malformed, StreamMessage
 from karen_learner.autonomy.stream.kafka import KafkaSource
+from karen_learner.autonomy.stream.protocols import Malformed, StreamMessage
 from karen_learner.errors import SettingsError, StoreLocked
 from karen_learner.memory import open_store
 from karen_learner.settings import load_settings

@@ -44,8 +44,9 @@ async def teach_chooser(
         events = _selected(await store.newest_events(tenant_id, limit=CANDIDATES, state="ready"), sampler)
     else:
         events = buffer
-    learned = [(one.seq, _tally(one, rate)) for one in events if (rate := _rate(one.event)) is not None]
-    used = await store.learn_events(tenant_id, learned, half_life_s=half_life_s, reset=buffer is not None)
+    used = await store.learn_events(
+        tenant_id, tallies_of(events), half_life_s=half_life_s, reset=buffer is not None
+    )
     await book.sync()
     few = f"only {used} events: the choice of a strategy needs {FEW_EVENTS} or more"
     return RetrainingResult(
@@ -57,6 +58,11 @@ async def teach_chooser(
         reason=reason,
         message=few if used < FEW_EVENTS else None,
     )
+
+
+def tallies_of(events: Sequence[InboxEvent]) -> list[tuple[int, StrategyTally]]:
+    """The attempts of events with a result, each with the number of its event."""
+    return [(one.seq, _tally(one, rate)) for one in events if (rate := _rate(one.event)) is not None]
 
 
 def _selected(events: Sequence[InboxEvent], sampler: Sampler) -> Sequence[InboxEvent]:

@@ -7,10 +7,10 @@ import logging
 from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple
 
+from karen_learner.autonomy.stream.agent_selection import tallies_of
 from karen_learner.autonomy.stream.events import keyed, outcome_of, read_event
-from karen_learner.autonomy.stream.protocols import InboxStore, StreamLearner
+from karen_learner.autonomy.stream.protocols import InboxStore, Malformed, StreamLearner, StreamMessage
 from karen_learner.contracts import Clock
 from karen_learner.errors import InvalidInput
 from karen_learner.records.stream import InboxEvent, NewEvent, StreamEvent
@@ -22,20 +22,6 @@ PAGE = 500
 TURNS_AT_ONCE = 50
 SLICE = 100
 """Messages that are validated at once: about a millisecond of the event loop."""
-
-
-class StreamMessage(NamedTuple):
-    """The content of one message, and its position in its stream."""
-
-    content: bytes
-    position: str
-
-
-class Malformed(NamedTuple):
-    """The place of a message in its batch, and the reason for which it is no event."""
-
-    place: int
-    reason: str
 
 
 class EventInbox:
@@ -70,6 +56,7 @@ class EventInbox:
 
     async def load(self) -> None:
         """Read the buffer and the number of waiting events. Raises StoreError."""
+        await self._teach(await self.store.newest_events(self._tenant_id, limit=PAGE, state="ready"))
         self.buffer.extend(await self.store.newest_events(self._tenant_id, limit=self.buffer.maxlen or 0))
         self.waiting = await self.store.count_waiting_events(self._tenant_id)
 
@@ -136,8 +123,18 @@ class EventInbox:
                 outcomes = [outcome_of(one) for one in events if one.event.turn is None]
                 seqs = [one.seq for one in events]
                 self.counts["processed"] += await self.store.finish_events(self._tenant_id, seqs, outcomes)
+                await self._teach(events)
                 self.buffer.extend(events)
             self.waiting = await self.store.count_waiting_events(self._tenant_id)
+
+    async def _teach(self, events: Sequence[InboxEvent]) -> None:
+        """With a learner, count the attempts of processed events for the choice of strategies, once each.
+
+        After a crash between two transactions, `load` repeats it.
+        """
+        if self._learner is not None and (tallies := tallies_of(events)):
+            half_life = self._settings.strategies.half_life_s
+            await self.store.learn_events(self._tenant_id, tallies, half_life_s=half_life, reset=False)
 
     async def prune(self) -> None:
         """Remove processed events that are older than `stream.retention_days`. Raises StoreError."""

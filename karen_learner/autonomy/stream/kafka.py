@@ -11,13 +11,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from karen_learner.autonomy.stream.inbox import Malformed, StreamMessage
+from karen_learner.autonomy.stream.protocols import Accept, Malformed, StreamMessage
 from karen_learner.errors import KarenLearnerError, SettingsError
 from karen_learner.settings import StreamSettings
 
@@ -31,10 +31,6 @@ PROBE_S = 2.0
 """Seconds between two questions whether the broker is there again."""
 LAG_S = 1.0
 FLUSH_S = 10.0
-
-
-Accept = Callable[[Sequence[StreamMessage]], Coroutine[Any, Any, Sequence[Malformed]]]
-"""Stores a batch; the malformed messages. Awaited in the event loop."""
 
 
 class KafkaSource:

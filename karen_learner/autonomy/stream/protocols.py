@@ -1,10 +1,10 @@
-"""The parts of a store and of a learner that an updater uses."""
+"""Messages of a stream, and the parts of a store and of a learner that an updater uses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from karen_learner.autonomy.strategies.book import StrategyStore
 from karen_learner.monitoring.retraining import CycleLearner
@@ -12,6 +12,24 @@ from karen_learner.records import Outcome
 from karen_learner.records.strategies import StrategyTally
 from karen_learner.records.stream import InboxEvent, InboxState, NewEvent
 from karen_learner.settings import Settings
+
+
+class StreamMessage(NamedTuple):
+    """The content of one message, and its position in its stream."""
+
+    content: bytes
+    position: str
+
+
+class Malformed(NamedTuple):
+    """The place of a message in its batch, and the reason for which it is no event."""
+
+    place: int
+    reason: str
+
+
+Accept = Callable[[Sequence[StreamMessage]], Coroutine[Any, Any, Sequence[Malformed]]]
+"""Stores a batch; the malformed messages. Awaited in the event loop."""
 
 
 class InboxStore(StrategyStore, Protocol):

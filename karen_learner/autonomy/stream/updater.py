@@ -20,6 +20,7 @@ from karen_learner.autonomy.stream.agent_selection import teach_chooser
 from karen_learner.autonomy.stream.events import keyed, read_event
 from karen_learner.autonomy.stream.inbox import PAGE, EventInbox
 from karen_learner.autonomy.stream.protocols import InboxStore, StreamLearner
+from karen_learner.autonomy.stream.sources import kafka_source
 from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.curation.samplers import find_sampler
@@ -184,15 +185,11 @@ class RealTimeModelUpdater:
         return _Parts(inbox, book, submitted, source, own)
 
     def _make_source(self, servers: str, inbox: EventInbox) -> KafkaSource:
-        try:
-            from karen_learner.autonomy.stream.kafka import KafkaSource
-        except ImportError as error:
-            raise InvalidInput("events from Kafka need an extra: install `karen-learner[kafka]`") from error
         settings = self._settings.stream
-        return KafkaSource(
+        return kafka_source(
             servers,
             self._topic,
-            group=settings.group or f"karen-learner-{self.tenant_id}",
+            group=f"karen-learner-{self.tenant_id}",
             settings=settings,
             accept=inbox.accept,
             is_full=lambda: inbox.waiting >= settings.max_waiting,

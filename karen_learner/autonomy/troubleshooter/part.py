@@ -9,7 +9,7 @@ from datetime import datetime
 
 from karen_learner.autonomy.notifications import Notifier
 from karen_learner.autonomy.service import AutonomousService
-from karen_learner.autonomy.troubleshooter.situation import Mendable
+from karen_learner.autonomy.troubleshooter.situation import Mendable, Stream
 from karen_learner.autonomy.troubleshooter.troubleshooter import AutomatedTroubleshooter
 from karen_learner.errors import KarenLearnerError
 from karen_learner.monitoring.readings import Readings
@@ -26,9 +26,16 @@ class MendingPart:
     `join` makes the part of a service. The notifier's own part delivers notifications.
     """
 
-    def __init__(self, learner: Mendable, notifier: Notifier, *, tenants: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        learner: Mendable,
+        notifier: Notifier,
+        *,
+        tenants: Sequence[str] = (),
+        stream: Stream | None = None,
+    ) -> None:
         self.troubleshooter = AutomatedTroubleshooter(
-            learner, tenants=tenants, readings=self._latest, notifier=notifier
+            learner, tenants=tenants, readings=self._latest, notifier=notifier, stream=stream
         )
         self._readings: Readings | None = None
         self._task: asyncio.Task[None] | None = None

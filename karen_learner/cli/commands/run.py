@@ -27,7 +27,7 @@ async def run(
 ) -> int:
     """Run the autonomous service: readings, triggers and schedules decide when each tenant learns.
 
-    It also mends problems, and delivers notifications.
+    It also reads the stream of the settings `[stream]`, mends problems, and delivers notifications.
 
     It ends at SIGTERM or Ctrl-C, after the running cycle or 30 seconds. One service runs on a home at a time.
 
@@ -35,7 +35,8 @@ async def run(
     """
     from karen_learner.autonomy.notifications import Notifier
     from karen_learner.autonomy.notify_part import NotifyPart
-    from karen_learner.autonomy.service import AutonomousService
+    from karen_learner.autonomy.service import AutonomousService, MakePart
+    from karen_learner.autonomy.stream.part import StreamPart
     from karen_learner.autonomy.troubleshooter.part import MendingPart
     from karen_learner.cli.render_autonomy import condition_tree
 
@@ -44,10 +45,12 @@ async def run(
             await learner.status(name)  # raises UnknownTenant
         notifier = Notifier(learner.store, learner.settings.notifications)
         told = NotifyPart(notifier, learner.events)
-        mending = MendingPart(learner, notifier, tenants=tenant or ())
-        service = AutonomousService(
-            learner, tenants=tenant or (), parts=[mending.join, lambda _: told], on_alert=told.alert
-        )
+        stream = StreamPart(learner) if learner.settings.stream.servers else None
+        mending = MendingPart(learner, notifier, tenants=tenant or (), stream=stream)
+        parts: list[MakePart] = [mending.join, lambda _: told]
+        if stream is not None:
+            parts.insert(0, lambda _: stream)
+        service = AutonomousService(learner, tenants=tenant or (), parts=parts, on_alert=told.alert)
         if dry_run:
             ticks = await service.preview()
             shown = [part for tick in ticks for part in condition_tree(tick)]
