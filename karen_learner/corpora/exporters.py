@@ -69,12 +69,12 @@ def export_format(path: Path, given: str | None = None) -> str:
             f"no exporter for {path.name!r}: write examples to {', '.join(SUFFIXES)}; --to names the format "
             f"of another suffix: {', '.join(exporters.names())}"
         )
-    exporters.load(name)
+    exporters.find(name)
     return name
 
 
 def write_examples(target: ExportFile, examples: Iterable[LabelledText], name: str) -> int:
     """Write labelled texts in a format. Blocking. Returns their number. Raises OSError."""
-    write: Any = exporters.load(name)
+    write: Any = exporters.find(name)
     count: int = write(target if exporters.is_ours(name) else target.path, examples)
     return count

@@ -112,7 +112,7 @@ class Reading(Iterator[Line[ValueT]]):
         return tuple(note if count == 1 else f"{note} ({count} times)" for note, count in self._noted.items())
 
     def _read(self) -> Iterator[Line[Any]]:
-        read: Any = importers.load(self.format)
+        read: Any = importers.find(self.format)
         try:
             yield from read(self.file if importers.is_ours(self.format) else self.file.path)
         except OSError as error:
@@ -151,7 +151,7 @@ def required(reading: Reading[ValueT]) -> list[ValueT]:
 def _reading(source: CorpusSource, parse: Callable[[object], ValueT]) -> Reading[ValueT]:
     file = CorpusFile.of(source)
     name = format_of(file)
-    importers.load(name)
+    importers.find(name)
     if not file.path.exists() or (file.path.is_dir() and name not in OF_FOLDERS):
         raise ImportFormatError(f"there is no file {str(file.path)!r}")
     return Reading(file, name, parse)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from importlib.metadata import EntryPoint
+from typing import Any, TypeVar
 
 from karen_learner.errors import ImportFormatError
+from karen_learner.registry import Registry
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-class FormatRegistry(Generic[FunctionT]):
-    """Importers or exporters by name.
+class FormatRegistry(Registry[FunctionT]):
+    """Importers or exporters by name. `ours` are loaded at their first use."""
 
-    `ours` are loaded at their first use and take precedence over entry points of `group`. `kind` is the word
-    for a function in messages.
-    """
+    error = ImportFormatError
 
     def __init__(self, kind: str, group: str, ours: Mapping[str, str]) -> None:
-        self._kind = kind
-        self._group = group
+        super().__init__(f"{kind} for the format", group, {})
         self._ours = {name: EntryPoint(name, value, group) for name, value in ours.items()}
-        self._registered: dict[str, FunctionT] = {}
 
     def register(self, name: str) -> Callable[[FunctionT], FunctionT]:
         """Decorator of the function for a format. Raises ValueError for a name that is taken."""
@@ -32,9 +28,9 @@ class FormatRegistry(Generic[FunctionT]):
             raise ValueError(f"the name of a format is lower case, like a suffix, unlike {name!r}")
 
         def registered(function: FunctionT) -> FunctionT:
-            if plain in self._ours or plain in self._registered:
-                raise ValueError(f"there is an {self._kind} for {plain!r} already")
-            self._registered[plain] = function
+            if plain in self._ours or plain in self.own:
+                raise ValueError(f"there is an {self._kind} {plain!r} already")
+            self.own = {**self.own, plain: function}
             return function
 
         return registered
@@ -45,27 +41,8 @@ class FormatRegistry(Generic[FunctionT]):
 
     def names(self) -> tuple[str, ...]:
         """The names of all formats, sorted."""
-        return tuple(sorted({*self._ours, *self._registered, *self._offered()}))
+        return tuple(sorted({*self._ours, *super().names()}))
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._ours or name in self._registered or name in self._offered()
-
-    def load(self, name: str) -> FunctionT:
-        """The function of a format. Raises ImportFormatError if there is none, or if it cannot be loaded."""
-        if name in self._registered:
-            return self._registered[name]
-        entry = self._ours.get(name) or self._offered().get(name)
-        if entry is None:
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(self.names())}"
-            raise ImportFormatError(f"there is no {self._kind} for the format {name!r}: {hint}")
-        try:
-            function: FunctionT = entry.load()
-        except Exception as error:
-            raise ImportFormatError(
-                f"the {self._kind} {entry.value!r} for {name!r} cannot be used: {error}"
-            ) from error
-        return function
-
-    def _offered(self) -> dict[str, EntryPoint]:
-        return {entry.name: entry for entry in entry_points(group=self._group)}
+    def find(self, name: str) -> FunctionT:
+        """The function of a format. Raises ImportFormatError."""
+        return self.load(self._ours[name]) if name in self._ours else super().find(name)

@@ -36,7 +36,7 @@ from karen_learner.curation.resolver import (
     stored_keys,
     with_present_labels,
 )
-from karen_learner.curation.samplers import find_sampler
+from karen_learner.curation.samplers import SAMPLERS
 from karen_learner.curation.selection import Curated, select_full, select_incremental
 from karen_learner.records import (
     CATEGORY_TASKS,
@@ -328,7 +328,7 @@ class Curator:
         An incremental cycle takes up to `batches` times `learning.max_training_examples` new examples.
         """
         learning = self._settings.of(tenant_id).learning
-        sampler = find_sampler(self._samplers.get(tenant_id, learning.sampler))
+        sampler = SAMPLERS.find(self._samplers.get(tenant_id, learning.sampler))
         if mode == "full":
             return await select_full(self._store, tenant_id, learning, sampler=sampler)
         seed = self._settings.training.seed
@@ -338,5 +338,5 @@ class Curator:
 
     def use_sampler(self, tenant_id: str, name: str) -> None:
         """Use a sampler for a tenant in place of `learning.sampler`. Raises SettingsError."""
-        find_sampler(name)
+        SAMPLERS.find(name)
         self._samplers[tenant_id] = name

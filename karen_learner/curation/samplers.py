@@ -8,15 +8,13 @@ a sampler by an entry point in the group `karen_learner_samplers`: its name, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Callable
 
-from karen_learner.errors import SettingsError
+from karen_learner.registry import Registry
 
 Sampler = Callable[[float, float], float]
 """The priority of an item of a time, with a uniform draw."""
 
-ENTRY_POINTS = "karen_learner_samplers"
 HALF_LIFE_S = 7 * 86_400.0
 """Age difference that halves the weight of an item in the sampler `exponential`."""
 _SMALLEST = 1e-300
@@ -41,24 +39,9 @@ def exponential(at: float, draw: float) -> float:
     return at * math.log(2.0) / HALF_LIFE_S + noise
 
 
-OWN: Mapping[str, Sampler] = {
+_OWN: dict[str, Sampler] = {
     "sliding_window": sliding_window,
     "uniform": uniform,
     "exponential": exponential,
 }
-"""The samplers of this package."""
-
-
-def find_sampler(name: str) -> Sampler:
-    """The sampler of this name. Raises SettingsError for an unknown name."""
-    if name in OWN:
-        return OWN[name]
-    offered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    if name not in offered:
-        known = ", ".join(sorted({*OWN, *offered}))
-        raise SettingsError(f"unknown sampler {name!r:.60}: known are {known}")
-    try:
-        sampler: Sampler = offered[name].load()
-    except Exception as error:
-        raise SettingsError(f"the sampler {name!r} cannot be used: {error}") from error
-    return sampler
+SAMPLERS = Registry("sampler", "karen_learner_samplers", _OWN)

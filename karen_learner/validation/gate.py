@@ -9,7 +9,7 @@ from asyncio_extras import call_in_executor
 from karen_learner.records import TASKS, Decision, Example, GateCheck, Task, Verdict
 from karen_learner.settings import Settings
 from karen_learner.validation.evidence import Evidence
-from karen_learner.validation.gates import find_gates
+from karen_learner.validation.gates import GATES
 from karen_learner.validation.gates.improved import missing, tasks_with_gain
 from karen_learner.validation.gates.limits import is_harmful
 from karen_learner.validation.results import Prediction
@@ -30,7 +30,7 @@ class ModelValidator:
     """
 
     def __init__(self, settings: Settings) -> None:
-        find_gates(settings.gate.gates)
+        GATES.find_all(settings.gate.gates)
         self._settings = settings
 
     async def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> ScoredTexts:
@@ -75,7 +75,9 @@ def _without_gates(evidence: Evidence, check: GateCheck, *, improved: tuple[Task
 
 
 def _judged(evidence: Evidence, settings: Settings) -> Verdict:
-    found = {name: tuple(gate(evidence, settings)) for name, gate in find_gates(settings.gate.gates).items()}
+    found = {
+        name: tuple(gate(evidence, settings)) for name, gate in GATES.find_all(settings.gate.gates).items()
+    }
     failed = {name for name, checks in found.items() if not all(check.passed for check in checks)}
     better = tasks_with_gain(evidence)
     decision = _decision(failed)

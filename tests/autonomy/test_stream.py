@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from karen_learner import PerformanceMonitor, RealTimeModelUpdater, UpdateStrategy
 from karen_learner import blocking as synchronous
 from karen_learner.autonomy.stream.events import SCHEMA_FILE, event_schema, read_event
-from karen_learner.curation.samplers import OWN, find_sampler
+from karen_learner.curation.samplers import SAMPLERS
 from karen_learner.errors import InvalidInput, SettingsError
 from karen_learner.learner import AutonomousLearner
 from karen_learner.memory import open_store
@@ -282,24 +282,24 @@ async def test_a_monitor_retrains_by_the_updater(tmp_path: Path) -> None:
 
 
 def test_every_update_strategy_is_a_registered_sampler() -> None:
-    assert {one.value for one in UpdateStrategy} == set(OWN)
-    assert load_settings().learning.sampler in OWN
+    assert {one.value for one in UpdateStrategy} == set(SAMPLERS.own)
+    assert load_settings().learning.sampler in SAMPLERS.own
     with pytest.raises(SettingsError, match="unknown sampler 'newest': known are exponential"):
-        find_sampler("newest")
+        SAMPLERS.find("newest")
 
 
 @given(times=st.lists(st.floats(0, 1e10), min_size=2, max_size=9, unique=True), draw=st.floats(0, 1))
 def test_among_equal_draws_newer_items_never_lose(times: list[float], draw: float) -> None:
     in_order = sorted(times)
     for name in ("sliding_window", "exponential"):
-        priorities = [OWN[name](at, draw) for at in in_order]
+        priorities = [SAMPLERS.own[name](at, draw) for at in in_order]
         assert priorities == sorted(priorities)
 
 
 def test_the_exponential_sampler_prefers_newer_items_and_uses_older_ones() -> None:
     week = 7 * 86_400.0
     draws = [(number + 0.5) / 1_000 for number in range(1_000)]
-    sampler = find_sampler("exponential")
+    sampler = SAMPLERS.find("exponential")
     items = [(sampler(age * -week, draw), age) for age in (0, 1) for draw in draws]
     chosen = [age for _, age in sorted(items, reverse=True)[:100]]
     assert chosen.count(0) / chosen.count(1) == pytest.approx(2.0, rel=0.15)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.autonomy import triggers
-from karen_learner.autonomy.triggers import OWN, Check, Situation, Trigger, find_trigger
+from karen_learner import registry
+from karen_learner.autonomy.triggers import TRIGGERS, Check, Situation, Trigger
 from karen_learner.autonomy.triggers.mode import requested_mode
 from karen_learner.autonomy.triggers.tree import read_tree
 from karen_learner.errors import SettingsError
@@ -53,16 +53,16 @@ def readings(*found: Reading) -> dict[str, Reading]:
 
 
 def holds(trigger: str, at: Situation, **parameters: Any) -> bool:
-    return find_trigger(trigger)(**parameters).check(at).holds
+    return TRIGGERS.find(trigger)(**parameters).check(at).holds
 
 
 # Triggers ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(OWN))
+@pytest.mark.parametrize("name", sorted(TRIGGERS.own))
 def test_every_trigger_gives_a_reason_for_an_empty_tenant(name: str) -> None:
     needed = {"reading": {"name": "cpu", "above": 1}, "cron": {"expression": "0 3 * * *"}}
-    check = OWN[name](**needed.get(name, {})).check(situation())
+    check = TRIGGERS.own[name](**needed.get(name, {})).check(situation())
     assert len(check.why) > 3
 
 
@@ -245,9 +245,9 @@ class Mine(Trigger):
 
 
 def test_a_host_adds_a_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint("mine", f"{__name__}:Mine", triggers.ENTRY_POINTS)
-    other = EntryPoint("other", "os:getcwd", triggers.ENTRY_POINTS)
-    monkeypatch.setattr(triggers, "entry_points", lambda group: [entry, other])
+    entry = EntryPoint("mine", f"{__name__}:Mine", TRIGGERS.group)
+    other = EntryPoint("other", "os:getcwd", TRIGGERS.group)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry, other])
     monkeypatch.setattr(EntryPoint, "load", lambda one: Mine if one.name == "mine" else print)
     assert read_tree({"mine": {"limit": 1}}).evaluate(situation(new_samples=2), None).holds
     with pytest.raises(SettingsError, match="no subclass of Trigger"):

@@ -186,7 +186,9 @@ def test_an_unknown_format_lists_those_that_are_known(write):
     path = write("gold.docx", "x")
     with pytest.raises(ImportFormatError, match=r"'\.docx'.*\.csv.*--format"):
         iter_records(path)
-    with pytest.raises(ImportFormatError, match="no importer for the format 'jsnl': did you mean 'jsonl'"):
+    with pytest.raises(
+        ImportFormatError, match="unknown importer for the format 'jsnl': did you mean 'jsonl'"
+    ):
         iter_records(CorpusFile(path, format="jsnl"))
     renamed = write("gold.txt", "text\tintent\nfly home\ttravel\n")
     assert texts_of(CorpusFile(renamed, format="csv")) == [LabelledText(text="fly home", intent="travel")]

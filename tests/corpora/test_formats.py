@@ -405,7 +405,7 @@ def test_a_file_is_converted_between_formats(tmp_path: Path) -> None:
 
 
 def test_a_program_can_register_an_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporters, "_registered", {})
+    monkeypatch.setattr(exporters, "own", {})
 
     @register_exporter("txt")
     def write_plain(path, examples):

@@ -303,7 +303,7 @@ async def test_reading_from_a_coroutine(write):
 
 
 def test_a_program_can_register_an_importer(tmp_path, monkeypatch):
-    monkeypatch.setattr(importers, "_registered", {})
+    monkeypatch.setattr(importers, "own", {})
 
     @register_importer(".txt")
     def read_plain(path):
@@ -348,7 +348,7 @@ def test_an_installed_package_can_provide_an_importer(tmp_path):
         None,
         None,
     ]  # ours has priority
-    with pytest.raises(ImportFormatError, match=r"plain_text:missing' for 'odd' cannot be used"):
+    with pytest.raises(ImportFormatError, match=r"'odd' .plain_text:missing. cannot be used"):
         iter_records(tmp_path / "some.odd")
 
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from karen_learner import registry
 from karen_learner.errors import SettingsError
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
-from karen_learner.monitoring import readings
 from karen_learner.monitoring.degradation import DegradationDetector
-from karen_learner.monitoring.readings import OWN, Readings, compute, find_readings
+from karen_learner.monitoring.readings import READINGS, Readings, compute
 from karen_learner.monitoring.readings.recent import TurnFacts, hashed
 from karen_learner.monitoring.readings.sources import MIN_OBSERVATIONS, Resources, Sources
 from karen_learner.monitoring.turn_outcomes import AGENT
@@ -79,8 +79,8 @@ def sources(**values: Any) -> Sources:
 
 
 def test_without_observations_no_reading_has_a_value_but_resources() -> None:
-    found = compute(OWN, sources(champion=None))
-    assert found.keys() == OWN.keys()
+    found = compute(READINGS.own, sources(champion=None))
+    assert found.keys() == READINGS.own.keys()
     assert {name for name, one in found.items() if one.known} <= {
         "memory", "disk_free", "database_size", "cpu",
     }  # fmt: skip
@@ -88,7 +88,7 @@ def test_without_observations_no_reading_has_a_value_but_resources() -> None:
 
 def test_the_accuracy_is_that_of_the_outcomes_of_the_champion() -> None:
     mixed = outcomes([1.0] * 80 + [0.0] * 20) + outcomes([0.0] * 50, version="v0")
-    found = OWN["accuracy"](sources(outcomes=mixed))
+    found = READINGS.own["accuracy"](sources(outcomes=mixed))
     assert found.value == 0.8
     assert found.observations == 100
     assert found.low is not None
@@ -103,7 +103,7 @@ def test_the_accuracy_is_that_of_the_outcomes_of_the_champion() -> None:
 @given(st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=MIN_OBSERVATIONS, max_size=60))
 def test_an_interval_contains_its_value(scores: list[float]) -> None:
     for name in ("accuracy", "correction_rate"):
-        found = OWN[name](sources(outcomes=outcomes(scores)))
+        found = READINGS.own[name](sources(outcomes=outcomes(scores)))
         assert found.low is not None
         assert found.high is not None
         assert found.value is not None
@@ -112,21 +112,21 @@ def test_an_interval_contains_its_value(scores: list[float]) -> None:
 
 
 def test_corrections_to_labels_that_gold_lacks_are_unknown_labels() -> None:
-    found = OWN["unknown_labels"](sources(outcomes=outcomes([0.0] * 30), intents=("travel",)))
+    found = READINGS.own["unknown_labels"](sources(outcomes=outcomes([0.0] * 30), intents=("travel",)))
     assert found.value == 1.0
 
 
 def test_shares_of_turns() -> None:
     mixed = [turn(at, degraded=at % 4 == 0, out_of_scope=at % 4 == 1) for at in range(40)]
-    assert OWN["fallback_rate"](sources(turns=mixed)).value == 0.25
-    assert OWN["out_of_scope_rate"](sources(turns=mixed)).value == pytest.approx(10 / 30)
+    assert READINGS.own["fallback_rate"](sources(turns=mixed)).value == 0.25
+    assert READINGS.own["out_of_scope_rate"](sources(turns=mixed)).value == pytest.approx(10 / 30)
 
 
 def test_the_latency_is_the_95_percent_quantile() -> None:
     timed = [
         Outcome(source="agent_run", agent="a", duration_ms=float(at), known_at=NOW) for at in range(1, 1001)
     ]
-    found = OWN["latency"](sources(outcomes=timed))
+    found = READINGS.own["latency"](sources(outcomes=timed))
     assert found.value == pytest.approx(951, abs=1)
     assert found.low is not None
     assert found.high is not None
@@ -135,19 +135,20 @@ def test_the_latency_is_the_95_percent_quantile() -> None:
 
 def test_a_source_is_silent_after_twice_its_longest_gap() -> None:
     regular = [turn(at, minutes_ago=200 - at) for at in range(180)]
-    found = OWN["silent_source"](sources(turns=regular))
+    found = READINGS.own["silent_source"](sources(turns=regular))
     assert found.alarm is True
     assert found.observations == 179
     assert (
-        OWN["silent_source"](replace(sources(turns=regular), now=NOW - timedelta(minutes=19))).alarm is False
+        READINGS.own["silent_source"](replace(sources(turns=regular), now=NOW - timedelta(minutes=19))).alarm
+        is False
     )
 
 
 def test_another_distribution_of_labels_is_found() -> None:
     same = [turn(at, intent="ab"[at % 2]) for at in range(200)]
-    assert OWN["label_distribution"](sources(turns=same)).alarm is False
+    assert READINGS.own["label_distribution"](sources(turns=same)).alarm is False
     changed = [turn(at, intent="a" if at < 100 or at % 3 == 0 else "b") for at in range(200)]
-    found = OWN["label_distribution"](sources(turns=changed))
+    found = READINGS.own["label_distribution"](sources(turns=changed))
     assert found.alarm is True
     assert found.detail["label"] in ("a", "b")
     assert found.value == pytest.approx(2 / 3, abs=0.02)
@@ -159,7 +160,9 @@ def test_a_lasting_rise_of_errors_is_a_degradation_and_one_e_value_is_the_mean_o
     for detector, rate in ((worse, 0.5), (steady, 0.1)):
         detector.update_all(float(randoms.random() < 0.1) for _ in range(1000))
         detector.update_all(float(randoms.random() < rate) for _ in range(300))
-    found = OWN["degradation"](sources(detectors={"a": worse, "b": steady}, outcomes=outcomes([1.0] * 50)))
+    found = READINGS.own["degradation"](
+        sources(detectors={"a": worse, "b": steady}, outcomes=outcomes([1.0] * 50))
+    )
     assert found.alarm is True
     assert found.detail["agent"] == "a"
     assert found.value == pytest.approx((worse.evidence + steady.evidence) / 2)
@@ -167,7 +170,7 @@ def test_a_lasting_rise_of_errors_is_a_degradation_and_one_e_value_is_the_mean_o
 
 
 def test_operation_is_exact() -> None:
-    found = compute(OWN, sources(resources=Resources(memory=5, disk_free=7, disk_size=9, cpu=0.5)))
+    found = compute(READINGS.own, sources(resources=Resources(memory=5, disk_free=7, disk_size=9, cpu=0.5)))
     assert found["freshness"].value == pytest.approx(3.0)
     assert found["memory"].value == 5
     assert found["disk_free"].low == found["disk_free"].high == 7
@@ -184,7 +187,7 @@ TRAVEL = "what is my flight please show hotel train city trip passport today now
 
 
 def test_other_texts_are_drift_with_new_words() -> None:
-    found = compute(OWN, sources(turns=drawn(300, BANK, seed=1) + drawn(150, TRAVEL, seed=2)))
+    found = compute(READINGS.own, sources(turns=drawn(300, BANK, seed=1) + drawn(150, TRAVEL, seed=2)))
     assert found["input_drift"].alarm is True
     assert found["input_drift"].value is not None
     assert found["input_drift"].value > 0.7
@@ -195,22 +198,24 @@ def test_other_texts_are_drift_with_new_words() -> None:
 def test_the_same_texts_are_no_drift() -> None:
     alarms = 0
     for seed in range(10):
-        found = compute(OWN, sources(turns=drawn(300, BANK, seed=seed)))
+        found = compute(READINGS.own, sources(turns=drawn(300, BANK, seed=seed)))
         alarms += bool(found["input_drift"].alarm) + bool(found["vocabulary"].alarm)
     assert alarms <= 1
 
 
 def test_drift_is_compared_again_after_a_hundred_new_turns() -> None:
     kept: dict[str, Any] = {}
-    before = OWN["input_drift"](sources(turns=drawn(300, BANK, seed=1), turn_count=300, kept=kept))
+    before = READINGS.own["input_drift"](sources(turns=drawn(300, BANK, seed=1), turn_count=300, kept=kept))
     changed = drawn(300, BANK, seed=1) + drawn(150, TRAVEL, seed=2)
-    assert OWN["input_drift"](sources(turns=changed, turn_count=399, kept=kept)).value == before.value
-    assert OWN["input_drift"](sources(turns=changed, turn_count=400, kept=kept)).alarm is True
+    assert (
+        READINGS.own["input_drift"](sources(turns=changed, turn_count=399, kept=kept)).value == before.value
+    )
+    assert READINGS.own["input_drift"](sources(turns=changed, turn_count=400, kept=kept)).alarm is True
 
 
 def test_the_estimated_accuracy_is_the_mean_confidence_in_scope() -> None:
     turns = [turn(at, confidence=0.6 if at % 2 else 1.0, out_of_scope=at % 10 == 0) for at in range(200)]
-    found = OWN["estimated_accuracy"](sources(turns=turns, outcomes=outcomes([1.0, 0.0] * 10)))
+    found = READINGS.own["estimated_accuracy"](sources(turns=turns, outcomes=outcomes([1.0, 0.0] * 10)))
     assert found.value == pytest.approx((80 * 1.0 + 100 * 0.6) / 180)
     assert found.detail == {"out_of_scope": 20, "measured": 0.5, "outcomes": 20}
     assert found.low is not None
@@ -220,11 +225,11 @@ def test_the_estimated_accuracy_is_the_mean_confidence_in_scope() -> None:
 def test_a_growing_kind_of_error_is_named() -> None:
     fine = outcomes([1.0] * 90 + [0.0] * 10, predicted="travel")
     worse = outcomes([1.0] * 70 + [0.0] * 30, predicted="travel")
-    found = OWN["error_pattern"](sources(outcomes=fine + worse))
+    found = READINGS.own["error_pattern"](sources(outcomes=fine + worse))
     assert found.alarm is True
     assert found.detail["kind"] == "travel instead of balance"
-    assert OWN["error_pattern"](sources(outcomes=fine + fine)).alarm is False
-    assert OWN["error_pattern"](sources(outcomes=outcomes([1.0] * 100))).value == 0.0
+    assert READINGS.own["error_pattern"](sources(outcomes=fine + fine)).alarm is False
+    assert READINGS.own["error_pattern"](sources(outcomes=outcomes([1.0] * 100))).value == 0.0
 
 
 # The registry -----------------------------------------------------------------------------------
@@ -232,14 +237,14 @@ def test_a_growing_kind_of_error_is_named() -> None:
 
 def test_an_unknown_reading_names_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"unknown reading 'aura'.*accuracy, correction_rate"):
-        find_readings(["aura"])
+        READINGS.find_all(["aura"])
 
 
 def test_a_host_adds_a_reading_and_a_failing_one_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = EntryPoint("mine", f"{__name__}:broken", readings.ENTRY_POINTS)
-    monkeypatch.setattr(readings, "entry_points", lambda group: [here])
+    here = EntryPoint("mine", f"{__name__}:broken", READINGS.group)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [here])
     monkeypatch.setattr(EntryPoint, "load", lambda entry: broken)
-    assert set(compute(find_readings(["mine", "cpu"]), sources())) == {"cpu"}
+    assert set(compute(READINGS.find_all(["mine", "cpu"]), sources())) == {"cpu"}
 
 
 def broken(_: Sources) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from karen_learner import registry
 from karen_learner.errors import InvalidInput, SettingsError
 from karen_learner.records import Example, GateCheck, Verdict
 from karen_learner.settings import Settings
@@ -333,24 +334,24 @@ class TestComposition:
         assert {one.name for one in verdict.checks} == {"accuracy_threshold", "intent_accuracy_threshold"}
 
     def test_a_package_adds_a_gate(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-        here = EntryPoint("never", f"{__name__}:never", gates.ENTRY_POINTS)
-        broken = EntryPoint("broken", "karen_learner.nowhere:gate", gates.ENTRY_POINTS)
-        monkeypatch.setattr(gates, "entry_points", lambda group: [here, broken])
+        here = EntryPoint("never", f"{__name__}:never", gates.GATES.group)
+        broken = EntryPoint("broken", "karen_learner.nowhere:gate", gates.GATES.group)
+        monkeypatch.setattr(registry, "entry_points", lambda group: [here, broken])
         monkeypatch.setattr(EntryPoint, "load", lambda entry: never if entry.name == "never" else 1 / 0)
         settings.gate.gates = ("improved", "never")
 
         verdict = judge(evidence(TEXTS, intents(275), intents(255)), settings)
         assert (verdict.decision, verdict.summary) == ("refused", "never")
         with pytest.raises(SettingsError, match="'broken'"):
-            gates.find_gates(["broken"])
+            gates.GATES.find_all(["broken"])
 
     def test_our_gates_are_entry_points(self) -> None:
         root = Path(__file__).parents[2]
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        declared = project["entry-points"][gates.ENTRY_POINTS]
+        declared = project["entry-points"][gates.GATES.group]
 
-        assert declared == {name: f"karen_learner.validation.gates:{name}" for name in gates.OWN}
-        assert all(getattr(gates, name) is gate for name, gate in gates.OWN.items())
+        assert declared == {name: f"karen_learner.validation.gates:{name}" for name in gates.GATES.own}
+        assert all(getattr(gates, name) is gate for name, gate in gates.GATES.own.items())
 
 
 def never(_evidence: Evidence, _settings: Settings) -> Sequence[GateCheck]:

@@ -23,7 +23,7 @@ from karen_learner.autonomy.stream.protocols import InboxStore, StreamLearner
 from karen_learner.autonomy.stream.sources import kafka_source
 from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock
-from karen_learner.curation.samplers import find_sampler
+from karen_learner.curation.samplers import SAMPLERS
 from karen_learner.disk import make_folder
 from karen_learner.errors import InvalidInput
 from karen_learner.memory import SqlMemoryStore, open_store
@@ -300,7 +300,7 @@ class RealTimeModelUpdater:
                 self.tenant_id,
                 reason=reason,
                 buffer=list(parts.inbox.buffer) if force_full_retrain else None,
-                sampler=find_sampler(self.update_strategy.value),
+                sampler=SAMPLERS.find(self.update_strategy.value),
                 half_life_s=self._settings.strategies.half_life_s,
             )
         self._retrainings += 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from karen_learner.autonomy.triggers import Situation, Trigger, find_trigger
+from karen_learner.autonomy.triggers import TRIGGERS, Situation, Trigger
 from karen_learner.autonomy.triggers.trigger import hours
 from karen_learner.errors import InvalidInput, SettingsError
 from karen_learner.records.triggers import ConditionResult
@@ -108,7 +108,7 @@ def _held(inner: Any, depth: int) -> Held:
 
 
 def _leaf(name: str, parameters: Any) -> Leaf:
-    kind = find_trigger(name)
+    kind = TRIGGERS.find(name)
     if not isinstance(parameters, Mapping):
         raise SettingsError(f"{SETTING}: the parameters of {name!r} are a mapping, not {parameters!r:.80}")
     try:

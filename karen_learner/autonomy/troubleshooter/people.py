@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from karen_learner.autonomy.troubleshooter.remedies import find_remedies
+from karen_learner.autonomy.troubleshooter.remedies import REMEDIES
 from karen_learner.contracts import IncidentStore
 from karen_learner.errors import InvalidInput, UnknownIncident
 from karen_learner.records.base import replace_unfit
@@ -57,8 +57,8 @@ class People:
     ) -> RemedyPause:
         """Let a remedy not be applied, for one tenant or all, for some hours or until `resume`."""
         reason = checked_reason(reason)
-        if remedy not in find_remedies():
-            raise InvalidInput(f"there is no remedy {remedy!r:.80}: known are {', '.join(find_remedies())}")
+        if remedy not in REMEDIES:
+            raise InvalidInput(f"there is no remedy {remedy!r:.80}: known are {', '.join(REMEDIES.names())}")
         until = None if hours is None else now + _hours(hours)
         new = RemedyPause(remedy=remedy, tenant_id=tenant_id, reason=reason, at=now, until=until)
         await self._store.pause_remedy(new)

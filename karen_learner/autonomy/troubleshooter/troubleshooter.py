@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 from karen_learner.autonomy.notifications import Notifier
 from karen_learner.autonomy.troubleshooter.course import Course
-from karen_learner.autonomy.troubleshooter.diagnoses import Diagnosis, find_diagnoses
+from karen_learner.autonomy.troubleshooter.diagnoses import DIAGNOSES, Diagnosis
 from karen_learner.autonomy.troubleshooter.people import People
-from karen_learner.autonomy.troubleshooter.remedies import Care, find_remedies
+from karen_learner.autonomy.troubleshooter.remedies import REMEDIES, Care
 from karen_learner.autonomy.troubleshooter.remedies.tuning import repeat
 from karen_learner.autonomy.troubleshooter.situation import Mendable, Observer, Situation, Stream
 from karen_learner.contracts import Clock
@@ -59,8 +59,8 @@ class AutomatedTroubleshooter:
         self._stream = stream
         self._clock = clock
         self._settings = learner.settings.troubleshooter
-        self._diagnoses = find_diagnoses(self._settings.diagnoses)
-        self._remedies = find_remedies()
+        self._diagnoses = DIAGNOSES.find_all(self._settings.diagnoses)
+        self._remedies = REMEDIES.find_all()
         self._notifier = notifier or Notifier(learner.store, learner.settings.notifications)
         self._observer = Observer(learner, stream)
         self._course = Course(learner.store, self._notifier, self._settings, self._remedies)

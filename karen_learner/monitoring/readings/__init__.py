@@ -1,27 +1,27 @@
 """Readings: functions that compute one measured value each from the sources of a tenant.
 
-The setting `monitoring.readings` lists the names of those in use; an empty list stands for `OWN`. A package
-adds a reading by an entry point in the group `karen_learner_readings`: its name, and a `ReadingFunction`.
+The setting `monitoring.readings` lists the names of those in use; an empty list stands for all of this
+package. A package adds a reading by an entry point in the group `karen_learner_readings`: its name, and a
+`ReadingFunction`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import EntryPoint, entry_points
 
 from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import MemoryStore
-from karen_learner.errors import SettingsError
 from karen_learner.models.files import HomeLayout
 from karen_learner.monitoring.readings import drift, errors, operation, quality, traffic
 from karen_learner.monitoring.readings.recent import RecentData
 from karen_learner.monitoring.readings.sources import Resources, Sources, resources_of
 from karen_learner.records import CHAMPION, Outcome
 from karen_learner.records.readings import Reading
+from karen_learner.registry import Registry
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,9 +29,7 @@ logger = logging.getLogger(__name__)
 ReadingFunction = Callable[[Sources], Reading]
 """The reading of a tenant from a snapshot. Pure. Without enough observations its value is None."""
 
-ENTRY_POINTS = "karen_learner_readings"
-
-OWN: Mapping[str, ReadingFunction] = {
+_OWN: dict[str, ReadingFunction] = {
     "accuracy": quality.accuracy,
     "correction_rate": quality.correction_rate,
     "degradation": quality.degradation,
@@ -54,28 +52,7 @@ OWN: Mapping[str, ReadingFunction] = {
     "database_size": operation.database_size,
     "cpu": operation.cpu,
 }
-"""The readings of this package."""
-
-
-def find_readings(names: Iterable[str]) -> dict[str, ReadingFunction]:
-    """The readings of these names, in order. Raises SettingsError for an unknown name."""
-    offered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    return {name: _find(name, offered) for name in names}
-
-
-def _find(name: str, offered: Mapping[str, EntryPoint]) -> ReadingFunction:
-    if name in OWN:
-        return OWN[name]
-    if name not in offered:
-        known = ", ".join(sorted({*OWN, *offered}))
-        raise SettingsError(f"unknown reading {name!r} in the setting monitoring.readings: known are {known}")
-    try:
-        function: ReadingFunction = offered[name].load()
-    except Exception as error:
-        raise SettingsError(
-            f"the reading {name!r} ({offered[name].value}) cannot be used: {error}"
-        ) from error
-    return function
+READINGS = Registry("reading", "karen_learner_readings", _OWN, setting="monitoring.readings")
 
 
 def compute(functions: Mapping[str, ReadingFunction], sources: Sources) -> dict[str, Reading]:
@@ -105,7 +82,7 @@ class Readings:
     _kept: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._functions = find_readings(self.settings.monitoring.readings or OWN)
+        self._functions = READINGS.find_all(self.settings.monitoring.readings or READINGS.own)
 
     async def refresh(self, tenant_id: str, now: datetime) -> Mapping[str, Reading]:
         """Compute the readings of a tenant. Raises StoreError."""

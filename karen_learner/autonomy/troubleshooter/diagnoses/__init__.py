@@ -6,18 +6,16 @@ package adds one by an entry point in the group `karen_learner_diagnoses`: its n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
 from karen_learner.autonomy.troubleshooter.diagnoses import attempts, learning, operation, serving, trends
 from karen_learner.autonomy.troubleshooter.situation import Situation
-from karen_learner.errors import SettingsError
 from karen_learner.records.incidents import Examination
+from karen_learner.registry import Registry
 
-ENTRY_POINTS = "karen_learner_diagnoses"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -36,7 +34,7 @@ class Diagnosis:
     patience: timedelta = 10 * MINUTE
 
 
-OWN: Mapping[str, Diagnosis] = {
+_OWN = {
     "disk_low": Diagnosis(operation.disk_low, ("prune", "vacuum", "shorten_retention"), "home"),
     "damaged_version": Diagnosis(serving.damaged_version, ("restore_version", "rollback")),
     "degraded_mode": Diagnosis(
@@ -85,28 +83,11 @@ OWN: Mapping[str, Diagnosis] = {
 }
 """The diagnoses of this package: causes stand before their consequences."""
 
-
-def find_diagnoses(names: Iterable[str]) -> dict[str, Diagnosis]:
-    """The diagnoses of these names, in order; all without a name. Raises SettingsError for an unknown one."""
-    offered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    names = tuple(names) or (*OWN, *(name for name in offered if name not in OWN))
-    return {name: _find(name, offered) for name in names}
-
-
-def _find(name: str, offered: Mapping[str, EntryPoint]) -> Diagnosis:
-    if name in OWN:
-        return OWN[name]
-    if name not in offered:
-        known = ", ".join(sorted({*OWN, *offered}))
-        raise SettingsError(
-            f"unknown diagnosis {name!r} in the setting troubleshooter.diagnoses: known are {known}"
-        )
-    try:
-        found = offered[name].load()
-    except Exception as error:
-        raise SettingsError(
-            f"the diagnosis {name!r} ({offered[name].value}) cannot be used: {error}"
-        ) from error
-    if not isinstance(found, Diagnosis):
-        raise SettingsError(f"the diagnosis {name!r} ({offered[name].value}) is no Diagnosis")
-    return found
+DIAGNOSES = Registry(
+    "diagnosis",
+    "karen_learner_diagnoses",
+    _OWN,
+    setting="troubleshooter.diagnoses",
+    form="Diagnosis",
+    check=lambda found: isinstance(found, Diagnosis),
+)

@@ -5,18 +5,13 @@ A package adds one by an entry point in the group `karen_learner_remedies`: its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
-
 from karen_learner.autonomy.troubleshooter.remedies import model, process, storage, strategies, tuning
 from karen_learner.autonomy.troubleshooter.remedies.remedy import Care, Remedy, Token
-from karen_learner.errors import SettingsError
+from karen_learner.registry import Registry
 
-__all__ = ["OWN", "Care", "Remedy", "Token", "find_remedies"]
+__all__ = ["REMEDIES", "Care", "Remedy", "Token"]
 
-ENTRY_POINTS = "karen_learner_remedies"
-
-OWN: Mapping[str, Remedy] = {
+_OWN = {
     "rotate_strategy": strategies.ROTATE,
     "emergency_switch": strategies.EMERGENCY,
     "smaller_batches": tuning.SMALLER_BATCHES,
@@ -39,20 +34,10 @@ OWN: Mapping[str, Remedy] = {
     "full_training": model.FULL_TRAINING,
     "rollback": model.ROLLBACK,
 }
-"""The remedies of this package."""
-
-
-def find_remedies() -> dict[str, Remedy]:
-    """All remedies by name. Raises SettingsError for an entry point that cannot be used."""
-    offered = {entry.name: _load(entry) for entry in entry_points(group=ENTRY_POINTS)}
-    return {**offered, **OWN}
-
-
-def _load(entry: EntryPoint) -> Remedy:
-    try:
-        found = entry.load()
-    except Exception as error:
-        raise SettingsError(f"the remedy {entry.name!r} ({entry.value}) cannot be used: {error}") from error
-    if not isinstance(found, Remedy):
-        raise SettingsError(f"the remedy {entry.name!r} ({entry.value}) is no Remedy")
-    return found
+REMEDIES = Registry(
+    "remedy",
+    "karen_learner_remedies",
+    _OWN,
+    form="Remedy",
+    check=lambda found: isinstance(found, Remedy),
+)
