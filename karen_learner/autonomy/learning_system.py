@@ -17,7 +17,8 @@ from karen_learner.autonomy.learning_settings import LearningSystemSettings, rea
 from karen_learner.autonomy.strategies.book import StrategyBook, StrategyStore
 from karen_learner.contracts import Clock
 from karen_learner.errors import without_message
-from karen_learner.monitoring.performance import MonitoredLearner, OutcomeStore, PerformanceMonitor, TurnStore
+from karen_learner.monitoring.outcome_queue import OutcomeStore
+from karen_learner.monitoring.performance import MonitoredLearner, PerformanceMonitor, TurnStore
 from karen_learner.records import Record, RetrainingResult, Score, check_amount, check_id, check_name, utc_now
 from karen_learner.records.strategies import ErrorAction, Recommendation, StrategyEstimate
 from karen_learner.settings import StrategySettings, load_settings

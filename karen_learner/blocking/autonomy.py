@@ -15,8 +15,8 @@ from karen_learner.autonomy.stream import UpdateStrategy
 from karen_learner.blocking.learner import BlockingLearner
 from karen_learner.blocking.portal import Blocking, blocking
 from karen_learner.contracts import Clock
-from karen_learner.monitoring.performance import ModelUpdater
 from karen_learner.monitoring.performance import PerformanceMonitor as AsyncMonitor
+from karen_learner.monitoring.retraining import ModelUpdater
 from karen_learner.records import Alert, utc_now
 from karen_learner.settings import Settings, StrategySettings
 

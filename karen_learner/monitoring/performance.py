@@ -1,7 +1,7 @@
 """`PerformanceMonitor`: measures of agents and models in a sliding window, alerts, and requests to retrain.
 
-`record_*` only append to a queue. A task moves the outcomes into the window and the detectors in short
-slices, so that other tasks run between them, and stores them. A full queue drops outcomes and counts them.
+`record_*` only append to the `OutcomeQueue`. A task moves the outcomes to the window, the detectors and the
+store.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple, Protocol, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, Self
 
 from cachetools import LRUCache
 
-from karen_learner.errors import InvalidInput, KarenLearnerError, without_message
+from karen_learner.errors import InvalidInput
 from karen_learner.events import Event, EventBus, FeedbackAdded, ModelDeployed, ModelRolledBack
-from karen_learner.monitoring.agreement import agreement
-from karen_learner.monitoring.degradation import ALPHA, DegradationDetector
-from karen_learner.monitoring.retraining import CycleLearner, retrain_by_cycle
+from karen_learner.monitoring.degradation import ALPHA
+from karen_learner.monitoring.outcome_queue import OutcomeQueue, OutcomeStore, Recorded
+from karen_learner.monitoring.retraining import (
+    CycleLearner,
+    ModelUpdater,
+    RetrainingRequests,
+)
+from karen_learner.monitoring.scores import AGENT, match_score, outcome_of
 from karen_learner.monitoring.thresholds import alerts_of, health_parts, read_thresholds
-from karen_learner.monitoring.turn_outcomes import AGENT, outcome_of
-from karen_learner.monitoring.window import Key, Sample, Window
+from karen_learner.monitoring.window import Window
 from karen_learner.records import (
     Alert,
-    Outcome,
-    OutcomeSource,
     PerformanceReport,
     RetrainingResult,
     SystemMetrics,
@@ -39,47 +39,22 @@ from karen_learner.records import (
     check_limit,
     check_name,
     storable,
-    utc_now,
 )
 
 logger = logging.getLogger(__name__)
 
-MAX_WAITING = 100_000
-"""Recorded outcomes that wait for the monitor's task."""
-MAX_UNSTORED = 20_000
-"""Outcomes that wait to be stored; further ones are measured and not stored."""
 EVENT_QUEUE_SIZE = 10_000
 """Feedback events that wait for the monitor, and turns that are known to be measured."""
-SLICE = 100
-"""Outcomes that are processed at once: less than a millisecond of the event loop."""
-STORE_BATCH = 1_000
-LOADED = 100_000
-"""Outcomes of the window that `start` loads at most."""
 INTERVAL_S = 0.2
 """Seconds between two rounds of the monitor's task."""
 TICK_S = 5.0
 """Seconds between two comparisons with the thresholds."""
 MAX_ALERTS = 1_000
-COOL_DOWN_S = 600.0
-"""Seconds between two retrainings that alerts request."""
-RETENTION_DAYS = 90.0
-RETRAINED_FOR = frozenset({"avg_accuracy", "degradation"})
-"""Readings whose alerts request a retraining: new examples can mend them."""
 
 STATUSES: Mapping[str, bool | None] = {
     "success": True, "completed": True, "failed": False, "error": False, "timeout": False, "cancelled": None,
 }  # fmt: skip
 """Whether a run with this status succeeded; None: it does not count."""
-
-
-class OutcomeStore(Protocol):
-    """Stores outcomes. A `MemoryStore` is one."""
-
-    async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None: ...
-
-    async def newest_outcomes(self, tenant_id: str, *, since: datetime, limit: int) -> Sequence[Outcome]: ...
-
-    async def prune_outcomes(self, tenant_id: str, *, before: datetime) -> int: ...
 
 
 class TurnStore(OutcomeStore, Protocol):
@@ -96,61 +71,6 @@ class MonitoredLearner(CycleLearner, Protocol):
     def events(self) -> EventBus: ...
 
     async def start(self) -> None: ...
-
-
-class ModelUpdater(Protocol):
-    """Retrains a model on request."""
-
-    async def retrain(self, *, reason: str, force_full_retrain: bool = False) -> RetrainingResult: ...
-
-
-class Recorded(NamedTuple):
-    """An outcome in the queue: the values of `Outcome` without checks, because recording must be fast."""
-
-    at: float
-    source: OutcomeSource
-    agent: str
-    agent_type: str | None = None
-    strategy: str | None = None
-    domain: str | None = None
-    version: str | None = None
-    task_id: str | None = None
-    predicted: Any = None
-    actual: Any = None
-    score: float | None = None
-    success: bool | None = None
-    rating: float | None = None
-    error_type: str | None = None
-    duration_ms: float | None = None
-    cost: float = 0.0
-    tokens: int = 0
-    outcome_id: str | None = None
-    propensity: float | None = None
-
-    @classmethod
-    def of(cls, outcome: Outcome) -> Recorded:
-        values = {name: getattr(outcome, name) for name in Outcome.model_fields if name in cls._fields}
-        values |= {"cost": outcome.cost or 0.0, "tokens": outcome.tokens or 0}
-        return cls(at=outcome.known_at.timestamp(), **values)
-
-    def sample(self) -> Sample:
-        """The values that the window sums."""
-        return Sample(
-            at=self.at,
-            key=Key(self.agent, self.strategy, self.domain),
-            score=self.score,
-            success=self.success,
-            rating=self.rating,
-            is_error=self.success is False,
-            duration_ms=self.duration_ms,
-            cost=self.cost,
-            tokens=self.tokens,
-        )
-
-    def outcome(self) -> Outcome:
-        """The record for the store."""
-        values = {name: value for name, value in self._asdict().items() if value is not None and name != "at"}
-        return Outcome(known_at=datetime.fromtimestamp(self.at, timezone.utc), **values)
 
 
 class PerformanceMonitor:
@@ -182,21 +102,15 @@ class PerformanceMonitor:
         self.enable_auto_retraining = enable_auto_retraining
         self._thresholds = read_thresholds(alert_thresholds)
         self._learner = learner
-        self._updater = model_updater
-        self._store: OutcomeStore | None = learner.store if learner is not None else store
+        self._has_updater = model_updater is not None
+        kept = learner.store if learner is not None else store
         self._window = Window(window_size_minutes)
-        self._detectors: dict[str, DegradationDetector] = {}
-        self._waiting: deque[Recorded] = deque()
-        self._unstored: deque[Recorded] = deque()
-        self._batch: list[Outcome] = []
+        self._outcomes = OutcomeQueue(tenant_id, self._window, kept)
         self._alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
         self._turns: LRUCache[str, bool] = LRUCache(EVENT_QUEUE_SIZE)
         self._active: set[tuple[str, str]] = set()
-        self._counts = dict.fromkeys(("recorded", "dropped", "not_stored", "stored", "retrainings"), 0)
-        self._measuring = threading.Lock()
+        self._retraining = RetrainingRequests(tenant_id, learner, model_updater, self._alerts.append)
         self._task: asyncio.Task[None] | None = None
-        self._retraining: asyncio.Task[object] | None = None
-        self._retrained_at = -COOL_DOWN_S
         self._end_subscription: Callable[[], None] | None = None
 
     # Lifecycle -------------------------------------------------------------------------------
@@ -214,8 +128,7 @@ class PerformanceMonitor:
             return
         if self._learner is not None:
             await self._learner.start()
-        if self._store is not None:
-            await self._load(self._store)
+        await self._outcomes.load()
         if self._learner is not None:
             self._end_subscription = self._learner.events.subscribe(
                 self._on_event, queue_size=EVENT_QUEUE_SIZE
@@ -231,80 +144,27 @@ class PerformanceMonitor:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-            await self._process()
-            while await self._save():
+            await self._outcomes.process()
+            while await self._outcomes.save():
                 pass
 
     @property
     def running(self) -> bool:
         return self._task is not None
 
-    async def _load(self, store: OutcomeStore) -> None:
-        since = utc_now() - timedelta(minutes=self._window.minutes)
-        found = await store.newest_outcomes(self.tenant_id, since=since, limit=LOADED)
-        for start in range(0, len(found), SLICE):
-            with self._measuring:
-                for one in found[start : start + SLICE]:
-                    self._measure(Recorded.of(one))
-            await asyncio.sleep(0)
-        await store.prune_outcomes(self.tenant_id, before=utc_now() - timedelta(days=RETENTION_DAYS))
-
     async def _run(self) -> None:
         ticked = time.monotonic()
         while True:
             await asyncio.sleep(INTERVAL_S)
             try:
-                await self._process()
-                await self._save()
+                await self._outcomes.process()
+                await self._outcomes.save()
                 if time.monotonic() - ticked >= TICK_S:
                     ticked = time.monotonic()
-                    await self._process()  # so that `check` finds few waiting outcomes
+                    await self._outcomes.process()  # so that `check` finds few waiting outcomes
                     self.check()
             except Exception:  # monitoring must go on: the next round may succeed
                 logger.exception("the monitor of %r failed", self.tenant_id)
-
-    async def _process(self) -> None:
-        """Move waiting outcomes into the window, in slices."""
-        while self._waiting:
-            self._take(SLICE)
-            await asyncio.sleep(0)
-
-    def _take(self, most: int) -> None:
-        with self._measuring:
-            for _ in range(min(most, len(self._waiting))):
-                one = self._waiting.popleft()
-                self._measure(one)
-                if self._store is None:
-                    continue
-                if len(self._unstored) >= MAX_UNSTORED:
-                    self._counts["not_stored"] += 1
-                else:
-                    self._unstored.append(one)
-
-    def _measure(self, one: Recorded) -> None:
-        self._window.add(one.sample())
-        if one.score is not None:
-            self._detectors.setdefault(one.agent, DegradationDetector()).update(1.0 - one.score)
-
-    async def _save(self) -> bool:
-        """Store one batch; whether it did. After a failure its outcomes stay, under the same ids."""
-        if self._store is None:
-            return False
-        while self._unstored and len(self._batch) < STORE_BATCH:
-            some = min(SLICE, len(self._unstored))
-            self._batch += [self._unstored.popleft().outcome() for _ in range(some)]
-            await asyncio.sleep(0)
-        batch = self._batch
-        if not batch:
-            return False
-        try:
-            await self._store.add_outcomes(self.tenant_id, batch)
-        except KarenLearnerError:
-            logger.exception("outcomes of %r cannot be stored: trying again", self.tenant_id)
-            return False
-        self._batch = []
-        self._counts["stored"] += len(batch)
-        return True
 
     # Recording -------------------------------------------------------------------------------
 
@@ -330,7 +190,7 @@ class PerformanceMonitor:
             raise InvalidInput(f"unknown status {status!r:.60}: use {', '.join(STATUSES)}")
         if isinstance(tokens_used, bool) or not isinstance(tokens_used, int) or tokens_used < 0:
             raise InvalidInput(f"tokens_used must be a number of at least 0, not {tokens_used!r:.40}")
-        self._record(
+        self._outcomes.record(
             Recorded(
                 at=time.time(),
                 source="agent_run",
@@ -358,12 +218,12 @@ class PerformanceMonitor:
         strategy: str | None = None,
         domain: str | None = None,
     ) -> float:
-        """Record a prediction whose answer is known, and return its score (see `agreement`).
+        """Record a prediction whose answer is known, and return its score (see `match_score`).
 
         `feedback_source` names the origin of the answer. Never waits. Raises InvalidInput.
         """
-        score = agreement(predicted_outcome, actual_outcome)
-        self._record(
+        score = match_score(predicted_outcome, actual_outcome)
+        self._outcomes.record(
             Recorded(
                 at=time.time(),
                 source="accuracy",
@@ -394,7 +254,7 @@ class PerformanceMonitor:
 
         `propensity` is the probability with which the strategy was chosen.
         """
-        self._record(
+        self._outcomes.record(
             Recorded(
                 at=time.time(),
                 source="attempt",
@@ -409,13 +269,6 @@ class PerformanceMonitor:
             )
         )
 
-    def _record(self, one: Recorded) -> None:
-        self._counts["recorded"] += 1
-        if len(self._waiting) >= MAX_WAITING:
-            self._counts["dropped"] += 1
-        else:
-            self._waiting.append(one)
-
     async def _on_event(self, event: Event) -> None:
         """Record the feedback on a turn. A new model starts new detectors."""
         if event.tenant_id != self.tenant_id or self._learner is None:
@@ -425,29 +278,27 @@ class PerformanceMonitor:
             outcome = outcome_of(turn) if turn is not None else None
             if outcome is not None:
                 self._turns[event.turn_id] = True
-                self._record(Recorded.of(outcome))
+                self._outcomes.record(Recorded.of(outcome))
         elif isinstance(event, (ModelDeployed, ModelRolledBack)):
-            with self._measuring:
-                self._detectors.pop(AGENT, None)
+            self._outcomes.restart_detector(AGENT)
 
     # Reading ---------------------------------------------------------------------------------
 
     def get_system_metrics(self) -> SystemMetrics:
         """The measures of the window, in all and by agent, strategy and domain."""
-        self._take(MAX_WAITING)
-        with self._measuring:
-            return self._window.metrics(time.time())
+        return self._outcomes.metrics()
 
     def get_stats(self) -> dict[str, Any]:
         """State of the monitor itself: numbers of outcomes, alerts and retrainings, and connections."""
         return {
-            **self._counts,
-            "waiting": len(self._waiting),
+            **self._outcomes.counts,
+            "retrainings": self._retraining.count,
+            "waiting": self._outcomes.waiting,
             "alerts": len(self._alerts),
             "running": self.running,
             "window_size_minutes": self._window.minutes,
             "auto_retraining_enabled": self.enable_auto_retraining,
-            "model_updater_connected": self._updater is not None,
+            "model_updater_connected": self._has_updater,
             "learner_connected": self._learner is not None,
         }
 
@@ -472,13 +323,12 @@ class PerformanceMonitor:
         for one in new:
             self._alerts.append(one)
             logger.warning("monitor of %r: %s", self.tenant_id, one.message)
-        self._request_retraining(new)
+        if self.enable_auto_retraining and self.running:
+            self._retraining.request(new)
         return tuple(new)
 
     def _degradations(self) -> list[Alert]:
         """An alert for each agent whose accuracy has fallen."""
-        with self._measuring:
-            found = [(agent, one) for agent, one in self._detectors.items() if one.alarm]
         return [
             Alert(
                 level="critical",
@@ -494,7 +344,7 @@ class PerformanceMonitor:
                     "e_value": min(one.evidence, sys.float_info.max),
                 },
             )
-            for agent, one in found
+            for agent, one in self._outcomes.alarms()
         ]
 
     def generate_report(self, include_agents: bool = True) -> PerformanceReport:
@@ -530,40 +380,7 @@ class PerformanceMonitor:
 
         An error of a learning cycle is a result, too. Raises the errors of the updater.
         """
-        self._counts["retrainings"] += 1
-        self._retrained_at = time.monotonic()
-        if self._updater is not None:
-            return await self._updater.retrain(reason=reason, force_full_retrain=force_full_retrain)
-        if self._learner is None:
-            return RetrainingResult(
-                success=False,
-                model_type="none",
-                retrain_type="none",
-                reason=reason,
-                message="the monitor has neither a learner nor a model updater",
-            )
-        return await retrain_by_cycle(self._learner, self.tenant_id, reason=reason, full=force_full_retrain)
-
-    def _request_retraining(self, alerts: Sequence[Alert]) -> None:
-        """Start a retraining for the first alert about the accuracy."""
-        wanted = next((one for one in alerts if one.reading in RETRAINED_FOR), None)
-        is_busy = self._retraining is not None and not self._retraining.done()
-        cooling = time.monotonic() - self._retrained_at < COOL_DOWN_S
-        if not self.enable_auto_retraining or wanted is None or is_busy or cooling or not self.running:
-            return
-        self._retraining = asyncio.get_running_loop().create_task(self._retrain_for(wanted))
-
-    async def _retrain_for(self, alert: Alert) -> None:
-        try:
-            result = await self.trigger_retraining(f"alert: {alert.message}")
-        except Exception as error:  # the updater is foreign code
-            logger.exception("the retraining of %r failed", self.tenant_id)
-            message, level = f"retraining failed: {without_message(error)}", "critical"
-        else:
-            level = "info" if result.success else "warning"
-            message = f"retraining {'succeeded' if result.success else f'changed nothing: {result.message}'}"
-        details = {"of": alert.details["of"], "requested_by": alert.reading}
-        self._alerts.append(Alert(level=level, reading="retraining", message=message, details=details))
+        return await self._retraining.retrain(reason, full=force_full_retrain)
 
 
 async def init_performance_monitor(

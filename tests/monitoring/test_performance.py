@@ -15,8 +15,8 @@ from karen_learner import blocking as synchronous
 from karen_learner.errors import InvalidInput
 from karen_learner.learner import AutonomousLearner
 from karen_learner.memory import open_store
-from karen_learner.monitoring import performance
-from karen_learner.monitoring.performance import OutcomeStore
+from karen_learner.monitoring import outcome_queue
+from karen_learner.monitoring.outcome_queue import OutcomeStore
 from karen_learner.monitoring.thresholds import MIN_OBSERVATIONS
 from karen_learner.records import Alert, Outcome, RetrainingResult
 from karen_learner.settings import StoreSettings, load_settings
@@ -120,7 +120,7 @@ def test_impossible_monitors_are_refused(arguments: dict[str, Any], message: str
 
 
 def test_a_full_queue_drops_outcomes_and_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(performance, "MAX_WAITING", 10)
+    monkeypatch.setattr(outcome_queue, "MAX_WAITING", 10)
     monitor = PerformanceMonitor()
     run(monitor, 25)
     assert (monitor.get_stats()["recorded"], monitor.get_stats()["dropped"]) == (25, 15)
@@ -210,7 +210,7 @@ async def test_outcomes_survive_a_restart(tmp_path: Path, store_settings: StoreS
 async def test_a_stop_stores_all_batches(
     tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(performance, "STORE_BATCH", 10)
+    monkeypatch.setattr(outcome_queue, "STORE_BATCH", 10)
     async with open_store(tmp_path / "karen.db", store_settings) as store:
         async with PerformanceMonitor(store=store) as monitor:
             run(monitor, 35)
@@ -221,7 +221,7 @@ async def test_a_stop_stores_all_batches(
 async def test_the_queue_of_the_store_is_bounded(
     tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(performance, "MAX_UNSTORED", 10)
+    monkeypatch.setattr(outcome_queue, "MAX_UNSTORED", 10)
     async with open_store(tmp_path / "karen.db", store_settings) as store:
         monitor = PerformanceMonitor(store=store)
         run(monitor, 25)

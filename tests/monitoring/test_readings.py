@@ -22,7 +22,7 @@ from karen_learner.monitoring.degradation import DegradationDetector
 from karen_learner.monitoring.readings import READINGS, Readings, compute
 from karen_learner.monitoring.readings.recent import TurnFacts, hashed
 from karen_learner.monitoring.readings.sources import MIN_OBSERVATIONS, Resources, Sources
-from karen_learner.monitoring.turn_outcomes import AGENT
+from karen_learner.monitoring.scores import AGENT
 from karen_learner.records import (
     ConversationMetadata,
     ModelVersion,

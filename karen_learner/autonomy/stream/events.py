@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from karen_learner.errors import InvalidInput
-from karen_learner.monitoring.agreement import agreement
+from karen_learner.monitoring.scores import match_score
 from karen_learner.records import Outcome, new_id, storable
 from karen_learner.records.stream import RESULTS, InboxEvent, NewEvent, StreamEvent
 
@@ -54,7 +54,7 @@ def score_of(event: StreamEvent) -> float | None:
     """The score of an event: its own, else the agreement of prediction and answer."""
     if event.score is not None or event.actual_outcome is None:
         return event.score
-    return agreement(event.predicted_outcome, event.actual_outcome)
+    return match_score(event.predicted_outcome, event.actual_outcome)
 
 
 def outcome_of(one: InboxEvent) -> Outcome:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.monitoring.degradation import DegradationDetector
-from karen_learner.monitoring.turn_outcomes import outcome_of
+from karen_learner.monitoring.scores import outcome_of
 from karen_learner.records import ModelVersion, Outcome, Turn
 from karen_learner.settings import MonitoringSettings
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.monitoring.agreement import agreement
+from karen_learner.monitoring.scores import match_score
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -20,9 +20,9 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @given(VALUES, VALUES)
 def test_scores_are_symmetric_and_in_range(one: Any, other: Any) -> None:
-    assert 0.0 <= agreement(one, other) <= 1.0
-    assert agreement(one, other) == pytest.approx(agreement(other, one))
-    assert agreement(one, one) == 1.0
+    assert 0.0 <= match_score(one, other) <= 1.0
+    assert match_score(one, other) == pytest.approx(match_score(other, one))
+    assert match_score(one, one) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_scores_are_symmetric_and_in_range(one: Any, other: Any) -> None:
     ],
 )
 def test_rules(predicted: Any, actual: Any, score: float) -> None:
-    assert agreement(predicted, actual) == pytest.approx(score)
+    assert match_score(predicted, actual) == pytest.approx(score)
 
 
 def test_deeply_nested_values_are_compared_without_recursion_errors() -> None:
     one: Any = "x"
     for _ in range(500):
         one = [one]
-    assert agreement(one, one) == 1.0
-    assert agreement(one, [one]) == 0.0
+    assert match_score(one, one) == 1.0
+    assert match_score(one, [one]) == 0.0

@@ -13,11 +13,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from karen_learner.curation.examples import combined_rating
+from karen_learner.records import Outcome, Turn
+
 MAX_DEPTH = 20
 """Levels of nested values that are compared; deeper ones must be equal."""
+AGENT = "language_understanding"
+GOOD_RATING = 0.5
 
 
-def agreement(predicted: Any, actual: Any, *, depth: int = 0) -> float:
+def match_score(predicted: Any, actual: Any, *, depth: int = 0) -> float:
     """The score of `predicted` against `actual`, 0 to 1."""
     if isinstance(predicted, bool) or isinstance(actual, bool):
         return float(predicted is actual)
@@ -28,12 +33,12 @@ def agreement(predicted: Any, actual: Any, *, depth: int = 0) -> float:
     if depth < MAX_DEPTH and isinstance(predicted, Mapping) and isinstance(actual, Mapping):
         names = predicted.keys() | actual.keys()
         both = predicted.keys() & actual.keys()
-        total = sum(agreement(predicted[name], actual[name], depth=depth + 1) for name in both)
+        total = sum(match_score(predicted[name], actual[name], depth=depth + 1) for name in both)
         return total / len(names) if names else 1.0
     if depth < MAX_DEPTH and _is_sequence(predicted) and _is_sequence(actual):
         longer = max(len(predicted), len(actual))
         pairs = zip(predicted, actual, strict=False)
-        return sum(agreement(*pair, depth=depth + 1) for pair in pairs) / longer if longer else 1.0
+        return sum(match_score(*pair, depth=depth + 1) for pair in pairs) / longer if longer else 1.0
     return float(predicted == actual)
 
 
@@ -52,3 +57,35 @@ def _plain(text: str) -> str:
 
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def outcome_of(turn: Turn) -> Outcome | None:
+    """The outcome of a turn with feedback; None without feedback.
+
+    A corrected intent scores 1 if it equals the detected one, else 0. Another correction scores 0. A good
+    rating confirms the detected intent; a poor rating says nothing about it. The id follows from the turn, so
+    later feedback on a turn adds no outcome. No text of the user is part of it.
+    """
+    feedback, found = turn.feedback, turn.metadata
+    if feedback is None:
+        return None
+    rating = combined_rating(feedback.satisfaction_score, feedback.response_quality)
+    score: float | None = None
+    if feedback.corrected_intent is not None:
+        score = float(feedback.corrected_intent == found.intent_detected)
+    elif feedback.is_correction:
+        score = 0.0
+    elif rating is not None and rating >= GOOD_RATING:
+        score = 1.0
+    return Outcome(
+        outcome_id=f"turn/{turn.turn_id}",
+        source="turn",
+        agent=AGENT,
+        strategy="fallback" if found.degraded else "model",
+        version=found.model_version,
+        task_id=turn.turn_id,
+        predicted=found.intent_detected,
+        actual=feedback.corrected_intent,
+        score=score,
+        rating=rating,
+    )
