@@ -22,6 +22,7 @@ from karen_learner.records import (
     CycleRow,
     Example,
     ExampleState,
+    Holdback,
     IdKind,
     LearningCycleResult,
     Lease,
@@ -554,6 +555,12 @@ class MemoryStore(IncidentStore, OutboxStore, Protocol):
 
     async def alias(self, tenant_id: str, name: str) -> ModelVersion | None:
         """The version of an alias; None if it is not set."""
+
+    async def holdback(self, tenant_id: str) -> Holdback | None:
+        """The newest holdback of the tenant, also one that has ended."""
+
+    async def end_holdback(self, tenant_id: str, version: str, *, at: datetime) -> bool:
+        """End the holdback of this version at a time, if it runs; whether it did."""
 
     async def versions(
         self, tenant_id: str, *, limit: int = 100, since: str | None = None

@@ -15,7 +15,7 @@ from asyncio_extras import call_in_executor
 
 from karen_learner import memory
 from karen_learner.analysis import create_spacy_analyzer
-from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer, live_models_of
+from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer, live_models_of, user_argument
 from karen_learner.collection import ConversationMetadataCollector
 from karen_learner.collection.turns import CharacterSanitizer
 from karen_learner.concurrency import LoopBinding
@@ -171,7 +171,7 @@ class AutonomousLearner:
         self._models.on_unload.append(self._publish_unloaded)
         self._registry = registry = ModelRegistry(store, layout)
         self._champions = ChampionSync(
-            store, registry, self._models, settings.serving, analyzer=self.analyzer
+            store, registry, self._models, settings.serving, analyzer=self.analyzer, now=self._clock
         )
         self._collector = ConversationMetadataCollector(
             store, self.analyzer, settings, events=events, sanitizer=sanitizer
@@ -194,7 +194,7 @@ class AutonomousLearner:
             tokenizers=tokenizers,
         )
         serving = ServingHealth(self.analyzer, self._models, self._champions)
-        self._overview = Overview(store, registry, settings, serving=serving)
+        self._overview = Overview(store, registry, settings, serving=serving, clock=self._clock)
         self._evaluator = Evaluator(store, registry, layout, settings)
         self._planner = CyclePlanner(store, registry, curator, settings)
         validator = ModelValidator(settings)
@@ -412,15 +412,22 @@ class AutonomousLearner:
         await self.start()
         return await self._log.erase(tenant_id, user_id=user_id, session_id=session_id)
 
-    async def analyze(self, tenant_id: str, text: str) -> Analysis:
-        """Analysis of a text by the tenant's live model. Stores nothing. Raises InvalidInput."""
-        await self._serve(tenant_id)
-        return await self.analyzer.analyze(text, tenant_id=tenant_id)
+    async def analyze(self, tenant_id: str, text: str, *, user_id: str | None = None) -> Analysis:
+        """Analysis of a text by the tenant's live model. Stores nothing. Raises InvalidInput.
 
-    async def analyze_many(self, tenant_id: str, texts: Sequence[str]) -> list[Analysis]:
-        """Analyses of many texts, in order. Stores nothing. Raises InvalidInput."""
+        While a holdback runs, it answers a share of the users with the former version.
+        """
         await self._serve(tenant_id)
-        return await self.analyzer.analyze_many(texts, tenant_id=tenant_id)
+        user = user_argument(self.analyzer, user_id)
+        return await self.analyzer.analyze(text, tenant_id=tenant_id, **user)
+
+    async def analyze_many(
+        self, tenant_id: str, texts: Sequence[str], *, user_id: str | None = None
+    ) -> list[Analysis]:
+        """Analyses of many texts of a user or of nobody, in order. Stores nothing. Raises InvalidInput."""
+        await self._serve(tenant_id)
+        user = user_argument(self.analyzer, user_id)
+        return await self.analyzer.analyze_many(texts, tenant_id=tenant_id, **user)
 
     async def _serve(self, tenant_id: str) -> None:
         """Load the tenant's champion if needed. A turn needs no other look-up before its analysis."""

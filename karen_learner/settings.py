@@ -313,6 +313,15 @@ class ScheduleSettings(Section):
     zone: str
 
 
+class ImpactSettings(Section):
+    """Measurement of the effects of deployments."""
+
+    holdback_share: Annotated[float, Field(ge=0.0, le=0.5)]
+    window_days: Annotated[int, Field(ge=1, le=365)]
+    metric: Literal["accuracy", "rating", "correction_rate", "fallback_rate"]
+    answer_value: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
 class ServiceSettings(Section):
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=0, le=65_535)]
@@ -414,6 +423,7 @@ class Settings(Section):
     monitoring: MonitoringSettings
     triggers: TriggerSettings
     schedule: ScheduleSettings
+    impact: ImpactSettings
     service: ServiceSettings
     personas: PersonaSettings
     strategies: StrategySettings

@@ -22,7 +22,7 @@ from karen_learner.concurrency import Batcher, cut_into_batches
 from karen_learner.contracts import Analyzer, BasePipelineInfo
 from karen_learner.errors import LearnerClosed, ModelError
 from karen_learner.models.live import LiveModel, LiveModels, forget_frames
-from karen_learner.records import Analysis, Entity, check_several, check_text, replace_unfit
+from karen_learner.records import Analysis, Entity, check_id, check_several, check_text, replace_unfit
 from karen_learner.relabelling import relabelled_analysis
 from karen_learner.settings import AnalysisSettings, Fallback, Settings
 
@@ -81,20 +81,27 @@ class SpacyAnalyzer:
 
     # Analyses --------------------------------------------------------------------------------
 
-    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
-        """The analysis of a text. Raises InvalidInput for an unusable text, LearnerClosed."""
+    async def analyze(
+        self, text: str, *, tenant_id: str | None = None, user_id: str | None = None
+    ) -> Analysis:
+        """The analysis of a text. Raises InvalidInput for an unusable text, LearnerClosed.
+
+        A holdback keeps some users on another version.
+        """
         text = self._clean(text)
-        model = await self._model(tenant_id)
+        model = await self._model(tenant_id, user_id)
         if model is None:
             return await answer_without_model(text, self._fallback(tenant_id))
         found = await self._queue(model, tenant_id).analyze(AnalysisRequest(model, text))
         return relabelled_analysis(found, model.successors) if model.successors else found
 
-    async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
+    async def analyze_many(
+        self, texts: Sequence[str], *, tenant_id: str | None = None, user_id: str | None = None
+    ) -> list[Analysis]:
         """The analyses of many texts, in order and by one model. Raises InvalidInput before the first
         analysis."""
         cleaned = [self._clean(text) for text in check_several(texts, "texts")]
-        model = await self._model(tenant_id)
+        model = await self._model(tenant_id, user_id)
         if model is None:
             return [await answer_without_model(text, self._fallback(tenant_id)) for text in cleaned]
         found = await self._queue(model, tenant_id).analyze_many(model, cleaned)
@@ -123,9 +130,9 @@ class SpacyAnalyzer:
             check_text(text, limit=limit, what="the text", setting="analysis.max_text_chars")
         )
 
-    async def _model(self, tenant_id: str | None) -> LiveModel | None:
+    async def _model(self, tenant_id: str | None, user_id: str | None = None) -> LiveModel | None:
         self._require_open()
-        live = None if tenant_id is None else self.models.get(tenant_id)
+        live = None if tenant_id is None else self.models.get(tenant_id, user_id)
         return live or await self.base_model()
 
     def _fallback(self, tenant_id: str | None) -> Fallback:
@@ -198,6 +205,12 @@ class SpacyAnalyzer:
         if model is None:
             raise ModelError("the analyzer has no base model to write")
         await model.run(lambda nlp: nlp.to_disk(folder))
+
+
+def user_argument(analyzer: Analyzer, user_id: str | None) -> dict[str, str]:
+    """The argument `user_id` of an analysis, for an analyzer that knows users. That of a host does not."""
+    known = user_id is not None and isinstance(analyzer, SpacyAnalyzer)
+    return {"user_id": check_id(user_id, "user_id")} if known and user_id is not None else {}
 
 
 def live_models(settings: AnalysisSettings) -> LiveModels:

@@ -27,6 +27,7 @@ from karen_learner.records import (
     Analysis,
     Confusion,
     CurationCounts,
+    Holdback,
     HomeHealth,
     IngestReport,
     LearningCycleResult,
@@ -72,6 +73,13 @@ def _live(tenant: TenantStatus) -> str | None:
     return f"{tenant.provisional.version}, provisional after {champion} until the next cycle"
 
 
+def _held(holdback: Holdback | None) -> str | None:
+    """The users who are answered by another version."""
+    if holdback is None:
+        return None
+    return f"{holdback.share:.0%} of the users keep {holdback.version} until {utc_text(holdback.ends_at)}"
+
+
 def status(tenant: TenantStatus, home: HomeHealth) -> list[RenderableType]:
     """Health, champion, counts, last cycle and advice of a tenant."""
     problems = (*tenant.health.problems, *home.problems)
@@ -83,6 +91,7 @@ def status(tenant: TenantStatus, home: HomeHealth) -> list[RenderableType]:
             "tenant": text(tenant.tenant_id, "bold"),
             "health": health_text(is_healthy(problems)),
             "live model": _live(tenant) or "none; the fallback answers",
+            "holdback": _held(tenant.holdback),
             **serving_facts(tenant.health),
             "deployed": utc_text(champion.created_at) if champion else None,
             "scores at deployment": (scores(champion) or "none") if champion else None,

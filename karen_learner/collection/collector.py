@@ -10,6 +10,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from karen_learner.analysis.fallback import answer_without_model
+from karen_learner.analysis.spacy_analyzer import user_argument
 from karen_learner.collection.turns import (
     CharacterSanitizer,
     FeedbackInput,
@@ -137,7 +138,7 @@ class ConversationMetadataCollector:
         return turn.metadata
 
     async def _store_new(self, draft: TurnDraft) -> ConversationMetadata:
-        analysis = await self._analyze(draft.user_text, draft.tenant_id)
+        analysis = await self._analyze(draft)
         persona = self._personas.select(analysis.intent, analysis.sentiment)
         turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona))
         if draft.turn_id_given:
@@ -154,10 +155,13 @@ class ConversationMetadataCollector:
             FeedbackAdded(tenant_id=tenant_id, turn_id=turn_id, is_correction=feedback.is_correction)
         )
 
-    async def _analyze(self, text: str, tenant_id: str) -> Analysis:
+    async def _analyze(self, draft: TurnDraft) -> Analysis:
         """The analysis of the analyzer; that of the fallback if the analyzer fails."""
+        text, tenant_id = draft.user_text, draft.tenant_id
         try:
-            analysis = await self._analyzer.analyze(text, tenant_id=tenant_id)
+            analysis = await self._analyzer.analyze(
+                text, tenant_id=tenant_id, **user_argument(self._analyzer, draft.user_id)
+            )
             if not isinstance(analysis, Analysis):
                 raise TypeError(f"it returned {type(analysis).__name__}, not an Analysis")
         except LearnerClosed:

@@ -12,7 +12,9 @@ from time import monotonic
 from asyncio_extras import call_in_executor
 from cachetools import TTLCache
 
-from karen_learner.contracts import Analyzer, MemoryStore
+from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer
+from karen_learner.contracts import Analyzer, Clock, MemoryStore
+from karen_learner.deployment.held_versions import HeldVersions
 from karen_learner.errors import KarenLearnerError, ModelError, StoreError
 from karen_learner.models.backups import intact_manifest, is_lost
 from karen_learner.models.live import LiveModel, LiveModels
@@ -51,12 +53,14 @@ class ChampionSync:
         *,
         analyzer: Analyzer,
         clock: Callable[[], float] = monotonic,
+        now: Clock = utc_now,
     ) -> None:
         self._store = store
         self._registry = registry
         self._models = models
         self._settings = settings
         self._analyzer = analyzer
+        self._held = HeldVersions(store, registry, models, self.load, now)
         self._loads: dict[str, asyncio.Task[LiveModel | None]] = {}
         self._announcements: set[asyncio.Task[None]] = set()
         self._announced: dict[str, str] = {}
@@ -89,6 +93,11 @@ class ChampionSync:
                 except Exception:  # polling must go on: the next round may succeed
                     logger.exception("cannot compare the live model of %r with its champion", tenant_id)
 
+    @property
+    def knows_users(self) -> bool:
+        """Whether the analyzer can answer some users with another version. That of a host cannot."""
+        return isinstance(self._analyzer, SpacyAnalyzer)
+
     # Loading ---------------------------------------------------------------------------------
 
     def failure(self, tenant_id: str) -> LoadFailure | None:
@@ -117,12 +126,16 @@ class ChampionSync:
         live = self._models.peek(tenant_id)
         if serving is not None and live is not None and live.version != serving.version:
             await asyncio.shield(self._load_task(tenant_id))
+        elif live is not None:
+            await self._held.refresh(tenant_id)
         await self.refresh_labels(tenant_id)
 
     async def refresh_labels(self, tenant_id: str) -> None:
         """Answer with the present labels. Does nothing without a live model."""
         if (live := self._models.peek(tenant_id)) is not None:
             live.successors = await self._store.label_successors(tenant_id)
+            if (held := self._models.held(tenant_id)) is not None:
+                held[1].successors = live.successors
 
     async def switch(self, model: LiveModel, promotion: Promotion, *, token: int | None) -> bool:
         """Compare-and-set the champion's row, then swap in its loaded, warm model and inform the analyzer.
@@ -137,15 +150,19 @@ class ChampionSync:
                 model.close()
         if switched:
             model.version = version.version
-            self._install(version.tenant_id, model)
+            await self._install(version.tenant_id, model)
             await self.refresh_labels(version.tenant_id)
             await self.announce(version)
         return switched
 
-    def _install(self, tenant_id: str, model: LiveModel) -> None:
+    async def _install(self, tenant_id: str, model: LiveModel) -> None:
         self._absent.pop(tenant_id, None)
         self._failures.pop(tenant_id, None)
-        self._models.install(tenant_id, model)
+        former = self._models.install(tenant_id, model)
+        try:
+            await self._held.refresh(tenant_id, former)
+        except StoreError as error:  # the next round of polling tries again
+            logger.warning("the holdback of %r cannot be read: %s", tenant_id, error)
 
     async def load(self, version: ModelVersion) -> LiveModel:
         """Load a version after a check of its digest; a damaged one is restored from its backup.
@@ -195,7 +212,7 @@ class ChampionSync:
                 return live
             now = await self._registry.serving(tenant_id)
             if now is not None and now.version == champion.version:
-                self._install(tenant_id, model)
+                await self._install(tenant_id, model)
                 self._announce_later(champion)
                 return model
             model.close()

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from asyncio_extras import call_in_executor
@@ -33,6 +34,7 @@ from karen_learner.records import (
     PROVISIONAL,
     TASKS,
     CycleContext,
+    Holdback,
     ModelVersion,
     Promotion,
     RemovedFile,
@@ -55,6 +57,8 @@ from karen_learner.validation.stage import Validated
 logger = logging.getLogger(__name__)
 
 MAX_DIFFERENT_ANSWERS = 0.05
+MEASUREMENTS = 2
+"""Windows of a holdback: the effect is measured, and measured again later."""
 HEADLINE_SCORES = {"accuracy", "f1_score", "intent_accuracy", "sentiment_accuracy", "entity_accuracy"}
 """The scores in a version's row and manifest."""
 
@@ -126,9 +130,22 @@ class Deployer:
             masks=trained.folds.masks,
             generation=trained.generation,
             anchors=validated.best,
+            holdback=self._new_holdback(validated.cycle),
         )
         await self._switch(loaded.model, promotion, validated.cycle)
         return Deployed(version=version, improved=validated.verdict.improved)
+
+    def _new_holdback(self, cycle: CycleContext) -> Holdback | None:
+        """The users that keep the champion: none by default, or if its files are lost."""
+        impact, now = self.settings.impact, self.clock()
+        if not impact.holdback_share or cycle.champion is None or not self.champions.knows_users:
+            return None
+        return Holdback(
+            version=cycle.champion.version,
+            share=impact.holdback_share,
+            started_at=now,
+            ends_at=now + MEASUREMENTS * timedelta(days=impact.window_days),
+        )
 
     async def deploy_provisional(self, update: MicroUpdate, loaded: LoadedCandidate) -> Deployed:
         """Let an accepted micro-update serve until the next decision. Its examples stay pending.
@@ -248,9 +265,9 @@ class Deployer:
     async def clean_up(self, tenant_id: str, *, keep_corpus: str | None = None) -> None:
         """Make missing backups; remove staging folders, folders without a row, and files beyond retention.
 
-        The champion, its parent and a provisional version are always kept, as folders and as backups, with
-        their shadows. The best version of each task keeps its predictions. Call under the lease. Raises
-        StoreLocked if a rollback does not end.
+        The champion, its parent, a provisional version and that of a running holdback are always kept, as
+        folders and as backups, with their shadows. The best version of each task keeps its predictions. Call
+        under the lease. Raises StoreLocked if a rollback does not end.
         """
         async with hold_files(self.store, tenant_id):
             await self._clean_up(tenant_id, keep_corpus)
@@ -282,11 +299,14 @@ class Deployer:
         return found
 
     async def _kept(self, tenant_id: str) -> frozenset[str]:
-        """The names of champion, parent and provisional version."""
+        """The names of champion, parent, provisional version, and the version of a running holdback."""
         champion = await self.registry.champion(tenant_id)
         provisional = await self.registry.provisional(tenant_id)
         names = {champion.version, champion.parent} if champion is not None else set()
         names.add(provisional.version if provisional is not None else None)
+        holdback = await self.store.holdback(tenant_id)
+        if holdback is not None and holdback.runs(self.clock()):
+            names.add(holdback.version)
         return frozenset(name for name in names if name is not None)
 
 

@@ -14,6 +14,7 @@ from karen_learner.memory import contributions as contribution_rows
 from karen_learner.memory import counters, curation, ids, journal, leases, schema, service_states
 from karen_learner.memory import decisions as decision_rows
 from karen_learner.memory import examples as example_rows
+from karen_learner.memory import holdbacks as holdback_rows
 from karen_learner.memory import inbox as inbox_rows
 from karen_learner.memory import incidents as incident_rows
 from karen_learner.memory import labels as label_rows
@@ -285,6 +286,8 @@ class SqlMemoryStore:
     versions = _reads(version_rows.page)
     get_version = _reads(version_rows.find)
     note_version = _writes(version_rows.write_note)
+    holdback = _reads(holdback_rows.read)
+    end_holdback = _writes(holdback_rows.end)
 
     async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None:
         await self._outcomes.write(tenant_id, new)

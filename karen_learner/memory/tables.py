@@ -245,6 +245,17 @@ aliases = Table(
 )
 """Names of versions that change by compare-and-set, such as `champion`."""
 
+holdbacks = Table(
+    "holdbacks",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("version", AnyText, nullable=False),
+    Column("share", Float, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("ends_at", Moment, nullable=False),
+)
+"""The version that a share of users keeps after a deployment."""
+
 lineage = Table(
     "lineage",
     metadata,
@@ -441,6 +452,32 @@ decisions = Table(
 
 `body` is the last column: SQLite reads the numbers of a row without the pages of a long body.
 """
+
+tickets = Table(
+    "tickets",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("ticket_id", AnyText, nullable=False),
+    Column("body", Json, nullable=False),
+    UniqueConstraint("tenant", "ticket_id", name="tickets_by_id"),
+    Index("tickets_in_order", "tenant", "seq"),
+    sqlite_autoincrement=True,
+)
+"""Planned and done changes. `body` is changed by compare-and-set."""
+
+impacts = Table(
+    "impacts",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("ticket_id", AnyText, nullable=False),
+    Column("body", Json, nullable=False),
+    Column("period_end", Moment, nullable=False),
+    UniqueConstraint("tenant", "ticket_id", "period_end", name="impacts_by_period"),
+    sqlite_autoincrement=True,
+)
+"""Measured effects of tickets, one for each period."""
 
 properties = Table(
     "properties",

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, literal, select, update
 
 from karen_learner.concurrency import chunks
-from karen_learner.memory import curation, journal, leases, tenants
+from karen_learner.memory import curation, holdbacks, journal, leases, tenants
 from karen_learner.memory.tables import aliases, lineage, masks, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
@@ -49,6 +49,9 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
         _end_provisional(connection, tenant, undo=not follows)
         if not follows:
             _undo(connection, tenant, before, restored=version.version)
+            holdbacks.remove(connection, tenant)
+        elif promotion.holdback is not None:
+            holdbacks.begin(connection, tenant, promotion.holdback)
     _set_anchors(connection, tenant, version.version, promotion.anchors)
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]

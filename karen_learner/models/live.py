@@ -31,7 +31,7 @@ from karen_learner.concurrency import renew_in_forked_children
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, SettingsError, WrongEventLoop
 from karen_learner.models.files import folder_bytes
 from karen_learner.models.user_code import is_unregistered
-from karen_learner.records import Task
+from karen_learner.records import Holdback, Task
 from karen_learner.records.labels import Successors
 
 T = TypeVar("T")
@@ -211,6 +211,8 @@ OnUnload = Callable[[str, LiveModel, str], None]
 class LiveModels:
     """The live model of each tenant: at most `limit` models, of together at most `max_bytes`.
 
+    While a holdback runs, a tenant has a second model for a share of its users, as long as the first one.
+
     Beyond a limit, the least recently used model is unloaded. Then each function in `on_unload` is called
     with the tenant, the model and the name of the exceeded setting. The newest model always stays. Unloaded
     and replaced models are not closed, because requests may hold them. Thread-safe.
@@ -223,6 +225,7 @@ class LiveModels:
         self._max_bytes = max_bytes
         self.on_unload: list[OnUnload] = []
         self._models: OrderedDict[str, LiveModel] = OrderedDict()
+        self._held: dict[str, tuple[Holdback, LiveModel]] = {}
         self._lock = threading.Lock()
         self._closed = False
         renew_in_forked_children(self)
@@ -234,14 +237,33 @@ class LiveModels:
     def __len__(self) -> int:
         return len(self._models)
 
-    def get(self, tenant_id: str) -> LiveModel | None:
-        """The tenant's live model; None without one."""
+    def get(self, tenant_id: str, user_id: str | None = None) -> LiveModel | None:
+        """The tenant's live model, or that of the holdback if it keeps the user; None without one."""
         with self._lock:
             self._require_open()
             model = self._models.get(tenant_id)
             if model is not None:
                 self._models.move_to_end(tenant_id)
+                if user_id is not None and (held := self._held.get(tenant_id)) is not None:
+                    return held[1] if held[0].keeps(tenant_id, user_id) else model
             return model
+
+    def held(self, tenant_id: str) -> tuple[Holdback, LiveModel] | None:
+        """The holdback of the tenant that is in use, and its model."""
+        with self._lock:
+            return self._held.get(tenant_id)
+
+    def hold(self, tenant_id: str, holdback: Holdback, model: LiveModel) -> None:
+        """Answer the users of a holdback with this model, if the tenant has a live model."""
+        with self._lock:
+            self._require_open()
+            if tenant_id in self._models:
+                self._held[tenant_id] = (holdback, model)
+
+    def end_hold(self, tenant_id: str) -> None:
+        """Answer all users with the tenant's live model."""
+        with self._lock:
+            self._held.pop(tenant_id, None)
 
     def peek(self, tenant_id: str) -> LiveModel | None:
         """The tenant's live model; does not mark it as used."""
@@ -269,12 +291,14 @@ class LiveModels:
     def _unload_excess(self) -> Iterator[tuple[str, LiveModel, str]]:
         while len(self._models) > 1 and (setting := self._exceeded()) is not None:
             tenant_id, model = self._models.popitem(last=False)
+            self._held.pop(tenant_id, None)
             yield tenant_id, model, setting
 
     def _exceeded(self) -> str | None:
         if len(self._models) > self._limit:
             return "analysis.live_models"
-        total = sum(model.size_bytes for model in self._models.values())
+        held = (model for _, model in self._held.values())
+        total = sum(model.size_bytes for model in (*self._models.values(), *held))
         return (
             "analysis.live_models_bytes" if self._max_bytes is not None and total > self._max_bytes else None
         )
@@ -283,8 +307,9 @@ class LiveModels:
         """Close every model; queued calls finish. Idempotent."""
         with self._lock:
             self._closed = True
-            models = list(self._models.values())
+            models = [*self._models.values(), *(model for _, model in self._held.values())]
             self._models.clear()
+            self._held.clear()
         for model in models:
             model.close()
 

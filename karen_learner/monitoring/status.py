@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.contracts import MemoryStore
+from karen_learner.contracts import Clock, MemoryStore
 from karen_learner.cycle.policy import (
     REPEATED_HARM,
     harmful_decisions,
@@ -21,6 +21,7 @@ from karen_learner.records import (
     ModelVersion,
     TenantCounts,
     TenantStatus,
+    utc_now,
 )
 from karen_learner.settings import Settings
 
@@ -33,12 +34,19 @@ class Overview:
     """Status and metrics. The cost of reading does not depend on the length of the history."""
 
     def __init__(
-        self, store: MemoryStore, registry: ModelRegistry, settings: Settings, *, serving: ServingHealth
+        self,
+        store: MemoryStore,
+        registry: ModelRegistry,
+        settings: Settings,
+        *,
+        serving: ServingHealth,
+        clock: Clock = utc_now,
     ) -> None:
         self._store = store
         self._registry = registry
         self._settings = settings
         self._serving = serving
+        self._clock = clock
 
     async def status(self, tenant_id: str) -> TenantStatus:
         """Champion, counts, labels, running and last cycle, advice, and health."""
@@ -70,9 +78,11 @@ class Overview:
         if counts.waiting:
             decide = "`karen-learner release` or `karen-learner discard`"
             advice += f"; {counts.waiting} examples wait because of a rollback: {decide}"
+        holdback = await self._store.holdback(tenant_id)
         return TenantStatus(
             tenant_id=tenant_id,
             champion=champion,
+            holdback=holdback if holdback is not None and holdback.runs(self._clock()) else None,
             provisional=await self._registry.provisional(tenant_id),
             counts=counts,
             labels=await self._store.labels(tenant_id),

@@ -60,6 +60,7 @@ from karen_learner.records.health import (
     VersionCheck,
     is_healthy,
 )
+from karen_learner.records.holdbacks import Holdback
 from karen_learner.records.outcomes import (
     Alert,
     AlertLevel,
@@ -154,6 +155,7 @@ __all__ = [
     "GateCheck",
     "GoldReport",
     "HealthPart",
+    "Holdback",
     "HomeBackup",
     "HomeHealth",
     "IdKind",

@@ -12,6 +12,7 @@ from pydantic import Field
 from karen_learner.records.base import ExampleState, Record, Task
 from karen_learner.records.cycles import CycleRow, LearningCycleResult, ModelVersion
 from karen_learner.records.health import TenantHealth, VersionCheck
+from karen_learner.records.holdbacks import Holdback
 from karen_learner.records.texts import LabelledText
 
 RepairAction = Literal["nothing", "back_up", "restore", "retrain"]
@@ -92,12 +93,13 @@ class VersionCounts(Record):
 class TenantStatus(Record):
     """Champion, counts, labels, cycles, advice and health for one tenant.
 
-    A `provisional` version serves instead of the champion until the next decision.
+    A `provisional` version serves instead of the champion until the next decision. A `holdback` runs.
     """
 
     tenant_id: str
     champion: ModelVersion | None
     provisional: ModelVersion | None = None
+    holdback: Holdback | None = None
     counts: TenantCounts
     labels: Mapping[Task, Mapping[str, int]]
     running_cycle: CycleRow | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from karen_learner.records.base import Task
 from karen_learner.records.cycles import CycleRow, ModelVersion
+from karen_learner.records.holdbacks import Holdback
 from karen_learner.records.texts import Contribution, Example
 
 CHAMPION = "champion"
@@ -59,6 +60,9 @@ class Promotion:
     replaced by it. A new champion ends a provisional version. Unless it is the next version after the former
     champion, the pending examples of the provisional version wait, too.
 
+    The next version after the champion begins the `holdback`, unless one runs. Any other change of the
+    champion ends the running one.
+
     A provisional version must be a child of the champion, else nothing is written. `journal` is the finished
     row of a rollback.
     """
@@ -72,3 +76,4 @@ class Promotion:
     generation: str = ""
     anchors: Sequence[Task] = ()
     journal: CycleRow | None = None
+    holdback: Holdback | None = None

@@ -25,6 +25,7 @@ class Body(BaseModel):
 
 class AnalyzeBody(Body):
     texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_ITEMS, examples=[["where is my bill?"]])]
+    user_id: Id | None = Field(None, examples=["user-1"])
 
 
 class TurnBody(Body):

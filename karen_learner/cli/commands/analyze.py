@@ -34,6 +34,10 @@ async def analyze(
         list[str],
         typer.Argument(metavar="TEXT", help="Texts; - reads lines from standard input."),
     ],
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="User of the texts: a holdback keeps some.", show_default=False),
+    ] = None,
 ) -> int:
     """Show intent, sentiment and entities of texts. Stores nothing.
 
@@ -45,7 +49,9 @@ async def analyze(
         told = False
         with run.output.stream() as add:
             async for batch in _source(texts):
-                for (_, text), found in zip(batch, await _analyses(learner, tenant, batch), strict=True):
+                for (_, text), found in zip(
+                    batch, await _analyses(learner, tenant, batch, user), strict=True
+                ):
                     if found.degraded and not told:
                         told = True
                         run.output.note(await _why_degraded(learner, tenant), style="yellow")
@@ -63,10 +69,12 @@ async def _why_degraded(learner: AutonomousLearner, tenant: str) -> str:
     return f"the fallback answers, not {version}: {reason} (see `karen-learner status`)"
 
 
-async def _analyses(learner: AutonomousLearner, tenant: str, batch: list[NumberedText]) -> list[Analysis]:
+async def _analyses(
+    learner: AutonomousLearner, tenant: str, batch: list[NumberedText], user: str | None
+) -> list[Analysis]:
     """Analyses of a batch. Raises InvalidInput with the number of an invalid text."""
     try:
-        return await learner.analyze_many(tenant, [text for _, text in batch])
+        return await learner.analyze_many(tenant, [text for _, text in batch], user_id=user)
     except InvalidInput:
         for number, text in batch:
             try:

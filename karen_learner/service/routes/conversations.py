@@ -24,7 +24,7 @@ IdempotencyKey = Annotated[
 @router.post("/analyze", dependencies=[allow("converse")])
 async def analyze(tenant_id: TenantId, body: AnalyzeBody, parts: Shared) -> list[Analysis]:
     """Intent, sentiment and entities of texts, in order. Stores nothing."""
-    return await parts.learner.analyze_many(tenant_id, body.texts)
+    return await parts.learner.analyze_many(tenant_id, body.texts, user_id=body.user_id)
 
 
 @router.post("/turns", status_code=201, dependencies=[allow("converse")])
