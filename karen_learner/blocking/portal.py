@@ -15,6 +15,7 @@ from karen_learner.errors import LearnerClosed, WrongEventLoop
 P = ParamSpec("P")
 T = TypeVar("T")
 AsyncT = TypeVar("AsyncT")
+TwinT = TypeVar("TwinT", covariant=True)
 
 
 class Portal:
@@ -92,10 +93,10 @@ async def _finish() -> None:
     await loop.shutdown_default_executor()
 
 
-class Blocking(Generic[AsyncT]):
+class Blocking(Generic[TwinT]):
     """The synchronous twin of an object: calls of its methods wait for those of the object in a portal."""
 
-    def __init__(self, twin: AsyncT, portal: Portal | None = None) -> None:
+    def __init__(self, twin: TwinT, portal: Portal | None = None) -> None:
         self._twin = twin
         self._portal = portal or Portal()
 

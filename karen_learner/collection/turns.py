@@ -23,7 +23,7 @@ from karen_learner.records import (
     replace_unfit,
     utc_now,
 )
-from karen_learner.records.offsets import feedback_in_characters
+from karen_learner.records.offsets import OFFSETS_KEY, feedback_in_characters
 from karen_learner.settings import AnalysisSettings, PersonaSettings
 from karen_learner.text_identity import clean_label
 
@@ -168,7 +168,8 @@ def _parse(feedback: Mapping[str, Any], text: str | None) -> UserFeedback:
     if not isinstance(feedback, Mapping):
         raise InvalidInput(f"user_feedback must be a mapping, not {type(feedback).__name__}")
     try:
-        values = dict(feedback_in_characters(feedback, text))
+        has_offsets = "corrected_entities" in feedback or OFFSETS_KEY in feedback
+        values = dict(feedback_in_characters(feedback, text) if has_offsets else feedback)
     except ValueError as error:
         raise InvalidInput(f"user_feedback: {error}") from error
     if isinstance(values.get("comment"), str):
