@@ -17,7 +17,7 @@ from karen_learner.blocking.autonomy import (
     automated_learning_system,
     init_performance_monitor,
 )
-from karen_learner.blocking.improvement import AIAnalysisEngine
+from karen_learner.blocking.improvement import AIAnalysisEngine, HealthMonitor
 from karen_learner.blocking.learner import (
     BlockingAnalyzer,
     BlockingLearner,
@@ -37,6 +37,7 @@ __all__ = [
     "BlockingAnalyzer",
     "BlockingLearner",
     "BlockingTrainingPipeline",
+    "HealthMonitor",
     "PerformanceMonitor",
     "Portal",
     "RealTimeModelUpdater",

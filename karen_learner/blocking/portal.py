@@ -68,6 +68,10 @@ class Portal:
             self._thread.start()
         return self._loop
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def close(self) -> None:
         """Cancel unfinished calls and end the thread. Idempotent. Raises WrongEventLoop as `call`."""
         self._require_usable()

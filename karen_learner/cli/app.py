@@ -23,7 +23,18 @@ from karen_learner.errors import ExitCode, KarenLearnerError
 PROGRAM = "karen-learner"
 COMMANDS = {
     "Learn": ("init", "base", "bootstrap", "ingest", "learn", "analyze"),
-    "Inspect": ("status", "history", "show", "versions", "evaluate", "compare", "strategies"),
+    "Inspect": (
+        "status",
+        "history",
+        "show",
+        "versions",
+        "evaluate",
+        "compare",
+        "strategies",
+        "performance",
+        "evidence",
+        "recommendations",
+    ),
     "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note"),
     "Autonomy": ("run", "why", "monitor", "retrain", "schedule", "incidents", "alerts", "troubleshoot"),
     "Operate a home": ("doctor", "repair", "prune", "backup", "restore", "notify"),

@@ -5,60 +5,44 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self, cast
-
-from pydantic import Field
+from typing import get_args
 
 from karen_learner.contracts import Clock
-from karen_learner.errors import InvalidInput, KarenLearnerError, UnknownTenant
+from karen_learner.errors import InvalidInput, KarenLearnerError
 from karen_learner.improvement.components import COMPONENTS
+from karen_learner.improvement.components.answering import daily_costs
+from karen_learner.improvement.components.learning import results_since
+from karen_learner.improvement.curves import cost_impact, labels_impact
 from karen_learner.improvement.grades import Grade, Limits, worst
+from karen_learner.improvement.home import AnalysedHome, AnalysedLearner, AnalysisConfig
+from karen_learner.improvement.implementation import impact_metrics, measured_span
+from karen_learner.improvement.recommendations import recommend
 from karen_learner.improvement.roi import Amounts, calculate_roi
 from karen_learner.improvement.samples import BEFORE, MAX_IDS, Samples, Span
-from karen_learner.improvement.sources import AnalysisStore, Source
+from karen_learner.improvement.sources import Source
 from karen_learner.improvement.trends import Change, adjust, change_of, direction, interval_of
-from karen_learner.memory import open_store
-from karen_learner.models.files import HomeLayout
-from karen_learner.records import Alert, check_id, utc_now
-from karen_learner.records.base import Record
+from karen_learner.records import Alert, check_id, check_limit, replace_unfit, utc_now
 from karen_learner.records.improvement import (
     AnalysisResults,
     ComponentPerformance,
     DataQuality,
     Evidence,
+    ImpactMetrics,
     MetricTrend,
+    Recommendation,
+    RecommendationStatus,
     ROIAnalysis,
     Value,
 )
-from karen_learner.settings import as_settings
 
 logger = logging.getLogger(__name__)
 
-
-class AnalysisConfig(Record):
-    """What an engine analyses: a tenant of a home, and the limits of its metrics (see `grades.DEFAULTS`).
-
-    `settings` is a settings file. `home` and `settings` are ignored if the engine gets a learner.
-    """
-
-    home: Path = Path()
-    tenant_id: str = "default"
-    settings: Path | None = None
-    alert_thresholds: Mapping[str, float] = Field(default_factory=dict)
+CURVE_DAYS = 180.0
+"""Days whose cycles and costs make the curves of estimated impacts."""
+MAX_DETAILS = 1_000
 
 
-class AnalysedLearner(Protocol):
-    """The part of a learner that an engine uses."""
-
-    @property
-    def store(self) -> object: ...
-
-    async def start(self) -> None: ...
-
-
-class AIAnalysisEngine:
+class AIAnalysisEngine(AnalysedHome):
     """Analyses one tenant. With a learner it reads the learner's store, else the one of `config.home`.
 
     Without a learner, use it with `async with`, or call `close()` at the end. Raises InvalidInput for
@@ -72,40 +56,8 @@ class AIAnalysisEngine:
         learner: AnalysedLearner | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        self.config = config or AnalysisConfig()
-        self.tenant_id = check_id(self.config.tenant_id, "tenant_id")
+        super().__init__(config, learner=learner, clock=clock)
         self._limits = Limits(self.config.alert_thresholds)
-        self._learner = learner
-        self._clock = clock
-        self._own = None
-        if learner is None:
-            settings = as_settings(self.config.settings)
-            layout = HomeLayout(self.config.home, settings.paths)
-            self._own = open_store(settings.store.url or layout.database, settings.store, clock=clock)
-        self._store = cast(AnalysisStore, learner.store if learner is not None else self._own)
-
-    async def __aenter__(self) -> Self:
-        await self._start()
-        return self
-
-    async def __aexit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the store, unless it is that of a learner. Idempotent."""
-        if self._own is not None:
-            await self._own.close()
-
-    async def _start(self) -> None:
-        """Raises StoreError, and UnknownTenant if the store has no data of the tenant."""
-        if self._learner is not None:
-            await self._learner.start()
-        elif self._own is not None:
-            await self._own.start()
-        if await self._store.tenant_number(self.tenant_id) is None:
-            raise UnknownTenant(f"nothing is stored for the tenant {self.tenant_id!r}")
 
     async def analyze_weekly_performance(self, days_back: float = 7) -> AnalysisResults:
         """The last `days_back` days, compared with the period of equal length before them.
@@ -138,14 +90,18 @@ class AIAnalysisEngine:
         """The return of a change, from the amounts of two periods (see `roi.calculate_roi`)."""
         return calculate_roi(before, after)
 
-    async def evidence(self, component: str, metric: str, span: Span, *, limit: int = MAX_IDS) -> Evidence:
+    async def evidence(
+        self, component: str, metric: str | None, span: Span, *, limit: int = MAX_IDS
+    ) -> Evidence:
         """The evidence of a metric in the period from `span.split` to `span.end`, with at most `limit` ids.
 
-        Raises UnknownTenant, InvalidInput for an unknown component or metric, StoreError.
+        Without a metric, of the component. Raises UnknownTenant, InvalidInput for an unknown component or
+        metric, StoreError.
         """
         await self._start()
         found, _ = await self._collect(Source(self._store, self.tenant_id, span, limit))
-        if component not in found or metric not in {one.name for one in found[component].metrics}:
+        metrics = {one.name for one in found[component].metrics} if component in found else set()
+        if component not in found or metric not in {None, *metrics}:
             known = [f"{name} {one.name}" for name, samples in found.items() for one in samples.metrics]
             raise InvalidInput(f"no metric {component!r:.80} {metric!r:.80}: known are {', '.join(known)}")
         return self._evidence(component, metric, found[component], span)
@@ -169,6 +125,75 @@ class AIAnalysisEngine:
                 logger.exception("the component %r of %r cannot be analysed", name, self.tenant_id)
                 failed[name] = type(error).__name__
         return found, failed
+
+    # Recommendations -------------------------------------------------------------------------
+
+    async def generate_recommendations(self, results: AnalysisResults) -> list[Recommendation]:
+        """Recommendations from an analysis, and stored: those of an open one about a metric replace it.
+
+        Estimated impacts come from curves of this tenant, or are None. Raises InvalidInput for the results of
+        another tenant, StoreError.
+        """
+        if results.tenant_id != self.tenant_id:
+            raise InvalidInput(
+                f"the results are those of {results.tenant_id!r:.80}, not of {self.tenant_id!r}"
+            )
+        await self._start()
+        end = results.analysis_period.end
+        source = Source(self._store, self.tenant_id, Span.of(end, CURVE_DAYS / 2.0))
+        rows = await results_since(source)
+        days = await daily_costs(source)
+        labels, cost = labels_impact(rows[::-1]), cost_impact(*days)
+        made = list(recommend(results, labels=labels, cost=cost))
+        return list(await self._store.save_recommendations(self.tenant_id, made))
+
+    async def recommendations(self, *, limit: int = 100) -> list[Recommendation]:
+        """The newest stored recommendations, newest first. Raises UnknownTenant, StoreError."""
+        await self._start()
+        return list(await self._store.newest_recommendations(self.tenant_id, limit=check_limit(limit)))
+
+    async def mark_recommendation(
+        self, recommendation_id: str, status: RecommendationStatus, *, details: str | None = None
+    ) -> Recommendation:
+        """Change the status of a recommendation. `details` describe its implementation.
+
+        Raises InvalidInput for an unknown status or recommendation, UnknownTenant, StoreError.
+        """
+        if status not in get_args(RecommendationStatus):
+            known = ", ".join(get_args(RecommendationStatus))
+            raise InvalidInput(f"unknown status {status!r:.60}: use {known}")
+        found = await self._recommendation(recommendation_id)
+        details = None if details is None else replace_unfit(details)[:MAX_DETAILS]
+        changed = await self._store.mark_recommendation(
+            self.tenant_id, found.id, status, now=self._clock(), details=details
+        )
+        return changed or found
+
+    async def track_implementation_impact(self, recommendation_id: str) -> ImpactMetrics:
+        """The metrics before and after an implementation, over equal periods of at most 14 days.
+
+        A comparison in time: not causal. Raises InvalidInput (unknown, not implemented, or too recent),
+        UnknownTenant, StoreError.
+        """
+        recommendation = await self._recommendation(recommendation_id)
+        span = measured_span(recommendation, self._clock())
+        found, failed = await self._collect(Source(self._store, self.tenant_id, span))
+        if recommendation.category not in found:
+            reason = "; ".join(failed.values()) or "it has no data in these periods"
+            raise InvalidInput(f"{recommendation.category} cannot be measured: {reason}")
+        return impact_metrics(recommendation, found[recommendation.category], span)
+
+    async def _recommendation(self, recommendation_id: str) -> Recommendation:
+        """Raises InvalidInput for an unknown one."""
+        await self._start()
+        check_id(recommendation_id, "recommendation_id")
+        found = await self._store.find_recommendation(self.tenant_id, recommendation_id)
+        if found is None:
+            raise InvalidInput(
+                f"{self.tenant_id!r} has no recommendation {recommendation_id!r:.80}: "
+                "see `karen-learner recommendations`"
+            )
+        return found
 
     # Parts of the results --------------------------------------------------------------------
 

@@ -146,6 +146,10 @@ class Samples:
         """Whether there is an observation in one of the periods."""
         return metric in self._sums
 
+    def total(self, metric: str, side: int) -> float:
+        """The sum of a metric in a period."""
+        return float(self.sums(metric)[side, SUM].sum())
+
     def mean(self, metric: str, side: int = AFTER) -> float | None:
         """The mean of a metric in a period; None without an observation."""
         count, total = self.sums(metric)[side].sum(axis=1)

@@ -10,6 +10,7 @@ from typing import Protocol
 from karen_learner.improvement.samples import MAX_IDS, Span
 from karen_learner.records import CycleRow, Outcome, Turn
 from karen_learner.records.decisions import LogSums
+from karen_learner.records.improvement import Recommendation, RecommendationStatus
 from karen_learner.records.stream import EventSums
 
 
@@ -29,6 +30,24 @@ class AnalysisStore(Protocol):
     async def event_sums(
         self, tenant_id: str, *, start: datetime, split: datetime, end: datetime
     ) -> Sequence[EventSums]: ...
+
+    async def save_recommendations(
+        self, tenant_id: str, new: Sequence[Recommendation]
+    ) -> Sequence[Recommendation]: ...
+
+    async def newest_recommendations(self, tenant_id: str, *, limit: int) -> Sequence[Recommendation]: ...
+
+    async def find_recommendation(self, tenant_id: str, recommendation_id: str) -> Recommendation | None: ...
+
+    async def mark_recommendation(
+        self,
+        tenant_id: str,
+        recommendation_id: str,
+        status: RecommendationStatus,
+        *,
+        now: datetime,
+        details: str | None = None,
+    ) -> Recommendation | None: ...
 
     async def decision_sums(
         self, tenant_id: str, *, start: datetime, split: datetime, end: datetime

@@ -20,6 +20,7 @@ from karen_learner.memory import incidents as incident_rows
 from karen_learner.memory import labels as label_rows
 from karen_learner.memory import outbox as outbox_rows
 from karen_learner.memory import outcomes as outcome_rows
+from karen_learner.memory import recommendations as recommendation_rows
 from karen_learner.memory import strategies as strategy_rows
 from karen_learner.memory import tenants as tenant_rows
 from karen_learner.memory import turns as turn_rows
@@ -296,6 +297,10 @@ class SqlMemoryStore:
         """Store log entries. One with a stored key is the same entry. The number of new ones."""
         return await self._decisions.write(tenant_id, new)
 
+    save_recommendations = _writes(recommendation_rows.save)
+    mark_recommendation = _writes(recommendation_rows.mark)
+    find_recommendation = _reads(recommendation_rows.find)
+    newest_recommendations = _reads(recommendation_rows.newest)
     decision = _reads(decision_rows.get)
     decision_sums = _reads(decision_rows.sums)
     decision_groups = _reads(decision_rows.groups)

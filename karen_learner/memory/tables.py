@@ -479,6 +479,21 @@ impacts = Table(
 )
 """Measured effects of tickets, one for each period."""
 
+recommendations = Table(
+    "recommendations",
+    metadata,
+    _number(),
+    _tenant(),
+    Column("recommendation_id", AnyText, nullable=False),
+    Column("topic", AnyText, nullable=False),
+    Column("body", Json, nullable=False),
+    UniqueConstraint("tenant", "recommendation_id", name="recommendations_by_id"),
+    Index("recommendations_by_topic", "tenant", "topic", "seq"),
+    Index("recommendations_in_order", "tenant", "seq"),
+    sqlite_autoincrement=True,
+)
+"""Recommendations with their status, in `body`. The `topic` is their category and metric."""
+
 properties = Table(
     "properties",
     metadata,

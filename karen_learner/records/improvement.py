@@ -129,11 +129,15 @@ class EstimatedImpact(Record):
 
 
 class Recommendation(Record):
-    """A proposed improvement with its evidence. `estimated_impact` is None without a measured curve."""
+    """A proposed improvement with its evidence. `estimated_impact` is None without a measured curve.
+
+    `metric` is the metric to improve, as `<component>.<metric>`. `changed_at` is the time of its `status`.
+    """
 
     id: str = Field(default_factory=new_id)
     tenant_id: str
     category: str
+    metric: str = ""
     priority: Priority
     title: str
     description: str
@@ -142,6 +146,9 @@ class Recommendation(Record):
     implementation_difficulty: Difficulty
     created_at: datetime = Field(default_factory=utc_now)
     status: RecommendationStatus = "open"
+    changed_at: datetime | None = None
+    implemented_at: datetime | None = None
+    implementation_details: str | None = None
     evidence: Evidence
 
 
@@ -250,3 +257,18 @@ class HealthStatus(Record):
     system_health: SystemHealth | None
     components: Mapping[str, ComponentHealth]
     alerts: tuple[Alert, ...] = ()
+
+
+class HealthPoint(Record):
+    """Health of a system at a time."""
+
+    at: datetime
+    system_health: SystemHealth | None
+
+
+class HealthDashboard(Record):
+    """The present health of a system, and its history, oldest first."""
+
+    tenant_id: str
+    status: HealthStatus
+    history: tuple[HealthPoint, ...]

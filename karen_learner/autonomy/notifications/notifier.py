@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from karen_learner.autonomy.notifications.addresses import Resolver, resolve
 from karen_learner.contracts import OutboxStore
 from karen_learner.errors import DeliveryFailed, InvalidInput, StoreError
+from karen_learner.monitoring.notices import queue_notification
 from karen_learner.records import new_id
 from karen_learner.records.notifications import (
     Delivery,
@@ -57,16 +58,7 @@ class Notifier:
         A problem that was reported before is left out until its recovery, or for
         `notifications.repeat_hours`. Raises StoreError.
         """
-        wait = timedelta(0) if new.severity == "critical" else timedelta(seconds=self._settings.group_s)
-        due = {
-            name: now + wait
-            for name, target in self._settings.targets.items()
-            if name != without and (target.severity == "warning" or _is_for_critical(new))
-        }
-        if not due:
-            return 0
-        repeat = timedelta(hours=self._settings.repeat_hours)
-        return await self._store.add_notification(new, due, now=now, repeat=repeat)
+        return await queue_notification(self._store, self._settings, new, now, without=without)
 
     async def tick(self, now: datetime) -> tuple[Delivery, ...]:
         """Deliver the notifications that are due. It takes up to twice `notifications.timeout_s`."""

@@ -1,7 +1,8 @@
-"""`ingest`: turns and labelled texts from a file."""
+"""`ingest`: turns, labelled texts and log entries from a file."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karen_learner.cli.context import Context
@@ -36,16 +37,30 @@ async def ingest(
     offsets: Offsets = "characters",
     replace: Replace = False,
 ) -> int:
-    """Import turns or labelled texts from a file.
+    """Import turns, labelled texts, or entries of a production log from a file.
 
     Labelled texts stay pending until the next cycle. Unusable lines are reported and skipped.
     """
     from karen_learner.cli.render import ingest_report
+    from karen_learner.improvement.production_log import is_decision_log
 
+    if is_decision_log(file):
+        return await _ingest_log(run, tenant, file)
     source = corpus_file(file, format, map, encoding, offsets)
     async with run.learner(create=True) as learner:
         report = await import_file(learner, tenant, source, run.output, replace=replace)
     run.output.result(report.to_dict(), *ingest_report(report))
+    return ExitCode.OK
+
+
+async def _ingest_log(run: Context, tenant: str, file: Path) -> int:
+    from karen_learner.cli.progress import line_progress
+    from karen_learner.cli.render_improvement import log_report
+
+    async with run.learner(create=True) as learner:
+        with line_progress(run.output, file) as on_lines:
+            report = await learner.ingest_decisions(tenant, file, on_lines=on_lines)
+    run.output.result(report.to_dict(), *log_report(report))
     return ExitCode.OK
 
 

@@ -17,6 +17,8 @@ METRICS = (
     Metric("cost", "lower", is_share=False),
     Metric("llm_rate", "neutral"),
 )
+MIN_OUTCOMES = 20
+"""Outcomes of a day without which it is no point of the curve of costs."""
 LLM = "llm"
 FALLBACKS = ("fallback", "rules")
 """Parts of the names of strategies and types of agents."""
@@ -42,6 +44,19 @@ async def answering(source: Source) -> dict[str, Samples]:
                 by_strategy["cost_by_strategy"].add(name, one.cost)
     samples.groups |= {name: means for name, found in by_strategy.items() if (means := found.means())}
     return {"answering": samples}
+
+
+async def daily_costs(source: Source) -> tuple[list[float], list[float]]:
+    """The share of LLMs and the mean cost of each day with costs."""
+    days: dict[int, list[float]] = {}
+    async for page in source.store.outcomes_between(source.tenant_id, source.span.start, source.span.end):
+        for one in page:
+            if one.source != "turn" and one.cost is not None:
+                day = days.setdefault(one.known_at.toordinal(), [0.0, 0.0, 0.0])
+                for place, amount in enumerate((1.0, dict(observations(one))["llm_rate"] or 0.0, one.cost)):
+                    day[place] += amount
+    known = [day for day in days.values() if day[0] >= MIN_OUTCOMES]
+    return [day[1] / day[0] for day in known], [day[2] / day[0] for day in known]
 
 
 def observations(one: Outcome) -> Iterator[tuple[str, float | bool | None]]:
