@@ -11,6 +11,7 @@ import pytest
 
 from karen_learner.improvement import AIAnalysisEngine, AnalysisConfig
 from karen_learner.memory import SqlMemoryStore, open_store
+from karen_learner.models.files import HomeLayout
 from karen_learner.records import Turn, UserFeedback
 from karen_learner.settings import StoreSettings, load_settings
 from tests.databases import SHARED, a_database
@@ -25,6 +26,8 @@ class StoreOwner:
 
     def __init__(self, store: SqlMemoryStore) -> None:
         self.store = store
+        self.settings = load_settings(environment={})
+        self.layout = HomeLayout(Path("unused"), self.settings.paths)
 
     async def start(self) -> None:
         await self.store.start()
