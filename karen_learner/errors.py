@@ -10,6 +10,8 @@
     ├── UnknownVersion (LookupError)       no such model version or backup
     ├── UnknownCycle (LookupError)         no such cycle
     ├── UnknownJob (LookupError)           the service has no such job
+    ├── UnknownEntry (LookupError)         no such log entry
+    ├── UnknownRecommendation (LookupError)  no such recommendation
     ├── AccessError                        the service refuses a caller
     │   ├── Unauthenticated                without a valid API key
     │   ├── Forbidden                      the key does not allow the action
@@ -139,6 +141,18 @@ class UnknownVersion(KarenLearnerError, LookupError):
 
 class UnknownCycle(KarenLearnerError, LookupError):
     """The tenant has no cycle with this id."""
+
+    http_status = 404
+
+
+class UnknownEntry(KarenLearnerError, LookupError):
+    """The production log of the tenant has no entry with this key."""
+
+    http_status = 404
+
+
+class UnknownRecommendation(KarenLearnerError, LookupError):
+    """The tenant has no recommendation with this id."""
 
     http_status = 404
 

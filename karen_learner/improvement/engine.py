@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from karen_learner.contracts import Clock
-from karen_learner.errors import InvalidInput, KarenLearnerError
+from karen_learner.errors import InvalidInput, KarenLearnerError, UnknownRecommendation
 from karen_learner.improvement.components import COMPONENTS
 from karen_learner.improvement.components.answering import daily_costs
 from karen_learner.improvement.components.learning import results_since
@@ -157,7 +157,7 @@ class AIAnalysisEngine(AnalysedHome):
     ) -> Recommendation:
         """Change the status of a recommendation. `details` describe its implementation.
 
-        Raises InvalidInput for an unknown status or recommendation, UnknownTenant, StoreError.
+        Raises InvalidInput for an unknown status, UnknownRecommendation, UnknownTenant, StoreError.
         """
         if status not in get_args(RecommendationStatus):
             known = ", ".join(get_args(RecommendationStatus))
@@ -172,8 +172,8 @@ class AIAnalysisEngine(AnalysedHome):
     async def track_implementation_impact(self, recommendation_id: str) -> ImpactMetrics:
         """The metrics before and after an implementation, over equal periods of at most 14 days.
 
-        A comparison in time: not causal. Raises InvalidInput (unknown, not implemented, or too recent),
-        UnknownTenant, StoreError.
+        A comparison in time: not causal. Raises InvalidInput (not implemented, or too recent),
+        UnknownRecommendation, UnknownTenant, StoreError.
         """
         recommendation = await self._recommendation(recommendation_id)
         span = measured_span(recommendation, self._clock())
@@ -184,12 +184,12 @@ class AIAnalysisEngine(AnalysedHome):
         return impact_metrics(recommendation, found[recommendation.category], span)
 
     async def _recommendation(self, recommendation_id: str) -> Recommendation:
-        """Raises InvalidInput for an unknown one."""
+        """Raises UnknownRecommendation."""
         await self._start()
         check_id(recommendation_id, "recommendation_id")
         found = await self._store.find_recommendation(self.tenant_id, recommendation_id)
         if found is None:
-            raise InvalidInput(
+            raise UnknownRecommendation(
                 f"{self.tenant_id!r} has no recommendation {recommendation_id!r:.80}: "
                 "see `karen-learner recommendations`"
             )

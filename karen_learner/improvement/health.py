@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import cast
 
@@ -70,6 +71,7 @@ class HealthMonitor(AnalysedHome):
         super().__init__(config, learner=learner, clock=clock)
         self._limits = Limits({**self.config.alert_thresholds, **(alert_thresholds or {})})
         self._readings = Readings(self._memory, self._layout, self._settings)
+        self._reading = asyncio.Lock()
         self._last: HealthStatus | None = None
 
     async def check_system_health(self, current_metrics: Mapping[str, float] | None = None) -> HealthStatus:
@@ -81,7 +83,8 @@ class HealthMonitor(AnalysedHome):
         await self._start()
         now = self._clock()
         if current_metrics is None:
-            readings = await self._readings.refresh(self.tenant_id, now)
+            async with self._reading:
+                readings = await self._readings.refresh(self.tenant_id, now)
             found = _of_readings(readings)
         else:
             found = _of_metrics(current_metrics)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from karen_learner.errors import InvalidInput
+from karen_learner.errors import InvalidInput, UnknownRecommendation
 from karen_learner.improvement import AIAnalysisEngine, AnalysisConfig
 from karen_learner.improvement.curves import cost_impact, labels_impact, line
 from karen_learner.memory import SqlMemoryStore
@@ -125,12 +125,11 @@ async def test_an_implementation_is_measured_afterwards(store: SqlMemoryStore, e
 
 async def test_unknown_recommendations_are_refused(store: SqlMemoryStore, engine: Engine) -> None:
     await declining(store)
-    with pytest.raises(InvalidInput, match="has no recommendation"):
+    with pytest.raises(UnknownRecommendation):
         await engine().track_implementation_impact("x")
     one = (await made(engine()))[0]
     with pytest.raises(InvalidInput, match="unknown status"):
         await engine().mark_recommendation(one.id, "done")  # type: ignore[arg-type]
-    await store.add_turn(judged_turns(1.0, days_ago=1, users=1, each=1)[0].model_copy(update={}))
     results = (await engine().analyze_weekly_performance()).model_copy(update={"tenant_id": "other"})
     with pytest.raises(InvalidInput, match="results are those"):
         await engine().generate_recommendations(results)
