@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from karen_learner.autonomy.attempts import Attempt, AttemptShare, RecentAttempts, Trend
 from karen_learner.autonomy.host_models import HostModelUpdater, TrainableModel
 from karen_learner.autonomy.learning_settings import LearningSystemSettings, read_learning_settings
-from karen_learner.autonomy.strategies.book import StrategyBook, StrategyStore
+from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge, StrategyStore
 from karen_learner.contracts import Clock
 from karen_learner.errors import without_message
 from karen_learner.monitoring.outcome_queue import OutcomeStore
@@ -135,7 +135,7 @@ class AutomatedLearningSystem:
         self._can_retrain = monitor is not None or learner is not None or model is not None
         self._troubleshooter = troubleshooter
         self._outcomes: LearningStore | None = learner.store if learner is not None else store
-        self._book = StrategyBook(
+        self._knowledge = StrategyKnowledge(
             strategies or load_settings().strategies, tenant_id=tenant_id, store=self._outcomes, clock=clock,
             seed=seed,
         )  # fmt: skip
@@ -145,7 +145,7 @@ class AutomatedLearningSystem:
         self._trainings = 0
         self._trained_at: datetime | None = None
         self._analysed_at = clock()
-        self._lock = self._book.lock
+        self._lock = self._knowledge.lock
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._retraining: asyncio.Task[None] | None = None
@@ -165,7 +165,7 @@ class AutomatedLearningSystem:
             return
         if self._owns_monitor:
             await self.monitor.start()
-        await self._book.sync()
+        await self._knowledge.sync()
         await self._load_attempts()
         self._stopping.clear()
         self._task = asyncio.create_task(self._run())
@@ -177,7 +177,7 @@ class AutomatedLearningSystem:
             return
         self._stopping.set()
         await task
-        await self._book.sync()
+        await self._knowledge.sync()
         if self._owns_monitor:
             await self.monitor.stop()
 
@@ -216,7 +216,7 @@ class AutomatedLearningSystem:
         The task calls this every few seconds. A scheduler with another clock may call it instead.
         """
         now = self._clock() if now is None else now
-        await self._book.sync()
+        await self._knowledge.sync()
         if (now - self._analysed_at).total_seconds() < self.settings.training_frequency:
             return ()
         self._analysed_at = now
@@ -247,7 +247,7 @@ class AutomatedLearningSystem:
             check_amount(duration_ms, "duration_ms")
         success = bool(success)
         with self._lock:
-            propensity = self._book.record(
+            propensity = self._knowledge.record(
                 success, strategy, domain, error_type,
                 choice_id=choice_id, task_id=task_id, duration_ms=duration_ms,
             )  # fmt: skip
@@ -265,29 +265,29 @@ class AutomatedLearningSystem:
         Raises InvalidInput.
         """
         with self._lock:
-            return self._book.recommend(domain)
+            return self._knowledge.recommend(domain)
 
     def react(self, error_type: str, domain: str) -> ErrorAction:
         """The reaction to an error: mostly that of its rule, at times another one, to learn from it."""
         check_name(error_type, "error_type")
         check_name(domain, "domain")
         with self._lock:
-            return self._book.rules.choose(error_type, domain)
+            return self._knowledge.rules.choose(error_type, domain)
 
     def strategies(self, domain: str) -> tuple[StrategyEstimate, ...]:
         """All strategies of a domain with their success rates, the best first."""
         with self._lock:
-            return self._book.chooser.estimates(domain)
+            return self._knowledge.chooser.estimates(domain)
 
     def freeze(self, strategy: str, domain: str | None = None) -> None:
         """Use one strategy in a domain, or in all domains, without exploration. Attempts still count."""
         with self._lock:
-            self._book.freeze(strategy, domain)
+            self._knowledge.freeze(strategy, domain)
 
     def unfreeze(self, domain: str | None = None) -> None:
         """End `freeze`."""
         with self._lock:
-            self._book.unfreeze(domain)
+            self._knowledge.unfreeze(domain)
 
     def rotate(self, domain: str, reason: str = "on request") -> str | None:
         """Exclude the best strategy of a domain for `training_frequency` seconds; the one that is next.
@@ -301,7 +301,7 @@ class AutomatedLearningSystem:
         if not asked and not self.settings.enable_strategy_optimization:
             return None
         until = self._clock() + timedelta(seconds=self.settings.training_frequency)
-        rotated = self._book.bar_best(domain, until=until)
+        rotated = self._knowledge.bar_best(domain, until=until)
         if rotated is not None:
             self._add_reaction(f"use {rotated!r} in domain {domain!r}", reason)
         return rotated
@@ -321,7 +321,7 @@ class AutomatedLearningSystem:
                         domain=domain,
                         count=count,
                         share=count / len(recent),
-                        rule=self._book.rules.rule(error_type, domain).text,
+                        rule=self._knowledge.rules.rule(error_type, domain).text,
                     )
                     for (error_type, domain), count in recent.errors().most_common()
                 ),

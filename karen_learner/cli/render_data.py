@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from karen_learner.cli.output import text
 from karen_learner.cli.tables import FittingTable, facts
-from karen_learner.records.data_reports import DataReport, Finding
+from karen_learner.records.data_reports import DataFinding, DataReport
 
 SHOWN_OF_A_KIND = 10
 KIND_NAMES = {
@@ -56,7 +56,7 @@ def _rows(report: DataReport) -> Iterator[dict[str, object]]:
             yield _row(one, f"and {rest} more (--json lists the first 1,000)") | {"lines": None}
 
 
-def _row(one: Finding, message: str) -> dict[str, object]:
+def _row(one: DataFinding, message: str) -> dict[str, object]:
     numbers = [*map(str, one.lines), *(f"test {line}" for line in one.test_lines)]
     return {
         "": text("error", "red") if one.is_error else text("warning", "yellow"),

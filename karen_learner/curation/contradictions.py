@@ -16,7 +16,7 @@ class Statement(NamedTuple):
     line: int | None
 
 
-def labels_of(labelled: LabelledText) -> dict[Task, Hashable]:
+def stated_labels(labelled: LabelledText) -> dict[Task, Hashable]:
     """The known labels by task, comparable between texts that differ in case or outer punctuation alone.
 
     An entity is its words, its label and the number of earlier occurrences of its words. Partially annotated

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.alignment import TokenAligner
-from karen_learner.curation.contradictions import Statement, contradiction, labels_of
+from karen_learner.curation.contradictions import Statement, contradiction, stated_labels
 from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
-from karen_learner.records.data_reports import Finding, FindingKind
+from karen_learner.records.data_reports import DataFinding, FindingKind
 from karen_learner.resolution import task_labels
 from karen_learner.text_identity import group_key, text_key
 
@@ -106,7 +106,7 @@ def findings(
     stored: Mapping[str, Sequence[LabelledText]] | None = None,
     known_labels: LabelCounts | None = None,
     rare_below: int = 5,
-) -> Iterator[Finding]:
+) -> Iterator[DataFinding]:
     """All findings in labelled texts, in no order.
 
     `stored` is stored gold by `text_key`, `known_labels` are the labels that it declares. A label with fewer
@@ -125,41 +125,43 @@ def findings(
         yield from _leak_findings(leaks(texts, test))
 
 
-def _contradictions(texts: Texts, stored: Mapping[str, Sequence[LabelledText]]) -> Iterator[Finding]:
+def _contradictions(texts: Texts, stored: Mapping[str, Sequence[LabelledText]]) -> Iterator[DataFinding]:
     stated: dict[str, dict[Task, Statement]] = {}
     for line, labelled in texts:
-        key, labels = text_key(labelled.text), labels_of(labelled)
+        key, labels = text_key(labelled.text), stated_labels(labelled)
         earlier = stated.setdefault(key, {})
         for gold in stored.get(key, ()):
-            for task, label in labels_of(gold).items():
+            for task, label in stated_labels(gold).items():
                 earlier.setdefault(task, Statement(label, None))
         if problem := contradiction(labels, earlier):
             lines = {one.line for one in earlier.values() if one.line is not None}
-            yield Finding(kind="contradiction", message=problem, lines=(*sorted(lines), line))
+            yield DataFinding(kind="contradiction", message=problem, lines=(*sorted(lines), line))
         else:
             for task, label in labels.items():
                 earlier.setdefault(task, Statement(label, line))
 
 
-def _misaligned(texts: Texts, aligner: TokenAligner) -> Iterator[Finding]:
+def _misaligned(texts: Texts, aligner: TokenAligner) -> Iterator[DataFinding]:
     for line, (text, spans) in ((line, (one.text, one.entities or ())) for line, one in texts):
         if problem := span_problem(text, spans) or aligner.problem(text, spans):
-            yield Finding(kind="misaligned", message=problem, lines=(line,))
+            yield DataFinding(kind="misaligned", message=problem, lines=(line,))
 
 
-def _collisions(counts: LabelCounts) -> Iterator[Finding]:
+def _collisions(counts: LabelCounts) -> Iterator[DataFinding]:
     for label in sorted(set(counts.get("intent", ())) & set(counts.get("sentiment", ()))):
-        yield Finding(kind="collision", message=f"{label!r} is an intent and a sentiment: rename one of them")
+        yield DataFinding(
+            kind="collision", message=f"{label!r} is an intent and a sentiment: rename one of them"
+        )
 
 
-def _rare_labels(counts: LabelCounts, rare_below: int) -> Iterator[Finding]:
+def _rare_labels(counts: LabelCounts, rare_below: int) -> Iterator[DataFinding]:
     for task, counted in counts.items():
         for label, count in sorted(counted.items(), key=lambda item: (item[1], item[0])):
             if count < rare_below:
-                yield Finding(kind="rare_label", message=f"{task} {label!r} has {_texts(count)}")
+                yield DataFinding(kind="rare_label", message=f"{task} {label!r} has {_texts(count)}")
 
 
-def similar_labels(counts: LabelCounts, known: LabelCounts) -> Iterator[Finding]:
+def similar_labels(counts: LabelCounts, known: LabelCounts) -> Iterator[DataFinding]:
     """Labels of texts that resemble each other or `known` ones."""
     for task, counted in counts.items():
         names = sorted({*counted, *known.get(task, ())})
@@ -171,7 +173,7 @@ def similar_labels(counts: LabelCounts, known: LabelCounts) -> Iterator[Finding]
                     f"{name!r} ({_texts(counted[name])})" if name in counted else f"{name!r} (stored)"
                     for name in (first, second)
                 )
-                yield Finding(kind="similar_labels", message=f"labels of {task} look the same: {both}")
+                yield DataFinding(kind="similar_labels", message=f"labels of {task} look the same: {both}")
 
 
 def _same_form(names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -207,7 +209,7 @@ def _is_one_edit(shorter: str, longer: str) -> bool:
     return shorter[at + 1 :] == longer[at + 1 :] or swapped == longer[at:]
 
 
-def _duplicates(texts: Texts) -> Iterator[Finding]:
+def _duplicates(texts: Texts) -> Iterator[DataFinding]:
     """Repeated texts, and near-duplicates with equal and with different labels."""
     groups: dict[str, dict[str, list[NumberedText]]] = defaultdict(lambda: defaultdict(list))
     for one in texts:
@@ -236,24 +238,24 @@ def _disputed(texts: Texts) -> str | None:
     return None
 
 
-def _leak_findings(found: Leaks) -> Iterator[Finding]:
+def _leak_findings(found: Leaks) -> Iterator[DataFinding]:
     for kind, verb, pairs in (
         ("leak", "is also the text of", found.same),
         ("near_leak", "is a near-duplicate of", found.near),
     ):
         for test_line, line in pairs:
             message = f"test line {test_line} {verb} line {line}"
-            yield Finding(kind=kind, message=message, lines=(line,), test_lines=(test_line,))
+            yield DataFinding(kind=kind, message=message, lines=(line,), test_lines=(test_line,))
     for task, counts in found.unknown.items():
         for label, count in sorted(counts.items()):
             message = f"{task} {label!r} of {_texts(count)} in the test is in no training text"
-            yield Finding(kind="unknown_test_label", message=message)
+            yield DataFinding(kind="unknown_test_label", message=message)
 
 
-def _lines_finding(kind: FindingKind, predicate: str, lines: Sequence[int]) -> Finding:
+def _lines_finding(kind: FindingKind, predicate: str, lines: Sequence[int]) -> DataFinding:
     shown = ", ".join(map(str, lines[:MAX_NAMED_LINES]))
     more = f" and {len(lines) - MAX_NAMED_LINES} more" if len(lines) > MAX_NAMED_LINES else ""
-    return Finding(kind=kind, message=f"lines {shown}{more} {predicate}", lines=tuple(lines))
+    return DataFinding(kind=kind, message=f"lines {shown}{more} {predicate}", lines=tuple(lines))
 
 
 def _first_lines(texts: Texts, key_of: Callable[[str], str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from karen_learner.curation.alignment import TokenAligner
 from karen_learner.curation.data_checks import LabelCounts, NumberedText, Texts, findings, label_counts
 from karen_learner.errors import InvalidInput
 from karen_learner.records import LabelledText
-from karen_learner.records.data_reports import DataReport, Finding, FindingKind
+from karen_learner.records.data_reports import DataFinding, DataReport, FindingKind
 
 RARE_BELOW = 5
 """A label with fewer texts is rare."""
@@ -29,7 +29,7 @@ class LabelledFile:
 
     path: Path
     texts: list[NumberedText]
-    unusable: list[Finding]
+    unusable: list[DataFinding]
     turns: int
     notes: tuple[str, ...]
 
@@ -45,7 +45,7 @@ def read_labelled_file(source: CorpusSource, *, is_test: bool = False) -> Labell
             turns += 1
         else:
             where = {"test_lines": (line.line,)} if is_test else {"lines": (line.line,)}
-            unusable.append(Finding(kind="unusable", message=line.error or "the line is empty", **where))
+            unusable.append(DataFinding(kind="unusable", message=line.error or "the line is empty", **where))
     if not texts:
         why = f": {unusable[0].message}" if unusable else ""
         beside = f", but {turns} turns, which are not checked" if turns else why

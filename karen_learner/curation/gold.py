@@ -18,7 +18,7 @@ from karen_learner.concurrency import pages
 from karen_learner.corpora.lines import CorruptExample, Line, SkippedLines
 from karen_learner.corpora.parsing import require_text, span_problem
 from karen_learner.curation.alignment import TokenAligner, with_fitting_spans
-from karen_learner.curation.contradictions import Statement, contradiction, labels_of
+from karen_learner.curation.contradictions import Statement, contradiction, stated_labels
 from karen_learner.curation.data_checks import LabelCounts, similar_labels
 from karen_learner.curation.examples import GOLD, Schema, new_example
 from karen_learner.curation.resolver import NewContribution
@@ -137,7 +137,7 @@ class GoldIntake:
                         stated.update(
                             {
                                 t: Statement(said, None)
-                                for t, said in labels_of(gold).items()
+                                for t, said in stated_labels(gold).items()
                                 if t not in stated
                             }
                         )
@@ -147,7 +147,7 @@ class GoldIntake:
                 self._keep_or_skip(one)
 
     def _keep_or_skip(self, one: _Usable) -> None:
-        labels, stated = labels_of(one.labelled), self._stated[one.key]
+        labels, stated = stated_labels(one.labelled), self._stated[one.key]
         if problem := contradiction(labels, stated):
             self._contradictions += 1
             self._skipped.add(one.line, problem)
@@ -172,7 +172,7 @@ class GoldIntake:
         """Whether the label of a category differs from that of stored gold."""
         return any(
             task in stated and stated[task].line is None and stated[task].label != label
-            for task, label in labels_of(one.labelled).items()
+            for task, label in stated_labels(one.labelled).items()
             if task in CATEGORY_TASKS
         )
 

@@ -83,7 +83,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError(f"{folder} holds no readable {MANIFEST}: {reason}") from error
 
 
-def labels_of(folder: Path, tasks: Mapping[Task, str]) -> frozenset[tuple[Task, str]]:
+def labels_in(folder: Path, tasks: Mapping[Task, str]) -> frozenset[tuple[Task, str]]:
     """The labels that the pipes of the tasks know, in a saved pipeline. Raises ModelError."""
     try:
         labels = srsly.read_json(folder / "meta.json").get("labels", {})
@@ -95,7 +95,7 @@ def labels_of(folder: Path, tasks: Mapping[Task, str]) -> frozenset[tuple[Task, 
 def saved_labels(version: ModelVersion) -> frozenset[tuple[Task, str]]:
     """The labels that a version knows, from unchecked files; none if they cannot be read. Blocking."""
     try:
-        return labels_of(version.path, read_manifest(version.path).tasks)
+        return labels_in(version.path, read_manifest(version.path).tasks)
     except ModelError:
         return frozenset()
 

@@ -27,7 +27,7 @@ ERRORS: frozenset[FindingKind] = frozenset({"unusable", "contradiction", "misali
 """Findings that an import or an evaluation cannot use. All others are warnings."""
 
 
-class Finding(Record):
+class DataFinding(Record):
     """A problem of a data set. `lines` are those of the file, `test_lines` those of the test file."""
 
     kind: FindingKind
@@ -55,5 +55,5 @@ class DataReport(Record):
     errors: int
     warnings: int
     counts: Mapping[FindingKind, int]
-    findings: tuple[Finding, ...]
+    findings: tuple[DataFinding, ...]
     notes: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from karen_learner.disk import make_folder, make_private
 from karen_learner.errors import ModelError
 from karen_learner.models.backups import intact_manifest
 from karen_learner.models.files import HomeLayout, move_into_place, remove_folder, sync_folder
-from karen_learner.models.versions import labels_of
+from karen_learner.models.versions import labels_in
 from karen_learner.records import ModelVersion, Task
 from karen_learner.records.training import PipelineSpec
 from karen_learner.settings import TrainingSettings, shipped_configs
@@ -37,7 +37,7 @@ async def known_labels(version: ModelVersion | None) -> frozenset[tuple[Task, st
         return None
     try:
         manifest = await call_in_executor(intact_manifest, version)
-        labels: frozenset[tuple[Task, str]] = await call_in_executor(labels_of, version.path, manifest.tasks)
+        labels: frozenset[tuple[Task, str]] = await call_in_executor(labels_in, version.path, manifest.tasks)
     except ModelError as error:
         logger.warning("the labels of %s are unknown: %s", version.version, error)
         return None

@@ -114,10 +114,10 @@ def _probabilities(pipe: Any, pool: Sequence[Doc], budget: int) -> Floats:
 def _inverse_frequencies(pipe: Any, pool: Sequence[Doc]) -> Floats:
     """For each document, one over the number of documents with the same labels of the pipe."""
     labels = set(pipe.labels)
-    keys = [frozenset(_labels_of(doc) & labels) for doc in pool]
+    keys = [frozenset(_labels_in(doc) & labels) for doc in pool]
     counts = Counter(keys)
     return np.array([1.0 / counts[key] for key in keys])
 
 
-def _labels_of(doc: Doc) -> set[str]:
+def _labels_in(doc: Doc) -> set[str]:
     return {label for label, value in doc.cats.items() if value == 1.0} | {span.label_ for span in doc.ents}

@@ -14,7 +14,7 @@ from karen_learner.contracts import Gate, MemoryStore, TrainingBackend
 from karen_learner.curation import Curated
 from karen_learner.errors import ModelError
 from karen_learner.models.files import HomeLayout, folder_bytes
-from karen_learner.models.versions import labels_of
+from karen_learner.models.versions import labels_in
 from karen_learner.records import (
     ANCHOR,
     TASKS,
@@ -194,7 +194,7 @@ class ValidationStage:
         if not trained.curated.unknown_labels:
             return frozenset()
         folder, tasks = Path(trained.candidate.path or ""), trained.candidate.tasks
-        learned: frozenset[tuple[Task, str]] = await call_in_executor(labels_of, folder, tasks)
+        learned: frozenset[tuple[Task, str]] = await call_in_executor(labels_in, folder, tasks)
         return trained.curated.unknown_labels & learned
 
     async def judge_update(self, update: MicroUpdate) -> Verdict:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from karen_learner.autonomy.strategies import StrategyBook
+from karen_learner.autonomy.strategies import StrategyKnowledge
 from karen_learner.memory import open_store
 from karen_learner.records import utc_now
 from karen_learner.settings import load_settings
@@ -18,7 +18,7 @@ def home(empty: Any) -> Any:
     async def attempt() -> None:
         settings = load_settings()
         async with open_store(empty.home / "karen.db", settings.store) as store:
-            book = StrategyBook(settings.strategies, tenant_id="acme", store=store, clock=utc_now)
+            book = StrategyKnowledge(settings.strategies, tenant_id="acme", store=store, clock=utc_now)
             for number in range(40):
                 book.record(False, "llm", "billing", "timeout", task_id=str(number))
                 book.record(True, "template", "billing", task_id=str(number), duration_ms=40.0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.lines import Line
 from karen_learner.curation import Curator
-from karen_learner.curation.contradictions import Statement, contradiction, labels_of
+from karen_learner.curation.contradictions import Statement, contradiction, stated_labels
 from karen_learner.records import GoldReport, LabelledText, SkippedLine
 from tests.curation.specimens import turn
 
@@ -96,8 +96,8 @@ async def test_feedback_and_reviews_of_the_same_turn_are_no_contradiction(
 )
 def test_entities_are_compared_as_a_whole(first: Any, second: Any, contradicts: bool) -> None:
     one, two = (labelled("to Oslo from Oslo", **labels) for labels in (first, second))
-    stated = {task: Statement(label, 1) for task, label in labels_of(one).items()}
-    assert (contradiction(labels_of(two), stated) is not None) == contradicts
+    stated = {task: Statement(label, 1) for task, label in stated_labels(one).items()}
+    assert (contradiction(stated_labels(two), stated) is not None) == contradicts
 
 
 @given(st.text("ab \u0301É", max_size=6), st.sampled_from(["", "  ", "...", "“"]), st.booleans())
@@ -105,4 +105,4 @@ def test_case_and_outer_punctuation_do_not_make_entities_differ(middle: str, out
     plain = labelled(f"to {middle}oslo", entities=[[3 + len(middle), 7 + len(middle), "place"]])
     at = 3 + len(middle) + len(outer)
     text = f"{outer}to {middle}{'OSLO' if upper else 'oslo'}"
-    assert labels_of(labelled(text, entities=[[at, at + 4, "place"]])) == labels_of(plain)
+    assert stated_labels(labelled(text, entities=[[at, at + 4, "place"]])) == stated_labels(plain)

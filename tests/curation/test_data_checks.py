@@ -15,7 +15,7 @@ from karen_learner.curation.data_checks import NumberedText, are_similar, findin
 from karen_learner.curation.data_reports import MAX_LISTED, data_report, read_labelled_file
 from karen_learner.errors import InvalidInput
 from karen_learner.records import LabelledText
-from karen_learner.records.data_reports import ERRORS, Finding
+from karen_learner.records.data_reports import ERRORS, DataFinding
 from karen_learner.text_identity import text_key
 
 ALIGNER = TokenAligner("en")
@@ -29,7 +29,7 @@ def texts(*rows: tuple[str, str]) -> list[NumberedText]:
     return numbered(labelled(text, intent=intent) for text, intent in rows)
 
 
-def found(kind: str, *args: Any, **more: Any) -> list[Finding]:
+def found(kind: str, *args: Any, **more: Any) -> list[DataFinding]:
     return [one for one in findings(*args, aligner=ALIGNER, **more) if one.kind == kind]
 
 

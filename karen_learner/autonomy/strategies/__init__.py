@@ -1,9 +1,9 @@
 """Strategies by domain: which one to use, with which limits, and what to do after an error."""
 
-from karen_learner.autonomy.strategies.book import StrategyBook
 from karen_learner.autonomy.strategies.chooser import StrategyChooser
 from karen_learner.autonomy.strategies.error_rules import ErrorRules
+from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge
 from karen_learner.autonomy.strategies.limits import LimitTuner
 from karen_learner.autonomy.strategies.tallies import DiscountedTallies
 
-__all__ = ["DiscountedTallies", "ErrorRules", "LimitTuner", "StrategyBook", "StrategyChooser"]
+__all__ = ["DiscountedTallies", "ErrorRules", "LimitTuner", "StrategyChooser", "StrategyKnowledge"]

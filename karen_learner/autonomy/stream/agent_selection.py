@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Sequence
 
-from karen_learner.autonomy.strategies.book import StrategyBook
+from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge
 from karen_learner.autonomy.stream.events import score_of
 from karen_learner.autonomy.stream.protocols import InboxStore
 from karen_learner.curation.samplers import Sampler
@@ -26,7 +26,7 @@ DEFAULT_DOMAIN = "default"
 
 async def teach_chooser(
     store: InboxStore,
-    book: StrategyBook,
+    knowledge: StrategyKnowledge,
     tenant_id: str,
     *,
     reason: str,
@@ -47,7 +47,7 @@ async def teach_chooser(
     used = await store.learn_events(
         tenant_id, tallies_of(events), half_life_s=half_life_s, reset=buffer is not None
     )
-    await book.sync()
+    await knowledge.sync()
     few = f"only {used} events: the choice of a strategy needs {FEW_EVENTS} or more"
     return RetrainingResult(
         success=used > 0,

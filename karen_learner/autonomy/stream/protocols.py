@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from karen_learner.autonomy.strategies.book import StrategyStore
+from karen_learner.autonomy.strategies.knowledge import StrategyStore
 from karen_learner.monitoring.retraining import CycleLearner
 from karen_learner.records import Outcome
 from karen_learner.records.strategies import StrategyTally

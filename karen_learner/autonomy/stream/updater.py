@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from karen_learner.autonomy.strategies.book import StrategyBook
+from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge
 from karen_learner.autonomy.stream.agent_selection import teach_chooser
 from karen_learner.autonomy.stream.events import keyed, read_event
 from karen_learner.autonomy.stream.inbox import PAGE, EventInbox
@@ -59,7 +59,7 @@ class _Parts:
     """The parts of a started updater."""
 
     inbox: EventInbox
-    book: StrategyBook
+    knowledge: StrategyKnowledge
     submitted: Batcher[NewEvent, str]
     source: KafkaSource | None
     own_store: SqlMemoryStore | None
@@ -170,10 +170,10 @@ class RealTimeModelUpdater:
             clock=self._clock,
         )
         await inbox.load()
-        book = StrategyBook(
+        knowledge = StrategyKnowledge(
             self._settings.strategies, tenant_id=self.tenant_id, store=store, clock=self._clock
         )
-        await book.sync()
+        await knowledge.sync()
 
         async def add(events: Sequence[NewEvent]) -> Sequence[str]:
             await inbox.add(events)
@@ -182,7 +182,7 @@ class RealTimeModelUpdater:
         owner = f"the updater of {self.tenant_id!r}"
         submitted = Batcher(add, queue_size=PAGE, max_batch=PAGE, owner=owner)
         source = None if self._servers is None else self._make_source(self._servers, inbox)
-        return _Parts(inbox, book, submitted, source, own)
+        return _Parts(inbox, knowledge, submitted, source, own)
 
     def _make_source(self, servers: str, inbox: EventInbox) -> KafkaSource:
         settings = self._settings.stream
@@ -207,7 +207,7 @@ class RealTimeModelUpdater:
         self._stopping = True
         parts.inbox.due.set()
         await task
-        await parts.book.sync()
+        await parts.knowledge.sync()
         if parts.own_store is not None:
             await parts.own_store.close()
 
@@ -228,7 +228,7 @@ class RealTimeModelUpdater:
                 await parts.inbox.process()
                 if time.monotonic() - saved >= self._save_s:
                     saved = time.monotonic()
-                    await parts.book.sync()
+                    await parts.knowledge.sync()
                 if time.monotonic() - pruned >= PRUNE_S:
                     pruned = time.monotonic()
                     await parts.inbox.prune()
@@ -276,7 +276,7 @@ class RealTimeModelUpdater:
 
     def recommend(self, domain: str) -> Recommendation:
         """The strategy of the next attempt in a domain, as of the last retraining. Raises InvalidInput."""
-        return self._started().book.recommend(domain)
+        return self._started().knowledge.recommend(domain)
 
     async def retrain(
         self, reason: str = "Manual trigger", force_full_retrain: bool = False
@@ -296,7 +296,7 @@ class RealTimeModelUpdater:
         else:
             result = await teach_chooser(
                 parts.inbox.store,
-                parts.book,
+                parts.knowledge,
                 self.tenant_id,
                 reason=reason,
                 buffer=list(parts.inbox.buffer) if force_full_retrain else None,

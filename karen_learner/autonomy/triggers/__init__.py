@@ -12,7 +12,8 @@ from karen_learner.autonomy.triggers.guards import (
     OutsideQuietHours,
     WithinBudget,
 )
-from karen_learner.autonomy.triggers.occasions import (
+from karen_learner.autonomy.triggers.readings import Degradation, Drift, ErrorPatterns, Freshness, OnReading
+from karen_learner.autonomy.triggers.time_and_data import (
     Age,
     ConsecutiveFailures,
     Cron,
@@ -20,7 +21,6 @@ from karen_learner.autonomy.triggers.occasions import (
     Manual,
     NewData,
 )
-from karen_learner.autonomy.triggers.readings import Degradation, Drift, ErrorPatterns, Freshness, OnReading
 from karen_learner.autonomy.triggers.trigger import Check, Situation, Trigger
 from karen_learner.registry import Registry
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from karen_learner.autonomy.notifications import Notifier
-from karen_learner.autonomy.troubleshooter.course import Course
 from karen_learner.autonomy.troubleshooter.diagnoses import DIAGNOSES, Diagnosis
-from karen_learner.autonomy.troubleshooter.people import People
+from karen_learner.autonomy.troubleshooter.incident_lifecycle import IncidentLifecycle
+from karen_learner.autonomy.troubleshooter.operator_actions import OperatorActions
 from karen_learner.autonomy.troubleshooter.remedies import REMEDIES, Care
 from karen_learner.autonomy.troubleshooter.remedies.tuning import repeat
 from karen_learner.autonomy.troubleshooter.situation import Mendable, Observer, Situation, Stream
@@ -63,13 +63,13 @@ class AutomatedTroubleshooter:
         self._remedies = REMEDIES.find_all()
         self._notifier = notifier or Notifier(learner.store, learner.settings.notifications)
         self._observer = Observer(learner, stream)
-        self._course = Course(learner.store, self._notifier, self._settings, self._remedies)
+        self._lifecycle = IncidentLifecycle(learner.store, self._notifier, self._settings, self._remedies)
         self._histories: dict[str, dict[str, History]] = {}
         self._examined_at: datetime | None = None
         self._pruned_at: datetime | None = None
         self._end_subscription: Callable[[], None] | None = None
         self._has_started = False
-        self.people = People(learner.store)
+        self.operator_actions = OperatorActions(learner.store)
         """What persons do with incidents: acknowledge, silence, pause a remedy."""
 
     # Lifecycle -------------------------------------------------------------------------------
@@ -186,15 +186,15 @@ class AutomatedTroubleshooter:
         may_apply: bool,
     ) -> tuple[Incident | None, Situation]:
         """The incident after one step, and after the first verification of a remedy of this step."""
-        diagnosis, course = self._diagnoses[name], self._course
+        diagnosis, lifecycle = self._diagnoses[name], self._lifecycle
         was = incident.state if incident is not None else None
         care = Care(self._learner, situation, self._stream)
-        incident = await course.advance(care, name, diagnosis, found, incident, may_apply=may_apply)
+        incident = await lifecycle.advance(care, name, diagnosis, found, incident, may_apply=may_apply)
         if incident is not None and incident.state == "verifying" and was != "verifying":
             situation = await self._again(situation)
             found = _examined(name, diagnosis, situation, incident)
             care = Care(self._learner, situation, self._stream)
-            incident = await course.advance(care, name, diagnosis, found, incident, may_apply=False)
+            incident = await lifecycle.advance(care, name, diagnosis, found, incident, may_apply=False)
         return incident, situation
 
     def _issue(
@@ -224,7 +224,7 @@ class AutomatedTroubleshooter:
         if self._pruned_at is None or abs(now - self._pruned_at) > timedelta(hours=6):
             self._pruned_at = now
             await self._learner.store.prune_incidents(before=now - RETENTION)
-            await self._course.end_kept(self._learner.settings, now)
+            await self._lifecycle.end_kept(self._learner.settings, now)
 
     async def incidents(self, *, limit: int = 100) -> Sequence[Incident]:
         """The newest incidents, newest first."""

@@ -1,4 +1,4 @@
-"""`incidents`: problems with the stories of their remedies, and what people decide about them."""
+"""`incidents`: problems with the stories of their remedies, and what actions decide about them."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ async def incidents(
 ) -> int:
     """List incidents, show the story of one, or decide about it. Decisions need a --reason.
 
-    Exit codes of list: 0 no incident waits for people, 7 one does.
+    Exit codes of list: 0 no incident waits for actions, 7 one does.
     """
-    from karen_learner.autonomy.troubleshooter.people import People
+    from karen_learner.autonomy.troubleshooter.operator_actions import OperatorActions
     from karen_learner.cli.render_incidents import incident_story, incident_table
     from karen_learner.records import utc_now
 
     if action != "list" and name is None:
         raise typer.BadParameter(f"{action} needs the ID of an incident, or the name of a remedy")
     async with run.learner(tenant) as learner:
-        people, now = People(learner.store), utc_now()
+        actions, now = OperatorActions(learner.store), utc_now()
         if action == "list":
             found = await learner.store.newest_incidents(tenant, limit=limit)
             run.output.result([one.to_dict() for one in found], *incident_table(found))
             return ExitCode.UNHEALTHY if any(one.state == "escalated" for one in found) else ExitCode.OK
         if action in ("pause", "resume"):
-            return await _decide_remedy(run, people, action, name or "", tenant, reason, hours)
+            return await _decide_remedy(run, actions, action, name or "", tenant, reason, hours)
         if action == "show":
-            incident = await people.find(name or "")
+            incident = await actions.find(name or "")
         elif action == "acknowledge":
-            incident = await people.acknowledge(name or "", _required(reason), now=now)
+            incident = await actions.acknowledge(name or "", _required(reason), now=now)
         else:
             wanted = DEFAULT_HOURS if hours is None else hours
-            incident = await people.silence(name or "", _required(reason), hours=wanted, now=now)
+            incident = await actions.silence(name or "", _required(reason), hours=wanted, now=now)
     run.output.result(incident.to_dict(), *incident_story(incident))
     return ExitCode.OK
 
 
 async def _decide_remedy(
     run: Context,
-    people: Any,
+    actions: Any,
     action: str,
     remedy: str,
     tenant: str | None,
@@ -77,12 +77,12 @@ async def _decide_remedy(
     from karen_learner.records import utc_now
 
     if action == "resume":
-        done = await people.resume(remedy, tenant_id=tenant)
+        done = await actions.resume(remedy, tenant_id=tenant)
         run.output.result(
             {"remedy": remedy, "resumed": done}, f"{remedy} {'goes on' if done else 'was not paused'}"
         )
         return ExitCode.OK if done else ExitCode.SKIPPED
-    paused = await people.pause(remedy, _required(reason), now=utc_now(), tenant_id=tenant, hours=hours)
+    paused = await actions.pause(remedy, _required(reason), now=utc_now(), tenant_id=tenant, hours=hours)
     run.output.result(paused.to_dict(), f"{remedy} is paused: {paused.reason}")
     return ExitCode.OK
 

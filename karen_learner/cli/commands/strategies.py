@@ -13,7 +13,7 @@ from karen_learner.errors import ExitCode, InvalidInput
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from karen_learner.autonomy.strategies import StrategyBook
+    from karen_learner.autonomy.strategies import StrategyKnowledge
 
 
 @with_common_options
@@ -38,7 +38,7 @@ async def strategies(
         raise typer.BadParameter("--freeze and --unfreeze need a TENANT")
     if freeze is not None and unfreeze:
         raise typer.BadParameter("use --freeze or --unfreeze")
-    from karen_learner.autonomy.strategies import StrategyBook
+    from karen_learner.autonomy.strategies import StrategyKnowledge
     from karen_learner.records import utc_now
 
     documents, shown = [], []
@@ -48,21 +48,21 @@ async def strategies(
             raise InvalidInput(f"the tenant {tenant!r} has no strategies yet: record attempts first")
         settings = learner.settings.strategies
         for name in known if tenant is None else [tenant]:
-            book = StrategyBook(settings, tenant_id=name, store=learner.store, clock=utc_now)
-            await book.sync()
+            knowledge = StrategyKnowledge(settings, tenant_id=name, store=learner.store, clock=utc_now)
+            await knowledge.sync()
             if freeze is not None:
-                book.freeze(freeze, domain)
+                knowledge.freeze(freeze, domain)
             elif unfreeze:
-                book.unfreeze(domain)
-            await book.sync()
-            documents.append(_document(name, book))
-            shown += _tables(name, book)
+                knowledge.unfreeze(domain)
+            await knowledge.sync()
+            documents.append(_document(name, knowledge))
+            shown += _tables(name, knowledge)
     run.output.result(documents, *(shown or ["no strategies"]))
     return ExitCode.OK
 
 
-def _document(tenant: str, book: StrategyBook) -> dict[str, Any]:
-    chooser = book.chooser
+def _document(tenant: str, knowledge: StrategyKnowledge) -> dict[str, Any]:
+    chooser = knowledge.chooser
     return {
         "tenant_id": tenant,
         "domains": [
@@ -70,24 +70,24 @@ def _document(tenant: str, book: StrategyBook) -> dict[str, Any]:
                 "domain": domain,
                 "frozen": chooser.frozen(domain),
                 "strategies": [
-                    {**one.to_dict(), "limits": book.limits.limits(domain, one.strategy).to_dict()}
+                    {**one.to_dict(), "limits": knowledge.limits.limits(domain, one.strategy).to_dict()}
                     for one in chooser.estimates(domain)
                 ],
             }
             for domain in chooser.domains()
         ],
-        "rules": [{**one.to_dict(), "text": one.text} for one in book.rules.rules()],
+        "rules": [{**one.to_dict(), "text": one.text} for one in knowledge.rules.rules()],
     }
 
 
-def _tables(tenant: str, book: StrategyBook) -> list[RenderableType]:
+def _tables(tenant: str, knowledge: StrategyKnowledge) -> list[RenderableType]:
     from karen_learner.cli.tables import FittingTable
 
     rows = [
         {
             "domain": domain,
             "strategy": one.strategy,
-            "use": _use(one.is_best, frozen=book.chooser.frozen(domain), barred=one.barred),
+            "use": _use(one.is_best, frozen=knowledge.chooser.frozen(domain), barred=one.barred),
             "success": f"{one.expected:.2f} ({one.low:.2f} to {one.high:.2f})",
             "attempts": round(one.successes + one.failures, 1),
             "timeout s": limits.timeout_s and round(limits.timeout_s, 2),
@@ -95,14 +95,14 @@ def _tables(tenant: str, book: StrategyBook) -> list[RenderableType]:
             "concurrency": limits.concurrency,
             "pool": limits.pool_size,
         }
-        for domain in book.chooser.domains()
-        for one in book.chooser.estimates(domain)
-        for limits in [book.limits.limits(domain, one.strategy)]
+        for domain in knowledge.chooser.domains()
+        for one in knowledge.chooser.estimates(domain)
+        for limits in [knowledge.limits.limits(domain, one.strategy)]
     ]
     lines: list[RenderableType] = [
         FittingTable(rows, title=f"Strategies of {tenant}", optional=("pool", "concurrency", "retries"))
     ]
-    return lines + [one.text for one in book.rules.rules()]
+    return lines + [one.text for one in knowledge.rules.rules()]
 
 
 def _use(is_best: bool, *, frozen: str | None, barred: bool) -> str | None:

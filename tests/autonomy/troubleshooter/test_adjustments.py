@@ -112,7 +112,7 @@ async def test_a_silenced_incident_sends_nothing_until_its_hours_have_passed(
     assert champion is not None
     (champion.path / "meta.json").write_text("{}")
     patient = make_patient(acme, "damaged_version")
-    people = patient.troubleshooter.people
+    people = patient.troubleshooter.operator_actions
     for remedy in ("restore_version", "rollback"):
         await people.pause(remedy, "I look at it", now=patient.now)
     opened = incident(patient.now, state="open").model_copy(

@@ -223,6 +223,7 @@ async def test_a_paused_remedy_is_not_applied(
     (champion.path / "meta.json").write_text("{}")
     patient = make_patient(acme, "damaged_version")
     if pauses:
-        await patient.troubleshooter.people.pause("restore_version", "I look at it", now=patient.now)
+        actions = patient.troubleshooter.operator_actions
+        await actions.pause("restore_version", "I look at it", now=patient.now)
     await patient.pass_time()
     assert (await patient.incident("damaged_version")).state == ("escalated" if pauses else "resolved")

@@ -1,4 +1,4 @@
-"""What persons do with incidents: acknowledge, silence, pause a remedy. Each with a reason."""
+"""Actions of operators on incidents: acknowledge, silence, pause a remedy. Each has a reason."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MAX_REASON_CHARS = 500
 MAX_HOURS = 24.0 * 366
 
 
-class People:
-    """Decisions of persons about incidents. Each is an entry of the story, or a stored pause."""
+class OperatorActions:
+    """Actions of operators on incidents. Each is an entry of the story, or a stored pause."""
 
     def __init__(self, store: IncidentStore) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""`StrategyBook`: strategies, limits and error rules of one tenant, and their rows in the store."""
+"""`StrategyKnowledge`: strategies, limits and error rules of one tenant, and their rows in the store."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StrategyStore(Protocol):
     async def end_strategy_switch(self, tenant_id: str, name: SwitchName, domain: str) -> None: ...
 
 
-class StrategyBook:
+class StrategyKnowledge:
     """The knowledge about strategies of one tenant.
 
     `sync` stores new attempts and switches, and reads those of other processes. It holds `lock` while it

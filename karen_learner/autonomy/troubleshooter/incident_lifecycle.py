@@ -1,4 +1,4 @@
-"""The course of an incident: open, remedies one after the other, verification, undo, escalation, end."""
+"""The lifecycle of an incident: open, remedies one after the other, verification, undo, escalation, end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEMORY = timedelta(days=7)
 """Earlier incidents whose attempts count: a problem that returns does not start the remedies anew."""
 
 
-class Course:
+class IncidentLifecycle:
     """Moves incidents from one state to the next, one step for each examination.
 
     The next state is stored before its act. If another process has changed the incident meanwhile, nothing is
