@@ -60,6 +60,7 @@ from karen_learner.records.evaluations import Evaluation, VersionComparison
 from karen_learner.records.health import Finding
 from karen_learner.records.labels import LabelReport, LabelRow
 from karen_learner.records.packages import ModelPackage
+from karen_learner.records.period_reports import ReportFormat, ReportKind, ReportPeriod, StoredReport
 
 logger = logging.getLogger(__name__)
 
@@ -428,6 +429,26 @@ class AutonomousLearner(LearnerLifecycle):
         await self.start()
         reason = None if self._reads_only else self.store.read_only
         return await self._doctor.examine(fix=fix and self.store.read_only is None, read_only=reason)
+
+    async def report(
+        self,
+        tenant_id: str,
+        *,
+        period: ReportPeriod = "weekly",
+        kind: ReportKind | None = None,
+        formats: Sequence[ReportFormat] | None = None,
+        at: datetime | None = None,
+        fresh: bool = False,
+    ) -> StoredReport:
+        """Store a report of the last period before `at`, below `reports/` in the home (`Reporter.make`).
+
+        Raises UnknownTenant, InvalidInput, StoreFull.
+        """
+        from karen_learner.reports.making import Reporter
+
+        await self._require(tenant_id)
+        reporter = Reporter(self, self.reports, clock=self._clock)
+        return await reporter.make(tenant_id, period=period, kind=kind, formats=formats, at=at, fresh=fresh)
 
     async def get_learning_metrics(self, tenant_id: str | None = None) -> LearningMetrics:
         """Counts over cycles of one tenant; without a tenant over all, without content."""

@@ -51,6 +51,7 @@ from karen_learner.records import (
     utc_now,
 )
 from karen_learner.repair import Repair
+from karen_learner.reports import ReportManager
 from karen_learner.settings import (
     LearningSettings,
     Settings,
@@ -161,6 +162,9 @@ class LearnerLifecycle:
         self._repair = Repair(store, registry, self._champions, deployer, self._cycle)
         self._doctor = Doctor(store, registry, self._champions, self._repair, layout)
         self.maintenance = Maintenance(store, self._backend, self._cycle, self._champions)
+        self.reports = ReportManager(
+            layout.home / "reports", currency=settings.reports.currency, clock=self._clock
+        )
         rollback = Rollback(store, registry, self._champions, events=events)
         self.training_pipeline = IncrementalTrainingPipeline(self._cycle, rollback, self._backend, self.start)
 

@@ -322,6 +322,20 @@ class ImpactSettings(Section):
     answer_value: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
+class ReportSettings(Section):
+    """Reports of the autonomous service: cron expressions by period; "" is none."""
+
+    weekly_cron: str
+    monthly_cron: str
+    quarterly_cron: str
+    zone: str
+    kind: Literal["executive", "technical"]
+    formats: list[Literal["html", "pdf", "json", "csv"]]
+    currency: Annotated[str, Field(max_length=10)]
+    max_load: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    retention_days: Days
+
+
 class ServiceSettings(Section):
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=0, le=65_535)]
@@ -424,6 +438,7 @@ class Settings(Section):
     triggers: TriggerSettings
     schedule: ScheduleSettings
     impact: ImpactSettings
+    reports: ReportSettings
     service: ServiceSettings
     personas: PersonaSettings
     strategies: StrategySettings

@@ -6,7 +6,7 @@ shows twice in autumn runs once.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -50,4 +50,14 @@ def next_time(expression: str, after: datetime, *, zone: str = "UTC") -> datetim
         found: datetime = next(CronSim(expression, local))
     except (CronSimError, StopIteration) as error:
         raise InvalidInput(f"the cron expression {expression!r:.60} never fires") from error
+    return found.astimezone(timezone.utc)
+
+
+def last_time(expression: str, at: datetime, *, zone: str = "UTC") -> datetime:
+    """The newest time (UTC) of the expression in the zone, not later than `at`. Raises InvalidInput."""
+    local = at.astimezone(read_zone(zone)) + timedelta(minutes=1)
+    try:
+        found: datetime = next(CronSim(expression, local.replace(second=0, microsecond=0), reverse=True))
+    except (CronSimError, StopIteration) as error:
+        raise InvalidInput(f"the cron expression {expression!r:.60} never fired") from error
     return found.astimezone(timezone.utc)

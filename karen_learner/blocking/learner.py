@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 from karen_learner.analysis import SpacyAnalyzer
 from karen_learner.analysis import create_spacy_analyzer as create_async_analyzer
 from karen_learner.blocking.portal import Blocking, Portal, blocking
+from karen_learner.blocking.reports import ReportManager
 from karen_learner.errors import LearnerClosed
 from karen_learner.events import EventBus
 from karen_learner.learner import AutonomousLearner
@@ -43,6 +44,7 @@ class BlockingLearner(Blocking[AutonomousLearner]):
 
     def __init__(self, twin: AutonomousLearner, portal: Portal | None = None) -> None:
         super().__init__(twin, portal)
+        self.reports = ReportManager.of(twin.reports, self._portal)
         self.training_pipeline = BlockingTrainingPipeline(twin.training_pipeline, self._portal)
 
     def __enter__(self) -> Self:
@@ -125,6 +127,7 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     health = blocking(AutonomousLearner.health)
     doctor = blocking(AutonomousLearner.doctor)
     get_learning_metrics = blocking(AutonomousLearner.get_learning_metrics)
+    report = blocking(AutonomousLearner.report)
     history = blocking(AutonomousLearner.history)
     cycle = blocking(AutonomousLearner.cycle)
     journal = blocking(AutonomousLearner.journal)

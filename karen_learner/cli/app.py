@@ -34,6 +34,7 @@ COMMANDS = {
         "performance",
         "evidence",
         "recommendations",
+        "report",
     ),
     "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note"),
     "Autonomy": ("run", "why", "monitor", "retrain", "schedule", "incidents", "alerts", "troubleshoot"),

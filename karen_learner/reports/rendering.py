@@ -167,10 +167,12 @@ def _environment(currency: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    style, screen = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "screen.css"))
+    allowed = f"style-src '{_digest(style)}' '{_digest(screen)}'"
     made.globals |= {
         "style": Markup(style),  # noqa: S704
-        "policy": f"default-src 'none'; style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'",
+        "screen_style": Markup(screen),  # noqa: S704
+        "policy": f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'",
         "interval": lambda low, high, metric: interval_text(low, high, unit_of(metric), currency),
         "interval_chart": lambda *numbers: Markup(charts.interval_chart(*numbers)),  # noqa: S704
         "line_chart": lambda one: Markup(charts.line_chart(one.values)),  # noqa: S704
@@ -188,7 +190,7 @@ def _environment(currency: str) -> Environment:
 
 
 def page_policy() -> str:
-    """The content security policy of a page: its own style, and nothing else."""
+    """The content security policy of a page: its own styles, and nothing else."""
     return str(_environment("").globals["policy"])
 
 

@@ -24,7 +24,15 @@ from karen_learner.service.metrics import ServiceMetrics
 from karen_learner.service.middleware import BodyLimits, Recorder
 from karen_learner.service.parts import Parts
 from karen_learner.service.problems import Problem, add_handlers
-from karen_learner.service.routes import conversations, data, improvement, learning, operations, performance
+from karen_learner.service.routes import (
+    conversations,
+    data,
+    improvement,
+    learning,
+    operations,
+    performance,
+    reports,
+)
 
 DESCRIPTION = """
 Language understanding that learns from its own conversations.
@@ -70,7 +78,7 @@ def create_app(learner: AutonomousLearner) -> FastAPI:
     )
     app.state.parts = parts
     add_handlers(app)
-    for subject in (operations, conversations, learning, data, performance, improvement):
+    for subject in (operations, conversations, learning, data, performance, improvement, reports):
         app.include_router(subject.router)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(Recorder, metrics=metrics, store=store)

@@ -49,7 +49,7 @@ def operations(app: FastAPI):
 
 def filled(path: str) -> str:
     values = {"{tenant_id}": ACME, "{job_id}": "j", "{turn_id}": "t", "{cycle_id}": "c", "{version}": "v",
-              "{label}": "travel"}  # fmt: skip
+              "{label}": "travel", "{report_id}": "0" * 32}  # fmt: skip
     for name, value in values.items():
         path = path.replace(name, value)
     return path

@@ -27,7 +27,8 @@ async def run(
 ) -> int:
     """Run the autonomous service: readings, triggers and schedules decide when each tenant learns.
 
-    It also reads the stream of the settings `[stream]`, mends problems, and delivers notifications.
+    It also reads the stream of the settings `[stream]`, mends problems, delivers notifications, and makes
+    reports.
 
     It ends at SIGTERM or Ctrl-C, after the running cycle or 30 seconds. One service runs on a home at a time.
 
@@ -39,6 +40,7 @@ async def run(
     from karen_learner.autonomy.stream.part import StreamPart
     from karen_learner.autonomy.troubleshooter.part import MendingPart
     from karen_learner.cli.render_autonomy import condition_tree
+    from karen_learner.reports.part import ReportPart
 
     async with run.learner(tenant[0] if tenant else None) as learner:
         for name in tenant or ():
@@ -47,7 +49,8 @@ async def run(
         told = NotifyPart(notifier, learner.events)
         stream = StreamPart(learner) if learner.settings.stream.servers else None
         mending = MendingPart(learner, notifier, tenants=tenant or (), stream=stream)
-        parts: list[MakePart] = [mending.join, lambda _: told]
+        reporting = ReportPart(learner, tenants=tenant or (), on_alert=told.alert)
+        parts: list[MakePart] = [mending.join, lambda _: told, lambda _: reporting]
         if stream is not None:
             parts.insert(0, lambda _: stream)
         service = AutonomousService(learner, tenants=tenant or (), parts=parts, on_alert=told.alert)

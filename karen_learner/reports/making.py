@@ -1,0 +1,100 @@
+"""`Reporter`: the report of a tenant's last week, month or quarter, from the data of a learner."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+
+from karen_learner.autonomy.cron import read_zone
+from karen_learner.autonomy.parts import ServedLearner
+from karen_learner.contracts import Clock
+from karen_learner.errors import InvalidInput, UnknownReport
+from karen_learner.improvement import AIAnalysisEngine, AnalysisConfig
+from karen_learner.records import utc_now
+from karen_learner.records.improvement import AnalysisPeriod, AnalysisResults
+from karen_learner.records.period_reports import ReportFormat, ReportKind, ReportPeriod, StoredReport
+from karen_learner.reports.manager import ReportManager
+
+MONTHS = {"monthly": 1, "quarterly": 3}
+PERIODS: tuple[ReportPeriod, ...] = ("weekly", "monthly", "quarterly")
+LOOKED_AT = 20
+"""Newest reports whose analysis may be used again."""
+EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def last_period(period: ReportPeriod, at: datetime, *, zone: str = "UTC") -> AnalysisPeriod:
+    """The last 7 days until midnight, or the last whole month or quarter, in the zone.
+
+    Raises InvalidInput for another period.
+    """
+    if period not in PERIODS:
+        raise InvalidInput(f"unknown period {period!r:.60}: one of {', '.join(PERIODS)}")
+    midnight = at.astimezone(read_zone(zone)).replace(hour=0, minute=0, second=0, microsecond=0)
+    if period == "weekly":
+        return AnalysisPeriod(start=midnight - timedelta(days=7), end=midnight)
+    months = MONTHS[period]
+    end = midnight.replace(day=1, month=(midnight.month - 1) // months * months + 1)
+    before = end.year * 12 + end.month - 1 - months
+    return AnalysisPeriod(start=end.replace(year=before // 12, month=before % 12 + 1), end=end)
+
+
+class Reporter:
+    """Makes and stores reports of a learner's tenants."""
+
+    def __init__(self, learner: ServedLearner, manager: ReportManager, *, clock: Clock = utc_now) -> None:
+        self._learner = learner
+        self._manager = manager
+        self._clock = clock
+
+    async def make(
+        self,
+        tenant_id: str,
+        *,
+        period: ReportPeriod = "weekly",
+        kind: ReportKind | None = None,
+        formats: Sequence[ReportFormat] | None = None,
+        at: datetime | None = None,
+        fresh: bool = False,
+    ) -> StoredReport:
+        """Store the report of the last period before `at` (default: now). Formats and data are checked first.
+
+        If the data have not changed since a report of the period was made, its analysis is used again, unless
+        `fresh`. A part that fails is noted in the report. Raises UnknownTenant, InvalidInput, StoreError.
+        """
+        settings = self._learner.settings.reports
+        wanted = await self._manager.checked_formats(settings.formats if formats is None else formats)
+        span = last_period(period, at or self._clock(), zone=settings.zone)
+        await self._learner.start()
+        revision = await self._revision(tenant_id)
+        results = None if fresh else await self._known(tenant_id, span, revision)
+        if results is None:
+            results = await self._engine(tenant_id, span).analyze_weekly_performance(days_back=span.days)
+        return await self._manager.generate(
+            kind or settings.kind, results, period=period, formats=wanted, data_revision=revision
+        )
+
+    def _engine(self, tenant_id: str, span: AnalysisPeriod) -> AIAnalysisEngine:
+        """An engine for the period: it analyses the days before its clock."""
+        return AIAnalysisEngine(
+            AnalysisConfig(tenant_id=tenant_id), learner=self._learner, clock=lambda: span.end
+        )
+
+    async def _revision(self, tenant_id: str) -> str:
+        """A digest of counters and newest rows, which change with the data."""
+        store = self._learner.store
+        counts = await store.counts(tenant_id)
+        cycles = await store.cycles(tenant_id, limit=1)
+        outcomes = await store.newest_outcomes(tenant_id, since=EARLIEST, limit=1)
+        seen = [counts.model_dump_json()]
+        seen += [*(one.cycle_id for one in cycles), *(one.outcome_id for one in outcomes)]
+        return hashlib.blake2b("\n".join(seen).encode(), digest_size=16).hexdigest()
+
+    async def _known(self, tenant_id: str, span: AnalysisPeriod, revision: str) -> AnalysisResults | None:
+        """The analysis of the newest report with this period and revision."""
+        for stored in (await self._manager.reports(tenant_id, limit=LOOKED_AT)).reports:
+            if stored.data_revision == revision and stored.analysis_period == span and not stored.failed:
+                with suppress(UnknownReport):  # damaged: the analysis is made again
+                    return (await self._manager.document(tenant_id, stored.report_id)).analysis
+        return None
