@@ -7,12 +7,13 @@ COVERAGE ?=
 DATA ?=
 ENCODER ?=
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check docs bench format clean
 
 help:
 	@echo "make demo             run learning cycles on simulated conversations (about a minute)"
 	@echo "make test             run the tests; COVERAGE=1 also measures coverage, which takes longer"
 	@echo "make check            lint, types, layers, documentation"
+	@echo "make docs             build the documentation site below site/"
 	@echo "make bench DATA=DIR   run the benchmarks; DIR holds clinc150/, meld/ and snips/"
 	@echo "                      (sources in benchmarks/README.md);"
 	@echo "                      ENCODER=FOLDER adds an encoder (docs/encoder.md)"
@@ -32,6 +33,10 @@ check: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/docs tests/cli/test_cli_docs.py -k "not examples_run"
+	$(MAKE) docs
+
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA),) $(if $(ENCODER),--encoder $(ENCODER),)
@@ -41,7 +46,7 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-home training metrics .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) demo-home training metrics site .pytest_cache .mypy_cache .ruff_cache .coverage
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
