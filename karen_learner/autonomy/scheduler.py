@@ -29,7 +29,7 @@ RETRIES_H = (1.0, 4.0, 24.0)
 """Hours until the first, second and third repetition of a failed run."""
 LEASE = "schedule"
 LEASE_TTL = timedelta(minutes=2)
-HEARTBEAT = timedelta(minutes=5)
+HEARTBEAT = timedelta(hours=1)
 """Time between two heartbeats of a row."""
 MAX_MISSED = 1_000
 FULL = "full_cron"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 160, 18
@@ -11,8 +12,9 @@ MARGIN = 6
 
 def interval_chart(change: float | None, low: float | None, high: float | None) -> str:
     """A change with its interval beside a line at zero; empty without an interval."""
-    if low is None or high is None:
+    if low is None or high is None or not math.isfinite(high - low):
         return ""
+    change = change if change is not None and math.isfinite(change) else None
     reach = max(abs(low), abs(high), abs(change or 0.0)) or 1.0
 
     def x(value: float) -> str:
@@ -31,6 +33,7 @@ def interval_chart(change: float | None, low: float | None, high: float | None) 
 
 def line_chart(values: Sequence[float]) -> str:
     """Values in order, from the smallest to the largest one; empty for no value."""
+    values = [value for value in values if math.isfinite(value)]
     if not values:
         return ""
     least, most = min(values), max(values)

@@ -119,6 +119,9 @@ class ReportManager:
         StoreFull, StoreReadOnly.
         """
         formats = await self.checked_formats(formats)
+        if not isinstance(results, AnalysisResults):
+            raise InvalidInput(f"a report is made of AnalysisResults, not of {type(results).__name__}")
+        check_id(results.tenant_id, "tenant_id")
         try:
             metadata = ReportMetadata(
                 tenant_id=results.tenant_id,
@@ -131,8 +134,8 @@ class ReportManager:
                 notes=tuple(notes),
                 failed=failed or {},
             )
-        except (AttributeError, ValidationError) as error:
-            raise InvalidInput(f"no report can be made of {type(results).__name__}: {error}") from error
+        except ValidationError as error:
+            raise InvalidInput(f"no report can be made: {error}") from error
         report = make_document(metadata, results, recommendations, tickets=tickets, impacts=impacts, roi=roi)
         return await self._blocking(lambda: self._store(report, formats))
 

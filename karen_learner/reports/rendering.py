@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from karen_learner.records.period_reports import CostItem, PeriodReport, ReportF
 from karen_learner.reports import charts
 from karen_learner.reports.wording import (
     change_text,
+    cut,
     interval_text,
     metric_name,
     money,
@@ -79,7 +81,7 @@ def dashboard_html(tenant_id: str, history: Sequence[AnalysisResults]) -> bytes:
     for results in ordered:
         for component, performance in results.components.items():
             for metric, value in performance.metrics.items():
-                if value is not None:
+                if value is not None and math.isfinite(value):
                     points = found.setdefault((component, metric), [])
                     points.append((results.analysis_period.end, value))
     series = [Series(component, metric, tuple(points)) for (component, metric), points in found.items()]
@@ -179,6 +181,7 @@ def _environment(currency: str) -> Environment:
     }
     made.filters |= {
         "metric": metric_name,
+        "cut": cut,
         "value": lambda value, metric: value_text(value, unit_of(metric), currency),
         "change": lambda value, metric: change_text(value, unit_of(metric), currency),
         "money": lambda value: money(value, currency),

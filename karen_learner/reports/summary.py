@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from karen_learner.records.improvement import (
@@ -13,7 +14,7 @@ from karen_learner.records.improvement import (
     Ticket,
 )
 from karen_learner.records.period_reports import Change, CostItem, Decision, PeriodReport, ReportMetadata
-from karen_learner.reports.wording import metric_name, money, plural, unit_of
+from karen_learner.reports.wording import change_text, metric_name, money, plural, unit_of
 
 RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
 LOWER_IS_BETTER = ("cost", "costs", "ms", "error", "errors", "fallback", "failure", "latency", "correction")
@@ -28,9 +29,15 @@ def make_document(
     impacts: Sequence[ImpactReport] = (),
     roi: ROISummary | None = None,
 ) -> PeriodReport:
-    """The document. It shows trends whose direction is known, and effects whose interval excludes zero."""
+    """The document. It shows trends whose direction is known, and effects whose interval excludes zero.
+
+    Of the measured effects it shows the newest one of each ticket, unless it is older than the period.
+    """
     titles = {ticket.ticket_id: ticket.title for ticket in tickets}
-    effects = [change for impact in impacts if (change := _measured(impact, titles)) is not None]
+    newest = {one.ticket_id: one for one in sorted(impacts, key=lambda one: one.measured_at)}
+    start = metadata.analysis_period.start
+    shown = [_measured(one, titles) for one in newest.values() if one.measured_at >= start]
+    effects = [change for change in shown if change is not None]
     better = [one for one in effects if _is_better(one)] + _moved(results.trends, "improving")
     worse = [one for one in effects if not _is_better(one)] + _moved(results.trends, "declining")
     note = results.data_quality.note
@@ -68,8 +75,11 @@ def _headline(document: PeriodReport) -> str:
     else:
         said = [f"{plural(len(document.better), 'metric')} improved, {len(document.worse):,} declined."]
     roi, currency = document.roi_estimate, document.report_metadata.currency
-    if roi is not None and roi.measured:
+    if roi is not None and roi.measured and roi.roi.gain:
         said.append(f"All measured changes are worth {money(roi.roi.net, currency)} net.")
+    elif roi is not None and roi.cumulative is not None and roi.metric:
+        moved = change_text(roi.cumulative, unit_of(roi.metric))
+        said.append(f"All measured changes together: {moved} of {metric_name(roi.metric).lower()}.")
     spent = sum(item.amount for item in document.costs if item.unit == currency)
     if spent:
         said.append(f"The period cost {money(spent, currency)}.")
@@ -124,14 +134,16 @@ def _is_better(change: Change) -> bool:
 
 
 def _costs(results: AnalysisResults, tickets: Sequence[Ticket], metadata: ReportMetadata) -> list[CostItem]:
-    """Costs that the components measured as totals, and those of changes in the period."""
+    """Totals of the period: mean costs by the number of observations, and the work on changes."""
+    units = {"cost": metadata.currency, "duration_s": "seconds", "tokens": "tokens"}
     found = []
-    for component, performance in results.components.items():
-        for metric, value in performance.metrics.items():
-            unit = _cost_unit(metric, metadata.currency)
-            if unit is not None and value is not None:
-                name = metric_name(metric.removesuffix("_s").replace("_seconds", "_time"))
-                found.append(CostItem(name=f"{name} ({component})", amount=value, unit=unit))
+    for trend in results.trends:
+        count = trend.evidence.numbers.get("observations")
+        if trend.metric in units and trend.after is not None and isinstance(count, (int, float)):
+            amount = trend.after * count
+            if not math.isfinite(amount):
+                continue
+            found.append(CostItem(name=_cost_name(trend), amount=amount, unit=units[trend.metric]))
     period = results.analysis_period
     spent = [
         ticket.cost
@@ -140,19 +152,14 @@ def _costs(results: AnalysisResults, tickets: Sequence[Ticket], metadata: Report
         and period.start <= (ticket.implemented_at or ticket.opened_at) < period.end
     ]
     if spent:
-        found.append(
-            CostItem(
-                name=f"Work on {plural(len(spent), 'change')}", amount=sum(spent), unit=metadata.currency
-            )
-        )
+        work = f"Work on {plural(len(spent), 'change')}"
+        found.append(CostItem(name=work, amount=sum(spent), unit=metadata.currency))
     return found
 
 
-def _cost_unit(metric: str, currency: str) -> str | None:
-    """The unit of a metric that is a total of costs; None for other metrics."""
-    if unit_of(metric) == "money":
-        return currency
-    return {"tokens": "tokens", "training_seconds": "seconds", "training_s": "seconds"}.get(metric)
+def _cost_name(trend: MetricTrend) -> str:
+    name = "time" if trend.metric == "duration_s" else trend.metric
+    return f"{metric_name(trend.component)}: {name}"
 
 
 def _decisions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 Unit = Literal["share", "milliseconds", "seconds", "bytes", "money", "number"]
@@ -11,6 +12,7 @@ _SHARES = ("accuracy", "rate", "share", "f1", "satisfaction", "quality", "confid
 _SHORTENED = {"f1": "F1", "llm": "LLM", "ms": "(ms)", "roi": "ROI", "p50": "median",
               "p95": "95th percentile", "p99": "99th percentile"}  # fmt: skip
 UNKNOWN = "unknown"
+MAX_NAME_CHARS = 120
 
 
 def unit_of(metric: str) -> Unit:
@@ -28,15 +30,20 @@ def unit_of(metric: str) -> Unit:
 
 
 def metric_name(metric: str) -> str:
-    """The name of a metric in words: `intent_accuracy` is "Intent accuracy"."""
+    """The name of a metric in words: `intent_accuracy` is "Intent accuracy". Long names are cut."""
     words = [_SHORTENED.get(word, word) for word in metric.split("_")]
     named = " ".join(word for word in words if word != "(ms)")
-    return named[:1].upper() + named[1:]
+    return cut(named[:1].upper() + named[1:])
+
+
+def cut(text: str, limit: int = MAX_NAME_CHARS) -> str:
+    """The text; a longer one than `limit` characters ends with an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def value_text(value: float | None, unit: Unit, currency: str = "") -> str:
     """A value with its unit."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return UNKNOWN
     if unit == "share":
         return f"{value:.1%}".replace("%", " %")
@@ -47,7 +54,7 @@ def value_text(value: float | None, unit: Unit, currency: str = "") -> str:
 
 def change_text(change: float | None, unit: Unit, currency: str = "") -> str:
     """A difference with its sign; of shares in percentage points."""
-    if change is None:
+    if change is None or not math.isfinite(change):
         return UNKNOWN
     if unit == "share":
         return f"{100 * change:+.1f} points"
@@ -56,7 +63,7 @@ def change_text(change: float | None, unit: Unit, currency: str = "") -> str:
 
 def interval_text(low: float | None, high: float | None, unit: Unit, currency: str = "") -> str:
     """The bounds of a 95 % interval."""
-    if low is None or high is None:
+    if low is None or high is None or not math.isfinite(high - low):
         return "no interval"
     return (
         f"{change_text(low, unit, currency).removesuffix(' points')} to {change_text(high, unit, currency)}"
@@ -65,6 +72,8 @@ def interval_text(low: float | None, high: float | None, unit: Unit, currency: s
 
 def money(amount: float, currency: str) -> str:
     """An amount with its currency: two decimals below 100."""
+    if not math.isfinite(amount):
+        return UNKNOWN
     return f"{amount:,.{2 if abs(amount) < 100 else 0}f} {currency}".rstrip()
 
 

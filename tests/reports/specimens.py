@@ -27,6 +27,9 @@ WEEK = AnalysisPeriod(start=END - timedelta(days=7), end=END)
 EVIDENCE = Evidence(numbers={"n": 4_812}, query="karen-learner history telecom --json")
 
 
+COSTS = Evidence(numbers={"observations": 1_200}, query="karen-learner strategies telecom")
+
+
 def trend(metric: str, before: float, after: float, direction: str, **more: Any) -> MetricTrend:
     given: dict[str, Any] = {
         "component": "understanding",
@@ -78,6 +81,7 @@ def a_week(tenant_id: str = "telecom", *, period: AnalysisPeriod = WEEK, **more:
         "trends": (
             trend("intent_accuracy", 0.861, 0.894, "improving"),
             trend("satisfaction", 0.71, 0.742, "improving", adjusted_p=0.02),
+            trend("cost", 0.09, 0.07, "stable", component="answering", evidence=COSTS),
             trend("fallback_rate", 0.022, 0.041, "declining", component="answering"),
             trend("sentiment_accuracy", 0.81, 0.812, "stable", adjusted_p=0.8),
             trend("entity_accuracy", 0.78, 0.80, "unclear", adjusted_p=0.6, observations=61),

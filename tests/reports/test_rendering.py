@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_only_a_holdback_is_told_as_a_cause() -> None:
 def test_an_effect_that_may_be_zero_is_no_improvement() -> None:
     unsure = impact(effect=impact().effect.model_copy(update={"low": -0.001}))
     assert [one.causal for one in whole(impacts=[unsure]).better] == [False, False]
+
+
+def test_an_effect_of_an_earlier_period_is_not_told_again() -> None:
+    earlier = impact(measured_at=WEEK.start - timedelta(days=1))
+    assert not any(one.causal for one in whole(impacts=[earlier]).better)
+    later = impact(effect=impact().effect.model_copy(update={"change": 0.03}))
+    assert [one.change for one in whole(impacts=[later, earlier]).better if one.causal] == [0.03]
+
+
+def test_an_unknown_worth_is_not_zero() -> None:
+    free = roi_analysis(gain=0.0, cost=0.0, net=0.0, roi_percentage=None, payback_days=None)
+    report = whole(roi=roi_summary(roi=free))
+    assert "All measured changes together: +3.1 points of intent accuracy." in report.headline
+    assert "The worth in money is unknown" in text_of(page(report))
 
 
 def test_a_falling_cost_is_better() -> None:
@@ -165,6 +180,24 @@ def test_the_json_keeps_its_published_schema() -> None:
     assert {"report_metadata", "system_health", "roi_estimate"} <= written.keys()
     assert {"trend_direction", "change_percentage"} <= written["analysis"]["trends"][0].keys()
     assert PeriodReport.model_validate(written).headline == whole().headline
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e308, 5e-324])
+def test_numbers_without_meaning_are_unknown(value: float) -> None:
+    odd = a_week(
+        trends=(trend("cost", 0.1, value, "unclear", low=-value, high=value, change_percentage=None),),
+        components={"answering": component("answering", {"latency_ms": value, "events": value})},
+    )
+    report = document(odd, kind="technical")
+    assert not re.search(r"\b(nan|inf)\b", text_of(page(report)))
+    assert PeriodReport.model_validate_json(render(report, "json")).headline == report.headline
+    dashboard_html("telecom", [odd])
+
+
+def test_endless_names_are_cut() -> None:
+    endless = "x" * 100_000
+    report = document(a_week(), recommendations=[recommendation(endless, description=endless)])
+    assert len(page(report)) < 20_000
 
 
 def test_unknown_formats_are_refused() -> None:
