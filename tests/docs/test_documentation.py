@@ -162,6 +162,12 @@ def test_links_resolve(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
+    assert not [page for page in pages if page not in site], "add the pages to `nav` of mkdocs.yml"
+
+
 def test_every_package_is_in_the_architecture() -> None:
     described = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "karen_learner"
