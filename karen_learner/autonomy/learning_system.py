@@ -14,10 +14,9 @@ from typing import Any, Protocol, Self
 from karen_learner.autonomy.attempts import Attempt, AttemptShare, RecentAttempts, Trend
 from karen_learner.autonomy.host_models import HostModelUpdater, TrainableModel
 from karen_learner.autonomy.learning_settings import LearningSystemSettings, read_learning_settings
-from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge, StrategyStore
-from karen_learner.contracts import Clock
+from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge
+from karen_learner.contracts import Clock, OutcomeStore, StrategyStore
 from karen_learner.errors import without_message
-from karen_learner.monitoring.outcome_queue import OutcomeStore
 from karen_learner.monitoring.performance import MonitoredLearner, PerformanceMonitor, TurnStore
 from karen_learner.records import Record, RetrainingResult, Score, check_amount, check_id, check_name, utc_now
 from karen_learner.records.strategies import ErrorAction, Recommendation, StrategyEstimate

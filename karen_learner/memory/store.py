@@ -318,7 +318,6 @@ class SqlMemoryStore:
     prune_outcomes = _writes(outcome_rows.prune)
     strategies = _reads(strategy_rows.read)
     add_strategy_tallies = _writes(strategy_rows.add)
-    remove_strategy_tallies = _writes(strategy_rows.remove_tallies)
     put_strategy_switch = _writes(strategy_rows.put_switch)
     end_strategy_switch = _writes(strategy_rows.end_switch)
     tenants_with_strategies = _reads(strategy_rows.tenants_with_strategies)

@@ -11,10 +11,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from karen_learner.contracts import OutcomeStore
 from karen_learner.errors import KarenLearnerError
 from karen_learner.monitoring.degradation import DegradationDetector
 from karen_learner.monitoring.window import Key, Sample, Window
@@ -32,16 +32,6 @@ STORE_BATCH = 1_000
 LOADED = 100_000
 """Outcomes of the window that `load` reads at most."""
 RETENTION_DAYS = 90.0
-
-
-class OutcomeStore(Protocol):
-    """Stores outcomes. A `MemoryStore` is one."""
-
-    async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None: ...
-
-    async def newest_outcomes(self, tenant_id: str, *, since: datetime, limit: int) -> Sequence[Outcome]: ...
-
-    async def prune_outcomes(self, tenant_id: str, *, before: datetime) -> int: ...
 
 
 class Recorded(NamedTuple):

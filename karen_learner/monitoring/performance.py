@@ -16,10 +16,11 @@ from typing import Any, Protocol, Self
 
 from cachetools import LRUCache
 
+from karen_learner.contracts import OutcomeStore
 from karen_learner.errors import InvalidInput
 from karen_learner.events import Event, EventBus, FeedbackAdded, ModelDeployed, ModelRolledBack
 from karen_learner.monitoring.degradation import ALPHA
-from karen_learner.monitoring.outcome_queue import OutcomeQueue, OutcomeStore, Recorded
+from karen_learner.monitoring.outcome_queue import OutcomeQueue, Recorded
 from karen_learner.monitoring.retraining import (
     CycleLearner,
     ModelUpdater,

@@ -33,11 +33,6 @@ class Trend:
     points: int
     days: float
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether the direction is certain: the interval of the slope excludes zero."""
-        return self.low > 0.0 or self.high < 0.0
-
 
 @dataclass(frozen=True)
 class Forecast:

@@ -12,11 +12,11 @@ import pytest
 
 from karen_learner import PerformanceMonitor, init_performance_monitor
 from karen_learner import blocking as synchronous
+from karen_learner.contracts import OutcomeStore
 from karen_learner.errors import InvalidInput
 from karen_learner.learner import AutonomousLearner
 from karen_learner.memory import open_store
 from karen_learner.monitoring import outcome_queue
-from karen_learner.monitoring.outcome_queue import OutcomeStore
 from karen_learner.monitoring.thresholds import MIN_OBSERVATIONS
 from karen_learner.records import Alert, Outcome, RetrainingResult
 from karen_learner.settings import StoreSettings, load_settings

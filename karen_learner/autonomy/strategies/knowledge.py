@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
 
 from karen_learner.autonomy.strategies.chooser import StrategyChooser
 from karen_learner.autonomy.strategies.error_rules import ErrorRules
 from karen_learner.autonomy.strategies.limits import LimitTuner
 from karen_learner.autonomy.strategies.tallies import DiscountedTallies
-from karen_learner.contracts import Clock
+from karen_learner.contracts import Clock, StrategyStore
 from karen_learner.errors import InvalidInput, KarenLearnerError
 from karen_learner.records import check_name
 from karen_learner.records.strategies import (
@@ -20,29 +18,11 @@ from karen_learner.records.strategies import (
     Recommendation,
     StrategyState,
     StrategySwitch,
-    StrategyTally,
     SwitchName,
-    TallyKind,
 )
 from karen_learner.settings import StrategySettings
 
 logger = logging.getLogger(__name__)
-
-
-class StrategyStore(Protocol):
-    """Stores tallies and switches of strategies. A `MemoryStore` is one."""
-
-    async def strategies(self, tenant_id: str) -> StrategyState: ...
-
-    async def add_strategy_tallies(
-        self, tenant_id: str, new: Sequence[StrategyTally], *, half_life_s: float
-    ) -> None: ...
-
-    async def remove_strategy_tallies(self, tenant_id: str, kinds: Sequence[TallyKind]) -> None: ...
-
-    async def put_strategy_switch(self, tenant_id: str, switch: StrategySwitch) -> None: ...
-
-    async def end_strategy_switch(self, tenant_id: str, name: SwitchName, domain: str) -> None: ...
 
 
 class StrategyKnowledge:

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from karen_learner.autonomy.stream.agent_selection import tallies_of
 from karen_learner.autonomy.stream.events import keyed, outcome_of, read_event
-from karen_learner.autonomy.stream.protocols import InboxStore, Malformed, StreamLearner, StreamMessage
-from karen_learner.contracts import Clock
+from karen_learner.autonomy.stream.protocols import Malformed, StreamLearner, StreamMessage
+from karen_learner.contracts import Clock, InboxStore
 from karen_learner.errors import InvalidInput
 from karen_learner.records.stream import InboxEvent, NewEvent, StreamEvent
 from karen_learner.settings import Settings

@@ -6,11 +6,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from karen_learner.autonomy.strategies.knowledge import StrategyStore
+from karen_learner.contracts import InboxStore
 from karen_learner.monitoring.retraining import CycleLearner
-from karen_learner.records import Outcome
-from karen_learner.records.strategies import StrategyTally
-from karen_learner.records.stream import InboxEvent, InboxState, NewEvent
 from karen_learner.settings import Settings
 
 
@@ -30,35 +27,6 @@ class Malformed(NamedTuple):
 
 Accept = Callable[[Sequence[StreamMessage]], Coroutine[Any, Any, Sequence[Malformed]]]
 """Stores a batch; the malformed messages. Awaited in the event loop."""
-
-
-class InboxStore(StrategyStore, Protocol):
-    """Stores events, outcomes and strategies. A `MemoryStore` is one."""
-
-    async def add_events(self, tenant_id: str, new: Sequence[NewEvent], *, now: datetime) -> int: ...
-
-    async def waiting_events(self, tenant_id: str, *, limit: int) -> Sequence[InboxEvent]: ...
-
-    async def count_waiting_events(self, tenant_id: str) -> int: ...
-
-    async def newest_events(
-        self, tenant_id: str, *, limit: int, state: InboxState | None = None
-    ) -> Sequence[InboxEvent]: ...
-
-    async def finish_events(
-        self, tenant_id: str, seqs: Sequence[int], outcomes: Sequence[Outcome]
-    ) -> int: ...
-
-    async def learn_events(
-        self,
-        tenant_id: str,
-        learned: Sequence[tuple[int, StrategyTally]],
-        *,
-        half_life_s: float,
-        reset: bool,
-    ) -> int: ...
-
-    async def prune_events(self, tenant_id: str, *, before: datetime) -> int: ...
 
 
 class StreamLearner(CycleLearner, Protocol):

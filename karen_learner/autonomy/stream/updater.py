@@ -19,10 +19,10 @@ from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge
 from karen_learner.autonomy.stream.agent_selection import teach_chooser
 from karen_learner.autonomy.stream.events import keyed, read_event
 from karen_learner.autonomy.stream.inbox import PAGE, EventInbox
-from karen_learner.autonomy.stream.protocols import InboxStore, StreamLearner
+from karen_learner.autonomy.stream.protocols import StreamLearner
 from karen_learner.autonomy.stream.sources import kafka_source
 from karen_learner.concurrency import Batcher
-from karen_learner.contracts import Clock
+from karen_learner.contracts import Clock, InboxStore
 from karen_learner.curation.samplers import SAMPLERS
 from karen_learner.disk import make_folder
 from karen_learner.errors import InvalidInput

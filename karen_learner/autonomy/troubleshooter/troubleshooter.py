@@ -118,10 +118,6 @@ class AutomatedTroubleshooter:
         await self.start()
         return await self._run(self._clock(), act=not dry_run)
 
-    async def diagnose(self) -> tuple[Issue, ...]:
-        """The problems that are there. Changes nothing."""
-        return await self.diagnose_and_fix(dry_run=True)
-
     async def _run(self, now: datetime, *, act: bool) -> tuple[Issue, ...]:
         await self.start()
         home = await self._observer.home(now, self._histories.setdefault(HOME, {}))

@@ -18,7 +18,6 @@ from karen_learner.components.arrays import (
     Arrays,
     Bytes8,
     Floats,
-    Hashes,
     Ints,
     Places,
     quantize,
@@ -83,10 +82,6 @@ class BucketRows:
     def buckets(self) -> Ints:
         """Bucket of each feature row except row 0; shape (rows - 1,)."""
         return self._buckets[1 : self._count]
-
-    def buckets_of(self, hashes: Hashes) -> Ints:
-        """Bucket of each hash."""
-        return (hashes >> self._shift).astype(np.int64)
 
     def rows_of(self, buckets: Ints | Places) -> Ints:
         """Feature row of each bucket, NO_ROW if it has none."""

@@ -1,21 +1,15 @@
-"""Protocols that a host may implement or a later package may replace.
-
-Each Protocol has a contract suite in `tests/contracts/` (the store in `tests/memory/`, the base
-pipeline in `tests/analysis/`); every implementation passes it.
-"""
+"""`MemoryStore`: the Protocol of the store."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self
 
-from karen_learner.events import Event
+from karen_learner.contracts.stores import InboxStore, IncidentStore, OutboxStore, OutcomeStore
 from karen_learner.records import (
     CYCLE_LEASE,
-    Analysis,
     AwaitingTurn,
     Contribution,
     CurationWrite,
@@ -34,233 +28,13 @@ from karen_learner.records import (
     TenantCounts,
     Turn,
     UserFeedback,
-    Verdict,
     VersionCounts,
 )
-from karen_learner.records.access import ApiKey, AuditEntry
-from karen_learner.records.incidents import Incident, RemedyPause
 from karen_learner.records.labels import LabelChange, LabelReport, Successors
-from karen_learner.records.notifications import (
-    Notification,
-    NotificationSeverity,
-    OutboxRow,
-    TargetState,
-)
 from karen_learner.records.schedules import Schedule
-from karen_learner.records.strategies import (
-    StrategyState,
-    StrategySwitch,
-    StrategyTally,
-    SwitchName,
-    TallyKind,
-)
-from karen_learner.records.stream import InboxEvent, InboxState, NewEvent
-from karen_learner.records.training import (
-    PassReport,
-    PipelineSpec,
-    PredictJob,
-    PredictReport,
-    TrainJob,
-    TrainReport,
-)
 
-Clock = Callable[[], datetime]
-"""The current time, timezone-aware UTC."""
-OnProgress = Callable[[PassReport], None]
-EvidenceT = TypeVar("EvidenceT", contravariant=True)
 
-
-@runtime_checkable
-class Analyzer(Protocol):
-    """Detects intent, sentiment and entities of texts. Safe for concurrent calls."""
-
-    async def analyze(self, text: str, *, tenant_id: str | None = None) -> Analysis:
-        """The analysis of a text by the tenant's model."""
-
-    async def analyze_many(self, texts: Sequence[str], *, tenant_id: str | None = None) -> list[Analysis]:
-        """The analyses of many texts, in order."""
-
-    async def on_deployed(self, version: str, path: Path) -> None:
-        """Called after a deployment: the new champion is in `path`. An analyzer with a copy loads it here."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BasePipelineInfo:
-    """A pipeline that new tenants start from. `tasks` maps tasks to pipes."""
-
-    version: str | None
-    tasks: Mapping[Task, str]
-    language: str
-
-
-@runtime_checkable
-class BasePipelineSource(Protocol):
-    """An analyzer with a pipeline that new tenants start from."""
-
-    async def base_pipeline(self) -> BasePipelineInfo | None:
-        """Description of the pipeline; None without one. Raises ModelError."""
-
-    async def write_base_pipeline(self, folder: Path) -> None:
-        """Write the pipeline to a folder, as `nlp.to_disk` does. Raises ModelError."""
-
-
-class Sanitizer(Protocol):
-    """Processes the user's text and the assistant's response before they are analysed and stored."""
-
-    def sanitize(self, text: str) -> str:
-        """The text without content that must not be stored.
-
-        The length stays the same, so that the offsets of entities stay valid. The result has no lone
-        surrogates and no control characters other than tab, newline and carriage return. Idempotent.
-        """
-
-
-@runtime_checkable
-class HostMemory(Protocol):
-    """A host's own memory: it receives every stored turn. The store stays the system of record."""
-
-    async def remember(self, turn: Turn) -> None: ...
-
-
-class EventPublisher(Protocol):
-    """Receives events after the commit of their change."""
-
-    def publish(self, event: Event) -> None:
-        """Accept an event. Never waits and never raises for a subscriber."""
-
-
-class Gate(Protocol[EvidenceT]):
-    """Decides whether a candidate replaces the champion."""
-
-    async def judge(self, evidence: EvidenceT) -> Verdict:
-        """Verdict on a candidate, from `karen_learner.validation.Evidence`."""
-
-
-class TrainingBackend(Protocol):
-    """Trains and predicts outside of the event loop. Jobs of one tenant never overlap.
-
-    All methods raise LearnerClosed after `close()`.
-    """
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of a local worker process; None without one."""
-
-    async def start(self) -> None:
-        """Get ready for the first job. Idempotent."""
-
-    async def close(self) -> None:
-        """End running jobs with WorkerCrashed and release all resources. Idempotent."""
-
-    async def train(self, job: TrainJob, on_progress: OnProgress | None = None) -> TrainReport:
-        """Train a candidate. `on_progress` receives passes. Raises TrainingError or ModelError."""
-
-    async def predict(self, job: PredictJob) -> PredictReport:
-        """The prediction for each line of a file. Raises TrainingError or ModelError."""
-
-    def preload(self, tenant_id: str, pipeline: PipelineSpec) -> None:
-        """Load a pipeline in the background for the next training. Failures are logged."""
-
-
-class AccessStore(Protocol):
-    """API keys and the audit log of the service. `SqlMemoryStore` is one."""
-
-    async def api_keys(self) -> Sequence[ApiKey]:
-        """All keys, oldest first, also revoked ones."""
-
-    async def add_api_key(self, key: ApiKey) -> None:
-        """Store a new key."""
-
-    async def revoke_api_key(self, key_id: str, *, at: datetime) -> bool:
-        """Revoke a key; whether there is such a key that was not revoked."""
-
-    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
-        """Store entries of the audit log."""
-
-    async def audit(
-        self, *, tenant_id: str | None = None, before: int | None = None, limit: int = 100
-    ) -> Sequence[tuple[int, AuditEntry]]:
-        """The newest entries with their `seq`, newest first: of a tenant or all, before `before`."""
-
-    async def prune_audit(self, *, before: datetime) -> int:
-        """Remove the entries before this time; their number."""
-
-
-class OutboxStore(Protocol):
-    """Notifications that wait for delivery, one row for each target. A `MemoryStore` is one."""
-
-    async def add_notification(
-        self, new: Notification, due: Mapping[str, datetime], *, now: datetime, repeat: timedelta
-    ) -> int:
-        """Queue a notification for targets, each due at a time. Returns the number of targets.
-
-        Left out: a problem that was reported within `repeat` with the same or a higher severity, and a
-        recovery of a problem that was not reported.
-        """
-
-    async def claim_notifications(
-        self, target: str, *, message_id: str, now: datetime, until: datetime, limit: int
-    ) -> Sequence[OutboxRow]:
-        """The notifications of the next message, if one is due; no other process gets them before `until`."""
-
-    async def deliver_notifications(self, seqs: Sequence[int], *, now: datetime) -> None:
-        """Mark notifications as accepted by their target."""
-
-    async def retry_notifications(
-        self, next_at: Mapping[int, datetime | None], *, now: datetime, error: str
-    ) -> None:
-        """Record a failed attempt. A notification whose next time is None is given up."""
-
-    async def end_targets(self, known: Sequence[str], *, now: datetime) -> int:
-        """Give up the waiting notifications of all other targets than these; their number."""
-
-    async def prune_notifications(self, *, before: datetime) -> int:
-        """Remove the notifications whose delivery ended before this time; their number."""
-
-    async def messages_since(self, target: str, severity: NotificationSeverity, since: datetime) -> int:
-        """The number of accepted messages to a target, with a notification of this severity."""
-
-    async def is_waiting(self, target: str, severity: NotificationSeverity) -> bool:
-        """Whether a notification of this severity waits for delivery to a target."""
-
-    async def target_states(self) -> Sequence[TargetState]:
-        """The state of each target with stored notifications, by name."""
-
-
-class IncidentStore(Protocol):
-    """Incidents of tenants and of the home, and paused remedies. A `MemoryStore` is one."""
-
-    async def save_incident(self, incident: Incident) -> Incident | None:
-        """Store a new incident (revision 0), or a change of the stored one, with the next revision.
-
-        None, with nothing stored, if another process has changed the incident, or one of this type is open.
-        """
-
-    async def unended_incidents(self, *, limit: int = 1_000) -> Sequence[Incident]:
-        """The incidents of all tenants that have not ended, oldest first."""
-
-    async def newest_incidents(
-        self, tenant_id: str | None = None, *, since: datetime | None = None, limit: int = 100
-    ) -> Sequence[Incident]:
-        """The newest incidents of a tenant and of the home, or of all tenants, newest first."""
-
-    async def find_incidents(self, part: str) -> Sequence[Incident]:
-        """Up to five incidents whose id begins or ends with the part."""
-
-    async def prune_incidents(self, *, before: datetime) -> int:
-        """Remove the incidents that ended before this time; their number."""
-
-    async def pause_remedy(self, new: RemedyPause) -> None:
-        """Pause a remedy, in place of an earlier pause of the tenant."""
-
-    async def resume_remedy(self, remedy: str, tenant_id: str | None) -> bool:
-        """End a pause; whether there was one."""
-
-    async def paused_remedies(self) -> Sequence[RemedyPause]:
-        """All paused remedies."""
-
-
-class MemoryStore(IncidentStore, OutboxStore, Protocol):
+class MemoryStore(InboxStore, OutcomeStore, IncidentStore, OutboxStore, Protocol):
     """Turns, examples, the journal of cycles, leases, versions and aliases of each tenant.
 
     A write is one transaction. Reads see committed rows only.
@@ -572,12 +346,6 @@ class MemoryStore(IncidentStore, OutboxStore, Protocol):
     async def note_version(self, tenant_id: str, version: str, note: str | None) -> bool:
         """Write the note of a version; None removes it. False for an unknown version."""
 
-    async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None:
-        """Store outcomes. One with a stored `outcome_id` is the same outcome: nothing changes."""
-
-    async def newest_outcomes(self, tenant_id: str, *, since: datetime, limit: int) -> Sequence[Outcome]:
-        """The newest outcomes that became known after `since`, oldest first."""
-
     async def outcome_page(
         self, tenant_id: str, *, limit: int, after: int | None = None
     ) -> Sequence[tuple[int, Outcome]]:
@@ -600,65 +368,8 @@ class MemoryStore(IncidentStore, OutboxStore, Protocol):
 
     async def remove_schedule(self, tenant_id: str, name: str) -> None: ...
 
-    async def prune_outcomes(self, tenant_id: str, *, before: datetime) -> int:
-        """Remove the outcomes that became known before this time; their number."""
-
-    async def strategies(self, tenant_id: str) -> StrategyState:
-        """The tallies and switches of a tenant's strategies."""
-
-    async def add_strategy_tallies(
-        self, tenant_id: str, new: Sequence[StrategyTally], *, half_life_s: float
-    ) -> None:
-        """Add tallies to the stored ones, each discounted to the later time."""
-
-    async def remove_strategy_tallies(self, tenant_id: str, kinds: Sequence[TallyKind]) -> None:
-        """Remove all tallies of these kinds."""
-
-    async def put_strategy_switch(self, tenant_id: str, switch: StrategySwitch) -> None:
-        """Store a switch in place of those with its name and domain."""
-
-    async def end_strategy_switch(self, tenant_id: str, name: SwitchName, domain: str) -> None:
-        """Remove the switch of this name in a domain."""
-
     async def tenants_with_strategies(self) -> Sequence[str]:
         """The tenants with tallies or switches of strategies, by name."""
-
-    async def add_events(self, tenant_id: str, new: Sequence[NewEvent], *, now: datetime) -> int:
-        """Store events in the inbox. One with a stored key is the same event. The number of new ones.
-
-        An event of the future counts as of `now`: a wrong clock must not outweigh all other events.
-        """
-
-    async def waiting_events(self, tenant_id: str, *, limit: int) -> Sequence[InboxEvent]:
-        """The oldest events that wait for processing."""
-
-    async def count_waiting_events(self, tenant_id: str) -> int:
-        """The number of events that wait. The cost depends on this number."""
-
-    async def newest_events(
-        self, tenant_id: str, *, limit: int, state: InboxState | None = None
-    ) -> Sequence[InboxEvent]:
-        """The newest events, oldest first: those in a state, or all that do not wait."""
-
-    async def finish_events(self, tenant_id: str, seqs: Sequence[int], outcomes: Sequence[Outcome]) -> int:
-        """Make waiting events `ready`, and store their outcomes. The number of those that waited."""
-
-    async def learn_events(
-        self,
-        tenant_id: str,
-        learned: Sequence[tuple[int, StrategyTally]],
-        *,
-        half_life_s: float,
-        reset: bool,
-    ) -> int:
-        """Add the tallies of events, and make these events `learned`. The number of used events.
-
-        An event that another process has learned meanwhile is left out. With `reset`, all tallies of attempts
-        are removed first, and learned events count again.
-        """
-
-    async def prune_events(self, tenant_id: str, *, before: datetime) -> int:
-        """Remove processed events that arrived before this time; their number."""
 
     def lineage(self, tenant_id: str, version: str) -> AsyncIterator[str]:
         """Ids of the examples that the version was trained on in its own cycle."""
