@@ -198,11 +198,15 @@ class AIAnalysisEngine(AnalysedHome):
     # Parts of the results --------------------------------------------------------------------
 
     def _trends(self, found: Mapping[str, Samples], span: Span) -> tuple[MetricTrend, ...]:
-        tested = [
-            (name, metric, change_of(samples.sums(metric.name), metric))
+        observed = [
+            (name, metric)
             for name, samples in found.items()
             for metric in samples.metrics
             if metric.better != "neutral" and samples.has(metric.name)
+        ]
+        tested = [
+            (name, metric, change_of(found[name].sums(metric.name), metric, tests=len(observed)))
+            for name, metric in observed
         ]
         adjusted = adjust([change.p for _, _, change in tested])
         return tuple(

@@ -114,7 +114,7 @@ class Samples:
     observations: int = 0
     ids: dict[str, deque[str]] = field(default_factory=dict)
     groups: dict[str, Mapping[str, float]] = field(default_factory=dict)
-    _sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    _sums: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._known = {metric.name: metric for metric in self.metrics}
@@ -133,14 +133,15 @@ class Samples:
 
     def add_sum(self, metric: str, side: int, cluster: int, count: int, total: float) -> None:
         """Add `count` observations with the sum `total`."""
-        if metric not in self._sums:
-            self._sums[metric] = np.zeros((2, 2, CLUSTERS))
-        self._sums[metric][side, :, cluster] += (count, total)
+        sums = self._sums.get(metric)
+        if sums is None:  # a list: adding to one number of an array takes ten times as long
+            sums = self._sums[metric] = [0.0] * (4 * CLUSTERS)
+        sums[2 * side * CLUSTERS + cluster] += count
+        sums[(2 * side + 1) * CLUSTERS + cluster] += total
 
     def sums(self, metric: str) -> NDArray[np.float64]:
         """Counts and sums of a metric: an array of (period, count or sum, cluster)."""
-        found = self._sums.get(metric)
-        return np.zeros((2, 2, CLUSTERS)) if found is None else found
+        return np.array(self._sums.get(metric, [0.0] * (4 * CLUSTERS))).reshape(2, 2, CLUSTERS)
 
     def has(self, metric: str) -> bool:
         """Whether there is an observation in one of the periods."""

@@ -56,8 +56,12 @@ class Change:
         return found if math.isfinite(found) else None
 
 
-def change_of(sums: NDArray[np.float64], metric: Metric) -> Change:
-    """The change of a metric from its sums: an array of (period, count or sum, cluster)."""
+def change_of(sums: NDArray[np.float64], metric: Metric, *, tests: int = 1) -> Change:
+    """The change of a metric from its sums: an array of (period, count or sum, cluster).
+
+    `tests` is the number of metrics that are tested together. The smallest change that 80 % power would show
+    is that at the level of Bonferroni, which the correction of p-values never undercuts.
+    """
     counts = sums[:, COUNT].sum(axis=1)
     before, after = (
         float(sums[period, SUM].sum() / counts[period]) if counts[period] else None
@@ -81,7 +85,7 @@ def change_of(sums: NDArray[np.float64], metric: Metric) -> Change:
         p = 1.0 if difference == 0.0 else 0.0
         return Change(before, after, difference, difference, p, 0.0, known.observations)
     half = t_quantile(1.0 - ALPHA / 2.0, freedom) * error
-    smallest = (t_quantile(1.0 - ALPHA / 2.0, freedom) + t_quantile(POWER, freedom)) * error
+    smallest = (t_quantile(1.0 - ALPHA / 2.0 / tests, freedom) + t_quantile(POWER, freedom)) * error
     p = t_two_sided(difference / error, freedom)
     return Change(before, after, difference - half, difference + half, p, smallest, known.observations)
 
@@ -112,13 +116,17 @@ def interval_of(sums: NDArray[np.float64], metric: Metric) -> Interval:
 
 
 def direction(change: Change, adjusted_p: float | None, metric: Metric) -> TrendDirection:
-    """The direction of a change. `stable` only if a change that matters would have been shown."""
-    difference = change.difference
-    if difference is None or adjusted_p is None or change.smallest is None:
+    """The direction of a change.
+
+    `stable` only if a change that matters would have been shown, and the interval excludes one.
+    """
+    difference, low, high = change.difference, change.low, change.high
+    if difference is None or adjusted_p is None or change.smallest is None or low is None or high is None:
         return "unclear"
     if adjusted_p <= ALPHA and difference != 0.0:
         return "improving" if (difference > 0.0) == (metric.better == "higher") else "declining"
-    return "stable" if change.smallest <= metric.relevant_change(change.before or 0.0) else "unclear"
+    relevant = metric.relevant_change(change.before or 0.0)
+    return "stable" if max(change.smallest, -low, high) <= relevant else "unclear"
 
 
 def adjust(p_values: Sequence[float | None]) -> list[float | None]:
