@@ -68,7 +68,7 @@ async def measure(home: Path, entries: int, corrupt: float) -> AnalysisResults:
     settings = load_settings(environment={})
     async with open_store(home / "karen.db", settings.store, clock=lambda: NOW) as store:
         log = ProductionLog(
-            store, sanitizer=CharacterSanitizer(), clock=lambda: NOW - timedelta(hours=1), queue_size=100
+            store, settings.store, sanitizer=CharacterSanitizer(), clock=lambda: NOW - timedelta(hours=1)
         )
         started, cpu = time.perf_counter(), time.process_time()
         report = await log.import_lines(TENANT, lines(entries, corrupt, seed=0))

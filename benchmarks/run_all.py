@@ -9,7 +9,15 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parent / "corpus" / "telecom"
-SCRIPTS = ("collect.py", "responsiveness.py", "million.py", "crash.py", "cost.py")
+SCRIPTS = (
+    "collect.py",
+    "responsiveness.py",
+    "million.py",
+    "crash.py",
+    "cost.py",
+    "production_log.py",
+    "trends.py",
+)
 SIMULATION_OPTIONS = (
     "--shots=10", "--correction-rate=0.3", "--rating-rate=0.3", "--noise=0.05", "--cycles=10",
 )  # fmt: skip

@@ -127,9 +127,9 @@ class LearnerLifecycle:
         self._labels = LabelEditor(store, curator)
         self._log = ProductionLog(
             cast(DecisionStore, store),
+            settings.store,
             sanitizer=sanitizer or CharacterSanitizer(),
             clock=self._clock,
-            queue_size=settings.store.queue_size,
         )
         self._transfer = Transfer(
             store,

@@ -119,6 +119,7 @@ class StoreSettings(Section):
     max_batch: Count
     busy_timeout_s: Seconds
     page_size: Count
+    log_retention_days: Annotated[float, Field(gt=0.0, le=36_500.0)]
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():

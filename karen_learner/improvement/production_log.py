@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from asyncio_extras import call_in_executor
+from cachetools import LRUCache
 from pydantic import JsonValue, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -21,6 +22,7 @@ from karen_learner.errors import InvalidInput
 from karen_learner.improvement.samples import cluster_of
 from karen_learner.records import new_id
 from karen_learner.records.decisions import Decision, LogEntry, LogReport
+from karen_learner.settings import StoreSettings
 
 MAX_ENTRY_BYTES = 262_144
 MAX_REASON_CHARS = 200
@@ -29,6 +31,9 @@ MAX_REASONS = 50
 OTHER = "other reasons"
 PAGE = 2_000
 """Lines that are read, validated and stored together."""
+PRUNE_EVERY = timedelta(days=1)
+MAX_TENANTS = 10_000
+"""Tenants whose last removal of old entries is known."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 EMPTIED: Mapping[str, Any] = {
     "input_data": {}, "output_data": {}, "user_id": None, "turn_id": None, "subject": None,
@@ -49,20 +54,29 @@ class DecisionStore(Protocol):
 
     async def add_decisions(self, tenant_id: str, new: Sequence[LogEntry]) -> int: ...
 
+    async def prune_decisions(self, tenant_id: str, *, before: datetime) -> int: ...
+
     async def erase_decisions(
         self, tenant_id: str, *, user_ids: Sequence[str], session_ids: Sequence[str]
     ) -> int: ...
 
 
 class ProductionLog:
-    """The production log of a store. Concurrent calls of `log` share transactions."""
+    """The production log of a store. Concurrent calls of `log` share transactions.
 
-    def __init__(self, store: DecisionStore, *, sanitizer: Sanitizer, clock: Clock, queue_size: int) -> None:
+    Once a day, a write removes the entries of its tenant that are older than `settings.log_retention_days`.
+    """
+
+    def __init__(
+        self, store: DecisionStore, settings: StoreSettings, *, sanitizer: Sanitizer, clock: Clock
+    ) -> None:
         self._store = store
+        self._retention = timedelta(days=settings.log_retention_days)
+        self._pruned_at: LRUCache[str, datetime] = LRUCache(MAX_TENANTS)
         self._sanitizer = sanitizer
         self._clock = clock
         self._batches: Batcher[tuple[str, LogEntry], None] = Batcher(
-            self._write, queue_size=queue_size, max_batch=PAGE, owner="the production log"
+            self._write, queue_size=settings.queue_size, max_batch=PAGE, owner="the production log"
         )
 
     async def close(self) -> None:
@@ -87,7 +101,7 @@ class ProductionLog:
         reasons: Counter[str] = Counter()
         while page := await call_in_executor(self._page, lines):
             read += len(page)
-            added += await self._store.add_decisions(tenant_id, page)
+            added += await self._add(tenant_id, page)
             reasons.update(limited(Counter(one.reason for one in page if one.reason is not None), reasons))
             if on_lines is not None:
                 on_lines(read)
@@ -153,10 +167,18 @@ class ProductionLog:
         errors: dict[str, Exception] = {}
         for tenant_id, entries in by_tenant.items():
             try:
-                await self._store.add_decisions(tenant_id, entries)
+                await self._add(tenant_id, entries)
             except Exception as error:  # the callers of this tenant receive it
                 errors[tenant_id] = error
         return [errors.get(tenant_id) for tenant_id, _ in items]
+
+    async def _add(self, tenant_id: str, entries: Sequence[LogEntry]) -> int:
+        added = await self._store.add_decisions(tenant_id, entries)
+        now, pruned_at = self._clock(), self._pruned_at.get(tenant_id)
+        if pruned_at is None or now - pruned_at >= PRUNE_EVERY:
+            self._pruned_at[tenant_id] = now
+            await self._store.prune_decisions(tenant_id, before=now - self._retention)
+        return added
 
 
 def read_decision(raw: DecisionInput) -> Decision:

@@ -54,7 +54,7 @@ from karen_learner.settings import StoreSettings
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PAGE = 200
+PAGE = 100
 """Turns or outcomes of a period that are read at once: a few milliseconds of the event loop."""
 HOME_ROWS = "(home)"
 """Lock of the rows that belong to no tenant."""

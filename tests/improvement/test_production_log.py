@@ -28,6 +28,7 @@ from karen_learner.improvement.production_log import (
 )
 from karen_learner.memory import SqlMemoryStore
 from karen_learner.records import UserFeedback
+from karen_learner.settings import StoreSettings
 from tests.improvement.conftest import ACME, Engine
 from tests.memory.memory_specimens import NOON, make_turn
 
@@ -63,10 +64,10 @@ def lines(*entries: Mapping[str, Any] | str) -> list[bytes]:
 
 
 @pytest.fixture
-def log(store: SqlMemoryStore) -> ProductionLog:
+def log(store: SqlMemoryStore, store_settings: StoreSettings) -> ProductionLog:
     """A log whose entries arrive an hour before NOON."""
     now = NOON - timedelta(hours=1)
-    return ProductionLog(store, sanitizer=CharacterSanitizer(), clock=lambda: now, queue_size=100)
+    return ProductionLog(store, store_settings, sanitizer=CharacterSanitizer(), clock=lambda: now)
 
 
 def test_the_published_schema_is_that_of_the_records() -> None:
@@ -211,6 +212,20 @@ async def test_a_time_of_the_future_counts_as_the_arrival(log: ProductionLog, en
     await log.log(ACME, entry(1, timestamp=(NOON + timedelta(days=400)).isoformat()))
     await log.log(ACME, entry(2, timestamp="0001-01-01T00:00:00"))
     results = await engine().analyze_weekly_performance()
+    assert results.components["ai_message_performance"].observations == 1
+
+
+async def test_old_entries_are_removed_once_a_day(
+    store: SqlMemoryStore, store_settings: StoreSettings, engine: Engine
+) -> None:
+    times = [NOON - timedelta(days=500), NOON - timedelta(hours=2), NOON - timedelta(hours=1)]
+    log = ProductionLog(store, store_settings, sanitizer=CharacterSanitizer(), clock=lambda: times[0])
+    await log.log(ACME, entry(1, timestamp=times[0].isoformat()))
+    times.pop(0)
+    await log.log(ACME, entry(2, timestamp=times[0].isoformat()))
+    assert await store.decision(ACME, "id:e1") is None
+    assert await store.decision(ACME, "id:e2") is not None
+    results = await engine().analyze_weekly_performance(1)
     assert results.components["ai_message_performance"].observations == 1
 
 
