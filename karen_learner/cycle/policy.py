@@ -133,6 +133,11 @@ def undecided_examples(
     return min(last.pending_examples, len(new) - len(newer_examples(last, new)))
 
 
+def is_undecided(provisional: ModelVersion | None, last: LearningCycleResult | None) -> bool:
+    """Whether a provisional version is of a micro-update: no gate has decided since."""
+    return provisional is not None and (last is None or provisional.cycle_id != last.cycle_id)
+
+
 def newer_examples(last: LearningCycleResult | None, new: Sequence[Example]) -> tuple[Example, ...]:
     """The examples that are newer than the last decision; all of them if it accepted."""
     if last is None or last.verdict is None or last.verdict.accepted:
@@ -218,7 +223,7 @@ class CyclePlanner:
         )
         last, harmful = await self.last_decision(tenant_id), await self.harmful_decisions(tenant_id)
         undecided = undecided_examples(last, harmful=harmful)
-        minimum = 1 if provisional is not None else limits.min_data_threshold
+        minimum = 1 if is_undecided(provisional, last) else limits.min_data_threshold
         why = skip_reason(available, learned, mode, minimum, force, undecided=undecided)
         if lost and available + learned:
             why = None

@@ -20,6 +20,7 @@ from karen_learner.cycle.policy import (
     CyclePlanner,
     RequestedMode,
     check_mode,
+    is_undecided,
     newer_examples,
     skip_reason,
     trainable_tasks,
@@ -276,7 +277,7 @@ class LearningCycle:
             len(selected.new),
             len(selected.replay),
             cycle.mode,
-            1 if cycle.provisional is not None else self.settings.min_data_threshold,
+            1 if is_undecided(cycle.provisional, last) else self.settings.min_data_threshold,
             force,
             undecided=undecided_examples(last, selected.new, harmful=harmful),
         )
@@ -293,6 +294,12 @@ class LearningCycle:
             async with self._stage(state, "validating"):
                 state.validated = validated = await self.validation.validate(trained)
                 state.verdict = validated.verdict
+            if validated.verdict.decision == "provisional":
+                async with self._stage(state, "deploying"):
+                    state.deployed = await self.deployer.deploy_provisional(
+                        trained, validated.served, await loading
+                    )
+                return state.result("deployed")
             if not validated.verdict.accepted:
                 state.quarantined = await self.validation.reject(validated)
                 ended = await self._end_provisional(state)
@@ -316,7 +323,9 @@ class LearningCycle:
             if not verdict.accepted:
                 return state.result("rejected", error=verdict.summary)
             async with self._stage(state, "deploying"):
-                state.deployed = await self.deployer.deploy_provisional(update, await loading)
+                state.deployed = await self.deployer.deploy_provisional(
+                    update, update.served, await loading
+                )
         return state.result("deployed")
 
     async def _end_provisional(self, state: CycleState) -> str:

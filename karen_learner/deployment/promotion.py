@@ -147,21 +147,23 @@ class Deployer:
             ends_at=now + MEASUREMENTS * timedelta(days=impact.window_days),
         )
 
-    async def deploy_provisional(self, update: MicroUpdate, loaded: LoadedCandidate) -> Deployed:
-        """Let an accepted micro-update serve until the next decision. Its examples stay pending.
+    async def deploy_provisional(
+        self, trained: Trained | MicroUpdate, served: Sequence[Predicted], loaded: LoadedCandidate
+    ) -> Deployed:
+        """Let a candidate serve until the next decision, in place of an earlier provisional version.
 
-        Raises as `deploy`.
+        `served` are its predictions for its probes. Its examples stay pending. Raises as `deploy`.
         """
-        await require_same_answers(update.probes, update.served, loaded.model)
-        version = await self._seal(update, loaded.digest, provisional=True)
-        trained = (*update.curated.new, *update.replayed)
+        await require_same_answers(trained.probes, served, loaded.model)
+        version = await self._seal(trained, loaded.digest, provisional=True)
+        former = trained.cycle.provisional
         promotion = Promotion(
             version=version,
-            expected=None,
+            expected=former.version if former is not None else None,
             alias=PROVISIONAL,
-            replayed=[example.example_id for example in trained],
+            replayed=[example.example_id for example in (*trained.curated.new, *trained.replayed)],
         )
-        await self._switch(loaded.model, promotion, update.cycle)
+        await self._switch(loaded.model, promotion, trained.cycle)
         return Deployed(version=version)
 
     async def end_provisional(self, provisional: ModelVersion, *, token: int) -> None:

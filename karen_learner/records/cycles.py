@@ -21,7 +21,6 @@ FLIP_KINDS: tuple[FlipKind, ...] = get_args(FlipKind)
 CYCLE_LEASE = "cycle"
 FILES_LEASE = "files"
 """The name of the lease of clean-ups and rollbacks."""
-"""Name of the lease for learning cycles."""
 
 
 class LabelScore(Record):
@@ -115,8 +114,9 @@ class Risk(Record):
 class Verdict(Record):
     """Decision of the gates, with their checks. `harmful`: the candidate is clearly worse.
 
-    `decision` is `accepted`, `provisional` (a micro-update without shown harm), `too_close` (nothing is
-    worse, no gain is shown), `worse`, `refused` (another check failed), or None in rows of earlier releases.
+    `decision` is `accepted`, `provisional` (a micro-update without shown harm; or a gain is likely and not
+    shown, which is not `accepted`), `too_close` (nothing is worse, no gain is shown), `worse`, `refused`
+    (another check failed), or None in rows of earlier releases.
     `missing` names the texts that would decide a verdict that is too close.
     """
 
@@ -160,8 +160,8 @@ class Flips(Record):
 class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
 
-    `removed`: retention has deleted its files and its backup. `provisional`: the version of a micro-update.
-    A person may write a `note`.
+    `removed`: retention has deleted its files and its backup. `provisional`: it serves until the next
+    decision. A person may write a `note`.
     """
 
     tenant_id: str

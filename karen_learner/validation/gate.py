@@ -12,6 +12,7 @@ from karen_learner.validation.evidence import Evidence
 from karen_learner.validation.gates import GATES
 from karen_learner.validation.gates.improved import missing, tasks_with_gain
 from karen_learner.validation.gates.limits import is_harmful
+from karen_learner.validation.likely import likely_better
 from karen_learner.validation.results import Prediction
 from karen_learner.validation.scoring import ScoredTexts, score
 
@@ -50,6 +51,8 @@ class ModelValidator:
 def judge(evidence: Evidence, settings: Settings) -> Verdict:
     """The verdict on a candidate: accepted if all checks of the gates in `gate.gates` pass.
 
+    It is `provisional` if only a gain is not shown, but likely: it serves, and is no champion.
+
     Without a champion the candidate is accepted, without judged gold it is refused. `harmful`: a trained task
     is worse by two standard errors. Raises SettingsError for an unknown gate.
     """
@@ -81,12 +84,16 @@ def _judged(evidence: Evidence, settings: Settings) -> Verdict:
     failed = {name for name, checks in found.items() if not all(check.passed for check in checks)}
     better = tasks_with_gain(evidence)
     decision = _decision(failed)
+    likely = likely_better(evidence, settings) if decision == "too_close" else None
     return Verdict(
         accepted=not failed,
         harmful=bool(failed & SHOWS_WORSE) and is_harmful(evidence),
         improved=tuple(task for task in TASKS if task in better),
-        checks=tuple(check for checks in found.values() for check in checks),
-        decision=decision,
+        checks=(
+            *(check for checks in found.values() for check in checks),
+            *((likely,) if likely is not None else ()),
+        ),
+        decision=decision if likely is None else "provisional",
         alpha=evidence.alpha,
         risk=evidence.risk,
         missing=missing(evidence) if decision == "too_close" else None,

@@ -107,6 +107,7 @@ class ValidationStage:
             model_bytes=await call_in_executor(folder_bytes, Path(trained.candidate.path or "")),
             ms_per_text=served.ms_per_text,
             disagreements=await self._disagreements(trained),
+            follows_provisional=await self._follows_provisional(trained.cycle),
         )
         verdict = await self.gate.judge(evidence)
         return Validated(
@@ -178,6 +179,11 @@ class ValidationStage:
                 by_task: Mapping[Task, TaskResult] = await call_in_executor(_recorded, common, known)
                 anchors[task] = Anchor(version=version.version, by_task=_at(by_task, positions))
         return anchors
+
+    async def _follows_provisional(self, cycle: CycleContext) -> bool:
+        """Whether the last decision made the provisional version that serves: it is of no micro-update."""
+        row = await self.store.last_decision(cycle.tenant_id)
+        return row is not None and cycle.provisional is not None and cycle.provisional.cycle_id == row.cycle_id
 
     async def _risk(self, trained: Trained) -> Risk:
         """The risk of this decision, from that of the last one."""

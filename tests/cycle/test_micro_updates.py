@@ -170,3 +170,26 @@ async def test_withdrawn_examples_end_it(acme: AutonomousLearner) -> None:
     result = await acme.trigger_learning_cycle(ACME)
     assert (result.status, result.model_version) == ("skipped", champion.version)
     assert await versions_of(acme) == (champion, None)
+
+
+async def test_a_candidate_that_is_probably_better_serves_and_is_no_champion(
+    acme: AutonomousLearner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("LIKELY", "STILL_LIKELY"):
+        monkeypatch.setattr(f"karen_learner.validation.likely.{limit}", 1.0)
+    champion, _ = await versions_of(acme)
+    await correct(acme, THINGS[:4])
+    first = await acme.trigger_learning_cycle(ACME, force_training=True)
+    assert first.verdict is not None
+    assert (first.status, first.verdict.decision, first.verdict.accepted) == ("deployed", "provisional", False)
+    again = await acme.trigger_learning_cycle(ACME)
+    assert again.status == "skipped", "no example is newer than the decision"
+    await correct(acme, THINGS[4:6])
+    second = await acme.trigger_learning_cycle(ACME, force_training=True)
+    now, provisional = await versions_of(acme)
+    assert (second.status, now) == ("deployed", champion)
+    assert provisional is not None
+    assert provisional.version == second.model_version != first.model_version
+    assert (await acme.status(ACME)).counts.examples["pending"] == 6
+    assert (await acme.rollback(ACME)).version == champion.version
+    assert (await acme.status(ACME)).counts.waiting == 6

@@ -187,7 +187,7 @@ def _likelihood(
         return None
     then, now = before.log_likelihoods[both], after.log_likelihoods[both]
     gain = float((now - then).mean())
-    error = _error(evidence, after.positions[both], now - then)
+    error = clustered_error(evidence, after.positions[both], now - then)
     summary = f"{gold.summary}, log-likelihood {then.mean():.3f} -> {now.mean():.3f}"
     return Attempt(
         task=after.task,
@@ -201,7 +201,8 @@ def _likelihood(
     )
 
 
-def _error(evidence: Evidence, positions: NDArray[np.int64], values: Matrix) -> float:
+def clustered_error(evidence: Evidence, positions: NDArray[np.int64], values: Matrix) -> float:
+    """The standard error of the mean of `values` (texts,) on the judged texts at `positions`."""
     groups = [evidence.examples[at].group for at in positions]
     people = [evidence.people[at] for at in positions]
     variance = clustered_variance((values - values.mean()) / len(values), groups, people)
