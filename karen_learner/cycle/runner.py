@@ -323,9 +323,7 @@ class LearningCycle:
             if not verdict.accepted:
                 return state.result("rejected", error=verdict.summary)
             async with self._stage(state, "deploying"):
-                state.deployed = await self.deployer.deploy_provisional(
-                    update, update.served, await loading
-                )
+                state.deployed = await self.deployer.deploy_provisional(update, update.served, await loading)
         return state.result("deployed")
 
     async def _end_provisional(self, state: CycleState) -> str:

@@ -182,8 +182,8 @@ class ValidationStage:
 
     async def _follows_provisional(self, cycle: CycleContext) -> bool:
         """Whether the last decision made the provisional version that serves: it is of no micro-update."""
-        row = await self.store.last_decision(cycle.tenant_id)
-        return row is not None and cycle.provisional is not None and cycle.provisional.cycle_id == row.cycle_id
+        row, serving = await self.store.last_decision(cycle.tenant_id), cycle.provisional
+        return row is not None and serving is not None and serving.cycle_id == row.cycle_id
 
     async def _risk(self, trained: Trained) -> Risk:
         """The risk of this decision, from that of the last one."""

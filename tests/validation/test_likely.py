@@ -23,7 +23,8 @@ def intents(right: int, *, shift: int = 0) -> list[Prediction]:
 
 @pytest.mark.parametrize(
     ("gain", "follows", "decision"),
-    [(1, False, "too_close"), (5, False, "provisional"), (1, True, "provisional"), (0, True, "too_close"), (20, True, "accepted")],
+    [(1, False, "too_close"), (5, False, "provisional"), (1, True, "provisional"),
+     (0, True, "too_close"), (20, True, "accepted")],
 )  # fmt: skip
 def test_a_likely_gain_serves_until_the_next_decision(
     settings: Settings, gain: int, follows: bool, decision: Decision
