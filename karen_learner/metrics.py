@@ -55,3 +55,16 @@ def paired_interval(gains: int, losses: int, trials: int, *, z: float = Z_95) ->
     difference = gained - lost
     half = z * math.sqrt((gained + lost - difference * difference) / total)
     return (max(-1.0, difference - half), min(1.0, difference + half))
+
+
+def binomial_tail(successes: int, trials: int, chance: float = 0.5) -> float:
+    """The probability of at least `successes` in independent trials."""
+    logs = [
+        math.lgamma(trials + 1)
+        - math.lgamma(count + 1)
+        - math.lgamma(trials - count + 1)
+        + count * math.log(chance)
+        + (trials - count) * math.log1p(-chance)
+        for count in range(successes, trials + 1)
+    ]  # each by itself: the first ones may be too small for a float
+    return min(1.0, math.fsum(map(math.exp, logs)))

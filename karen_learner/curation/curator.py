@@ -15,6 +15,7 @@ from cachetools import FIFOCache
 
 from karen_learner.concurrency import pages
 from karen_learner.contracts import MemoryStore
+from karen_learner.curation.aging import set_aside_changed
 from karen_learner.curation.alignment import TokenAligner, Tokenizers
 from karen_learner.curation.data_checks import LabelCounts
 from karen_learner.curation.data_reports import LabelledFile, data_report
@@ -126,6 +127,14 @@ class Curator:
             examples.update((example.key, example) for example in resolver.changes())
             contributions.update(resolver.contributions())
         return CurationCounts(turns=results.total(), **results)
+
+    async def set_aside_changed_meanings(
+        self, tenant_id: str, *, token: int | None = None
+    ) -> tuple[str, ...]:
+        """Set aside the examples of intents whose meaning has changed. See `curation/aging.py`."""
+        quorum = self._settings.learning.meaning_quorum
+        async with self._writing[tenant_id]:
+            return await set_aside_changed(self._store, tenant_id, quorum=quorum, token=token)
 
     def _resolver(
         self, examples: Mapping[str, Example], contributions: Mapping[str, Sequence[Contribution]]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.records import (
+    CHANGED_MEANING,
     DISCARDED,
     DUPLICATE,
     NO_CONSENT,
@@ -26,7 +27,17 @@ NOT_RELEASED = {
 }
 """The reasons whose examples cannot be released, with the remedy."""
 EXCLUDED: tuple[ExampleState, ...] = ("quarantined", "conflict")
-REASONS = ("harmful", ROLLED_BACK, DISCARDED, CONFLICT, LABEL, DUPLICATE, NO_CONSENT, "withdrawn")
+REASONS = (
+    "harmful",
+    ROLLED_BACK,
+    DISCARDED,
+    CHANGED_MEANING,
+    CONFLICT,
+    LABEL,
+    DUPLICATE,
+    NO_CONSENT,
+    "withdrawn",
+)
 
 
 async def quarantine(

@@ -140,9 +140,13 @@ class LearningCycle:
                 provisional = await self.registry.provisional(tenant_id)
                 lost = await _lost_version(champion, replace=replace)
                 champion = champion if lost is None else None
+                changed = await self._changed_meanings(lease, mode=mode)
                 cycle = CycleContext(
                     tenant_id=tenant_id,
-                    mode=await self.planner.mode(tenant_id, mode, champion, provisional),
+                    mode=await self.planner.mode(
+                        tenant_id, mode, champion, provisional, forgets=bool(changed)
+                    ),
+                    changed_meanings=changed,
                     reason=reason,
                     token=lease.token,
                     champion=champion,
@@ -154,6 +158,13 @@ class LearningCycle:
         except asyncio.CancelledError:
             await asyncio.shield(self._journal_cancelled(lease))
             raise
+
+    async def _changed_meanings(self, lease: Lease, *, mode: RequestedMode) -> tuple[str, ...]:
+        """The intents whose older examples are set aside, now or since the champion was trained."""
+        changed = await self.planner.changed_meanings(lease.tenant_id)
+        if mode != "micro":
+            changed += await self.curator.set_aside_changed_meanings(lease.tenant_id, token=lease.token)
+        return changed
 
     async def _journal_cancelled(self, lease: Lease) -> None:
         try:
@@ -216,7 +227,10 @@ class LearningCycle:
             logger.exception("files of finished cycles of %r cannot be removed", tenant_id)
 
     async def _journalled(self, cycle: CycleContext, lease: Lease, *, force: bool) -> LearningCycleResult:
-        row = CycleRow(**cycle.model_dump(exclude={"champion", "provisional", "lost"}), stage="curating")
+        row = CycleRow(
+            **cycle.model_dump(exclude={"champion", "provisional", "lost", "changed_meanings"}),
+            stage="curating",
+        )
         await self.store.start_cycle(row)
         self.events.publish(
             CycleStarted(

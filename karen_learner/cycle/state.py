@@ -76,6 +76,7 @@ class CycleState:
             skipped_examples=trained.skipped_examples if trained else 0,
             pending_examples=self.pending,
             new_labels=_names(curated),
+            changed_meanings=cycle.changed_meanings,
             quarantined_examples=self.quarantined,
             lost_version=cycle.lost,
             error_message=error,

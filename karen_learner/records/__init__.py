@@ -89,8 +89,10 @@ from karen_learner.records.reports import (
     VersionCounts,
 )
 from karen_learner.records.texts import (
+    CHANGED_MEANING,
     DISCARDED,
     DUPLICATE,
+    KEPT_MEANING,
     NO_CONSENT,
     ROLLED_BACK,
     UNKNOWN_USER,
@@ -120,10 +122,12 @@ __all__ = [
     "ANCHOR",
     "CATEGORY_TASKS",
     "CHAMPION",
+    "CHANGED_MEANING",
     "CYCLE_LEASE",
     "DISCARDED",
     "DUPLICATE",
     "FILES_LEASE",
+    "KEPT_MEANING",
     "NO_CONSENT",
     "PROVISIONAL",
     "ROLLED_BACK",

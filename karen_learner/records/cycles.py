@@ -198,7 +198,8 @@ class CycleContext(Record):
 
     `champion` is that of its start, `provisional` the version that served instead of it. `lost` is the
     version of a champion whose files and backup are lost. The cycle then has no `champion`: it trains a model
-    on the examples that the lost one had learned, and replaces it without a gate.
+    on the examples that the lost one had learned, and replaces it without a gate. The champion has learned
+    former meanings of `changed_meanings`.
     """
 
     cycle_id: str = Field(default_factory=new_cycle_id)
@@ -209,6 +210,7 @@ class CycleContext(Record):
     champion: ModelVersion | None
     provisional: ModelVersion | None = None
     lost: str | None = None
+    changed_meanings: tuple[str, ...] = ()
     started_at: datetime = Field(default_factory=utc_now)
 
 
@@ -228,8 +230,9 @@ class LearningCycleResult(Record):
     """Result of one learning cycle. A bad cycle is a result, not an exception.
 
     `pending_examples` were pending when the training data was selected. The champion did not know
-    `new_labels`. A rejection for harm quarantined `quarantined_examples`. `lost_version` is a former champion
-    whose files and backup were lost.
+    `new_labels`. `changed_meanings` describe the intents whose older examples were set aside since the
+    champion was trained. A rejection for harm quarantined `quarantined_examples`. `lost_version` is a former
+    champion whose files and backup were lost.
     """
 
     cycle_id: str
@@ -254,6 +257,7 @@ class LearningCycleResult(Record):
     skipped_examples: int = 0
     pending_examples: int = 0
     new_labels: tuple[str, ...] = ()
+    changed_meanings: tuple[str, ...] = ()
     quarantined_examples: int = 0
     lost_version: str | None = None
     error_message: str | None = None

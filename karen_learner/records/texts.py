@@ -38,6 +38,12 @@ DISCARDED = "discarded"
 """`Example.reason` of examples that a person discarded after a rollback."""
 
 
+CHANGED_MEANING = "changed meaning"
+"""`Example.reason` of examples that were set aside: people use their intent otherwise since."""
+KEPT_MEANING = "kept meaning"
+"""`Example.reason` of such examples after a person released them."""
+
+
 class EntitySpan(Record):
     """A labelled span of a text. It is also read from the corpus form `[start, end, label]`."""
 

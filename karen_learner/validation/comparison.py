@@ -31,7 +31,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from karen_learner.metrics import Z_95, Interval
+from karen_learner.metrics import Z_95, Interval, binomial_tail
 from karen_learner.records import Example, Task
 from karen_learner.validation.evidence import Evidence, labels_of
 from karen_learner.validation.results import Matrix, TaskResult
@@ -136,19 +136,6 @@ def sign_test(gains: int, losses: int) -> float:
     if gains <= losses:
         return 1.0 if gains == 0 else binomial_tail(gains, tosses)
     return binomial_tail(gains, tosses)
-
-
-def binomial_tail(successes: int, trials: int, chance: float = 0.5) -> float:
-    """The probability of at least `successes` in independent trials."""
-    logs = [
-        math.lgamma(trials + 1)
-        - math.lgamma(count + 1)
-        - math.lgamma(trials - count + 1)
-        + count * math.log(chance)
-        + (trials - count) * math.log1p(-chance)
-        for count in range(successes, trials + 1)
-    ]  # each by itself: the first ones may be too small for a float
-    return min(1.0, math.fsum(map(math.exp, logs)))
 
 
 def signs(changed: Matrix, clusters: Sequence[Hashable]) -> tuple[int, int]:

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from karen_learner.curation.folds import is_corroborated
-from karen_learner.metrics import Interval
+from karen_learner.metrics import Interval, binomial_tail
 from karen_learner.records import Example, Task
-from karen_learner.validation.comparison import ALLOWANCE, binomial_tail, changes, sign_test
+from karen_learner.validation.comparison import ALLOWANCE, changes, sign_test
 from karen_learner.validation.evidence import Evidence, labels_of
 
 FEW_PEOPLE = 10

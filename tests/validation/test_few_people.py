@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from karen_learner.metrics import binomial_tail
 from karen_learner.records import Example
 from karen_learner.validation import Evidence, Prediction
-from karen_learner.validation.comparison import binomial_tail
 from karen_learner.validation.few_people import FewPeople, compare_few_people
 from tests.validation.evidences import evidence
 from tests.validation.holdouts import gold, word

@@ -1,0 +1,136 @@
+"""Intents whose meaning has changed: several people call texts otherwise of which the model is sure. Pure.
+
+Gold ages. Texts that the model takes for A, because old gold says so, are called B by people. The evidence is
+the newest run of feedback on texts that were detected as A:
+
+- at least a quorum of people says B, and at least MAJORITY of all who say A or B; each counts once;
+- without a change, so many errors are improbable at the confidences that the model had (binomial tail at
+  LEVEL). Feedback is selected: where people correct errors and confirm few right answers, errors are frequent
+  in it. So the odds of an error are multiplied by how much more often errors get feedback than right answers;
+- the model knew B before. Otherwise B is a new label, whose texts it can only take for another one.
+
+So corrections of phrasings that the model does not know, of which it is unsure, change no meaning.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from karen_learner.curation.examples import LOWEST_GOOD_RATING, combined_rating
+from karen_learner.metrics import binomial_tail
+from karen_learner.records import Turn
+
+LEVEL = 0.01
+"""The significance level of a changed meaning."""
+MAJORITY = 0.9
+"""The share of people who must say the new label, of those who say it or the former one."""
+MAX_CONFIDENCE = 0.95
+"""A higher confidence counts as this: some errors have other causes than the model's doubt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """The intent that a model detected, and the one that a person states; None without feedback on it."""
+
+    at: datetime
+    person: str
+    detected: str
+    confidence: float
+    stated: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedMeaning:
+    """Texts of the intent `former` are the intent `present`, as `people` people have said `since` a time."""
+
+    former: str
+    present: str
+    people: int
+    since: datetime
+
+
+def said_of(turn: Turn) -> Said | None:
+    """The detected and the stated intent of a turn; None if no model detected one.
+
+    A good rating states the detected intent, unless another label was corrected.
+    """
+    found, feedback = turn.metadata, turn.feedback
+    if found.degraded or found.intent_detected is None:
+        return None
+    stated = None
+    if feedback is not None and turn.is_permitted:
+        rating = combined_rating(feedback.satisfaction_score, feedback.response_quality)
+        is_good = rating is not None and rating >= LOWEST_GOOD_RATING and not feedback.is_correction
+        stated = feedback.corrected_intent or (found.intent_detected if is_good else None)
+    return Said(
+        at=found.occurred_at,
+        person=found.user_id,
+        detected=found.intent_detected,
+        confidence=min(found.intent_confidence, MAX_CONFIDENCE),
+        stated=stated,
+    )
+
+
+def changed_meanings(said: Sequence[Said], *, quorum: int) -> list[ChangedMeaning]:
+    """The changed meanings in what was said, oldest first; at most one of each former intent."""
+    factor = _selection(said)
+    first_detected: dict[str, datetime] = {}
+    by_detected: defaultdict[str, list[Said]] = defaultdict(list)
+    for one in said:
+        first_detected.setdefault(one.detected, one.at)
+        if one.stated is not None:
+            by_detected[one.detected].append(one)
+    found: list[ChangedMeaning] = []
+    for former, stated in by_detected.items():
+        others = Counter(one.stated for one in stated if one.stated not in (None, former))
+        present = max(others, key=lambda label: (others[label], label or ""), default=None)
+        if present is None or present not in first_detected:
+            continue
+        change = _change(former, present, stated, factor=factor, quorum=quorum)
+        if change is not None and first_detected[present] < change.since:
+            found.append(change)
+    return found
+
+
+def _selection(said: Iterable[Said]) -> float:
+    """How many times more often a wrong answer gets feedback than a right one, by the confidences."""
+    wrong = right = expected_wrong = expected_right = 1.0
+    for one in said:
+        expected_right += one.confidence
+        expected_wrong += 1.0 - one.confidence
+        wrong += one.stated not in (None, one.detected)
+        right += one.stated == one.detected
+    return (wrong / expected_wrong) / (right / expected_right)
+
+
+def _change(
+    former: str, present: str, stated: Iterable[Said], *, factor: float, quorum: int
+) -> ChangedMeaning | None:
+    run = _newest_run([one for one in stated if one.stated in (former, present)], present)
+    votes = list({one.person: one for one in run}.values())
+    against = sum(one.stated == present for one in votes)
+    if against < quorum or against < MAJORITY * len(votes):
+        return None
+    chance = sum(_error_probability(one.confidence, factor) for one in votes) / len(votes)
+    if binomial_tail(against, len(votes), min(chance, MAX_CONFIDENCE)) > LEVEL:
+        return None
+    return ChangedMeaning(former=former, present=present, people=against, since=run[0].at)
+
+
+def _newest_run(stated: Sequence[Said], present: str) -> list[Said]:
+    """The newest statements in which `present` has the largest lead."""
+    lead, best, start = 0, 0, len(stated)
+    for at in range(len(stated) - 1, -1, -1):
+        lead += 1 if stated[at].stated == present else -1
+        if lead > best:
+            best, start = lead, at
+    return list(stated[start:])
+
+
+def _error_probability(confidence: float, factor: float) -> float:
+    """The probability that an answer with feedback is wrong."""
+    wrong = (1.0 - confidence) * factor
+    return wrong / (wrong + confidence)
