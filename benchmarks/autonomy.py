@@ -109,7 +109,9 @@ def make_world(folder: Path, *, shots: int, good: int, changed: int, exchanged: 
     old = [one for one in texts if one[1] not in new]
     gold, rest = take(old, shots)
     used = set(rest[:good])
-    later = [one for one in texts if one not in used and one not in set(gold)][:changed]
+    later = [one for one in texts if one not in used and one not in set(gold)]
+    order.shuffle(later)  # the first texts of known intents are gold, so new ones would come first
+    later = later[:changed]
 
     def now(part: Sequence[Text]) -> list[Text]:
         return [(text, meanings.get(intent, intent)) for text, intent in part]

@@ -4,9 +4,11 @@ Gold ages. Texts that the model takes for A, because old gold says so, are calle
 the newest run of feedback on texts that were detected as A:
 
 - at least a quorum of people says B, and at least MAJORITY of all who say A or B; each counts once;
-- without a change, so many errors are improbable at the confidences that the model had (binomial tail at
-  LEVEL). Feedback is selected: where people correct errors and confirm few right answers, errors are frequent
-  in it. So the odds of an error are multiplied by how much more often errors get feedback than right answers;
+- without a change, so many errors are improbable at the confidences that the model had (binomial tail).
+  Feedback is selected: where people correct errors and confirm few right answers, errors are frequent in it.
+  So the odds of an error are multiplied by how much more often errors get feedback than right answers. At most
+  LEVEL of the found changes are expected to be false (Benjamini and Hochberg, *Journal of the Royal
+  Statistical Society B* 57, 1995): many changes at once need less evidence each;
 - the model knew B before. Otherwise B is a new label, whose texts it can only take for another one.
 
 So corrections of phrasings that the model does not know, of which it is unsure, change no meaning.
@@ -23,8 +25,8 @@ from karen_learner.curation.examples import LOWEST_GOOD_RATING, combined_rating
 from karen_learner.metrics import binomial_tail
 from karen_learner.records import Turn
 
-LEVEL = 0.01
-"""The significance level of a changed meaning."""
+LEVEL = 0.05
+"""The expected share of false changes among those found."""
 MAJORITY = 0.9
 """The share of people who must say the new label, of those who say it or the former one."""
 MAX_CONFIDENCE = 0.95
@@ -44,12 +46,16 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedMeaning:
-    """Texts of the intent `former` are the intent `present`, as `people` people have said `since` a time."""
+    """Texts of the intent `former` are the intent `present`, as `people` people have said `since` a time.
+
+    Without a change, this or more has the probability `p`.
+    """
 
     former: str
     present: str
     people: int
     since: datetime
+    p: float
 
 
 def said_of(turn: Turn) -> Said | None:
@@ -75,7 +81,7 @@ def said_of(turn: Turn) -> Said | None:
 
 
 def changed_meanings(said: Sequence[Said], *, quorum: int) -> list[ChangedMeaning]:
-    """The changed meanings in what was said, oldest first; at most one of each former intent."""
+    """The changed meanings in what was said, at most one of each former intent."""
     factor = _selection(said)
     first_detected: dict[str, datetime] = {}
     by_detected: defaultdict[str, list[Said]] = defaultdict(list)
@@ -92,7 +98,14 @@ def changed_meanings(said: Sequence[Said], *, quorum: int) -> list[ChangedMeanin
         change = _change(former, present, stated, factor=factor, quorum=quorum)
         if change is not None and first_detected[present] < change.since:
             found.append(change)
-    return found
+    return _not_by_chance(found, tested=len(by_detected))
+
+
+def _not_by_chance(found: Iterable[ChangedMeaning], *, tested: int) -> list[ChangedMeaning]:
+    """The changes with the smallest p-values, as many as their share of chance allows."""
+    ordered = sorted(found, key=lambda one: one.p)
+    passed = [at for at, one in enumerate(ordered, start=1) if one.p <= LEVEL * at / tested]
+    return ordered[: max(passed, default=0)]
 
 
 def _selection(said: Iterable[Said]) -> float:
@@ -115,9 +128,8 @@ def _change(
     if against < quorum or against < MAJORITY * len(votes):
         return None
     chance = sum(_error_probability(one.confidence, factor) for one in votes) / len(votes)
-    if binomial_tail(against, len(votes), min(chance, MAX_CONFIDENCE)) > LEVEL:
-        return None
-    return ChangedMeaning(former=former, present=present, people=against, since=run[0].at)
+    p = binomial_tail(against, len(votes), min(chance, MAX_CONFIDENCE))
+    return ChangedMeaning(former=former, present=present, people=against, since=run[0].at, p=p)
 
 
 def _newest_run(stated: Sequence[Said], present: str) -> list[Said]:
