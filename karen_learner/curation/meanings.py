@@ -6,9 +6,9 @@ the newest run of feedback on texts that were detected as A:
 - at least a quorum of people says B, and at least MAJORITY of all who say A or B; each counts once;
 - without a change, so many errors are improbable at the confidences that the model had (binomial tail).
   Feedback is selected: where people correct errors and confirm few right answers, errors are frequent in it.
-  So the odds of an error are multiplied by how much more often errors get feedback than right answers. At most
-  LEVEL of the found changes are expected to be false (Benjamini and Hochberg, *Journal of the Royal
-  Statistical Society B* 57, 1995): many changes at once need less evidence each;
+  So the odds of an error are multiplied by how much more often errors get feedback than right answers. At
+  most the share LEVEL of the found changes is expected to be false (Benjamini and Hochberg, *Journal of the
+  Royal Statistical Society B* 57, 1995): many changes at once need less evidence each;
 - the model knew B before. Otherwise B is a new label, whose texts it can only take for another one.
 
 So corrections of phrasings that the model does not know, of which it is unsure, change no meaning.

@@ -19,7 +19,7 @@ LabelSchema = Mapping[Task, tuple[str, ...]]
 PredictionRow = tuple[str | None, str | None, tuple[tuple[int, int, str], ...] | None]
 """Intent, sentiment, entities; None if the model has no pipe for the task."""
 RightRow = tuple[float | None, float | None]
-"""Probability of the gold intent and of the gold sentiment; None if unknown."""
+"""A probability of the intent and of the sentiment; None if unknown."""
 
 
 class PipelineSpec(Record):
@@ -113,10 +113,11 @@ class TrainReport(Record):
 
 
 class Predicted(Record):
-    """A prediction, and the probabilities of the gold labels."""
+    """A prediction, and the probabilities of the gold labels (`right`) and of the predicted ones (`sure`)."""
 
     row: PredictionRow
     right: RightRow = (None, None)
+    sure: RightRow = (None, None)
 
 
 class PredictReport(Record):

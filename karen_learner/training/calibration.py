@@ -47,9 +47,17 @@ def calibrate(pipeline: TrainablePipeline, folder: Path, *, false_alarm_rate: fl
 def probabilities_of(
     margins: LabelledMargins, labels: Sequence[str | None], *, fitted: Sequence[bool]
 ) -> list[float | None]:
-    """The probability of the label of each text, at the scale that fits the texts in `fitted` best.
+    """The probability of the label of each text. See `scaled`."""
+    return scaled(margins, labels, fitted=fitted)[0]
 
-    None for a text without label, and for a label that the model of its margins lacks.
+
+def scaled(
+    margins: LabelledMargins, labels: Sequence[str | None], *, fitted: Sequence[bool]
+) -> tuple[list[float | None], list[float | None]]:
+    """The probabilities of the label and of the likeliest label of each text.
+
+    The scale is that which fits the texts in `fitted` best; without a known label all are None. The first
+    one is None for a text without label, and for a label that the model of its margins lacks.
     """
     columns = {label: column for column, label in enumerate(margins.labels)}
     values = margins.values.margins
@@ -58,7 +66,7 @@ def probabilities_of(
         row for row, column in enumerate(found) if column is not None and np.isfinite(values[row, column])
     ]
     if not known:
-        return [None] * len(labels)
+        return [None] * len(labels), [None] * len(labels)
     used = [row for row in known if fitted[row]] or known
     truths = np.zeros((len(used), len(margins.labels)), dtype=np.float32)
     truths[np.arange(len(used)), [found[row] or 0 for row in used]] = 1.0
@@ -67,7 +75,7 @@ def probabilities_of(
     result: list[float | None] = [None] * len(labels)
     for row in known:
         result[row] = float(scores[row, found[row] or 0])
-    return result
+    return result, [float(value) for value in np.nanmax(scores, axis=1)]
 
 
 def share_of(scores: Mapping[str, float], label: str | None) -> float | None:

@@ -22,7 +22,7 @@ from karen_learner.metrics import Span
 from karen_learner.records import CATEGORY_TASKS, Task
 from karen_learner.records.training import PipelineSpec, Predicted, PredictionRow, PredictJob, PredictReport
 from karen_learner.training.cache import WorkerCache
-from karen_learner.training.calibration import probabilities_of, share_of, write_margins
+from karen_learner.training.calibration import scaled, share_of, write_margins
 from karen_learner.training.pipelines import TrainablePipeline
 
 BATCH_SIZE = 256
@@ -53,6 +53,7 @@ def predict(job: PredictJob, *, cache: WorkerCache | None = None) -> PredictRepo
         if texts:
             parts.append((positions, cache.outputs(model, texts, partial(_run, model, texts, cache))))
     rights = {task: _probabilities(job, task, lines, parts) for task in CATEGORY_TASKS}
+    (intent, sure_intent), (sentiment, sure_sentiment) = (rights[task] for task in CATEGORY_TASKS)
     predicted: list[Predicted | None] = [None] * len(lines)
     for positions, output in parts:
         labels = {task: _likeliest(output, task, len(positions)) for task in CATEGORY_TASKS}
@@ -60,7 +61,8 @@ def predict(job: PredictJob, *, cache: WorkerCache | None = None) -> PredictRepo
             spans = output.spans[row] if output.spans is not None else None
             predicted[at] = Predicted(
                 row=(labels["intent"][row], labels["sentiment"][row], spans),
-                right=(rights["intent"][at], rights["sentiment"][at]),
+                right=(intent[at], sentiment[at]),
+                sure=(sure_intent[at], sure_sentiment[at]),
             )
     seconds = sum(output.seconds for _, output in parts)
     return PredictReport(
@@ -117,20 +119,23 @@ def _probabilities(
     task: Task,
     lines: Sequence[CorpusLine],
     parts: Sequence[tuple[list[int], ModelOutput]],
-) -> list[float | None]:
-    """The probabilities of the gold labels of all lines, at one scale for all models."""
+) -> tuple[list[float | None], list[float | None]]:
+    """Those of the labels and of the likeliest labels of all lines, at one scale for all models."""
     result: list[float | None] = [None] * len(lines)
+    sure: list[float | None] = [None] * len(lines)
     for positions, output in parts:
         for row, at in enumerate(positions if task in output.scores else ()):
-            result[at] = share_of(output.scores[task][row], getattr(lines[at], task))
+            scores = output.scores[task][row]
+            result[at] = share_of(scores, getattr(lines[at], task))
+            sure[at] = share_of(scores, likeliest(scores))
     ours = [(positions, output.margins[task]) for positions, output in parts if task in output.margins]
     if not ours:
-        return result
+        return result, sure
     pool, order = pool_margins([margins for _, margins in ours]), [at for part, _ in ours for at in part]
     labels = [getattr(lines[at], task) for at in order]
-    values = probabilities_of(pool, labels, fitted=[at < job.gold for at in order])
-    for at, value in zip(order, values, strict=True):
-        result[at] = value
+    values, highest = scaled(pool, labels, fitted=[at < job.gold for at in order])
+    for at, value, best in zip(order, values, highest, strict=True):
+        result[at], sure[at] = value, best
     if job.calibration is not None:
         used = np.array(
             [at < job.gold and label is not None for at, label in zip(order, labels, strict=True)], dtype=bool
@@ -138,7 +143,7 @@ def _probabilities(
         gold = [label for label, is_used in zip(labels, used, strict=True) if is_used and label is not None]
         if gold:
             write_margins(job.calibration, task, LabelledMargins(pool.labels, pool.values.rows(used)), gold)
-    return result
+    return result, sure
 
 
 def _likeliest(output: ModelOutput, task: Task, count: int) -> list[str | None]:

@@ -13,7 +13,10 @@ shows no gain, and labels must be more than opinions. There are two cases:
   the p-value is the second smallest one of a person, times the number of the others (partial conjunction:
   Benjamini and Heller, *Biometrics* 64, 2008).
 
-Two accounts of one person can show a gain where gold has few texts or none.
+A correction of an answer of which the champion is sure (`SURE`) contradicts what it has learned from gold and
+from others. Unless as many people as `learning.meaning_quorum` say so, a candidate that follows it loses. So
+two accounts of one person, which agree on wrong labels, change no answer that gold supports. They can still
+show a gain where gold has no texts, and with less gold than `MIN_GOLD`, where confidences mean little.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import numpy as np
 
 from karen_learner.curation.folds import is_corroborated
 from karen_learner.metrics import Interval, binomial_tail
-from karen_learner.records import Example, Task
+from karen_learner.records import UNKNOWN_USER, Example, Task
 from karen_learner.validation.comparison import ALLOWANCE, changes, sign_test
 from karen_learner.validation.evidence import Evidence, labels_of
 
@@ -34,6 +37,10 @@ FEW_PEOPLE = 10
 AGREEMENT_LEVEL = 0.05
 MIN_CORROBORATED = 5
 """With fewer corroborated groups, the sign test of the agreement cannot reach its level."""
+SURE = 0.95
+"""The probability of its answer from which the champion is sure."""
+MIN_GOLD = 40
+"""Number of judged gold texts from which the scale of probabilities is known."""
 CHANCE = 0.5
 """The share of corrections of one person that must become right for evidence of a gain."""
 
@@ -64,6 +71,10 @@ def compare_few_people(evidence: Evidence, task: Task) -> FewPeople | None:
         return None
     after, before = evidence.candidate.by_task[task], evidence.champion.by_task[task]
     change = np.sign(changes(after, before)).tolist()
+    if before.confidences is not None and evidence.gold[before.positions].sum() >= MIN_GOLD:
+        sure = zip(before.positions.tolist(), before.confidences > SURE, strict=True)
+        contested = [is_sure and _is_of_few(evidence, at) for at, is_sure in sure]
+        change = [-abs(by) if lost else by for by, lost in zip(change, contested, strict=True)]
     judged = [
         (evidence.examples[at], evidence.people[at], by)
         for at, by in zip(after.positions, change, strict=True)
@@ -88,6 +99,11 @@ def compare_few_people(evidence: Evidence, task: Task) -> FewPeople | None:
 def _is_taught_correction(evidence: Evidence, example: Example, task: Task) -> bool:
     labels = labels_of(example, task)
     return example.source == "correction" and any((task, label) in evidence.taught_labels for label in labels)
+
+
+def _is_of_few(evidence: Evidence, position: int) -> bool:
+    """Whether fewer known people than the quorum have labelled a judged text."""
+    return sum(not one.startswith(UNKNOWN_USER) for one in evidence.people[position]) < evidence.quorum
 
 
 def _groups(judged: Iterable[tuple[Example, Sequence[str], float]]) -> list[_Correction]:

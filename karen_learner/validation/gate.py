@@ -84,7 +84,7 @@ def _judged(evidence: Evidence, settings: Settings) -> Verdict:
     failed = {name for name, checks in found.items() if not all(check.passed for check in checks)}
     better = tasks_with_gain(evidence)
     decision = _decision(failed)
-    likely = likely_better(evidence, settings) if decision == "too_close" else None
+    likely = likely_better(evidence) if decision == "too_close" else None
     return Verdict(
         accepted=not failed,
         harmful=bool(failed & SHOWS_WORSE) and is_harmful(evidence),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from karen_learner.records import CATEGORY_TASKS, TASKS, GateCheck, Task
-from karen_learner.settings import Settings
 from karen_learner.validation.comparison import Comparison, p_value, z_of
 from karen_learner.validation.evidence import Evidence
 from karen_learner.validation.gates.improved import MIN_LIKELIHOODS, ROUNDING, clustered_error
@@ -25,7 +24,7 @@ STILL_LIKELY = 0.50
 Pairs = dict[Task, tuple[TaskResult, TaskResult]]
 
 
-def likely_better(evidence: Evidence, settings: Settings) -> GateCheck | None:
+def likely_better(evidence: Evidence) -> GateCheck | None:
     """The check of a candidate that is probably better on gold; None if it is not, or cannot be known.
 
     Tested are the mean accuracy of all taught tasks and, if it is not lower, the log-likelihood of the gold
@@ -33,7 +32,7 @@ def likely_better(evidence: Evidence, settings: Settings) -> GateCheck | None:
     """
     taught = evidence.taught & evidence.trained
     pairs: Pairs = {task: pair for task in TASKS if task in taught and (pair := evidence.on_gold(task))}
-    if evidence.alpha == 0.0 or not pairs or _is_of_few_people(evidence, settings):
+    if evidence.alpha == 0.0 or not pairs or _is_of_few_people(evidence):
         return None
     overall = compare_overall(evidence, pairs)
     p = min(overall.p_better, _p_likelihood(evidence, pairs, overall))
@@ -47,10 +46,10 @@ def likely_better(evidence: Evidence, settings: Settings) -> GateCheck | None:
     )  # fmt: skip
 
 
-def _is_of_few_people(evidence: Evidence, settings: Settings) -> bool:
+def _is_of_few_people(evidence: Evidence) -> bool:
     """Whether feedback judges, and is of fewer people than the quorum."""
     people = {one for owners in evidence.people for one in owners}
-    return not evidence.gold.all() and len(people) < settings.learning.meaning_quorum
+    return not evidence.gold.all() and len(people) < evidence.quorum
 
 
 def _p_likelihood(evidence: Evidence, pairs: Pairs, overall: Comparison) -> float:

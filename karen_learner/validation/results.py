@@ -16,6 +16,8 @@ from karen_learner.records import CATEGORY_TASKS, Example, LabelScore, Task
 
 Matrix = NDArray[np.float64]
 
+Probabilities = tuple[float | None, float | None]
+
 MIN_PROBABILITY = 0.001
 """Lower bound in log-likelihoods, so that no single text decides a comparison."""
 RESAMPLES = 1000
@@ -29,25 +31,27 @@ class Prediction:
     """Intent, sentiment and entities that a model predicts for a text.
 
     None: the model has no pipe for the task, which scores as nothing found. `of_gold` is the probability of
-    the gold label of a task, if known.
+    the gold label of a task, `confidence` that of the predicted one, if known.
     """
 
     intent: str | None = None
     sentiment: str | None = None
     entities: tuple[Span, ...] | None = None
     of_gold: Mapping[Task, float] = field(default_factory=dict)
+    confidence: Mapping[Task, float] = field(default_factory=dict)
 
     @classmethod
     def from_row(
-        cls, row: Sequence[Any], of_gold: tuple[float | None, float | None] = (None, None)
+        cls, row: Sequence[Any], of_gold: Probabilities = (None, None), sure: Probabilities = (None, None)
     ) -> Prediction:
-        """The prediction of a `PredictionRow` and a `RightRow` of the worker."""
+        """The prediction of a `PredictionRow` and the `RightRow`s of the worker."""
         intent, sentiment, spans = row
         entities = None if spans is None else tuple((int(s), int(e), str(label)) for s, e, label in spans)
-        known = {
-            task: value for task, value in zip(CATEGORY_TASKS, of_gold, strict=True) if value is not None
-        }
-        return cls(intent, sentiment, entities, known)
+        known, confidence = (
+            {task: value for task, value in zip(CATEGORY_TASKS, each, strict=True) if value is not None}
+            for each in (of_gold, sure)
+        )
+        return cls(intent, sentiment, entities, known, confidence)
 
     def spans(self, task: Task) -> Sequence[Span]:
         """The predicted labels as spans."""
@@ -60,7 +64,8 @@ class TaskResult:
 
     `positions` (texts,) in the scored texts. `values` of intent and sentiment: (texts,) of 0 and 1. `values`
     of entities: (texts, 3), counts of hits, spurious and missed spans. `log_likelihoods` (texts,) of the gold
-    labels; NaN if unknown. `answers` (texts,) are the predicted intents or sentiments.
+    labels; NaN if unknown. `answers` (texts,) are the predicted intents or sentiments, `confidences` (texts,)
+    their probabilities; NaN if unknown.
     """
 
     task: Task
@@ -68,6 +73,7 @@ class TaskResult:
     values: Matrix
     log_likelihoods: Matrix | None = None
     answers: tuple[str | None, ...] = ()
+    confidences: Matrix | None = None
 
     @property
     def texts(self) -> int:
@@ -92,6 +98,7 @@ class TaskResult:
             self.values[indices],
             None if self.log_likelihoods is None else self.log_likelihoods[indices],
             tuple(self.answers[index] for index in indices) if self.answers else (),
+            None if self.confidences is None else self.confidences[indices],
         )
 
     def influence(self) -> Matrix:
@@ -134,7 +141,9 @@ def task_result(
     else:
         likelihoods = np.log(np.clip(np.array(of_gold, dtype=np.float64), MIN_PROBABILITY, 1.0))
         answers = tuple(getattr(predictions[position], task) for position in positions)
-        result = TaskResult(task, where, values[:, 0].copy(), likelihoods, answers)
+        sure = [predictions[position].confidence.get(task, math.nan) for position in positions]
+        confidences = np.array(sure, dtype=np.float64)
+        result = TaskResult(task, where, values[:, 0].copy(), likelihoods, answers, confidences)
     labels = sorted(set().union(*by_label))
     return result, {label: _label_score(*(part[label] for part in by_label)) for label in labels}
 

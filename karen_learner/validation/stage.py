@@ -107,6 +107,7 @@ class ValidationStage:
             model_bytes=await call_in_executor(folder_bytes, Path(trained.candidate.path or "")),
             ms_per_text=served.ms_per_text,
             disagreements=await self._disagreements(trained),
+            quorum=self.settings.learning.meaning_quorum,
             follows_provisional=await self._follows_provisional(trained.cycle),
         )
         verdict = await self.gate.judge(evidence)
@@ -251,7 +252,7 @@ def _recorded(examples: Sequence[Example], known: Mapping[str, Predicted]) -> Ma
 
 
 def _predictions(predicted: Sequence[Predicted]) -> list[Prediction]:
-    return [Prediction.from_row(one.row, one.right) for one in predicted]
+    return [Prediction.from_row(one.row, one.right, one.sure) for one in predicted]
 
 
 def _at(by_task: Mapping[Task, TaskResult], positions: Sequence[int]) -> dict[Task, TaskResult]:

@@ -107,3 +107,28 @@ def test_the_tail_of_a_few_trials() -> None:
     assert binomial_tail(0, 5, 0.3) == pytest.approx(1.0)
     assert binomial_tail(2, 2, 0.3) == pytest.approx(0.09)
     assert binomial_tail(1, 2, 0.3) == pytest.approx(0.51)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "users", "texts", "shown"),
+    [(0.99, 2, 60, False), (0.6, 2, 60, True), (0.99, 3, 60, True), (0.99, 2, 30, True)],
+)
+def test_few_people_do_not_change_answers_of_which_the_champion_is_sure(
+    confidence: float, users: int, texts: int, shown: bool
+) -> None:
+    people: People = [("ann", "bob", "cid")[:users]] * 8
+    known = [gold(word(100 + at), intent="other") for at in range(texts)]
+    before = [Prediction("other", confidence={"intent": confidence})] * 8
+    after = [Prediction("billing")] * 8
+    right = [Prediction("other")] * texts
+    found = compare_few_people(
+        evidence(
+            [*corrections(people, users=users), *known],
+            [*after, *right],
+            [*before, *right],
+            people=[*people, *[()] * texts],
+        ),
+        "intent",
+    )
+    assert found is not None
+    assert (found.p_better < LEVEL) == shown
