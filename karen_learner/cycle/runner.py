@@ -277,6 +277,8 @@ class LearningCycle:
         async with self._stage(state, "curating"):
             counts = await self.curator.curate(cycle.tenant_id, token=cycle.token)
             state.curated = Curated(counts=counts)
+            if cycle.changed_meanings:  # older turns may have become examples now
+                await self.curator.set_aside_changed_meanings(cycle.tenant_id, token=cycle.token)
             batches = 1 + await self.planner.rejections(cycle.tenant_id)
             selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode, batches=batches)
             last = await self.planner.last_decision(cycle.tenant_id)
