@@ -10,6 +10,8 @@ from texts outside of all trainings; each draw is its own text. All rules see th
   standard error; not worse by more than one standard error (0.2 to 10 points).
 - `not lower`: the score is not lower.
 
+`likely`: the candidate is not accepted at decision 1, and serves provisionally.
+
 A tenant with 10,000 gold texts is judged on 3,000, as one with 3,000.
 """
 
@@ -33,6 +35,7 @@ from karen_learner.validation import Anchor, Evidence, ScoredTexts, judge, score
 from karen_learner.validation.comparison import NORMAL
 from karen_learner.validation.evidence import next_risk
 from karen_learner.validation.gates.improved import LIKELIHOOD_LEVEL, improved
+from karen_learner.validation.likely import likely_better
 from karen_learner.validation.results import TaskResult
 
 CAP = 3000
@@ -136,6 +139,12 @@ def ours(one: Tenant, sides: Sides, levels: Sequence[Risk], *, anchor: Answers |
     return shown if any(shown) and judge(evidence, OTHERS).accepted else nothing
 
 
+def likely(one: Tenant, sides: Sides, risk: Risk) -> bool:
+    """Whether the candidate serves provisionally unless it is accepted."""
+    evidence = one.evidence(sides, risk)
+    return likely_better(evidence) is not None and judge(evidence, OTHERS).accepted
+
+
 def _possible(sides: Sides, level: float) -> bool:
     """Whether `improved` can pass: a paired z test without clusters and factors, which saves time."""
     tests = (
@@ -170,7 +179,7 @@ def print_decisions(pool: Pool, task: Task, candidates: int) -> None:
     """The share of accepted candidates, by size, true difference and decision; each of another tenant."""
     print(f"accepted of {candidates} candidates, %; decision 1/20/100 without, and 100 with fresh texts;")
     print("alone: decision 1 by accuracy alone")
-    print("gold   disagree  points |    1    20   100  fresh  alone | one error  not lower")
+    print("gold   disagree  points |    1    20   100  fresh  alone likely | one error  not lower")
     for gold in TENANTS:
         for disagreement in DISAGREEMENTS:
             for points in POINTS:
@@ -181,7 +190,7 @@ def _print_row(
     pool: Pool, task: Task, gold: int, disagreement: float, points: float, candidates: int
 ) -> None:
     rng = np.random.default_rng([gold, round(100 * disagreement), round(10 + points)])
-    counts, differ = np.zeros(len(DECISIONS) + 4), 0.0
+    counts, differ = np.zeros(len(DECISIONS) + 5), 0.0
     examples = tenant(pool, task, gold, rng).examples
     spent = list(risks(examples, fresh=False))
     levels = [*(spent[decision - 1] for decision in DECISIONS), list(risks(examples, fresh=True))[-1]]
@@ -190,7 +199,9 @@ def _print_row(
         candidate = pool.candidate(points, disagreement, rng)
         differ += float((candidate.right != pool.champion.right).mean()) / candidates
         sides = one.sides(candidate, pool.champion)
-        counts += [*ours(one, sides, levels), one_error(sides), not_lower(sides)]
+        accepted = ours(one, sides, levels)
+        serves = not accepted[0] and likely(one, sides, levels[0])
+        counts += [*accepted, serves, one_error(sides), not_lower(sides)]
     *shares, former, naive = counts / candidates
     cells = "".join(f"{share:6.0%}" for share in shares)
     target = _target(gold, disagreement, points, shares[0])
