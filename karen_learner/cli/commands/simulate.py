@@ -100,9 +100,7 @@ async def simulate(
     --config and --set give the settings. The home is temporary.
     """
     from karen_learner import simulation
-    from karen_learner.cli.render_simulation import chart, step_lines, summary
-    from karen_learner.learner import create_autonomous_learner
-    from karen_learner.simulation.homes import fresh_home, isolated
+    from karen_learner.cli.render_simulation import chart, summary
     from karen_learner.simulation.plot import draw, require_plotting
 
     if cycles is not None and every is not None:
@@ -120,18 +118,7 @@ async def simulate(
     found_leaks = corpus.leaks()
     for note in (*corpus.notes, *found_leaks.sentences()):
         run.output.note(note, style="yellow")
-    settings = isolated(run.settings())
-    steps: list[Step] = []
-    reference = None
-    with fresh_home(keep_home) as home:
-        async with create_autonomous_learner(home, settings=settings) as learner:
-            found = simulation.simulate(learner, TENANT, corpus, scenario)
-            async for step in with_progress(run.output, learner, found):
-                run.output.show(*step_lines(step))
-                steps.append(step)
-            if refit:
-                run.output.note("training from scratch on all curated examples ...", style="dim")
-                reference = await simulation.refit(learner, TENANT, corpus.test, folder=home / "refit")
+    steps, reference = await _run(run, corpus, scenario, keep_home=keep_home, refit=refit)
     document = _document(scenario, corpus, found_leaks, steps, reference)
     if plot is not None:
         draw(steps, reference, plot)
@@ -141,6 +128,29 @@ async def simulate(
     places = [f"{name}: {place}" for name, place in (("home", keep_home), ("plot", plot)) if place]
     run.output.result(document, "", chart(steps, reference), "", summary(steps, reference), *places)
     return ExitCode.OK
+
+
+async def _run(
+    run: Context, corpus: Corpus, scenario: Scenario, *, keep_home: Path | None, refit: bool
+) -> tuple[list[Step], Refit | None]:
+    """The steps of a simulation, and a training from scratch after them."""
+    from karen_learner import simulation
+    from karen_learner.cli.render_simulation import step_lines
+    from karen_learner.learner import create_autonomous_learner
+    from karen_learner.simulation.homes import fresh_home, isolated
+
+    steps: list[Step] = []
+    settings = isolated(run.settings())
+    with fresh_home(keep_home) as home:
+        async with create_autonomous_learner(home, settings=settings) as learner:
+            found = simulation.simulate(learner, TENANT, corpus, scenario)
+            async for step in with_progress(run.output, learner, found):
+                run.output.show(*step_lines(step))
+                steps.append(step)
+            if not refit:
+                return steps, None
+            run.output.note("training from scratch on all curated examples ...", style="dim")
+            return steps, await simulation.refit(learner, TENANT, corpus.test, folder=home / "refit")
 
 
 def _document(

@@ -1,73 +1,32 @@
-"""Settings: their types and bounds. Their defaults are in `configs/default.cfg`.
-
-Layers, from lowest to highest priority: `default.cfg`, the user's `.cfg`, the environment
-(`KAREN_LEARNING__MIN_DATA_THRESHOLD=20`), keyword overrides.
-"""
+"""All sections of the settings: their types and bounds."""
 
 from __future__ import annotations
 
-import configparser
-import difflib
-import json
-import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from confection import Config
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_core import to_jsonable_python
 
 from karen_learner.errors import SettingsError
-
-ENVIRONMENT_PREFIX = "KAREN_"
-
-_NO_DEV_SPLIT = "delete it, because all examples are learned and shadows judge them"
-_NO_MARGIN = "delete it, because the gates test at a significance level; gate.gates names the gates"
-_OUT_OF_FOLD = "delete it, because all scores are out of fold"
-REMOVED = {
-    "holdout_cap": "use gate.judged_texts, the maximum number of judged gold texts",
-    "dev_share": _NO_DEV_SPLIT,
-    "dev_cap": _NO_DEV_SPLIT,
-    "unlabelled_turns": "delete it, because texts without feedback are not learned",
-    "patience": "delete it, because a training makes all its passes; training.n_iter is their number",
-    "margin_standard_errors": _NO_MARGIN,
-    "min_margin": _NO_MARGIN,
-    "max_margin": _NO_MARGIN,
-    "small_holdout": _OUT_OF_FOLD,
-    "max_cross_validated": _OUT_OF_FOLD,
-}
-"""Settings of earlier releases, with advice."""
-HINTS = {
-    "validation_split": "it is 1 / K for K folds, no longer the share of a holdout; 0.2 gives five folds"
-}
-"""Explanations of settings whose meaning changed."""
-
-_SECTION = re.compile(r"^\[([^\]\s]+)\]", re.MULTILINE)
+from karen_learner.settings.section import Section, refuse_unknown
 
 PASSWORD = re.compile(r"(?<=:)(?<!//)[^/:@][^/@]*(?=@)|(?<=password=)[^&]*")
 """The password of a database URL."""
-
-SECRET_SECTIONS = frozenset({"notifications", "targets", "WebhookTarget", "EmailTarget"})
-"""Errors about these settings do not quote values."""
-
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0.0, le=1e9)]
 Days = Annotated[float, Field(ge=0.0, le=36_500.0)]
 Fallback = Literal["none", "rules"]
-
 FROM_ENVIRONMENT = "env:"
 """Begin of a secret that is the name of an environment variable."""
 EMAIL_ADDRESS = r"^[^\s@<>,;:\"\\]+@[A-Za-z0-9.-]+$"
@@ -76,39 +35,6 @@ EMAIL_ADDRESS = r"^[^\s@<>,;:\"\\]+@[A-Za-z0-9.-]+$"
 def _split_names(value: Any) -> Any:
     """Names with commas between them, as in `spacy train --code`, as a list; other values unchanged."""
     return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-
-
-class Section(BaseModel):
-    """A group of settings with validated assignment."""
-
-    model_config = ConfigDict(
-        extra="forbid", validate_assignment=True, protected_namespaces=(), hide_input_in_errors=True
-    )
-
-    def update(self, values: Mapping[str, Any]) -> None:
-        """Change several settings: all of them, or none if a value is not allowed."""
-        _refuse_unknown(type(self).__name__, values, self._names())
-        before = {name: getattr(self, name) for name in values}
-        try:
-            self._assign(values)
-        except SettingsError:
-            self._assign(before)
-            raise
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in REMOVED:
-            _refuse_unknown(type(self).__name__, (name,), self._names())
-        try:
-            super().__setattr__(name, value)
-        except ValidationError as error:
-            raise SettingsError(_describe(type(self).__name__, error)) from error
-
-    def _assign(self, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            setattr(self, name, value)
-
-    def _names(self) -> set[str]:
-        return set(type(self).model_fields)
 
 
 class StoreSettings(Section):
@@ -475,12 +401,12 @@ class Settings(Section):
         """The value of a setting by its dotted name, in JSON types. Raises SettingsError."""
         key = name.partition(".")[2]
         section = self._section_of(name)
-        _refuse_unknown(type(section).__name__, (key,), section._names())
+        refuse_unknown(type(section).__name__, (key,), section._names())
         return to_jsonable_python(getattr(section, key))
 
     def _section_of(self, name: str) -> Section:
         section = name.partition(".")[0]
-        _refuse_unknown("the settings", (section,), self._names())
+        refuse_unknown("the settings", (section,), self._names())
         found: Section = getattr(self, section)
         return found
 
@@ -495,151 +421,3 @@ class Settings(Section):
     def dump(self) -> dict[str, Any]:
         """The settings in JSON types, with asterisks in place of secrets."""
         return self.model_dump(mode="json")
-
-
-def shipped_configs() -> Path:
-    """The folder `configs/`: next to the package in a checkout, inside it when installed."""
-    package = Path(__file__).parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-def load_settings(
-    path: str | Path | None = None,
-    *,
-    overrides: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Settings:
-    """Settings from all layers.
-
-    `overrides` maps sections to mappings, or dotted names (`"learning.quality_threshold"`) to values.
-    Raises SettingsError for an unknown key (with the nearest known one), a removed key (with advice), a value
-    out of bounds, or an unreadable file.
-    """
-    values = _read(shipped_configs() / "default.cfg")
-    known = {section: set(keys) for section, keys in values.items()}
-    layers = [
-        ("the settings file", _read(Path(path)) if path else {}),
-        ("the environment", _from_environment(os.environ if environment is None else environment)),
-        ("the overrides", _nested(overrides or {})),
-    ]
-    for origin, layer in layers:
-        _merge(values, layer, known, origin)
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(_describe("the settings", error)) from error
-
-
-def as_settings(
-    settings: Settings | Path | str | None, *, overrides: Mapping[str, Any] | None = None
-) -> Settings:
-    """Loaded settings, or those of a file, with `overrides`. Raises SettingsError."""
-    if not isinstance(settings, Settings):
-        return load_settings(settings, overrides=overrides)
-    if not overrides:
-        return settings
-    values = settings.model_dump()
-    for section, changes in _nested(overrides).items():
-        values[section] = {**values.get(section, {}), **changes}
-    return load_settings(overrides=values)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    parents: list[str] = []
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        parents = _missing_parents(text)
-        return dict(Config().from_str("".join(parents) + text, interpolate=True))
-    except (OSError, ValueError, configparser.Error) as error:
-        problem = _unreadable(error, added_lines=len(parents))
-        raise SettingsError(f"cannot read the settings file {path}: {problem}") from error
-
-
-def _missing_parents(text: str) -> list[str]:
-    """A line `[a]` for each section `[a.b]` without the section `[a]`, which confection needs."""
-    sections = set(_SECTION.findall(text))
-    parents = {name[:at] for name in sections for at in range(len(name)) if name[at] == "."}
-    return [f"[{parent}]\n" for parent in sorted(parents - sections)]
-
-
-def _unreadable(error: Exception, *, added_lines: int) -> str:
-    """The problem in one line, with its line of the file and the remedy."""
-    if isinstance(error, configparser.DuplicateSectionError):
-        line = (error.lineno or 0) - added_lines
-        return (
-            f"line {line}: the section [{error.section}] is there already: move the settings below this line "
-            "to the first one, and delete this line"
-        )
-    if isinstance(error, configparser.DuplicateOptionError):
-        line = (error.lineno or 0) - added_lines
-        return f"line {line}: [{error.section}] has {error.option!r} already: delete one of the two"
-    message = " ".join(str(error).replace("'<string>'", "").split())
-    if "no section headers" in message:
-        return f"a setting stands before the first [section] line: add the line above it ({message})"
-    return message
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    overrides = {}
-    for name, raw in environment.items():
-        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
-            section, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 1)
-            overrides[f"{section}.{key}"] = parse_value(raw)
-    return _nested(overrides)
-
-
-def parse_value(raw: str) -> Any:
-    """The value of a JSON text; other texts unchanged."""
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return raw
-
-
-def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in overrides.items():
-        section, _, key = name.partition(".")
-        if key:
-            nested.setdefault(section, {})[key] = value
-        elif isinstance(value, Mapping):
-            nested.setdefault(section, {}).update(value)
-        else:
-            raise SettingsError(f"the override {name!r} is no setting: write 'section.key'")
-    return nested
-
-
-def _merge(
-    values: dict[str, Any], layer: Mapping[str, Any], known: Mapping[str, set[str]], origin: str
-) -> None:
-    _refuse_unknown(origin, layer, set(known))
-    for section, keys in layer.items():
-        if not isinstance(keys, Mapping):
-            raise SettingsError(f"[{section}] in {origin} is not a section of settings")
-        keys = dict(keys)
-        if section == "learning" and "validation_threshold" in keys:
-            values["thresholds"]["accuracy"] = keys.pop("validation_threshold")
-        _refuse_unknown(f"[{section}] in {origin}", keys, known[section])
-        values[section] = {**values[section], **keys}
-
-
-def _refuse_unknown(where: str, given: Iterable[str], known: set[str]) -> None:
-    for name in given:
-        if name in known:
-            continue
-        if name in REMOVED:
-            raise SettingsError(f"the setting {name!r} in {where} was removed: {REMOVED[name]}")
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        raise SettingsError(f"unknown setting {name!r} in {where}: did you mean {near[0]!r}?")
-
-
-def _describe(where: str, error: ValidationError) -> str:
-    problems = []
-    for item in error.errors():
-        path = [str(part) for part in item["loc"]]
-        hint = HINTS.get(path[-1]) if path else None
-        given = "" if SECRET_SECTIONS.intersection((where, *path)) else f" (got {item['input']!r})"
-        problem = f"{'.'.join(path) or where}: {item['msg']}{given}"
-        problems.append(f"{problem}: {hint}" if hint else problem)
-    return f"{where}: {'; '.join(problems)}"
