@@ -24,6 +24,7 @@ from karen_learner.contracts.stores import (
     IncidentStore,
     OutboxStore,
     OutcomeStore,
+    ReviewStore,
     StrategyStore,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "OnProgress",
     "OutboxStore",
     "OutcomeStore",
+    "ReviewStore",
     "Sanitizer",
     "StrategyStore",
     "TrainingBackend",

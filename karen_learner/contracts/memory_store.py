@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from karen_learner.contracts.stores import InboxStore, IncidentStore, OutboxStore, OutcomeStore
+from karen_learner.contracts.stores import InboxStore, IncidentStore, OutboxStore, OutcomeStore, ReviewStore
 from karen_learner.records import (
     CYCLE_LEASE,
     AwaitingTurn,
@@ -34,7 +34,7 @@ from karen_learner.records.labels import LabelChange, LabelReport, Successors
 from karen_learner.records.schedules import Schedule
 
 
-class MemoryStore(InboxStore, OutcomeStore, IncidentStore, OutboxStore, Protocol):
+class MemoryStore(InboxStore, OutcomeStore, IncidentStore, OutboxStore, ReviewStore, Protocol):
     """Turns, examples, the journal of cycles, leases, versions and aliases of each tenant.
 
     A write is one transaction. Reads see committed rows only.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from karen_learner.records import (
     Outcome,
 )
-from karen_learner.records.access import ApiKey, AuditEntry
+from karen_learner.records.access import ApiKey, AuditEntry, Session
 from karen_learner.records.incidents import Incident, RemedyPause
 from karen_learner.records.notifications import (
     Notification,
@@ -17,6 +17,7 @@ from karen_learner.records.notifications import (
     OutboxRow,
     TargetState,
 )
+from karen_learner.records.reviews import Contributor, Review, ReviewDecision
 from karen_learner.records.strategies import (
     StrategyState,
     StrategySwitch,
@@ -27,7 +28,7 @@ from karen_learner.records.stream import InboxEvent, InboxState, NewEvent
 
 
 class AccessStore(Protocol):
-    """API keys and the audit log of the service. `SqlMemoryStore` is one."""
+    """API keys, sessions and the audit log of the service. `SqlMemoryStore` is one."""
 
     async def api_keys(self) -> Sequence[ApiKey]:
         """All keys, oldest first, also revoked ones."""
@@ -37,6 +38,15 @@ class AccessStore(Protocol):
 
     async def revoke_api_key(self, key_id: str, *, at: datetime) -> bool:
         """Revoke a key; whether there is such a key that was not revoked."""
+
+    async def add_session(self, session: Session, *, now: datetime) -> None:
+        """Store a new session of a browser, and remove those that have expired."""
+
+    async def session(self, digest: str) -> Session | None:
+        """The session with this digest, also an expired one; None for an unknown one."""
+
+    async def end_session(self, digest: str) -> None:
+        """Remove a session."""
 
     async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
         """Store entries of the audit log."""
@@ -194,3 +204,33 @@ class InboxStore(StrategyStore, Protocol):
 
     async def prune_events(self, tenant_id: str, *, before: datetime) -> int:
         """Remove processed events that arrived before this time; their number."""
+
+
+class ReviewStore(Protocol):
+    """Reviews of texts by people, and contributors. A `MemoryStore` is one."""
+
+    async def claim_review(
+        self, tenant_id: str, item_id: str, reviewer: str, *, now: datetime, until: datetime
+    ) -> Review | None:
+        """The review, leased to this reviewer until a time; None if it is another one's, or decided."""
+
+    async def change_review(
+        self,
+        tenant_id: str,
+        item_id: str,
+        reviewer: str,
+        *,
+        draft: Mapping[str, Any] | None,
+        decision: ReviewDecision | None = None,
+        decided_at: datetime | None = None,
+    ) -> bool:
+        """Write the draft and the decision of a review; False if it is another one's."""
+
+    async def reviews(self, tenant_id: str, item_ids: Sequence[str]) -> Mapping[str, Review]:
+        """The reviews of items, by id. Items that nobody has opened have none."""
+
+    async def last_review(self, tenant_id: str, reviewer: str) -> Review | None:
+        """The review that a reviewer has decided last."""
+
+    async def people(self, tenant_id: str, *, newest: int, limit: int) -> Sequence[Contributor]:
+        """The users with the most of the `newest` contributions, most first."""

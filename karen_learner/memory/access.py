@@ -1,4 +1,4 @@
-"""API keys and the audit log of the service. They belong to the whole store, not to a tenant."""
+"""API keys, sessions and the audit log of the service. They belong to the whole store, not to a tenant."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from karen_learner.memory.tables import api_keys, audit_log
-from karen_learner.records.access import ApiKey, AuditEntry
+from karen_learner.memory.tables import api_keys, audit_log, sessions
+from karen_learner.records.access import ApiKey, AuditEntry, Session
 
 
 def add_key(connection: Connection, key: ApiKey) -> None:
@@ -26,6 +26,23 @@ def revoke_key(connection: Connection, key_id: str, *, at: datetime) -> bool:
     """Revoke a key; whether there is such a key that was not revoked."""
     here = (api_keys.c.key_id == key_id, api_keys.c.revoked_at.is_(None))
     return connection.execute(update(api_keys).where(*here).values(revoked_at=at)).rowcount > 0
+
+
+def add_session(connection: Connection, session: Session, *, now: datetime) -> None:
+    """Store a new session, and remove those that have expired."""
+    connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
+    connection.execute(insert(sessions).values(**dict(session)))
+
+
+def session(connection: Connection, digest: str) -> Session | None:
+    """The session with this digest, also an expired one; None for an unknown one."""
+    row = connection.execute(select(sessions).where(sessions.c.digest == digest)).first()
+    return None if row is None else Session(**row._mapping)
+
+
+def end_session(connection: Connection, digest: str) -> None:
+    """Remove a session."""
+    connection.execute(delete(sessions).where(sessions.c.digest == digest))
 
 
 def add_audit(connection: Connection, entries: Sequence[AuditEntry]) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy import Connection, Row, Select, case, delete, func, select
 from sqlalchemy import insert as insert_into
 
 from karen_learner.concurrency import chunks
 from karen_learner.memory import tenants
-from karen_learner.memory.tables import IS_UNUSABLE, Condition
+from karen_learner.memory.tables import IS_UNUSABLE, Condition, examples
 from karen_learner.memory.tables import contributions as rows
 from karen_learner.records import Contribution, person_of
+from karen_learner.records.reviews import Contributor
 
 _FIELDS = [name for name in Contribution.model_fields if name in rows.c]
 _ROWS = select(*(rows.c[name] for name in _FIELDS))
@@ -66,6 +67,32 @@ def contributors(
         if person is not None:
             found.setdefault(row.key, {})[person] = None
     return {key: tuple(people) for key, people in found.items()}
+
+
+def people(connection: Connection, tenant_id: str, *, newest: int, limit: int) -> Sequence[Contributor]:
+    """The people with the most of the `newest` contributions, most first. The cost depends on `newest`."""
+    here = rows.c.tenant == tenants.number_of(tenant_id)
+    recent = select(rows).where(here).order_by(rows.c.seq.desc()).limit(newest).subquery()
+    joined = recent.outerjoin(
+        examples, (examples.c.tenant == recent.c.tenant) & (examples.c.key == recent.c.key)
+    )
+    has_intent = recent.c.intent.is_not(None) & examples.c.intent.is_not(None)
+    agrees = has_intent & (recent.c.intent == examples.c.intent)
+    statement = (
+        select(
+            recent.c.user_id,
+            func.count(func.distinct(recent.c.seq)).label("contributions"),
+            func.count(func.distinct(case((has_intent, recent.c.seq)))).label("intents"),
+            func.count(func.distinct(case((agrees, recent.c.seq)))).label("agreeing"),
+            func.count(func.distinct(case((recent.c.reason.is_not(None), recent.c.seq)))).label("unusable"),
+            func.max(recent.c.occurred_at).label("last_at"),
+        )
+        .select_from(joined)
+        .where(recent.c.user_id.is_not(None))
+        .group_by(recent.c.user_id)
+        .order_by(func.count(func.distinct(recent.c.seq)).desc(), recent.c.user_id)
+    )
+    return [Contributor(**row._mapping) for row in connection.execute(statement.limit(limit))]
 
 
 def unusable_page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Sequence[Contribution]:

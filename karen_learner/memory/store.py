@@ -21,6 +21,7 @@ from karen_learner.memory import labels as label_rows
 from karen_learner.memory import outbox as outbox_rows
 from karen_learner.memory import outcomes as outcome_rows
 from karen_learner.memory import recommendations as recommendation_rows
+from karen_learner.memory import reviews as review_rows
 from karen_learner.memory import strategies as strategy_rows
 from karen_learner.memory import tenants as tenant_rows
 from karen_learner.memory import turns as turn_rows
@@ -228,6 +229,7 @@ class SqlMemoryStore:
 
     contributions = _reads(contribution_rows.by_key)
     contributors = _reads(contribution_rows.contributors)
+    people = _reads(contribution_rows.people)
 
     def unusable_contributions(self, tenant_id: str) -> AsyncIterator[Sequence[Contribution]]:
         return self._pages(contribution_rows.unusable_page, tenant_id)
@@ -338,10 +340,17 @@ class SqlMemoryStore:
     pause_remedy = _writes_home(incident_rows.pause)
     resume_remedy = _writes_home(incident_rows.resume)
     paused_remedies = _reads(incident_rows.pauses)
+    claim_review = _writes(review_rows.claim)
+    change_review = _writes(review_rows.change)
+    reviews = _reads(review_rows.of_items)
+    last_review = _reads(review_rows.last_decided)
     page_use = _reads(schema.page_use)
     api_keys = _reads(access_rows.keys)
     add_api_key = _writes_home(access_rows.add_key)
     revoke_api_key = _writes_home(access_rows.revoke_key)
+    add_session = _writes_home(access_rows.add_session)
+    session = _reads(access_rows.session)
+    end_session = _writes_home(access_rows.end_session)
     audit = _reads(access_rows.audit)
     add_audit = _writes_home(access_rows.add_audit)
     prune_audit = _writes_home(access_rows.prune_audit)

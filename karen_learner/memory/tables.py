@@ -372,6 +372,15 @@ api_keys = Table(
 )
 """Keys of the HTTP service, without their secrets."""
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", AnyText, primary_key=True),
+    Column("key_id", AnyText, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+)
+"""Sessions of browsers at the dashboard, without the values of their cookies."""
+
 audit_log = Table(
     "audit_log",
     metadata,
@@ -493,6 +502,21 @@ recommendations = Table(
     sqlite_autoincrement=True,
 )
 """Recommendations with their status, in `body`. The `topic` is their category and metric."""
+
+reviews = Table(
+    "reviews",
+    metadata,
+    _tenant(primary_key=True, autoincrement=False),
+    Column("item_id", AnyText, primary_key=True),
+    Column("reviewer", AnyText, nullable=False),
+    Column("leased_until", Moment, nullable=False),
+    Column("draft", Json),
+    Column("decision", AnyText),
+    Column("decided_at", Moment),
+    Index("reviews_by_reviewer", "tenant", "reviewer", "decided_at"),
+    sqlite_with_rowid=False,
+)
+"""Items that people have opened for review: their leases, drafts and decisions. Without texts of users."""
 
 properties = Table(
     "properties",

@@ -1,4 +1,4 @@
-"""API keys of the service, and the audit log of their use."""
+"""API keys of the service, the sessions that they open, and the audit log of their use."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ class ApiKey(Record):
     def may_name(self, tenant_id: str) -> bool:
         """Whether the key may use this tenant."""
         return not self.tenants or tenant_id in self.tenants
+
+
+class Session(Record):
+    """A session of a browser, which a key has opened. `digest` is the SHA-256 of the cookie's value."""
+
+    digest: str
+    key_id: str
+    expires_at: datetime
 
 
 class AuditEntry(Record):

@@ -1,9 +1,9 @@
-"""API keys and the audit log, on each store."""
+"""API keys, sessions and the audit log, on each store."""
 
 from datetime import timedelta
 
 from karen_learner.records import utc_now
-from karen_learner.records.access import ApiKey, AuditEntry
+from karen_learner.records.access import ApiKey, AuditEntry, Session
 
 NOW = utc_now()
 
@@ -39,3 +39,15 @@ async def test_the_audit_log_is_read_in_pages_and_pruned(store):
     assert [entry for _, entry in await store.audit(tenant_id="a")] == entries[4::-2]
     assert await store.prune_audit(before=NOW + timedelta(hours=4)) == 4
     assert [entry for _, entry in await store.audit()] == entries[:3:-1]
+
+
+async def test_sessions_end_and_expired_ones_are_removed(store):
+    first = Session(digest="a", key_id="k1", expires_at=NOW + timedelta(hours=1))
+    second = Session(digest="b", key_id="k1", expires_at=NOW + timedelta(hours=3))
+    await store.add_session(first, now=NOW)
+    assert await store.session("a") == first
+    assert await store.session("b") is None
+    await store.add_session(second, now=NOW + timedelta(hours=2))
+    assert await store.session("a") is None
+    await store.end_session("b")
+    assert await store.session("b") is None
