@@ -22,6 +22,7 @@ from karen_learner.corpora.transfer import Transfer
 from karen_learner.curation import Curator
 from karen_learner.curation.alignment import ServedTokenizers
 from karen_learner.curation.label_editor import LabelEditor
+from karen_learner.curation.review import ReviewDesk
 from karen_learner.cycle import CyclePlanner, LearningCycle
 from karen_learner.deployment import ChampionSync, Deployer, Rollback
 from karen_learner.disk import make_folder
@@ -125,6 +126,7 @@ class LearnerLifecycle:
         tokenizers = ServedTokenizers(registry, base_model)
         self._curator = curator = Curator(store, settings, tokenizers=tokenizers)
         self._labels = LabelEditor(store, curator)
+        self.review_desk = ReviewDesk(store, curator, clock=self._clock)
         self._log = ProductionLog(
             cast(DecisionStore, store),
             settings.store,

@@ -261,6 +261,12 @@ class Curator:
             counts.update(await self._apply(tenant_id, page))
         return intake.report(added=counts["accepted"], merged=counts["merged"], known=known)
 
+    async def withdraw_gold(self, tenant_id: str, text: str, turn_id: str) -> None:
+        """Remove the gold that a reviewer gave to the text of a turn. Former labels hold again."""
+        withdrawal = Withdrawal(text_key(text), turn_id, "unlabelled", is_gold=True)
+        async with self._writing[tenant_id]:
+            await self._apply(tenant_id, [withdrawal])
+
     async def check_data(
         self, tenant_id: str, file: LabelledFile, test: LabelledFile | None, *, rare_below: int
     ) -> DataReport:

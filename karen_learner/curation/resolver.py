@@ -44,11 +44,15 @@ class NewContribution:
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """A turn whose newest feedback gives no usable label: its earlier contribution is withdrawn."""
+    """A turn whose newest feedback gives no usable label: its earlier contribution is withdrawn.
+
+    With `is_gold`, the gold that a reviewer gave to the text of the turn is withdrawn instead.
+    """
 
     key: str
     turn_id: str
     reason: Unusable
+    is_gold: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ class LabelResolver:
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         example, former = self._examples.get(withdrawal.key), self._of(withdrawal.key)
-        left = tuple(each for each in former if each.is_gold or each.turn_id != withdrawal.turn_id)
+        gone = (withdrawal.turn_id, withdrawal.is_gold)
+        left = tuple(each for each in former if (each.turn_id, each.is_gold) != gone)
         if example is None or len(left) == len(former):
             return
         self._contributions[withdrawal.key] = left
@@ -143,7 +148,7 @@ class LabelResolver:
             quarantined = {"state": "quarantined", "reason": WITHDRAWN}
             self._examples[withdrawal.key] = example.model_copy(update=quarantined)
         else:
-            self._settle(example, resolved, former, is_gold=False)
+            self._settle(example, resolved, former, is_gold=withdrawal.is_gold)
 
     def _release(self, release: Release) -> Resolution | Unusable:
         key, released = release.key, release.unusable
