@@ -17,8 +17,10 @@ from asyncio_extras import call_in_executor
 from karen_learner.contracts import MemoryStore
 from karen_learner.models.files import HomeLayout
 from karen_learner.monitoring.readings import drift, errors, operation, quality, traffic
+from karen_learner.monitoring.readings.over_time import QualityPoint, quality_series
 from karen_learner.monitoring.readings.recent import RecentData
 from karen_learner.monitoring.readings.sources import Resources, Sources, resources_of
+from karen_learner.monitoring.readings.topics import Topic, topics_of
 from karen_learner.records import CHAMPION, Outcome
 from karen_learner.records.readings import Reading
 from karen_learner.registry import Registry
@@ -111,6 +113,16 @@ class Readings:
         found: Mapping[str, Reading] = await call_in_executor(compute, self._functions, sources)
         self._newest[tenant_id] = found
         return found
+
+    def quality(self, tenant_id: str) -> list[QualityPoint]:
+        """The quality of a tenant over time, as of the last `refresh`."""
+        recent = self._recent.get(tenant_id)
+        return [] if recent is None else quality_series(recent.turns)
+
+    def topics(self, tenant_id: str) -> list[Topic]:
+        """The topics of the recent turns of a tenant, as of the last `refresh`."""
+        recent = self._recent.get(tenant_id)
+        return [] if recent is None else topics_of(recent.turns)
 
     def newest_outcomes(self, tenant_id: str) -> Sequence[Outcome]:
         """The newest outcomes of a tenant, oldest first, as of the last `refresh`."""

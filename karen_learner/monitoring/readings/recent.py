@@ -42,6 +42,8 @@ class TurnFacts(NamedTuple):
     response_quality: float | None
     words: frozenset[int]
     features: NDArray[np.int64]
+    score: float | None = None
+    """Whether the answer was right, if the stored turn has feedback that tells it."""
 
 
 def facts_of(turn: Turn) -> TurnFacts:
@@ -60,6 +62,7 @@ def facts_of(turn: Turn) -> TurnFacts:
         response_quality=found.response_quality,
         words=words,
         features=features,
+        score=None if (outcome := outcome_of(turn)) is None else outcome.score,
     )
 
 
