@@ -3,7 +3,7 @@
 try:
     from karen_learner.service.app import create_app
 except ModuleNotFoundError as error:
-    if not (error.name or "").startswith(("fastapi", "starlette", "uvicorn", "prometheus_client")):
+    if not (error.name or "").startswith(("fastapi", "starlette", "uvicorn", "prometheus_client", "jinja2")):
         raise
     raise ModuleNotFoundError(
         f"the service needs {error.name}: pip install 'karen-learner[service]'", name=error.name

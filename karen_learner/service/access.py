@@ -69,6 +69,14 @@ class Caller:
         if tenant_id is None and self.key.tenants:
             raise Forbidden(f"the key {self.key.key_id} is for single tenants, not for the whole store")
 
+    def may(self, action: Action, tenant_id: str | None = None) -> bool:
+        """Whether `require` raises nothing."""
+        try:
+            self.require(action, tenant_id)
+        except (Forbidden, UnknownTenant):
+            return False
+        return True
+
     def visible(self, tenant_ids: Sequence[str]) -> list[str]:
         """Those of the tenants that the caller may name."""
         return [one for one in tenant_ids if self.key is None or self.key.may_name(one)]
@@ -94,6 +102,11 @@ class Access:
     async def has_keys(self) -> bool:
         """Whether the store has a key, revoked or not."""
         return bool(await self._current_keys())
+
+    async def key(self, key_id: str) -> ApiKey | None:
+        """The key with this id; None for an unknown or revoked one."""
+        found = (await self._current_keys()).get(key_id)
+        return None if found is None or found.revoked_at is not None else found
 
     async def caller(self, client: str | None, headers: Mapping[str, str]) -> Caller:
         """The caller with this address and these headers (lower-case names). Raises Unauthenticated."""

@@ -20,6 +20,7 @@ from karen_learner.errors import StoreError
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import utc_now
 from karen_learner.service.access import Access
+from karen_learner.service.dashboard import add_dashboard
 from karen_learner.service.metrics import ServiceMetrics
 from karen_learner.service.middleware import BodyLimits, Recorder
 from karen_learner.service.parts import Parts
@@ -80,6 +81,7 @@ def create_app(learner: AutonomousLearner) -> FastAPI:
     add_handlers(app)
     for subject in (operations, conversations, learning, data, performance, improvement, reports):
         app.include_router(subject.router)
+    add_dashboard(app)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(Recorder, metrics=metrics, store=store)
     return app

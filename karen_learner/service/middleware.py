@@ -24,6 +24,8 @@ HEADERS: Mapping[str, str] = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
 }
+FORM, FORMS_BELOW = "application/x-www-form-urlencoded", "/dashboard/"
+"""Forms are accepted from pages only: a page of another site can send a form without a preflight request."""
 METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -48,7 +50,7 @@ class BodyLimits:
             await self._app(scope, receive, send)
             return
         headers = _headers(scope)
-        refusal = self._refusal(headers)
+        refusal = self._refusal(scope["path"], headers)
         if refusal is not None:
             await problem_response(*refusal)(scope, receive, send)
             return
@@ -63,13 +65,14 @@ class BodyLimits:
             if body is not None:
                 await self._app(scope, _replayed(body, receive), send)
 
-    def _refusal(self, headers: Mapping[str, str]) -> tuple[str, int, str] | None:
+    def _refusal(self, path: str, headers: Mapping[str, str]) -> tuple[str, int, str] | None:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length) > self._max_bytes:
             return self._too_large()
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         has_body = length != "0" or "transfer-encoding" in headers
-        if has_body and media_type != "application/json":
+        is_form = media_type == FORM and path.startswith(FORMS_BELOW)
+        if has_body and media_type != "application/json" and not is_form:
             return "UnsupportedMediaType", 415, "send the body as JSON, with Content-Type: application/json"
         return None
 

@@ -81,19 +81,31 @@ def allow(action: Action, *, every_tenant: bool = True) -> Any:
     async def caller(
         request: Request, parts: Shared, _key: Annotated[Any, Security(bearer)] = None
     ) -> Caller:
-        address = request.client.host if request.client is not None else None
+        address = address_of(request)
         try:
             found = await parts.access.caller(address, request.headers)
         except Unauthenticated:
             parts.access.take(f"{UNAUTHENTICATED}{address}")
             raise
-        parts.access.take(found.caller_id)
-        tenant_id = request.path_params.get("tenant_id")
-        request.state.caller_id = found.caller_id
-        request.state.is_audited = is_audited
-        request.state.tenant_id = tenant_id
-        if tenant_id is not None or every_tenant:
-            found.require(action, tenant_id)
-        return found
+        return admit(request, parts, found, action, every_tenant=every_tenant, is_audited=is_audited)
 
     return Depends(caller)
+
+
+def address_of(request: Request) -> str | None:
+    """The address of the client."""
+    return request.client.host if request.client is not None else None
+
+
+def admit(
+    request: Request, parts: Parts, found: Caller, action: Action, *, every_tenant: bool, is_audited: bool
+) -> Caller:
+    """Count a request of a caller, name it in the audit log, and require a right. See `allow`."""
+    parts.access.take(found.caller_id)
+    tenant_id = request.path_params.get("tenant_id")
+    request.state.caller_id = found.caller_id
+    request.state.is_audited = is_audited
+    request.state.tenant_id = tenant_id
+    if tenant_id is not None or every_tenant:
+        found.require(action, tenant_id)
+    return found

@@ -121,6 +121,8 @@ def _summarize(run: Context, steps: Sequence[Step], attack: Attack, seconds: flo
         *([text(f"FAILED: {check}", "bold red") for check in failed] or [text(PASSED, "bold green")]),
         f"{seconds:.0f} s in total. The home is {run.home}. Next commands:",
         *(f"  {line}" for line in next_commands(run.home)),
+        "The dashboard shows all this in a browser:",
+        f"  {dashboard_command(run.home)}",
     )  # fmt: skip
     return ExitCode.ERROR if failed else ExitCode.OK
 
@@ -164,6 +166,13 @@ def failed_checks(steps: Sequence[Step], attack: Attack) -> list[str]:
         "the attack changed the answers of the live model": attack.scores_before == attack.scores_after,
     }
     return [name for name, passed in checks.items() if not passed]
+
+
+def dashboard_command(home: Path) -> str:
+    """The command that opens the dashboard on the home."""
+    from karen_learner.cli.tables import command_line
+
+    return f"{command_line(home, 'serve')}    # then open http://127.0.0.1:8000/dashboard"
 
 
 def next_commands(home: Path) -> list[str]:

@@ -38,8 +38,7 @@ def serve(
     settings = run.settings()
     run.require_home(settings)
     run_coroutine(require_keys_or_loopback(run.home, settings))
-    run.output.note(
-        f"http://{settings.service.host}:{settings.service.port}/openapi.json describes the service"
-    )
+    address = f"http://{settings.service.host}:{settings.service.port}"
+    run.output.note(f"{address}/dashboard is the dashboard; {address}/openapi.json describes the service")
     serve_home(run.home, settings)
     return ExitCode.OK

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from karen_learner.errors import TooManyRequests, UnknownVersion
 from karen_learner.events import Event
+from karen_learner.learner import AutonomousLearner
 from karen_learner.records import CycleRow, LearningCycleResult, LearningPlan, ModelVersion
 from karen_learner.service.bodies import BootstrapBody, CycleBody, NoteBody, RollbackBody
 from karen_learner.service.jobs import Job
@@ -115,10 +116,17 @@ async def note_version(tenant_id: TenantId, version: str, body: NoteBody, parts:
 @router.post("/rollback", dependencies=[allow("operate")])
 async def rollback(tenant_id: TenantId, body: RollbackBody, parts: Shared) -> ModelVersion:
     """Make a version the champion again. The reason becomes a note about the undone version."""
-    undone = (await parts.learner.status(tenant_id)).champion
-    restored = await parts.learner.rollback(tenant_id, body.version)
-    if body.reason is not None and undone is not None:
-        await parts.learner.note_version(tenant_id, undone.version, body.reason)
+    return await roll_back(parts.learner, tenant_id, body.version, body.reason)
+
+
+async def roll_back(
+    learner: AutonomousLearner, tenant_id: str, version: str | None, reason: str | None
+) -> ModelVersion:
+    """Undo the champion, and write the reason as a note about it."""
+    undone = (await learner.status(tenant_id)).champion
+    restored = await learner.rollback(tenant_id, version)
+    if reason is not None and undone is not None:
+        await learner.note_version(tenant_id, undone.version, reason)
     return restored
 
 

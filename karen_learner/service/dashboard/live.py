@@ -1,0 +1,37 @@
+"""Changes of a tenant as server-sent events, so that open pages read the changed parts again.
+
+A page gets the names of what changed, and no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from karen_learner.errors import TooManyRequests
+from karen_learner.service.dashboard.pages import PREFIX
+from karen_learner.service.dashboard.sessions import viewer
+from karen_learner.service.dashboard.state import Shown
+from karen_learner.service.parts import Shared, TenantId
+
+router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+
+@router.get("/tenants/{tenant_id}/stream", response_class=EventSourceResponse, dependencies=[viewer("read")])
+async def stream(
+    tenant_id: TenantId, parts: Shared, state: Shown, request: Request
+) -> AsyncIterator[ServerSentEvent]:
+    """The names of what changes. The stream ends when the service stops."""
+    request.state.is_stream = True
+    if parts.streams >= parts.settings.max_streams:
+        raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
+    parts.streams += 1
+    parts.metrics.stream_opened()
+    try:
+        async for kind in state.changes.of(tenant_id):
+            yield ServerSentEvent(event="changed", raw_data=kind)
+    finally:
+        parts.streams -= 1
+        parts.metrics.stream_closed()
