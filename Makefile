@@ -7,10 +7,11 @@ COVERAGE ?=
 DATA ?=
 ENCODER ?=
 
-.PHONY: help demo test check docs bench format clean
+.PHONY: help demo serve test check docs bench format clean
 
 help:
 	@echo "make demo             run learning cycles on simulated conversations (about a minute)"
+	@echo "make serve            open the service and its dashboard on the home of the demo"
 	@echo "make test             run the tests; COVERAGE=1 also measures coverage, which takes longer"
 	@echo "make check            lint, types, layers, documentation"
 	@echo "make docs             build the documentation site below site/"
@@ -22,6 +23,11 @@ help:
 
 demo: $(VENV)/.installed
 	$(BIN)/karen-learner demo
+	@echo "  make serve    # the same in this checkout, with the extra that it needs"
+
+serve: $(VENV)/.installed-service
+	[ -d demo-home ] || $(BIN)/karen-learner demo
+	$(BIN)/karen-learner --home demo-home serve
 
 test: $(VENV)/.installed-test
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
@@ -54,6 +60,10 @@ $(VENV)/bin/python:
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
+
+$(VENV)/.installed-service: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[service]"
+	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check,bench]"
