@@ -243,5 +243,5 @@ def unopened(error: KarenLearnerError, layout: HomeLayout, *, home_exists: bool)
 
 
 def is_healthy(findings: Sequence[Finding]) -> bool:
-    """Whether nothing fails, apart from what was fixed."""
+    """Whether nothing fails, apart from fixed problems."""
     return all(one.fixed or one.severity != "failing" for one in findings)

@@ -1,6 +1,6 @@
 """Cron expressions in time zones, by cronsim. It follows Debian's cron at both edges of daylight saving.
 
-At fixed hours, a time that the clock skips in spring runs at once after the change, and a time that the clock
+At fixed hours, a time that the clock skips in spring runs at once after the change. A time that the clock
 shows twice in autumn runs once.
 """
 

@@ -96,7 +96,7 @@ def read_json_lines(path: Path) -> Iterator[Line[Any]]:
 def read_json_values(path: Path, *, encoding: str | None = None) -> Iterator[Line[Any]]:
     """The values of a file: JSON lines, the items of one array, or values that span several lines.
 
-    If the first line is no value but the beginning of one, the file is read as a whole, and the numbers count
+    If the first line is only the beginning of a value, the file is read as a whole. The numbers then count
     its values. Raises the errors of `read_json_lines`, and ImportFormatError for a broken `.json` file.
     """
     with open_text(path, encoding=encoding) as file:

@@ -1,4 +1,4 @@
-"""Fits entity spans to the tokens of a pipeline. What does not fit becomes unannotated: it is unknown.
+"""Fits entity spans to the tokens of a pipeline. Other spans become unannotated: they are unknown.
 
 The tokenizer is that of the tenant's champion: a copy of it, a pipeline without pipes, may run in another
 thread.

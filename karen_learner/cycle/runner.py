@@ -106,8 +106,9 @@ class LearningCycle:
     ) -> LearningCycleResult:
         """Curate, train, validate, and deploy or reject. A bad cycle is a result.
 
-        If the files and the backup of the champion are lost, a full training replaces it without a gate, from
-        the examples that it had learned. With `replace`, also if the files are intact but cannot be loaded.
+        If the files and the backup of the champion are lost, a full training replaces it without a gate. It
+        learns the examples of the lost version. With `replace`, also if the files are intact but cannot be
+        loaded.
 
         Raises InvalidInput for an unknown mode, and StoreError if the journal cannot be written; errors carry
         `backup_path`. A cancelled cycle is journalled as failed.

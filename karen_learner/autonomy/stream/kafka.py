@@ -1,8 +1,8 @@
 """Events from Kafka. This is the only module that imports `confluent_kafka` (the extra `kafka`).
 
-A synchronous consumer runs in a thread of ours. It hands each batch of messages to the event loop, and
-commits their offsets after the batch is in the inbox and its malformed messages are in the dead-letter topic.
-If the process dies before, the messages come again; the keys of the inbox make them the same events.
+A synchronous consumer runs in a thread of ours. It hands each batch of messages to the event loop. It commits
+their offsets after the batch is in the inbox, and its malformed messages in the dead-letter topic. If the
+process dies before, the messages come again; the keys of the inbox make them the same events.
 """
 
 from __future__ import annotations

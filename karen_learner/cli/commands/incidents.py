@@ -1,4 +1,4 @@
-"""`incidents`: problems with the stories of their remedies, and what actions decide about them."""
+"""`incidents`: problems with the stories of their remedies, and decisions about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diagnoses of what will happen at the present pace."""
+"""Diagnoses of problems that the present trends will cause."""
 
 from __future__ import annotations
 
