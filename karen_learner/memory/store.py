@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -24,6 +25,7 @@ from karen_learner.memory import recommendations as recommendation_rows
 from karen_learner.memory import reviews as review_rows
 from karen_learner.memory import strategies as strategy_rows
 from karen_learner.memory import tenants as tenant_rows
+from karen_learner.memory import tickets as ticket_rows
 from karen_learner.memory import turns as turn_rows
 from karen_learner.memory import versions as version_rows
 from karen_learner.memory.database import Database, Work
@@ -180,11 +182,11 @@ class SqlMemoryStore:
                 yield turn
 
     async def turns_between(
-        self, tenant_id: str, start: datetime, end: datetime
+        self, tenant_id: str, start: datetime, end: datetime, *, with_feedback: bool = False
     ) -> AsyncIterator[Sequence[Turn]]:
-        """Pages of the turns that occurred from `start` until `end`, by time."""
-        after = (to_micros(start), -1)
-        while page := await self._database.read(turn_rows.between, tenant_id, end, after=after, size=PAGE):
+        """Pages of the turns, or of those with feedback, that occurred from `start` until `end`, by time."""
+        after, work = (to_micros(start), -1), partial(turn_rows.between, with_feedback=with_feedback)
+        while page := await self._database.read(work, tenant_id, end, after=after, size=PAGE):
             yield page
             after = turn_rows.place_in_time(page[-1])
 
@@ -291,6 +293,13 @@ class SqlMemoryStore:
     note_version = _writes(version_rows.write_note)
     holdback = _reads(holdback_rows.read)
     end_holdback = _writes(holdback_rows.end)
+    tickets = _reads(ticket_rows.newest)
+    find_tickets = _reads(ticket_rows.find)
+    add_ticket = _writes(ticket_rows.add)
+    change_ticket = _writes(ticket_rows.change)
+    impacts = _reads(ticket_rows.impacts_of)
+    add_impact = _writes(ticket_rows.add_impact)
+    count_turns = _reads(turn_rows.count_between)
 
     async def add_outcomes(self, tenant_id: str, new: Sequence[Outcome]) -> None:
         await self._outcomes.write(tenant_id, new)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 
 from karen_learner.concurrency import chunks
 from karen_learner.memory import counters, tenants
@@ -21,6 +21,8 @@ Place = tuple[int, str]
 Moments = tuple[int, int]
 """Place of a turn in time: its time in microseconds, and its `seq`."""
 
+_NO_FEEDBACK = '%"feedback":null%'
+"""The key in the JSON of a turn. In a text its quotes are escaped."""
 _MOOD = '"mood":'
 
 
@@ -57,14 +59,29 @@ def page(connection: Connection, tenant_id: str, *, after: int, size: int) -> Se
 
 
 def between(
-    connection: Connection, tenant_id: str, end: datetime, *, after: Moments, size: int
+    connection: Connection,
+    tenant_id: str,
+    end: datetime,
+    *,
+    after: Moments,
+    size: int,
+    with_feedback: bool = False,
 ) -> Sequence[Turn]:
     """The next `size` turns that occurred before `end`, by time, after the place `after`."""
     at, seq = after
-    here = (turns.c.tenant == tenants.number_of(tenant_id), turns.c.occurred_at < to_micros(end))
+    here = [turns.c.tenant == tenants.number_of(tenant_id), turns.c.occurred_at < to_micros(end)]
+    if with_feedback:
+        here.append(turns.c.body.not_like(_NO_FEEDBACK))
     later = (turns.c.occurred_at >= at, or_(turns.c.occurred_at > at, turns.c.seq > seq))
     statement = select(turns).where(*here, *later).order_by(turns.c.occurred_at, turns.c.seq)
     return [_turn(row) for row in connection.execute(statement.limit(size))]
+
+
+def count_between(connection: Connection, tenant_id: str, start: datetime, end: datetime) -> int:
+    """The number of turns that occurred from `start` until `end`."""
+    time = turns.c.occurred_at
+    here = (turns.c.tenant == tenants.number_of(tenant_id), time >= to_micros(start), time < to_micros(end))
+    return connection.execute(select(func.count()).where(*here)).scalar_one()
 
 
 def place_in_time(turn: Turn) -> Moments:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from karen_learner.records.base import Record, Score, new_id, utc_now
+from karen_learner.records.holdbacks import Holdback
 from karen_learner.records.outcomes import Alert
 
 SystemHealth = Literal["excellent", "good", "needs_attention", "critical"]
@@ -177,23 +178,32 @@ class ImpactMetrics(Record):
 
 
 class Effect(Record):
-    """Estimated change of a metric with a 95 % interval. `causal` only for a randomised holdback."""
+    """Estimated change of a metric with a 95 % interval. `causal` only for a randomised holdback.
+
+    `before` is the mean without the change, `after` with it. `controls` counts the tenants without a change
+    whose mean change in time is subtracted.
+    """
 
     metric: str
     change: float
     low: float
     high: float
+    standard_error: float
+    before: float
+    after: float
     design: Design
     causal: bool
     users_changed: int
     users_kept: int
     observations: int
+    controls: int = 0
 
 
 class Ticket(Record):
     """A planned or done change. Metric, window and expected effect are fixed when the ticket is opened.
 
     `smallest_effect` is the effect that the data of the window can show with 80 % power; None if unknown.
+    With a `holdback`, some users keep the version before.
     """
 
     ticket_id: str = Field(default_factory=new_id)
@@ -205,34 +215,53 @@ class Ticket(Record):
     expected_effect: float | None
     smallest_effect: float | None
     version: str | None
+    holdback: Holdback | None = None
     cost: float | None
     status: RecommendationStatus
     opened_at: datetime = Field(default_factory=utc_now)
     implemented_at: datetime | None = None
     implementation_details: str | None = None
 
+    def window_end(self, windows: int = 1) -> datetime | None:
+        """The end of the measurement period, or of several of them; None before the implementation."""
+        if self.implemented_at is None:
+            return None
+        return self.implemented_at + windows * timedelta(days=self.measurement_period_days)
+
 
 class ImpactReport(Record):
-    """Measured effect of a ticket. `effect` is None if it is not measurable; `conclusion` is one sentence."""
+    """Measured effect of a ticket. `effect` is None if it is not measurable; `conclusion` is one sentence.
+
+    Only a complete measurement over the period of the ticket, or later over twice that period, is stored and
+    counts (`counts`). `roi_estimate` is the return in percent.
+    """
 
     ticket_id: str
+    recommendation_id: str | None
+    implementation_details: str | None
     measured_at: datetime = Field(default_factory=utc_now)
     period: AnalysisPeriod
+    before_metrics: Mapping[str, float | None]
+    after_metrics: Mapping[str, float | None]
     effect: Effect | None
     roi: ROIAnalysis
+    roi_estimate: Percent | None
     conclusion: str
+    counts: bool
     evidence: Evidence
 
 
 class ROISummary(Record):
     """Effects of all measured tickets of a metric, shrunk towards their mean (empirical Bayes).
 
-    `cumulative` is the sum of the shrunk effects with a 95 % interval. `sum_of_significant` is the biased sum
-    of the effects whose interval excludes zero, for comparison.
+    `cumulative` is the sum of the shrunk effects of the changes that are in use, with a 95 % interval.
+    `sum_of_significant` is the biased sum of the effects whose interval excludes zero, for comparison.
+    `causal` if all of them are.
     """
 
     tickets: int
     measured: int
+    causal: bool = False
     metric: str | None
     cumulative: float | None
     low: float | None

@@ -34,6 +34,7 @@ async def run(
 
     Exit codes: 0 ended, 1 another service runs on this home.
     """
+    from karen_learner.autonomy.improvement_part import ImprovementPart
     from karen_learner.autonomy.notifications import Notifier
     from karen_learner.autonomy.notify_part import NotifyPart
     from karen_learner.autonomy.service import AutonomousService, MakePart
@@ -50,7 +51,7 @@ async def run(
         stream = StreamPart(learner) if learner.settings.stream.servers else None
         mending = MendingPart(learner, notifier, tenants=tenant or (), stream=stream)
         reporting = ReportPart(learner, tenants=tenant or (), on_alert=told.alert)
-        parts: list[MakePart] = [mending.join, lambda _: told, lambda _: reporting]
+        parts: list[MakePart] = [mending.join, lambda _: told, ImprovementPart.join, lambda _: reporting]
         if stream is not None:
             parts.insert(0, lambda _: stream)
         service = AutonomousService(learner, tenants=tenant or (), parts=parts, on_alert=told.alert)

@@ -1,0 +1,116 @@
+"""Tickets of deployed versions: they are opened, measured and dismissed without a person."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from karen_learner.improvement.tracking.impact_reports import LATER
+from karen_learner.improvement.tracking.tracker import ImprovementTracker
+from karen_learner.records import Holdback, ModelVersion
+from karen_learner.records.improvement import ImpactReport, Ticket
+from karen_learner.settings import ImpactSettings
+
+MAX_ANCESTORS = 1_000
+
+
+class VersionStore(Protocol):
+    """The part of a store that knows versions."""
+
+    async def champion(self, tenant_id: str) -> ModelVersion | None: ...
+
+    async def get_version(self, tenant_id: str, version: str) -> ModelVersion | None: ...
+
+    async def holdback(self, tenant_id: str) -> Holdback | None: ...
+
+
+async def follow_deployments(
+    tracker: ImprovementTracker, store: VersionStore, settings: ImpactSettings, now: datetime
+) -> None:
+    """Open a ticket for a new champion, measure changes whose period has ended, dismiss undone ones.
+
+    Deployments while another one is measured belong to its ticket. Idempotent.
+    """
+    champion = await store.champion(tracker.tenant_id)
+    tickets = [one for one in await tracker.tickets() if one.status != "dismissed"]
+    if champion is not None:
+        for undone in [one for one in tickets if not await _is_ancestor(store, one, champion)]:
+            await tracker.undo(undone, f"rolled back to {champion.version}")
+            tickets.remove(undone)
+        if champion.parent is not None and not any(_covers(one, champion) for one in tickets):
+            await _open(tracker, store, settings, champion, now)
+    for ticket in tickets:
+        if (days := await _due_days(tracker, ticket, now)) is not None:
+            await tracker.measure(ticket, days)
+
+
+async def _is_ancestor(store: VersionStore, ticket: Ticket, champion: ModelVersion) -> bool:
+    """Whether the version of the ticket, if it has one, is the champion or an ancestor of it."""
+    name: str | None = champion.version
+    for _ in range(MAX_ANCESTORS):
+        if name is None or ticket.version in (None, name):
+            break
+        version = await store.get_version(champion.tenant_id, name)
+        name = None if version is None else version.parent
+    return name is not None
+
+
+def _covers(ticket: Ticket, version: ModelVersion) -> bool:
+    """Whether the version is that of the ticket, or was deployed while its effect is measured."""
+    end = ticket.window_end(LATER if ticket.holdback is not None else 1)
+    if ticket.version is None or ticket.implemented_at is None or end is None:
+        return False
+    return ticket.version == version.version or ticket.implemented_at <= version.created_at < end
+
+
+async def _open(
+    tracker: ImprovementTracker,
+    store: VersionStore,
+    settings: ImpactSettings,
+    champion: ModelVersion,
+    now: datetime,
+) -> None:
+    """Open the ticket of a version, unless its period has ended: metric and period are named before."""
+    at, parent = champion.created_at, await store.get_version(champion.tenant_id, champion.parent or "")
+    holdback = await store.holdback(champion.tenant_id)
+    if holdback is None or holdback.version != champion.parent or holdback.started_at < at:
+        holdback = None
+    start = at if holdback is None else holdback.started_at
+    if now >= start + timedelta(days=settings.window_days):
+        return
+    ticket = Ticket(
+        ticket_id=f"deployed-{champion.version}",
+        tenant_id=champion.tenant_id,
+        recommendation_id=None,
+        title=f"{champion.version} replaces {champion.parent}",
+        metric=settings.metric,
+        measurement_period_days=settings.window_days,
+        expected_effect=_expected(parent, champion) if settings.metric == "accuracy" else None,
+        smallest_effect=None,
+        version=champion.version,
+        holdback=holdback,
+        cost=None,
+        status="implemented",
+        opened_at=now,
+        implemented_at=start,
+        implementation_details=f"deployed by the cycle {champion.cycle_id}",
+    )
+    await tracker.open(ticket, start)
+
+
+def _expected(parent: ModelVersion | None, champion: ModelVersion) -> float | None:
+    """The difference of both accuracies on gold when the version was deployed."""
+    before = None if parent is None else parent.scores.get("intent_accuracy")
+    after = champion.scores.get("intent_accuracy")
+    return None if before is None or after is None else after - before
+
+
+async def _due_days(tracker: ImprovementTracker, ticket: Ticket, now: datetime) -> int | None:
+    """The days of the measurement that is due: after the period, and later with a holdback; else None."""
+    end, later, days = ticket.window_end(), ticket.window_end(LATER), ticket.measurement_period_days
+    if end is not None and now >= end and ticket.status == "implemented":
+        return days
+    if later is not None and now >= later and ticket.status == "measured" and ticket.holdback is not None:
+        stored: list[ImpactReport] = list(await tracker.impacts(ticket.ticket_id))
+        return LATER * days if len(stored) < LATER else None
+    return None

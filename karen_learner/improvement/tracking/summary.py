@@ -1,0 +1,70 @@
+"""Sums of measured effects over tickets, and the form of an implemented recommendation. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from karen_learner.improvement.roi import roi_of
+from karen_learner.improvement.tracking.measurement import metric_of
+from karen_learner.improvement.tracking.shrinkage import cumulative_effect
+from karen_learner.records.improvement import ImpactMetrics, ImpactReport, ROISummary, Ticket
+
+SMALLEST_ERROR = 1e-12
+
+
+def summarize(
+    tickets: Sequence[Ticket], impacts: Sequence[ImpactReport], metric: str, *, answer_value: float
+) -> ROISummary:
+    """The shrunk sum of the effects on a metric, with its worth. `impacts` are oldest first.
+
+    The newest measurement of a ticket counts. All of them tell the spread of effects; only those of measured
+    tickets are added.
+    """
+    newest = {one.ticket_id: one for one in impacts}
+    pairs = [(one, newest[one.ticket_id]) for one in tickets if one.ticket_id in newest]
+    found = [(one, report, report.effect) for one, report in pairs if report.effect is not None]
+    found = [(one, report, effect) for one, report, effect in found if effect.metric == metric]
+    chosen = np.array([one.status == "measured" for one, _, _ in found], dtype=np.bool_)
+    effects = np.array([effect.change for _, _, effect in found], dtype=np.float64)
+    errors = np.array([effect.standard_error for _, _, effect in found], dtype=np.float64)
+    total = cumulative_effect(effects, errors, chosen)
+    used = [triple for triple, is_used in zip(found, chosen, strict=True) if is_used]
+    turns = np.array([float(report.evidence.numbers["turns"] or 0) for _, report, _ in used])
+    gain = answer_value * metric_of(metric).worth * float(total.shrunk[chosen] @ turns)
+    significant = [effect.change for _, _, effect in found if effect.low > 0.0 or effect.high < 0.0]
+    return ROISummary(
+        tickets=len(tickets),
+        measured=len(found),
+        causal=bool(used) and all(effect.causal for _, _, effect in used),
+        metric=metric,
+        cumulative=total.total if used else None,
+        low=total.low if used else None,
+        high=total.high if used else None,
+        sum_of_significant=sum(significant) if found else None,
+        roi=roi_of(
+            gain,
+            sum(one.cost or 0.0 for one, _, _ in used),
+            days=max(1.0, sum(report.period.days for _, report, _ in used)),
+        ),
+    )
+
+
+def impact_metrics(recommendation_id: str, report: ImpactReport) -> ImpactMetrics:
+    """A report in the form of an implemented recommendation. The confidence is that in the sign."""
+    effect, percentage, confidence = report.effect, None, 0.0
+    if effect is not None:
+        percentage = 100.0 * effect.change / effect.before if effect.before else None
+        confidence = NormalDist().cdf(abs(effect.change) / max(effect.standard_error, SMALLEST_ERROR))
+    return ImpactMetrics(
+        recommendation_id=recommendation_id,
+        implementation_details=report.implementation_details,
+        before_metrics=report.before_metrics,
+        after_metrics=report.after_metrics,
+        improvement_percentage=percentage,
+        roi_calculation=report.roi,
+        measurement_confidence=confidence,
+        measurement_period_days=report.period.days,
+    )
