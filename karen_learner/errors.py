@@ -18,6 +18,7 @@
     │   └── TooManyRequests                more requests than the limit
     ├── UnknownIncident (LookupError)      no such incident
     ├── UnknownReport (LookupError)        no such report
+    ├── UnknownTicket (LookupError)        no such ticket of an improvement
     ├── LearnerClosed (RuntimeError)       used after `close()`
     ├── WrongEventLoop (RuntimeError)      used in another event loop, or after a fork
     ├── StoreError                         the memory store fails
@@ -153,6 +154,12 @@ class UnknownEntry(KarenLearnerError, LookupError):
 
 class UnknownRecommendation(KarenLearnerError, LookupError):
     """The tenant has no recommendation with this id."""
+
+    http_status = 404
+
+
+class UnknownTicket(KarenLearnerError, LookupError):
+    """The tenant has no ticket with this id."""
 
     http_status = 404
 

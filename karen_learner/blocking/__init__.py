@@ -28,6 +28,7 @@ from karen_learner.blocking.learner import (
 from karen_learner.blocking.portal import Blocking, Portal, blocking
 from karen_learner.blocking.reports import ReportManager
 from karen_learner.blocking.retrainer import AutomatedRetrainer
+from karen_learner.blocking.tracking import ImprovementTracker
 
 __all__ = [
     "AIAnalysisEngine",
@@ -38,6 +39,7 @@ __all__ = [
     "BlockingLearner",
     "BlockingTrainingPipeline",
     "HealthMonitor",
+    "ImprovementTracker",
     "PerformanceMonitor",
     "Portal",
     "RealTimeModelUpdater",

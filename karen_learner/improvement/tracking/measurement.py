@@ -18,7 +18,7 @@ from karen_learner.improvement.tracking.effects import (
     holdback_effect,
     series_effect,
 )
-from karen_learner.monitoring.turn_outcomes import outcome_of
+from karen_learner.monitoring.scores import outcome_of
 from karen_learner.records import Holdback, ModelVersion, Turn
 
 logger = logging.getLogger(__name__)

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
 from karen_learner.contracts import Clock
-from karen_learner.errors import InvalidInput, UnknownTenant
+from karen_learner.errors import InvalidInput, UnknownTenant, UnknownTicket
 from karen_learner.improvement.roi import roi_of
 from karen_learner.improvement.tracking.impact_reports import LATER, impact_report
-from karen_learner.improvement.tracking.measurement import MeasuredStore, estimate, metric_of
+from karen_learner.improvement.tracking.measurement import METRICS, MeasuredStore, estimate, metric_of
 from karen_learner.improvement.tracking.summary import impact_metrics, summarize
 from karen_learner.memory import SqlMemoryStore, open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.records import Holdback, ModelVersion, check_id, replace_unfit, utc_now
 from karen_learner.records.improvement import (
     AnalysisPeriod,
+    EstimatedImpact,
     ImpactMetrics,
     ImpactReport,
     Recommendation,
@@ -143,6 +144,26 @@ class ImprovementTracker:
         and of the settings. The ticket tells the smallest effect that recent data could show. `cost` is that
         of the change. Raises InvalidInput, UnknownTenant.
         """
+        ticket = await self.plan_ticket(
+            recommendation,
+            metric=metric,
+            measurement_period=measurement_period,
+            expected_effect=expected_effect,
+            cost=cost,
+        )
+        await self._tickets.add_ticket(self.tenant_id, ticket)
+        return ticket.ticket_id
+
+    async def plan_ticket(
+        self,
+        recommendation: Recommendation | str,
+        *,
+        metric: str | None = None,
+        measurement_period: int | None = None,
+        expected_effect: float | None = None,
+        cost: float | None = None,
+    ) -> Ticket:
+        """The ticket that `create_improvement_ticket` would open. Stores nothing."""
         await self._start()
         given = recommendation if isinstance(recommendation, Recommendation) else None
         impact = given.estimated_impact if given is not None else None
@@ -150,7 +171,7 @@ class ImprovementTracker:
             tenant_id=self.tenant_id,
             recommendation_id=None if given is None else given.id,
             title=_text(given.title if given is not None else recommendation, "title"),
-            metric=metric or (impact.metric if impact is not None else self._settings.impact.metric),
+            metric=metric or _known(impact) or self._settings.impact.metric,
             measurement_period_days=_days(measurement_period, self._settings.impact.window_days),
             expected_effect=impact.change if expected_effect is None and impact else expected_effect,
             smallest_effect=None,
@@ -159,17 +180,17 @@ class ImprovementTracker:
             status="accepted",
             opened_at=self._clock(),
         )
-        return (await self.open(ticket, self._clock())).ticket_id
+        return await self._with_smallest_effect(ticket, self._clock())
 
-    async def open(self, ticket: Ticket, at: datetime) -> Ticket:
-        """Store a new ticket with the smallest effect that the time before `at` could show."""
-        metric_of(ticket.metric)
-        length = timedelta(days=ticket.measurement_period_days)
-        shown = await estimate(self._data, self.tenant_id, ticket.metric, at - length, at, ticket.holdback)
-        if shown is not None:
-            ticket = ticket.model_copy(update={"smallest_effect": shown.smallest_effect})
-        await self._tickets.add_ticket(self.tenant_id, ticket)
-        return ticket
+    async def open(self, ticket: Ticket, at: datetime) -> None:
+        """Store a new ticket, with the smallest effect that the time before `at` could show."""
+        await self._tickets.add_ticket(self.tenant_id, await self._with_smallest_effect(ticket, at))
+
+    async def _with_smallest_effect(self, ticket: Ticket, at: datetime) -> Ticket:
+        start = at - timedelta(days=ticket.measurement_period_days)
+        shown = await estimate(self._data, self.tenant_id, ticket.metric, start, at, ticket.holdback)
+        smallest = None if shown is None else shown.smallest_effect
+        return ticket.model_copy(update={"smallest_effect": smallest})
 
     async def tickets(self, *, limit: int = RECENT) -> Sequence[Ticket]:
         """The newest tickets, newest first."""
@@ -177,18 +198,18 @@ class ImprovementTracker:
         return await self._tickets.tickets(self.tenant_id, limit=limit)
 
     async def ticket(self, ticket_id: str) -> Ticket:
-        """A ticket by its id, or by the beginning or end of it. Raises InvalidInput."""
+        """A ticket by its id, or by a part of it that only one has. Raises UnknownTicket, InvalidInput."""
         await self._start()
         found = await self._tickets.find_tickets(self.tenant_id, check_id(ticket_id, "ticket_id"))
         if not found:
-            raise InvalidInput(f"{self.tenant_id!r} has no ticket {ticket_id!r}")
+            raise UnknownTicket(f"{self.tenant_id!r} has no ticket {ticket_id!r:.80}")
         if len(found) > 1:
             names = ", ".join(one.ticket_id for one in found)
             raise InvalidInput(f"{ticket_id!r} is ambiguous: give more characters of one of {names}")
         return found[0]
 
     async def impacts(self, ticket_id: str | None = None) -> Sequence[ImpactReport]:
-        """The stored measurements of a ticket or of all, oldest first. Raises InvalidInput."""
+        """The stored measurements of a ticket or of all, oldest first. Raises UnknownTicket."""
         await self._start()
         names = None if ticket_id is None else [(await self.ticket(ticket_id)).ticket_id]
         return await self._tickets.impacts(self.tenant_id, names)
@@ -275,12 +296,12 @@ class ImprovementTracker:
         return stored.ends_at if same and stored is not None else ticket.holdback.ends_at
 
     async def track_implementation_impact(self, recommendation_id: str) -> ImpactMetrics:
-        """The newest measured effect of a recommendation, also a preliminary one. Raises InvalidInput."""
+        """The newest measured effect of a recommendation, also a preliminary one. Raises UnknownTicket."""
         tickets = await self.tickets(limit=MAX_TICKETS)
         ticket = next((one for one in tickets if one.recommendation_id == recommendation_id), None)
         if ticket is None:
-            raise InvalidInput(
-                f"{self.tenant_id!r} has no ticket of the recommendation {recommendation_id!r}"
+            raise UnknownTicket(
+                f"{self.tenant_id!r} has no ticket of the recommendation {recommendation_id!r:.80}"
             )
         stored = await self._tickets.impacts(self.tenant_id, [ticket.ticket_id])
         report = stored[-1] if stored else await self.measure_impact(ticket.ticket_id)
@@ -296,6 +317,11 @@ class ImprovementTracker:
         tickets = await self.tickets(limit=MAX_TICKETS)
         impacts = await self._tickets.impacts(self.tenant_id)
         return summarize(tickets, impacts, name, answer_value=self._settings.impact.answer_value)
+
+
+def _known(impact: EstimatedImpact | None) -> str | None:
+    """The metric of an estimate, if it can be measured by user."""
+    return impact.metric if impact is not None and impact.metric in METRICS else None
 
 
 def _days(given: int | None, default: int) -> int:

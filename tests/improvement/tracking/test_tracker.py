@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from karen_learner.errors import InvalidInput, UnknownTenant
+from karen_learner.errors import InvalidInput, UnknownTenant, UnknownTicket
 from karen_learner.improvement.tracking import ImprovementTracker
 from karen_learner.improvement.tracking.tracker import MAX_TEXT_CHARS
 from karen_learner.records import UserFeedback
@@ -182,7 +182,7 @@ async def test_tenants_see_their_own_tickets_only(world: World) -> None:
     await world.live(2, steady, tenant="other")
     ticket_id = await world.tracker().create_improvement_ticket("clearer questions")
     assert not await world.tracker("other").tickets()
-    with pytest.raises(InvalidInput, match="has no ticket"):
+    with pytest.raises(UnknownTicket):
         await world.tracker("other").ticket(ticket_id)
     with pytest.raises(UnknownTenant):
         await world.tracker("nobody").create_improvement_ticket("clearer questions")
