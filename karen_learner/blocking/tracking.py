@@ -55,5 +55,4 @@ class ImprovementTracker(Blocking[AsyncTracker]):
     mark_implemented = blocking(AsyncTracker.mark_implemented)
     dismiss = blocking(AsyncTracker.dismiss)
     measure_impact = blocking(AsyncTracker.measure_impact)
-    track_implementation_impact = blocking(AsyncTracker.track_implementation_impact)
     calculate_cumulative_roi = blocking(AsyncTracker.calculate_cumulative_roi)

@@ -35,6 +35,7 @@ COMMANDS = {
         "evidence",
         "recommendations",
         "report",
+        "improvements",
     ),
     "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note"),
     "Autonomy": ("run", "why", "monitor", "retrain", "schedule", "incidents", "alerts", "troubleshoot"),

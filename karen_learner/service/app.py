@@ -33,6 +33,7 @@ from karen_learner.service.routes import (
     operations,
     performance,
     reports,
+    tickets,
 )
 
 DESCRIPTION = """
@@ -79,7 +80,7 @@ def create_app(learner: AutonomousLearner) -> FastAPI:
     )
     app.state.parts = parts
     add_handlers(app)
-    for subject in (operations, conversations, learning, data, performance, improvement, reports):
+    for subject in (operations, conversations, learning, data, performance, improvement, reports, tickets):
         app.include_router(subject.router)
     add_dashboard(app)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)

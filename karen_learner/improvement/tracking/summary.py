@@ -1,18 +1,15 @@
-"""Sums of measured effects over tickets, and the form of an implemented recommendation. Pure."""
+"""Sums of measured effects over tickets. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 
 from karen_learner.improvement.roi import roi_of
 from karen_learner.improvement.tracking.measurement import metric_of
 from karen_learner.improvement.tracking.shrinkage import cumulative_effect
-from karen_learner.records.improvement import ImpactMetrics, ImpactReport, ROISummary, Ticket
-
-SMALLEST_ERROR = 1e-12
+from karen_learner.records.improvement import ImpactReport, ROISummary, Ticket
 
 
 def summarize(
@@ -49,22 +46,4 @@ def summarize(
             sum(one.cost or 0.0 for one, _, _ in used),
             days=max(1.0, sum(report.period.days for _, report, _ in used)),
         ),
-    )
-
-
-def impact_metrics(recommendation_id: str, report: ImpactReport) -> ImpactMetrics:
-    """A report in the form of an implemented recommendation. The confidence is that in the sign."""
-    effect, percentage, confidence = report.effect, None, 0.0
-    if effect is not None:
-        percentage = 100.0 * effect.change / effect.before if effect.before else None
-        confidence = NormalDist().cdf(abs(effect.change) / max(effect.standard_error, SMALLEST_ERROR))
-    return ImpactMetrics(
-        recommendation_id=recommendation_id,
-        implementation_details=report.implementation_details,
-        before_metrics=report.before_metrics,
-        after_metrics=report.after_metrics,
-        improvement_percentage=percentage,
-        roi_calculation=report.roi,
-        measurement_confidence=confidence,
-        measurement_period_days=report.period.days,
     )

@@ -14,14 +14,13 @@ from karen_learner.errors import InvalidInput, UnknownTenant, UnknownTicket
 from karen_learner.improvement.roi import roi_of
 from karen_learner.improvement.tracking.impact_reports import LATER, impact_report
 from karen_learner.improvement.tracking.measurement import METRICS, MeasuredStore, estimate, metric_of
-from karen_learner.improvement.tracking.summary import impact_metrics, summarize
+from karen_learner.improvement.tracking.summary import summarize
 from karen_learner.memory import SqlMemoryStore, open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.records import Holdback, ModelVersion, check_id, replace_unfit, utc_now
 from karen_learner.records.improvement import (
     AnalysisPeriod,
     EstimatedImpact,
-    ImpactMetrics,
     ImpactReport,
     Recommendation,
     ROISummary,
@@ -294,18 +293,6 @@ class ImprovementTracker:
         stored = await self._data.holdback(self.tenant_id)
         same = stored is not None and stored.started_at == ticket.holdback.started_at
         return stored.ends_at if same and stored is not None else ticket.holdback.ends_at
-
-    async def track_implementation_impact(self, recommendation_id: str) -> ImpactMetrics:
-        """The newest measured effect of a recommendation, also a preliminary one. Raises UnknownTicket."""
-        tickets = await self.tickets(limit=MAX_TICKETS)
-        ticket = next((one for one in tickets if one.recommendation_id == recommendation_id), None)
-        if ticket is None:
-            raise UnknownTicket(
-                f"{self.tenant_id!r} has no ticket of the recommendation {recommendation_id!r:.80}"
-            )
-        stored = await self._tickets.impacts(self.tenant_id, [ticket.ticket_id])
-        report = stored[-1] if stored else await self.measure_impact(ticket.ticket_id)
-        return impact_metrics(recommendation_id, report)
 
     async def calculate_cumulative_roi(self, metric: str | None = None) -> ROISummary:
         """The shrunk sum of the measured effects on a metric, by default that of the settings.
