@@ -12,6 +12,7 @@ import srsly
 from asyncio_extras import call_in_executor
 from pydantic import Field, ValidationError
 
+from karen_learner.components.textcat.calibration import Calibration
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import DigestMismatch, InvalidInput, ModelError, UnknownVersion
 from karen_learner.models.files import (
@@ -81,6 +82,16 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValidationError) as error:
         reason = error if folder.is_dir() else "the folder is missing"
         raise ModelError(f"{folder} holds no readable {MANIFEST}: {reason}") from error
+
+
+def intent_calibration(folder: Path) -> Calibration | None:
+    """The calibration of the intents of a version; None without one, or without readable files."""
+    try:
+        pipe = read_manifest(folder).tasks.get("intent")
+        record = srsly.read_json(folder / pipe / "cfg").get("calibration") if pipe is not None else None
+        return None if record is None else Calibration.from_record(record)
+    except (ModelError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def labels_in(folder: Path, tasks: Mapping[Task, str]) -> frozenset[tuple[Task, str]]:

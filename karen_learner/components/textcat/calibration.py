@@ -10,7 +10,7 @@ Pure functions over arrays. The model of a text's margins must not have learned 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from karen_learner.components.textcat.margins import Margins
 MARGIN_SCALE = 4.0
 """Scale of the margins before a calibration."""
 ECE_BINS = 15
+CONFIDENCE_BINS = 10
+MIN_BIN_TEXTS = 20
 COVERAGE_WEIGHT = 0.75
 """Weight of the n-gram coverage, and of the negative margin of the out-of-scope label, in the in-scope
 score."""
@@ -35,21 +37,30 @@ _TOLERANCE = 1e-3
 _SMALLEST = 1e-12
 
 
+class ConfidenceBin(NamedTuple):
+    """In-scope texts with neighbouring confidences, up to `most`: their number, and that of right answers."""
+
+    most: float
+    texts: int
+    right: int
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Fitted values for one state of the weights.
 
     Margins times `scale` go through softmax (or the logistic function). A text is out of scope if its
     in-scope score is below `threshold`; None means never. `false_alarm_rate` is the requested rate, also
-    without a threshold.
+    without a threshold. `bins` tell how often answers of exclusive labels are right, by confidence.
     """
 
     scale: float
     threshold: float | None = None
     false_alarm_rate: float | None = None
     out_of_scope_label: str | None = None
+    bins: tuple[ConfidenceBin, ...] = ()
 
-    def as_record(self) -> dict[str, str | None]:
+    def as_record(self) -> dict[str, Any]:
         """The values for JSON. Numbers are strings, because spaCy's JSON rounds floats."""
         return {
             "scale": repr(self.scale),
@@ -57,6 +68,7 @@ class Calibration:
             **_weights_of_scores(),
             "false_alarm_rate": None if self.false_alarm_rate is None else repr(self.false_alarm_rate),
             "out_of_scope_label": self.out_of_scope_label,
+            "bins": [[repr(one.most), one.texts, one.right] for one in self.bins],
         }
 
     @classmethod
@@ -69,6 +81,7 @@ class Calibration:
             threshold=None if threshold is None else float(threshold),
             false_alarm_rate=None if rate is None else float(rate),
             out_of_scope_label=record["out_of_scope_label"],
+            bins=tuple(ConfidenceBin(float(most), *rest) for most, *rest in record.get("bins", ())),
         )
 
 
@@ -122,8 +135,9 @@ def fit_calibration(
     before, after = (
         probabilities(margins.margins, one, exclusive=exclusive) for one in (uncalibrated_scale, scale)
     )
+    bins = confidence_bins(after, truths, scores, threshold) if exclusive else ()
     return CalibrationReport(
-        calibration=Calibration(scale, threshold, false_alarm_rate, label),
+        calibration=Calibration(scale, threshold, false_alarm_rate, label, bins),
         examples=len(truths),
         ece_before=_label_calibration_error(before, truths, exclusive=exclusive),
         ece_after=_label_calibration_error(after, truths, exclusive=exclusive),
@@ -132,6 +146,22 @@ def fit_calibration(
         false_alarms=_share_below(scores[inside], threshold),
         out_of_scope_recall=_share_below(scores[outside], threshold),
     )
+
+
+def confidence_bins(
+    shares: AnyArray, truths: AnyArray, scores: AnyArray, threshold: float | None
+) -> tuple[ConfidenceBin, ...]:
+    """In-scope texts in up to `CONFIDENCE_BINS` bins of as many texts each, by their highest probability.
+
+    None with fewer than `MIN_BIN_TEXTS` in-scope texts.
+    """
+    inside = np.ones(len(scores), dtype=bool) if threshold is None else scores >= threshold
+    right = truths[np.arange(len(truths)), shares.argmax(axis=1)] == 1.0
+    order = np.argsort(shares.max(axis=1)[inside], kind="stable")
+    confidences, hits = shares.max(axis=1)[inside][order], right[inside][order]
+    count = min(CONFIDENCE_BINS, len(order) // MIN_BIN_TEXTS)
+    parts = np.array_split(np.arange(len(order)), count) if count else []
+    return tuple(ConfidenceBin(float(confidences[one[-1]]), len(one), int(hits[one].sum())) for one in parts)
 
 
 def _share_below(scores: AnyArray, threshold: float | None) -> float | None:

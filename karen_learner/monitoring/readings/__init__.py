@@ -14,14 +14,16 @@ from datetime import datetime
 
 from asyncio_extras import call_in_executor
 
+from karen_learner.components.textcat.calibration import Calibration
 from karen_learner.contracts import MemoryStore
 from karen_learner.models.files import HomeLayout
-from karen_learner.monitoring.readings import drift, errors, operation, quality, traffic
+from karen_learner.models.versions import intent_calibration
+from karen_learner.monitoring.readings import drift, errors, estimate, operation, quality, traffic
 from karen_learner.monitoring.readings.over_time import QualityPoint, quality_series
 from karen_learner.monitoring.readings.recent import RecentData
 from karen_learner.monitoring.readings.sources import Resources, Sources, resources_of
 from karen_learner.monitoring.readings.topics import Topic, topics_of
-from karen_learner.records import CHAMPION, Outcome
+from karen_learner.records import CHAMPION, ModelVersion, Outcome
 from karen_learner.records.readings import Reading
 from karen_learner.registry import Registry
 from karen_learner.settings import Settings
@@ -47,7 +49,7 @@ _OWN: dict[str, ReadingFunction] = {
     "error_pattern": errors.error_pattern,
     "input_drift": drift.input_drift,
     "vocabulary": drift.vocabulary,
-    "estimated_accuracy": drift.estimated_accuracy,
+    "estimated_accuracy": estimate.estimated_accuracy,
     "freshness": operation.freshness,
     "memory": operation.memory,
     "disk_free": operation.disk_free,
@@ -82,6 +84,7 @@ class Readings:
     _recent: dict[str, RecentData] = field(default_factory=dict)
     _newest: dict[str, Mapping[str, Reading]] = field(default_factory=dict)
     _kept: dict[str, dict[str, object]] = field(default_factory=dict)
+    _calibrations: dict[str, tuple[str, Calibration | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._functions = READINGS.find_all(self.settings.monitoring.readings or READINGS.own)
@@ -105,6 +108,7 @@ class Readings:
             detectors=recent.detectors,
             counts=await self.store.counts(tenant_id),
             champion=champion,
+            calibration=await self._calibration(champion),
             intents=labels["intent"].keys(),
             resources=resources,
             turn_count=recent.turn_count,
@@ -123,6 +127,16 @@ class Readings:
         """The topics of the recent turns of a tenant, as of the last `refresh`."""
         recent = self._recent.get(tenant_id)
         return [] if recent is None else topics_of(recent.turns)
+
+    async def _calibration(self, champion: ModelVersion | None) -> Calibration | None:
+        """The calibration of the intents of a version, read once."""
+        if champion is None:
+            return None
+        kept = self._calibrations.get(champion.tenant_id)
+        if kept is None or kept[0] != champion.version:
+            found = await call_in_executor(intent_calibration, champion.path)
+            kept = self._calibrations[champion.tenant_id] = champion.version, found
+        return kept[1]
 
     def newest_outcomes(self, tenant_id: str) -> Sequence[Outcome]:
         """The newest outcomes of a tenant, oldest first, as of the last `refresh`."""

@@ -1,4 +1,4 @@
-"""Readings of changes in the texts, without labels: a domain classifier, new words, and estimated accuracy.
+"""Readings of changes in the texts, without labels: a domain classifier, and new words.
 
 The domain classifier tells the newest turns from older ones by hashed features (Lopez-Paz and Oquab,
 *Revisiting classifier two-sample tests*, ICLR 2017). Its predictions are leave-one-out predictions of a
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from karen_learner.metrics import Z_95
 from karen_learner.monitoring.readings.recent import FEATURE_BITS, TurnFacts
-from karen_learner.monitoring.readings.sources import MIN_OBSERVATIONS, ONE_SIDED, Sources
+from karen_learner.monitoring.readings.sources import Sources
 from karen_learner.records.readings import Reading
 
 SAMPLE = 300
@@ -96,39 +96,6 @@ def vocabulary(sources: Sources) -> Reading:
         observations=2 * found.texts,
         alarm=found.unknown - found.expected > LEVEL_Z * found.error,
         false_alarms_per_month=LEVEL * _comparisons_per_month(sources),
-    )
-
-
-def estimated_accuracy(sources: Sources) -> Reading:
-    """Mean calibrated confidence of the in-scope answers of the newest version (CBPE of NannyML).
-
-    It needs no labels, and is a reason to ask for labels, never one to roll back. `measured` is the accuracy
-    of the turns with outcomes, which people select.
-    """
-    version = sources.turns[-1].version if sources.turns else None
-    answered = [one for one in sources.turns if one.version == version and not one.degraded]
-    inside = np.array([one.confidence for one in answered if not one.out_of_scope])
-    count = len(inside)
-    if version is None or count < MIN_OBSERVATIONS:
-        return sources.reading(
-            "estimated_accuracy", None, unit="share", direction="lower_is_worse", observations=count
-        )
-    mean = float(inside.mean())
-    half = Z_95 * math.sqrt(float((inside * (1.0 - inside)).sum())) / count
-    scored = [one.score or 0.0 for one in sources.scored()]
-    return sources.reading(
-        "estimated_accuracy",
-        mean,
-        unit="share",
-        direction="lower_is_worse",
-        interval=(max(0.0, mean - half), min(1.0, mean + half)),
-        observations=count,
-        false_alarms_per_month=ONE_SIDED * sources.windows_per_month([one.at for one in answered]),
-        detail={
-            "out_of_scope": len(answered) - count,
-            "measured": sum(scored) / len(scored) if scored else None,
-            "outcomes": len(scored),
-        },
     )
 
 

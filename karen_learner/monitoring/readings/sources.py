@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from karen_learner.components.textcat.calibration import Calibration
 from karen_learner.disk import existing
 from karen_learner.models.files import HomeLayout
 from karen_learner.monitoring.degradation import DegradationDetector
@@ -41,7 +42,8 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """A snapshot of a tenant: its newest turns and outcomes, counters, champion and resources.
+    """A snapshot of a tenant: its newest turns and outcomes, counters, champion, resources, and the
+    calibration of its intents.
 
     `turn_count` counts all turns that were read since the start. `intents` are the labels of the schema.
     `kept` holds values that readings keep between two snapshots.
@@ -55,6 +57,7 @@ class Sources:
     detectors: Mapping[str, DegradationDetector] = field(default_factory=dict)
     counts: TenantCounts = field(default_factory=TenantCounts)
     champion: ModelVersion | None = None
+    calibration: Calibration | None = None
     intents: Collection[str] = ()
     resources: Resources = field(default_factory=Resources)
     turn_count: int = 0

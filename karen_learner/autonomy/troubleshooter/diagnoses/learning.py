@@ -19,7 +19,7 @@ STALE_PENDING = 10
 IMBALANCE_MAX = 20.0
 IMBALANCE_BELOW = 10
 JUDGED_MIN = 30
-DRIFT_READINGS = ("degradation", "label_distribution", "vocabulary_drift", "input_drift", "drift")
+DRIFT_READINGS = ("degradation", "label_distribution", "vocabulary", "input_drift")
 DIVERGED = ("the loss of", "the weights of")
 """Begins of the messages of TrainingDiverged; the journal has only the text."""
 NO_MEMORY = ("lack of memory", "MemoryError", "Cannot allocate memory", "Unable to allocate")
