@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from karen_learner.events import Event, TrainingProgressed
-from karen_learner.learner import AutonomousLearner
-from karen_learner.records import Outcome
+from karen_learner.learner import AutonomousLearner, create_autonomous_learner
+from karen_learner.records import Outcome, Verdict
 from karen_learner.records.strategies import StrategyTally
 from karen_learner.training import LocalWorker
 from tests.autonomy.troubleshooter.conftest import MakePatient
-from tests.conftest import ACME, WORDS, MakeLearner, gold_examples
+from tests.conftest import ACME, TINY, WORDS, MakeLearner
 
 TIDY = {"mended": ["reading", "diagnosis", "remedy", "remedy", "verification", "recovery"]}
 
@@ -91,23 +94,35 @@ async def test_a_killed_worker_counts_as_a_lack_of_memory(
         assert incident.kept["smaller_batches"]["before"] == {"training.batch_size": 32}
 
 
-async def test_a_collapsed_label_is_rolled_back(make_learner: MakeLearner, make_patient: MakePatient) -> None:
-    async with make_learner(gate__gates=[]) as learner:
-        flipped = [
-            {"text": one["text"], "intent": "travel"}
-            for one in gold_examples()
-            if one["intent"] == "greeting"
-        ]
-        result = await learner.bootstrap(ACME, flipped[:-4], replace=True)
-        assert result.status == "deployed"
-        patient = make_patient(learner, "label_collapse")
+class AcceptsAll:
+    """A gate of a host that accepts each candidate."""
+
+    async def judge(self, _evidence: Any) -> Verdict:
+        return Verdict(accepted=True, harmful=False, improved=(), checks=())
+
+
+async def test_a_collapsed_label_is_rolled_back(taught_home: Path, make_patient: MakePatient) -> None:
+    """An increment without replay on texts of one intent with the label of another."""
+    overrides = {**TINY, "learning.replay_examples": 0}
+    async with create_autonomous_learner(taught_home, overrides=overrides, gate=AcceptsAll()) as learner:
         before = (await learner.status(ACME)).champion
-        issues = await patient.pass_time()
-        after = (await learner.status(ACME)).champion
+        for number, (word, other) in enumerate(itertools.product(WORDS, WORDS[:5])):
+            text, feedback = f"good morning {word} you {other}", {"corrected_intent": "travel"}
+            await learner.collect_conversation_metadata(ACME, text, "ok", f"user {number}", feedback)
+        await learner.trigger_learning_cycle(ACME, force_training=True, mode="incremental")
+        collapsed = (await learner.status(ACME)).champion
         assert before is not None
+        assert collapsed is not None
+        assert collapsed.version != before.version
+        patient = make_patient(learner, "label_collapse")
+        [issue] = await patient.pass_time()
+        assert (issue.type, issue.severity, issue.state) == ("label_collapse", "critical", "resolved")
+        after = (await learner.status(ACME)).champion
         assert after is not None
-        if issues:
-            assert after.version != before.version
+        assert after.version == before.version
+        incident = await patient.incident("label_collapse")
+        assert incident.attempts == {"rollback": 1}
+        assert [entry.kind for entry in incident.story] == TIDY["mended"]
 
 
 async def test_a_bad_batch_is_quarantined_and_its_release_stays_with_a_person(
