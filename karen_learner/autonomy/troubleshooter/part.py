@@ -11,8 +11,10 @@ from karen_learner.autonomy.notifications import Notifier
 from karen_learner.autonomy.service import AutonomousService
 from karen_learner.autonomy.troubleshooter.situation import Mendable, Stream
 from karen_learner.autonomy.troubleshooter.troubleshooter import AutomatedTroubleshooter
+from karen_learner.contracts import Clock
 from karen_learner.errors import KarenLearnerError
 from karen_learner.monitoring.readings import Readings
+from karen_learner.records import utc_now
 from karen_learner.records.readings import Reading
 
 logger = logging.getLogger(__name__)
@@ -33,9 +35,10 @@ class MendingPart:
         *,
         tenants: Sequence[str] = (),
         stream: Stream | None = None,
+        clock: Clock = utc_now,
     ) -> None:
         self.troubleshooter = AutomatedTroubleshooter(
-            learner, tenants=tenants, readings=self._latest, notifier=notifier, stream=stream
+            learner, tenants=tenants, readings=self._latest, notifier=notifier, stream=stream, clock=clock
         )
         self._readings: Readings | None = None
         self._task: asyncio.Task[None] | None = None
