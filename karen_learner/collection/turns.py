@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from karen_learner.contracts import Sanitizer
-from karen_learner.corpora.parsing import describe, span_problem
+from karen_learner.corpora.parsing import describe
 from karen_learner.errors import InvalidInput, SettingsError
 from karen_learner.records import (
     Analysis,
@@ -23,7 +23,7 @@ from karen_learner.records import (
     replace_unfit,
     utc_now,
 )
-from karen_learner.records.offsets import OFFSETS_KEY, feedback_in_characters
+from karen_learner.records.offsets import OFFSETS_KEY, feedback_in_characters, span_problem
 from karen_learner.settings import AnalysisSettings, PersonaSettings
 from karen_learner.text_identity import clean_label
 

@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field, ValidationError
 from karen_learner.components.online.sample_weights import MAX_SAMPLE_WEIGHT
 from karen_learner.corpora.lines import CorruptExample, Line
 from karen_learner.records import (
-    EntitySpan,
     LabelledText,
     Record,
     Turn,
@@ -21,7 +20,7 @@ from karen_learner.records import (
     replace_unfit,
     with_clean_labels,
 )
-from karen_learner.records.offsets import OffsetUnit, feedback_in_characters, in_characters
+from karen_learner.records.offsets import OffsetUnit, feedback_in_characters, in_characters, span_problem
 
 IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})
 """Keys of other corpora, and the `mood` of earlier exports."""
@@ -199,21 +198,3 @@ def near_key(name: str, known: Iterable[str]) -> str | None:
     """The known key that a name resembles: a ratio of difflib of at least 0.75."""
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=SIMILAR)
     return near[0] if near else None
-
-
-def span_problem(text: str, spans: Iterable[EntitySpan]) -> str | None:
-    """The first entity that exceeds the text or overlaps another. Curation checks the alignment with
-    tokens."""
-    last_end = 0
-    for span in sorted(spans, key=lambda span: (span.start, span.end)):
-        if span.end > len(text):
-            return f"{span_name(span)} ends after the text, which has {len(text)} characters"
-        if span.start < last_end:
-            return f"{span_name(span)} overlaps another entity"
-        last_end = span.end
-    return None
-
-
-def span_name(span: EntitySpan) -> str:
-    """Label and offsets of a span in messages."""
-    return f"entity {span.label!r} at {span.start}-{span.end}"

@@ -21,11 +21,11 @@ from spacy.util import get_lang_class
 from thinc.api import Config
 
 from karen_learner.components.documents import make_doc, small_zone
-from karen_learner.corpora.parsing import span_name
 from karen_learner.errors import ModelError
 from karen_learner.models.live import LiveModel, is_saved_tokenizer
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import EntitySpan, LabelledText
+from karen_learner.records.offsets import span_name
 
 LabelledT = TypeVar("LabelledT", bound=LabelledText)
 logger = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
 
-from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.alignment import TokenAligner
 from karen_learner.curation.contradictions import Statement, contradiction, stated_labels
 from karen_learner.records import CATEGORY_TASKS, TASKS, LabelledText, Task
 from karen_learner.records.data_reports import DataFinding, FindingKind
+from karen_learner.records.offsets import span_problem
 from karen_learner.resolution import task_labels
 from karen_learner.text_identity import group_key, text_key
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
-from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.alignment import TokenAligner, with_fitting_spans
 from karen_learner.records import TASKS, EntitySpan, Example, LabelledText, Source, Task, Turn, UserFeedback
+from karen_learner.records.offsets import span_problem
 from karen_learner.resolution import stratum, task_labels
 from karen_learner.text_identity import draw, example_id, group_key, text_key
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from karen_learner.concurrency import pages
 from karen_learner.corpora.lines import CorruptExample, Line, SkippedLines
-from karen_learner.corpora.parsing import require_text, span_problem
+from karen_learner.corpora.parsing import require_text
 from karen_learner.curation.alignment import TokenAligner, with_fitting_spans
 from karen_learner.curation.contradictions import Statement, contradiction, stated_labels
 from karen_learner.curation.data_checks import LabelCounts, similar_labels
@@ -36,6 +36,7 @@ from karen_learner.records import (
 )
 from karen_learner.records.base import MAX_ID_CHARS
 from karen_learner.records.labels import LabelChange, Successors
+from karen_learner.records.offsets import span_problem
 from karen_learner.relabelling import relabelled, without_retired
 from karen_learner.resolution import task_labels
 from karen_learner.settings import Settings

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, cast, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+if TYPE_CHECKING:
+    from karen_learner.records.texts import EntitySpan
+
 
 OffsetUnit = Literal["characters", "utf-16", "bytes"]
 """`characters`: Unicode code points, as in Python. `utf-16`: code units, as in JavaScript, Java and C#.
@@ -126,3 +130,21 @@ def _name(entity: Any) -> str:
     start, end = _offsets(entity)
     label = entity.get("label") if isinstance(entity, Mapping) else entity[2]
     return f"entity {str(label)[:60]!r} at {start}-{end}"
+
+
+def span_problem(text: str, spans: Iterable[EntitySpan]) -> str | None:
+    """The first entity that exceeds the text or overlaps another. Curation checks the alignment with
+    tokens."""
+    last_end = 0
+    for span in sorted(spans, key=lambda span: (span.start, span.end)):
+        if span.end > len(text):
+            return f"{span_name(span)} ends after the text, which has {len(text)} characters"
+        if span.start < last_end:
+            return f"{span_name(span)} overlaps another entity"
+        last_end = span.end
+    return None
+
+
+def span_name(span: EntitySpan) -> str:
+    """Label and offsets of a span in messages."""
+    return f"entity {span.label!r} at {span.start}-{span.end}"

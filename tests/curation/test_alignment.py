@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from karen_learner.corpora.parsing import span_problem
 from karen_learner.curation.alignment import TokenAligner
 from karen_learner.records import EntitySpan
+from karen_learner.records.offsets import span_problem
 
 
 def spans(*triples: tuple[int, int, str]) -> list[EntitySpan]:
