@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from asyncio_extras import call_in_executor
@@ -18,7 +17,7 @@ from karen_learner.disk import make_private, open_to_others
 from karen_learner.errors import KarenLearnerError
 from karen_learner.models.backups import check_version, intact_manifest
 from karen_learner.models.files import HomeLayout
-from karen_learner.models.versions import ModelRegistry, read_manifest
+from karen_learner.models.versions import ModelRegistry, read_manifest, release_of
 from karen_learner.monitoring.health import home_health
 from karen_learner.pdf import pdf_problem
 from karen_learner.records import ModelVersion
@@ -166,7 +165,7 @@ def _release(version: ModelVersion) -> Iterator[Finding]:
         trained = read_manifest(version.path).libraries.get("spacy", "")
     except KarenLearnerError:
         return
-    installed = _installed("spacy")
+    installed = release_of("spacy")
     if trained and installed and trained.split(".")[:2] != installed.split(".")[:2]:
         yield Finding(
             area="versions",
@@ -212,7 +211,7 @@ def library_findings() -> Iterator[Finding]:
     yield Finding(
         area="libraries",
         severity="ok",
-        message=f"Python {python}, spaCy {_installed('spacy')}, karen_learner {_installed('karen-learner')}",
+        message=f"Python {python}, spaCy {release_of('spacy')}, karen_learner {release_of('karen-learner')}",
     )
     for extra, modules in EXTRAS.items():
         missing = [name for name in modules if find_spec(name) is None]
@@ -224,13 +223,6 @@ def library_findings() -> Iterator[Finding]:
         )
     if find_spec("weasyprint") is not None and (problem := pdf_problem()) is not None:
         yield Finding(area="libraries", severity="warning", message="PDF needs Pango", remedy=problem)
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def unopened(error: KarenLearnerError, layout: HomeLayout, *, home_exists: bool) -> tuple[Finding, ...]:

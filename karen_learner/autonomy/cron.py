@@ -7,9 +7,11 @@ shows twice in autumn runs once.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator
 
 from karen_learner.errors import InvalidInput
 
@@ -23,6 +25,10 @@ def read_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:
         raise InvalidInput(f"unknown time zone {name!r:.60}: use a name such as Europe/Berlin") from error
+
+
+Zone = Annotated[str, AfterValidator(lambda name: read_zone(name).key)]
+"""The IANA name of a time zone."""
 
 
 def read_expression(expression: str) -> str:

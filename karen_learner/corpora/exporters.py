@@ -45,20 +45,8 @@ SUFFIXES = {
 """The formats of suffixes. A suffix that equals the name of another format has that format."""
 
 exporters: FormatRegistry[Exporter | Writer] = FormatRegistry("exporter", "karen_learner.exporters", OURS)
-
-
-def register_exporter(name: str) -> Callable[[Exporter], Exporter]:
-    """Decorator of a function that writes a format, such as `txt`, and files with the suffix of that name.
-
-    Raises ValueError for a name that is taken.
-    """
-    register_named = exporters.register(name)
-
-    def register(exporter: Exporter) -> Exporter:
-        register_named(exporter)
-        return exporter
-
-    return register
+register_exporter = exporters.register
+"""Decorator of a function that writes a format, see `Exporter`."""
 
 
 def export_format(path: Path, given: str | None = None) -> str:

@@ -65,21 +65,8 @@ OF_FOLDERS: Collection[str] = ("dialogflow", "rasa")
 """Formats whose files may be folders."""
 
 importers: FormatRegistry[Importer | Reader] = FormatRegistry("importer", "karen_learner.importers", OURS)
-
-
-def register_importer(name: str) -> Callable[[Importer], Importer]:
-    """Decorator of a function that reads a format, such as `txt`, and files with the suffix of that name.
-
-    Raises ValueError for a name that is taken.
-    """
-
-    register_named = importers.register(name)
-
-    def register(importer: Importer) -> Importer:
-        register_named(importer)
-        return importer
-
-    return register
+register_importer = importers.register
+"""Decorator of a function that reads a format, see `Importer`."""
 
 
 def known_suffixes() -> tuple[str, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from karen_learner.errors import ImportFormatError
 from karen_learner.registry import Registry
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+RegisteredT = TypeVar("RegisteredT", bound=Callable[..., Any])
 
 
 class FormatRegistry(Registry[FunctionT]):
@@ -21,16 +22,19 @@ class FormatRegistry(Registry[FunctionT]):
         super().__init__(f"{kind} for the format", group, {})
         self._ours = {name: EntryPoint(name, value, group) for name, value in ours.items()}
 
-    def register(self, name: str) -> Callable[[FunctionT], FunctionT]:
-        """Decorator of the function for a format. Raises ValueError for a name that is taken."""
+    def register(self, name: str) -> Callable[[RegisteredT], RegisteredT]:
+        """Decorator of the function for a format, such as `txt`, and for files with this suffix.
+
+        Raises ValueError for a name that is taken.
+        """
         plain = name.removeprefix(".")
         if not plain or plain != plain.lower():
             raise ValueError(f"the name of a format is lower case, like a suffix, unlike {name!r}")
 
-        def registered(function: FunctionT) -> FunctionT:
+        def registered(function: RegisteredT) -> RegisteredT:
             if plain in self._ours or plain in self.own:
                 raise ValueError(f"there is an {self._kind} {plain!r} already")
-            self.own = {**self.own, plain: function}
+            self.own = {**self.own, plain: cast(FunctionT, function)}
             return function
 
         return registered

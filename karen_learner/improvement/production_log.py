@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -252,8 +251,3 @@ def decision_schema() -> dict[str, Any]:
     schema = Decision.model_json_schema()
     schema["properties"]["lead_identifier"] = {**schema["properties"]["subject"], "title": "Alias of subject"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def write_schema(path: Path = SCHEMA_FILE) -> None:
-    """Write the published schema. A test compares it with the records."""
-    path.write_text(json.dumps(decision_schema(), indent=2) + "\n", encoding="utf-8")

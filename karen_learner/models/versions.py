@@ -48,10 +48,11 @@ class Manifest(Record):
 
 def library_versions() -> dict[str, str]:
     """Installed releases of the libraries that a model depends on."""
-    return {name: found for name in LIBRARIES if (found := _release(name))}
+    return {name: found for name in LIBRARIES if (found := release_of(name))}
 
 
-def _release(name: str) -> str | None:
+def release_of(name: str) -> str | None:
+    """The installed release of a distribution; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from karen_learner.doctor import is_healthy, library_findings
+from karen_learner.doctor import EXTRAS, is_healthy, library_findings
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records.health import Finding
 from tests.conftest import ACME, MakeLearner
@@ -86,4 +86,4 @@ def test_missing_optional_libraries_are_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("karen_learner.doctor.find_spec", lambda _: None)
     remedies = [one.remedy for one in library_findings() if one.remedy is not None]
     assert "pip install 'karen-learner[encoder]', for sentence vectors of an encoder" in remedies
-    assert len(remedies) == 3
+    assert len(remedies) == len(EXTRAS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,8 +85,3 @@ def event_schema() -> dict[str, Any]:
     schema = StreamEvent.model_json_schema()
     needed = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in RESULTS]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "anyOf": needed}
-
-
-def write_schema(path: Path = SCHEMA_FILE) -> None:
-    """Write the published schema. A test compares it with the records."""
-    path.write_text(json.dumps(event_schema(), indent=2) + "\n", encoding="utf-8")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import time, timedelta
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from karen_learner.autonomy.cron import read_zone
+from karen_learner.autonomy.cron import Zone, read_zone
 from karen_learner.autonomy.triggers.trigger import Check, Situation, Trigger, hours
 
 MAX_DOUBLINGS = 5
@@ -36,12 +36,7 @@ class OutsideQuietHours(Trigger):
 
     start: time = time(0)
     end: time = time(0)
-    zone: str = "UTC"
-
-    @field_validator("zone")
-    @classmethod
-    def _zone(cls, value: str) -> str:
-        return read_zone(value).key
+    zone: Zone = "UTC"
 
     def check(self, situation: Situation) -> Check:
         if self.start == self.end:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from karen_learner.autonomy.cron import next_time, read_expression, read_zone
+from karen_learner.autonomy.cron import Zone, next_time, read_expression
 from karen_learner.autonomy.triggers.trigger import Check, Situation, Trigger, hours
 from karen_learner.records import Outcome
 
@@ -73,18 +73,8 @@ class Interval(Trigger):
 class Cron(Trigger):
     """A time of a cron expression has come since the last cycle. `zone` is an IANA time zone."""
 
-    expression: str
-    zone: str = "UTC"
-
-    @field_validator("expression")
-    @classmethod
-    def _expression(cls, value: str) -> str:
-        return read_expression(value)
-
-    @field_validator("zone")
-    @classmethod
-    def _zone(cls, value: str) -> str:
-        return read_zone(value).key
+    expression: Annotated[str, AfterValidator(read_expression)]
+    zone: Zone = "UTC"
 
     def check(self, situation: Situation) -> Check:
         last = situation.last_start
