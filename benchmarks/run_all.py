@@ -47,6 +47,7 @@ def comparisons(data: Path, encoder: Path | None) -> list[list[str]]:
         [str(HERE / "forgetting.py"), clinc],
         [str(HERE / "detection.py")],
         [str(HERE / "impact.py")],
+        [str(HERE / "holdback.py"), clinc],
         [str(HERE / "recording.py")],
         [str(HERE / "bandit.py")],
         [str(HERE / "events.py")],

@@ -132,6 +132,8 @@ class SpacyAnalyzer:
 
     async def _model(self, tenant_id: str | None, user_id: str | None = None) -> LiveModel | None:
         self._require_open()
+        if user_id is not None:
+            check_id(user_id, "user_id")
         live = None if tenant_id is None else self.models.get(tenant_id, user_id)
         return live or await self.base_model()
 
@@ -209,8 +211,7 @@ class SpacyAnalyzer:
 
 def user_argument(analyzer: Analyzer, user_id: str | None) -> dict[str, str]:
     """The argument `user_id` of an analysis, for an analyzer that knows users. That of a host does not."""
-    known = user_id is not None and isinstance(analyzer, SpacyAnalyzer)
-    return {"user_id": check_id(user_id, "user_id")} if known and user_id is not None else {}
+    return {"user_id": user_id} if user_id is not None and isinstance(analyzer, SpacyAnalyzer) else {}
 
 
 def live_models(settings: AnalysisSettings) -> LiveModels:

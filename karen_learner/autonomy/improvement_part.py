@@ -15,15 +15,21 @@ from karen_learner.improvement.tracking.deployments import follow_deployments
 logger = logging.getLogger(__name__)
 
 INTERVAL = timedelta(minutes=1)
+LONGEST = timedelta(hours=1)
+"""A tenant without a new champion and without a due measurement is looked at again after this time."""
 
 
 class ImprovementPart:
-    """Opens and measures the tickets of all tenants, at most once a minute."""
+    """Opens and measures the tickets of all tenants.
+
+    Once a minute, for the tenants with a new champion or a due measurement.
+    """
 
     def __init__(self, learner: ServedLearner, tenants: Callable[[], Awaitable[Sequence[str]]]) -> None:
         self._learner = learner
         self._tenants = tenants
         self._last: datetime | None = None
+        self._next: dict[str, tuple[str | None, datetime]] = {}
 
     @classmethod
     def join(cls, service: AutonomousService) -> ImprovementPart:
@@ -42,9 +48,18 @@ class ImprovementPart:
             return
         self._last = now
         for tenant_id in await self._tenants():
-            tracker = ImprovementTracker(learner=self._learner, tenant_id=tenant_id, clock=lambda: now)
             try:
-                settings = self._learner.settings.impact
-                await follow_deployments(tracker, self._learner.store, settings, now)
+                await self._follow(tenant_id, now)
             except KarenLearnerError as error:
                 logger.error("the tickets of %r cannot be measured: %s", tenant_id, error)
+
+    async def _follow(self, tenant_id: str, now: datetime) -> None:
+        store, settings = self._learner.store, self._learner.settings.impact
+        champion = await store.champion(tenant_id)
+        name = None if champion is None else champion.version
+        known, due = self._next.get(tenant_id, (None, now))
+        if name is None or (name == known and now < due):
+            return
+        tracker = ImprovementTracker(learner=self._learner, tenant_id=tenant_id, clock=lambda: now)
+        waits = await follow_deployments(tracker, store, settings, now)
+        self._next[tenant_id] = (name, min(now + LONGEST, waits or now + LONGEST))

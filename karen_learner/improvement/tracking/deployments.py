@@ -26,15 +26,17 @@ class VersionStore(Protocol):
 
 async def follow_deployments(
     tracker: ImprovementTracker, store: VersionStore, settings: ImpactSettings, now: datetime
-) -> None:
+) -> datetime | None:
     """Open a ticket for a new champion, measure changes whose period has ended, dismiss undone ones.
 
-    Deployments while another one is measured belong to its ticket. Idempotent.
+    Deployments while another one is measured belong to its ticket. Idempotent. Returns the time of the next
+    measurement; None if no change waits for one.
     """
     champion = await store.champion(tracker.tenant_id)
     tickets = [one for one in await tracker.tickets() if one.status != "dismissed"]
     if champion is not None:
-        for undone in [one for one in tickets if not await _is_ancestor(store, one, champion)]:
+        kept = await _ancestry(store, champion, {one.version for one in tickets if one.version is not None})
+        for undone in [one for one in tickets if one.version is not None and one.version not in kept]:
             await tracker.undo(undone, f"rolled back to {champion.version}")
             tickets.remove(undone)
         if champion.parent is not None and not any(_covers(one, champion) for one in tickets):
@@ -42,17 +44,20 @@ async def follow_deployments(
     for ticket in tickets:
         if (days := await _due_days(tracker, ticket, now)) is not None:
             await tracker.measure(ticket, days)
+    ends = [one.window_end(windows) for one in await tracker.tickets() for windows in (1, LATER)]
+    return min((end for end in ends if end is not None and end > now), default=None)
 
 
-async def _is_ancestor(store: VersionStore, ticket: Ticket, champion: ModelVersion) -> bool:
-    """Whether the version of the ticket, if it has one, is the champion or an ancestor of it."""
-    name: str | None = champion.version
-    for _ in range(MAX_ANCESTORS):
-        if name is None or ticket.version in (None, name):
-            break
+async def _ancestry(store: VersionStore, champion: ModelVersion, wanted: set[str]) -> set[str]:
+    """The champion and its ancestors, back to the last one of the wanted versions."""
+    found, name = set[str](), champion.version
+    while wanted - found and len(found) < MAX_ANCESTORS:
+        found.add(name)
         version = await store.get_version(champion.tenant_id, name)
-        name = None if version is None else version.parent
-    return name is not None
+        if version is None or version.parent is None or version.parent in found:
+            break
+        name = version.parent
+    return found
 
 
 def _covers(ticket: Ticket, version: ModelVersion) -> bool:

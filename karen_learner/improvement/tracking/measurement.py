@@ -24,7 +24,8 @@ from karen_learner.records import Holdback, ModelVersion, Turn
 logger = logging.getLogger(__name__)
 
 MAX_CONTROLS = 30
-"""Tenants whose turns are read for one interrupted series."""
+MAX_TRIED = 200
+"""Tenants that are tried as controls of one interrupted series, until there are `MAX_CONTROLS`."""
 RECENT_VERSIONS = 20
 
 BEFORE, AFTER = 0, 1
@@ -145,7 +146,7 @@ async def _controls(
     others = [other for other in await store.tenants() if other != tenant_id]
     if len(others) < MIN_CONTROLS:
         return []
-    for other in others:
+    for other in others[:MAX_TRIED]:
         try:
             versions = await store.versions(other, limit=RECENT_VERSIONS)
             if any(first <= one.created_at < end for one in versions):
