@@ -6,8 +6,8 @@ A simulated user has an own accuracy (standard deviation 12 points) that holds i
 of turns with feedback that differs widely (geometric, mean 5). `holdback` is `holdback_effect`, `no cluster`
 takes turns as independent, `no CUPED` ignores the period before. `series` is a tenant whose accuracy also
 drifts: by 1 point (standard deviation) with all tenants and by 0.5 on its own, with 8 control tenants; `own
-series` has no control tenants. `claimed` is the share of intervals without zero, `visible` the smallest
-effect that is shown with 80 % power.
+series` has no control tenants. `claimed` is the share of intervals without zero, `gain` of those above zero,
+`visible` the smallest effect that is shown with 80 % power.
 
 The second part sums the effects of twelve changes of a tenant, of 0, +1 or +3 points. "Winners" are the
 changes with a significant gain. Measured effects are added, or shrunk (`cumulative_effect`); `later`
@@ -104,7 +104,10 @@ def print_effects(runs: int, users: int, share: float, seed: int) -> None:
         "own series": lambda random, effect: series(random, users, effect, controls=False),
     }
     print(f"{users} users, {share:.0%} held back, {runs} runs. Points of accuracy.\n")
-    print(f"{'design':<11} {'true':>5} {'mean':>6} {'covered':>8} {'claimed':>8} {'error':>6} {'visible':>8}")
+    print(
+        f"{'design':<11} {'true':>5} {'mean':>6} {'covered':>8} {'claimed':>8} {'gain':>6} {'error':>6} "
+        f"{'visible':>8}"
+    )
     for name, design in designs.items():
         for effect in EFFECTS:
             random = np.random.default_rng(seed)
@@ -112,13 +115,14 @@ def print_effects(runs: int, users: int, share: float, seed: int) -> None:
             bounds = np.array([one.interval for one in found])
             covered = np.mean((bounds[:, 0] <= effect) & (effect <= bounds[:, 1]))
             claimed = np.mean((bounds[:, 0] > 0.0) | (bounds[:, 1] < 0.0))
+            gained = np.mean(bounds[:, 0] > 0.0)
             mean, error = (
                 np.mean([getattr(one, key) for one in found]) for key in ("change", "standard_error")
             )
             visible = np.mean([one.smallest_effect for one in found])
             print(
                 f"{name:<11} {100 * effect:>5.1f} {100 * mean:>6.2f} {covered:>8.1%} {claimed:>8.1%} "
-                f"{100 * error:>6.2f} {100 * visible:>8.2f}"
+                f"{gained:>6.1%} {100 * error:>6.2f} {100 * visible:>8.2f}"
             )
 
 
