@@ -57,7 +57,7 @@ class DecisionWriter:
 
 
 def _add(connection: Connection, tenant_id: str, new: Sequence[LogEntry]) -> int:
-    rows = _rows(tenants.ensure(connection, tenant_id), {one.key: one for one in reversed(new)}.values())
+    rows = _rows(tenants.ensure(connection, tenant_id), new)
     values = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
     statement = insert(connection, decisions).on_conflict_do_nothing().returning(decisions.c.seq)
     return len(connection.execute(statement, values).all()) if values else 0

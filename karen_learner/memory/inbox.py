@@ -103,7 +103,7 @@ def sums(
 ) -> Sequence[EventSums]:
     """Sums over the events that arrived in each hour. The database adds them."""
     at, arrived = (type_coerce(column, BigInteger) for column in (inbox.c.at, inbox.c.received_at))
-    hour, after = (arrived / HOUR).label("hour"), (inbox.c.received_at >= split).label("after")
+    hour, after = (arrived // HOUR).label("hour"), (inbox.c.received_at >= split).label("after")
     waiting_events = func.sum(case((IS_UNPROCESSED, 1), else_=0))
     columns = (func.count(), func.sum(arrived - at), waiting_events)
     here = (inbox.c.tenant == tenants.number_of(tenant_id), inbox.c.received_at >= start)

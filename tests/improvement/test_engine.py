@@ -14,6 +14,7 @@ from karen_learner.improvement import AIAnalysisEngine, AnalysisConfig
 from karen_learner.improvement.samples import Span
 from karen_learner.memory import SqlMemoryStore, open_store
 from karen_learner.records import Turn
+from karen_learner.records.stream import NewEvent, StreamEvent
 from karen_learner.settings import StoreSettings
 from tests.improvement.conftest import ACME, Engine, judged_turns
 from tests.memory.memory_specimens import NOON, make_turn
@@ -80,6 +81,21 @@ async def test_tenants_are_apart(store: SqlMemoryStore, engine: Engine) -> None:
     assert other.components["understanding"].observations == 1
     with pytest.raises(UnknownTenant):
         await engine("nobody").analyze_weekly_performance()
+
+
+async def test_events_are_summed_by_hour(store: SqlMemoryStore, engine: Engine) -> None:
+    for minutes in range(0, 240, 10):
+        arrived = NOON - timedelta(days=1, minutes=minutes)
+        event = StreamEvent(agent_name="agent", success=True, occurred_at=arrived - timedelta(seconds=30))
+        await store.add_events(ACME, [NewEvent(f"e{minutes}", event)], now=arrived)
+    span = Span.of(NOON, 7)
+    sums = await store.event_sums(ACME, start=span.start, split=span.split, end=span.end)
+    assert len(sums) == 5  # 12:00 on the day before, and the four hours before
+    results = await engine().analyze_weekly_performance()
+    found = results.components["stream"]
+    assert found.observations == 24
+    assert found.metrics["delay_s"] == pytest.approx(30.0)
+    assert found.metrics["waiting_rate"] == 1.0
 
 
 @pytest.mark.parametrize("days", [0, -1, float("nan"), 1e9, True, "7"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from karen_learner.records import utc_now
 from tests.conftest import ACME
 from tests.improvement.test_production_log import entry
 from tests.service.test_routes import ACME_URL, problem
@@ -23,8 +26,10 @@ async def test_entries_are_stored_read_and_erased(make_client):
 
 
 async def test_a_period_is_analysed_and_recommended_about(client):
-    await client.post(f"{ACME_URL}/decisions", json={"decisions": [entry(n) for n in range(3)]})
-    found = (await client.get(f"{ACME_URL}/analysis", params={"days": 3000})).json()
+    yesterday = (utc_now() - timedelta(days=1)).isoformat()
+    entries = [entry(n, timestamp=yesterday) for n in range(3)]
+    await client.post(f"{ACME_URL}/decisions", json={"decisions": entries})
+    found = (await client.get(f"{ACME_URL}/analysis", params={"days": 3})).json()
     assert found["components"]["ai_message_performance"]["observations"] == 3
     assert found["failed"] == {}
     period = found["analysis_period"]

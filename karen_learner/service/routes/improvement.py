@@ -32,10 +32,13 @@ from karen_learner.service.problems import Problem, problem_of
 
 router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["improvement"])
 
-Days = Annotated[float, Query(gt=0.0, le=3_650.0, description="Length of the period in days.")]
+Days = Annotated[float, Query(gt=0.0, le=400.0, description="Length of the period in days.")]
 MAX_MONITORS = 1_000
 _monitors: WeakKeyDictionary[AutonomousLearner, LRUCache[str, HealthMonitor]] = WeakKeyDictionary()
 """The monitors of each learner: a monitor reads each row once."""
+
+
+_analysing: WeakKeyDictionary[AutonomousLearner, asyncio.Lock] = WeakKeyDictionary()
 
 
 class DecisionsBody(Body):
@@ -114,8 +117,12 @@ async def erase_decisions(
 
 @router.get("/analysis", dependencies=[allow("read")])
 async def analysis(tenant_id: TenantId, parts: Shared, days: Days = 7.0) -> AnalysisResults:
-    """Performance by component, trends, alerts and health of the last days."""
-    return await _engine(parts, tenant_id).analyze_weekly_performance(days)
+    """Performance by component, trends, alerts and health of the last days.
+
+    Analyses of a learner run one after the other: each reads all turns of its period.
+    """
+    async with _analysing.setdefault(parts.learner, asyncio.Lock()):
+        return await _engine(parts, tenant_id).analyze_weekly_performance(days)
 
 
 @router.get("/evidence", dependencies=[allow("read")])
@@ -143,7 +150,8 @@ def _span(start: datetime, end: datetime) -> Span:
 async def recommend(tenant_id: TenantId, parts: Shared, days: Days = 7.0) -> list[Recommendation]:
     """Analyse the last days, and store what is recommended."""
     engine = _engine(parts, tenant_id)
-    return await engine.generate_recommendations(await engine.analyze_weekly_performance(days))
+    async with _analysing.setdefault(parts.learner, asyncio.Lock()):
+        return await engine.generate_recommendations(await engine.analyze_weekly_performance(days))
 
 
 @router.get("/recommendations", dependencies=[allow("read")])
