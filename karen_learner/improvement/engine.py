@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 CURVE_DAYS = 180.0
 """Days whose cycles and costs make the curves of estimated impacts."""
+MIN_GRADED = 5
+"""Observations without which a metric has no health."""
 MAX_DETAILS = 1_000
 
 
@@ -231,7 +233,7 @@ class AIAnalysisEngine(AnalysedHome):
         intervals = {
             metric.name: (mean, interval_of(samples.sums(metric.name), metric))
             for metric in samples.metrics
-            if (mean := samples.mean(metric.name)) is not None
+            if samples.count(metric.name) >= MIN_GRADED and (mean := samples.mean(metric.name)) is not None
         }
         return list(self._limits.grades(name, intervals))
 

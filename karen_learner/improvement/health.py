@@ -21,7 +21,7 @@ from karen_learner.records.improvement import (
     HealthStatus,
     SystemHealth,
 )
-from karen_learner.records.notifications import Notification
+from karen_learner.records.notifications import Notification, NotificationKind
 from karen_learner.records.readings import Reading
 
 COMPONENTS: Mapping[str, str] = {
@@ -126,6 +126,8 @@ class HealthMonitor(AnalysedHome):
                     at=status.checked_at,
                 )
             )
+        if status.system_health != "critical":
+            await self._notify(self._escalation(f"{self.tenant_id} is not critical any more", "recovery"))
         return status.alerts
 
     async def escalate_critical_issues(self, consecutive_failures: int) -> bool:
@@ -135,17 +137,8 @@ class HealthMonitor(AnalysedHome):
         """
         if check_limit(consecutive_failures, "consecutive_failures") < ESCALATE_AFTER:
             return False
-        told = await self._notify(
-            Notification(
-                topic=f"health/{self.tenant_id}"[:300],
-                severity="critical",
-                title=f"{self.tenant_id} is critical after {consecutive_failures} checks in a row"[:300],
-                tenant_id=self.tenant_id,
-                facts={"consecutive_failures": consecutive_failures},
-                at=self._clock(),
-            )
-        )
-        return told > 0
+        title = f"{self.tenant_id} is critical after {consecutive_failures} checks in a row"
+        return await self._notify(self._escalation(title, "problem")) > 0
 
     async def generate_health_dashboard(self) -> HealthDashboard:
         """A new check, and the history of the health: its changes, and at most one point an hour."""
@@ -153,6 +146,16 @@ class HealthMonitor(AnalysedHome):
         history = await self._memory.service_state(self.tenant_id, HISTORY) or []
         points = tuple(HealthPoint.model_validate(one) for one in history)
         return HealthDashboard(tenant_id=self.tenant_id, status=status, history=points)
+
+    def _escalation(self, title: str, kind: NotificationKind) -> Notification:
+        return Notification(
+            topic=f"health/{self.tenant_id}"[:300],
+            kind=kind,
+            severity="critical",
+            title=title[:300],
+            tenant_id=self.tenant_id,
+            at=self._clock(),
+        )
 
     async def _notify(self, new: Notification) -> int:
         store = cast(OutboxStore, self._memory)

@@ -27,7 +27,6 @@ METRICS: Mapping[str, str] = {
     "improvement_potential": "potential",
 }
 """Metrics of log entries, and the columns that have their values. Shares are in 0 to 1."""
-GROUPED = ("method", "template")
 MAX_GROUPS = 20
 COLUMNS = (
     "tenant", "key", "at", "log_type", "session_id", "user_id", "turn_id", "cluster", "method", "template",
@@ -38,6 +37,7 @@ INSERT = (
     "ON CONFLICT DO NOTHING"
 )
 MAX_NAMES = 1_000
+MAX_TYPES = 200
 CONTENT = {"body": None, "template": None, "session_id": None, "user_id": None, "turn_id": None}
 
 
@@ -104,7 +104,10 @@ def _number(value: float | bool | None) -> float | None:
 def sums(
     connection: Connection, tenant_id: str, *, start: datetime, split: datetime, end: datetime
 ) -> Sequence[LogSums]:
-    """Sums of the metrics by log type, cluster and period. The database adds them."""
+    """Sums of the metrics by log type, cluster and period. The database adds them.
+
+    Of more than `MAX_TYPES` log types, those with the most entries are summed.
+    """
     after = (decisions.c.at >= to_micros(split)).label("after")
     columns = [
         part
@@ -117,6 +120,8 @@ def sums(
     keys = (decisions.c.log_type, decisions.c.cluster, after)
     statement = select(*keys, func.count().label("entries"), *columns)
     here = (*_period(tenant_id, start, end), decisions.c.reason.is_(None))
+    frequent = select(decisions.c.log_type).where(*here).group_by(decisions.c.log_type)
+    frequent = frequent.order_by(func.count().desc(), decisions.c.log_type).limit(MAX_TYPES)
     return [
         LogSums(
             row.log_type,
@@ -126,7 +131,9 @@ def sums(
             {name: row._mapping[f"{name}_count"] for name in METRICS},
             {name: float(row._mapping[f"{name}_total"]) for name in METRICS},
         )
-        for row in connection.execute(statement.where(*here).group_by(*keys))
+        for row in connection.execute(
+            statement.where(*here, decisions.c.log_type.in_(frequent)).group_by(*keys)
+        )
     ]
 
 

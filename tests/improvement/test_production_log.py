@@ -117,7 +117,8 @@ async def test_log_types_become_components(store: SqlMemoryStore, log: Productio
     bad = {"quality_score": 20, "success_indicator": False}
     made = [entry(n, **({"training_labels": bad} if n % 4 == 0 else {})) for n in range(200)]
     other = entry(999, log_type="routing_performance", output_data={})
-    await log.import_lines(ACME, iter(lines(*made, other)))
+    same = entry(1_000, log_type="ai_message_performance", output_data={})
+    await log.import_lines(ACME, iter(lines(*made, other, same)))
     results = await engine().analyze_weekly_performance()
     found = results.components["ai_message_performance"]
     assert found.observations == 200
@@ -126,6 +127,7 @@ async def test_log_types_become_components(store: SqlMemoryStore, log: Productio
     assert found.metrics["processing_time"] == pytest.approx(0.2)
     assert found.groups["template_effectiveness"] == {"greeting": pytest.approx(0.75)}
     assert results.components["routing_performance"].observations == 1
+    assert results.components["ai_message_performance_performance"].observations == 1
     trend = next(one for one in results.trends if one.metric == "approval_rate")
     assert trend.evidence.entry_ids[-1] == "id:e196"
     body = json.loads(await store.decision(ACME, "id:e196") or "")
@@ -205,6 +207,8 @@ async def test_withdrawn_consent_to_a_turn_removes_the_contents_of_its_entries(
     await log.log(ACME, entry(2, turn_id="t2"))
     await store.add_feedback(ACME, "t1", UserFeedback(consent=False))
     assert await store.decision(ACME, "id:e1") is None
+    late = json.loads(await store.decision(ACME, await log.log(ACME, entry(3, turn_id="t1"))) or "")
+    assert not late.keys() & {"input_data", "output_data", "turn_id", "subject"}
     assert await store.decision(ACME, "id:e2") is not None
 
 
@@ -227,6 +231,14 @@ async def test_old_entries_are_removed_once_a_day(
     assert await store.decision(ACME, "id:e2") is not None
     results = await engine().analyze_weekly_performance(1)
     assert results.components["ai_message_performance"].observations == 1
+
+
+async def test_many_log_types_are_bounded(log: ProductionLog, engine: Engine) -> None:
+    made = [entry(n, log_type=f"type{n}") for n in range(300)]
+    await log.import_lines(ACME, iter(lines(*made, entry(1_000, log_type="type299"))))
+    found = (await engine().analyze_weekly_performance()).components
+    assert len([name for name in found if name.startswith("type")]) == 200
+    assert found["type299_performance"].observations == 2
 
 
 async def test_users_of_log_entries_are_clusters(log: ProductionLog, engine: Engine) -> None:

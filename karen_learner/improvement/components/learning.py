@@ -19,7 +19,7 @@ METRICS = (
     Metric("training_examples", "neutral", is_share=False),
 )
 PAGE = 500
-MAX_CYCLES = 5_000
+MAX_CYCLES = 1_000
 
 
 async def learning(source: Source) -> dict[str, Samples]:

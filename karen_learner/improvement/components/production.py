@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 
 from karen_learner.improvement.samples import AFTER, BEFORE, Metric, Samples
 from karen_learner.improvement.sources import Source
@@ -16,8 +17,6 @@ METRICS = (
     Metric("improvement_potential", "lower"),
     Metric("confidence", "neutral"),
 )
-MAX_TYPES = 200
-"""Log types that are analysed: those with the most entries."""
 
 
 async def production(source: Source) -> dict[str, Samples]:
@@ -37,12 +36,13 @@ async def production(source: Source) -> dict[str, Samples]:
     await _add_groups(source, found)
     for log_type, samples in found.items():
         await _add_ids(source, log_type, samples)
-    return {component_of(log_type): samples for log_type, samples in found.items()}
+    return {component_of(log_type, found): samples for log_type, samples in found.items()}
 
 
-def component_of(log_type: str) -> str:
-    """The name of the component of a log type."""
-    return log_type if log_type.endswith(SUFFIX) else f"{log_type}{SUFFIX}"
+def component_of(log_type: str, known: Container[str]) -> str:
+    """The name of the component of a log type: itself if it has the suffix, and no other type claims it."""
+    is_claimed = log_type.removesuffix(SUFFIX) in known
+    return log_type if log_type.endswith(SUFFIX) and not is_claimed else f"{log_type}{SUFFIX}"
 
 
 async def _add_groups(source: Source, found: dict[str, Samples]) -> None:
