@@ -64,8 +64,8 @@ class AnalysisStore(Protocol):
     ) -> Mapping[str, int]: ...
 
     async def bad_decisions(
-        self, tenant_id: str, log_type: str, metric: str, *, start: datetime, end: datetime, limit: int
-    ) -> Sequence[str]: ...
+        self, tenant_id: str, metric: str, *, start: datetime, end: datetime, limit: int
+    ) -> Mapping[str, Sequence[str]]: ...
 
     async def cycles(
         self, tenant_id: str | None, *, limit: int = 20, since: int | None = None

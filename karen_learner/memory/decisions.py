@@ -163,21 +163,18 @@ def reasons(connection: Connection, tenant_id: str, *, start: datetime, end: dat
 
 
 def bad_entries(
-    connection: Connection,
-    tenant_id: str,
-    log_type: str,
-    metric: str,
-    *,
-    start: datetime,
-    end: datetime,
-    limit: int,
-) -> Sequence[str]:
-    """Keys of the newest entries with the worst value of a share, oldest first."""
-    bad = decisions.c[METRICS[metric]] == 0.0
-    here = (*_period(tenant_id, start, end), decisions.c.log_type == log_type, bad)
-    order = (decisions.c.at.desc(), decisions.c.seq.desc())
-    newest = select(decisions.c.key).where(*here).order_by(*order).limit(limit)
-    return connection.execute(newest).scalars().all()[::-1]
+    connection: Connection, tenant_id: str, metric: str, *, start: datetime, end: datetime, limit: int
+) -> Mapping[str, Sequence[str]]:
+    """Keys of the newest entries of each log type with the worst value of a share, oldest first."""
+    bad = (*_period(tenant_id, start, end), decisions.c[METRICS[metric]] == 0.0)
+    newest = (decisions.c.at.desc(), decisions.c.seq.desc())
+    rank = func.row_number().over(partition_by=decisions.c.log_type, order_by=newest).label("rank")
+    ranked = select(decisions.c.log_type, decisions.c.key, rank).where(*bad).subquery()
+    statement = select(ranked.c.log_type, ranked.c.key).where(ranked.c.rank <= limit)
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(statement.order_by(ranked.c.rank.desc())):
+        found.setdefault(row.log_type, []).append(row.key)
+    return found
 
 
 def erase(

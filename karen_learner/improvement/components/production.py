@@ -34,8 +34,7 @@ async def production(source: Source) -> dict[str, Samples]:
             if count:
                 samples.add_sum(metric, side, one.cluster, count, one.totals[metric])
     await _add_groups(source, found)
-    for log_type, samples in found.items():
-        await _add_ids(source, log_type, samples)
+    await _add_ids(source, found)
     return {component_of(log_type, found): samples for log_type, samples in found.items()}
 
 
@@ -54,12 +53,11 @@ async def _add_groups(source: Source, found: dict[str, Samples]) -> None:
                 found[log_type].groups[name] = means
 
 
-async def _add_ids(source: Source, log_type: str, samples: Samples) -> None:
+async def _add_ids(source: Source, found: dict[str, Samples]) -> None:
     """The newest entries that were not accepted, or failed."""
-    span = source.span
+    period = {"start": source.span.split, "end": source.span.end}
     for metric in ("approval_rate", "success_rate"):
-        if samples.mean(metric) not in (None, 1.0):
-            names = await source.store.bad_decisions(
-                source.tenant_id, log_type, metric, start=span.split, end=span.end, limit=source.max_ids
-            )
-            samples.ids[metric] = deque(names)
+        bad = await source.store.bad_decisions(source.tenant_id, metric, **period, limit=source.max_ids)
+        for log_type, names in bad.items():
+            if log_type in found:
+                found[log_type].ids[metric] = deque(names)
