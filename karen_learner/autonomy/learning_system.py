@@ -19,7 +19,7 @@ from karen_learner.contracts import Clock, OutcomeStore, StrategyStore
 from karen_learner.errors import without_message
 from karen_learner.monitoring.performance import MonitoredLearner, PerformanceMonitor, TurnStore
 from karen_learner.records import Record, RetrainingResult, Score, check_amount, check_id, check_name, utc_now
-from karen_learner.records.strategies import ErrorAction, Recommendation, StrategyEstimate
+from karen_learner.records.strategies import ErrorAction, Limits, Recommendation, StrategyEstimate
 from karen_learner.settings import StrategySettings, load_settings
 
 logger = logging.getLogger(__name__)
@@ -265,6 +265,11 @@ class AutomatedLearningSystem:
         """
         with self._lock:
             return self._knowledge.recommend(domain)
+
+    def limits(self, strategy: str, domain: str) -> Limits:
+        """The limits of a strategy in a domain, without a choice."""
+        with self._lock:
+            return self._book.limits.limits(domain, strategy)
 
     def react(self, error_type: str, domain: str) -> ErrorAction:
         """The reaction to an error: mostly that of its rule, at times another one, to learn from it."""
