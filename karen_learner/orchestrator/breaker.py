@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PRIOR_FAILURES, PRIOR_CALLS = 1.0, 10.0
-"""The failure rate before any measurement is 10 %, with the weight of ten calls."""
+PRIOR_FAILURES, PRIOR_CALLS = 1.0, 11.0
+"""Before any measurement one of eleven calls fails: three failures in a row open the breaker."""
 HALF_LIFE_CALLS = 1_000.0
 IMPROBABLE = 1e-3
 """The breaker opens if the measured rate makes a run of failures less probable than this."""

@@ -149,7 +149,7 @@ class SpooledCollection:
             if not entries:
                 if self._closing:
                     return
-                if not self._more.is_set():
+                if self.spool.waiting <= self.refused:
                     self._idle.set()
                 await self._more.wait()
 

@@ -1,7 +1,7 @@
 """Adapters for LangChain. They need `langchain-core`.
 
-`LangChainCallback` collects the calls of models of an existing chain. `as_language_model` makes a chain the LLM
-of an `Orchestrator`.
+`LangChainCallback` collects the calls of models of an existing chain. `as_language_model` makes a chain the
+LLM of an `Orchestrator`.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class LangChainCallback(AsyncCallbackHandler):
 
     async def on_chat_model_start(
         self,
-        serialized: dict[str, Any],
+        _serialized: dict[str, Any],
         messages: list[list[BaseMessage]],
         *,
         run_id: UUID,
         metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
+        **_more: Any,
     ) -> None:
         """Remember the newest message of the user."""
         texts = [_text(one) for one in messages[0] if one.type == "human"] if messages else []
@@ -60,17 +60,17 @@ class LangChainCallback(AsyncCallbackHandler):
 
     async def on_llm_start(
         self,
-        serialized: dict[str, Any],
+        _serialized: dict[str, Any],
         prompts: list[str],
         *,
         run_id: UUID,
         metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
+        **_more: Any,
     ) -> None:
         """Remember the prompt."""
         self._begin(run_id, prompts, metadata)
 
-    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_more: Any) -> None:
         """Collect the turn."""
         begun = self._runs.pop(run_id, None)
         generations = response.generations[0] if response.generations else []
@@ -86,7 +86,7 @@ class LangChainCallback(AsyncCallbackHandler):
             turn_id=metadata.get("turn_id") or str(run_id),
         )
 
-    async def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_llm_error(self, error: BaseException, *, run_id: UUID, **_more: Any) -> None:
         """Record the failure."""
         begun = self._runs.pop(run_id, None)
         if begun is not None:

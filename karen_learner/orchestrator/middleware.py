@@ -105,7 +105,7 @@ class Orchestrator:
         await self.close()
 
     async def start(self) -> None:
-        """Start the learner, and store the spooled turns of ended processes. Idempotent. Raises StoreError."""
+        """Start the learner, and store spooled turns of ended processes. Idempotent. Raises StoreError."""
         if self._closed:
             raise LearnerClosed("this orchestrator was closed: create another one")
         await self.learner.start()

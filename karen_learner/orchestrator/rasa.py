@@ -22,7 +22,6 @@ from typing import Any, Protocol, Self
 from cachetools import LRUCache
 
 from karen_learner.collection.turns import CharacterSanitizer, draft_turn
-from karen_learner.errors import KarenLearnerError
 from karen_learner.learner import AutonomousLearner
 from karen_learner.orchestrator.collection import SpooledCollection
 
@@ -65,7 +64,7 @@ class RasaEventBroker:
 
     @classmethod
     async def from_endpoint_config(
-        cls, broker_config: EndpointConfig, event_loop: asyncio.AbstractEventLoop | None = None
+        cls, broker_config: EndpointConfig, _event_loop: asyncio.AbstractEventLoop | None = None
     ) -> Self:
         """The started broker of a configuration. Rasa calls this."""
         keys = dict(broker_config.kwargs)
@@ -86,7 +85,7 @@ class RasaEventBroker:
         """Take an event of Rasa. Never waits, and never raises: a broken event is counted in `ignored`."""
         try:
             self._take(event)
-        except (KarenLearnerError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # foreign input must not stop the assistant
             if not self.ignored:
                 logger.warning("an event of Rasa is ignored: %s", type(error).__name__)
             self.ignored += 1

@@ -49,8 +49,8 @@ Answers = Mapping[str, str] | Callable[[Analysis], str]
 class Reply(Record):
     """A reply to a user. `turn_id` names the turn in later feedback.
 
-    `spooled` is True if the turn was committed before the reply: it survives `kill -9`. `error` is the type of
-    the LLM's error, if it failed. `seconds` passed from the message to the reply.
+    `spooled` is True if the turn was committed before the reply: it survives `kill -9`. `error` is the type
+    of the LLM's error, if it failed. `seconds` passed from the message to the reply.
     """
 
     text: str

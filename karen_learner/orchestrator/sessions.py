@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from karen_learner.errors import InvalidInput
@@ -84,7 +84,7 @@ class TrainingSession:
         self._task = task
         self._examples = [self._example(one) for one in examples]
         self._min_agreement = min_agreement
-        self._random = random.Random(seed)
+        self._random = np.random.default_rng(seed)
         self.contributor = f"llm:{check_id(name, 'name')}"
 
     @property
@@ -102,7 +102,7 @@ class TrainingSession:
         wanted = [text for text in dict.fromkeys(texts) if text.strip() and len(text) <= MAX_CHARS]
         known = {text: label for text, label in self._hidden() if text not in wanted}
         mixed = [*wanted, *known]
-        self._random.shuffle(mixed)
+        mixed = [mixed[at] for at in self._random.permutation(len(mixed))]
         found: dict[str, str] = {}
         for start in range(0, len(mixed), BATCH):
             found |= await self._labelled(mixed[start : start + BATCH])
