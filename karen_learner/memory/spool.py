@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import aiosqlite
 from asyncio_extras import call_in_executor
 
-from karen_learner.batching import Batcher
+from karen_learner.concurrency import Batcher
+from karen_learner.disk import make_folder, open_private
 from karen_learner.errors import StoreError
-from karen_learner.private_files import make_folder, open_private
 from karen_learner.records import new_id
 
 logger = logging.getLogger(__name__)

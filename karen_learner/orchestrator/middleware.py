@@ -223,7 +223,8 @@ class Orchestrator:
         error: str | None = None
         try:
             found = await self._within(
-                self.learner.analyze(draft.tenant_id, text), ANALYSIS_SHARE * (end - started)
+                self.learner.analyze(draft.tenant_id, text, user_id=draft.user_id),
+                ANALYSIS_SHARE * (end - started),
             )
             error = "no_model" if found.degraded else None
         except LearnerClosed:

@@ -119,7 +119,7 @@ async def test_a_slow_llm_does_not_delay_the_reply(make_orchestrator, llm):
 async def test_rules_answer_if_spacy_fails(make_orchestrator, monkeypatch):
     orchestrator = await make_orchestrator(fail, answers={"question": "A good question.", "": "?"})
 
-    async def broken(tenant_id, text):
+    async def broken(tenant_id, text, *, user_id):
         raise RuntimeError("no model")
 
     monkeypatch.setattr(orchestrator.learner, "analyze", broken)
