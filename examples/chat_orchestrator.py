@@ -28,14 +28,14 @@ MESSAGES = ("how much is a new camera", "i dropped my phone in the sea", "what d
 
 
 class UnreliableModel:
-    """Fails at every second call."""
+    """Fails at the first call, and at every second one after it."""
 
     def __init__(self) -> None:
         self.calls = 0
 
     async def __call__(self, prompt: Prompt) -> str:
         self.calls += 1
-        if self.calls % 2 == 0:
+        if self.calls % 2 == 1:
             raise ConnectionError("the provider does not answer")
         return f"({prompt.context.partition(': ')[2]}) Let me see."
 

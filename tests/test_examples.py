@@ -43,9 +43,9 @@ def test_the_demo_and_scheduled_learning_run(tmp_path: Path) -> None:
 
 def test_the_chat_orchestrator_runs(tmp_path: Path) -> None:
     printed = run("chat_orchestrator.py", str(tmp_path / "home"))
-    assert "bot:  That is 49 euros." in printed
-    assert "bot:  Bring it in, we will have a look." in printed
-    assert "2 turns stored, 2 with feedback" in printed
+    assert "bot:  That is 49 euros. [spacy]" in printed
+    assert "(intent: broken" in printed
+    assert "3 turns stored, 3 with feedback" in printed
 
 
 def test_the_existing_pipeline_runs(tmp_path: Path) -> None:

@@ -46,28 +46,18 @@ class LangChainCallback(AsyncCallbackHandler):
         self._runs: LRUCache[UUID, tuple[str, Mapping[str, Any]]] = LRUCache(MAX_RUNS)
 
     async def on_chat_model_start(
-        self,
-        _serialized: dict[str, Any],
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        metadata: dict[str, Any] | None = None,
-        **_more: Any,
+        self, *inputs: Any, run_id: UUID, metadata: dict[str, Any] | None = None, **_more: Any
     ) -> None:
         """Remember the newest message of the user."""
-        texts = [_text(one) for one in messages[0] if one.type == "human"] if messages else []
+        _, conversations = inputs
+        texts = [_text(one) for one in conversations[0] if one.type == "human"]
         self._begin(run_id, texts, metadata)
 
     async def on_llm_start(
-        self,
-        _serialized: dict[str, Any],
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        metadata: dict[str, Any] | None = None,
-        **_more: Any,
+        self, *inputs: Any, run_id: UUID, metadata: dict[str, Any] | None = None, **_more: Any
     ) -> None:
         """Remember the prompt."""
+        _, prompts = inputs
         self._begin(run_id, prompts, metadata)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_more: Any) -> None:
