@@ -269,7 +269,7 @@ class AutomatedLearningSystem:
     def limits(self, strategy: str, domain: str) -> Limits:
         """The limits of a strategy in a domain, without a choice."""
         with self._lock:
-            return self._book.limits.limits(domain, strategy)
+            return self._knowledge.limits.limits(domain, strategy)
 
     def react(self, error_type: str, domain: str) -> ErrorAction:
         """The reaction to an error: mostly that of its rule, at times another one, to learn from it."""
