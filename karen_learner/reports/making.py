@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from typing import TypeVar
 
 from karen_learner.autonomy.cron import read_zone
 from karen_learner.autonomy.parts import ServedLearner
 from karen_learner.contracts import Clock
-from karen_learner.errors import InvalidInput, UnknownReport
+from karen_learner.errors import InvalidInput, KarenLearnerError, UnknownReport, without_message
 from karen_learner.improvement import AIAnalysisEngine, AnalysisConfig
+from karen_learner.improvement.tracking import ImprovementTracker
 from karen_learner.records import utc_now
 from karen_learner.records.improvement import AnalysisPeriod, AnalysisResults
 from karen_learner.records.period_reports import ReportFormat, ReportKind, ReportPeriod, StoredReport
 from karen_learner.reports.manager import ReportManager
 
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+MAX_TICKETS = 1_000
 MONTHS = {"monthly": 1, "quarterly": 3}
 PERIODS: tuple[ReportPeriod, ...] = ("weekly", "monthly", "quarterly")
 LOOKED_AT = 20
@@ -38,6 +45,24 @@ def last_period(period: ReportPeriod, at: datetime, *, zone: str = "UTC") -> Ana
     end = midnight.replace(day=1, month=(midnight.month - 1) // months * months + 1)
     before = end.year * 12 + end.month - 1 - months
     return AnalysisPeriod(start=end.replace(year=before // 12, month=before % 12 + 1), end=end)
+
+
+class Parts:
+    """Parts of a report. `failed` has the error of each one that could not be made."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+
+    async def get(self, name: str, making: Awaitable[ResultT], otherwise: ResultT) -> ResultT:
+        """The part, or `otherwise` if it fails."""
+        try:
+            return await making
+        except KarenLearnerError as error:
+            self.failed[name] = str(error)
+        except Exception as error:  # one part must not end the others, and the message may quote texts
+            logger.exception("the part %r of a report failed", name)
+            self.failed[name] = without_message(error)
+        return otherwise
 
 
 class Reporter:
@@ -68,17 +93,25 @@ class Reporter:
         span = last_period(period, at or self._clock(), zone=settings.zone)
         await self._learner.start()
         revision = await self._revision(tenant_id)
+        config = AnalysisConfig(tenant_id=tenant_id)
+        engine = AIAnalysisEngine(config, learner=self._learner, clock=lambda: span.end)
         results = None if fresh else await self._known(tenant_id, span, revision)
         if results is None:
-            results = await self._engine(tenant_id, span).analyze_weekly_performance(days_back=span.days)
+            results = await engine.analyze_weekly_performance(days_back=span.days)
+        parts = Parts()
+        recommendations = await parts.get("recommendations", engine.generate_recommendations(results), [])
+        tracker = ImprovementTracker(learner=self._learner, tenant_id=tenant_id, clock=self._clock)
         return await self._manager.generate(
-            kind or settings.kind, results, period=period, formats=wanted, data_revision=revision
-        )
-
-    def _engine(self, tenant_id: str, span: AnalysisPeriod) -> AIAnalysisEngine:
-        """An engine for the period: it analyses the days before its clock."""
-        return AIAnalysisEngine(
-            AnalysisConfig(tenant_id=tenant_id), learner=self._learner, clock=lambda: span.end
+            kind or settings.kind,
+            results,
+            recommendations,
+            tickets=await parts.get("tickets", tracker.tickets(limit=MAX_TICKETS), ()),
+            impacts=await parts.get("measured effects", tracker.impacts(), ()),
+            roi=await parts.get("their sum", tracker.calculate_cumulative_roi(), None),
+            period=period,
+            formats=wanted,
+            failed=parts.failed,
+            data_revision=revision,
         )
 
     async def _revision(self, tenant_id: str) -> str:

@@ -167,6 +167,7 @@ def _decisions(
 ) -> list[Decision]:
     """Open recommendations and critical alerts, the most important first."""
     planned = {ticket.recommendation_id for ticket in tickets}
+    advised = {one.metric for one in recommendations}
     found = [
         Decision(
             title=alert.message,
@@ -176,7 +177,7 @@ def _decisions(
             source_id=alert.reading,
         )
         for alert in results.alerts
-        if alert.level == "critical"
+        if alert.level == "critical" and alert.reading not in advised
     ]
     found += [
         Decision(
