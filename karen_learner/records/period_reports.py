@@ -51,13 +51,14 @@ class ReportMetadata(Record):
 class Change(Record):
     """A shown change of a metric, with a 95 % interval. `causal`: measured against a holdback.
 
-    `before` and `after` are None for a measured effect.
+    `cause` names the change that was made; None for a trend.
     """
 
     title: str
+    cause: str | None = None
     metric: str
-    before: float | None = None
-    after: float | None = None
+    before: float | None
+    after: float | None
     change: float | None
     low: float | None
     high: float | None

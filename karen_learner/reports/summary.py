@@ -73,7 +73,7 @@ def _headline(document: PeriodReport) -> str:
     if is_empty(document.analysis):
         said = ["Nothing was observed in this period."]
     else:
-        said = [f"{plural(len(document.better), 'metric')} improved, {len(document.worse):,} declined."]
+        said = [f"{plural(len(document.better), 'improvement')}, {plural(len(document.worse), 'decline')}."]
     roi, currency = document.roi_estimate, document.report_metadata.currency
     if roi is not None and roi.measured and roi.roi.gain:
         said.append(f"All measured changes are worth {money(roi.roi.net, currency)} net.")
@@ -118,8 +118,11 @@ def _measured(impact: ImpactReport, titles: dict[str, str]) -> Change | None:
     if effect is None or effect.low <= 0 <= effect.high:
         return None
     return Change(
-        title=f"{titles.get(impact.ticket_id, 'A change')}: {metric_name(effect.metric).lower()}",
+        title=metric_name(effect.metric),
+        cause=titles.get(impact.ticket_id, impact.ticket_id),
         metric=effect.metric,
+        before=effect.before,
+        after=effect.after,
         change=effect.change,
         low=effect.low,
         high=effect.high,
@@ -158,8 +161,8 @@ def _costs(results: AnalysisResults, tickets: Sequence[Ticket], metadata: Report
 
 
 def _cost_name(trend: MetricTrend) -> str:
-    name = "time" if trend.metric == "duration_s" else trend.metric
-    return f"{metric_name(trend.component)}: {name}"
+    name = "Training time" if trend.metric == "duration_s" else metric_name(trend.metric)
+    return f"{name} ({trend.component})"
 
 
 def _decisions(

@@ -152,11 +152,17 @@ def ticket(**more: Any) -> Ticket:
 def impact(**more: Any) -> ImpactReport:
     given: dict[str, Any] = {
         "ticket_id": "t1",
+        "recommendation_id": None,
+        "implementation_details": "deployed",
         "measured_at": END,
+        "before_metrics": {"intent_accuracy": 0.87},
+        "after_metrics": {"intent_accuracy": 0.891},
+        "roi_estimate": 207.1,
+        "counts": True,
         "period": WEEK,
         "effect": Effect(
-            metric="intent_accuracy", change=0.021, low=0.008, high=0.034, design="holdback", causal=True,
-            users_changed=812, users_kept=90, observations=4_812,
+            metric="intent_accuracy", change=0.021, low=0.008, high=0.034, standard_error=0.0066, before=0.87,
+            after=0.891, design="holdback", causal=True, users_changed=812, users_kept=90, observations=4_812,
         ),
         "roi": roi_analysis(),
         "conclusion": "Intent accuracy rose by 2.1 points (0.8 to 3.4) against the former version.",
@@ -169,6 +175,7 @@ def roi_summary(**more: Any) -> ROISummary:
     given: dict[str, Any] = {
         "tickets": 5,
         "measured": 3,
+        "causal": True,
         "metric": "intent_accuracy",
         "cumulative": 0.031,
         "low": 0.009,
