@@ -165,7 +165,7 @@ class LearnerLifecycle:
         self._doctor = Doctor(store, registry, self._champions, self._repair, layout)
         self.maintenance = Maintenance(store, self._backend, self._cycle, self._champions)
         self.reports = ReportManager(
-            layout.home / "reports", currency=settings.reports.currency, clock=self._clock
+            layout.report_root, currency=settings.reports.currency, clock=self._clock
         )
         rollback = Rollback(store, registry, self._champions, events=events)
         self.training_pipeline = IncrementalTrainingPipeline(self._cycle, rollback, self._backend, self.start)

@@ -63,6 +63,11 @@ class HomeLayout:
         return self._corpus
 
     @property
+    def report_root(self) -> Path:
+        """The folder of the reports of all tenants."""
+        return self.home / "reports"
+
+    @property
     def database(self) -> Path:
         return self.home / "karen.db"
 

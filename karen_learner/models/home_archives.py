@@ -1,6 +1,6 @@
 """Backups of a whole home: a snapshot of its database and its model files in one archive.
 
-An archive has the database as `karen.db`, the folders of the models and of their backups, the settings file,
+An archive has the database as `karen.db`, the folders of models, backups and reports, the settings file,
 and `backup.json` with a digest for each file. It has no corpora: cycles write new ones.
 """
 
@@ -34,6 +34,7 @@ CONTENTS = "backup.json"
 FORMAT = 1
 COMPRESSION = 3
 DATABASE, MODELS, BACKUPS, SETTINGS = "karen.db", "models", "model_backups", "karen.cfg"
+REPORTS = "reports"
 TEMPORARY = (".staging", ".restoring")
 OF_FILE_SYSTEMS = "lost+found"
 """A new file system has this folder. An empty home may be one."""
@@ -181,7 +182,8 @@ def _sources(layout: HomeLayout, snapshot: Path) -> Iterator[tuple[str, Path]]:
     yield DATABASE, snapshot
     if (layout.home / SETTINGS).is_file():
         yield SETTINGS, layout.home / SETTINGS
-    for root, outside in ((layout.model_root, MODELS), (layout.backup_root, BACKUPS)):
+    folders = ((layout.model_root, MODELS), (layout.backup_root, BACKUPS), (layout.report_root, REPORTS))
+    for root, outside in folders:
         name = _folder_name(layout, root, outside)
         for path in sorted(root.rglob("*")):
             relative = path.relative_to(root)

@@ -44,7 +44,7 @@ from karen_learner.records.period_reports import (
 logger = logging.getLogger(__name__)
 
 METADATA, DOCUMENT, ARCHIVED = "metadata.json", "report.json", "report.json.gz"
-DAMAGED, PARTIAL = ".damaged", ".partial-"
+DAMAGED, STAGING = ".damaged", ".staging"
 ABANDONED = timedelta(days=1)
 """Age of the folder of a report whose writing was interrupted."""
 FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
@@ -63,7 +63,7 @@ class ReportArchive:
         """Store a report with its rendered files. It appears as a whole, or not at all. Raises OSError."""
         meta = report.report_metadata
         tenant = self.tenant(meta.tenant_id)
-        partial = tenant / f"{PARTIAL}{new_id()}"
+        partial = tenant / STAGING / new_id()
         make_folder(partial)
         try:
             contents = {f"report.{format}": content for format, content in files.items()}
@@ -133,8 +133,8 @@ class ReportArchive:
                     freed += folder_bytes(place)
                     remove_folder(place)
                     damaged += 1
-            for place in _folders(tenant):
-                if place.name.startswith(PARTIAL) and _age(place) > ABANDONED:
+            for place in _folders(tenant / STAGING):
+                if _age(place) > ABANDONED:
                     remove_folder(place)
         return ArchiveSummary(archived=tuple(archived), removed_damaged=damaged, freed_bytes=max(0, freed))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -168,6 +169,13 @@ async def test_a_report_that_a_stop_interrupted_is_made_by_the_next_service(
     await week.part.stop()
     (made,) = await Week(learner, clock).hours(3)
     assert made.analysis_period.end == SUNDAY - 9 * HOUR
+
+
+async def test_a_backup_of_the_home_has_its_reports(learner: AutonomousLearner, tmp_path: Path) -> None:
+    made = await learner.report(ACME, at=SUNDAY, formats=["csv"])
+    await learner.backup(tmp_path / "backup.tar.gz")
+    with tarfile.open(tmp_path / "backup.tar.gz") as archive:
+        assert any(name.endswith(f"{made.report_id}/report.csv") for name in archive.getnames())
 
 
 async def test_old_reports_are_archived_once_a_day(learner: AutonomousLearner, clock: FastClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -128,8 +129,12 @@ async def test_old_reports_keep_their_compressed_document(manager: ReportManager
 
 async def test_leftovers_of_a_crash_are_no_reports(manager: ReportManager) -> None:
     made = await manager.generate_executive_summary(a_week())
-    (made.folder.parent.parent / ".partial-1" / "x").mkdir(parents=True)
+    left = made.folder.parent.parent / ".staging" / "one"
+    left.mkdir()
     assert len((await manager.reports("telecom")).reports) == 1
+    os.utime(left, (0, 0))
+    await manager.archive_old_reports()
+    assert not left.exists()
 
 
 class FullDisk:
@@ -139,7 +144,7 @@ class FullDisk:
         real = archives.open_private
 
         def write(path: Path, mode: str = "w") -> Any:
-            if ".partial-" in str(path) and (for_good or any(path.parents[1].rglob("report.html"))):
+            if ".staging" in str(path) and (for_good or any(path.parents[2].rglob("report.html"))):
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(path, mode)
 
@@ -171,7 +176,9 @@ async def test_a_disk_that_stays_full_is_an_error_without_leftovers(
     FullDisk(patch, for_good=True)
     with pytest.raises(StoreFull, match="no room for a report"):
         await manager.generate_executive_summary(a_week())
-    assert not [path for path in manager.folder.rglob("*") if path.is_file() or "partial" in path.name]
+    assert not [
+        path for path in manager.folder.rglob("*") if path.is_file() or path.parent.name == ".staging"
+    ]
 
 
 async def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A week of simulated life: users ask for a new topic, a deployment learns it, and a report tells its effect."""
+"""A week of simulated life: users ask for a new topic, a deployment learns it, a report tells its effect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from karen_learner.autonomy.improvement_part import ImprovementPart
+
 from karen_learner.autonomy.service import AutonomousService
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.records import utc_now
