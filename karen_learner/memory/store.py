@@ -12,7 +12,16 @@ from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.memory import access as access_rows
 from karen_learner.memory import contributions as contribution_rows
-from karen_learner.memory import counters, curation, ids, journal, leases, schema, service_states
+from karen_learner.memory import (
+    counters,
+    curation,
+    data_revisions,
+    ids,
+    journal,
+    leases,
+    schema,
+    service_states,
+)
 from karen_learner.memory import decisions as decision_rows
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import holdbacks as holdback_rows
@@ -316,6 +325,7 @@ class SqlMemoryStore:
     decision = _reads(decision_rows.get)
     decision_sums = _reads(decision_rows.sums)
     decision_groups = _reads(decision_rows.groups)
+    data_revision = _reads(data_revisions.of_period)
     decision_reasons = _reads(decision_rows.reasons)
     bad_decisions = _reads(decision_rows.bad_entries)
     erase_decisions = _writes(decision_rows.erase)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
-from typing import TypeVar
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar, cast
 
 from karen_learner.autonomy.cron import read_zone
 from karen_learner.autonomy.parts import ServedLearner
@@ -28,7 +27,6 @@ MONTHS = {"monthly": 1, "quarterly": 3}
 PERIODS: tuple[ReportPeriod, ...] = ("weekly", "monthly", "quarterly")
 LOOKED_AT = 20
 """Newest reports whose analysis may be used again."""
-EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 
 
 def last_period(period: ReportPeriod, at: datetime, *, zone: str = "UTC") -> AnalysisPeriod:
@@ -45,6 +43,13 @@ def last_period(period: ReportPeriod, at: datetime, *, zone: str = "UTC") -> Ana
     end = midnight.replace(day=1, month=(midnight.month - 1) // months * months + 1)
     before = end.year * 12 + end.month - 1 - months
     return AnalysisPeriod(start=end.replace(year=before // 12, month=before % 12 + 1), end=end)
+
+
+class RevisionStore(Protocol):
+    """The part of a store that knows whether data have changed."""
+
+    async def data_revision(self, tenant_id: str, start: datetime, end: datetime) -> str:
+        """A digest of the data of a period."""
 
 
 class Parts:
@@ -92,7 +97,8 @@ class Reporter:
         wanted = await self._manager.checked_formats(settings.formats if formats is None else formats)
         span = last_period(period, at or self._clock(), zone=settings.zone)
         await self._learner.start()
-        revision = await self._revision(tenant_id)
+        store = cast(RevisionStore, self._learner.store)
+        revision = await store.data_revision(tenant_id, span.start - timedelta(days=span.days), span.end)
         config = AnalysisConfig(tenant_id=tenant_id)
         engine = AIAnalysisEngine(config, learner=self._learner, clock=lambda: span.end)
         results = None if fresh else await self._known(tenant_id, span, revision)
@@ -113,16 +119,6 @@ class Reporter:
             failed=parts.failed,
             data_revision=revision,
         )
-
-    async def _revision(self, tenant_id: str) -> str:
-        """A digest of counters and newest rows, which change with the data."""
-        store = self._learner.store
-        counts = await store.counts(tenant_id)
-        cycles = await store.cycles(tenant_id, limit=1)
-        outcomes = await store.newest_outcomes(tenant_id, since=EARLIEST, limit=1)
-        seen = [counts.model_dump_json()]
-        seen += [*(one.cycle_id for one in cycles), *(one.outcome_id for one in outcomes)]
-        return hashlib.blake2b("\n".join(seen).encode(), digest_size=16).hexdigest()
 
     async def _known(self, tenant_id: str, span: AnalysisPeriod, revision: str) -> AnalysisResults | None:
         """The analysis of the newest report with this period and revision."""

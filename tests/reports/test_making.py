@@ -81,9 +81,15 @@ async def test_an_analysis_is_made_again_only_for_new_data(learner: AutonomousLe
     first = await analysis()
     assert await analysis(kind="technical") == first
     assert await analysis(fresh=True) != first
-    again = await analysis()
-    await learner.collect_conversation_metadata(ACME, "one more", "ok", "u1", occurred_at=SUNDAY - DAY)
-    assert await analysis() not in (first, again)
+    seen = {first, await analysis()}
+    one = await learner.collect_conversation_metadata(ACME, "one more", "ok", "u1", occurred_at=SUNDAY - DAY)
+    seen.add(await analysis())
+    for score in (0.1, 0.2):
+        await learner.add_feedback(ACME, one.turn_id, {"satisfaction_score": score})
+        seen.add(await analysis())
+    await learner.collect_conversation_metadata(ACME, "later", "ok", "u1", occurred_at=SUNDAY + DAY)
+    assert await analysis() in seen
+    assert len(seen) == 5
 
 
 class Week:
