@@ -186,6 +186,6 @@ async def test_a_backup_of_the_home_has_its_reports(learner: AutonomousLearner, 
 
 async def test_old_reports_are_archived_once_a_day(learner: AutonomousLearner, clock: FastClock) -> None:
     made = await learner.report(ACME, at=clock(), formats=["csv"])
-    week = Week(learner, clock)
-    await week.hours(91 * 24, step=24)
+    learner.settings.reports.retention_days = 2
+    await Week(learner, clock).hours(3 * 24, step=24)
     assert (await learner.reports.find(ACME, made.report_id)).archived
