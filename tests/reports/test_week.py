@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from karen_learner.autonomy.improvement_part import ImprovementPart
-
 from karen_learner.autonomy.service import AutonomousService
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.records import utc_now
