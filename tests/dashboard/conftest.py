@@ -138,7 +138,7 @@ async def browser() -> AsyncIterator[Browser]:
         await started.close()
 
 
-@dataclass
+@dataclass(eq=False)
 class Watched:
     """A page, with the messages of its console and the addresses of its requests."""
 

@@ -84,16 +84,19 @@ async def test_two_people_review_fifty_texts_without_meeting(
     context = await browser.new_context(base_url=server.address)
     second = await watched(context)
     try:
-        await tab.page.goto(REVIEW)
-        await second.page.goto(REVIEW)
+        people = (tab, second)
+        for one in people:
+            await one.page.goto(REVIEW)
         mine = await tab.page.locator("#words").get_attribute("data-text")
         await expect(second.page.locator("#words")).not_to_have_attribute("data-text", str(mine))
-        seen = [
-            await review_one(one.page.request, server) for _ in range(ITEMS // 2) for one in (tab, second)
-        ]
+        items = {one: await first(one.page.request) for one in people}
+        seen = []
+        for one in people * (ITEMS // 2):
+            seen.append(items[one])
+            items[one] = await save(one.page.request, server, items[one])
         assert len(set(seen)) == ITEMS
         assert await gold(server) == before + ITEMS
-        for one in (tab, second):
+        for one in people:
             undone = await post(one.page.request, server, {"decision": "undo"})
             assert undone in seen[-2:]
         assert await gold(server) == before + ITEMS - 2
@@ -102,12 +105,14 @@ async def test_two_people_review_fifty_texts_without_meeting(
         await context.close()
 
 
-async def review_one(request: APIRequestContext, server: Server) -> str:
-    """Save the shown item with its proposed labels; its id."""
-    found = await (await request.get(REVIEW)).text()
-    item = html.unescape(re.findall(r'name="item" value="([^"]+)"', found)[0])
-    await post(request, server, {"decision": "saved", "item": item, "intent": "balance"})
-    return item
+async def first(request: APIRequestContext) -> str:
+    """The id of the shown item."""
+    return item_of(await (await request.get(REVIEW)).text())
+
+
+async def save(request: APIRequestContext, server: Server, item: str) -> str:
+    """Save an item; the id of the next one."""
+    return await post(request, server, {"decision": "saved", "item": item, "intent": "balance"})
 
 
 async def post(request: APIRequestContext, server: Server, form: dict[str, str]) -> str:
@@ -115,4 +120,8 @@ async def post(request: APIRequestContext, server: Server, form: dict[str, str])
     answer = await request.post(REVIEW, form=form, headers={"Origin": server.address})
     text = await answer.text()
     assert answer.ok, text
-    return html.unescape(re.findall(r'name="item" value="([^"]+)"', text)[0])
+    return item_of(text)
+
+
+def item_of(page: str) -> str:
+    return html.unescape(re.findall(r'name="item" value="([^"]+)"', page)[0])

@@ -37,6 +37,11 @@ def number(value: float | None, digits: int = 0) -> str:
     return NOTHING if value is None else f"{value:,.{digits}f}"
 
 
+def count(value: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
+
+
 def seconds(value: float | None) -> str:
     """A duration of so many seconds."""
     if value is None:
@@ -104,6 +109,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "points": points,
     "interval": interval,
     "number": number,
+    "count": count,
     "seconds": seconds,
     "when": when,
     "clock": clock,

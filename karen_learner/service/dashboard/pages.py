@@ -55,8 +55,8 @@ TABS = (
     Tab("review", "Review", "operate"),
     Tab("topics", "Topics"),
     Tab("strategies", "Strategies and costs"),
-    Tab("data", "Data and contributors"),
-    Tab("week", "What it did this week"),
+    Tab("data", "Data and people"),
+    Tab("week", "This week"),
     Tab("audit", "Audit", "administer"),
 )
 

@@ -30,6 +30,7 @@
     const ratio = devicePixelRatio || 1;
     ctx.save();
     ctx.lineWidth = ratio;
+    ctx.textAlign = "left";
     for (const mark of markers) {
       if (mark.x < plot.scales.x.min || mark.x > plot.scales.x.max) continue;
       const x = Math.round(plot.valToPos(mark.x, "x", true));

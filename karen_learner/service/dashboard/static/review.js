@@ -47,15 +47,19 @@
   function changed(isEntity) {
     if (isEntity) withEntities.checked = true;
     show();
+    state.textContent = "Saving the draft";
     clearTimeout(timer);
     timer = setTimeout(saveDraft, 400);
   }
 
+  const forgetDraft = () => { clearTimeout(timer); timer = 0; };
+
   async function saveDraft() {
     const body = new URLSearchParams(new FormData(form));
+    forgetDraft();
     try {
-      const answer = await fetch(form.dataset.draft, { method: "POST", body });
-      state.textContent = answer.ok ? "Draft saved"
+      const answer = await fetch(form.dataset.draft, { method: "POST", body, keepalive: true });
+      if (!timer) state.textContent = answer.ok ? "Draft saved"
         : answer.status === 409 ? "Another person works on this text: open the next one" : "The draft is not saved";
     } catch {
       state.textContent = "The draft is not saved: no connection";
@@ -129,7 +133,7 @@
 
   const decide = (value) => {
     const button = form.querySelector(`button[value="${value}"]`);
-    if (!button.disabled) { clearTimeout(timer); form.requestSubmit(button); }
+    if (!button.disabled) { forgetDraft(); form.requestSubmit(button); }
   };
   const actions = { s: () => decide("skipped"), i: () => decide("ignored"), u: () => decide("undo"), m: mark, t: () => words.length && go(0, false) };
   document.addEventListener("keydown", (event) => {
@@ -141,6 +145,7 @@
     else if (event.key === "Enter" && !isButton) { event.preventDefault(); decide("saved"); }
     else if (event.key.toLowerCase() in actions && !event.shiftKey) { event.preventDefault(); actions[event.key.toLowerCase()](); }
   });
-  form.addEventListener("submit", () => clearTimeout(timer));
+  form.addEventListener("submit", forgetDraft);
+  addEventListener("pagehide", () => { if (timer) saveDraft(); });
   show();
 })();
