@@ -23,6 +23,7 @@ VIEWS = {
     "topics": "Topics",
     "topics/turns?intent=balance": "Turns: balance",
     "data": "Data and contributors",
+    "improvements": "Improvements and reports",
     "week": "What it did this week, and whether it helped",
     "audit": "Audit",
 }
@@ -150,3 +151,13 @@ async def test_pages_of_a_tenant_show_nothing_of_others(tab: Watched) -> None:
     assert found.status == 404
     await tab.page.goto(f"/dashboard/tenants/{ACME}/incidents")
     assert other not in await tab.page.content()
+
+
+async def test_a_report_is_made_and_opened_without_scripts(tab: Watched) -> None:
+    page = tab.page
+    await page.goto(f"/dashboard/tenants/{ACME}/improvements")
+    await page.get_by_role("button", name="Look for recommendations").click()
+    await page.get_by_role("button", name="Make a report").click()
+    await page.get_by_role("link", name="open", exact=True).first.click()
+    await expect(page.locator("h1")).to_be_visible()
+    assert not await tab.is_attacked()

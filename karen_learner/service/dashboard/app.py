@@ -11,6 +11,7 @@ from karen_learner.service.dashboard.views import (
     audit,
     cycles,
     data,
+    improvements,
     incidents,
     quality,
     review,
@@ -21,7 +22,20 @@ from karen_learner.service.dashboard.views import (
     why,
 )
 
-VIEWS = (quality, cycles, versions, why, incidents, review, topics, strategies, data, week, audit)
+VIEWS = (
+    quality,
+    cycles,
+    versions,
+    why,
+    incidents,
+    review,
+    topics,
+    strategies,
+    data,
+    improvements,
+    week,
+    audit,
+)
 PARTS = (live, sessions, *VIEWS, frame)
 """The last one answers all other addresses."""
 

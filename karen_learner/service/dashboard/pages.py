@@ -56,6 +56,7 @@ TABS = (
     Tab("topics", "Topics"),
     Tab("strategies", "Strategies and costs"),
     Tab("data", "Data and people"),
+    Tab("improvements", "Improvements"),
     Tab("week", "This week"),
     Tab("audit", "Audit", "administer"),
 )
