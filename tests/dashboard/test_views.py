@@ -156,8 +156,24 @@ async def test_pages_of_a_tenant_show_nothing_of_others(tab: Watched) -> None:
 async def test_a_report_is_made_and_opened_without_scripts(tab: Watched) -> None:
     page = tab.page
     await page.goto(f"/dashboard/tenants/{ACME}/improvements")
-    await page.get_by_role("button", name="Look for recommendations").click()
     await page.get_by_role("button", name="Make a report").click()
     await page.get_by_role("link", name="open", exact=True).first.click()
     await expect(page.locator("h1")).to_be_visible()
+    assert not await tab.is_attacked()
+
+
+async def test_a_ticket_is_implemented_and_dismissed(tab: Watched) -> None:
+    page = tab.page
+    opened = await page.request.post(f"/v1/tenants/{ACME}/tickets", data={"title": ATTACK})
+    assert opened.ok, await opened.text()
+    await page.goto(f"/dashboard/tenants/{ACME}/improvements")
+    await page.get_by_role("button", name="Look for recommendations").click()
+    await page.get_by_role("link", name=ATTACK).click()
+    await expect(page.locator("h1")).to_have_text(ATTACK)
+    await expect(page.get_by_text("The change is not made yet")).to_be_visible()
+    assert await violations(page) == ""
+    for button, state in (("The change was made now", "implemented"), ("Dismiss", "dismissed")):
+        await page.locator("#details").fill(ATTACK)
+        await page.get_by_role("button", name=button).click()
+        await expect(page.locator("main .badge").first).to_have_text(state)
     assert not await tab.is_attacked()

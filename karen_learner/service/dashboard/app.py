@@ -16,6 +16,7 @@ from karen_learner.service.dashboard.views import (
     quality,
     review,
     strategies,
+    tickets,
     topics,
     versions,
     week,
@@ -33,6 +34,7 @@ VIEWS = (
     strategies,
     data,
     improvements,
+    tickets,
     week,
     audit,
 )

@@ -8,26 +8,34 @@ from starlette.responses import Response
 
 from karen_learner.errors import InvalidInput
 from karen_learner.improvement import AIAnalysisEngine, AnalysisConfig
+from karen_learner.records.improvement import Priority
 from karen_learner.records.period_reports import ReportFormat, ReportPeriod
 from karen_learner.reports.rendering import page_policy
 from karen_learner.service.dashboard.frame import View, Viewed
 from karen_learner.service.dashboard.pages import HEADERS, form_of, link, page_router, seen_other
 from karen_learner.service.dashboard.sessions import viewer
+from karen_learner.service.dashboard.views.tickets import tracker_of
 
 router = page_router()
 
 SHOWN = 50
+PRIORITIES = get_args(Priority)
 PERIODS: dict[str, ReportPeriod] = {one: one for one in get_args(ReportPeriod)}
 
 
 @router.get("/tenants/{tenant_id}/improvements", dependencies=[viewer("read")])
 async def improvements(view: Viewed) -> Response:
-    engine = engine_of(view)
+    engine, tracker = engine_of(view), tracker_of(view)
+    found = await engine.recommendations(limit=SHOWN)
     return await view.page(
         "improvements.html",
         "Improvements and reports",
+        tickets=await tracker.tickets(limit=SHOWN),
+        measured={one.ticket_id: one for one in await tracker.impacts()},
+        roi=await tracker.calculate_cumulative_roi(),
+        currency=view.learner.settings.reports.currency,
         analysis=await engine.analyze_weekly_performance(),
-        recommendations=await engine.recommendations(limit=SHOWN),
+        recommendations=sorted(found, key=lambda one: PRIORITIES.index(one.priority)),
         reports=await view.learner.reports.reports(view.tenant_id, limit=SHOWN),
         periods=PERIODS,
     )
