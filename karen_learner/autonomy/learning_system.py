@@ -19,7 +19,7 @@ from karen_learner.contracts import Clock, OutcomeStore, StrategyStore
 from karen_learner.errors import without_message
 from karen_learner.monitoring.performance import MonitoredLearner, PerformanceMonitor, TurnStore
 from karen_learner.records import Record, RetrainingResult, Score, check_amount, check_id, check_name, utc_now
-from karen_learner.records.strategies import ErrorAction, Limits, Recommendation, StrategyEstimate
+from karen_learner.records.strategies import ErrorAction, Limits, StrategyEstimate, StrategyRecommendation
 from karen_learner.settings import StrategySettings, load_settings
 
 logger = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ class AutomatedLearningSystem:
             propensity=propensity,
         )  # fmt: skip
 
-    def recommend(self, domain: str) -> Recommendation:
+    def recommend(self, domain: str) -> StrategyRecommendation:
         """The strategy of the next attempt in a domain, its limits, and the rules for errors.
 
         Raises InvalidInput.

@@ -22,10 +22,10 @@ from karen_learner.cli.tables import (
 from karen_learner.disk import bytes_text
 from karen_learner.records import (
     DiskUse,
+    HealthProblem,
     HomeBackup,
     HomeHealth,
     LabelledText,
-    Problem,
     PruneReport,
     Quarantine,
     RepairAction,
@@ -73,7 +73,7 @@ def serving_facts(health: TenantHealth) -> dict[str, object]:
     }
 
 
-def problem_lines(problems: Iterable[Problem]) -> Iterator[RenderableType]:
+def problem_lines(problems: Iterable[HealthProblem]) -> Iterator[RenderableType]:
     """Each problem with its remedy on one line."""
     for problem in problems:
         yield text(

@@ -11,7 +11,7 @@ import srsly
 from karen_learner.corpora.docbin import labelled_docs
 from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.exporters import export_format, write_examples
-from karen_learner.corpora.importers import CorpusSource, Reading, iter_labelled
+from karen_learner.corpora.importers import CorpusSource, ImportedLines, iter_labelled
 from karen_learner.errors import ImportFormatError, InvalidInput
 from karen_learner.records import CATEGORY_TASKS, LabelledText, Record
 
@@ -81,7 +81,7 @@ def _write_beside(target: Path, examples: list[LabelledText], name: str, languag
     return file
 
 
-def _labelled(reading: Reading[LabelledText], skipped: list[str], _: str) -> list[LabelledText]:
+def _labelled(reading: ImportedLines[LabelledText], skipped: list[str], _: str) -> list[LabelledText]:
     """The usable texts. The reasons of unusable lines go to `skipped`."""
     found = []
     for line in reading:
@@ -92,7 +92,7 @@ def _labelled(reading: Reading[LabelledText], skipped: list[str], _: str) -> lis
     return found
 
 
-def _aligned(reading: Reading[LabelledText], skipped: list[str], language: str) -> list[LabelledText]:
+def _aligned(reading: ImportedLines[LabelledText], skipped: list[str], language: str) -> list[LabelledText]:
     """The usable texts that have a document in the language."""
     return [one for one, _ in labelled_docs(spacy.blank(language), reading, skipped=skipped)]
 

@@ -22,7 +22,7 @@ from karen_learner.components.online.sample_weights import set_sample_weight
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.export_file import ExportFile
 from karen_learner.corpora.formats.labels import categories
-from karen_learner.corpora.importers import Reading
+from karen_learner.corpora.importers import ImportedLines
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_lines
 from karen_learner.corpora.parsing import CorpusLine, corpus_line, require_text
 from karen_learner.disk import make_folder, open_private
@@ -200,7 +200,7 @@ def write_docbin(file: ExportFile, examples: Iterable[LabelledText]) -> int:
 
 
 def labelled_docs(
-    nlp: Language, reading: Reading[LabelledText], *, skipped: list[str], tasks: Sequence[Task] = TASKS
+    nlp: Language, reading: ImportedLines[LabelledText], *, skipped: list[str], tasks: Sequence[Task] = TASKS
 ) -> Iterator[tuple[LabelledText, Doc]]:
     """The labelled texts of a file with their gold documents.
 

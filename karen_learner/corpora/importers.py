@@ -76,7 +76,7 @@ def known_suffixes() -> tuple[str, ...]:
     )
 
 
-class Reading(Iterator[Line[ValueT]]):
+class ImportedLines(Iterator[Line[ValueT]]):
     """The usable and the unusable lines of one file. `notes` are complete after the last one."""
 
     def __init__(self, file: CorpusFile, format_name: str, parse: Callable[[object], ValueT]) -> None:
@@ -106,7 +106,7 @@ class Reading(Iterator[Line[ValueT]]):
             raise ImportFormatError(f"cannot read {str(self.file.path)!r}: {error}") from error
 
 
-def iter_records(source: CorpusSource) -> Reading[LabelledText | TurnInput]:
+def iter_records(source: CorpusSource) -> ImportedLines[LabelledText | TurnInput]:
     """The lines of a file as labelled texts, turns or errors. Blocking; see `aiter_records`.
 
     Raises ImportFormatError at the call for an unknown format or a missing file, and during iteration for an
@@ -115,7 +115,7 @@ def iter_records(source: CorpusSource) -> Reading[LabelledText | TurnInput]:
     return _reading(source, _example_or_turn)
 
 
-def iter_labelled(source: CorpusSource, *, unlabelled: bool = False) -> Reading[LabelledText]:
+def iter_labelled(source: CorpusSource, *, unlabelled: bool = False) -> ImportedLines[LabelledText]:
     """The same for labelled texts alone: a turn is an error. `unlabelled` accepts texts without a label."""
     return _reading(source, _text if unlabelled else _example)
 
@@ -125,7 +125,7 @@ def require_labelled(source: CorpusSource, *, unlabelled: bool = False) -> list[
     return required(iter_labelled(source, unlabelled=unlabelled))
 
 
-def required(reading: Reading[ValueT]) -> list[ValueT]:
+def required(reading: ImportedLines[ValueT]) -> list[ValueT]:
     """The values of all lines. Raises ImportFormatError at the first line that is unusable."""
     found = []
     for line in reading:
@@ -135,13 +135,13 @@ def required(reading: Reading[ValueT]) -> list[ValueT]:
     return found
 
 
-def _reading(source: CorpusSource, parse: Callable[[object], ValueT]) -> Reading[ValueT]:
+def _reading(source: CorpusSource, parse: Callable[[object], ValueT]) -> ImportedLines[ValueT]:
     file = CorpusFile.of(source)
     name = format_of(file)
     importers.find(name)
     if not file.path.exists() or (file.path.is_dir() and name not in OF_FOLDERS):
         raise ImportFormatError(f"there is no file {str(file.path)!r}")
-    return Reading(file, name, parse)
+    return ImportedLines(file, name, parse)
 
 
 def _example_or_turn(value: object) -> LabelledText | TurnInput:
@@ -191,10 +191,10 @@ def _format_of_place(path: Path) -> str | None:
 
 
 async def aiter_records(
-    source: CorpusSource | Reading[LabelledText | TurnInput],
+    source: CorpusSource | ImportedLines[LabelledText | TurnInput],
 ) -> AsyncIterator[ImportedLine]:
     """The lines of `iter_records`, read in a thread, 500 at a time."""
-    lines = source if isinstance(source, Reading) else await call_in_executor(iter_records, source)
+    lines = source if isinstance(source, ImportedLines) else await call_in_executor(iter_records, source)
     async for page in pages(lines, PAGE_LINES):
         for line in page:
             yield line

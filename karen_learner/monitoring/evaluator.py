@@ -16,7 +16,7 @@ from karen_learner.analysis.spacy_analyzer import ModelQueue
 from karen_learner.components.textcat.pipe import BaseTextCategorizer
 from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.importers import CorpusSource, Reading, aiter_records, iter_records
+from karen_learner.corpora.importers import CorpusSource, ImportedLines, aiter_records, iter_records
 from karen_learner.corpora.lines import SkippedLines
 from karen_learner.corpora.parsing import ImportedLine, TurnInput, imported_line
 from karen_learner.curation.examples import new_example
@@ -72,7 +72,7 @@ class LabelledTexts:
 
     name: str
     examples: list[Example]
-    reading: Reading[LabelledText | TurnInput] | None = None
+    reading: ImportedLines[LabelledText | TurnInput] | None = None
     skipped: SkippedLines = field(default_factory=SkippedLines)
 
     @property

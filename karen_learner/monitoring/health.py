@@ -12,7 +12,7 @@ from pathlib import Path
 
 from karen_learner.disk import FULL_BYTES, bytes_text, existing, open_to_others
 from karen_learner.models.files import HomeLayout
-from karen_learner.records import DiskUse, HomeHealth, Problem
+from karen_learner.records import DiskUse, HealthProblem, HomeHealth
 
 LOW_DISK_BYTES = 1 << 30
 LOW_DISK_SHARE = 0.05
@@ -29,7 +29,7 @@ def home_health(layout: HomeLayout, *, read_only: str | None = None) -> HomeHeal
     problems = [*_disk_problems(disk), *_permission_problems(layout)]
     if read_only is not None:
         problems.append(
-            Problem(
+            HealthProblem(
                 severity="failing",
                 message=f"nothing can be stored: {read_only}",
                 remedy="turns are refused and cycles do not run until the home can be written",
@@ -50,23 +50,23 @@ def disk_use(layout: HomeLayout) -> DiskUse:
     return DiskUse(home=layout.home, by_kind=by_kind, free=usage.free, size=usage.total)
 
 
-def _disk_problems(disk: DiskUse) -> Iterator[Problem]:
+def _disk_problems(disk: DiskUse) -> Iterator[HealthProblem]:
     remedy = "free some space, for example with `karen-learner prune`"
     free = f"{bytes_text(disk.free)} of {bytes_text(disk.size)} are free at {disk.home}"
     if disk.free < FULL_BYTES:
-        yield Problem(severity="failing", message=f"the disk is full: {free}", remedy=remedy)
+        yield HealthProblem(severity="failing", message=f"the disk is full: {free}", remedy=remedy)
     elif disk.free < min(LOW_DISK_BYTES, LOW_DISK_SHARE * disk.size):
-        yield Problem(severity="warning", message=f"the disk is almost full: {free}", remedy=remedy)
+        yield HealthProblem(severity="warning", message=f"the disk is almost full: {free}", remedy=remedy)
 
 
-def _permission_problems(layout: HomeLayout) -> Iterator[Problem]:
+def _permission_problems(layout: HomeLayout) -> Iterator[HealthProblem]:
     """Folders that contain texts of users and that other accounts may enter."""
     inside = open_to_others(layout.home)
     for folder in dict.fromkeys((layout.home, layout.backup_root, layout.corpus_root, layout.model_root)):
         is_inside = folder != layout.home and folder.is_relative_to(layout.home)
         if open_to_others(folder) and (inside or not is_inside):
             mode = f"{folder.stat().st_mode & 0o777:03o}"
-            yield Problem(
+            yield HealthProblem(
                 severity="warning",
                 message=f"other accounts of this machine may enter {folder} (mode {mode})",
                 remedy=f"chmod -R go= {shlex.quote(str(folder))}",

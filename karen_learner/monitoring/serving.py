@@ -14,9 +14,9 @@ from karen_learner.errors import ModelError
 from karen_learner.models.backups import check_version
 from karen_learner.models.live import LiveModels
 from karen_learner.records import (
+    HealthProblem,
     LearningCycleResult,
     ModelVersion,
-    Problem,
     Server,
     TenantHealth,
     VersionCheck,
@@ -62,7 +62,7 @@ class ServingHealth:
             server = await self._without_champion()
             if failure is not None or check.backup != "present":
                 message = f"{champion.version} cannot be loaded, {ANSWERS[server]}: {reason}"
-                problems.insert(0, Problem(severity="failing", message=message, remedy=REPAIR))
+                problems.insert(0, HealthProblem(severity="failing", message=message, remedy=REPAIR))
             return TenantHealth(
                 served_by=server,
                 since=failure.at if check.changed_at is None and failure is not None else check.changed_at,
@@ -93,27 +93,27 @@ class ServingHealth:
             return "fallback"
 
 
-def _file_problems(check: VersionCheck, *, live: bool) -> Iterator[Problem]:
+def _file_problems(check: VersionCheck, *, live: bool) -> Iterator[HealthProblem]:
     if check.files != "intact" and live:
         message = f"{check.version} serves from memory only: {check.problem}"
-        yield Problem(severity="warning", message=message, remedy=REPAIR)
+        yield HealthProblem(severity="warning", message=message, remedy=REPAIR)
     elif check.files != "intact" and check.backup == "present":
         message = f"{check.version} is not intact: {check.problem}"
-        yield Problem(
+        yield HealthProblem(
             severity="warning", message=message, remedy="the next request restores it from its backup"
         )
     if check.files == "intact" and check.backup == "missing":
-        yield Problem(
+        yield HealthProblem(
             severity="warning",
             message=f"{check.version} has no backup",
             remedy="the next learning cycle, or `karen-learner repair`, makes one",
         )
 
 
-def _cycle_problems(recent: Sequence[LearningCycleResult]) -> Iterator[Problem]:
+def _cycle_problems(recent: Sequence[LearningCycleResult]) -> Iterator[HealthProblem]:
     last = next((one for one in recent if one.status != "skipped"), None)
     if last is not None and last.status == "failed":
-        yield Problem(
+        yield HealthProblem(
             severity="warning",
             message=f"the last learning cycle failed: {last.error_message}",
             remedy="`karen-learner learn` runs another one; `karen-learner show` describes this one",

@@ -50,9 +50,9 @@ from karen_learner.records.cycles import (
 )
 from karen_learner.records.health import (
     DiskUse,
+    HealthProblem,
     HomeBackup,
     HomeHealth,
-    Problem,
     PruneReport,
     RemovedFile,
     Server,
@@ -159,6 +159,7 @@ __all__ = [
     "GateCheck",
     "GoldReport",
     "HealthPart",
+    "HealthProblem",
     "Holdback",
     "HomeBackup",
     "HomeHealth",
@@ -176,7 +177,6 @@ __all__ = [
     "Outcome",
     "OutcomeSource",
     "PerformanceReport",
-    "Problem",
     "Promotion",
     "PruneReport",
     "Quarantine",

@@ -16,7 +16,7 @@ Server = Literal["model", "base", "analyzer", "fallback"]
 """The source of analyses: the live model, the base pipeline, the analyzer of the host, or the fallback."""
 
 
-class Problem(Record):
+class HealthProblem(Record):
     """A finding of a health check, with the remedy."""
 
     severity: Severity
@@ -98,7 +98,7 @@ class HomeHealth(Record):
 
     disk: DiskUse
     read_only: str | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[HealthProblem, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -119,7 +119,7 @@ class TenantHealth(Record):
     model_created_at: datetime | None = None
     last_error: str | None = None
     last_error_at: datetime | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[HealthProblem, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -144,6 +144,6 @@ class Finding(Record):
     fixed: bool = False
 
 
-def is_healthy(problems: tuple[Problem, ...]) -> bool:
+def is_healthy(problems: tuple[HealthProblem, ...]) -> bool:
     """Whether no problem is failing."""
     return not any(problem.severity == "failing" for problem in problems)

@@ -109,7 +109,7 @@ class ErrorRule(Record):
         return f"{self.error_type} {where}: {self.action.replace('_', ' ')} ({self.evidence})"
 
 
-class Recommendation(Record):
+class StrategyRecommendation(Record):
     """The strategy for the next attempt in a domain.
 
     `propensity` is the probability with which it was chosen. Pass `choice_id` to `record_attempt`, so that a

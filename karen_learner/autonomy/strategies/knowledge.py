@@ -15,7 +15,7 @@ from karen_learner.errors import InvalidInput, KarenLearnerError
 from karen_learner.records import check_name
 from karen_learner.records.strategies import (
     ALL_DOMAINS,
-    Recommendation,
+    StrategyRecommendation,
     StrategyState,
     StrategySwitch,
     SwitchName,
@@ -68,10 +68,10 @@ class StrategyKnowledge:
         self.rules.observe(success, strategy, domain, error_type, task_id)
         return None if choice is None else choice.propensity
 
-    def recommend(self, domain: str) -> Recommendation:
+    def recommend(self, domain: str) -> StrategyRecommendation:
         """The strategy of the next attempt, with limits and rules. Raises InvalidInput."""
         choice = self.chooser.choose(domain)
-        return Recommendation(
+        return StrategyRecommendation(
             domain=domain,
             strategy=choice.strategy,
             propensity=choice.propensity,

@@ -29,7 +29,7 @@ from karen_learner.errors import InvalidInput
 from karen_learner.memory import SqlMemoryStore, open_store
 from karen_learner.monitoring.retraining import retrain_by_cycle
 from karen_learner.records import RetrainingResult, check_amount, check_id, check_limit, utc_now
-from karen_learner.records.strategies import Recommendation
+from karen_learner.records.strategies import StrategyRecommendation
 from karen_learner.records.stream import NewEvent, StreamEvent, UpdaterMetrics
 from karen_learner.settings import Settings, load_settings
 
@@ -274,7 +274,7 @@ class RealTimeModelUpdater:
 
     # Retraining ------------------------------------------------------------------------------
 
-    def recommend(self, domain: str) -> Recommendation:
+    def recommend(self, domain: str) -> StrategyRecommendation:
         """The strategy of the next attempt in a domain, as of the last retraining. Raises InvalidInput."""
         return self._started().knowledge.recommend(domain)
 

@@ -48,7 +48,7 @@ class _ShallowLoader(SafeLoader):  # type: ignore[misc]
         super().fetch_flow_collection_start(*token, **more)
 
 
-class Marked(NamedTuple):
+class MarkedLine(NamedTuple):
     """A training example: the text with its markup, and the labels of its section."""
 
     text: str
@@ -97,14 +97,14 @@ def _json(path: Path, text: str) -> Any:
         raise ImportFormatError(f"{path.name!r} is not JSON: {error}") from error
 
 
-def _values(marked: Marked) -> Values:
+def _values(marked: MarkedLine) -> Values:
     """The labels of a training example."""
     text = marked.text.strip()
     found = parse_markup(text)
     return {"text": found.text, "entities": list(found.entities), **marked.labels}
 
 
-def _lines_of(number: int, marked: Marked) -> Iterator[Line[Any]]:
+def _lines_of(number: int, marked: MarkedLine) -> Iterator[Line[Any]]:
     """The example, and a note about the parts of its entities that are ignored."""
     line = Line(number, marked).parsed(_values)
     if line.value is not None:
@@ -168,7 +168,7 @@ def _block_examples(block: ScalarNode, labels: dict[str, str]) -> Iterator[Line[
     for number, line in enumerate(block.value.split("\n"), start=_first_line(block)):
         at = number if block.style == LITERAL else _line(block)
         if line.strip().startswith("-"):
-            yield from _lines_of(at, Marked(line.strip()[1:], labels))
+            yield from _lines_of(at, MarkedLine(line.strip()[1:], labels))
         elif line.strip():
             yield Line(at, error="an example begins with a hyphen")
 
@@ -185,7 +185,7 @@ def _listed_example(item: Node, labels: dict[str, str]) -> Iterator[Line[Any]]:
     stated = {SENTIMENT: sentiment.value} if isinstance(sentiment, ScalarNode) else {}
     for name in metadata.keys() - {SENTIMENT}:
         yield Line(_line(item), note=f"left out {name[:60]!r} of metadata")
-    yield from _lines_of(_first_line(text), Marked(text.value, labels | stated))
+    yield from _lines_of(_first_line(text), MarkedLine(text.value, labels | stated))
 
 
 def _pairs(node: Node | None) -> dict[str, Node]:
@@ -217,7 +217,7 @@ def _markdown_examples(text: str) -> Iterator[Line[Any]]:
             if intent is None:
                 yield Line(number, note=f"left out sections with {heading[1][:60]!r}")
         elif intent is not None and line.lstrip()[:1] in ("-", "*", "+"):
-            yield from _lines_of(number, Marked(line.strip()[1:], {"intent": intent}))
+            yield from _lines_of(number, MarkedLine(line.strip()[1:], {"intent": intent}))
 
 
 # Writing -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ _ENTITY = re.compile(
 _PLAIN_LABEL = re.compile(r"[^\s():{}\[\]](?:[^():{}\[\]]*[^\s():{}\[\]])?")
 
 
-class Marked(NamedTuple):
+class MarkedText(NamedTuple):
     """A text, its entities as `(start, end, label)`, and the further parts of their annotations."""
 
     text: str
@@ -28,7 +28,7 @@ class Marked(NamedTuple):
     ignored: frozenset[str] = frozenset()
 
 
-def parse_markup(marked: str) -> Marked:
+def parse_markup(marked: str) -> MarkedText:
     """The text and the entities of an example. Raises CorruptExample for a broken annotation."""
     text, entities, ignored, at = "", [], set[str](), 0
     for found in _ENTITY.finditer(marked):
@@ -38,7 +38,7 @@ def parse_markup(marked: str) -> Marked:
         text += found["words"]
         ignored |= further
         at = found.end()
-    return Marked(text + marked[at:], tuple(entities), frozenset(ignored))
+    return MarkedText(text + marked[at:], tuple(entities), frozenset(ignored))
 
 
 def _annotation(found: re.Match[str]) -> tuple[str, set[str]]:
@@ -68,7 +68,7 @@ def markup(text: str, entities: tuple[EntitySpan, ...]) -> str | None:
     written += text[at:]
     wanted = tuple(sorted((span.start, span.end, span.label) for span in entities))
     try:
-        return written if parse_markup(written) == Marked(text, wanted) else None
+        return written if parse_markup(written) == MarkedText(text, wanted) else None
     except CorruptExample:
         return None
 
