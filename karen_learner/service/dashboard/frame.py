@@ -112,12 +112,13 @@ def forecast_of(measured: Measured, limit: float) -> Forecast | None:
 
 @dataclass(frozen=True)
 class View:
-    """The parts of a page of one tenant."""
+    """The parts of a page of one tenant. `seen` is the snapshot before its values are read."""
 
     request: Request
     parts: Parts
     state: DashboardState
     tenant_id: str
+    seen: str
 
     @property
     def learner(self) -> AutonomousLearner:
@@ -146,6 +147,7 @@ class View:
             self.request,
             template,
             title=title,
+            seen=self.seen,
             tenant_id=self.tenant_id,
             tenants=self.caller.visible(await self.learner.tenants()),
             strip=None if is_fragment(self.request) else await self.strip(),
@@ -156,8 +158,10 @@ class View:
         return await strip_of(self)
 
 
-def _view(request: Request, parts: Shared, state: Shown, tenant_id: TenantId) -> View:
-    return View(request, parts, state, tenant_id)
+async def _view(request: Request, parts: Shared, state: Shown, tenant_id: TenantId) -> View:
+    is_page = request.method == "GET" and not is_fragment(request)
+    seen = await state.changes.seen(tenant_id) if is_page else ""
+    return View(request, parts, state, tenant_id, seen)
 
 
 Viewed = Annotated[View, Depends(_view)]

@@ -6,8 +6,9 @@ A page gets the names of what changed, and no data.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from karen_learner.errors import TooManyRequests
@@ -16,21 +17,23 @@ from karen_learner.service.dashboard.sessions import viewer
 from karen_learner.service.dashboard.state import Shown
 from karen_learner.service.parts import Shared, TenantId
 
+Seen = Annotated[str, Query(max_length=100)]
+
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
 
 
 @router.get("/tenants/{tenant_id}/stream", response_class=EventSourceResponse, dependencies=[viewer("read")])
 async def stream(
-    tenant_id: TenantId, parts: Shared, state: Shown, request: Request
+    tenant_id: TenantId, parts: Shared, state: Shown, request: Request, seen: Seen = ""
 ) -> AsyncIterator[ServerSentEvent]:
-    """The names of what changes. The stream ends when the service stops."""
+    """The names of what changes after the snapshot of the page. The stream ends when the service stops."""
     request.state.is_stream = True
     if parts.streams >= parts.settings.max_streams:
         raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
     parts.streams += 1
     parts.metrics.stream_opened()
     try:
-        async for kind in state.changes.of(tenant_id):
+        async for kind in state.changes.of(tenant_id, seen):
             yield ServerSentEvent(event="changed", raw_data=kind)
     finally:
         parts.streams -= 1
