@@ -360,6 +360,9 @@ class MemoryStore(InboxStore, OutcomeStore, IncidentStore, OutboxStore, ReviewSt
     async def set_service_state(self, tenant_id: str, name: str, value: Any) -> None:
         """Store a JSON value of the autonomous service; None removes it."""
 
+    async def prune_service_states(self, tenant_id: str, *, first: str, last: str) -> int:
+        """Remove the values with a name from `first` on and before `last`; their number."""
+
     async def schedules(self) -> Sequence[Schedule]:
         """The schedules of all tenants, those that are due first."""
 

@@ -36,6 +36,13 @@ def write(connection: Connection, tenant_id: str, name: str, value: Any) -> None
     )
 
 
+def prune(connection: Connection, tenant_id: str, *, first: str, last: str) -> int:
+    """Remove the values with a name from `first` on and before `last`; their number."""
+    tenant, name = tenants.number_of(tenant_id), service_states.c.name
+    here = (service_states.c.tenant == tenant, name >= first, name < last)
+    return connection.execute(delete(service_states).where(*here)).rowcount
+
+
 def all_schedules(connection: Connection) -> Sequence[Schedule]:
     """The schedules of all tenants, those that are due first."""
     statement = (

@@ -334,6 +334,7 @@ class SqlMemoryStore:
     outcome_page = _reads(outcome_rows.page)
     service_state = _reads(service_states.read)
     set_service_state = _writes(service_states.write)
+    prune_service_states = _writes(service_states.prune)
     schedules = _reads(service_states.all_schedules)
     save_schedule = _writes(service_states.save_schedule)
     remove_schedule = _writes(service_states.remove_schedule)

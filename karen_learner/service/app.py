@@ -21,20 +21,25 @@ from karen_learner.learner import AutonomousLearner
 from karen_learner.records import utc_now
 from karen_learner.service.access import Access
 from karen_learner.service.dashboard import add_dashboard
+from karen_learner.service.jobs import Jobs
 from karen_learner.service.metrics import ServiceMetrics
 from karen_learner.service.middleware import BodyLimits, Recorder
 from karen_learner.service.parts import Parts
+from karen_learner.service.paths import EncodedSlashes
 from karen_learner.service.problems import Problem, add_handlers
 from karen_learner.service.routes import (
     conversations,
     data,
     improvement,
+    incidents,
     learning,
     operations,
     performance,
     reports,
     tickets,
 )
+
+SUBJECTS = (operations, conversations, learning, data, performance, incidents, improvement, reports, tickets)
 
 DESCRIPTION = """
 Language understanding that learns from its own conversations.
@@ -53,7 +58,14 @@ def create_app(learner: AutonomousLearner) -> FastAPI:
     store = cast(AccessStore, learner.store)
     metrics = ServiceMetrics(learner.events, with_tenants=settings.tenant_metrics)
     access = Access(store, requests_per_s=settings.requests_per_s)
-    parts = Parts(learner=learner, settings=settings, access_store=store, access=access, metrics=metrics)
+    parts = Parts(
+        learner=learner,
+        settings=settings,
+        access_store=store,
+        access=access,
+        metrics=metrics,
+        jobs=Jobs(learner.store),
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -80,11 +92,12 @@ def create_app(learner: AutonomousLearner) -> FastAPI:
     )
     app.state.parts = parts
     add_handlers(app)
-    for subject in (operations, conversations, learning, data, performance, improvement, reports, tickets):
+    for subject in SUBJECTS:
         app.include_router(subject.router)
     add_dashboard(app)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(Recorder, metrics=metrics, store=store)
+    app.add_middleware(EncodedSlashes)
     return app
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from karen_learner.errors import KarenLearnerError, UnknownJob
+from karen_learner.memory.leases import is_alive, owner_of
 from karen_learner.records import LearningCycleResult, Record, new_id, utc_now
 
 logger = logging.getLogger(__name__)
 
-MAX_JOBS = 1_000
+PREFIX = "job:"
+KEPT_DAYS = 30.0
 
 JobKind = Literal["cycle", "bootstrap"]
 Work = Callable[[], Awaitable[LearningCycleResult]]
@@ -34,46 +37,80 @@ class Job(Record):
     error: str | None = None
 
 
-class Jobs:
-    """The newest jobs of this process. The journal of cycles (`GET .../cycles`) outlives them."""
+class JobStore(Protocol):
+    """Stores the states of jobs. A `MemoryStore` is one."""
 
-    def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
+    async def service_state(self, tenant_id: str, name: str) -> Any: ...
+
+    async def set_service_state(self, tenant_id: str, name: str, value: Any) -> None: ...
+
+    async def prune_service_states(self, tenant_id: str, *, first: str, last: str) -> int: ...
+
+
+class Jobs:
+    """Jobs of all processes. Each process runs its own, and stores their states.
+
+    A job whose process has ended is `failed`: the next start journals its cycle.
+    """
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._owner = owner_of(os.getpid())
+        self._running: dict[str, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, tenant_id: str, kind: JobKind, work: Work) -> Job:
-        """Start the work in the background."""
+    async def start(self, tenant_id: str, kind: JobKind, work: Work) -> Job:
+        """Start the work in the background. Raises StoreError if the job cannot be stored."""
         job = Job(tenant_id=tenant_id, kind=kind)
-        self._jobs[job.job_id] = job
-        self._forget_old()
+        await self._save(job)
+        old = _ids_of(utc_now() - timedelta(days=KEPT_DAYS))
+        await self._store.prune_service_states(tenant_id, first=PREFIX, last=f"{PREFIX}{old}")
+        self._running[job.job_id] = job
         task = asyncio.create_task(self._run(job, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return job
 
-    def get(self, tenant_id: str, job_id: str) -> Job:
+    async def get(self, tenant_id: str, job_id: str) -> Job:
         """The present state of a job. Raises UnknownJob, also for a job of another tenant."""
-        job = self._jobs.get(job_id)
-        if job is None or job.tenant_id != tenant_id:
-            raise UnknownJob("no such job in this process: see the cycles of the tenant")
+        running = self._running.get(job_id)
+        if running is not None and running.tenant_id == tenant_id:
+            return running
+        stored = await self._store.service_state(tenant_id, f"{PREFIX}{job_id}")
+        if stored is None:
+            raise UnknownJob("no such job: see the cycles of the tenant")
+        job = Job.model_validate(stored["job"])
+        if job.state == "running" and not is_alive(stored["owner"]):
+            return job.model_copy(update={"state": "failed", "error": "the process of the job has ended"})
         return job
 
     async def wait(self) -> None:
-        """Wait until all jobs have ended."""
+        """Wait until all jobs of this process have ended."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
     async def _run(self, job: Job, work: Work) -> None:
         try:
-            done = {"state": "finished", "result": await work()}
+            done: dict[str, Any] = {"state": "finished", "result": await work()}
         except KarenLearnerError as error:
             done = {"state": "failed", "error": str(error)}
         except Exception:
             logger.exception("job %s failed", job.job_id)
             done = {"state": "failed", "error": f"an unexpected error: see the log, job {job.job_id}"}
-        self._jobs[job.job_id] = job.model_copy(update={**done, "finished_at": utc_now()})
+        ended = job.model_copy(update={**done, "finished_at": utc_now()})
+        self._running[job.job_id] = ended
+        try:
+            await self._save(ended)
+        except KarenLearnerError as error:  # the store is full or closed: the journal has the cycle
+            logger.warning("the end of job %s is not stored: %s", job.job_id, error)
+        else:
+            del self._running[job.job_id]
 
-    def _forget_old(self) -> None:
-        ended = [name for name, job in self._jobs.items() if job.state != "running"]
-        for name in ended[: max(0, len(self._jobs) - MAX_JOBS)]:
-            del self._jobs[name]
+    async def _save(self, job: Job) -> None:
+        value = {"owner": self._owner, "job": job.model_dump(mode="json")}
+        await self._store.set_service_state(job.tenant_id, f"{PREFIX}{job.job_id}", value)
+
+
+def _ids_of(at: datetime) -> str:
+    """The first part of all ids that were made at this time: ids begin with their time."""
+    return f"{int(1e3 * at.timestamp()):012x}"

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from karen_learner.contracts import AccessStore
 from karen_learner.errors import KarenLearnerError
 from karen_learner.records.access import AuditEntry
+from karen_learner.service.idempotency import Answer
 from karen_learner.service.metrics import ServiceMetrics
 from karen_learner.service.problems import problem_of, problem_response
 
@@ -126,14 +127,18 @@ class Recorder:
         started, status = time.perf_counter(), 0
         scope.setdefault("state", {})
 
+        answer: Send = send
+
         async def with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answer
             if message["type"] == "http.response.start":
                 status = message["status"]
                 await self._audit(scope, status)  # before the answer, so that no answer is without its entry
                 present = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *_missing_headers(present)]
-            await send(message)
+                if (keyed := scope["state"].get("keyed")) is not None:
+                    answer = Answer(keyed, send)
+            await answer(message)
 
         try:
             await self._app(scope, receive, with_headers)
@@ -142,6 +147,8 @@ class Recorder:
                 raise
             await problem_of(error)(scope, receive, with_headers)
         finally:
+            if (keyed := scope["state"].get("keyed")) is not None:
+                await keyed.release()
             if not scope["state"].get("is_stream"):
                 self._metrics.observe(scope["method"], _route(scope), status, time.perf_counter() - started)
 

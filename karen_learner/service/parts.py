@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPBearer
@@ -16,9 +16,13 @@ from karen_learner.monitoring.performance import PerformanceMonitor
 from karen_learner.records.access import Action
 from karen_learner.records.base import MAX_ID_CHARS
 from karen_learner.service.access import Access, Caller
+from karen_learner.service.idempotency import begin
 from karen_learner.service.jobs import Jobs
 from karen_learner.service.metrics import ServiceMetrics
+from karen_learner.service.paths import relative_to_home, reveal_slashes
 from karen_learner.settings import ServiceSettings
+
+T = TypeVar("T")
 
 MAX_MONITORS = 1_000
 UNAUTHENTICATED = "address "
@@ -36,7 +40,7 @@ class Parts:
     access_store: AccessStore
     access: Access
     metrics: ServiceMetrics
-    jobs: Jobs = field(default_factory=Jobs)
+    jobs: Jobs
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
     _monitors: dict[str, PerformanceMonitor] = field(default_factory=dict)
@@ -52,6 +56,10 @@ class Parts:
                     await self._monitors.pop(next(iter(self._monitors))).stop()
                 self._monitors[tenant_id] = made
             return self._monitors[tenant_id]
+
+    def shown(self, value: T) -> T:
+        """A record, or several, as a client may see it: paths of files are relative to the home."""
+        return relative_to_home(value, self.learner.layout.home)
 
     async def close(self) -> None:
         """Stop the monitors and close the learner. Running cycles are journalled."""
@@ -74,7 +82,8 @@ def allow(action: Action, *, every_tenant: bool = True) -> Any:
     """The dependency that finds the caller and requires a right. Raises the errors of `Access`.
 
     The tenant is the path parameter `tenant_id`. Without one, the key must be for the whole store, unless
-    `every_tenant` is False. Requests for `operate` and `administer` are audited.
+    `every_tenant` is False. Requests for `operate` and `administer` are audited, and may have an idempotency
+    key.
     """
     is_audited = action in ("operate", "administer")
 
@@ -87,7 +96,11 @@ def allow(action: Action, *, every_tenant: bool = True) -> Any:
         except Unauthenticated:
             parts.access.take(f"{UNAUTHENTICATED}{address}")
             raise
-        return admit(request, parts, found, action, every_tenant=every_tenant, is_audited=is_audited)
+        admit(request, parts, found, action, every_tenant=every_tenant, is_audited=is_audited)
+        if is_audited:
+            store, tenant_id = parts.learner.store, request.state.tenant_id or ""
+            request.state.keyed = await begin(request, store, caller_id=found.caller_id, tenant_id=tenant_id)
+        return found
 
     return Depends(caller)
 
@@ -102,6 +115,7 @@ def admit(
 ) -> Caller:
     """Count a request of a caller, name it in the audit log, and require a right. See `allow`."""
     parts.access.take(found.caller_id)
+    reveal_slashes(request.scope)
     tenant_id = request.path_params.get("tenant_id")
     request.state.caller_id = found.caller_id
     request.state.is_audited = is_audited

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from karen_learner.errors import KarenLearnerError, TooManyRequests, Unauthenticated
 from karen_learner.records import new_id
+from karen_learner.service.idempotency import Repeated
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,10 @@ def add_handlers(app: FastAPI) -> None:
         kind = "".join(word.capitalize() for word in re.findall(r"[A-Za-z]+", phrase))
         return problem_response(kind, error.status_code, str(error.detail), headers=error.headers)
 
+    async def of_repetition(_: Request, repeated: Exception) -> Response:
+        return cast(Repeated, repeated).response
+
     app.add_exception_handler(KarenLearnerError, of_error)
+    app.add_exception_handler(Repeated, of_repetition)
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_status)

@@ -82,6 +82,27 @@ async def test_a_key_of_a_tenant_cannot_see_another_one(app, make_client):
     assert foreign.json()["detail"].replace(ACME, "") == unknown.json()["detail"].replace("never-there", "")
 
 
+@pytest.mark.parametrize("tenants", [(), (ACME,), ("other",)])
+@pytest.mark.parametrize("role", ROLES)
+async def test_the_matrix_of_roles_tenants_and_actions_is_complete(app, make_client, role: Role, tenants):
+    """404 for a foreign tenant before all else, 403 for a missing right, and neither otherwise."""
+    client = await make_client(role, tenants)
+    of_tenant = [(method, path) for method, path in operations(app) if "{tenant_id}" in path]
+    assert len(of_tenant) > 40
+    for method, path in of_tenant:
+        if path.endswith("/events") or path.startswith("/dashboard"):
+            continue
+        default: Action = "read" if method == "GET" else "operate"
+        action = ACTION_OF_METHOD.get((method, path.rpartition("/")[2]), default)
+        response = await client.request(method, filled(path), json=[] if method != "GET" else None)
+        if tenants == ("other",):
+            assert response.status_code == 404, (method, path)
+            assert response.json()["type"].endswith("unknown-tenant"), (method, path)
+        else:
+            assert (response.status_code == 403) == (action not in ROLES[role]), (method, path)
+            assert response.status_code < 500, (method, path, response.text)
+
+
 async def test_without_keys_only_this_machine_is_answered(make_client):
     assert (await (await make_client()).get("/v1/tenants")).json() == [ACME]
     for address, headers in [

@@ -61,7 +61,9 @@ def test_no_request_ends_in_a_server_error(make_learner: MakeLearner):
                 request = prepared(case)
                 response = runner.run(client.send(request))
                 if response.status_code >= 500 and response.status_code not in SERVER_ERRORS:
-                    failures.append(f"{request.method} {request.url} {request.content!r:.300} {response.text}")
+                    failures.append(
+                        f"{request.method} {request.url} {request.content!r:.300} {response.text}"
+                    )
 
             check()
         runner.run(client.aclose())

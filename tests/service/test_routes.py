@@ -9,8 +9,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from karen_learner.service.middleware import HEADERS
+from karen_learner.service import create_app
+from karen_learner.service.middleware import HEADERS, BodyLimits
 from tests.conftest import ACME, gold_examples
+from tests.service.conftest import BASE_URL, running
 
 TURN = {"user_text": "what is my balance red", "assistant_response": "12", "user_id": "ann"}
 ACME_URL = f"/v1/tenants/{ACME}"
@@ -82,6 +84,53 @@ async def test_a_cycle_is_a_job(client):
     assert again["result"]["status"] == "skipped"
     one = await client.get(f"{ACME_URL}/cycles/{job['result']['cycle_id']}")
     assert one.json()["model_version"] == job["result"]["model_version"]
+
+
+async def test_a_job_is_found_by_every_process(client, app: FastAPI, make_learner):
+    response = await client.post(f"{ACME_URL}/cycles", json={})
+    job = await ended(client, response.json())
+    async with running(create_app(make_learner())) as other:
+        transport = httpx.ASGITransport(other)
+        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as second:
+            assert await ended(second, response.json()) == job
+            problem(await second.get(f"/v1/tenants/other/jobs/{job['job_id']}"), 404)
+            name, jobs = f"job:{job['job_id']}", app.state.parts.jobs
+            value = await jobs._store.service_state(ACME, name)
+            lost = {"owner": jobs._owner.rpartition("/")[0].rpartition("/")[0] + "/1/0", "job": value["job"]}
+            lost["job"]["state"] = "running"
+            await jobs._store.set_service_state(ACME, name, lost)
+            found = (await second.get(f"{ACME_URL}/jobs/{job['job_id']}")).json()
+            assert (found["state"], "has ended" in found["error"]) == ("failed", True)
+
+
+async def test_old_jobs_are_forgotten(client, app: FastAPI):
+    await app.state.parts.jobs._store.set_service_state(ACME, f"job:{0:032x}", {"owner": "", "job": {}})
+    await client.post(f"{ACME_URL}/cycles", json={})
+    problem(await client.get(f"{ACME_URL}/jobs/{0:032x}"), 404)
+
+
+async def test_ids_may_have_slashes(client):
+    url = "/v1/tenants/a%2Fb"
+    stored = await client.post(f"{url}/turns", json={**TURN, "turn_id": "t/1"})
+    assert (stored.status_code, stored.json()["tenant_id"]) == (201, "a/b")
+    await client.post(f"{url}/turns/t%2f1/feedback", json={"satisfaction_score": 1.0})
+    assert (await client.get(f"{url}/turns/t%2F1")).json()["feedback"]["satisfaction_score"] == 1.0
+    gold = [{"text": f"cancel order {number}", "intent": "cancel/order"} for number in range(3)]
+    job = await client.post(f"{url}/bootstrap", json={"examples": gold})
+    assert job.headers["location"].endswith(f"{url}/jobs/{job.json()['job_id']}")
+    assert (await client.get(job.headers["location"])).status_code == 200
+    problem(await client.get("/v1/tenants/a/b"), 404)
+
+
+async def test_results_show_no_path_of_the_server(client, taught_home):
+    for path in ("", "/versions", "/history", "/cycles"):
+        text = (await client.get(f"{ACME_URL}{path}")).text
+        assert str(taught_home) not in text, path
+        assert '"/' not in text, path
+    job = await ended(
+        client, (await client.post(f"{ACME_URL}/bootstrap", json={"examples": gold_examples()})).json()
+    )
+    assert job["result"]["backup_path"].startswith("model_backups/")
 
 
 async def test_versions_notes_and_rollback(client):
@@ -169,6 +218,41 @@ async def test_bodies_are_limited(client, app: FastAPI):
     problem(await client.post(f"{ACME_URL}/analyze", content=b"texts=x"), 415)
     broken = await client.post(f"{ACME_URL}/analyze", content=b'{"texts": ["\xff', headers=json_type)
     assert broken.status_code in (400, 422)
+
+
+async def test_a_body_that_arrives_too_slowly_is_refused(app: FastAPI):
+    limits = BodyLimits(app, max_bytes=1_000, timeout_s=0.05)
+    scope = {
+        "type": "http", "method": "POST", "path": f"{ACME_URL}/analyze", "client": ("127.0.0.1", 1),
+        "headers": [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")],
+    }  # fmt: skip
+    parts = [{"type": "http.request", "body": b'{"texts": [', "more_body": True}]
+    sent = []
+
+    async def receive():
+        if not parts:
+            await asyncio.Event().wait()
+        return parts.pop()
+
+    async def send(message):
+        sent.append(message)
+
+    await limits(scope, receive, send)
+    assert sent[0]["status"] == 408
+    assert b"0.05 s" in sent[1]["body"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"texts": ["\xff\xfe"]}', b'{"texts": ["\xc3("]}', b"\x00", b'{"texts": ["\\ud800"]}', b"[" * 5_000,
+     b'{"texts": [1e999]}', b'{"texts": ["a"], "texts": 3}', b"", b"nul"],
+)  # fmt: skip
+async def test_broken_json_and_utf8_are_problems(client, content):
+    response = await client.post(
+        f"{ACME_URL}/analyze", content=content, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code in (400, 415, 422), response.text
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_an_unexpected_error_is_a_problem_without_its_message(

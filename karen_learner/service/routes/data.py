@@ -24,7 +24,7 @@ async def tenants(parts: Shared, caller: Annotated[Caller, allow("read", every_t
 @router.get("/{tenant_id}", dependencies=[allow("read")])
 async def status(tenant_id: TenantId, parts: Shared) -> TenantStatus:
     """Champion, counts, labels, running and last cycle, advice, and health."""
-    return await parts.learner.status(tenant_id)
+    return parts.shown(await parts.learner.status(tenant_id))
 
 
 @router.get("/{tenant_id}/metrics", dependencies=[allow("read")])

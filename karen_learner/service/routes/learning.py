@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -30,7 +31,7 @@ async def start_cycle(
 ) -> Job:
     """Start a learning cycle. `Location` is the address of the job with its result."""
     await parts.learner.plan_learning_cycle(tenant_id)  # an unknown tenant is an error of this request
-    job = parts.jobs.start(
+    job = await parts.jobs.start(
         tenant_id,
         "cycle",
         lambda: parts.learner.trigger_learning_cycle(
@@ -45,7 +46,7 @@ async def bootstrap(
     tenant_id: TenantId, body: BootstrapBody, parts: Shared, request: Request, response: Response
 ) -> Job:
     """Train the first model from labelled texts, or add labelled texts to a later one."""
-    job = parts.jobs.start(
+    job = await parts.jobs.start(
         tenant_id,
         "bootstrap",
         lambda: parts.learner.bootstrap(tenant_id, body.examples, mode=body.mode, replace=body.replace),
@@ -54,14 +55,15 @@ async def bootstrap(
 
 
 def _located(job: Job, request: Request, response: Response) -> Job:
-    response.headers["Location"] = str(request.url_for("job", tenant_id=job.tenant_id, job_id=job.job_id))
+    place = f"v1/tenants/{quote(job.tenant_id, safe='')}/jobs/{job.job_id}"
+    response.headers["Location"] = f"{request.base_url}{place}"
     return job
 
 
 @router.get("/jobs/{job_id}", dependencies=[allow("read")])
 async def job(tenant_id: TenantId, job_id: str, parts: Shared) -> Job:
     """A requested cycle: its state, and its result once it has ended."""
-    return parts.jobs.get(tenant_id, job_id)
+    return parts.shown(await parts.jobs.get(tenant_id, job_id))
 
 
 @router.get("/plan", dependencies=[allow("read")])
@@ -75,19 +77,19 @@ async def cycles(
     tenant_id: TenantId, parts: Shared, limit: Limit = 20, since: Annotated[int, Query(ge=0)] = 0
 ) -> list[CycleRow]:
     """Cycles and rollbacks after the `seq` of `since`, oldest first."""
-    return list(await parts.learner.journal(tenant_id, limit=limit, since=since))
+    return parts.shown(list(await parts.learner.journal(tenant_id, limit=limit, since=since)))
 
 
 @router.get("/history", dependencies=[allow("read")])
 async def history(tenant_id: TenantId, parts: Shared, limit: Limit = 20) -> list[LearningCycleResult]:
     """The newest cycles and rollbacks, newest first."""
-    return list(await parts.learner.history(tenant_id, limit=limit))
+    return parts.shown(list(await parts.learner.history(tenant_id, limit=limit)))
 
 
 @router.get("/cycles/{cycle_id}", dependencies=[allow("read")])
 async def cycle(tenant_id: TenantId, cycle_id: str, parts: Shared) -> LearningCycleResult:
     """The result of a cycle, by its id or an unambiguous part of it."""
-    return await parts.learner.cycle(tenant_id, cycle_id)
+    return parts.shown(await parts.learner.cycle(tenant_id, cycle_id))
 
 
 @router.get("/versions", dependencies=[allow("read")])
@@ -95,7 +97,7 @@ async def versions(
     tenant_id: TenantId, parts: Shared, limit: Limit = 100, since: str | None = None
 ) -> list[ModelVersion]:
     """Versions, newest first; with `since`, those after that version in order."""
-    return list(await parts.learner.versions(tenant_id, limit=limit, since=since))
+    return parts.shown(list(await parts.learner.versions(tenant_id, limit=limit, since=since)))
 
 
 @router.get("/versions/{version}", dependencies=[allow("read")])
@@ -104,19 +106,19 @@ async def version(tenant_id: TenantId, version: str, parts: Shared) -> ModelVers
     found = await parts.learner.version(tenant_id, version)
     if found is None:
         raise UnknownVersion(f"{tenant_id!r} has no version {version!r}")
-    return found
+    return parts.shown(found)
 
 
 @router.patch("/versions/{version}", dependencies=[allow("operate")])
 async def note_version(tenant_id: TenantId, version: str, body: NoteBody, parts: Shared) -> ModelVersion:
     """Write a note about a version; null removes it."""
-    return await parts.learner.note_version(tenant_id, version, body.note)
+    return parts.shown(await parts.learner.note_version(tenant_id, version, body.note))
 
 
 @router.post("/rollback", dependencies=[allow("operate")])
 async def rollback(tenant_id: TenantId, body: RollbackBody, parts: Shared) -> ModelVersion:
     """Make a version the champion again. The reason becomes a note about the undone version."""
-    return await roll_back(parts.learner, tenant_id, body.version, body.reason)
+    return parts.shown(await roll_back(parts.learner, tenant_id, body.version, body.reason))
 
 
 async def roll_back(
@@ -140,7 +142,7 @@ async def events(tenant_id: TenantId, parts: Shared, request: Request) -> AsyncI
     parts.metrics.stream_opened()
     try:
         async for event in _events_of(parts, tenant_id):
-            yield ServerSentEvent(data=event.to_dict(), event=event.type, id=event.event_id)
+            yield ServerSentEvent(data=parts.shown(event).to_dict(), event=event.type, id=event.event_id)
     finally:
         parts.streams -= 1
         parts.metrics.stream_closed()

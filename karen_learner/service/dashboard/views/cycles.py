@@ -54,7 +54,7 @@ async def start(view: Viewed) -> Response:
     fields = await form_of(view.request)
     reason, tenant_id = fields.get("reason", "").strip()[:1_000] or None, view.tenant_id
     await view.learner.plan_learning_cycle(tenant_id)  # an unknown tenant is an error of this request
-    view.parts.jobs.start(
+    await view.parts.jobs.start(
         tenant_id,
         "cycle",
         lambda: view.learner.trigger_learning_cycle(
