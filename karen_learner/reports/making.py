@@ -88,14 +88,19 @@ class Reporter:
         at: datetime | None = None,
         fresh: bool = False,
     ) -> StoredReport:
-        """Store the report of the last period before `at` (default: now). Formats and data are checked first.
+        """Store the report of the last period before `at`. Formats and data are checked first.
 
+        Without `at`, a weekly report covers the 7 days until now, and others the last whole month or quarter.
         If the data have not changed since a report of the period was made, its analysis is used again, unless
         `fresh`. A part that fails is noted in the report. Raises UnknownTenant, InvalidInput, StoreError.
         """
         settings = self._learner.settings.reports
         wanted = await self._manager.checked_formats(settings.formats if formats is None else formats)
-        span = last_period(period, at or self._clock(), zone=settings.zone)
+        now = self._clock()
+        if at is None and period == "weekly":
+            span = AnalysisPeriod(start=now - timedelta(days=7), end=now)
+        else:
+            span = last_period(period, at or now, zone=settings.zone)
         await self._learner.start()
         store = cast(RevisionStore, self._learner.store)
         revision = await store.data_revision(tenant_id, span.start - timedelta(days=span.days), span.end)

@@ -72,6 +72,8 @@ def _headline(document: PeriodReport) -> str:
     """The answers of the page in a few sentences."""
     if is_empty(document.analysis):
         said = ["Nothing was observed in this period."]
+    elif not (document.better or document.worse):
+        said = ["No clear change is shown."]
     else:
         said = [f"{plural(len(document.better), 'improvement')}, {plural(len(document.worse), 'decline')}."]
     roi, currency = document.roi_estimate, document.report_metadata.currency

@@ -73,6 +73,13 @@ async def test_a_report_shows_the_turns_of_its_period(learner: AutonomousLearner
         await learner.report(ACME, formats=["docx"])  # type: ignore[list-item]
 
 
+async def test_a_report_on_request_covers_the_days_until_now(
+    learner: AutonomousLearner, clock: FastClock
+) -> None:
+    made = await learner.report(ACME, formats=["csv"])
+    assert (made.analysis_period.end, made.analysis_period.days) == (clock(), 7.0)
+
+
 async def test_an_analysis_is_made_again_only_for_new_data(learner: AutonomousLearner) -> None:
     async def analysis(**options: Any) -> str:
         made = await learner.report(ACME, at=SUNDAY, formats=["csv"], **options)
