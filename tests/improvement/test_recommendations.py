@@ -13,6 +13,7 @@ from scipy import stats
 from karen_learner.errors import InvalidInput, UnknownRecommendation
 from karen_learner.improvement import AIAnalysisEngine, AnalysisConfig
 from karen_learner.improvement.curves import cost_impact, labels_impact, line
+from karen_learner.improvement.tracking import ImprovementTracker
 from karen_learner.memory import SqlMemoryStore
 from karen_learner.records import CycleRow, LearningCycleResult, Outcome, ValidationResult
 from karen_learner.records.decisions import LogEntry
@@ -121,6 +122,22 @@ async def test_an_implementation_is_measured_afterwards(store: SqlMemoryStore, e
     assert found.improvement_percentage > 50
     assert found.measurement_confidence > 0.95
     assert found.roi_calculation.roi_percentage is None
+
+
+async def test_a_recommendation_has_the_status_of_its_ticket(store: SqlMemoryStore, engine: Engine) -> None:
+    await declining(store)
+    one = (await made(engine()))[0]
+    tracker = ImprovementTracker(learner=StoreOwner(store), tenant_id=ACME, clock=lambda: NOON)
+    ticket = await tracker.create_improvement_ticket(one)
+    [accepted] = [other for other in await engine().recommendations() if other.id == one.id]
+    assert accepted.status == "accepted"
+    await tracker.mark_implemented(ticket, "more labels")
+    [done] = [other for other in await engine().recommendations() if other.id == one.id]
+    assert (done.status, done.implemented_at, done.implementation_details) == (
+        "implemented",
+        NOON,
+        "more labels",
+    )
 
 
 async def test_unknown_recommendations_are_refused(store: SqlMemoryStore, engine: Engine) -> None:

@@ -23,6 +23,7 @@ from karen_learner.records.improvement import (
     EstimatedImpact,
     ImpactReport,
     Recommendation,
+    RecommendationStatus,
     ROISummary,
     Ticket,
 )
@@ -75,6 +76,16 @@ class TrackingStore(MeasuredStore, Protocol):
     ) -> Sequence[ImpactReport]: ...
 
     async def add_impact(self, tenant_id: str, new: ImpactReport) -> bool: ...
+
+    async def mark_recommendation(
+        self,
+        tenant_id: str,
+        recommendation_id: str,
+        status: RecommendationStatus,
+        *,
+        now: datetime,
+        details: str | None = None,
+    ) -> object: ...
 
 
 class ImprovementTracker:
@@ -151,6 +162,7 @@ class ImprovementTracker:
             cost=cost,
         )
         await self._tickets.add_ticket(self.tenant_id, ticket)
+        await self._mark_recommendation(ticket)
         return ticket.ticket_id
 
     async def plan_ticket(
@@ -240,7 +252,19 @@ class ImprovementTracker:
         after = ticket.model_copy(update=dict(changes))
         if not await self._tickets.change_ticket(self.tenant_id, ticket, after):
             raise InvalidInput(f"the ticket {ticket.ticket_id} changed at the same moment: repeat this")
+        await self._mark_recommendation(after)
         return after
+
+    async def _mark_recommendation(self, ticket: Ticket) -> None:
+        """Give the recommendation of a ticket, if it is stored, the status of the ticket."""
+        if ticket.recommendation_id is not None:
+            await self._data.mark_recommendation(
+                self.tenant_id,
+                ticket.recommendation_id,
+                ticket.status,
+                now=self._clock(),
+                details=ticket.implementation_details,
+            )
 
     # Effects ---------------------------------------------------------------------------------
 
