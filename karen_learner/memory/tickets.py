@@ -9,7 +9,7 @@ from sqlalchemy import Connection, or_, select, update
 from karen_learner.memory import tenants
 from karen_learner.memory.tables import impacts, tickets
 from karen_learner.memory.types import insert
-from karen_learner.records.improvement import ImpactReport, Ticket
+from karen_learner.records.improvement import DEPLOYED, ImpactReport, Ticket
 
 
 def add(connection: Connection, tenant_id: str, new: Ticket) -> bool:
@@ -41,9 +41,10 @@ def newest(connection: Connection, tenant_id: str, *, limit: int = 100) -> Seque
 
 
 def find(connection: Connection, tenant_id: str, part: str) -> Sequence[Ticket]:
-    """The ticket with this id, else up to five whose id begins or ends with it."""
+    """The ticket with this id, else up to five whose id or version begins or ends with it."""
     column, here = tickets.c.ticket_id, tickets.c.tenant == tenants.number_of(tenant_id)
-    same = or_(column.startswith(part, autoescape=True), column.endswith(part, autoescape=True))
+    begins = [column.startswith(prefix + part, autoescape=True) for prefix in ("", DEPLOYED)]
+    same = or_(*begins, column.endswith(part, autoescape=True))
     statement = select(tickets.c.body).where(here, same).order_by(tickets.c.seq.desc())
     exact = select(tickets.c.body).where(here, column == part)
     rows = connection.execute(exact).scalars().all() or connection.execute(statement.limit(5)).scalars().all()

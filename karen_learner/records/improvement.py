@@ -21,6 +21,9 @@ RecommendationStatus = Literal["open", "accepted", "implemented", "measured", "d
 Design = Literal["holdback", "interrupted_series", "not_measurable"]
 """Source of a measured effect: a randomised share of users, a series before and after, or neither."""
 
+DEPLOYED = "deployed-"
+"""Ids of the tickets of versions begin so, and end with the version."""
+
 Value = float | int | str | None
 Percent = Annotated[float, Field(allow_inf_nan=False)]
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from karen_learner.improvement.tracking.impact_reports import LATER
 from karen_learner.improvement.tracking.tracker import ImprovementTracker
 from karen_learner.records import Holdback, ModelVersion
-from karen_learner.records.improvement import ImpactReport, Ticket
+from karen_learner.records.improvement import DEPLOYED, ImpactReport, Ticket
 from karen_learner.settings import ImpactSettings
 
 MAX_ANCESTORS = 1_000
@@ -84,7 +84,7 @@ async def _open(
     if now >= start + timedelta(days=settings.window_days):
         return
     ticket = Ticket(
-        ticket_id=f"deployed-{champion.version}",
+        ticket_id=f"{DEPLOYED}{champion.version}",
         tenant_id=champion.tenant_id,
         recommendation_id=None,
         title=f"{champion.version} replaces {champion.parent}",

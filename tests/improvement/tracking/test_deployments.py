@@ -25,6 +25,7 @@ async def test_a_deployment_with_a_holdback_is_measured_twice(world: World) -> N
     await deployed(world)
     (ticket,) = await world.tracker().tickets()
     assert ticket.ticket_id == "deployed-v2"
+    assert await world.tracker().ticket("v2") == ticket
     assert ticket.smallest_effect is not None
     assert 0.05 < ticket.smallest_effect < 0.3
     await world.follow()
