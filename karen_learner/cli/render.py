@@ -320,6 +320,7 @@ def _facts(result: LearningCycleResult, home: Path) -> dict[str, object]:
         "cycle": f"{short_id(result.cycle_id)} ({result.mode}{reason})",
         "previous version": result.previous_version,
         "examples": taken + left if trained else None,
+        "changed meanings": "; ".join(result.changed_meanings) or None,
         "curated": _curation(result.curation) if result.curation and result.curation.turns else None,
         "duration": f"{result.duration_s:.1f} s{f' ({stages})' if stages else ''}",
         "its backup": None if result.backup_path is None else place_text(result.backup_path, home),
