@@ -21,7 +21,7 @@ STATUS_STYLES = {
 }
 DECISIONS: Mapping[Decision, str] = {
     "accepted": "accepted",
-    "provisional": "provisional: it serves until the next decision confirms or ends it",
+    "provisional": "provisional: it serves, and a later decision confirms, replaces or ends it",
     "too_close": "too close to call: nothing is shown worse, and no gain is shown",
     "worse": "worse",
     "refused": "refused",

@@ -1,9 +1,12 @@
-"""Examples whose intent has changed its meaning are set aside, so that the new meaning is learned."""
+"""Examples whose intent has changed its meaning: a cycle trains without them, so that the new one is learned.
+
+They are set aside when such a candidate becomes the champion. A rejected candidate leaves them as they are.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from asyncio_extras import call_in_executor
 
@@ -27,32 +30,63 @@ RECENT_TURNS = 2_000
 PAGE = 500
 
 
-async def set_aside_changed(
-    store: MemoryStore, tenant_id: str, *, quorum: int, token: int | None = None
-) -> tuple[str, ...]:
-    """Quarantine the examples that are older than the changed meaning of their intent, gold included.
+async def outdated_examples(
+    store: MemoryStore, tenant_id: str, *, quorum: int
+) -> Mapping[str, Sequence[Example]]:
+    """The examples that are older than the changed meaning of their intent, gold included.
 
-    Examples that a person released stay. Returns a sentence for each intent with such examples. Raises
-    FencedOut if the lease of `token` is lost.
+    By a sentence for each intent with such examples. Those that a person released are left out.
     """
     turns = await store.newest_turns(tenant_id, limit=RECENT_TURNS)
     changes: list[ChangedMeaning] = await call_in_executor(_changes, turns, quorum)
-    found: list[str] = []
+    found: dict[str, Sequence[Example]] = {}
     for change in changes:
-        count = 0
-        async for page in pages(_examples(store, tenant_id, change.former), PAGE):
-            count += await _set_aside(store, tenant_id, change, page, token=token)
-        if count:
-            found.append(
+        older = [one async for one in _older(store, tenant_id, change)]
+        if older:
+            found[
                 f"{change.people} people say {change.present!r} for texts of {change.former!r}: "
-                f"{count} older examples of {change.former!r} are set aside"
-            )
-            logger.warning("%s: %s", tenant_id, found[-1])
-    return tuple(found)
+                f"{len(older)} older examples of {change.former!r} are left out"
+            ] = older
+    return found
+
+
+async def set_aside(
+    store: MemoryStore, tenant_id: str, outdated: Iterable[Example], *, token: int | None = None
+) -> int:
+    """Quarantine examples that are learned or pending; their number. Raises FencedOut.
+
+    An example that has changed since is left to the next cycle.
+    """
+    count = 0
+    async for page in pages(list(outdated), PAGE):
+        present = await store.examples_by_key(tenant_id, [one.key for one in page])
+        same = [
+            now
+            for one in page
+            if (now := present.get(one.key))
+            and now.model_copy(update={"state": one.state, "learned_in": one.learned_in}) == one
+        ]
+        aside = {"state": "quarantined", "reason": CHANGED_MEANING}
+        write = CurationWrite(
+            upserts=[one.model_copy(update=aside) for one in same],
+            read_set=ReadSet(examples={one.key: one for one in same}),
+        )
+        if await store.save_curation(tenant_id, write, token=token):
+            count += len(same)
+    logger.warning("%s: %d examples with a former meaning of their intent are set aside", tenant_id, count)
+    return count
 
 
 def _changes(turns: Sequence[Turn], quorum: int) -> list[ChangedMeaning]:
     return changed_meanings([one for turn in turns if (one := said_of(turn))], quorum=quorum)
+
+
+async def _older(store: MemoryStore, tenant_id: str, change: ChangedMeaning) -> AsyncIterator[Example]:
+    async for page in pages(_examples(store, tenant_id, change.former), PAGE):
+        said = await store.contributions(tenant_id, [one.key for one in page])
+        for one in page:
+            if _is_outdated(one, said.get(one.key, ()), change):
+                yield one
 
 
 async def _examples(store: MemoryStore, tenant_id: str, intent: str) -> AsyncIterator[Example]:
@@ -63,25 +97,6 @@ async def _examples(store: MemoryStore, tenant_id: str, intent: str) -> AsyncIte
     async for one in store.examples(tenant_id, state="pending"):
         if one.intent == intent:
             yield one
-
-
-async def _set_aside(
-    store: MemoryStore, tenant_id: str, change: ChangedMeaning, page: Sequence[Example], *, token: int | None
-) -> int:
-    """The number of examples of the page that were set aside; 0 if another process changed one of them."""
-    said = await store.contributions(tenant_id, [one.key for one in page])
-    outdated = [one for one in page if _is_outdated(one, said.get(one.key, ()), change)]
-    write = CurationWrite(
-        upserts=[
-            one.model_copy(update={"state": "quarantined", "reason": CHANGED_MEANING}) for one in outdated
-        ],
-        read_set=ReadSet(
-            examples={one.key: one for one in outdated},
-            contributions={one.key: [each.seq or 0 for each in said.get(one.key, ())] for one in outdated},
-        ),
-    )
-    saved = bool(outdated) and await store.save_curation(tenant_id, write, token=token)
-    return len(outdated) if saved else 0
 
 
 def _is_outdated(example: Example, said: Sequence[Contribution], change: ChangedMeaning) -> bool:

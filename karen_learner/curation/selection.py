@@ -80,6 +80,14 @@ class Curated:
             return replace(self, new=with_unknown, unknown_labels=unknown)
         return replace(self, new=others)
 
+    def without(self, outdated: Collection[str]) -> Curated:
+        """The data without the examples with these ids. Only for data without importance weights."""
+        new, replay = (
+            tuple(one for one in several if one.example_id not in outdated)
+            for several in (self.new, self.replay)
+        )
+        return replace(self, new=new, replay=replay)
+
     def without_a_gate(self) -> Curated:
         """The data of a cycle that no gate judges: learned examples, and new gold. New feedback waits.
 

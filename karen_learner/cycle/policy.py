@@ -197,14 +197,6 @@ class CyclePlanner:
         rows = await self.store.cycles(tenant_id, limit=RECENT_CYCLES)
         return harmful_decisions([row.result for row in rows if row.result is not None])
 
-    async def changed_meanings(self, tenant_id: str) -> tuple[str, ...]:
-        """The changed meanings of the newest cycles that no champion has learned yet."""
-        for row in await self.store.cycles(tenant_id, limit=RECENT_CYCLES):
-            result = row.result
-            if result is not None and (result.changed_meanings or _is_new_champion(result)):
-                return () if _is_new_champion(result) else result.changed_meanings
-        return ()
-
     async def rejections(self, tenant_id: str) -> int:
         """The number of rejections without harm since the last deployment. Their examples are pending."""
         count = 0
@@ -225,7 +217,7 @@ class CyclePlanner:
         champion = await self.registry.champion(tenant_id)
         provisional = await self.registry.provisional(tenant_id)
         lost = champion is not None and await call_in_executor(would_be_lost, champion)
-        forgets = bool(await self.changed_meanings(tenant_id))
+        forgets = requested != "micro" and bool(await self.curator.outdated(tenant_id))
         mode = await self.mode(tenant_id, requested, None if lost else champion, provisional, forgets=forgets)
         preview = await self.curator.preview(tenant_id)
         counts = await self.store.counts(tenant_id)
@@ -267,10 +259,6 @@ def would_be_lost(champion: ModelVersion) -> bool:
     """Whether a cycle would find the champion lost. Blocking; changes nothing."""
     check = check_version(champion)
     return check.files in ("damaged", "missing") and check.backup != "present"
-
-
-def _is_new_champion(result: LearningCycleResult) -> bool:
-    return result.status == "deployed" and result.verdict is not None and result.verdict.accepted
 
 
 def _usable(counts: TenantCounts) -> int:

@@ -36,7 +36,14 @@ from karen_learner.cycle.state import (
 )
 from karen_learner.deployment import Deployer
 from karen_learner.disk import FULL_BYTES, bytes_text, free_bytes, free_text, is_about_space
-from karen_learner.errors import FencedOut, KarenLearnerError, StoreLocked, TrainingError, without_message
+from karen_learner.errors import (
+    FencedOut,
+    KarenLearnerError,
+    StoreError,
+    StoreLocked,
+    TrainingError,
+    without_message,
+)
 from karen_learner.events import CycleFinished, CycleStarted, StageStarted
 from karen_learner.memory import owner_of
 from karen_learner.memory.leases import hold_lease, renewing
@@ -141,7 +148,7 @@ class LearningCycle:
                 provisional = await self.registry.provisional(tenant_id)
                 lost = await _lost_version(champion, replace=replace)
                 champion = champion if lost is None else None
-                changed = await self._changed_meanings(lease, mode=mode)
+                changed = tuple(await self.curator.outdated(tenant_id)) if mode != "micro" else ()
                 cycle = CycleContext(
                     tenant_id=tenant_id,
                     mode=await self.planner.mode(
@@ -159,13 +166,6 @@ class LearningCycle:
         except asyncio.CancelledError:
             await asyncio.shield(self._journal_cancelled(lease))
             raise
-
-    async def _changed_meanings(self, lease: Lease, *, mode: RequestedMode) -> tuple[str, ...]:
-        """The intents whose older examples are set aside, now or since the champion was trained."""
-        changed = await self.planner.changed_meanings(lease.tenant_id)
-        if mode != "micro":
-            changed += await self.curator.set_aside_changed_meanings(lease.tenant_id, token=lease.token)
-        return changed
 
     async def _journal_cancelled(self, lease: Lease) -> None:
         try:
@@ -278,10 +278,12 @@ class LearningCycle:
         async with self._stage(state, "curating"):
             counts = await self.curator.curate(cycle.tenant_id, token=cycle.token)
             state.curated = Curated(counts=counts)
-            if cycle.changed_meanings:  # older turns may have become examples now
-                await self.curator.set_aside_changed_meanings(cycle.tenant_id, token=cycle.token)
             batches = 1 + await self.planner.rejections(cycle.tenant_id)
             selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode, batches=batches)
+            if cycle.changed_meanings:
+                found = await self.curator.outdated(cycle.tenant_id)
+                state.outdated = tuple(one for several in found.values() for one in several)
+                selected = selected.without({one.example_id for one in state.outdated})
             last = await self.planner.last_decision(cycle.tenant_id)
             harmful = await self.planner.harmful_decisions(cycle.tenant_id)
             if cycle.lost is not None:
@@ -319,11 +321,21 @@ class LearningCycle:
                 return state.result("deployed")
             if not validated.verdict.accepted:
                 state.quarantined = await self.validation.reject(validated)
-                ended = await self._end_provisional(state)
+                ended = await self._end_provisional(state) if is_undecided(cycle.provisional, last) else ""
                 return state.result("rejected", error=f"{validated.verdict.summary}{ended}")
             async with self._stage(state, "deploying"):
                 state.deployed = await self.deployer.deploy(validated, await loading)
+                await self._set_aside_outdated(state)
         return state.result("deployed")
+
+    async def _set_aside_outdated(self, state: CycleState) -> None:
+        """Set aside outdated examples of a new champion; after a failure the next cycle does."""
+        cycle = state.cycle
+        try:
+            if state.outdated:
+                await self.curator.set_aside(cycle.tenant_id, state.outdated, token=cycle.token)
+        except StoreError:
+            logger.exception("examples of %r with a former meaning are not set aside", cycle.tenant_id)
 
     async def _run_update(
         self, state: CycleState, champion: ModelVersion, curated: Curated

@@ -13,6 +13,7 @@ from karen_learner.records import (
     CycleContext,
     CycleRow,
     CycleStatus,
+    Example,
     LearningCycleResult,
     Lease,
     ModelVersion,
@@ -44,6 +45,7 @@ class CycleState:
     ended_provisional: bool = False
     deployed: Deployed | None = None
     quarantined: int = 0
+    outdated: tuple[Example, ...] = ()
     seconds: dict[Stage, float] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
 

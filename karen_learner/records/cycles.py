@@ -160,8 +160,8 @@ class Flips(Record):
 class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
 
-    `removed`: retention has deleted its files and its backup. `provisional`: it serves until the next
-    decision. A person may write a `note`.
+    `removed`: retention has deleted its files and its backup. `provisional`: it serves in place of
+    the champion, which stays. A person may write a `note`.
     """
 
     tenant_id: str

@@ -65,10 +65,9 @@ class Evidence:
     positions.
     `taught` are the tasks and `taught_labels` the labels of the new examples. The champion does not know
     `unknown_labels`. `trained` are the tasks of trained pipes; the other pipes are identical.
-    `risk.spent` is the significance level of this decision. The candidate `follows_provisional` if such a
-    version serves. `quorum` is the number of people who change a meaning. `model_bytes` is the size of the
-    saved candidate, `ms_per_text` its time for a text in milliseconds. On `disagreements` texts people
-    disagree.
+    `risk.spent` is the significance level of this decision. `quorum` is the number of people who change a
+    meaning. `model_bytes` is the size of the saved candidate, `ms_per_text` its time for a text in
+    milliseconds. On `disagreements` texts people disagree.
 
     Raises InvalidInput if `people` does not fit, or if the models were scored on different texts.
     """
@@ -87,7 +86,6 @@ class Evidence:
     model_bytes: int = 0
     ms_per_text: float | None = None
     disagreements: int = 0
-    follows_provisional: bool = False
     quorum: int = 3
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 The risk bounds the chance that a candidate without a gain becomes the champion. With few texts, a gain takes
 many cycles until it is shown at such a level. Meanwhile the better model need not wait: its version is
-*provisional*. It is no champion and no anchor, and the next decision confirms, replaces or ends it.
+*provisional*. It is no champion and no anchor. It serves until a candidate is accepted or likely better, too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from karen_learner.validation.results import TaskResult
 
 LIKELY = 0.10
 """The largest p-value of a gain over all taught tasks for which a candidate serves."""
-STILL_LIKELY = 0.50
-"""That of the successor of a provisional version: ending one needs a measured loss."""
 
 Pairs = dict[Task, tuple[TaskResult, TaskResult]]
 
@@ -36,13 +34,12 @@ def likely_better(evidence: Evidence) -> GateCheck | None:
         return None
     overall = compare_overall(evidence, pairs)
     p = min(overall.p_better, _p_likelihood(evidence, pairs, overall))
-    limit = STILL_LIKELY if evidence.follows_provisional else LIKELY
-    if p > limit:
+    if p > LIKELY:
         return None
-    detail = f"a gain is likely: {overall.summary} (p {p:.2g}, at most {limit:.2g} is needed)"
+    detail = f"a gain is likely: {overall.summary} (p {p:.2g}, at most {LIKELY:.2g} is needed)"
     return GateCheck(
         name="likely", passed=True, detail=detail, statistic=z_of(p), interval=overall.interval,
-        threshold=z_of(limit),
+        threshold=z_of(LIKELY),
     )  # fmt: skip
 
 

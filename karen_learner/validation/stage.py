@@ -108,7 +108,6 @@ class ValidationStage:
             ms_per_text=served.ms_per_text,
             disagreements=await self._disagreements(trained),
             quorum=self.settings.learning.meaning_quorum,
-            follows_provisional=await self._follows_provisional(trained.cycle),
         )
         verdict = await self.gate.judge(evidence)
         return Validated(
@@ -180,11 +179,6 @@ class ValidationStage:
                 by_task: Mapping[Task, TaskResult] = await call_in_executor(_recorded, common, known)
                 anchors[task] = Anchor(version=version.version, by_task=_at(by_task, positions))
         return anchors
-
-    async def _follows_provisional(self, cycle: CycleContext) -> bool:
-        """Whether the last decision made the provisional version that serves: it is of no micro-update."""
-        row, serving = await self.store.last_decision(cycle.tenant_id), cycle.provisional
-        return row is not None and serving is not None and serving.cycle_id == row.cycle_id
 
     async def _risk(self, trained: Trained) -> Risk:
         """The risk of this decision, from that of the last one."""

@@ -137,22 +137,24 @@ async def test_older_examples_are_set_aside_and_a_person_releases_them(
     store: MemoryStore, curator: Curator
 ) -> None:
     await changed_store(store, curator)
-    [change] = await curator.set_aside_changed_meanings(TENANT)
+    [(change, older)] = (await curator.outdated(TENANT)).items()
     assert change.startswith("6 people say 'refund' for texts of 'billing': 13 older examples")
+    assert await curator.set_aside(TENANT, older, token=None) == 13
     aside = [one async for one in store.examples(TENANT, state="quarantined")]
     assert {(one.intent, one.reason) for one in aside} == {("billing", CHANGED_MEANING)}
     assert sum(one.is_gold for one in aside) == 3
     kept = [one async for one in store.examples(TENANT, state="pending") if one.intent == "refund"]
     assert len(kept) == 3 + 10 + 6
-    assert await curator.set_aside_changed_meanings(TENANT) == (), "nothing is set aside twice"
+    assert await curator.outdated(TENANT) == {}, "nothing is set aside twice"
     assert await store.decide_examples(TENANT, [one.example_id for one in aside], release=True) == 13
-    assert await curator.set_aside_changed_meanings(TENANT) == (), "the decision of a person lasts"
+    assert await curator.outdated(TENANT) == {}, "the decision of a person lasts"
 
 
 async def test_gold_that_is_added_again_has_the_new_meaning(store: MemoryStore, curator: Curator) -> None:
     await changed_store(store, curator)
-    await curator.set_aside_changed_meanings(TENANT)
+    [older] = (await curator.outdated(TENANT)).values()
+    await curator.set_aside(TENANT, older, token=None)
     await curator.add_gold(TENANT, [{"text": "billing ax", "intent": "billing"}])
     pending = [one.text async for one in store.examples(TENANT, state="pending") if one.intent == "billing"]
     assert pending == ["billing ax"]
-    assert await curator.set_aside_changed_meanings(TENANT) == ()
+    assert await curator.outdated(TENANT) == {}

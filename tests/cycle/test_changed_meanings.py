@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
 from karen_learner.learner import AutonomousLearner
 from tests.curation.specimens import turn
 
@@ -24,18 +29,19 @@ async def use(learner: AutonomousLearner, detected: str, stated: str, *, count: 
         )
 
 
-async def test_former_meanings_are_forgotten_by_a_full_training(acme: AutonomousLearner) -> None:
-    for at, intent in enumerate(("balance", "travel")):
-        await use(acme, intent, intent, count=12, first=20 * at)
-    await use(acme, "balance", "travel", count=6, first=40)
-    result = await acme.trigger_learning_cycle(ACME, mode="incremental", force_training=True)
-    assert result.mode == "full"
-    [change] = result.changed_meanings
-    assert change.startswith("6 people say 'travel' for texts of 'balance'")
-    aside = [one async for one in acme.store.examples(ACME, state="quarantined")]
-    assert ({one.intent for one in aside}, len(aside)) == ({"balance"}, 15 + 12)
-    again = await acme.trigger_learning_cycle(ACME, mode="incremental", force_training=True)
-    if result.verdict is not None and result.verdict.accepted:
-        assert again.changed_meanings == ()
-    else:
-        assert (again.mode, again.changed_meanings) == ("full", (change,))
+@pytest.mark.parametrize("accepts", [True, False])
+async def test_a_champion_without_the_former_meaning_sets_older_examples_aside(
+    make_learner: Callable[..., AutonomousLearner], accepts: bool
+) -> None:
+    gates: dict[str, Any] = {"gate__gates": ["budgets"], "gate__max_model_bytes": 0 if accepts else 1}
+    async with make_learner(**gates) as learner:
+        for at, intent in enumerate(("balance", "travel")):
+            await use(learner, intent, intent, count=12, first=20 * at)
+        await use(learner, "balance", "travel", count=6, first=40)
+        result = await learner.trigger_learning_cycle(ACME, mode="incremental", force_training=True)
+        assert (result.status, result.mode) == ("deployed" if accepts else "rejected", "full")
+        [change] = result.changed_meanings
+        assert change.startswith("6 people say 'travel' for texts of 'balance'")
+        assert (result.training_examples, result.replay_examples) == (12 + 6, 30)
+        aside = [one.intent async for one in learner.store.examples(ACME, state="quarantined")]
+        assert aside == (["balance"] * (15 + 12) if accepts else [])

@@ -175,8 +175,7 @@ async def test_withdrawn_examples_end_it(acme: AutonomousLearner) -> None:
 async def test_a_candidate_that_is_probably_better_serves_and_is_no_champion(
     acme: AutonomousLearner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for limit in ("LIKELY", "STILL_LIKELY"):
-        monkeypatch.setattr(f"karen_learner.validation.likely.{limit}", 1.0)
+    monkeypatch.setattr("karen_learner.validation.likely.LIKELY", 1.0)
     champion, _ = await versions_of(acme)
     await correct(acme, THINGS[:4])
     first = await acme.trigger_learning_cycle(ACME, force_training=True)
@@ -191,5 +190,10 @@ async def test_a_candidate_that_is_probably_better_serves_and_is_no_champion(
     assert provisional is not None
     assert provisional.version == second.model_version != first.model_version
     assert (await acme.status(ACME)).counts.examples["pending"] == 6
+    monkeypatch.setattr("karen_learner.validation.likely.LIKELY", 0.0)
+    await correct(acme, THINGS[6:8])
+    third = await acme.trigger_learning_cycle(ACME, force_training=True)
+    assert (third.status, third.model_version) == ("rejected", second.model_version)
+    assert (await acme.analyze(ACME, "hello")).model_version == second.model_version
     assert (await acme.rollback(ACME)).version == champion.version
     assert (await acme.status(ACME)).counts.waiting == 6

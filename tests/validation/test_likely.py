@@ -22,14 +22,12 @@ def intents(right: int, *, shift: int = 0) -> list[Prediction]:
 
 
 @pytest.mark.parametrize(
-    ("gain", "follows", "decision"),
-    [(1, False, "too_close"), (5, False, "provisional"), (1, True, "provisional"),
-     (0, True, "too_close"), (20, True, "accepted")],
-)  # fmt: skip
+    ("gain", "decision"), [(0, "too_close"), (1, "too_close"), (5, "provisional"), (20, "accepted")]
+)
 def test_a_likely_gain_serves_until_the_next_decision(
-    settings: Settings, gain: int, follows: bool, decision: Decision
+    settings: Settings, gain: int, decision: Decision
 ) -> None:
-    verdict = judge(evidence(TEXTS, intents(255 + gain), intents(255), follows_provisional=follows), settings)
+    verdict = judge(evidence(TEXTS, intents(255 + gain), intents(255)), settings)
 
     assert verdict.decision == decision
     assert verdict.accepted == (decision == "accepted")
