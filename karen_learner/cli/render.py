@@ -70,7 +70,7 @@ def _live(tenant: TenantStatus) -> str | None:
     champion = tenant.champion.version if tenant.champion is not None else None
     if tenant.provisional is None:
         return champion
-    return f"{tenant.provisional.version}, provisional after {champion} until the next cycle"
+    return f"{tenant.provisional.version}, provisional after {champion}"
 
 
 def _held(holdback: Holdback | None) -> str | None:
