@@ -21,6 +21,8 @@ COUNT, SUM = 0, 1
 CLUSTERS = 256
 """People are assigned to clusters by a hash. Several people of one cluster count as one."""
 MAX_GROUPS = 100
+MAX_SUM = 1e100
+"""Sums below it have finite squares."""
 MAX_IDS = 20
 """Ids that evidence lists."""
 SHARE_POINTS = 0.05
@@ -140,8 +142,12 @@ class Samples:
         sums[(2 * side + 1) * CLUSTERS + cluster] += total
 
     def sums(self, metric: str) -> NDArray[np.float64]:
-        """Counts and sums of a metric: an array of (period, count or sum, cluster)."""
-        return np.array(self._sums.get(metric, [0.0] * (4 * CLUSTERS))).reshape(2, 2, CLUSTERS)
+        """Counts and sums of a metric: an array of (period, count or sum, cluster).
+
+        Without an observation, or with sums beyond `MAX_SUM`, all are 0.
+        """
+        found = np.array(self._sums.get(metric, [0.0] * (4 * CLUSTERS))).reshape(2, 2, CLUSTERS)
+        return found if np.abs(found).max() < MAX_SUM else np.zeros((2, 2, CLUSTERS))
 
     def has(self, metric: str) -> bool:
         """Whether there is an observation in one of the periods."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -79,6 +81,17 @@ def test_stable_needs_power() -> None:
     strong = change_of(binary(0.8, 0.8, users=250, each=40, seed=1), SHARE)
     assert direction(weak, weak.p, SHARE) == "unclear"
     assert direction(strong, strong.p, SHARE) == "stable"
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=60, max_size=60))
+def test_any_amounts_have_finite_numbers(values: list[float]) -> None:
+    amount = Metric("latency_ms", "lower", is_share=False)
+    samples = Samples((amount,))
+    for number, value in enumerate(values):
+        samples.add(number % 2, number // 2, [("latency_ms", value)], str(number))
+    change = change_of(samples.sums("latency_ms"), amount)
+    known = (change.before, change.after, change.low, change.high, change.p, change.smallest)
+    assert all(math.isfinite(value) for value in known if value is not None)
 
 
 def test_directions_depend_on_the_better_side() -> None:
