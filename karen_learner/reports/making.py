@@ -90,15 +90,16 @@ class Reporter:
     ) -> StoredReport:
         """Store the report of the last period before `at`. Formats and data are checked first.
 
-        Without `at`, a weekly report covers the 7 days until now, and others the last whole month or quarter.
-        If the data have not changed since a report of the period was made, its analysis is used again, unless
-        `fresh`. A part that fails is noted in the report. Raises UnknownTenant, InvalidInput, StoreError.
+        Without `at`, a weekly report covers the 7 days until this minute. If the data have not changed since
+        a report of the period was made, its analysis is used again, unless `fresh`. A part that fails is
+        noted in the report. Raises UnknownTenant, InvalidInput, StoreError.
         """
         settings = self._learner.settings.reports
         wanted = await self._manager.checked_formats(settings.formats if formats is None else formats)
         now = self._clock()
         if at is None and period == "weekly":
-            span = AnalysisPeriod(start=now - timedelta(days=7), end=now)
+            end = (now + timedelta(minutes=1)).replace(second=0, microsecond=0)
+            span = AnalysisPeriod(start=end - timedelta(days=7), end=end)
         else:
             span = last_period(period, at or now, zone=settings.zone)
         await self._learner.start()

@@ -14,7 +14,7 @@ from karen_learner.records.improvement import (
     Ticket,
 )
 from karen_learner.records.period_reports import Change, CostItem, Decision, PeriodReport, ReportMetadata
-from karen_learner.reports.wording import change_text, metric_name, money, plural, unit_of
+from karen_learner.reports.wording import change_text, metric_name, money, plural, unit_of, value_text
 
 RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
 LOWER_IS_BETTER = ("cost", "costs", "ms", "error", "errors", "fallback", "failure", "latency", "correction")
@@ -54,7 +54,7 @@ def make_document(
         worse=tuple(worse),
         roi_estimate=roi,
         costs=tuple(_costs(results, tickets, metadata)),
-        decisions=tuple(_decisions(results, recommendations, tickets)),
+        decisions=tuple(_decisions(results, recommendations, tickets, metadata.currency)),
         analysis=results,
         recommendations=tuple(recommendations),
         tickets=tuple(tickets),
@@ -72,10 +72,12 @@ def _headline(document: PeriodReport) -> str:
     """The answers of the page in a few sentences."""
     if is_empty(document.analysis):
         said = ["Nothing was observed in this period."]
-    elif not (document.better or document.worse):
-        said = ["No clear change is shown."]
-    else:
+    elif document.better or document.worse:
         said = [f"{plural(len(document.better), 'improvement')}, {plural(len(document.worse), 'decline')}."]
+    elif all(trend.before is None for trend in document.analysis.trends):
+        said = ["There is no earlier period to compare with."]
+    else:
+        said = ["No clear change is shown."]
     roi, currency = document.roi_estimate, document.report_metadata.currency
     if roi is not None and roi.measured and roi.roi.gain:
         said.append(f"All measured changes are worth {money(roi.roi.net, currency)} net.")
@@ -167,10 +169,28 @@ def _cost_name(trend: MetricTrend) -> str:
     return f"{name} ({trend.component})"
 
 
+def _advice(one: Recommendation, trend: MetricTrend | None, currency: str) -> Decision:
+    """The decision about a recommendation: the present value of its metric, and the first step."""
+    title, reason = one.title, one.description
+    if trend is not None:
+        unit = unit_of(trend.metric)
+        title = title.replace(trend.metric, metric_name(trend.metric).lower())
+        before = "" if trend.before is None else f", before {value_text(trend.before, unit, currency)}"
+        step = f" First step: {one.action_items[0]}." if one.action_items else ""
+        reason = f"It is {value_text(trend.after, unit, currency)}{before}.{step}"
+    return Decision(
+        title=title, reason=reason, priority=one.priority, source="recommendation", source_id=one.id
+    )
+
+
 def _decisions(
-    results: AnalysisResults, recommendations: Sequence[Recommendation], tickets: Sequence[Ticket]
+    results: AnalysisResults,
+    recommendations: Sequence[Recommendation],
+    tickets: Sequence[Ticket],
+    currency: str,
 ) -> list[Decision]:
     """Open recommendations and critical alerts, the most important first."""
+    trends = {f"{trend.component}.{trend.metric}": trend for trend in results.trends}
     planned = {ticket.recommendation_id for ticket in tickets}
     advised = {one.metric for one in recommendations}
     found = [
@@ -185,13 +205,7 @@ def _decisions(
         if alert.level == "critical" and alert.reading not in advised
     ]
     found += [
-        Decision(
-            title=one.title,
-            reason=one.description,
-            priority=one.priority,
-            source="recommendation",
-            source_id=one.id,
-        )
+        _advice(one, trends.get(one.metric), currency)
         for one in recommendations
         if one.status == "open" and one.id not in planned
     ]

@@ -8,9 +8,10 @@ from typing import Literal
 Unit = Literal["share", "milliseconds", "seconds", "bytes", "money", "number"]
 
 _SHARES = ("accuracy", "rate", "share", "f1", "satisfaction", "quality", "confidence", "agreement",
-           "coverage", "effectiveness", "precision", "recall")  # fmt: skip
-_SHORTENED = {"f1": "F1", "llm": "LLM", "ms": "(ms)", "roi": "ROI", "p50": "median",
+           "coverage", "failed", "potential", "effectiveness", "precision", "recall")  # fmt: skip
+_SHORTENED = {"f1": "F1", "llm": "LLM", "roi": "ROI", "p50": "median",
               "p95": "95th percentile", "p99": "99th percentile"}  # fmt: skip
+_UNITS = ("ms", "s", "seconds")
 UNKNOWN = "unknown"
 MAX_NAME_CHARS = 120
 
@@ -20,7 +21,7 @@ def unit_of(metric: str) -> Unit:
     words = metric.split("_")
     if words[-1] == "ms":
         return "milliseconds"
-    if words[-1] in ("s", "seconds"):
+    if words[-1] in ("s", "seconds", "time"):
         return "seconds"
     if words[-1] == "bytes":
         return "bytes"
@@ -31,8 +32,10 @@ def unit_of(metric: str) -> Unit:
 
 def metric_name(metric: str) -> str:
     """The name of a metric in words: `intent_accuracy` is "Intent accuracy". Long names are cut."""
-    words = [_SHORTENED.get(word, word) for word in metric.split("_")]
-    named = " ".join(word for word in words if word != "(ms)")
+    words = metric.split("_")
+    if len(words) > 1 and words[-1] in _UNITS:
+        words.pop()
+    named = " ".join(_SHORTENED.get(word, word) for word in words)
     return cut(named[:1].upper() + named[1:])
 
 

@@ -16,7 +16,7 @@ def test_a_report_is_made_copied_listed_shown_and_archived(cli: Cli, tmp_path: P
     made = cli("report", ACME, "--format", "csv,html", "--output", str(tmp_path / "copies"), "--json")
     assert made.exit_code == ExitCode.OK, made.stderr
     told = json.loads(made.stdout)
-    assert told["headline"] == "No clear change is shown. Nothing waits for a decision."
+    assert told["headline"] == "There is no earlier period to compare with. Nothing waits for a decision."
     assert [Path(path).suffix for path in told["copies"]] == [".csv", ".html"]
     (listed,) = json.loads(cli("report", "list", ACME, "--json").stdout)["reports"]
     assert listed["report_id"] == told["report_id"]

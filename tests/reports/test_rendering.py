@@ -22,7 +22,7 @@ from karen_learner.records.improvement import DataQuality
 from karen_learner.records.period_reports import PeriodReport, ReportMetadata
 from karen_learner.reports.rendering import dashboard_html, render, schema
 from karen_learner.reports.summary import make_document
-from karen_learner.reports.wording import UNKNOWN, change_text, unit_of, value_text
+from karen_learner.reports.wording import UNKNOWN, change_text, metric_name, unit_of, value_text
 from tests.reports.specimens import (
     END,
     WEEK,
@@ -102,6 +102,13 @@ def test_a_falling_cost_is_better() -> None:
         update={"metric": "cost_per_turn", "change": -0.02, "low": -0.03, "high": -0.01}
     ))  # fmt: skip
     assert whole(impacts=[cheaper]).better[0].metric == "cost_per_turn"
+
+
+def test_a_decision_names_the_present_value_and_the_first_step() -> None:
+    advice = recommendation("Improve fallback_rate of answering", metric="answering.fallback_rate")
+    (one,) = document(a_week(alerts=()), recommendations=[advice]).decisions
+    assert one.title == "Improve fallback rate of answering"
+    assert one.reason == "It is 4.1 %, before 2.2 %. First step: open the review queue."
 
 
 def test_a_recommendation_with_a_ticket_waits_for_no_decision() -> None:
@@ -215,6 +222,7 @@ def test_a_dashboard_shows_each_metric_with_its_values() -> None:
 
 def test_values_have_units() -> None:
     assert unit_of("avg_accuracy") == "share"
+    assert metric_name("latency_p95_ms") == "Latency 95th percentile"
     assert value_text(0.5, unit_of("fallback_rate")) == "50.0 %"
     assert value_text(12.0, unit_of("latency_p95_ms")) == "12 ms"
     assert value_text(84.1, unit_of("total_cost"), "EUR") == "84.10 EUR"
