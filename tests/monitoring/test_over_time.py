@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from karen_learner.metrics import wilson
-from karen_learner.monitoring.readings.over_time import MAX_POINTS, quality_series
+from karen_learner.monitoring.readings.over_time import MAX_POINTS, quality_by_version, quality_series
 from karen_learner.monitoring.readings.recent import TurnFacts
 from karen_learner.monitoring.readings.topics import topics_of
 
@@ -48,6 +48,16 @@ def test_estimate_and_confirmed_answers_are_separate() -> None:
     assert point.realised == pytest.approx(6 / 8)
     assert (point.realised_low, point.realised_high) == wilson(6, 8)
     assert (point.labels, point.fallback) == (8, 1)
+
+
+def test_versions_are_apart() -> None:
+    turns = [facts(number, version=f"v{number % 2}", score=float(number % 2)) for number in range(10)]
+    found = quality_by_version([*turns, facts(10, version=None)])
+    assert [(name, one.turns, one.realised) for name, one in found.items()] == [
+        ("v1", 5, 1.0),
+        ("v0", 5, 0.0),
+    ]
+    assert quality_by_version([]) == {}
 
 
 def test_topics_grow_shrink_and_are_wrong() -> None:

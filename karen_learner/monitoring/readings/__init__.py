@@ -19,7 +19,7 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.versions import intent_calibration
 from karen_learner.monitoring.readings import drift, errors, estimate, operation, quality, traffic
-from karen_learner.monitoring.readings.over_time import QualityPoint, quality_series
+from karen_learner.monitoring.readings.over_time import QualityPoint, quality_by_version, quality_series
 from karen_learner.monitoring.readings.recent import RecentData
 from karen_learner.monitoring.readings.sources import Resources, Sources, resources_of
 from karen_learner.monitoring.readings.topics import Topic, topics_of
@@ -122,6 +122,11 @@ class Readings:
         """The quality of a tenant over time, as of the last `refresh`."""
         recent = self._recent.get(tenant_id)
         return [] if recent is None else quality_series(recent.turns)
+
+    def quality_by_version(self, tenant_id: str) -> dict[str, QualityPoint]:
+        """The quality of each version on its recent turns, as of the last `refresh`."""
+        recent = self._recent.get(tenant_id)
+        return {} if recent is None else quality_by_version(recent.turns)
 
     def topics(self, tenant_id: str) -> list[Topic]:
         """The topics of the recent turns of a tenant, as of the last `refresh`."""

@@ -46,6 +46,15 @@ def quality_series(turns: Sequence[TurnFacts], *, max_points: int = MAX_POINTS) 
     return [_point(ordered[start:end]) for start, end in pairwise(ends)]
 
 
+def quality_by_version(turns: Sequence[TurnFacts]) -> dict[str, QualityPoint]:
+    """The quality of the turns of each version, the newest version first. A holdback has two at a time."""
+    versions: dict[str, list[TurnFacts]] = {}
+    for one in sorted(turns, key=lambda one: one.at):
+        if one.version is not None:
+            versions.setdefault(one.version, []).append(one)
+    return {version: _point(versions[version]) for version in sorted(versions, reverse=True)}
+
+
 def _point(turns: Sequence[TurnFacts]) -> QualityPoint:
     inside = [one.confidence for one in turns if not one.degraded and not one.out_of_scope]
     scores = [one.score for one in turns if one.score is not None]

@@ -154,10 +154,11 @@ def _changed(before: Snapshot, now: Snapshot) -> list[str]:
 
 @dataclass(frozen=True)
 class Measured:
-    """The readings of a tenant, its quality over time, and its topics."""
+    """The readings of a tenant, its quality over time and by version, and its topics."""
 
     readings: Mapping[str, Reading]
     series: list[QualityPoint]
+    versions: Mapping[str, QualityPoint]
     topics: list[Topic]
 
 
@@ -181,8 +182,10 @@ class _Recent:
         async with self.lock:
             if self.measured is None or self.age_s > READINGS_FOR_S:
                 found = await self.readings.refresh(self.tenant_id, utc_now())
-                quality, topics = self.readings.quality(self.tenant_id), self.readings.topics(self.tenant_id)
-                self.measured, self.read_at = Measured(found, quality, topics), time.monotonic()
+                tenant, readings = self.tenant_id, self.readings
+                quality, versions = readings.quality(tenant), readings.quality_by_version(tenant)
+                self.measured = Measured(found, quality, versions, readings.topics(tenant))
+                self.read_at = time.monotonic()
             return self.measured
 
     def refresh_in_background(self) -> None:

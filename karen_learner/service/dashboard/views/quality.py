@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from starlette.responses import Response
 
-from karen_learner.records import LearningCycleResult
+from karen_learner.records import LearningCycleResult, utc_now
 from karen_learner.service.dashboard.formats import short_version
 from karen_learner.service.dashboard.frame import Viewed
 from karen_learner.service.dashboard.pages import page_router
@@ -29,6 +29,9 @@ async def quality(view: Viewed) -> Response:
         "quality.html",
         "Quality",
         series=measured.series,
+        versions=measured.versions,
+        holdback=await view.learner.store.holdback(view.tenant_id),
+        now=utc_now(),
         markers=markers(history),
         judged=judged,
         readings=readings,
