@@ -70,7 +70,7 @@ class IncidentLifecycle:
         if incident.state == "verifying":
             incident = await self._verify(care, diagnosis, found, incident)
         elif found.present is False:
-            return await self._end(incident, found, now, "the problem has ended")
+            return await self._end(care, incident, found, "the problem has ended")
         if incident.state == "open" and found.present and may_apply and now >= incident.next_at:
             incident = await self._treat(care, diagnosis, found, incident)
         if incident.state == "escalated" and found.present:
@@ -195,7 +195,7 @@ class IncidentLifecycle:
         now = care.situation.now
         applied = incident.applied_at or now
         if found.present is False and now - applied >= diagnosis.settle:
-            return await self._end(incident, found, now, f"{incident.remedy} has helped")
+            return await self._end(care, incident, found, f"{incident.remedy} has helped")
         is_there = found.present is True and now - applied >= diagnosis.settle
         if not is_there and now < incident.next_at:
             return incident
@@ -233,7 +233,8 @@ class IncidentLifecycle:
 
     # Ends ------------------------------------------------------------------------------------
 
-    async def _end(self, incident: Incident, found: Examination, now: datetime, why: str) -> Incident:
+    async def _end(self, care: Care, incident: Incident, found: Examination, why: str) -> Incident:
+        now = care.situation.now
         kept = dict(incident.kept)
         remedy = self._remedies.get(incident.remedy or "")
         if incident.remedy and incident.token is not None and remedy is not None and remedy.is_setting:
@@ -242,7 +243,12 @@ class IncidentLifecycle:
             incident = incident.told(now, "verification", f"{_reading(found)}: {why}", _numbers(found))
         was_escalated = incident.state == "escalated"
         ended = incident.told(now, "recovery", why).with_(
-            state="resolved", ended_at=now, remedy=None, token=None, kept=kept
+            state="resolved",
+            ended_at=now,
+            remedy=None,
+            token=None,
+            kept=kept,
+            seen_cycle=care.situation.newest_cycle,
         )
         saved = await self._store.save_incident(ended)
         if saved is None:

@@ -65,6 +65,7 @@ class AutomatedTroubleshooter:
         self._observer = Observer(learner, stream)
         self._lifecycle = IncidentLifecycle(learner.store, self._notifier, self._settings, self._remedies)
         self._histories: dict[str, dict[str, History]] = {}
+        self._ended: dict[tuple[str | None, str], str | None] = {}
         self._examined_at: datetime | None = None
         self._pruned_at: datetime | None = None
         self._end_subscription: Callable[[], None] | None = None
@@ -84,6 +85,7 @@ class AutomatedTroubleshooter:
         since = self._clock() - timedelta(days=self._settings.keep_days)
         for incident in reversed(await self._learner.store.newest_incidents(None, since=since, limit=1_000)):
             repeat(self._learner.settings, incident)
+            self._note_end(incident)
 
     async def stop(self) -> None:
         """End the subscription. Incidents are stored. Idempotent."""
@@ -155,20 +157,27 @@ class AutomatedTroubleshooter:
             histories.setdefault(name, History(SPACING)).add(now, value)
 
     async def _examine(self, situation: Situation, stored: Sequence[Incident], *, act: bool) -> list[Issue]:
-        """Examine one tenant or the home, and continue its incidents. At most one remedy is in work."""
+        """Examine one tenant or the home, and continue its incidents."""
         scope = "home" if situation.tenant_id is None else "tenant"
         mine = {one.type: one for one in stored if one.tenant_id == situation.tenant_id}
-        busy = next((one.type for one in mine.values() if one.state in ("applying", "verifying")), None)
+        busy = {
+            self._diagnoses[name].area: name
+            for name, one in mine.items()
+            if one.state in ("applying", "verifying") and name in self._diagnoses
+        }
         issues: list[Issue] = []
         for name, diagnosis in self._diagnoses.items():
             if diagnosis.scope != scope:
                 continue
-            found, incident = _examined(name, diagnosis, situation, mine.get(name)), mine.get(name)
+            incident = mine.get(name)
+            found = self._examined(name, diagnosis, situation, incident)
             if act:
-                may_apply = busy in (None, name)
+                may_apply = busy.get(diagnosis.area, name) == name
                 incident, situation = await self._advance(situation, name, found, incident, may_apply)
+                if incident is not None:
+                    self._note_end(incident)
                 if incident is not None and incident.state in ("applying", "verifying"):
-                    busy = name
+                    busy[diagnosis.area] = name
             if found.present:
                 issues.append(self._issue(name, diagnosis, situation, found, incident))
         return issues
@@ -188,10 +197,31 @@ class AutomatedTroubleshooter:
         incident = await lifecycle.advance(care, name, diagnosis, found, incident, may_apply=may_apply)
         if incident is not None and incident.state == "verifying" and was != "verifying":
             situation = await self._again(situation)
-            found = _examined(name, diagnosis, situation, incident)
+            found = self._examined(name, diagnosis, situation, incident)
             care = Care(self._learner, situation, self._stream)
             incident = await lifecycle.advance(care, name, diagnosis, found, incident, may_apply=False)
         return incident, situation
+
+    def _examined(
+        self, name: str, diagnosis: Diagnosis, situation: Situation, incident: Incident | None
+    ) -> Examination:
+        """The result of a diagnosis. One that fails is unknown and logged: the others go on.
+
+        Cycles before the end of the last incident of this type do not count again.
+        """
+        try:
+            if incident is not None and incident.remedy is not None:
+                situation = situation.since(incident.applied_at, incident.seen_cycle)
+            else:
+                situation = situation.since(None, self._ended.get((situation.tenant_id, name)))
+            return diagnosis.find(situation)
+        except Exception:  # a diagnosis of a host is foreign code
+            logger.exception("the diagnosis %r failed", name)
+            return Examination(present=None, reading=name)
+
+    def _note_end(self, incident: Incident) -> None:
+        if incident.ended_at is not None:
+            self._ended[incident.tenant_id, incident.type] = incident.seen_cycle
 
     def _issue(
         self,
@@ -225,16 +255,3 @@ class AutomatedTroubleshooter:
     async def incidents(self, *, limit: int = 100) -> Sequence[Incident]:
         """The newest incidents, newest first."""
         return await self._learner.store.newest_incidents(self._tenant_id, limit=limit)
-
-
-def _examined(
-    name: str, diagnosis: Diagnosis, situation: Situation, incident: Incident | None
-) -> Examination:
-    """The result of a diagnosis. One that fails is unknown and logged: the others go on."""
-    try:
-        if incident is not None and incident.remedy is not None:
-            situation = situation.since(incident.applied_at, incident.seen_cycle)
-        return diagnosis.find(situation)
-    except Exception:  # a diagnosis of a host is foreign code
-        logger.exception("the diagnosis %r failed", name)
-        return Examination(present=None, reading=name)

@@ -146,6 +146,12 @@ async def test_a_bad_batch_is_quarantined_and_its_release_stays_with_a_person(
         assert (await patient.incident("repeated_rejections")).attempts == {"quarantine_batch": 1}
         assert (await learner.quarantine(ACME)).counts == {"harmful": 45}
         assert (await learner.status(ACME)).counts.examples.get("pending", 0) == 0
+        await learner.collect_conversation_metadata(
+            ACME, "what is my balance", "ok", "ann", {"corrected_intent": "balance"}
+        )
+        assert await patient.pass_time() == []
+        again = make_patient(learner, "repeated_rejections")
+        assert await again.pass_time() == [], "the rejected candidates do not count again"
 
 
 @pytest.mark.parametrize("store_kind", ["file"], indirect=True)  # PostgreSQL frees its own pages
@@ -242,3 +248,20 @@ async def test_a_paused_remedy_is_not_applied(
         await actions.pause("restore_version", "I look at it", now=patient.now)
     await patient.pass_time()
     assert (await patient.incident("damaged_version")).state == ("escalated" if pauses else "resolved")
+
+
+async def test_a_damaged_version_does_not_wait_for_the_verification_of_another_area(
+    acme: AutonomousLearner, make_patient: MakePatient
+) -> None:
+    patient = make_patient(acme, "damaged_version", "consecutive_failures", "low_success_rate")
+    await tallied(acme, patient.now)
+    await patient.attempt([True] * 10 + [False] * 17)
+    await patient.pass_time()
+    assert (await patient.incident("consecutive_failures")).state == "verifying"
+    champion = (await acme.status(ACME)).champion
+    assert champion is not None
+    (champion.path / "meta.json").write_text("{}")
+    await patient.pass_time()
+    states = {one.type: one.state for one in await patient.troubleshooter.incidents()}
+    assert states["damaged_version"] == "resolved"
+    assert states.get("low_success_rate", "open") == "open", "the attempts are one area"
