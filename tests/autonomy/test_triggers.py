@@ -169,6 +169,13 @@ def test_the_default_condition_fires_for_new_data_and_tells_which_guard_holds_it
     assert tree.evaluate(manual, None).holds
 
 
+@pytest.mark.parametrize(("rejected", "needed"), [(0, 50), (1, 100), (2, 200), (3, 400), (9, 400)])
+def test_more_new_data_is_needed_after_rejections(rejected: int, needed: int) -> None:
+    cycles = [cycle(at + 1, "rejected") for at in range(rejected)] + [cycle(50), cycle(51, "rejected")]
+    assert holds("new_data", situation(cycles=cycles, new_samples=needed))
+    assert not holds("new_data", situation(cycles=cycles, new_samples=needed - 1))
+
+
 def test_the_default_condition_waits_twelve_hours_for_a_busy_machine() -> None:
     tree, before, fired = read_tree(SETTINGS.condition), None, []
     for hour in range(14):

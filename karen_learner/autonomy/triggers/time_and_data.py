@@ -14,6 +14,7 @@ from karen_learner.records import Outcome
 Hours = Annotated[float, Field(gt=0.0, le=100_000.0)]
 Number = Annotated[int, Field(ge=1)]
 BAD_SCORE = 0.5
+MAX_DOUBLINGS = 3
 
 
 class Manual(Trigger):
@@ -25,13 +26,16 @@ class Manual(Trigger):
 
 
 class NewData(Trigger):
-    """At least `samples` new examples since the last decision."""
+    """At least `samples` new examples since the last decision; twice as many after each rejection in a row.
+
+    At most eight times as many: few more examples do not change a rejection, and a cycle costs CPU time.
+    """
 
     samples: Number = 50
 
     def check(self, situation: Situation) -> Check:
-        found = situation.new_samples
-        return Check(found >= self.samples, f"{found} new samples, needed {self.samples}")
+        found, needed = situation.new_samples, self.samples * 2 ** min(MAX_DOUBLINGS, situation.rejections)
+        return Check(found >= needed, f"{found} new samples, needed {needed}")
 
 
 class Age(Trigger):

@@ -66,6 +66,12 @@ class Situation:
         results = self.results
         return next((at for at, one in enumerate(results) if one.status not in UNPRODUCTIVE), len(results))
 
+    @property
+    def rejections(self) -> int:
+        """The number of newest decisions in a row that rejected their candidate."""
+        decided = [one.status for one in self.results if one.verdict is not None]
+        return next((at for at, status in enumerate(decided) if status != "rejected"), len(decided))
+
     def since(self, moment: datetime | None) -> timedelta | None:
         """The time since a moment; at least zero, because clocks may jump. None without a moment."""
         return None if moment is None else max(timedelta(0), self.now - moment)
