@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 RETRIES_H = (1.0, 4.0, 24.0)
 """Hours until the first, second and third repetition of a failed run."""
+CLOCK_STEP = timedelta(days=1)
+"""A clock that is set back by less repeats no run."""
 LEASE = "schedule"
 LEASE_TTL = timedelta(minutes=2)
 HEARTBEAT = timedelta(hours=1)
@@ -108,12 +110,23 @@ class Scheduler:
             self._is_first_tick = False
             await self._end_interrupted(now)
         await self._apply_settings(now)
-        for schedule in await self._own():
+        for known in await self._own():
+            schedule = await self._set_back(known, now)
             if schedule.next_run <= now:
                 await self._begin(schedule, now)
             elif schedule.heartbeat is None or now - schedule.heartbeat >= HEARTBEAT:
                 await self._save(schedule, heartbeat=now)
         await self._set_alarm()
+
+    async def _set_back(self, schedule: Schedule, now: datetime) -> Schedule:
+        """After the clock was set back, the next run follows from the expression again."""
+        known = [time for time in (schedule.last_run, schedule.heartbeat) if time is not None]
+        if not known or now >= max(known) - CLOCK_STEP:
+            return schedule
+        logger.warning("the clock was set back by more than %s", CLOCK_STEP)
+        next_run = next_time(schedule.expression, now, zone=schedule.zone)
+        last_run = min(schedule.last_run, now) if schedule.last_run is not None else None
+        return await self._save(schedule, next_run=next_run, last_run=last_run, heartbeat=now)
 
     async def _own(self) -> list[Schedule]:
         return [

@@ -223,7 +223,10 @@ class PerformanceMonitor:
 
         `feedback_source` names the origin of the answer. Never waits. Raises InvalidInput.
         """
-        score = match_score(predicted_outcome, actual_outcome)
+        try:
+            score = match_score(predicted_outcome, actual_outcome)
+        except Exception as error:  # the comparison of a host's own type
+            raise InvalidInput(f"the outcomes cannot be compared: {type(error).__name__}") from error
         self._outcomes.record(
             Recorded(
                 at=time.time(),

@@ -27,7 +27,7 @@ def match_score(predicted: Any, actual: Any, *, depth: int = 0) -> float:
     if isinstance(predicted, bool) or isinstance(actual, bool):
         return float(predicted is actual)
     if isinstance(predicted, (int, float)) and isinstance(actual, (int, float)):
-        return _of_numbers(float(predicted), float(actual))
+        return _of_numbers(predicted, actual)
     if isinstance(predicted, str) and isinstance(actual, str):
         return float(_plain(predicted) == _plain(actual))
     if depth < MAX_DEPTH and isinstance(predicted, Mapping) and isinstance(actual, Mapping):
@@ -45,7 +45,10 @@ def match_score(predicted: Any, actual: Any, *, depth: int = 0) -> float:
 def _of_numbers(predicted: float, actual: float) -> float:
     if predicted == actual:
         return 1.0
-    if not (math.isfinite(predicted) and math.isfinite(actual)):
+    try:
+        if not (math.isfinite(predicted) and math.isfinite(actual)):
+            return 0.0
+    except OverflowError:  # an integer beyond the range of a float
         return 0.0
     largest = max(abs(predicted), abs(actual))
     return max(0.0, 1.0 - abs(predicted / largest - actual / largest))

@@ -65,6 +65,8 @@ def read_thresholds(given: Mapping[str, float] | None) -> tuple[Threshold, ...]:
     milliseconds, at least 0.
     """
     given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise InvalidInput(f"alert_thresholds is a mapping of names to limits, not {given!r:.60}")
     if unknown := sorted(given.keys() - DEFAULTS.keys()):
         raise InvalidInput(f"unknown threshold {unknown[0]!r:.60}: use {', '.join(DEFAULTS)}")
     found = []

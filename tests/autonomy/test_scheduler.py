@@ -120,6 +120,31 @@ async def test_schedules_of_the_settings_run_at_their_times(trainer: Trainer, cl
     assert (row.name, row.expression, row.next_run.hour) == ("cron", "0 4 * * *", 4)
 
 
+async def test_a_clock_that_jumps_ahead_and_back_leaves_a_schedule_that_runs(
+    trainer: Trainer, clock: FastClock
+) -> None:
+    made = scheduler(trainer, cron="0 3 * * *")
+    await tick(made, clock)
+    await tick(made, clock, hours=24 * 4_000)
+    await tick(made, clock, hours=-24 * 4_000)
+    (row,) = await rows(trainer)
+    assert timedelta(0) < row.next_run - clock() <= timedelta(days=1)
+    runs = len(trainer.calls)
+    for _ in range(3):
+        await tick(made, clock, hours=24)
+    assert len(trainer.calls) == runs + 3
+
+
+async def test_a_small_step_back_repeats_no_run(trainer: Trainer, clock: FastClock) -> None:
+    made = scheduler(trainer, cron="0 3 * * *")
+    await tick(made, clock)
+    await tick(made, clock, hours=24)
+    runs = len(trainer.calls)
+    await tick(made, clock, hours=-0.5)
+    await tick(made, clock, hours=0.5)
+    assert len(trainer.calls) == runs
+
+
 async def test_missed_times_are_caught_up_by_one_run(trainer: Trainer, clock: FastClock) -> None:
     made = scheduler(trainer, cron="0 3 * * *")
     await tick(made, clock)

@@ -236,6 +236,13 @@ async def test_an_incremental_training_learns_each_event_once(tmp_path: Path) ->
         assert one.get_metrics().retrainings == 3
 
 
+async def test_a_number_beyond_the_range_of_a_float_holds_no_other_event(tmp_path: Path) -> None:
+    async with updater(tmp_path) as one:
+        await one.submit({"agent_name": "llm", "predicted_outcome": 10**400, "actual_outcome": 1})
+        await one.submit(event(1))
+    assert one.get_metrics().events_processed == 2
+
+
 async def test_a_full_training_forgets_and_learns_the_buffer(tmp_path: Path) -> None:
     async with open_store(tmp_path / "karen.db", load_settings().store) as store:
         async with updater(tmp_path, store=store, batch_size=6) as one:

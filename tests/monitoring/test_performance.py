@@ -341,3 +341,22 @@ def test_the_synchronous_monitor(tmp_path: Path) -> None:
         assert {one.reading for one in alerts} == {"success_rate", "error_rate"}
         assert monitor.trigger_retraining("now").success
         assert monitor.get_stats()["running"] is True
+
+
+class Incomparable:
+    """A value of a host whose comparison fails."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_values_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="cannot be compared: ZeroDivisionError"):
+        PerformanceMonitor().record_accuracy("router", "task", Incomparable(), Incomparable(), "user")
+
+
+def test_thresholds_that_are_no_mapping_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="alert_thresholds is a mapping"):
+        PerformanceMonitor(alert_thresholds="accuracy_min")  # type: ignore[arg-type]

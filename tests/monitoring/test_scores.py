@@ -57,3 +57,8 @@ def test_deeply_nested_values_are_compared_without_recursion_errors() -> None:
         one = [one]
     assert match_score(one, one) == 1.0
     assert match_score(one, [one]) == 0.0
+
+
+def test_numbers_beyond_the_range_of_a_float_are_compared() -> None:
+    assert match_score(10**400, 1) == match_score(1, 10**400) == match_score(10**400, 0.5) == 0.0
+    assert match_score(10**400, 10**400) == 1.0

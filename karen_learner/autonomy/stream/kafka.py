@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,9 @@ PROBE_S = 2.0
 """Seconds between two questions whether the broker is there again."""
 LAG_S = 1.0
 FLUSH_S = 10.0
+CRITICAL = 2
+"""The level of librdkafka's own messages: each attempt to connect logs one. `_note` tells errors once."""
+_DIGITS = re.compile(r"\d+")
 
 
 class KafkaSource:
@@ -46,7 +50,12 @@ class KafkaSource:
     ) -> None:  # fmt: skip
         self._topic = topic
         self._dead_letters = settings.dead_letter_topic or f"{topic}.dead-letter"
-        self._common = {"bootstrap.servers": servers, **_security(settings), **settings.kafka}
+        self._common = {
+            "bootstrap.servers": servers,
+            "log_level": CRITICAL,
+            **_security(settings),
+            **settings.kafka,
+        }
         self._group = group
         self._accept = accept
         self._is_full = is_full
@@ -233,7 +242,7 @@ class KafkaSource:
         self._state["connected"] = True
 
     def _note(self, problem: str) -> None:
-        if problem != self._state["last_error"]:
+        if _DIGITS.sub("", problem) != _DIGITS.sub("", self._state["last_error"] or ""):
             logger.warning("Kafka topic %s: %s", self._topic, problem)
         self._state["last_error"] = problem
 
