@@ -21,6 +21,8 @@ from karen_learner.reports.manager import ReportManager
 logger = logging.getLogger(__name__)
 
 LONGEST_DEFERRAL = timedelta(hours=6)
+GRACE_S = 30.0
+"""Seconds that running reports have to end after a request to stop."""
 ARCHIVE_EVERY = timedelta(days=1)
 
 
@@ -66,6 +68,7 @@ class ReportPart:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
         self._archived: datetime | None = None
+        self._now: datetime | None = None
         expressions = {f"{period} report": getattr(settings, f"{period}_cron") for period in PERIODS}
         self._scheduler = Scheduler(
             learner.store, self, expressions, zone=settings.zone, tenants=tenants, on_alert=on_alert
@@ -75,13 +78,19 @@ class ReportPart:
         """Nothing to do: the first tick begins what is due."""
 
     async def stop(self) -> None:
-        """End the running reports; the next service makes them again. Idempotent."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        """Let running reports end within `GRACE_S`. The next service makes the others again. Idempotent."""
+        tasks = list(self._tasks.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=GRACE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._now is not None:
+            await self._scheduler.record_results(self._now)
 
     async def tick(self, now: datetime) -> None:
         """Begin the reports that are due, and archive old ones once a day."""
+        self._now = now
         await self._scheduler.tick(now)
         if self._archived is None or now - self._archived >= ARCHIVE_EVERY:
             self._archived = now

@@ -172,14 +172,21 @@ async def test_a_failed_report_is_repeated_after_1_4_and_24_hours_then_people_ar
     assert await status(learner) == "failed"
 
 
-async def test_a_report_that_a_stop_interrupted_is_made_by_the_next_service(
-    learner: AutonomousLearner, clock: FastClock
+@pytest.mark.parametrize(("grace_s", "before"), [(30.0, 1), (0.0, 0)])
+async def test_a_report_ends_before_a_stop_or_is_made_by_the_next_service(
+    learner: AutonomousLearner,
+    clock: FastClock,
+    monkeypatch: pytest.MonkeyPatch,
+    grace_s: float,
+    before: int,
 ) -> None:
+    monkeypatch.setattr("karen_learner.reports.part.GRACE_S", grace_s)
     week = Week(learner, clock)
     await week.hours(1)
     clock.now = SUNDAY
     await week.part.tick(clock())
     await week.part.stop()
+    assert len((await learner.reports.reports(ACME)).reports) == before
     (made,) = await Week(learner, clock).hours(3)
     assert made.analysis_period.end == SUNDAY - 9 * HOUR
 
