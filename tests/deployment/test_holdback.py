@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from karen_learner.errors import InvalidInput
 from karen_learner.models.files import remove_folder
+from karen_learner.models.live import LiveModel
 from karen_learner.records import Holdback, ModelVersion, utc_now
 
 ACME = "acme"
@@ -144,3 +146,21 @@ def test_the_group_has_the_size_of_the_share_and_differs_by_version() -> None:
     kept = [{user for user in users if one.keeps(ACME, user)} for one in (first, second)]
     assert [len(one) / 5000 for one in kept] == pytest.approx([0.2, 0.2], abs=0.02)
     assert len(kept[0] & kept[1]) / 5000 == pytest.approx(0.04, abs=0.01)
+
+
+async def test_the_second_model_leaves_the_memory_with_the_first_and_comes_back(site: Any) -> None:
+    former = await site.champion()
+    champion = await promote(site)
+    models = site.analyzer.models
+    for number in range(site.settings.analysis.live_models):
+        models.install(f"tenant {number}", LiveModel.blank("en"))
+    assert models.peek(ACME) is None
+    assert models.held(ACME) is None
+    assert await answers(site) == await expected(site, former, champion)
+
+
+@pytest.mark.parametrize("user", ["", "x" * 1001, "a\0b", "\ud800", 7])
+async def test_an_unusable_user_is_refused(site: Any, user: Any) -> None:
+    await site.champions.ensure(ACME)
+    with pytest.raises(InvalidInput, match="user_id"):
+        await site.analyzer.analyze(TEXT, tenant_id=ACME, user_id=user)
