@@ -1,0 +1,254 @@
+"""Load on the HTTP service: analyses, batches of turns, streams, and its end. The client is on loopback.
+
+    python benchmarks/service.py --seconds 20
+
+1. Analyses at 200 a second through HTTP, and by the library in the same process, in alternating rounds: the
+   difference of the 99 % quantiles (target: 3 ms).
+2. Turns in batches of 200 by four clients: acknowledged turns a second (target: 5,000). Each acknowledged turn
+   is counted in the store.
+3. The analyses of 1 with 200 open streams of events (target: at most 1.2 times the quantile without them), the
+   memory of the service, and streams whose clients never read.
+4. SIGTERM with all streams open: seconds until the process ends (target: 2).
+
+Exit code 1 if a turn is lost or the service does not end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+
+from karen_learner import AutonomousLearner, create_autonomous_learner
+from karen_learner.corpora.corpus_file import require_labelled
+
+TENANT = "telecom"
+CORPUS = Path(__file__).parent.parent / "corpus" / "telecom" / "train.jsonl"
+FAST = {"training.n_iter": 1, "training.min_updates": 0}
+RATE, STREAMS, UNREAD, BATCH, CLIENTS = 200, 200, 20, 200, 4
+PATIENCE_S = 60.0
+
+Call = Callable[[str], Awaitable[object]]
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+async def at_rate(call: Call, texts: list[str], *, seconds: float) -> list[float]:
+    """Milliseconds of calls that begin at RATE a second, whether or not the former ones have ended."""
+    rng, waits, pending = random.Random(0), [], set()
+
+    async def timed(text: str, due: float) -> None:
+        await call(text)
+        waits.append(1e3 * (time.perf_counter() - due))
+
+    begun = time.perf_counter()
+    for number in range(int(seconds * RATE)):
+        due = begun + number / RATE
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        task = asyncio.create_task(timed(rng.choice(texts), time.perf_counter()))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+    await asyncio.gather(*pending)
+    return waits
+
+
+def show(name: str, waits: list[float]) -> None:
+    shown = "".join(f"{quantile(waits, share):9.2f}" for share in (0.5, 0.95, 0.99))
+    print(f"{name:42}{shown}")
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+async def started(home: Path, port: int) -> subprocess.Popen[bytes]:
+    """The service as a process that answers."""
+    settings = [word for name, value in FAST.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    command = [sys.executable, "-m", "karen_learner.cli", "--home", str(home), *settings]
+    process = subprocess.Popen([*command, "serve", "--port", str(port)], stderr=subprocess.DEVNULL)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            try:
+                if (await client.get("/readyz")).status_code == 200:
+                    return process
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
+    raise RuntimeError("the service does not answer")
+
+
+async def compare_analyses(client: httpx.AsyncClient, home: Path, texts: list[str], seconds: float) -> float:
+    """The 99 % quantile through HTTP, after both were shown."""
+
+    async def through_http(text: str) -> None:
+        (await client.post("/analyze", json={"texts": [text]})).raise_for_status()
+
+    http: list[float] = []
+    library: list[float] = []
+    async with AutonomousLearner(home, overrides=FAST, read_only=True) as learner:
+
+        async def by_library(text: str) -> None:
+            await learner.analyze(TENANT, text)
+
+        for call in (through_http, by_library):
+            await at_rate(call, texts, seconds=2.0)
+        for _ in range(4):
+            http += await at_rate(through_http, texts, seconds=seconds / 4)
+            library += await at_rate(by_library, texts, seconds=seconds / 4)
+    print(f"{RATE} analyses a second, ms{'':16}{'p50':>9}{'p95':>9}{'p99':>9}")
+    show("library", library)
+    show("HTTP", http)
+    print(
+        f"HTTP above the library at p99: {quantile(http, 0.99) - quantile(library, 0.99):.2f} ms (target 3)"
+    )
+    return quantile(http, 0.99)
+
+
+async def send_turns(client: httpx.AsyncClient, texts: list[str], seconds: float) -> int:
+    """Send batches for some seconds; the turns that are missing."""
+    rng, acknowledged = random.Random(1), 0
+    before = (await client.get("")).json()["counts"]["turns"]
+    until = time.perf_counter() + seconds
+
+    async def sender() -> None:
+        nonlocal acknowledged
+        while time.perf_counter() < until:
+            turns = [
+                {"user_text": rng.choice(texts), "assistant_response": "Let me see.", "user_id": f"u{at}"}
+                for at in range(BATCH)
+            ]
+            answer = await client.post("/turns/batch", json={"turns": turns})
+            acknowledged += answer.json()["stored"]
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(sender() for _ in range(CLIENTS)))
+    rate = acknowledged / (time.perf_counter() - begun)
+    stored = (await client.get("")).json()["counts"]["turns"] - before
+    print(
+        f"\n{acknowledged:,} turns in batches of {BATCH}: {rate:,.0f} a second (target 5,000), "
+        f"{stored:,} stored"
+    )
+    return acknowledged - int(stored)
+
+
+async def read_stream(client: httpx.AsyncClient, opened: asyncio.Semaphore) -> None:
+    try:
+        async with client.stream("GET", "/events", timeout=None) as stream:
+            opened.release()
+            async for _ in stream.aiter_raw():
+                pass
+    except httpx.TransportError:
+        return
+
+
+def open_unread(port: int) -> socket.socket:
+    """A client of a stream that never reads."""
+    one = socket.create_connection(("127.0.0.1", port))
+    one.sendall(f"GET /v1/tenants/{TENANT}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    return one
+
+
+async def with_streams(
+    client: httpx.AsyncClient,
+    process: subprocess.Popen[bytes],
+    texts: list[str],
+    seconds: float,
+    without: float,
+) -> bool:
+    """Analyses and turns while streams are open, then the end of the service; whether it ended."""
+    opened = asyncio.Semaphore(0)
+    streams = [asyncio.create_task(read_stream(client, opened)) for _ in range(STREAMS)]
+    for _ in range(STREAMS):
+        await asyncio.wait_for(opened.acquire(), PATIENCE_S)
+    port = client.base_url.port
+    assert port is not None
+    unread = [open_unread(port) for _ in range(UNREAD)]
+
+    async def call(text: str) -> None:
+        (await client.post("/analyze", json={"texts": [text]})).raise_for_status()
+
+    await at_rate(call, texts, seconds=2.0)
+    before = memory_mb(process.pid)
+    turns = asyncio.create_task(slow_turns(client, texts, seconds))
+    waits = await at_rate(call, texts, seconds=seconds)
+    await turns
+    print(f"\n{STREAMS} streams and {UNREAD} that are never read, 10 turns a second beside the analyses")
+    show("HTTP, ms", waits)
+    print(f"p99 by that without streams: {quantile(waits, 0.99) / without:.2f} (target 1.2)")
+    print(f"memory: {before:.0f} MB before, {memory_mb(process.pid):.0f} MB after {seconds:.0f} s")
+    begun = time.perf_counter()
+    process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.to_thread(process.wait, PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return False
+    print(f"SIGTERM to the end of the process: {time.perf_counter() - begun:.2f} s (target 2)")
+    await asyncio.gather(*streams)
+    for one in unread:
+        one.close()
+    return True
+
+
+async def slow_turns(client: httpx.AsyncClient, texts: list[str], seconds: float) -> None:
+    for number in range(int(10 * seconds)):
+        turn = {"user_text": texts[number % len(texts)], "assistant_response": "Let me see.", "user_id": "u"}
+        await client.post("/turns", json=turn)
+        await asyncio.sleep(0.1)
+
+
+async def run(options: argparse.Namespace) -> int:
+    lines = require_labelled(CORPUS)
+    texts = [line.text for line in lines]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        home = Path(folder) / "home"
+        async with create_autonomous_learner(home, overrides=FAST) as learner:
+            await learner.bootstrap(TENANT, lines)
+        port = free_port()
+        process = await started(home, port)
+        limits = httpx.Limits(max_connections=STREAMS + 100, max_keepalive_connections=50)
+        base = f"http://127.0.0.1:{port}/v1/tenants/{TENANT}"
+        try:
+            async with httpx.AsyncClient(base_url=base, limits=limits, timeout=PATIENCE_S) as client:
+                without = await compare_analyses(client, home, texts, options.seconds)
+                lost = await send_turns(client, texts, options.seconds)
+                ended = await with_streams(client, process, texts, options.seconds, without)
+        finally:
+            process.kill()
+            process.wait()
+    return 1 if lost or not ended else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="duration of each measurement")
+    parser.add_argument("--folder", help="folder of the temporary home")
+    return asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
