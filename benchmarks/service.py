@@ -2,12 +2,12 @@
 
     python benchmarks/service.py --seconds 20
 
-1. Analyses at 200 a second through HTTP, and by the library in the same process, in alternating rounds: the
+1. Analyses at 200 a second through HTTP, and by the library in the client, in alternating rounds: the
    difference of the 99 % quantiles (target: 3 ms).
-2. Turns in batches of 200 by four clients: acknowledged turns a second (target: 5,000). Each acknowledged turn
-   is counted in the store.
-3. The analyses of 1 with 200 open streams of events (target: at most 1.2 times the quantile without them), the
-   memory of the service, and streams whose clients never read.
+2. Turns in batches of 200 by four clients: acknowledged turns a second (target: 5,000). The store must count
+   each acknowledged turn.
+3. The analyses of 1 with 200 open streams of events (target: at most 1.2 times the quantile without them),
+   and others whose clients never read; the memory of the service.
 4. SIGTERM with all streams open: seconds until the process ends (target: 2).
 
 Exit code 1 if a turn is lost or the service does not end.

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from importlib.metadata import version
+from importlib.util import find_spec
 from types import FrameType
 from typing import cast
 
@@ -17,6 +18,7 @@ from fastapi.routing import APIRoute
 
 from karen_learner.contracts import AccessStore
 from karen_learner.errors import StoreError
+from karen_learner.lazy_imports import lazily
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import utc_now
 from karen_learner.service.access import Access
@@ -98,6 +100,8 @@ def create_app(learner: AutonomousLearner) -> FastAPI:
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(Recorder, metrics=metrics, store=store)
     app.add_middleware(EncodedSlashes)
+    if find_spec("opentelemetry") is not None:  # the extra `tracing`
+        app.add_middleware(lazily("karen_learner.service.tracing", "Tracing"))
     return app
 
 
