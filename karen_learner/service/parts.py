@@ -75,7 +75,12 @@ def parts_of(request: Request) -> Parts:
     return cast(Parts, request.app.state.parts)
 
 
-Shared = Annotated[Parts, Depends(parts_of)]
+async def _shared(request: Request) -> Parts:
+    """A coroutine, because FastAPI runs plain functions in a thread."""
+    return parts_of(request)
+
+
+Shared = Annotated[Parts, Depends(_shared)]
 
 
 def allow(action: Action, *, every_tenant: bool = True) -> Any:
