@@ -220,6 +220,13 @@ async def test_bodies_are_limited(client, app: FastAPI):
     assert broken.status_code in (400, 422)
 
 
+async def test_streams_beyond_the_limit_are_refused(client, app: FastAPI):
+    app.state.parts.streams = app.state.parts.settings.max_streams
+    refused = await client.get(f"{ACME_URL}/events")
+    assert "1,000 streams" in str(problem(refused, 429)["detail"])
+    assert int(refused.headers["retry-after"]) >= 1
+
+
 async def test_a_body_that_arrives_too_slowly_is_refused(app: FastAPI):
     limits = BodyLimits(app, max_bytes=1_000, timeout_s=0.05)
     scope = {

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
@@ -132,12 +132,20 @@ async def roll_back(
     return restored
 
 
-@router.get("/events", response_class=EventSourceResponse, dependencies=[allow("read")])
+async def require_free_stream(parts: Shared) -> None:
+    """Raises TooManyRequests. In a dependency, because a stream answers 200 before its first event."""
+    if parts.streams >= parts.settings.max_streams:
+        raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
+
+
+@router.get(
+    "/events",
+    response_class=EventSourceResponse,
+    dependencies=[allow("read"), Depends(require_free_stream)],
+)
 async def events(tenant_id: TenantId, parts: Shared, request: Request) -> AsyncIterator[ServerSentEvent]:
     """Events of the tenant in this process, as server-sent events. The stream ends when the service stops."""
     request.state.is_stream = True
-    if parts.streams >= parts.settings.max_streams:
-        raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
     parts.streams += 1
     parts.metrics.stream_opened()
     try:
