@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPBearer
 
 from karen_learner.contracts import AccessStore
-from karen_learner.errors import Unauthenticated
+from karen_learner.errors import TooManyRequests, Unauthenticated
 from karen_learner.learner import AutonomousLearner
 from karen_learner.monitoring.performance import PerformanceMonitor
 from karen_learner.records.access import Action
@@ -81,6 +81,12 @@ async def _shared(request: Request) -> Parts:
 
 
 Shared = Annotated[Parts, Depends(_shared)]
+
+
+async def require_free_stream(parts: Shared) -> None:
+    """Raises TooManyRequests. In a dependency, because a stream answers 200 before its first event."""
+    if parts.streams >= parts.settings.max_streams:
+        raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
 
 
 def allow(action: Action, *, every_tenant: bool = True) -> Any:

@@ -8,28 +8,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from karen_learner.errors import TooManyRequests
 from karen_learner.service.dashboard.pages import PREFIX
 from karen_learner.service.dashboard.sessions import viewer
 from karen_learner.service.dashboard.state import Shown
-from karen_learner.service.parts import Shared, TenantId
+from karen_learner.service.parts import Shared, TenantId, require_free_stream
 
 Seen = Annotated[str, Query(max_length=100)]
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
 
 
-@router.get("/tenants/{tenant_id}/stream", response_class=EventSourceResponse, dependencies=[viewer("read")])
+@router.get(
+    "/tenants/{tenant_id}/stream",
+    response_class=EventSourceResponse,
+    dependencies=[viewer("read"), Depends(require_free_stream)],
+)
 async def stream(
     tenant_id: TenantId, parts: Shared, state: Shown, request: Request, seen: Seen = ""
 ) -> AsyncIterator[ServerSentEvent]:
     """The names of what changes after the snapshot of the page. The stream ends when the service stops."""
     request.state.is_stream = True
-    if parts.streams >= parts.settings.max_streams:
-        raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
     parts.streams += 1
     parts.metrics.stream_opened()
     try:

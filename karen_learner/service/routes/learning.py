@@ -11,13 +11,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from karen_learner.errors import TooManyRequests, UnknownVersion
+from karen_learner.errors import UnknownVersion
 from karen_learner.events import Event
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import CycleRow, LearningCycleResult, LearningPlan, ModelVersion
 from karen_learner.service.bodies import BootstrapBody, CycleBody, NoteBody, RollbackBody
 from karen_learner.service.jobs import Job
-from karen_learner.service.parts import Parts, Shared, TenantId, allow
+from karen_learner.service.parts import Parts, Shared, TenantId, allow, require_free_stream
 
 router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["learning"])
 
@@ -130,12 +130,6 @@ async def roll_back(
     if reason is not None and undone is not None:
         await learner.note_version(tenant_id, undone.version, reason)
     return restored
-
-
-async def require_free_stream(parts: Shared) -> None:
-    """Raises TooManyRequests. In a dependency, because a stream answers 200 before its first event."""
-    if parts.streams >= parts.settings.max_streams:
-        raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
 
 
 @router.get(
