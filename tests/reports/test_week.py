@@ -69,7 +69,8 @@ class World:
 
 async def test_a_report_tells_the_effect_of_a_deployment(taught_home: Path) -> None:
     now = utc_now()
-    sunday = (now + (6 - now.weekday() + 14) % 7 * DAY).replace(hour=9, minute=0) + 7 * DAY
+    # The simulated week begins after the home was made, on each day of the week.
+    sunday = (now + (6 - now.weekday()) * DAY).replace(hour=9, minute=0) + 14 * DAY
     clock = FastClock(sunday - 8 * DAY)
     async with create_autonomous_learner(taught_home, overrides=SETTINGS, clock=clock) as learner:
         world = World(learner, clock)
