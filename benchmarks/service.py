@@ -31,7 +31,7 @@ from pathlib import Path
 import httpx
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.corpora.corpus_file import require_labelled
+from karen_learner.corpora.importers import require_labelled
 
 TENANT = "telecom"
 CORPUS = Path(__file__).parent.parent / "corpus" / "telecom" / "train.jsonl"
@@ -131,7 +131,8 @@ async def compare_analyses(client: httpx.AsyncClient, home: Path, texts: list[st
 async def send_turns(client: httpx.AsyncClient, texts: list[str], seconds: float) -> int:
     """Send batches for some seconds; the turns that are missing."""
     rng, acknowledged = random.Random(1), 0
-    before = (await client.get("")).json()["counts"]["turns"]
+    tenant = str(client.base_url).rstrip("/")
+    before = (await client.get(tenant)).json()["counts"]["turns"]
     until = time.perf_counter() + seconds
 
     async def sender() -> None:
@@ -147,7 +148,7 @@ async def send_turns(client: httpx.AsyncClient, texts: list[str], seconds: float
     begun = time.perf_counter()
     await asyncio.gather(*(sender() for _ in range(CLIENTS)))
     rate = acknowledged / (time.perf_counter() - begun)
-    stored = (await client.get("")).json()["counts"]["turns"] - before
+    stored = (await client.get(tenant)).json()["counts"]["turns"] - before
     print(
         f"\n{acknowledged:,} turns in batches of {BATCH}: {rate:,.0f} a second (target 5,000), "
         f"{stored:,} stored"
