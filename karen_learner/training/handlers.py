@@ -22,11 +22,11 @@ from karen_learner.records.training import (
 )
 from karen_learner.settings import TrainingSettings
 from karen_learner.training.cache import WorkerCache
-from karen_learner.training.calibration import calibrate
 from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.prediction import output_of, predict, texts_of_shadow
 from karen_learner.training.protocol import Job
 from karen_learner.training.replay import Weighted, sample_replay, training_examples
+from karen_learner.training.shadow_margins import calibrate
 from karen_learner.training.trainer import PipeTrainer, plan_of
 
 OnPass = Callable[[PassReport], None]

@@ -22,8 +22,8 @@ from karen_learner.metrics import Span
 from karen_learner.records import CATEGORY_TASKS, Task
 from karen_learner.records.training import PipelineSpec, Predicted, PredictionRow, PredictJob, PredictReport
 from karen_learner.training.cache import WorkerCache
-from karen_learner.training.calibration import scaled, share_of, write_margins
 from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.shadow_margins import scaled, share_of, write_margins
 
 BATCH_SIZE = 256
 

@@ -25,9 +25,9 @@ from karen_learner.records.training import (
 )
 from karen_learner.settings import Settings, shipped_configs
 from karen_learner.training.cache import WorkerCache
-from karen_learner.training.calibration import MIN_CALIBRATION_EXAMPLES
 from karen_learner.training.handlers import REPORTS, perform, reported, train
 from karen_learner.training.prediction import predict
+from karen_learner.training.shadow_margins import MIN_CALIBRATION_EXAMPLES
 from karen_learner.training.trainer import PipeTrainer, plan_of
 from tests.training.conftest import LABELS
 

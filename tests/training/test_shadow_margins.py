@@ -10,14 +10,14 @@ from thinc.api import Config
 from karen_learner.analysis.spacy_analyzer import analyze_batch
 from karen_learner.components.textcat.margins import LabelledMargins, Margins
 from karen_learner.models.live import LiveModel
-from karen_learner.training.calibration import (
+from karen_learner.training.pipelines import TrainablePipeline
+from karen_learner.training.shadow_margins import (
     MIN_CALIBRATION_EXAMPLES,
     calibrate,
     probabilities_of,
     share_of,
     write_margins,
 )
-from karen_learner.training.pipelines import TrainablePipeline
 from tests.components.text_corpora import LABELLED, corpus, sparse_pipeline
 
 RATE = 0.05
