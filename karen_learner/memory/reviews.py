@@ -67,12 +67,17 @@ def change(
     decision: ReviewDecision | None = None,
     decided_at: datetime | None = None,
 ) -> bool:
-    """Write the draft and the decision of a review. False, with nothing written, if it is another one's."""
-    here = (
+    """Write the draft and the decision of a review. False, with nothing written, if it is another one's.
+
+    A draft that arrives after the decision is not written: it would open the item again.
+    """
+    here = [
         reviews.c.tenant == tenants.number_of(tenant_id),
         reviews.c.item_id == item_id,
         reviews.c.reviewer == reviewer,
-    )
+    ]
+    if draft is not None:
+        here.append(reviews.c.decision.is_(None))
     values = {"draft": draft, "decision": decision, "decided_at": decided_at}
     return connection.execute(update(reviews).where(*here).values(**values)).rowcount > 0
 

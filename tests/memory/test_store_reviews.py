@@ -34,3 +34,11 @@ async def test_the_last_decision_of_a_reviewer(store):
     assert (await store.last_review("acme", "ann")).item_id == "turn/1"
     assert await store.last_review("other", "ann") is None
     assert await store.claim_review("acme", "turn/1", "ann", now=LATER, until=LATER) is None
+
+
+async def test_a_draft_that_arrives_after_the_decision_does_not_open_the_item_again(store):
+    await store.claim_review("acme", "turn/1", "ann", now=NOW, until=LATER)
+    await store.change_review("acme", "turn/1", "ann", draft=None, decision="saved", decided_at=NOW)
+    assert not await store.change_review("acme", "turn/1", "ann", draft=DRAFT)
+    assert (await store.reviews("acme", ["turn/1"]))["turn/1"].decision == "saved"
+    assert await store.change_review("acme", "turn/1", "ann", draft=None)

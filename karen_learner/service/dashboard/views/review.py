@@ -98,7 +98,8 @@ async def save_draft(view: Viewed) -> Response:
     item = await desk.item(view.tenant_id, fields.get("item", ""))
     if item is None:
         return JSONResponse({"saved": False}, status_code=404)
-    draft = labelled(item, fields).model_dump(mode="json", include={"intent", "sentiment", "entities"})
+    given = labelled(item, fields)
+    draft = {"intent": given.intent, "sentiment": given.sentiment, "entities": given.entity_rows}
     saved = await desk.save_draft(view.tenant_id, item.item_id, reviewer, draft)
     return JSONResponse({"saved": saved}, status_code=200 if saved else 409)
 
