@@ -259,7 +259,8 @@ class ROISummary(Record):
 
     `cumulative` is the sum of the shrunk effects of the changes that are in use, with a 95 % interval.
     `sum_of_significant` is the biased sum of the effects whose interval excludes zero, for comparison.
-    `causal` if all of them are.
+    `causal` if all of them are. `costs_recorded` and `costs_missing` count the added changes with and without
+    a recorded cost. `answer_value` is the worth of one more right answer that the gain counts with.
     """
 
     tickets: int
@@ -271,6 +272,9 @@ class ROISummary(Record):
     high: float | None
     sum_of_significant: float | None
     roi: ROIAnalysis
+    costs_recorded: int = 0
+    costs_missing: int = 0
+    answer_value: float | None = None
 
 
 class ComponentHealth(Record):

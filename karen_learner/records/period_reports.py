@@ -13,6 +13,7 @@ from karen_learner.records.base import Record, new_id, utc_now
 from karen_learner.records.improvement import (
     AnalysisPeriod,
     AnalysisResults,
+    Effect,
     Evidence,
     ImpactReport,
     Priority,
@@ -51,7 +52,7 @@ class ReportMetadata(Record):
 class Change(Record):
     """A shown change of a metric, with a 95 % interval. `causal`: measured against a holdback.
 
-    `cause` names the change that was made; None for a trend.
+    `cause` names the change that was made, `effect` is its effect over `measured`; None for a trend.
     """
 
     title: str
@@ -64,6 +65,8 @@ class Change(Record):
     high: float | None
     causal: bool
     evidence: Evidence
+    effect: Effect | None = None
+    measured: AnalysisPeriod | None = None
 
 
 class CostItem(Record):

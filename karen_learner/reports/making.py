@@ -119,7 +119,7 @@ class Reporter:
             recommendations,
             tickets=await parts.get("tickets", tracker.tickets(limit=MAX_TICKETS), ()),
             impacts=await parts.get("measured effects", tracker.impacts(), ()),
-            roi=await parts.get("their sum", tracker.calculate_cumulative_roi(), None),
+            roi=await parts.get("their sum", tracker.calculate_cumulative_roi(until=span.end), None),
             period=period,
             formats=wanted,
             failed=parts.failed,

@@ -20,6 +20,7 @@ from karen_learner.pdf import check_pdf, to_pdf
 from karen_learner.records.improvement import AnalysisPeriod, AnalysisResults
 from karen_learner.records.period_reports import CostItem, PeriodReport, ReportFormat
 from karen_learner.reports import charts
+from karen_learner.reports.explaining import cause_text, effect_name, explain
 from karen_learner.reports.wording import (
     change_text,
     cut,
@@ -94,9 +95,10 @@ def dashboard_html(tenant_id: str, history: Sequence[AnalysisResults]) -> bytes:
 
 
 def days_text(period: AnalysisPeriod) -> str:
-    """The first and the last day of a period, in its own time zone."""
+    """The first and the last day of a period, in its own time zone, which is named."""
     first, last = period.start, period.end - timedelta(microseconds=1)
-    return _day(first) if first.date() == last.date() else f"{_day(first)} to {_day(last)}"
+    days = _day(first) if first.date() == last.date() else f"{_day(first)} to {_day(last)}"
+    return f"{days} ({first.tzname()})"
 
 
 def _day(at: datetime) -> str:
@@ -143,15 +145,24 @@ def _page(report: PeriodReport) -> str:
     meta = report.report_metadata
     page = _environment(meta.currency).get_template("report.html.jinja")
     notes = [*meta.notes, *(f"{part} could not be made: {error}" for part, error in meta.failed.items())]
+    name = "report" if meta.kind == "technical" else "summary"
+    health = metric_name(report.system_health) if report.system_health else "too little data"
     return page.render(
         report=report,
-        title=f"{meta.period.capitalize()} {'report' if meta.kind == 'technical' else 'summary'}",
-        health=metric_name(report.system_health) if report.system_health else "Health: too little data",
+        title=f"{meta.period.capitalize()} {name} of the chat bot",
+        health=f"Bot health: {health}",
         days=days_text(meta.analysis_period),
         notes=notes,
         conclusions={one.ticket_id: one.conclusion for one in report.impacts},
         limit=SHOWN,
+        shown_alone=_shown_alone(report),
     )
+
+
+def _shown_alone(report: PeriodReport) -> bool:
+    """Whether the sum of effects is that of one change, which the page shows already."""
+    roi, effects = report.roi_estimate, [one for one in (*report.better, *report.worse) if one.effect]
+    return roi is not None and roi.tickets == len(effects) == 1 and effects[0].metric == roi.metric
 
 
 @cache
@@ -181,6 +192,9 @@ def _environment(currency: str) -> Environment:
     }
     made.filters |= {
         "metric": metric_name,
+        "effect": effect_name,
+        "cause": cause_text,
+        "explained": lambda one: explain(one, currency),
         "cut": cut,
         "value": lambda value, metric: value_text(value, unit_of(metric), currency),
         "change": lambda value, metric: change_text(value, unit_of(metric), currency),

@@ -14,6 +14,7 @@ from karen_learner.records.improvement import (
     Ticket,
 )
 from karen_learner.records.period_reports import Change, CostItem, Decision, PeriodReport, ReportMetadata
+from karen_learner.reports.explaining import effect_name
 from karen_learner.reports.wording import change_text, metric_name, money, plural, unit_of, value_text
 
 RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
@@ -31,11 +32,13 @@ def make_document(
 ) -> PeriodReport:
     """The document. It shows trends whose direction is known, and effects whose interval excludes zero.
 
-    Of the measured effects it shows the newest one of each ticket, unless it is older than the period.
+    Of the effects that were measured before the end of the period, it shows the newest one of each ticket,
+    unless it is older than the period. Later ones are left out.
     """
     titles = {ticket.ticket_id: ticket.title for ticket in tickets}
+    start, end = metadata.analysis_period.start, metadata.analysis_period.end
+    impacts = [one for one in impacts if one.measured_at < end]
     newest = {one.ticket_id: one for one in sorted(impacts, key=lambda one: one.measured_at)}
-    start = metadata.analysis_period.start
     shown = [_measured(one, titles) for one in newest.values() if one.measured_at >= start]
     effects = [change for change in shown if change is not None]
     better = [one for one in effects if _is_better(one)] + _moved(results.trends, "improving")
@@ -73,17 +76,21 @@ def _headline(document: PeriodReport) -> str:
     if is_empty(document.analysis):
         said = ["Nothing was observed in this period."]
     elif document.better or document.worse:
-        said = [f"{plural(len(document.better), 'improvement')}, {plural(len(document.worse), 'decline')}."]
+        said = [
+            f"{_things(len(document.better))} got better, {_things(len(document.worse)).lower()} got worse."
+        ]
+        if not document.worse:
+            said = [f"{_things(len(document.better))} got better, nothing measurably got worse."]
     elif all(trend.before is None for trend in document.analysis.trends):
         said = ["There is no earlier period to compare with."]
     else:
         said = ["No clear change is shown."]
     roi, currency = document.roi_estimate, document.report_metadata.currency
     if roi is not None and roi.measured and roi.roi.gain:
-        said.append(f"All measured changes are worth {money(roi.roi.net, currency)} net.")
+        said.append(_worth(roi, currency))
     elif roi is not None and roi.cumulative is not None and roi.metric:
         moved = change_text(roi.cumulative, unit_of(roi.metric))
-        said.append(f"All measured changes together: {moved} of {metric_name(roi.metric).lower()}.")
+        said.append(f"All changes measured so far: {effect_name(roi.metric)} {moved}.")
     spent = sum(item.amount for item in document.costs if item.unit == currency)
     if spent:
         said.append(f"The period cost {money(spent, currency)}.")
@@ -94,6 +101,18 @@ def _headline(document: PeriodReport) -> str:
         else "Nothing waits for a decision."
     )
     return " ".join(said)
+
+
+def _worth(roi: ROISummary, currency: str) -> str:
+    if roi.costs_missing and not roi.costs_recorded:
+        gain = money(roi.roi.gain, currency)
+        return f"All changes measured so far brought {gain}; their cost is not recorded."
+    partly = " of the recorded costs" if roi.costs_missing else ""
+    return f"All changes measured so far brought {money(roi.roi.net, currency)} net{partly}."
+
+
+def _things(count: int) -> str:
+    return {0: "Nothing", 1: "One thing"}.get(count) or plural(count, "thing")
 
 
 def _moved(trends: Sequence[MetricTrend], direction: str) -> list[Change]:
@@ -122,7 +141,7 @@ def _measured(impact: ImpactReport, titles: dict[str, str]) -> Change | None:
     if effect is None or effect.low <= 0 <= effect.high:
         return None
     return Change(
-        title=metric_name(effect.metric),
+        title=effect_name(effect.metric),
         cause=titles.get(impact.ticket_id, impact.ticket_id),
         metric=effect.metric,
         before=effect.before,
@@ -132,6 +151,8 @@ def _measured(impact: ImpactReport, titles: dict[str, str]) -> Change | None:
         high=effect.high,
         causal=effect.causal,
         evidence=impact.evidence,
+        effect=effect,
+        measured=impact.period,
     )
 
 
@@ -165,7 +186,9 @@ def _costs(results: AnalysisResults, tickets: Sequence[Ticket], metadata: Report
 
 
 def _cost_name(trend: MetricTrend) -> str:
-    name = "Training time" if trend.metric == "duration_s" else metric_name(trend.metric)
+    if (trend.component, trend.metric) == ("learning", "duration_s"):
+        return "Computing time for training the bot"
+    name = "Computing time" if trend.metric == "duration_s" else metric_name(trend.metric)
     return f"{name} ({trend.component})"
 
 

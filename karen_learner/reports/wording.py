@@ -60,17 +60,16 @@ def change_text(change: float | None, unit: Unit, currency: str = "") -> str:
     if change is None or not math.isfinite(change):
         return UNKNOWN
     if unit == "share":
-        return f"{100 * change:+.1f} points"
+        return f"{100 * change:+.1f} percentage points"
     return ("+" if change > 0 else "") + value_text(change, unit, currency)
 
 
 def interval_text(low: float | None, high: float | None, unit: Unit, currency: str = "") -> str:
-    """The bounds of a 95 % interval."""
+    """The bounds of a 95 % interval: "between +1.0 and +2.0 percentage points"."""
     if low is None or high is None or not math.isfinite(high - low):
         return "no interval"
-    return (
-        f"{change_text(low, unit, currency).removesuffix(' points')} to {change_text(high, unit, currency)}"
-    )
+    first = change_text(low, unit, currency).removesuffix(" percentage points")
+    return f"between {first} and {change_text(high, unit, currency)}"
 
 
 def money(amount: float, currency: str) -> str:

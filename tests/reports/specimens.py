@@ -154,7 +154,7 @@ def impact(**more: Any) -> ImpactReport:
         "ticket_id": "t1",
         "recommendation_id": None,
         "implementation_details": "deployed",
-        "measured_at": END,
+        "measured_at": END - timedelta(hours=1),
         "before_metrics": {"intent_accuracy": 0.87},
         "after_metrics": {"intent_accuracy": 0.891},
         "roi_estimate": 207.1,

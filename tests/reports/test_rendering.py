@@ -20,6 +20,7 @@ from karen_learner.errors import InvalidInput
 from karen_learner.pdf import pdf_problem
 from karen_learner.records.improvement import DataQuality
 from karen_learner.records.period_reports import PeriodReport, ReportMetadata
+from karen_learner.reports.explaining import possible_bounds
 from karen_learner.reports.rendering import dashboard_html, render, schema
 from karen_learner.reports.summary import make_document
 from karen_learner.reports.wording import UNKNOWN, change_text, metric_name, unit_of, value_text
@@ -64,18 +65,19 @@ def text_of(html: str) -> str:
 def test_the_first_sentences_answer_the_four_questions() -> None:
     report = whole()
     assert report.headline == (
-        "3 improvements, 1 decline. All measured changes are worth 1,284 EUR net. "
+        "3 things got better, one thing got worse. All changes measured so far brought 1,284 EUR net. "
         "The period cost 704 EUR. 2 decisions wait."
     )
     said = text_of(page(report))
-    for words in ("What got better", "What it was worth", "What it cost", "What to decide"):
+    for words in ("What got better", "What all changes were worth so far", "What it cost", "What to decide"):
         assert words in said
 
 
 def test_only_a_holdback_is_told_as_a_cause() -> None:
     said = text_of(page(whole()))
-    assert said.count("control group") == 1
-    assert said.count("trend, not causal") == 3
+    assert said.count("compared with users of the old version") == 1
+    assert said.count("before and after only; cause not proven") == 3
+    assert said.count("but something else at the same time may have caused it") == 3
 
 
 def test_an_effect_that_may_be_zero_is_no_improvement() -> None:
@@ -93,7 +95,7 @@ def test_an_effect_of_an_earlier_period_is_not_told_again() -> None:
 def test_an_unknown_worth_is_not_zero() -> None:
     free = roi_analysis(gain=0.0, cost=0.0, net=0.0, roi_percentage=None, payback_days=None)
     report = whole(roi=roi_summary(roi=free))
-    assert "All measured changes together: +3.1 points of intent accuracy." in report.headline
+    assert "All changes measured so far: Intent accuracy +3.1 percentage points." in report.headline
     assert "The worth in money is unknown" in text_of(page(report))
 
 
@@ -130,10 +132,82 @@ def test_an_empty_week_is_a_report() -> None:
     assert len(render(document(empty), "csv").splitlines()) == 1
 
 
-def test_a_return_without_a_cost_is_not_divided() -> None:
-    free = roi_analysis(cost=0.0, roi_percentage=None, payback_days=None)
-    said = text_of(page(whole(roi=roi_summary(roi=free))))
-    assert "no cost is recorded" in said
+def test_a_missing_cost_is_not_zero() -> None:
+    free = roi_analysis(cost=0.0, net=1_904.0, roi_percentage=None, payback_days=None)
+    report = whole(roi=roi_summary(roi=free, costs_missing=3))
+    assert "brought 1,904 EUR; their cost is not recorded." in report.headline
+    said = text_of(page(report))
+    assert "cost not recorded, so the true net worth may be lower" in said
+    assert "Return on the" not in said
+    assert "0.00 EUR" not in said
+    report = whole(roi=roi_summary(roi=free, costs_recorded=3))
+    assert "brought 1,904 EUR net." in report.headline
+    assert "cost of the changes 0.00 EUR" in text_of(page(report))
+    report = whole(roi=roi_summary(costs_recorded=2, costs_missing=1))
+    assert "net of the recorded costs." in report.headline
+    assert "1 more cost is not recorded" in text_of(page(report))
+
+
+def measured(**more: Any) -> PeriodReport:
+    effect = impact().effect.model_copy(update={
+        "metric": "accuracy", "before": 0.724, "after": 1.0, "change": 0.289, "low": 0.2, "high": 0.378,
+        **more,
+    })  # fmt: skip
+    return whole(
+        impacts=[impact(effect=effect)], tickets=[ticket(title="v0002-ec4b6e79 replaces v0001-2214dc52")]
+    )
+
+
+def test_an_effect_is_explained_with_its_correction_and_size() -> None:
+    said = text_of(page(measured()))
+    for words in (
+        "Right answers (of those that users confirmed or corrected)",
+        "Version 2 of the model replaced version 1",
+        "Without the change: 72.4 % right. With it: 100.0 % right.",
+        "The difference, corrected for how these users did before, is +28.9 percentage points.",
+        "Compared: 812 users with the new version and 90 users with the old one, "
+        "4,812 confirmed or corrected answers, in 7 days.",
+    ):
+        assert words in said
+    assert "corrected for" not in text_of(page(measured(change=0.276)))
+    series = text_of(page(measured(causal=False, controls=4)))
+    assert "Before: 72.4 % right. After: 100.0 % right." in series
+    assert "corrected for the change at other customers" in series
+
+
+def test_the_range_of_a_share_is_cut_where_a_share_ends() -> None:
+    said = text_of(page(measured()))
+    assert "between +20.0 and +28.9 percentage points, cut where a share would leave 0 to 100 %." in said
+    assert "cut where" not in text_of(page(measured(after=0.9)))
+
+
+@given(st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1))
+def test_a_cut_range_contains_its_change(after: float, change: float, below: float, above: float) -> None:
+    one = (
+        measured()
+        .better[0]
+        .model_copy(update={"after": after, "change": change, "low": change - below, "high": change + above})
+    )
+    low, high, is_cut = possible_bounds(one)
+    assert low is not None
+    assert high is not None
+    assert low <= change <= high
+    assert is_cut == ((low, high) != (one.low, one.high))
+    assert high - low <= 1.0 + 1e-9
+
+
+def test_one_effect_has_one_range() -> None:
+    alone = roi_summary(tickets=1, measured=1)
+    assert "all measured changes" not in text_of(page(whole(roi=alone)))
+    assert "all changes are measured" in text_of(page(whole(roi=alone, impacts=[])))
+    assert "3 of 5 changes measured" in text_of(page(whole()))
+
+
+def test_an_effect_of_a_later_period_is_left_out() -> None:
+    now, later = impact(), impact(measured_at=WEEK.end, effect=None)
+    report = whole(impacts=[now, later])
+    assert report.impacts == (now,)
+    assert any(one.causal for one in report.better)
 
 
 def test_failing_parts_and_skipped_entries_are_noted() -> None:
@@ -226,5 +300,5 @@ def test_values_have_units() -> None:
     assert value_text(0.5, unit_of("fallback_rate")) == "50.0 %"
     assert value_text(12.0, unit_of("latency_p95_ms")) == "12 ms"
     assert value_text(84.1, unit_of("total_cost"), "EUR") == "84.10 EUR"
-    assert change_text(-0.021, "share") == "-2.1 points"
+    assert change_text(-0.021, "share") == "-2.1 percentage points"
     assert change_text(None, "share") == UNKNOWN

@@ -9,6 +9,7 @@ import numpy as np
 from karen_learner.improvement.roi import roi_of
 from karen_learner.improvement.tracking.measurement import metric_of
 from karen_learner.improvement.tracking.shrinkage import cumulative_effect
+from karen_learner.metrics import Z_95
 from karen_learner.records.improvement import ImpactReport, ROISummary, Ticket
 
 
@@ -26,11 +27,13 @@ def summarize(
     found = [(one, report, effect) for one, report, effect in found if effect.metric == metric]
     chosen = np.array([one.status == "measured" for one, _, _ in found], dtype=np.bool_)
     effects = np.array([effect.change for _, _, effect in found], dtype=np.float64)
-    errors = np.array([effect.standard_error for _, _, effect in found], dtype=np.float64)
+    widths = np.array([effect.high - effect.low for _, _, effect in found], dtype=np.float64)
+    errors = widths / (2.0 * Z_95)  # of the normal distribution with the same interval
     total = cumulative_effect(effects, errors, chosen)
     used = [triple for triple, is_used in zip(found, chosen, strict=True) if is_used]
     turns = np.array([float(report.evidence.numbers["turns"] or 0) for _, report, _ in used])
     gain = answer_value * metric_of(metric).worth * float(total.shrunk[chosen] @ turns)
+    costs = [one.cost for one, _, _ in used if one.cost is not None]
     significant = [effect.change for _, _, effect in found if effect.low > 0.0 or effect.high < 0.0]
     return ROISummary(
         tickets=len(tickets),
@@ -43,7 +46,10 @@ def summarize(
         sum_of_significant=sum(significant) if found else None,
         roi=roi_of(
             gain,
-            sum(one.cost or 0.0 for one, _, _ in used),
+            sum(costs),
             days=max(1.0, sum(report.period.days for _, report, _ in used)),
         ),
+        costs_recorded=len(costs),
+        costs_missing=len(used) - len(costs),
+        answer_value=answer_value,
     )

@@ -318,15 +318,19 @@ class ImprovementTracker:
         same = stored is not None and stored.started_at == ticket.holdback.started_at
         return stored.ends_at if same and stored is not None else ticket.holdback.ends_at
 
-    async def calculate_cumulative_roi(self, metric: str | None = None) -> ROISummary:
+    async def calculate_cumulative_roi(
+        self, metric: str | None = None, *, until: datetime | None = None
+    ) -> ROISummary:
         """The shrunk sum of the measured effects on a metric, by default that of the settings.
 
-        The newest measurement of a ticket counts. Dismissed changes are not added. Raises InvalidInput.
+        The newest measurement of a ticket counts, of those before `until`. Dismissed changes are not added.
+        Raises InvalidInput.
         """
         name = metric or self._settings.impact.metric
         metric_of(name)
         tickets = await self.tickets(limit=MAX_TICKETS)
         impacts = await self._tickets.impacts(self.tenant_id)
+        impacts = [one for one in impacts if until is None or one.measured_at < until]
         return summarize(tickets, impacts, name, answer_value=self._settings.impact.answer_value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -146,8 +147,13 @@ async def test_the_sum_is_shrunk_and_leaves_dismissed_changes_out(world: World) 
     assert both.high is not None
     assert both.low < sum(effects) < both.high
     assert both.sum_of_significant == pytest.approx(effects[0])
-    assert both.roi.cost == 10.0
+    assert (both.roi.cost, both.costs_recorded, both.costs_missing) == (10.0, 1, 1)
     assert not both.causal
+    (early, _) = await tracker.impacts()
+    assert early.effect is not None
+    then = await tracker.calculate_cumulative_roi(until=early.measured_at + timedelta(seconds=1))
+    assert (then.low, then.high) == pytest.approx((early.effect.low, early.effect.high)), "the same interval"
+    assert (await tracker.calculate_cumulative_roi(until=early.measured_at)).cumulative is None
     await tracker.dismiss(second, "it was removed")
     one = await tracker.calculate_cumulative_roi()
     assert one.cumulative is not None
