@@ -145,7 +145,9 @@ async def begin(
     if not 0 < len(given) <= MAX_KEY_CHARS:
         raise KeyReused(f"an idempotency key has 1 to {MAX_KEY_CHARS:,} characters")
     key = _digest(caller_id.encode(), given.encode("utf-8", "surrogatepass"))
-    digest = _digest(request.method.encode(), request.url.path.encode(), await request.body())
+    scope = request.scope
+    path = scope.get("raw_path") or scope["path"].encode()
+    digest = _digest(request.method.encode(), path, scope["query_string"], await request.body())
     await _require_new(store, tenant_id, key, digest)
     lease = await store.acquire_lease(
         tenant_id, owner_of(os.getpid()), name=f"{PREFIX}{key[:LEASE_DIGITS]}", ttl=LEASE_TTL

@@ -32,6 +32,14 @@ async def test_a_repeated_change_is_made_once(client, make_client):
     await ended(operator, theirs.json())
 
 
+async def test_another_query_is_another_request(client):
+    url = f"{ACME_URL}/decisions"
+    first = await client.delete(url, params={"user_id": "a"}, headers=KEY)
+    again = await client.delete(url, params={"user_id": "a"}, headers=KEY)
+    assert (first.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+    problem(await client.delete(url, params={"user_id": "b"}, headers=KEY), 422)
+
+
 async def test_concurrent_repetitions_run_once(client, app: FastAPI):
     body = {"version": None, "reason": "twice"}
     answers = await asyncio.gather(
