@@ -47,6 +47,7 @@ the champion.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from pathlib import Path
@@ -304,3 +305,8 @@ class DeliveryFailed(KarenLearnerError):
 def without_message(error: Exception) -> str:
     """The type of an error, with the message if it is from the operating system. Others may quote texts."""
     return f"{type(error).__name__}: {error if isinstance(error, OSError) else 'see the log'}"
+
+
+def trace_of(error: BaseException) -> str:
+    """The type of an error and its traceback, for a log. Messages and causes may quote texts."""
+    return "".join([f"{type(error).__name__}\n", *traceback.format_tb(error.__traceback__)]).rstrip()

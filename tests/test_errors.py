@@ -13,6 +13,7 @@ from karen_learner.errors import (
     InvalidInput,
     KarenLearnerError,
     SettingsError,
+    trace_of,
     without_message,
 )
 from karen_learner.records import CycleStatus
@@ -68,3 +69,17 @@ def test_every_cycle_status_and_every_error_has_an_exit_code() -> None:
 def test_the_message_of_an_unknown_error_is_left_out() -> None:
     assert without_message(KeyError("my secret")) == "KeyError: see the log"
     assert without_message(OSError(28, "No space left")) == "OSError: [Errno 28] No space left"
+
+
+def test_a_trace_has_no_messages() -> None:
+    secret = "secret".upper()
+    try:
+        try:
+            raise KeyError(secret)
+        except KeyError as cause:
+            raise ValueError(secret) from cause
+    except ValueError as error:
+        trace = trace_of(error)
+    assert trace.startswith("ValueError\n")
+    assert "test_a_trace_has_no_messages" in trace
+    assert secret not in trace

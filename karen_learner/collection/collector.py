@@ -24,7 +24,7 @@ from karen_learner.collection.turns import (
 )
 from karen_learner.contracts import Analyzer, EventPublisher, MemoryStore, Sanitizer
 from karen_learner.corpora.parsing import TurnInput
-from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
+from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn, trace_of
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
 from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, check_id
 from karen_learner.settings import Settings
@@ -175,7 +175,7 @@ class ConversationMetadataCollector:
     def _log_failure(self, error: Exception) -> None:
         if not self._failing:
             self._failing = True
-            logger.error("the analyzer failed, the fallback answers instead: %s", error, exc_info=error)
+            logger.error("the analyzer failed, the fallback answers instead: %s", trace_of(error))
 
     def _log_success(self) -> None:
         if self._failing:

@@ -18,7 +18,7 @@ from cachetools import LRUCache
 
 from karen_learner.analysis.fallback import answer_without_model
 from karen_learner.collection.turns import CharacterSanitizer, TurnDraft, draft_turn, parse_feedback
-from karen_learner.errors import InvalidInput, LearnerClosed
+from karen_learner.errors import InvalidInput, LearnerClosed, trace_of
 from karen_learner.learner import AutonomousLearner
 from karen_learner.orchestrator.breaker import CircuitBreaker
 from karen_learner.orchestrator.collection import SpooledCollection
@@ -272,7 +272,7 @@ class Orchestrator:
         try:
             answer = _checked(prepared_answer(self._answers, analysis))
         except Exception as failure:  # the function of a host
-            logger.exception("the prepared answers failed")
+            logger.error("the prepared answers failed: %s", trace_of(failure))
             answer, error = NO_ANSWER, type(failure).__name__
         self._record(draft, ANSWERING, source, error, started)
         return answer

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from karen_learner.errors import KarenLearnerError, UnknownJob
+from karen_learner.errors import KarenLearnerError, UnknownJob, trace_of
 from karen_learner.memory.leases import is_alive, owner_of
 from karen_learner.records import LearningCycleResult, Record, new_id, utc_now
 
@@ -94,8 +94,8 @@ class Jobs:
             done: dict[str, Any] = {"state": "finished", "result": await work()}
         except KarenLearnerError as error:
             done = {"state": "failed", "error": str(error)}
-        except Exception:
-            logger.exception("job %s failed", job.job_id)
+        except Exception as error:
+            logger.error("job %s failed: %s", job.job_id, trace_of(error))
             done = {"state": "failed", "error": f"an unexpected error: see the log, job {job.job_id}"}
         ended = job.model_copy(update={**done, "finished_at": utc_now()})
         self._running[job.job_id] = ended

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from karen_learner.errors import KarenLearnerError, TooManyRequests, Unauthenticated
+from karen_learner.errors import KarenLearnerError, TooManyRequests, Unauthenticated, trace_of
 from karen_learner.records import new_id
 from karen_learner.service.idempotency import Repeated
 
@@ -65,7 +65,7 @@ def problem_of(error: Exception) -> ProblemResponse:
             headers["Retry-After"] = f"{max(1, round(error.retry_after_s))}"
         return problem_response(type(error).__name__, error.http_status, str(error), headers=headers)
     number = new_id()
-    logger.error("request failed, error %s", number, exc_info=error)
+    logger.error("request failed, error %s: %s", number, trace_of(error))
     return problem_response("InternalError", 500, f"an unexpected error: see the log, error {number}")
 
 

@@ -195,7 +195,8 @@ async def test_the_fallback_replaces_a_failing_analyzer(collector, analyzer, eve
     await events.drain()
     assert [event.degraded for event in published] == [True] * 3
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert "the host is down" in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "the host is down" not in caplog.text  # may be words of a user
 
     analyzer.error = None
     with caplog.at_level(logging.WARNING):

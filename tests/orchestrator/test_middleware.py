@@ -140,12 +140,14 @@ async def test_a_tenant_without_a_model_is_answered(make_orchestrator):
     assert (reply.text, reply.source) == (NO_ANSWER, "rules")
 
 
-async def test_a_failing_function_of_answers_is_replaced(make_orchestrator):
-    def broken(_analysis):
-        raise KeyError("balance")
+async def test_a_failing_function_of_answers_is_replaced(make_orchestrator, caplog):
+    def broken(analysis):
+        raise KeyError("words" + " of a user")
 
     orchestrator = await make_orchestrator(fail, answers=broken)
     assert (await orchestrator.reply(ACME, TEXT, user_id="ann")).text == NO_ANSWER
+    assert "the prepared answers failed: KeyError" in caplog.text
+    assert "words of a user" not in caplog.text
 
 
 async def test_an_open_breaker_skips_the_llm(make_orchestrator):

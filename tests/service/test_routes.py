@@ -103,6 +103,18 @@ async def test_a_job_is_found_by_every_process(client, app: FastAPI, make_learne
             assert (found["state"], "has ended" in found["error"]) == ("failed", True)
 
 
+async def test_the_log_has_no_message_of_a_failed_job(client, app: FastAPI, caplog):
+    async def fail() -> None:
+        raise ValueError("the words" + " of a user")  # the trace quotes this line
+
+    jobs = app.state.parts.jobs
+    job = await jobs.start(ACME, "cycle", fail)
+    await jobs.wait()
+    assert "see the log" in (await jobs.get(ACME, job.job_id)).error
+    assert f"job {job.job_id} failed: ValueError" in caplog.text
+    assert "words of a user" not in caplog.text
+
+
 async def test_old_jobs_are_forgotten(client, app: FastAPI):
     await app.state.parts.jobs._store.set_service_state(ACME, f"job:{0:032x}", {"owner": "", "job": {}})
     await client.post(f"{ACME_URL}/cycles", json={})
@@ -266,11 +278,13 @@ async def test_an_unexpected_error_is_a_problem_without_its_message(
     client, app: FastAPI, monkeypatch, caplog
 ):
     async def fail() -> None:
-        raise RuntimeError("the words of a user")
+        raise RuntimeError("the words" + " of a user")  # the trace quotes this line
 
     monkeypatch.setattr(app.state.parts.learner, "tenants", fail)
     response = await client.get("/v1/tenants")
     assert "words of a user" not in str(problem(response, 500))
+    assert "RuntimeError" in caplog.text
+    assert "words of a user" not in caplog.text
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
