@@ -118,8 +118,10 @@ class IncidentStore(Protocol):
     ) -> Sequence[Incident]:
         """The newest incidents of a tenant and of the home, or of all tenants, newest first."""
 
-    async def find_incidents(self, part: str) -> Sequence[Incident]:
-        """Up to five incidents whose id begins or ends with the part."""
+    async def find_incidents(
+        self, part: str, *, tenant_ids: Sequence[str | None] | None = None
+    ) -> Sequence[Incident]:
+        """Up to five incidents whose id begins or ends with the part; None among the tenants is the home."""
 
     async def prune_incidents(self, *, before: datetime) -> int:
         """Remove the incidents that ended before this time; their number."""

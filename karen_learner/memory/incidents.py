@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, false, or_, select, update
 
 from karen_learner.memory import tenants
 from karen_learner.memory.tables import IS_WAITING, incidents, paused_remedies
@@ -56,11 +56,15 @@ def newest(
     return [Incident(**body) for body in connection.execute(statement).scalars()]
 
 
-def find(connection: Connection, part: str) -> Sequence[Incident]:
-    """Up to five incidents whose id begins or ends with the part."""
+def find(
+    connection: Connection, part: str, *, tenant_ids: Sequence[str | None] | None = None
+) -> Sequence[Incident]:
+    """Up to five incidents whose id begins or ends with the part; None among the tenants is the home."""
     column = incidents.c.incident_id
     here = or_(column.startswith(part, autoescape=True), column.endswith(part, autoescape=True))
     statement = select(incidents.c.body).where(here).order_by(incidents.c.seq.desc()).limit(5)
+    if tenant_ids is not None:
+        statement = statement.where(or_(false(), *map(_of_tenant, tenant_ids)))
     return [Incident(**body) for body in connection.execute(statement).scalars()]
 
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from karen_learner.records import utc_now
 from karen_learner.records.access import Session
+from karen_learner.records.incidents import RemedyPause
 from karen_learner.service import create_app
 from karen_learner.service.access import new_key
 from karen_learner.service.dashboard.sessions import COOKIE, digest_of
@@ -146,6 +147,19 @@ async def test_roles_and_tenants_hold_on_pages(client: httpx.AsyncClient, add_ke
     refused = await client.post("/dashboard/tenants/acme/cycles", data={}, headers=OWN)
     assert (refused.status_code, "role reader" in refused.text) == (403, True)
     assert "Start a cycle now" not in (await client.get("/dashboard/tenants/acme/cycles")).text
+
+
+async def test_a_key_of_a_tenant_sees_no_pause_of_the_home(
+    client: httpx.AsyncClient, add_key: AddKey, app: FastAPI
+) -> None:
+    for tenant_id, reason in ((None, "of the home"), ("acme", "of acme")):
+        new = RemedyPause(remedy="rollback", tenant_id=tenant_id, reason=reason, at=utc_now())
+        await app.state.parts.learner.store.pause_remedy(new)
+    for tenants, is_seen in ((("acme",), False), ((), True)):
+        _, secret = await add_key("reader", *tenants)
+        await log_in(client, secret)
+        shown = (await client.get("/dashboard/tenants/acme/incidents")).text
+        assert ("of acme" in shown, "of the home" in shown) == (True, is_seen)
 
 
 async def test_a_part_of_a_page_leads_to_the_login(client: httpx.AsyncClient, add_key: AddKey) -> None:

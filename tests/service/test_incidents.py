@@ -52,6 +52,18 @@ async def test_incidents_of_others_are_unknown(client, app, incident):
     problem(await client.get(f"{ACME_URL}/incidents/%00"), 400)
 
 
+async def test_a_part_of_an_id_tells_nothing_of_other_tenants(client, app, incident):
+    store = app.state.parts.learner.store
+    for number in range(6):
+        new = incident.with_(incident_id=f"shared{number}", tenant_id="other", type=f"t{number}", revision=0)
+        assert await store.save_incident(new) is not None
+    problem(await client.get(f"{ACME_URL}/incidents/shared"), 404)
+    mine = incident.with_(incident_id="sharedmine", type="mine", revision=0)
+    await store.save_incident(mine.with_(updated_at=incident.opened_at))
+    assert (await client.get(f"{ACME_URL}/incidents/shared")).json()["incident_id"] == "sharedmine"
+    assert "names 5" in str(problem(await client.get("/v1/tenants/other/incidents/shared"), 400)["detail"])
+
+
 async def test_a_remedy_is_paused_and_resumed(client):
     url = f"{ACME_URL}/remedies"
     problem(await client.post(f"{url}/unknown/pause", json={"reason": "x"}), 400)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from karen_learner.autonomy.troubleshooter.remedies import REMEDIES
@@ -20,11 +21,14 @@ class OperatorActions:
     def __init__(self, store: IncidentStore) -> None:
         self._store = store
 
-    async def find(self, part: str) -> Incident:
-        """The incident whose id begins or ends with a part. Raises UnknownIncident, InvalidInput."""
+    async def find(self, part: str, *, tenant_ids: Sequence[str | None] | None = None) -> Incident:
+        """The incident whose id begins or ends with a part. Raises UnknownIncident, InvalidInput.
+
+        With `tenant_ids`, those of other tenants are unknown. None among them is the home.
+        """
         if not isinstance(part, str) or not part.isalnum() or len(part) > 64:
             raise InvalidInput(f"an incident has an id of letters and digits, not {part!r:.80}")
-        found = await self._store.find_incidents(part)
+        found = await self._store.find_incidents(part, tenant_ids=tenant_ids)
         if not found:
             raise UnknownIncident(f"there is no incident {part!r}: see `karen-learner incidents`")
         if len(found) > 1:

@@ -15,7 +15,7 @@ from karen_learner.monitoring.readings.over_time import QualityPoint
 from karen_learner.monitoring.trends import Forecast, forecast, theil_sen
 from karen_learner.records import Risk, TenantStatus
 from karen_learner.records.improvement import SystemHealth
-from karen_learner.records.incidents import Incident
+from karen_learner.records.incidents import Incident, RemedyPause
 from karen_learner.records.readings import Reading
 from karen_learner.service.access import Caller
 from karen_learner.service.dashboard.pages import PREFIX, is_fragment, link, page, page_router, seen_other
@@ -129,11 +129,14 @@ class View:
         found: Caller = self.request.state.caller
         return found
 
-    def may_see(self, incident: Incident) -> bool:
-        """Whether an incident is of this tenant, or of the home and the caller is for all tenants."""
-        if incident.tenant_id is None:
-            return self.caller.may("read")
-        return incident.tenant_id == self.tenant_id
+    @property
+    def seen_tenants(self) -> tuple[str | None, ...]:
+        """This tenant, and None (the home) if the caller is for all tenants."""
+        return (self.tenant_id, None) if self.caller.may("read") else (self.tenant_id,)
+
+    def may_see(self, one: Incident | RemedyPause) -> bool:
+        """Whether an incident or a pause is of this tenant, or of the home and the caller may read it."""
+        return one.tenant_id in self.seen_tenants
 
     def may_show_texts(self) -> bool:
         """Whether texts of users are shown. If so, the request is audited."""

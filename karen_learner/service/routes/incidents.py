@@ -9,7 +9,6 @@ from pydantic import Field
 
 from karen_learner.autonomy.troubleshooter.operator_actions import OperatorActions
 from karen_learner.contracts import IncidentStore
-from karen_learner.errors import UnknownIncident
 from karen_learner.records import Outcome, utc_now
 from karen_learner.records.incidents import Incident, RemedyPause
 from karen_learner.service.bodies import Body
@@ -111,10 +110,7 @@ async def outcomes(
 
 async def _found(parts: Parts, tenant_id: str, incident_id: str) -> Incident:
     """The incident of the tenant. One of another tenant is unknown."""
-    found = await _actions(parts).find(incident_id)
-    if found.tenant_id != tenant_id:
-        raise UnknownIncident(f"there is no incident {incident_id!r:.80}: see `karen-learner incidents`")
-    return found
+    return await _actions(parts).find(incident_id, tenant_ids=[tenant_id])
 
 
 def _actions(parts: Parts) -> OperatorActions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from karen_learner.autonomy.troubleshooter.operator_actions import OperatorActions
-from karen_learner.errors import InvalidInput, UnknownIncident
+from karen_learner.errors import InvalidInput
 from karen_learner.records import utc_now
 from karen_learner.records.incidents import Incident
 from karen_learner.service.dashboard.frame import View, Viewed
@@ -21,7 +21,7 @@ SHOWN = 100
 async def incidents(view: Viewed) -> Response:
     store = view.learner.store
     found = [one for one in await store.newest_incidents(view.tenant_id, limit=SHOWN) if view.may_see(one)]
-    paused = [one for one in await store.paused_remedies() if one.tenant_id in (None, view.tenant_id)]
+    paused = [one for one in await store.paused_remedies() if view.may_see(one)]
     return await view.page(
         "incidents.html",
         "Incidents",
@@ -69,10 +69,7 @@ async def resume(view: Viewed) -> Response:
 
 async def _find(view: View, incident_id: str) -> Incident:
     """An incident that this tenant's pages show. Raises UnknownIncident for those of others."""
-    found = await OperatorActions(view.learner.store).find(incident_id)
-    if not view.may_see(found):
-        raise UnknownIncident(f"there is no incident {incident_id!r}: see `karen-learner incidents`")
-    return found
+    return await OperatorActions(view.learner.store).find(incident_id, tenant_ids=view.seen_tenants)
 
 
 def _hours(fields: dict[str, str]) -> float:
