@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
@@ -52,8 +52,6 @@ class DecisionStore(Protocol):
     """Stores log entries. A `MemoryStore` of this package is one."""
 
     async def add_decisions(self, tenant_id: str, new: Sequence[LogEntry]) -> int: ...
-
-    async def turns_without_words(self, tenant_id: str, turn_ids: Collection[str]) -> frozenset[str]: ...
 
     async def prune_decisions(self, tenant_id: str, *, before: datetime) -> int: ...
 
@@ -141,7 +139,7 @@ class ProductionLog:
         at = max(EARLIEST, min(decision.timestamp or now, now))
         person = decision.user_id or decision.subject or decision.session_id
         if decision.consent is False:
-            decision = _without_content(decision)
+            decision = decision.model_copy(update=dict(EMPTIED))
         else:
             contents = {name: self._clean(getattr(decision, name)) for name in ("input_data", "output_data")}
             decision = decision.model_copy(update=contents)
@@ -173,25 +171,12 @@ class ProductionLog:
         return [errors.get(tenant_id) for tenant_id, _ in items]
 
     async def _add(self, tenant_id: str, entries: Sequence[LogEntry]) -> int:
-        turns = {turn_id for one in entries if (turn_id := one.turn_id) is not None}
-        if turns:
-            refused = await self._store.turns_without_words(tenant_id, turns)
-            entries = [_emptied(one) if one.turn_id in refused else one for one in entries]
         added = await self._store.add_decisions(tenant_id, entries)
         now, pruned_at = self._clock(), self._pruned_at.get(tenant_id)
         if pruned_at is None or now - pruned_at >= PRUNE_EVERY:
             self._pruned_at[tenant_id] = now
             await self._store.prune_decisions(tenant_id, before=now - self._retention)
         return added
-
-
-def _without_content(decision: Decision) -> Decision:
-    return decision.model_copy(update=dict(EMPTIED))
-
-
-def _emptied(entry: LogEntry) -> LogEntry:
-    """The entry of a turn whose consent was withdrawn."""
-    return entry._replace(decision=entry.decision and _without_content(entry.decision), template=None)
 
 
 def read_decision(raw: DecisionInput) -> Decision:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import aiosqlite
 from asyncio_extras import call_in_executor
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Update,
+    bindparam,
+    delete,
+    exists,
+    func,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects import sqlite
 
 from karen_learner.concurrency import chunks
 from karen_learner.memory import tenants
 from karen_learner.memory.database import Database
-from karen_learner.memory.tables import decisions
+from karen_learner.memory.tables import decisions, turns
 from karen_learner.memory.types import insert
 from karen_learner.records.base import to_micros
-from karen_learner.records.decisions import LogEntry, LogSums
+from karen_learner.records.decisions import Decision, LogEntry, LogSums
 
 METRICS: Mapping[str, str] = {
     "confidence": "confidence",
@@ -38,7 +50,20 @@ INSERT = (
 )
 MAX_NAMES = 1_000
 MAX_TYPES = 200
-CONTENT = {"body": None, "template": None, "session_id": None, "user_id": None, "turn_id": None}
+CONTENT = dict.fromkeys(("body", "template", "session_id", "user_id", "turn_id"), null())
+_WITHDRAW = update(decisions).where(decisions.c.tenant == bindparam("number")).values(CONTENT)
+WITHDRAW_TURN = _WITHDRAW.where(
+    decisions.c.turn_id == bindparam("turn"),
+    exists().where(
+        turns.c.tenant == decisions.c.tenant, turns.c.turn_id == decisions.c.turn_id, ~turns.c.has_words
+    ),
+)
+"""Removes the contents of the entries of a stored turn without words."""
+WITHDRAW_ENTRY = _WITHDRAW.where(decisions.c.key == bindparam("entry"), decisions.c.body != bindparam("new"))
+"""Removes the contents of a stored entry that is logged again, without consent."""
+_NAMED = sqlite.dialect(paramstyle="named")
+Withdrawal = tuple[Update, Sequence[Mapping[str, Any]]]
+"""A statement and its parameters."""
 
 
 class DecisionWriter:
@@ -49,27 +74,49 @@ class DecisionWriter:
 
     async def write(self, tenant_id: str, new: Sequence[LogEntry]) -> int:
         """Store entries. One with a stored key is the same entry. The number of new ones."""
-        if not self._database.is_sqlite:
-            return await self._database.write((tenant_id,), _add, tenant_id, new)
         tenant = await self._database.write((tenant_id,), tenants.ensure, tenant_id)
         rows: list[tuple[Any, ...]] = await call_in_executor(_rows, tenant, new)
-        return await self._database.write_directly(_insert, rows)
+        withdrawals = list(_withdrawals(tenant, new))
+        if self._database.is_sqlite:
+            return await self._database.write_directly(_insert, rows, withdrawals)
+        return await self._database.write((tenant_id,), _add, rows, withdrawals)
 
 
-def _add(connection: Connection, tenant_id: str, new: Sequence[LogEntry]) -> int:
-    rows = _rows(tenants.ensure(connection, tenant_id), new)
+def _add(connection: Connection, rows: Sequence[tuple[Any, ...]], withdrawals: Sequence[Withdrawal]) -> int:
     values = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
     statement = insert(connection, decisions).on_conflict_do_nothing().returning(decisions.c.seq)
-    return len(connection.execute(statement, values).all()) if values else 0
+    added = len(connection.execute(statement, values).all()) if values else 0
+    for withdrawal, places in withdrawals:
+        connection.execute(withdrawal, places)
+    return added
 
 
-async def _insert(driver: aiosqlite.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+async def _insert(
+    driver: aiosqlite.Connection, rows: Sequence[tuple[Any, ...]], withdrawals: Sequence[Withdrawal]
+) -> int:
     cursor = await driver.executemany(INSERT, rows)
+    for withdrawal, places in withdrawals:
+        await driver.executemany(str(withdrawal.compile(dialect=_NAMED)), places)
     return max(0, cursor.rowcount)
 
 
 def _rows(tenant: int, new: Iterable[LogEntry]) -> list[tuple[Any, ...]]:
     return [(tenant, one.key, to_micros(one.at), *_values(one)) for one in new]
+
+
+def _withdrawals(tenant: int, new: Iterable[LogEntry]) -> Iterator[Withdrawal]:
+    """The statements that follow the insertion of entries in its transaction, with their parameters."""
+    found = [(one.key, one.decision) for one in new if one.decision is not None]
+    turn_ids = {decision.turn_id for _, decision in found if decision.turn_id is not None}
+    if turn_ids:
+        yield WITHDRAW_TURN, [{"number": tenant, "turn": turn_id} for turn_id in sorted(turn_ids)]
+    refused = [(key, decision) for key, decision in found if decision.consent is False]
+    if refused:
+        yield WITHDRAW_ENTRY, [{"number": tenant, "entry": key, "new": _body(one)} for key, one in refused]
+
+
+def _body(decision: Decision) -> str:
+    return decision.model_dump_json(exclude_defaults=True)
 
 
 def _values(one: LogEntry) -> tuple[Any, ...]:
@@ -92,7 +139,7 @@ def _values(one: LogEntry) -> tuple[Any, ...]:
         None if labels.quality_score is None else labels.quality_score / 100.0,
         _number(labels.success_indicator),
         potential / 100.0 if isinstance(potential, float) else None,
-        one.decision.model_dump_json(exclude_defaults=True),
+        _body(found),
         None,
     )
 

@@ -217,7 +217,6 @@ class SqlMemoryStore:
     examples_by_key = _reads(example_rows.by_key)
     examples_by_id = _reads(example_rows.by_id)
     example_texts = _reads(example_rows.texts)
-    turns_without_words = _reads(turn_rows.without_words)
     recent_texts = _reads(turn_rows.recent_texts)
     newest_turns = _reads(turn_rows.newest)
     gold_groups = _reads(example_rows.gold_groups)

@@ -126,13 +126,14 @@ class TurnWriter:
         return {position: answer for position, answer in pairs if answer is not None}
 
     def _plain(self, items: Sequence[Incoming]) -> Iterator[tuple[int, tuple[int, NewTurn]]]:
-        """Positions of the turns of known tenants, each turn once."""
+        """Positions of the turns of known tenants that have words, each turn once."""
         seen: set[Place] = set()
         for position, item in enumerate(items):
             tenant = self._numbers.get(item.tenant_id)
             if tenant is not None and isinstance(item, NewTurn) and (tenant, item.turn_id) not in seen:
                 seen.add((tenant, item.turn_id))
-                yield position, (tenant, item)
+                if item.turn.user_text is not None:
+                    yield position, (tenant, item)
 
     async def _insert(self, rows: Sequence[tuple[int, NewTurn]]) -> Sequence[Turn | None]:
         added = await self._database.write_directly(_bulk_insert, rows)
@@ -206,6 +207,7 @@ def _store(connection: Connection, items: Sequence[Incoming]) -> Sequence[Result
         if isinstance(item, NewTurn):
             first.setdefault(place, item)
     added = add(connection, [new.row(place[0]) for place, new in first.items()])
+    _withdraw_decisions(connection, [place for place in added if first[place].turn.user_text is None])
     is_new = [first.get(place) is item and place in added for place, item in zip(places, items, strict=True)]
     before = find(
         connection, dict.fromkeys(place for place, new in zip(places, is_new, strict=True) if not new)
@@ -284,7 +286,13 @@ def _write_changes(
         counters.add(connection, {tenant: change(_counts(before[place]), _counts(new))})
         if before[place].turn.user_text is not None and new.turn.user_text is None:
             curation.withdraw(connection, tenant, [turn_id])
-            decisions.withdraw(connection, tenant, turn_ids=[turn_id])
+            _withdraw_decisions(connection, [place])
+
+
+def _withdraw_decisions(connection: Connection, places: Iterable[Place]) -> None:
+    """Remove the contents of the log entries of turns without words."""
+    for tenant, turn_id in places:
+        decisions.withdraw(connection, tenant, turn_ids=[turn_id])
 
 
 def _counts(stored: StoredTurn) -> Counts:

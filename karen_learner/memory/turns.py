@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -93,16 +93,6 @@ def awaiting_page(connection: Connection, tenant_id: str, *, after: int, size: i
     """The next `size` turns that await curation after the one with the number `after`."""
     rows = _page(connection, tenant_id, after, size, IS_AWAITING)
     return [AwaitingTurn(turn=_turn(row), revision=row.revision) for row in rows]
-
-
-def without_words(connection: Connection, tenant_id: str, turn_ids: Collection[str]) -> frozenset[str]:
-    """The turns among these whose words were removed."""
-    here = (turns.c.tenant == tenants.number_of(tenant_id), ~turns.c.has_words)
-    found: set[str] = set()
-    for some in chunks(sorted(turn_ids)):
-        statement = select(turns.c.turn_id).where(*here, turns.c.turn_id.in_(some))
-        found.update(connection.execute(statement).scalars())
-    return frozenset(found)
 
 
 def recent_texts(connection: Connection, tenant_id: str, *, limit: int) -> Sequence[str]:

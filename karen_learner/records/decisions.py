@@ -77,11 +77,6 @@ class LogEntry(NamedTuple):
     cluster: int = 0
     reason: str | None = None
 
-    @property
-    def turn_id(self) -> str | None:
-        """The turn of the decision."""
-        return None if self.decision is None else self.decision.turn_id
-
 
 class LogSums(NamedTuple):
     """Sums over the entries of a log type, a cluster and a period. `counts` and `totals` are by metric."""

@@ -207,9 +207,45 @@ async def test_withdrawn_consent_to_a_turn_removes_the_contents_of_its_entries(
     await log.log(ACME, entry(2, turn_id="t2"))
     await store.add_feedback(ACME, "t1", UserFeedback(consent=False))
     assert await store.decision(ACME, "id:e1") is None
-    late = json.loads(await store.decision(ACME, await log.log(ACME, entry(3, turn_id="t1"))) or "")
-    assert not late.keys() & {"input_data", "output_data", "turn_id", "subject"}
+    assert await store.decision(ACME, await log.log(ACME, entry(3, turn_id="t1"))) is None
     assert await store.decision(ACME, "id:e2") is not None
+
+
+async def test_a_turn_that_arrives_without_consent_removes_the_contents_of_its_entries(
+    store: SqlMemoryStore, log: ProductionLog, engine: Engine
+) -> None:
+    await store.add_turn(make_turn("t0"))  # the tenant is known to the quick path
+    for number, turn_id in enumerate(["t1", "t2", "t3"]):
+        await log.log(ACME, entry(number, turn_id=turn_id))
+    await log.log("other", entry(0, turn_id="t1"))
+    refused = UserFeedback(consent=False)
+    await asyncio.gather(
+        store.add_turn(make_turn("t1", feedback=refused)),
+        store.add_turn(make_turn("t2", text=None)),
+        store.add_turn(make_turn("t3")),
+    )
+    found = [await store.decision(ACME, f"id:e{number}") is not None for number in range(3)]
+    assert found == [False, False, True]
+    assert await store.decision("other", "id:e0") is not None
+    assert (await engine().analyze_weekly_performance()).components[
+        "ai_message_performance"
+    ].observations == 3
+
+
+async def test_an_entry_that_is_logged_again_without_consent_loses_its_contents(
+    store: SqlMemoryStore, log: ProductionLog
+) -> None:
+    for number in (1, 2):
+        await log.log(ACME, entry(number, turn_id="t1"))
+    await log.log("other", entry(1))
+    await log.log(ACME, entry(1, consent=False))
+    assert await store.decision(ACME, "id:e1") is None
+    assert await store.decision(ACME, "id:e2") is not None
+    assert await store.decision("other", "id:e1") is not None
+    assert await log.erase(ACME, user_id=None, session_id="s1") == 0
+    for _ in range(2):  # a repeated request without consent is the same entry
+        await log.log(ACME, entry(3, consent=False))
+        assert await store.decision(ACME, "id:e3") is not None
 
 
 async def test_a_time_of_the_future_counts_as_the_arrival(log: ProductionLog, engine: Engine) -> None:
