@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 
 from karen_learner.improvement.tracking.effects import MIN_CONTROLS
-from karen_learner.records.period_reports import Change
-from karen_learner.reports.wording import change_text, interval_text, metric_name, plural, unit_of, value_text
+from karen_learner.records.period_reports import Change, PeriodReport
+from karen_learner.reports.wording import (
+    NBSP,
+    change_text,
+    interval_text,
+    metric_name,
+    money,
+    plural,
+    unit_of,
+    value_text,
+)
 
 NAMES = {"accuracy": "Right answers (of those that users confirmed or corrected)",
          "correction_rate": "Corrected answers (of those with feedback)"}  # fmt: skip
@@ -43,6 +52,40 @@ def possible_bounds(one: Change) -> tuple[float | None, float | None, bool]:
     return low, high, (low, high) != (one.low, one.high)
 
 
+def only_effect(report: PeriodReport) -> Change | None:
+    """The effect of the single change of a tenant, if the page shows it; else None."""
+    roi, effects = report.roi_estimate, [one for one in (*report.better, *report.worse) if one.effect]
+    alone = roi is not None and roi.tickets == len(effects) == 1 and effects[0].metric == roi.metric
+    return effects[0] if alone else None
+
+
+def gain_range(report: PeriodReport) -> str | None:
+    """The range of the gain of a single change, which is that of its effect; None for several."""
+    roi, one = report.roi_estimate, only_effect(report)
+    if roi is None or one is None or not roi.cumulative or not roi.roi.gain:
+        return None
+    low, high, _ = possible_bounds(one)
+    if low is None or high is None:
+        return None
+    worth, currency = roi.roi.gain / roi.cumulative, report.report_metadata.currency
+    first, last = sorted((low * worth, high * worth))
+    return f"probably between {money(first, currency)} and {money(last, currency)}"
+
+
+def period_gain(report: PeriodReport) -> tuple[int, float]:
+    """Number and gain of the changes in use that were measured in the period, each alone."""
+    metric = None if report.roi_estimate is None else report.roi_estimate.metric
+    used = {one.ticket_id for one in report.tickets if (one.metric, one.status) == (metric, "measured")}
+    start = report.report_metadata.analysis_period.start
+    newest = {one.ticket_id: one for one in sorted(report.impacts, key=lambda one: one.measured_at)}
+    gains = [
+        one.roi.gain
+        for name, one in newest.items()
+        if name in used and one.effect is not None and one.measured_at >= start
+    ]
+    return len(gains), sum(gains)
+
+
 def explain(one: Change, currency: str = "") -> list[str]:
     """Sentences: the compared values, whether chance explains their change, and the number of users."""
     return [*_values(one, currency), *_chance(one, currency), *_sample(one)]
@@ -69,7 +112,7 @@ def _chance(one: Change, currency: str) -> list[str]:
     if low is None or high is None:
         return ["Nothing tells whether this is chance."]
     between = f"the true change is probably {interval_text(low, high, unit_of(one.metric), currency)}"
-    between += ", cut where a share would leave 0 to 100\u00a0%." if is_cut else "."
+    between += f", cut because a share ends at 0 and 100{NBSP}%." if is_cut else "."
     if low <= 0.0 <= high:
         return [f"It may be chance: {between}"]
     other = "" if one.causal else ", but something else at the same time may have caused it"

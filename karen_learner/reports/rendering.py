@@ -20,13 +20,21 @@ from karen_learner.pdf import check_pdf, to_pdf
 from karen_learner.records.improvement import AnalysisPeriod, AnalysisResults
 from karen_learner.records.period_reports import CostItem, PeriodReport, ReportFormat
 from karen_learner.reports import charts
-from karen_learner.reports.explaining import cause_text, effect_name, explain
+from karen_learner.reports.explaining import (
+    cause_text,
+    effect_name,
+    explain,
+    gain_range,
+    only_effect,
+    period_gain,
+)
 from karen_learner.reports.wording import (
     change_text,
     cut,
     interval_text,
     metric_name,
     money,
+    plural,
     unit_of,
     value_text,
 )
@@ -155,14 +163,10 @@ def _page(report: PeriodReport) -> str:
         notes=notes,
         conclusions={one.ticket_id: one.conclusion for one in report.impacts},
         limit=SHOWN,
-        shown_alone=_shown_alone(report),
+        alone=only_effect(report),
+        gain_range=gain_range(report),
+        period_gain=period_gain(report),
     )
-
-
-def _shown_alone(report: PeriodReport) -> bool:
-    """Whether the sum of effects is that of one change, which the page shows already."""
-    roi, effects = report.roi_estimate, [one for one in (*report.better, *report.worse) if one.effect]
-    return roi is not None and roi.tickets == len(effects) == 1 and effects[0].metric == roi.metric
 
 
 @cache
@@ -215,7 +219,11 @@ def _digest(style: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
 
+def _seconds(amount: float) -> str:
+    return "less than a second" if amount < 1 else plural(round(amount), "second")
+
+
 def _cost_text(item: CostItem, currency: str) -> str:
     if item.unit == "seconds":
-        return f"{item.amount / 60:,.0f} minutes" if item.amount >= 120 else f"{item.amount:,.0f} seconds"
+        return plural(round(item.amount / 60), "minute") if item.amount >= 120 else _seconds(item.amount)
     return money(item.amount, item.unit) if item.unit == currency else f"{item.amount:,.0f} {item.unit}"

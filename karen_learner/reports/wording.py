@@ -13,6 +13,8 @@ _SHORTENED = {"f1": "F1", "llm": "LLM", "roi": "ROI", "p50": "median",
               "p95": "95th percentile", "p99": "99th percentile"}  # fmt: skip
 _UNITS = ("ms", "s", "seconds")
 UNKNOWN = "unknown"
+NBSP = "\u00a0"
+"""A space without a line break, between a number and its unit."""
 MAX_NAME_CHARS = 120
 
 
@@ -49,10 +51,11 @@ def value_text(value: float | None, unit: Unit, currency: str = "") -> str:
     if value is None or not math.isfinite(value):
         return UNKNOWN
     if unit == "share":
-        return f"{value:.1%}".replace("%", " %")
+        return f"{value:.1%}".replace("%", f"{NBSP}%")
     if unit == "money":
         return money(value, currency)
-    return _number(value) + {"milliseconds": " ms", "seconds": " s", "bytes": " bytes"}.get(unit, "")
+    short = {"milliseconds": "ms", "seconds": "s", "bytes": "bytes"}.get(unit)
+    return _number(value) if short is None else f"{_number(value)}{NBSP}{short}"
 
 
 def change_text(change: float | None, unit: Unit, currency: str = "") -> str:
@@ -60,7 +63,7 @@ def change_text(change: float | None, unit: Unit, currency: str = "") -> str:
     if change is None or not math.isfinite(change):
         return UNKNOWN
     if unit == "share":
-        return f"{100 * change:+.1f} percentage points"
+        return f"{100 * change:+.1f}{NBSP}percentage points"
     return ("+" if change > 0 else "") + value_text(change, unit, currency)
 
 
@@ -68,7 +71,7 @@ def interval_text(low: float | None, high: float | None, unit: Unit, currency: s
     """The bounds of a 95 % interval: "between +1.0 and +2.0 percentage points"."""
     if low is None or high is None or not math.isfinite(high - low):
         return "no interval"
-    first = change_text(low, unit, currency).removesuffix(" percentage points")
+    first = change_text(low, unit, currency).removesuffix(f"{NBSP}percentage points")
     return f"between {first} and {change_text(high, unit, currency)}"
 
 
@@ -76,7 +79,7 @@ def money(amount: float, currency: str) -> str:
     """An amount with its currency: two decimals below 100."""
     if not math.isfinite(amount):
         return UNKNOWN
-    return f"{amount:,.{2 if abs(amount) < 100 else 0}f} {currency}".rstrip()
+    return f"{amount:,.{2 if abs(amount) < 100 else 0}f}{NBSP}{currency}".rstrip()
 
 
 def plural(count: int, word: str) -> str:
