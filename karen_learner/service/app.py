@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -43,6 +43,8 @@ from karen_learner.service.routes import (
 
 SUBJECTS = (operations, conversations, learning, data, performance, incidents, improvement, reports, tickets)
 
+DAY_S = 86_400.0
+
 DESCRIPTION = """
 Language understanding that learns from its own conversations.
 
@@ -73,13 +75,17 @@ def create_app(learner: AutonomousLearner) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await learner.start()
         end = learner.events.subscribe(metrics.on_event)
+        pruning = None
         if learner.store.read_only is None:
-            await _prune_audit(store, days=settings.audit_retention_days)
+            pruning = asyncio.create_task(_prune_audit(store, days=settings.audit_retention_days))
         try:
             with _set_at_stop_signal(parts.stopping):
                 yield
         finally:
             end()
+            if pruning is not None:
+                pruning.cancel()
+                await asyncio.wait({pruning})
             await parts.close()
 
     app = FastAPI(
@@ -137,8 +143,9 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-async def _prune_audit(store: AccessStore, *, days: float) -> None:
-    try:
-        await store.prune_audit(before=utc_now() - timedelta(days=days))
-    except StoreError:  # a full disk: the service still answers
-        return
+async def _prune_audit(store: AccessStore, *, days: float, every_s: float = DAY_S) -> None:
+    """Remove the old entries of the audit log now and each day, until the task is cancelled."""
+    while True:
+        with suppress(StoreError):  # a full disk: the service still answers
+            await store.prune_audit(before=utc_now() - timedelta(days=days))
+        await asyncio.sleep(every_s)
