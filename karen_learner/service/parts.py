@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
 
@@ -10,7 +11,7 @@ from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPBearer
 
 from karen_learner.contracts import AccessStore
-from karen_learner.errors import TooManyRequests, Unauthenticated
+from karen_learner.errors import KarenLearnerError, TooManyRequests, Unauthenticated
 from karen_learner.learner import AutonomousLearner
 from karen_learner.monitoring.performance import PerformanceMonitor
 from karen_learner.records.access import Action
@@ -43,6 +44,8 @@ class Parts:
     jobs: Jobs
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
+    stream_check_s: float = 10.0
+    """Seconds after which the caller of a stream without events is checked again."""
     _monitors: dict[str, PerformanceMonitor] = field(default_factory=dict)
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -81,6 +84,15 @@ async def _shared(request: Request) -> Parts:
 
 
 Shared = Annotated[Parts, Depends(_shared)]
+
+
+async def is_admitted(finding: Awaitable[Caller]) -> bool:
+    """Whether the caller of an open stream is still found. Its key may be revoked, or its session over."""
+    try:
+        await finding
+    except KarenLearnerError:  # also of the store: the client connects again
+        return False
+    return True
 
 
 async def require_free_stream(parts: Shared) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
@@ -160,6 +161,31 @@ async def test_a_key_of_a_tenant_sees_no_pause_of_the_home(
         await log_in(client, secret)
         shown = (await client.get("/dashboard/tenants/acme/incidents")).text
         assert ("of acme" in shown, "of the home" in shown) == (True, is_seen)
+
+
+@pytest.mark.parametrize("ending", ["logout", "time", "key"])
+async def test_a_stream_ends_with_its_session(
+    client: httpx.AsyncClient, add_key: AddKey, app: FastAPI, ending: str
+) -> None:
+    parts = app.state.parts
+    parts.stream_check_s = 0.01
+    key_id, secret = await add_key("reader")
+    await log_in(client, secret)
+    streaming = asyncio.create_task(client.get("/dashboard/tenants/acme/stream"))
+    async with asyncio.timeout(60):
+        while not parts.streams:
+            await asyncio.sleep(0.01)
+        digest = digest_of(client.cookies[COOKIE])
+        if ending == "key":
+            await parts.access_store.revoke_api_key(key_id, at=utc_now())
+            parts.access._read_at = float("-inf")
+        else:
+            await parts.access_store.end_session(digest)
+        if ending == "time":
+            over = Session(digest=digest, key_id=key_id, expires_at=utc_now() - timedelta(seconds=1))
+            await parts.access_store.add_session(over, now=over.expires_at)
+        assert (await streaming).status_code == 200
+    assert parts.streams == 0
 
 
 async def test_a_part_of_a_page_leads_to_the_login(client: httpx.AsyncClient, add_key: AddKey) -> None:

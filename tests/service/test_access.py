@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+
 import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner.errors import Forbidden, InvalidInput, TooManyRequests, Unauthenticated, UnknownTenant
+from karen_learner.events import StageStarted
 from karen_learner.records import utc_now
-from karen_learner.records.access import ACTIONS, ROLES, Action, Role
+from karen_learner.records.access import ACTIONS, ROLES, Action, AuditEntry, Role
 from karen_learner.service.access import Access, Caller, new_key
+from karen_learner.service.app import _prune_audit
 from tests.conftest import ACME
 
 PUBLIC = {"/healthz", "/readyz"}
@@ -132,6 +137,36 @@ async def test_a_revoked_key_is_refused(app, make_client):
     assert not await store.revoke_api_key(key.key_id, at=utc_now())
     access._read_at = float("-inf")
     assert (await client.get("/v1/tenants")).status_code == 401
+
+
+@pytest.mark.parametrize("check_s", [0.01, 3600.0])
+async def test_a_stream_ends_when_its_key_is_revoked(app, make_client, check_s):
+    parts = app.state.parts
+    parts.stream_check_s = check_s
+    client = await make_client("reader")
+    streaming = asyncio.create_task(client.get(f"/v1/tenants/{ACME}/events"))
+    async with asyncio.timeout(60):
+        while not parts.streams:
+            await asyncio.sleep(0.01)
+        (key,) = await parts.access_store.api_keys()
+        await parts.access_store.revoke_api_key(key.key_id, at=utc_now())
+        parts.access._read_at = float("-inf")
+        parts.learner.events.publish(StageStarted(tenant_id=ACME, cycle_id="secret", stage="training"))
+        response = await streaming
+    assert (response.status_code, "secret" in response.text, parts.streams) == (200, False, 0)
+
+
+async def test_the_audit_log_is_pruned_again_and_again(app):
+    store = app.state.parts.access_store
+    pruning = asyncio.create_task(_prune_audit(store, days=1.0, every_s=0.01))
+    old = AuditEntry(at=utc_now() - timedelta(days=2), caller="k", request="r", status=200)
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            await store.add_audit([old])
+            while await store.audit():
+                await asyncio.sleep(0.01)
+    pruning.cancel()
+    await asyncio.wait({pruning})
 
 
 async def test_changes_and_refusals_are_audited(app, make_client):

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from karen_learner.service.dashboard.pages import PREFIX
-from karen_learner.service.dashboard.sessions import viewer
+from karen_learner.service.dashboard.sessions import find_caller, viewer
 from karen_learner.service.dashboard.state import Shown
-from karen_learner.service.parts import Shared, TenantId, require_free_stream
+from karen_learner.service.parts import Shared, TenantId, is_admitted, require_free_stream
 
 Seen = Annotated[str, Query(max_length=100)]
 
@@ -29,12 +29,21 @@ router = APIRouter(prefix=PREFIX, include_in_schema=False)
 async def stream(
     tenant_id: TenantId, parts: Shared, state: Shown, request: Request, seen: Seen = ""
 ) -> AsyncIterator[ServerSentEvent]:
-    """The names of what changes after the snapshot of the page. The stream ends when the service stops."""
+    """The names of what changes after the snapshot of the page.
+
+    The stream ends when the service stops, or the session is over.
+    """
     request.state.is_stream = True
     parts.streams += 1
     parts.metrics.stream_opened()
     try:
-        async for kind in state.changes.of(tenant_id, seen):
+        kinds = state.changes.of(
+            tenant_id,
+            seen,
+            may_go_on=lambda: is_admitted(find_caller(request, parts)),
+            check_s=parts.stream_check_s,
+        )
+        async for kind in kinds:
             yield ServerSentEvent(event="changed", raw_data=kind)
     finally:
         parts.streams -= 1

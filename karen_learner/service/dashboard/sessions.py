@@ -38,14 +38,15 @@ def viewer(action: Action = "read") -> Any:
         is_audited = request.method != "GET" or action != "read"
         if request.method != "GET":
             require_same_origin(request)
-        found = await _found(request, parts)
+        found = await find_caller(request, parts)
         request.state.caller = found
         return admit(request, parts, found, action, every_tenant=False, is_audited=is_audited)
 
     return Depends(caller)
 
 
-async def _found(request: Request, parts: Parts) -> Caller:
+async def find_caller(request: Request, parts: Parts) -> Caller:
+    """The holder of the session, or a browser of this machine. Raises Unauthenticated."""
     cookie = request.cookies.get(COOKIE)
     if cookie is not None:
         session = await parts.access_store.session(digest_of(cookie))

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -94,8 +95,18 @@ class Changes:
         """The present snapshot as a text, for `of`."""
         return SEPARATOR.join((await snapshot(self._store, tenant_id)).values())
 
-    async def of(self, tenant_id: str, seen: str = "") -> AsyncIterator[str]:
-        """The kinds that change after the snapshot `seen`, until the service stops."""
+    async def of(
+        self,
+        tenant_id: str,
+        seen: str = "",
+        *,
+        may_go_on: Callable[[], Awaitable[bool]] | None = None,
+        check_s: float | None = None,
+    ) -> AsyncIterator[str]:
+        """The kinds that change after the snapshot `seen`, until the service stops.
+
+        It also ends if `may_go_on` is false: asked before each change, and after `check_s` without one.
+        """
         watcher, last = _Watcher(), await snapshot(self._store, tenant_id)
         if seen:
             before = dict(zip(last, seen.split(SEPARATOR), strict=False))
@@ -105,7 +116,11 @@ class Changes:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch())
         try:
-            while await watcher.woken.wait() and not self._stopping.is_set():
+            while True:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(watcher.woken.wait(), check_s)
+                if self._stopping.is_set() or (may_go_on is not None and not await may_go_on()):
+                    return
                 kinds, watcher.kinds = watcher.kinds, set()
                 watcher.woken.clear()
                 for kind in sorted(kinds):

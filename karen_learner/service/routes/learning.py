@@ -17,7 +17,15 @@ from karen_learner.learner import AutonomousLearner
 from karen_learner.records import CycleRow, LearningCycleResult, LearningPlan, ModelVersion
 from karen_learner.service.bodies import BootstrapBody, CycleBody, NoteBody, RollbackBody
 from karen_learner.service.jobs import Job
-from karen_learner.service.parts import Parts, Shared, TenantId, allow, require_free_stream
+from karen_learner.service.parts import (
+    Parts,
+    Shared,
+    TenantId,
+    address_of,
+    allow,
+    is_admitted,
+    require_free_stream,
+)
 
 router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["learning"])
 
@@ -138,20 +146,26 @@ async def roll_back(
     dependencies=[allow("read"), Depends(require_free_stream)],
 )
 async def events(tenant_id: TenantId, parts: Shared, request: Request) -> AsyncIterator[ServerSentEvent]:
-    """Events of the tenant in this process, as server-sent events. The stream ends when the service stops."""
+    """Events of the tenant in this process, as server-sent events.
+
+    The stream ends when the service stops, or the key is revoked.
+    """
     request.state.is_stream = True
     parts.streams += 1
     parts.metrics.stream_opened()
     try:
-        async for event in _events_of(parts, tenant_id):
+        async for event in _events_of(parts, tenant_id, request):
             yield ServerSentEvent(data=parts.shown(event).to_dict(), event=event.type, id=event.event_id)
     finally:
         parts.streams -= 1
         parts.metrics.stream_closed()
 
 
-async def _events_of(parts: Parts, tenant_id: str) -> AsyncIterator[Event]:
-    """Events until the service stops. Beyond MAX_WAITING_EVENTS a slow client loses events."""
+async def _events_of(parts: Parts, tenant_id: str, request: Request) -> AsyncIterator[Event]:
+    """Events until the service stops, or the caller is not admitted any more.
+
+    Beyond MAX_WAITING_EVENTS a slow client loses events.
+    """
     waiting: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING_EVENTS)
 
     def put(event: Event) -> None:
@@ -164,10 +178,16 @@ async def _events_of(parts: Parts, tenant_id: str) -> AsyncIterator[Event]:
         while not stopping.done():
             next_event = asyncio.create_task(waiting.get())
             try:
-                await asyncio.wait({next_event, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {next_event, stopping},
+                    timeout=parts.stream_check_s,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
             finally:
                 if not next_event.done():
                     next_event.cancel()
+            if not await is_admitted(parts.access.caller(address_of(request), request.headers)):
+                return
             if next_event.done() and not next_event.cancelled():
                 yield next_event.result()
     finally:
