@@ -18,13 +18,14 @@ class CircuitBreaker:
 
     The failure rate is that of the calls before the run, discounted by their number. At a rate of 1 % two
     failures in a row open the breaker, at 50 % ten. The wait doubles with each failed trial, from 1 to 60
-    seconds. A success closes the breaker. The pattern is of Nygard, *Release It!*, 2007.
+    seconds. Late failures of calls that began before it opened change nothing. A success closes the breaker.
+    The pattern is of Nygard, *Release It!*, 2007.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures = self._calls = 0.0
-        self._run = 0
+        self._run = self._trials = 0
         self._wait_s = FIRST_WAIT_S
         self._trial_at: float | None = None
 
@@ -43,19 +44,23 @@ class CircuitBreaker:
             return True
         if self._clock() < self._trial_at:
             return False
+        self._trials += 1
         self._trial_at = self._clock() + self._wait_s
         return True
 
     def record(self, success: bool) -> None:
         """Count the end of a call."""
         if not success:
-            self._run += 1
             if self._trial_at is not None:
+                if not self._trials:
+                    return
+                self._trials -= 1
                 self._wait_s = min(MAX_WAIT_S, 2.0 * self._wait_s)
+            self._run += 1
             if self.failure_rate**self._run <= IMPROBABLE:
                 self._trial_at = self._clock() + self._wait_s
             return
         decay = 0.5 ** ((self._run + 1) / HALF_LIFE_CALLS)
         self._calls = decay * self._calls + self._run + 1
         self._failures = decay * self._failures + self._run
-        self._run, self._wait_s, self._trial_at = 0, FIRST_WAIT_S, None
+        self._run, self._trials, self._wait_s, self._trial_at = 0, 0, FIRST_WAIT_S, None

@@ -48,6 +48,20 @@ def test_one_trial_in_each_wait_and_a_success_closes_it():
     assert breaker.allows()
 
 
+def test_failures_of_calls_that_began_before_it_opened_do_not_lengthen_the_wait():
+    now = [0.0]
+    breaker = CircuitBreaker(clock=lambda: now[0])
+    assert all(breaker.allows() for _ in range(10))
+    for _ in range(10):
+        breaker.record(False)
+    now[0] = 1.0
+    assert breaker.allows()
+    breaker.record(False)
+    breaker.record(False)
+    now[0] = 3.0
+    assert breaker.allows()
+
+
 def test_an_abandoned_trial_is_repeated():
     now = [0.0]
     breaker = CircuitBreaker(clock=lambda: now[0])
