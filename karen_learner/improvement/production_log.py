@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
@@ -74,7 +74,7 @@ class ProductionLog:
         self._pruned_at: LRUCache[str, datetime] = LRUCache(MAX_TENANTS)
         self._sanitizer = sanitizer
         self._clock = clock
-        self._batches: Batcher[tuple[str, LogEntry], None] = Batcher(
+        self._batches: Batcher[tuple[str, DecisionInput], str] = Batcher(
             self._write, queue_size=settings.queue_size, max_batch=PAGE, owner="the production log"
         )
 
@@ -84,9 +84,7 @@ class ProductionLog:
 
     async def log(self, tenant_id: str, decision: DecisionInput) -> str:
         """Store one entry, and return its key. It is on disk when this returns. Raises InvalidInput."""
-        entry = self._entry(read_decision(decision))
-        await self._batches.submit((tenant_id, entry))
-        return entry.key
+        return await self._batches.submit((tenant_id, decision))
 
     async def import_lines(
         self, tenant_id: str, lines: Iterator[bytes], *, on_lines: OnLines | None = None
@@ -158,17 +156,32 @@ class ProductionLog:
             return {self._sanitizer.sanitize(name): self._clean(one) for name, one in value.items()}
         return value
 
-    async def _write(self, items: Sequence[tuple[str, LogEntry]]) -> Sequence[Exception | None]:
+    def _entries(self, decisions: Iterable[DecisionInput]) -> list[LogEntry | Exception]:
+        found: list[LogEntry | Exception] = []
+        for decision in decisions:
+            try:
+                found.append(self._entry(read_decision(decision)))
+            except Exception as error:  # the caller of this entry receives it
+                found.append(error)
+        return found
+
+    async def _write(self, items: Sequence[tuple[str, DecisionInput]]) -> Sequence[str | Exception]:
+        """The keys of the entries, or their errors. A thread reads and sanitises them."""
+        made = await call_in_executor(self._entries, [decision for _, decision in items])
         by_tenant: dict[str, list[LogEntry]] = {}
-        for tenant_id, entry in items:
-            by_tenant.setdefault(tenant_id, []).append(entry)
+        for (tenant_id, _), entry in zip(items, made, strict=True):
+            if isinstance(entry, LogEntry):
+                by_tenant.setdefault(tenant_id, []).append(entry)
         errors: dict[str, Exception] = {}
         for tenant_id, entries in by_tenant.items():
             try:
                 await self._add(tenant_id, entries)
             except Exception as error:  # the callers of this tenant receive it
                 errors[tenant_id] = error
-        return [errors.get(tenant_id) for tenant_id, _ in items]
+        return [
+            entry if isinstance(entry, Exception) else errors.get(tenant_id, entry.key)
+            for (tenant_id, _), entry in zip(items, made, strict=True)
+        ]
 
     async def _add(self, tenant_id: str, entries: Sequence[LogEntry]) -> int:
         added = await self._store.add_decisions(tenant_id, entries)

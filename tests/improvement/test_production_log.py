@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -175,6 +176,26 @@ async def test_texts_are_sanitised(store: SqlMemoryStore, log: ProductionLog) ->
     assert body["input_data"] == {"a�b": ["x�", {"y": "z"}]}
     with pytest.raises(InvalidInput, match="not Unicode"):
         await log.log(ACME, entry(input_data={"text": "\ud800"}))
+
+
+async def test_a_thread_reads_and_sanitises_the_entries_of_calls(
+    store: SqlMemoryStore, store_settings: StoreSettings
+) -> None:
+    threads: set[int] = set()
+
+    class Recorded:
+        def sanitize(self, text: str) -> str:
+            threads.add(threading.get_ident())
+            if text == "fail":
+                raise RuntimeError(text)
+            return text
+
+    log = ProductionLog(store, store_settings, sanitizer=Recorded(), clock=lambda: NOON)
+    made = [entry(1), {"log_type": "x"}, entry(2, input_data={"text": "fail"}), entry(3)]
+    found = await asyncio.gather(*(log.log(ACME, one) for one in made), return_exceptions=True)
+    assert [type(one) for one in found] == [str, InvalidInput, RuntimeError, str]
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_without_consent_no_content_is_stored(store: SqlMemoryStore, log: ProductionLog) -> None:
