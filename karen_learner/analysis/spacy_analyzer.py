@@ -20,7 +20,7 @@ from karen_learner.analysis.fallback import analyze_without_model, answer_withou
 from karen_learner.components.documents import make_doc
 from karen_learner.concurrency import Batcher, cut_into_batches
 from karen_learner.contracts import Analyzer, BasePipelineInfo
-from karen_learner.errors import LearnerClosed, ModelError
+from karen_learner.errors import KarenLearnerError, LearnerClosed, ModelError, trace_of
 from karen_learner.models.live import LiveModel, LiveModels, forget_frames
 from karen_learner.records import Analysis, Entity, check_id, check_several, check_text, replace_unfit
 from karen_learner.relabelling import relabelled_analysis
@@ -295,12 +295,13 @@ class ModelQueue:
         return None
 
     def _log(self, error: Exception | None, version: str) -> None:
-        """Log the first failure, and the first success after it."""
+        """Log the first failure, and the first success after it. Errors of pipes may quote the text."""
         extra = {"model_version": version}
         if error is not None and not self._failing:
+            is_own = isinstance(error, (KarenLearnerError, TimeoutError))
             logger.error(
                 "the model %s failed on a text, the fallback answers instead: %s",
-                version, error, exc_info=error, extra=extra,
+                version, error if is_own else trace_of(error), extra=extra,
             )  # fmt: skip
         if error is None and self._failing:
             logger.warning("the model %s answers again", version, extra=extra)

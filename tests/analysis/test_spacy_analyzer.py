@@ -25,7 +25,7 @@ RULES = {"analysis.fallback": "rules"}
 @Language.component("karen_test_poison")
 def poison(doc):
     if "poison" in doc.text:
-        raise RuntimeError("this text is poison")
+        raise RuntimeError(f"poison: {doc.text}")
     return doc
 
 
@@ -129,8 +129,9 @@ async def test_a_text_on_which_the_model_fails_affects_no_other_and_is_logged_on
     assert second.linguistic_features["tokens"] == 2
     assert (third.intent, third.degraded) == ("cancel", False)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert "this text is poison" in caplog.text
-    assert caplog.records[0].exc_info[0] is RuntimeError
+    assert "RuntimeError" in caplog.text
+    assert "in poison" in caplog.text
+    assert "hello poison" not in caplog.text
 
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -195,7 +196,7 @@ async def test_a_logged_failure_keeps_no_document_alive(nlp, caplog, monkeypatch
     before = {id(found) for found in gc.get_objects() if isinstance(found, Doc)}
     await analyzer.analyze_many(["hello there", "my bill is great", "cancel this"])
     gc.collect()
-    assert caplog.records[0].exc_info[0] is RuntimeError
+    assert "RuntimeError" in caplog.text
     assert not {id(found) for found in gc.get_objects() if isinstance(found, Doc)} - before
     analyzer.close()
 
