@@ -47,8 +47,8 @@ def possible_bounds(one: Change) -> tuple[float | None, float | None, bool]:
         return one.low, one.high, False
     if unit_of(one.metric) != "share" or not 0.0 <= one.after <= 1.0:
         return one.low, one.high, False
-    low = max(one.low, one.change - one.after)
-    high = min(one.high, one.change - one.after + 1.0)
+    low = max(one.low, min(one.change, one.change - one.after))
+    high = min(one.high, max(one.change, one.change - one.after + 1.0))  # rounding would exclude the change
     return low, high, (low, high) != (one.low, one.high)
 
 
