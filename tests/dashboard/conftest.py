@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import uvicorn
-from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright, expect
 
 from karen_learner.autonomy.strategies import StrategyKnowledge
 from karen_learner.learner import create_autonomous_learner
@@ -168,7 +168,8 @@ async def watched(context: BrowserContext) -> Watched:
 async def tab(browser: Browser, server: Server) -> AsyncIterator[Watched]:
     """A page in a new profile of the browser. It has no errors, and no requests to other hosts."""
     context = await browser.new_context(base_url=server.address, viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)  # a busy machine
+    expect.set_options(timeout=60_000)
     made = await watched(context)
     yield made
     await context.close()
