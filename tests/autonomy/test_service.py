@@ -90,6 +90,7 @@ async def test_a_request_of_a_person_runs_at_the_next_tick(
     assert [one.mode for one in results] == ["full"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes of the ended worker
 async def test_a_request_survives_a_service_that_dies_before_its_cycle_ends(
     learner: AutonomousLearner, now: FastClock
 ) -> None:
