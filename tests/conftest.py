@@ -24,8 +24,9 @@ from tests.homes import Homes, TrainedHome
 
 trace_greenlets_as_threads()
 
-settings.register_profile("karen", deadline=None, max_examples=40)  # no test asserts times
-settings.load_profile("karen")
+settings.register_profile("karen", deadline=None)  # no test asserts times
+settings.register_profile("karen-ci", deadline=None, max_examples=40)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "karen"))
 
 ACME = "acme"
 TINY = {

@@ -717,7 +717,7 @@ class TestMasks:
         assert await store.masks("acme", "g1", ["a"]) == {"a": 1}
 
     async def test_many_can_be_written_and_read(self, store: MemoryStore) -> None:
-        many = {f"group:{number}": number % 32 for number in range(10_000)}
+        many = {f"group:{number}": number % 32 for number in range(40_000)}
         assert await self.promote(store, 1, many)
         assert await self.promote(store, 2, dict.fromkeys(many, 1))
         expected = {name: mask | 1 for name, mask in many.items()}
