@@ -180,7 +180,7 @@ class AutonomousLearner(LearnerLifecycle):
     async def analyze_many(
         self, tenant_id: str, texts: Sequence[str], *, user_id: str | None = None
     ) -> list[Analysis]:
-        """Analyses of many texts of a user or of nobody, in order. Stores nothing. Raises InvalidInput."""
+        """Analyses of many texts, in order, of one user if given. Stores nothing. Raises InvalidInput."""
         await self._serve(tenant_id)
         user = user_argument(self.analyzer, user_id)
         return await self.analyzer.analyze_many(texts, tenant_id=tenant_id, **user)

@@ -229,7 +229,7 @@ class ReviewStore(Protocol):
         """Write the draft and the decision of a review; False if it is another one's."""
 
     async def reviews(self, tenant_id: str, item_ids: Sequence[str]) -> Mapping[str, Review]:
-        """The reviews of items, by id. Items that nobody has opened have none."""
+        """The reviews of items, by id. Unopened items have none."""
 
     async def last_review(self, tenant_id: str, reviewer: str) -> Review | None:
         """The review that a reviewer has decided last."""

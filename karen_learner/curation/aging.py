@@ -100,6 +100,6 @@ async def _examples(store: MemoryStore, tenant_id: str, intent: str) -> AsyncIte
 
 
 def _is_outdated(example: Example, said: Sequence[Contribution], change: ChangedMeaning) -> bool:
-    """Whether nobody has given the intent to the text since the change."""
+    """Whether no person has given the intent to the text since the change."""
     times = [each.occurred_at for each in said if each.intent == change.former]
     return example.reason != KEPT_MEANING and max(times, default=example.created_at) < change.since

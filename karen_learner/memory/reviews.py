@@ -41,7 +41,7 @@ def _is_free(stored: Review, reviewer: str, now: datetime) -> bool:
 
 
 def of_items(connection: Connection, tenant_id: str, item_ids: Sequence[str]) -> Mapping[str, Review]:
-    """The reviews of items, by id. Items that nobody has opened have none."""
+    """The reviews of items, by id. Unopened items have none."""
     found: dict[str, Review] = {}
     for piece in chunks(list(dict.fromkeys(item_ids))):
         here = (reviews.c.tenant == tenants.number_of(tenant_id), reviews.c.item_id.in_(piece))
