@@ -114,9 +114,9 @@ async def test_a_rollback_is_shown_in_a_second_browser(
         for before, after in (("v0002", "v0001"), ("v0001", "v0002")):
             await expect(second.page.locator(".serving")).to_have_text(before)
             await roll_back(tab.page, after)
-            await expect(second.page.locator(".serving")).to_have_text(after)
+            await expect(second.page.locator(".serving")).to_have_text(after, timeout=15_000)
             current = second.page.locator(".timeline .current b")
-            await expect(current).to_have_text(after)
+            await expect(current).to_have_text(after, timeout=15_000)
         await expect(second.page.get_by_text(f"because of {ATTACK}").first).to_be_visible()
         assert second.messages == []
         assert not await second.is_attacked()
