@@ -14,6 +14,7 @@ from pathlib import Path
 import spacy
 from spacy.language import Language
 from spacy.training import Example
+from spacy.util import fix_random_seed
 
 from karen_learner import create_autonomous_learner, create_spacy_analyzer
 
@@ -36,6 +37,7 @@ ROWS = [
 
 def your_pipeline() -> Language:
     """An example pipeline: two intents and two of the cities, briefly trained."""
+    fix_random_seed(0)
     nlp = spacy.blank("en")
     nlp.add_pipe("tok2vec")
     listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 96, "upstream": "*"}
@@ -73,7 +75,7 @@ def your_pipeline() -> Language:
 
 async def main(home: Path) -> None:
     analyzer = create_spacy_analyzer(your_pipeline(), tasks={"intent": "textcat", "entities": "ner"})
-    overrides = {"training.n_iter": 6, "training.min_updates": 12}
+    overrides = {"training.n_iter": 6, "training.min_updates": 40}
     async with create_autonomous_learner(home, spacy_analyzer=analyzer, overrides=overrides) as learner:
         question = "will it rain in athens"
         before = await learner.analyze(TENANT, question)
