@@ -1,5 +1,6 @@
 """Checks of the documentation: examples run, links resolve, lists are complete."""
 
+import ast
 import inspect
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -168,13 +170,25 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     assert not [page for page in pages if page not in site], "add the pages to `nav` of mkdocs.yml"
 
 
-def test_every_package_is_in_the_architecture() -> None:
-    described = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+def table(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading of the architecture, without its head."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = section.split("\n\n|")[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def test_the_architecture_has_every_package_in_the_order_of_the_layers() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [re.findall(r"karen_learner\.(\w+)", layer) for layer in contract["contracts"][0]["layers"]]
+    ordered = [name for layer in reversed(layers) for name in layer]
     package = ROOT / "karen_learner"
-    packages = {path.name + "/" for path in package.iterdir() if (path / "__init__.py").is_file()}
-    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
-    missing = {name for name in packages | files if f"`{name}`" not in described}
-    assert not missing
+    parts = {path.parent.name + "/" for path in package.glob("*/__init__.py")}
+    parts |= {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    described = [row[0].strip("`") for row in table("Packages")]
+    assert set(described) == parts
+    assert [name.removesuffix(".py").strip("/") for name in described] == ordered
+    assert not [row[0] for row in table("Packages") if len(row[1].split()) > 25]
 
 
 def test_every_registered_name_is_described() -> None:
@@ -186,12 +200,29 @@ def test_every_registered_name_is_described() -> None:
     assert not [name for name in names if f"`{name}`" not in described]
 
 
-def test_every_dependency_has_a_reason() -> None:
-    described = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Dependencies")[1]
-    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    listed = pyproject.split("\ndependencies = [")[1].split("\n]")[0]
-    for name in re.findall(r'"([a-z-]+)', listed):
-        assert name in described, f"{name} is not explained"
+def imported_packages() -> set[str]:
+    """The top-level packages of others that the code imports."""
+    modules = set()
+    for path in (ROOT / "karen_learner").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules.add(node.module)
+    return {name.split(".")[0] for name in modules} - sys.stdlib_module_names - {"karen_learner"}
+
+
+def test_every_dependency_has_a_reason_and_a_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    used = [extras[name] for name in extras if name not in ("test", "check", "bench")]
+    declared = {re.split(r"[\[<>=]", item)[0] for items in (project["dependencies"], *used) for item in items}
+    imported = {{"opentelemetry": "opentelemetry-api"}.get(name, name) for name in imported_packages()}
+    listed = {name for row in table("Dependencies") for name in re.findall(r"[\w-]+", row[0].split(":")[-1])}
+    assert {name.replace("_", "-") for name in declared | imported} <= {
+        name.replace("_", "-") for name in listed
+    }
+    assert all(len(row) == 3 and all(row) for row in table("Dependencies"))
 
 
 def test_public_names_are_sorted_and_documented() -> None:
