@@ -18,48 +18,46 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Id of the tenant.", show_default=False)]
+
+def argument(metavar: str, help: str, *, show_default: bool = False, **more: Any) -> Any:
+    """A positional argument."""
+    return typer.Argument(metavar=metavar, help=help, show_default=show_default, **more)
+
+
+def option(metavar: str, help: str, *names: str, show_default: bool = False, **more: Any) -> Any:
+    """An option with a value. Without `names`, its name is that of the parameter."""
+    return typer.Option(*names, metavar=metavar, help=help, show_default=show_default, **more)
+
+
+def flag(name: str, help: str) -> Any:
+    """An option without a value."""
+    return typer.Option(name, help=help)
+
+
+Tenant = Annotated[str, argument("TENANT", "Id of the tenant.")]
 SourceFile = Annotated[
     Path,
-    typer.Argument(
-        metavar="FILE",
-        help="Labelled texts or turns, such as a .jsonl, .csv or .spacy file.",
-        exists=True,
-        readable=True,
-        show_default=False,
+    argument(
+        "FILE", "Labelled texts or turns, such as a .jsonl, .csv or .spacy file.", exists=True, readable=True
     ),
 ]
-Replace = Annotated[
-    bool, typer.Option("--replace", help="Replace the labels of stored gold that the file contradicts.")
-]
+Replace = Annotated[bool, flag("--replace", "Replace the labels of stored gold that the file contradicts.")]
 FormatName = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        help="Format of the file, if its suffix does not tell.",
-        show_default=False,
-    ),
+    str | None, option("NAME", "Format of the file, if its suffix does not tell.", "--format")
 ]
-TargetFormat = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Format to write, if the suffix does not tell.", show_default=False),
-]
+TargetFormat = Annotated[str | None, option("NAME", "Format to write, if the suffix does not tell.")]
 KeyNames = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="KEY=NAME", help="Read a key or column as another one. Repeatable."),
+    option("KEY=NAME", "Read a key or column as another one. Repeatable.", "--map"),
 ]
-Encoding = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Encoding of the file, such as cp1252.", show_default=False),
-]
+Encoding = Annotated[str | None, option("NAME", "Encoding of the file, such as cp1252.")]
 Offsets = Annotated[
     Literal["characters", "utf-16", "bytes"],
-    typer.Option(metavar="UNIT", help="Unit of the offsets of entities: characters, utf-16 or bytes."),
+    option("UNIT", "Unit of the offsets of entities: characters, utf-16 or bytes.", show_default=True),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the number of examples. Change nothing.")]
+DryRun = Annotated[bool, flag("--dry-run", "Show the number of examples. Change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-Limit = Annotated[int, typer.Option(help="Maximum number of entries.", min=1, metavar="N")]
+Limit = Annotated[int, option("N", "Maximum number of entries.", min=1, show_default=True)]
 
 
 def corpus_file(

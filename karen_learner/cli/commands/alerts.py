@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, with_common_options
 from karen_learner.errors import ExitCode
 
 
 @with_common_options
 async def alerts(
     run: Context,
-    tenant: Annotated[
-        str | None, typer.Argument(metavar="[TENANT]", help="Only this tenant.", show_default=False)
-    ] = None,
+    tenant: Annotated[str | None, argument("[TENANT]", "Only this tenant.")] = None,
 ) -> int:
     """List the incidents that no remedy has ended, and that wait for people.
 

@@ -9,11 +9,10 @@ import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, TextIO
 
-import typer
 from asyncio_extras import call_in_executor
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, argument, option, with_common_options
 from karen_learner.errors import ExitCode, InvalidInput
 
 if TYPE_CHECKING:
@@ -30,14 +29,8 @@ NumberedText = tuple[int, str]
 async def analyze(
     run: Context,
     tenant: Tenant,
-    texts: Annotated[
-        list[str],
-        typer.Argument(metavar="TEXT", help="Texts; - reads lines from standard input."),
-    ],
-    user: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="User of the texts: a holdback keeps some.", show_default=False),
-    ] = None,
+    texts: Annotated[list[str], argument("TEXT", "Texts; - reads lines from standard input.")],
+    user: Annotated[str | None, option("ID", "User of the texts: a holdback keeps some.")] = None,
 ) -> int:
     """Show intent, sentiment and entities of texts. Stores nothing.
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, with_common_options
 from karen_learner.errors import ExitCode
 
 
 @with_common_options
 async def backup(
     run: Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="New archive (.tar.gz).", show_default=False)],
+    file: Annotated[Path, argument("FILE", "New archive (.tar.gz).")],
 ) -> int:
     """Write database, models, backups of models and settings to a new archive, while the home is in use.
 

@@ -14,7 +14,9 @@ from karen_learner.cli.options import (
     FormatName,
     KeyNames,
     Offsets,
+    argument,
     corpus_file,
+    flag,
     with_common_options,
 )
 from karen_learner.errors import ExitCode
@@ -30,20 +32,16 @@ Action = Literal["build", "show", "remove"]
 @with_common_options
 async def base(
     run: Context,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="build, show or remove.")],
+    action: Annotated[Action, argument("ACTION", "build, show or remove.")],
     files: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="[FILE]...", help="build: files of shared labelled texts.", exists=True, readable=True
-        ),
+        argument("[FILE]...", "build: files of shared labelled texts.", exists=True, readable=True),
     ] = None,
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,
     offsets: Offsets = "characters",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="build: read the files. Change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "build: read the files. Change nothing.")] = False,
 ) -> int:
     """Train a pipeline on shared labelled texts, from which tenants start instead of from nothing.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import (
     Encoding,
@@ -14,6 +12,7 @@ from karen_learner.cli.options import (
     KeyNames,
     Offsets,
     Tenant,
+    argument,
     corpus_file,
     with_common_options,
 )
@@ -24,16 +23,15 @@ from karen_learner.errors import ExitCode
 async def compare(
     run: Context,
     tenant: Tenant,
-    before: Annotated[str, typer.Argument(metavar="A", help="First version.", show_default=False)],
-    after: Annotated[str, typer.Argument(metavar="B", help="Second version.", show_default=False)],
+    before: Annotated[str, argument("A", "First version.")],
+    after: Annotated[str, argument("B", "Second version.")],
     file: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="FILE",
-            help="Labelled texts. Default: the judged texts that both versions recorded.",
+        argument(
+            "FILE",
+            "Labelled texts. Default: the judged texts that both versions recorded.",
             exists=True,
             readable=True,
-            show_default=False,
         ),
     ] = None,
     format: FormatName = None,

@@ -15,7 +15,9 @@ from karen_learner.cli.options import (
     Offsets,
     SourceFile,
     TargetFormat,
+    argument,
     corpus_file,
+    option,
     with_common_options,
 )
 from karen_learner.errors import ExitCode
@@ -25,19 +27,11 @@ from karen_learner.errors import ExitCode
 def convert(
     run: Context,
     source: SourceFile,
-    target: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="Target, such as a .spacy file.", dir_okay=False)
-    ],
+    target: Annotated[Path, argument("TARGET", "Target, such as a .spacy file.", dir_okay=False)],
     lang: Annotated[str, typer.Option(help="Language code of spaCy.")] = "en",
-    dev: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every tenth text to this file.", show_default=False),
-    ] = None,
+    dev: Annotated[Path | None, option("FILE", "Write every tenth text to this file.")] = None,
     labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Write the labels of text categorizers to this folder.", show_default=False
-        ),
+        Path | None, option("DIR", "Write the labels of text categorizers to this folder.")
     ] = None,
     format: FormatName = None,
     map: KeyNames = None,

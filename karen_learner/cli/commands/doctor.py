@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import flag, with_common_options
 from karen_learner.cli.output import text
 from karen_learner.errors import ExitCode, InvalidInput, KarenLearnerError
 
@@ -22,9 +20,7 @@ STYLES = {"ok": "green", "warning": "yellow", "failing": "bold red", "fixed": "g
 @with_common_options
 async def doctor(
     run: Context,
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Mend permissions, missing backups and damaged versions.")
-    ] = False,
+    fix: Annotated[bool, flag("--fix", "Mend permissions, missing backups and damaged versions.")] = False,
 ) -> int:
     """Check settings, home, database, models and libraries. Changes nothing without --fix.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import (
     Encoding,
@@ -15,6 +13,7 @@ from karen_learner.cli.options import (
     SourceFile,
     Tenant,
     corpus_file,
+    option,
     with_common_options,
 )
 from karen_learner.errors import ExitCode
@@ -25,12 +24,7 @@ async def evaluate(
     run: Context,
     tenant: Tenant,
     file: SourceFile,
-    version: Annotated[
-        str | None,
-        typer.Option(
-            help="Version to evaluate. Default: the live one.", metavar="VERSION", show_default=False
-        ),
-    ] = None,
+    version: Annotated[str | None, option("VERSION", "Version to evaluate. Default: the live one.")] = None,
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Limit, Tenant, with_common_options
+from karen_learner.cli.options import Limit, Tenant, argument, option, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -24,15 +24,11 @@ def _moment(value: str) -> datetime:
 async def evidence(
     run: Context,
     tenant: Tenant,
-    component: Annotated[
-        str, typer.Argument(help="Component, as `performance` names it.", metavar="COMPONENT")
-    ],
-    metric: Annotated[
-        str | None, typer.Argument(help="Metric of the component.", metavar="METRIC", show_default=False)
-    ] = None,
+    component: Annotated[str, argument("COMPONENT", "Component, as `performance` names it.")],
+    metric: Annotated[str | None, argument("METRIC", "Metric of the component.")] = None,
     *,
-    start: Annotated[str, typer.Option(help="First moment of the period.", metavar="TIME")],
-    end: Annotated[str, typer.Option(help="First moment after the period.", metavar="TIME")],
+    start: Annotated[str, option("TIME", "First moment of the period.")],
+    end: Annotated[str, option("TIME", "First moment after the period.")],
     limit: Limit = 20,
 ) -> int:
     """List the ids behind a metric: turns, cycles, tasks or log entries with the worst result."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import TargetFormat, Tenant, with_common_options
+from karen_learner.cli.options import TargetFormat, Tenant, argument, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -18,11 +18,8 @@ async def export(
     tenant: Tenant,
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE",
-            help="Target, such as a .jsonl or .spacy file. An existing file is replaced.",
-            dir_okay=False,
-            show_default=False,
+        argument(
+            "FILE", "Target, such as a .jsonl or .spacy file. An existing file is replaced.", dir_okay=False
         ),
     ],
     kind: Annotated[

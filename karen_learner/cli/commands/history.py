@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Limit, Tenant, with_common_options
+from karen_learner.cli.options import Limit, Tenant, flag, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -17,9 +15,7 @@ async def history(
     run: Context,
     tenant: Tenant,
     limit: Limit = 20,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Print one JSON document in each line, oldest first.")
-    ] = False,
+    jsonl: Annotated[bool, flag("--jsonl", "Print one JSON document in each line, oldest first.")] = False,
 ) -> int:
     """List the learning cycles and rollbacks of a tenant, newest first."""
     from karen_learner.cli import render

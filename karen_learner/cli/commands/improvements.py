@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Limit, Tenant, with_common_options
+from karen_learner.cli.options import Limit, Tenant, argument, flag, option, with_common_options
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -21,31 +21,14 @@ async def improvements(
     run: Context,
     tenant: Tenant,
     action: Annotated[
-        Action,
-        typer.Argument(metavar="ACTION", help="list (default), show, open, mark, measure or dismiss."),
+        Action, argument("ACTION", "list (default), show, open, mark, measure or dismiss.", show_default=True)
     ] = "list",
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="ID", help="Ticket; for open the title of the change.", show_default=False),
-    ] = None,
-    details: Annotated[
-        str | None,
-        typer.Option(metavar="WORDS", help="The change that was made, or the reason.", show_default=False),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Metric of the ticket, or of the sum.", show_default=False),
-    ] = None,
-    days: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Days of measurement after the change.", show_default=False),
-    ] = None,
-    cost: Annotated[
-        float | None, typer.Option(metavar="AMOUNT", help="Cost of the change.", show_default=False)
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the smallest visible effect. Open no ticket.")
-    ] = False,
+    name: Annotated[str | None, argument("ID", "Ticket; for open the title of the change.")] = None,
+    details: Annotated[str | None, option("WORDS", "The change that was made, or the reason.")] = None,
+    metric: Annotated[str | None, option("NAME", "Metric of the ticket, or of the sum.")] = None,
+    days: Annotated[int | None, option("N", "Days of measurement after the change.")] = None,
+    cost: Annotated[float | None, option("AMOUNT", "Cost of the change.")] = None,
+    dry_run: Annotated[bool, flag("--dry-run", "Show the smallest visible effect. Open no ticket.")] = False,
     limit: Limit = 20,
 ) -> int:
     """List tickets with their measured effects and the sum of the effects, or change one ticket.

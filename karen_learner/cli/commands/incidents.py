@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Limit, with_common_options
+from karen_learner.cli.options import Limit, argument, option, with_common_options
 from karen_learner.errors import ExitCode
 
 Action = Literal["list", "show", "acknowledge", "silence", "pause", "resume"]
@@ -19,21 +19,12 @@ async def incidents(
     run: Context,
     action: Annotated[
         Action,
-        typer.Argument(metavar="ACTION", help="list (default), show, acknowledge, silence, pause or resume."),
+        argument("ACTION", "list (default), show, acknowledge, silence, pause or resume.", show_default=True),
     ] = "list",
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="ID", help="Incident; for pause and resume a remedy.", show_default=False),
-    ] = None,
-    tenant: Annotated[
-        str | None, typer.Option(metavar="TENANT", help="Only this tenant.", show_default=False)
-    ] = None,
-    reason: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="Reason of a decision.", show_default=False)
-    ] = None,
-    hours: Annotated[
-        float | None, typer.Option(metavar="N", help="Hours of silence (24) or pause.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, argument("ID", "Incident; for pause and resume a remedy.")] = None,
+    tenant: Annotated[str | None, option("TENANT", "Only this tenant.")] = None,
+    reason: Annotated[str | None, option("WORDS", "Reason of a decision.")] = None,
+    hours: Annotated[float | None, option("N", "Hours of silence (24) or pause.")] = None,
     limit: Limit = 20,
 ) -> int:
     """List incidents, show the story of one, or decide about it. Decisions need a --reason.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, option, with_common_options
 from karen_learner.errors import ExitCode, InvalidInput
 
 if TYPE_CHECKING:
@@ -23,19 +23,18 @@ RoleName = Literal["reader", "host", "operator", "admin"]
 @with_common_options
 async def keys(
     run: Context,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="list, create or revoke.")],
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="create: a name for people; revoke: id of the key.")
-    ] = None,
+    action: Annotated[Action, argument("ACTION", "list, create or revoke.")],
+    name: Annotated[str | None, argument("NAME", "create: a name for people; revoke: id of the key.")] = None,
     role: Annotated[
         RoleName,
-        typer.Option(
-            metavar="ROLE",
-            help="reader: reports; host: also turns and analyses; operator: reports and changes; admin: all.",
+        option(
+            "ROLE",
+            "reader: reports; host: also turns and analyses; operator: reports and changes; admin: all.",
+            show_default=True,
         ),
     ] = "reader",
     tenant: Annotated[
-        list[str] | None, typer.Option(metavar="TENANT", help="Tenant of the key. Repeatable. Default: all.")
+        list[str] | None, option("TENANT", "Tenant of the key. Repeatable. Default: all.")
     ] = None,
 ) -> int:
     """List, create or revoke the API keys of `serve`. A new key is shown once."""

@@ -8,7 +8,7 @@ import typer
 
 from karen_learner.cli.commands.rollback import confirmed
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, Yes, with_common_options
+from karen_learner.cli.options import Tenant, Yes, argument, flag, option, with_common_options
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -26,16 +26,12 @@ QUESTIONS = {"merge": "merge {examples} examples of {label!r} into {successor!r}
 @with_common_options
 async def labels(
     run: Context,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="list, rename, merge or retire.")],
+    action: Annotated[Action, argument("ACTION", "list, rename, merge or retire.")],
     tenant: Tenant,
-    label: Annotated[str | None, typer.Argument(metavar="LABEL", help="The label to change.")] = None,
-    successor: Annotated[
-        str | None, typer.Argument(metavar="NEW", help="rename: its new name; merge: the other label.")
-    ] = None,
-    task: Annotated[
-        TaskName | None, typer.Option(metavar="TASK", help="Task of the label, if several tasks have it.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the effect. Change nothing.")] = False,
+    label: Annotated[str | None, argument("LABEL", "The label to change.")] = None,
+    successor: Annotated[str | None, argument("NEW", "rename: its new name; merge: the other label.")] = None,
+    task: Annotated[TaskName | None, option("TASK", "Task of the label, if several tasks have it.")] = None,
+    dry_run: Annotated[bool, flag("--dry-run", "Show the effect. Change nothing.")] = False,
     yes: Yes = False,
 ) -> int:
     """List, rename, merge or retire labels, in all examples and feedback.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, flag, option, with_common_options
 from karen_learner.errors import ExitCode, cycle_exit_code
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ async def learn(
     run: Context,
     tenant: Tenant,
     force: Annotated[
-        bool, typer.Option("--force", help="Train on fewer examples than learning.min_data_threshold.")
+        bool, flag("--force", "Train on fewer examples than learning.min_data_threshold.")
     ] = False,
     mode: Annotated[
         Literal["auto", "incremental", "full", "micro"],
@@ -31,12 +31,8 @@ async def learn(
             "micro updates the served model in seconds until the next cycle."
         ),
     ] = "auto",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan of the cycle. Change nothing.")
-    ] = False,
-    reason: Annotated[
-        str | None, typer.Option(help="Reason for the history.", metavar="WORDS", show_default=False)
-    ] = None,
+    dry_run: Annotated[bool, flag("--dry-run", "Show the plan of the cycle. Change nothing.")] = False,
+    reason: Annotated[str | None, option("WORDS", "Reason for the history.")] = None,
 ) -> int:
     """Run a learning cycle: curate, train, validate, and deploy the candidate if the gates accept it.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import flag, option, with_common_options
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 async def monitor(
     run: Context,
     tenant: Annotated[
-        list[str] | None,
-        typer.Option("--tenant", help="Show this tenant only. Repeatable.", metavar="TENANT"),
+        list[str] | None, option("TENANT", "Show this tenant only. Repeatable.", "--tenant")
     ] = None,
     interval: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.5, max=3600.0)] = 5.0,
-    once: Annotated[bool, typer.Option("--once", help="Show the readings once, and end.")] = False,
+    once: Annotated[bool, flag("--once", "Show the readings once, and end.")] = False,
 ) -> int:
     """Show the readings of each tenant with intervals, alarms and expected false alarms. Ctrl-C ends it.
 

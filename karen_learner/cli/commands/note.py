@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, argument, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -15,10 +13,8 @@ from karen_learner.errors import ExitCode
 async def note(
     run: Context,
     tenant: Tenant,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="The version.", show_default=False)],
-    words: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="The note. Without it, the note is removed.")
-    ] = None,
+    version: Annotated[str, argument("VERSION", "The version.")],
+    words: Annotated[str | None, argument("TEXT", "The note. Without it, the note is removed.")] = None,
 ) -> int:
     """Write a note about a version. `versions` shows it."""
     async with run.learner(tenant) as learner:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, with_common_options
 from karen_learner.cli.tables import FittingTable, utc_text
 from karen_learner.errors import ExitCode
 
@@ -20,10 +18,8 @@ Action = Literal["status", "test"]
 @with_common_options
 async def notify(
     run: Context,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="status (default) or test.")] = "status",
-    target: Annotated[
-        str | None, typer.Argument(metavar="TARGET", help="Only this target.", show_default=False)
-    ] = None,
+    action: Annotated[Action, argument("ACTION", "status (default) or test.", show_default=True)] = "status",
+    target: Annotated[str | None, argument("TARGET", "Only this target.")] = None,
 ) -> int:
     """List the targets of notifications and their waiting notifications, or send a test message.
 

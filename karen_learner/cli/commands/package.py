@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, argument, option, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -16,15 +14,11 @@ from karen_learner.errors import ExitCode
 async def package(
     run: Context,
     tenant: Tenant,
-    version: Annotated[
-        str | None, typer.Argument(metavar="VERSION", help="Version to package. Default: the live one.")
-    ] = None,
+    version: Annotated[str | None, argument("VERSION", "Version to package. Default: the live one.")] = None,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", file_okay=False, help="Folder of the wheel. Default: this folder.")
+        Path, option("DIR", "Folder of the wheel. Default: this folder.", file_okay=False, show_default=True)
     ] = Path(),
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name after the language. Default: made from TENANT.")
-    ] = None,
+    name: Annotated[str | None, option("NAME", "Name after the language. Default: made from TENANT.")] = None,
 ) -> int:
     """Write a version as a wheel: `pip install` installs it, and `spacy.load` loads it.
 

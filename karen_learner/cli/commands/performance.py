@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, option, with_common_options
 from karen_learner.errors import ExitCode
 
-Days = Annotated[float, typer.Option(help="Length of the period in days.", min=0.01, max=3650.0, metavar="N")]
+Days = Annotated[float, option("N", "Length of the period in days.", min=0.01, max=3650.0, show_default=True)]
 
 
 @with_common_options

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, flag, with_common_options
 from karen_learner.errors import ExitCode
 
 
 @with_common_options
 async def prune(
     run: Context,
-    tenant: Annotated[
-        str | None,
-        typer.Argument(metavar="TENANT", help="One tenant. Default: all tenants.", show_default=False),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the files with their reasons. Change nothing.")
-    ] = False,
+    tenant: Annotated[str | None, argument("TENANT", "One tenant. Default: all tenants.")] = None,
+    dry_run: Annotated[bool, flag("--dry-run", "Show the files with their reasons. Change nothing.")] = False,
 ) -> int:
     """Remove versions, backups and corpora beyond retention. Each learning cycle does the same at its end.
 

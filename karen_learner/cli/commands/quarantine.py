@@ -8,7 +8,7 @@ import typer
 
 from karen_learner.cli.commands.rollback import confirmed
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Limit, Tenant, Yes, with_common_options
+from karen_learner.cli.options import Limit, Tenant, Yes, argument, flag, option, with_common_options
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -22,20 +22,12 @@ async def quarantine(
     run: Context,
     tenant: Tenant,
     action: Annotated[
-        Action, typer.Argument(metavar="ACTION", help="list (default), release or discard.")
+        Action, argument("ACTION", "list (default), release or discard.", show_default=True)
     ] = "list",
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ID", help="Examples; the first characters suffice.", show_default=False),
-    ] = None,
-    reason: Annotated[
-        str | None,
-        typer.Option(help="Only the examples of this reason.", metavar="REASON", show_default=False),
-    ] = None,
+    ids: Annotated[list[str] | None, argument("ID", "Examples; the first characters suffice.")] = None,
+    reason: Annotated[str | None, option("REASON", "Only the examples of this reason.")] = None,
     limit: Limit = 100,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the number of examples. Change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Show the number of examples. Change nothing.")] = False,
     yes: Yes = False,
 ) -> int:
     """List the examples that are quarantined, in conflict, or wait after a rollback, with their reasons.

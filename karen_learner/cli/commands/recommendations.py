@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, argument, option, with_common_options
 from karen_learner.errors import ExitCode
 
 Action = Literal["make", "list", "accept", "implement", "dismiss", "measure"]
@@ -20,17 +20,13 @@ async def recommendations(
     tenant: Tenant,
     action: Annotated[
         Action,
-        typer.Argument(metavar="ACTION", help="make (default), list, accept, implement, dismiss or measure."),
+        argument("ACTION", "make (default), list, accept, implement, dismiss or measure.", show_default=True),
     ] = "make",
-    name: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A recommendation.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, argument("ID", "A recommendation.")] = None,
     days: Annotated[
-        float, typer.Option(help="make: analyse this many days.", min=0.01, max=3650.0, metavar="N")
+        float, option("N", "make: analyse this many days.", min=0.01, max=3650.0, show_default=True)
     ] = 7.0,
-    details: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="Description of a decision.", show_default=False)
-    ] = None,
+    details: Annotated[str | None, option("WORDS", "Description of a decision.")] = None,
 ) -> int:
     """Recommend improvements from an analysis, list them, decide about one, or measure one.
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.commands.learn import exit_code
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, flag, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -16,12 +14,9 @@ from karen_learner.errors import ExitCode
 async def repair(
     run: Context,
     tenant: Tenant,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check files and backups. Change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Check files and backups. Change nothing.")] = False,
     force: Annotated[
-        bool,
-        typer.Option("--force", help="Train anew also a live model that is intact and cannot be loaded."),
+        bool, flag("--force", "Train anew also a live model that is intact and cannot be loaded.")
     ] = False,
 ) -> int:
     """Verify the live model; restore it from its backup, or train it anew from the stored examples.

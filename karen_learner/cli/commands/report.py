@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Limit, with_common_options
+from karen_learner.cli.options import Limit, argument, flag, option, with_common_options
 from karen_learner.errors import ExitCode
 
 ACTIONS = ("make", "list", "show", "archive", "dashboard", "schema")
@@ -17,39 +17,21 @@ ACTIONS = ("make", "list", "show", "archive", "dashboard", "schema")
 @with_common_options
 async def report(
     run: Context,
-    action: Annotated[
-        str,
-        typer.Argument(
-            metavar="[ACTION]",
-            help="make (default), list, show, archive, dashboard or schema.",
-            show_default=False,
-        ),
-    ],
-    tenant: Annotated[
-        str | None, typer.Argument(metavar="TENANT", help="Id of the tenant.", show_default=False)
-    ] = None,
+    action: Annotated[str, argument("[ACTION]", "make (default), list, show, archive, dashboard or schema.")],
+    tenant: Annotated[str | None, argument("TENANT", "Id of the tenant.")] = None,
     period: Annotated[
         Literal["weekly", "monthly", "quarterly"],
-        typer.Option(help="Period of the report.", metavar="PERIOD"),
+        option("PERIOD", "Period of the report.", show_default=True),
     ] = "weekly",
     kind: Annotated[
         Literal["executive", "technical"] | None,
-        typer.Option(help="executive: one page. technical: all metrics.", metavar="KIND", show_default=False),
+        option("KIND", "executive: one page. technical: all metrics."),
     ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(help="Formats with commas: html, pdf, json, csv.", metavar="NAMES", show_default=False),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder, or file of one format, for copies.", metavar="PATH")
-    ] = None,
-    id: Annotated[
-        str | None, typer.Option("--id", help="Report to show; its last characters suffice.", metavar="ID")
-    ] = None,
-    days: Annotated[
-        float | None, typer.Option(help="Age at which `archive` archives a report.", metavar="N")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Analyse again, although no data is new.")] = False,
+    format: Annotated[str | None, option("NAMES", "Formats with commas: html, pdf, json, csv.")] = None,
+    output: Annotated[Path | None, option("PATH", "Folder, or file of one format, for copies.")] = None,
+    id: Annotated[str | None, option("ID", "Report to show; its last characters suffice.", "--id")] = None,
+    days: Annotated[float | None, option("N", "Age at which `archive` archives a report.")] = None,
+    fresh: Annotated[bool, flag("--fresh", "Analyse again, although no data is new.")] = False,
     limit: Limit = 20,
 ) -> int:
     """Make a report of the last week, month or quarter of a tenant; list, show or archive reports.

@@ -5,25 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from asyncio_extras import call_in_executor
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, flag, with_common_options
 from karen_learner.errors import ExitCode
 
 
 @with_common_options
 async def restore(
     run: Context,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="Archive of `backup`.", exists=True, dir_okay=False, show_default=False
-        ),
-    ],
+    file: Annotated[Path, argument("FILE", "Archive of `backup`.", exists=True, dir_okay=False)],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the archive against its digests. Change nothing.")
+        bool, flag("--dry-run", "Check the archive against its digests. Change nothing.")
     ] = False,
 ) -> int:
     """Make the home (--home), which must be new or empty, from an archive of `backup`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import flag, option, with_common_options
 from karen_learner.cli.tables import FittingTable
 from karen_learner.errors import ExitCode, InvalidInput, KarenLearnerError
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from karen_learner.records.triggers import TriggeredMode
 
 TenantOption = Annotated[
-    list[str] | None,
-    typer.Option("--tenant", help="Retrain this tenant only. Repeatable.", metavar="TENANT"),
+    list[str] | None, option("TENANT", "Retrain this tenant only. Repeatable.", "--tenant")
 ]
 
 
@@ -28,15 +27,13 @@ TenantOption = Annotated[
 async def retrain(
     run: Context,
     tenant: TenantOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Retrain although it is not due.")] = False,
+    force: Annotated[bool, flag("--force", "Retrain although it is not due.")] = False,
     mode: Annotated[
         Literal["auto", "incremental", "full"], typer.Option(help="Mode of the cycles.")
     ] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which are due. Change nothing.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show the last run and the decisions.")] = False,
-    queue: Annotated[
-        bool, typer.Option("--queue", help="Let the running service retrain at its next tick.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Show which are due. Change nothing.")] = False,
+    status: Annotated[bool, flag("--status", "Show the last run and the decisions.")] = False,
+    queue: Annotated[bool, flag("--queue", "Let the running service retrain at its next tick.")] = False,
 ) -> int:
     """Retrain each tenant that has 50 new samples, or a last training 30 days ago and a new sample.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, Yes, run_coroutine, with_common_options
+from karen_learner.cli.options import Tenant, Yes, argument, flag, option, run_coroutine, with_common_options
 from karen_learner.cli.output import text
 from karen_learner.errors import DeploymentError, ExitCode, InvalidInput, UnknownVersion
 
@@ -25,22 +25,12 @@ def rollback(
     run: Context,
     tenant: Tenant,
     version: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="VERSION",
-            help="Target version. Default: the parent of the live one.",
-            show_default=False,
-        ),
+        str | None, argument("VERSION", "Target version. Default: the parent of the live one.")
     ] = None,
     backup: Annotated[
-        Path | None,
-        typer.Option(
-            help="Restore this archive of model_backups.", metavar="PATH", exists=True, dir_okay=False
-        ),
+        Path | None, option("PATH", "Restore this archive of model_backups.", exists=True, dir_okay=False)
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the target version. Change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Show the target version. Change nothing.")] = False,
     yes: Yes = False,
 ) -> int:
     """Restore an earlier model version of a tenant.

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import flag, option, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -15,15 +13,10 @@ from karen_learner.errors import ExitCode
 async def run(
     run: Context,
     tenant: Annotated[
-        list[str] | None,
-        typer.Option("--tenant", help="Serve this tenant only. Repeatable.", metavar="TENANT"),
+        list[str] | None, option("TENANT", "Serve this tenant only. Repeatable.", "--tenant")
     ] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Make one tick, and end after the cycles that it begins.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show which cycles would begin now. Begin none.")
-    ] = False,
+    once: Annotated[bool, flag("--once", "Make one tick, and end after the cycles that it begins.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Show which cycles would begin now. Begin none.")] = False,
 ) -> int:
     """Run the autonomous service: readings, triggers and schedules decide when each tenant learns.
 

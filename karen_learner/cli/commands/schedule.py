@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, flag, option, with_common_options
 from karen_learner.errors import ExitCode, InvalidInput
 
 Action = Literal["setup", "status", "remove"]
@@ -19,7 +19,7 @@ LATE = timedelta(hours=1)
 @with_common_options
 def schedule(
     run: Context,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="setup, status or remove.")],
+    action: Annotated[Action, argument("ACTION", "setup, status or remove.")],
     day: Annotated[
         str | None, typer.Option(help="Days of the month, such as 1,15. Default: 1.", show_default=False)
     ] = None,
@@ -28,14 +28,12 @@ def schedule(
     weekly: Annotated[
         str | None, typer.Option(help="Day of the week, such as sun, in place of --day.", show_default=False)
     ] = None,
-    cron: Annotated[
-        str | None, typer.Option(help="A whole cron expression.", metavar="EXPR", show_default=False)
-    ] = None,
+    cron: Annotated[str | None, option("EXPR", "A whole cron expression.")] = None,
     mode: Annotated[
         Literal["auto", "full"], typer.Option(help="Mode of the cycles. Each mode has a schedule of its own.")
     ] = "auto",
-    systemd: Annotated[bool, typer.Option("--systemd", help="Use a timer of systemd, not cron.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the result. Change nothing.")] = False,
+    systemd: Annotated[bool, flag("--systemd", "Use a timer of systemd, not cron.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Show the result. Change nothing.")] = False,
 ) -> int:
     """Let cron or systemd run `karen-learner retrain` at fixed times, in the time zone of this machine.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import run_coroutine, with_common_options
+from karen_learner.cli.options import option, run_coroutine, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -15,17 +15,10 @@ from karen_learner.errors import ExitCode
 def serve(
     run: Context,
     host: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Address to listen on. Others than this machine's need API keys."
-        ),
+        str | None, option("ADDRESS", "Address to listen on. Others than this machine's need API keys.")
     ] = None,
-    port: Annotated[
-        int | None, typer.Option(metavar="N", min=0, max=65_535, help="Port to listen on. Default: 8000.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Number of processes that answer. Default: 1.")
-    ] = None,
+    port: Annotated[int | None, option("N", "Port to listen on. Default: 8000.", min=0, max=65_535)] = None,
+    workers: Annotated[int | None, option("N", "Number of processes that answer. Default: 1.", min=1)] = None,
 ) -> int:
     """Answer HTTP requests on this home until Ctrl-C or SIGTERM. Needs the extra `service`."""
     try:

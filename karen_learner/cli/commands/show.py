@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.commands.learn import exit_code, texts_of
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, argument, with_common_options
 
 
 @with_common_options
 async def show(
     run: Context,
     tenant: Tenant,
-    cycle: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="CYCLE", help="Id of a cycle. Default: the last one that ran.", show_default=False
-        ),
-    ] = None,
+    cycle: Annotated[str | None, argument("CYCLE", "Id of a cycle. Default: the last one that ran.")] = None,
 ) -> int:
     """Show the decision of a cycle: gates, scores, changed answers, and the texts that would change it.
 

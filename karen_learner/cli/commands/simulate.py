@@ -15,7 +15,9 @@ from karen_learner.cli.options import (
     FormatName,
     KeyNames,
     Offsets,
+    argument,
     corpus_file,
+    option,
     with_common_options,
 )
 from karen_learner.cli.output import Output
@@ -33,18 +35,10 @@ TENANT = "simulation"
 async def simulate(
     run: Context,
     train: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TRAIN",
-            help="Labelled texts, or a folder with train.jsonl and test.jsonl.",
-            exists=True,
-        ),
+        Path, argument("TRAIN", "Labelled texts, or a folder with train.jsonl and test.jsonl.", exists=True)
     ],
     test: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="TEST", help="Test texts; never used for training.", exists=True, dir_okay=False
-        ),
+        Path | None, argument("TEST", "Test texts; never used for training.", exists=True, dir_okay=False)
     ] = None,
     shots: Annotated[int, typer.Option(help="Gold texts of each label for the bootstrap.", min=2)] = 10,
     correction_rate: Annotated[
@@ -69,23 +63,11 @@ async def simulate(
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the shots, the order and the feedback.")] = 0,
     keep_home: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep the home in this new folder.", metavar="DIR", file_okay=False, show_default=False
-        ),
+        Path | None, option("DIR", "Keep the home in this new folder.", file_okay=False)
     ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Write a chart (.png, .svg, .pdf).", metavar="FILE", show_default=False),
-    ] = None,
+    plot: Annotated[Path | None, option("FILE", "Write a chart (.png, .svg, .pdf).")] = None,
     save: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the JSON document to this file too.",
-            metavar="FILE",
-            dir_okay=False,
-            show_default=False,
-        ),
+        Path | None, option("FILE", "Write the JSON document to this file too.", dir_okay=False)
     ] = None,
     refit: Annotated[bool, typer.Option(help="Train from scratch at the end, for comparison.")] = True,
     format: FormatName = None,

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, with_common_options
 from karen_learner.errors import ExitCode
 
 
 @with_common_options
 async def status(
     run: Context,
-    tenant: Annotated[
-        str | None,
-        typer.Argument(metavar="TENANT", help="One tenant. Default: all tenants.", show_default=False),
-    ] = None,
+    tenant: Annotated[str | None, argument("TENANT", "One tenant. Default: all tenants.")] = None,
 ) -> int:
     """Show health, live model, stored data and the next step of a tenant, or a table of all tenants.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import with_common_options
+from karen_learner.cli.options import argument, flag, option, with_common_options
 from karen_learner.errors import ExitCode, InvalidInput
 
 if TYPE_CHECKING:
@@ -19,16 +19,10 @@ if TYPE_CHECKING:
 @with_common_options
 async def strategies(
     run: Context,
-    tenant: Annotated[
-        str | None, typer.Argument(metavar="[TENANT]", help="Id of the tenant. Default: all tenants.")
-    ] = None,
-    freeze: Annotated[
-        str | None, typer.Option(metavar="STRATEGY", help="Use this strategy alone, without exploration.")
-    ] = None,
-    unfreeze: Annotated[bool, typer.Option("--unfreeze", help="End --freeze.")] = False,
-    domain: Annotated[
-        str | None, typer.Option(metavar="DOMAIN", help="Domain to freeze. Default: all domains.")
-    ] = None,
+    tenant: Annotated[str | None, argument("[TENANT]", "Id of the tenant. Default: all tenants.")] = None,
+    freeze: Annotated[str | None, option("STRATEGY", "Use this strategy alone, without exploration.")] = None,
+    unfreeze: Annotated[bool, flag("--unfreeze", "End --freeze.")] = False,
+    domain: Annotated[str | None, option("DOMAIN", "Domain to freeze. Default: all domains.")] = None,
 ) -> int:
     """Show strategies by domain with their success rates, limits and rules for errors.
 

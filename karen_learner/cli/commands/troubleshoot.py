@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, flag, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -16,7 +14,7 @@ async def troubleshoot(
     run: Context,
     tenant: Tenant,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show problems and their next remedies. Change nothing.")
+        bool, flag("--dry-run", "Show problems and their next remedies. Change nothing.")
     ] = False,
 ) -> int:
     """Examine a tenant and its home, and apply the next remedy of each problem that is due.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import (
     Encoding,
@@ -14,7 +12,10 @@ from karen_learner.cli.options import (
     KeyNames,
     Offsets,
     SourceFile,
+    argument,
     corpus_file,
+    flag,
+    option,
     with_common_options,
 )
 from karen_learner.errors import ExitCode
@@ -29,19 +30,13 @@ async def validate(
     run: Context,
     file: SourceFile,
     tenant: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[TENANT]", help="Also compare with the stored gold of this tenant.", show_default=False
-        ),
+        str | None, argument("[TENANT]", "Also compare with the stored gold of this tenant.")
     ] = None,
     test: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Test texts, which must not be in FILE.", exists=True, show_default=False
-        ),
+        Path | None, option("FILE", "Test texts, which must not be in FILE.", exists=True)
     ] = None,
-    rare: Annotated[int, typer.Option(help="A label with fewer texts is rare.", metavar="N", min=1)] = 5,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 for warnings, too.")] = False,
+    rare: Annotated[int, option("N", "A label with fewer texts is rare.", min=1, show_default=True)] = 5,
+    strict: Annotated[bool, flag("--strict", "Exit with code 1 for warnings, too.")] = False,
     format: FormatName = None,
     map: KeyNames = None,
     encoding: Encoding = None,

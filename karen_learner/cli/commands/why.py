@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, with_common_options
+from karen_learner.cli.options import Tenant, flag, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -15,9 +13,7 @@ from karen_learner.errors import ExitCode
 async def why(
     run: Context,
     tenant: Tenant,
-    now: Annotated[
-        bool, typer.Option("--now", help="Evaluate the conditions now, also if a service runs.")
-    ] = False,
+    now: Annotated[bool, flag("--now", "Evaluate the conditions now, also if a service runs.")] = False,
 ) -> int:
     """Show why a cycle began at the last tick of the service, or why not: each condition with its reading.
 
