@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from karen_learner.lazy_imports import lazily
+from karen_learner.lazy_imports import import_spacy, lazily
 
 if TYPE_CHECKING:
     from karen_learner.analysis import SpacyAnalyzer, create_spacy_analyzer
@@ -52,6 +52,7 @@ _MODULES = {
     "settings": "Settings load_settings",
     "validation": "ModelValidator",
 }
+_WITHOUT_SPACY = ("contracts", "records", "settings")
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
@@ -91,6 +92,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] not in _WITHOUT_SPACY:
+        import_spacy()
     return lazily(f"{__name__}.{_HOMES[name]}", name)
 
 

@@ -95,9 +95,6 @@ class Context:
         Without `create` the home must exist, so that a wrong folder gets no database. The error of an
         unknown `tenant` suggests a near name.
         """
-        from karen_learner.lazy_imports import import_spacy
-
-        import_spacy()
         from karen_learner import create_autonomous_learner
 
         settings = self.settings()

@@ -9,10 +9,10 @@ from typing import Protocol, Self, cast
 
 from pydantic import Field
 
+from karen_learner import memory
 from karen_learner.contracts import Clock, MemoryStore
 from karen_learner.errors import UnknownTenant
 from karen_learner.improvement.sources import AnalysisStore
-from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.records import check_id, utc_now
 from karen_learner.records.base import Record
@@ -71,7 +71,7 @@ class AnalysedHome:
             self._settings = as_settings(self.config.settings)
             self._layout = HomeLayout(self.config.home, self._settings.paths)
             place = self._settings.store.url or self._layout.database
-            self._memory = self._own = open_store(place, self._settings.store, clock=clock)
+            self._memory = self._own = memory.open_store(place, self._settings.store, clock=clock)
         self._store = cast(AnalysisStore, self._memory)
 
     async def __aenter__(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, select
 
 from karen_learner.concurrency import CHUNK, chunks
-from karen_learner.memory import contributions, examples, labels, leases, tenants
+from karen_learner.memory import contributions, examples, labels, lease_rows, tenants
 from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
@@ -33,7 +33,7 @@ def save_curation(
     connection: Connection, tenant_id: str, curated: CurationWrite, *, token: int | None = None
 ) -> bool:
     """Write one page of decisions. False if its read set changed, or with former labels. Raises FencedOut."""
-    leases.check(connection, tenant_id, token)
+    lease_rows.check(connection, tenant_id, token)
     if curated.read_set is not None and not _is_unchanged(connection, tenant_id, curated.read_set):
         return False
     tenant = tenants.ensure(connection, tenant_id)
@@ -73,7 +73,7 @@ def reject(
     token: int | None = None,
 ) -> int:
     """Count a harmful rejection on pending examples; the number of examples that this quarantined."""
-    leases.check(connection, tenant_id, token)
+    lease_rows.check(connection, tenant_id, token)
     if not harmful:
         return 0
     tenant = tenants.ensure(connection, tenant_id)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Text, cast, select, update
 
 from karen_learner.errors import InvalidInput, StoreError
-from karen_learner.memory import counters, leases, tenants
+from karen_learner.memory import counters, lease_rows, tenants
 from karen_learner.memory.counters import change, cycle_counts
 from karen_learner.memory.tables import IS_UNFINISHED, cycles
 from karen_learner.memory.tables import tenants as names
@@ -33,7 +33,7 @@ def start(connection: Connection, row: CycleRow) -> None:
 
 def advance(connection: Connection, tenant_id: str, cycle_id: str, stage: Stage, *, token: int) -> None:
     """Write the stage that begins. Raises FencedOut, or StoreError for an unknown cycle."""
-    leases.check(connection, tenant_id, token)
+    lease_rows.check(connection, tenant_id, token)
     _replace(connection, _require(connection, tenant_id, cycle_id), {"stage": stage})
 
 

@@ -18,7 +18,7 @@ from karen_learner.memory import (
     data_revisions,
     ids,
     journal,
-    leases,
+    lease_rows,
     schema,
     service_states,
 )
@@ -279,20 +279,20 @@ class SqlMemoryStore:
     async def acquire_lease(
         self, tenant_id: str, owner: str, *, name: str = CYCLE_LEASE, ttl: timedelta
     ) -> Lease | None:
-        acquire, now = leases.acquire, self._clock()
+        acquire, now = lease_rows.acquire, self._clock()
         return await self._database.write_urgently(
             (tenant_id,), acquire, tenant_id, owner, name=name, now=now, ttl=ttl
         )
 
     async def lease(self, tenant_id: str, *, name: str = CYCLE_LEASE) -> Lease | None:
-        return await self._database.read(leases.held, tenant_id, name=name, now=self._clock())
+        return await self._database.read(lease_rows.held, tenant_id, name=name, now=self._clock())
 
     async def renew_lease(self, lease: Lease, *, ttl: timedelta) -> Lease:
-        renew, now = leases.renew, self._clock()
+        renew, now = lease_rows.renew, self._clock()
         return await self._database.write_urgently((lease.tenant_id,), renew, lease, now=now, ttl=ttl)
 
     async def release_lease(self, lease: Lease) -> None:
-        await self._database.write_urgently((lease.tenant_id,), leases.release, lease)
+        await self._database.write_urgently((lease.tenant_id,), lease_rows.release, lease)
 
     next_version_number = _writes(version_rows.next_number)
     count_undone = _reads(version_rows.count_undone)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, literal, select, update
 
 from karen_learner.concurrency import chunks
-from karen_learner.memory import curation, holdbacks, journal, leases, tenants
+from karen_learner.memory import curation, holdbacks, journal, lease_rows, tenants
 from karen_learner.memory.tables import aliases, lineage, masks, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
@@ -35,7 +35,7 @@ def next_number(connection: Connection, tenant_id: str) -> int:
 
 def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, token: int | None) -> bool:
     """Compare-and-set an alias, with all consequences. False if it is not `expected`. Raises FencedOut."""
-    leases.check(connection, tenant_id, token)
+    lease_rows.check(connection, tenant_id, token)
     tenant = tenants.ensure(connection, tenant_id)
     version, before = promotion.version, promotion.expected
     is_provisional = promotion.alias == PROVISIONAL
@@ -86,7 +86,7 @@ def end_provisional(
 
     With `undo`, the pending examples of the version wait. `row` is that of a rollback.
     """
-    leases.check(connection, tenant_id, token)
+    lease_rows.check(connection, tenant_id, token)
     tenant, present = tenants.ensure(connection, tenant_id), alias(connection, tenant_id, PROVISIONAL)
     if present is None or present.version != version:
         return False
@@ -284,7 +284,7 @@ def store_masks(
     connection: Connection, tenant_id: str, generation: str, new: Mapping[str, int], *, token: int
 ) -> None:
     """Store the masks of a generation. Raises FencedOut."""
-    leases.check(connection, tenant_id, token)
+    lease_rows.check(connection, tenant_id, token)
     add_masks(connection, tenants.ensure(connection, tenant_id), generation, new)
 
 

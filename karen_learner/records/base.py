@@ -63,7 +63,9 @@ def from_micros(micros: int) -> datetime:
 class Record(BaseModel):
     """A frozen value without unknown keys. Its fields are attributes and, as in a dict, keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True, defer_build=True
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """The record in JSON types."""

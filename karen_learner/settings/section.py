@@ -42,7 +42,11 @@ class Section(BaseModel):
     """A group of settings with validated assignment."""
 
     model_config = ConfigDict(
-        extra="forbid", validate_assignment=True, protected_namespaces=(), hide_input_in_errors=True
+        extra="forbid",
+        validate_assignment=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
     def update(self, values: Mapping[str, Any]) -> None:

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
+from karen_learner import memory
 from karen_learner.contracts import Clock
 from karen_learner.errors import InvalidInput, UnknownTenant, UnknownTicket
 from karen_learner.improvement.roi import roi_of
 from karen_learner.improvement.tracking.impact_reports import LATER, impact_report
 from karen_learner.improvement.tracking.measurement import METRICS, MeasuredStore, estimate, metric_of
 from karen_learner.improvement.tracking.summary import summarize
-from karen_learner.memory import SqlMemoryStore, open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.records import Holdback, ModelVersion, check_id, replace_unfit, utc_now
 from karen_learner.records.improvement import (
@@ -109,10 +109,10 @@ class ImprovementTracker:
         self._learner, self._clock = learner, clock
         self._settings = learner.settings if learner is not None else settings or load_settings()
         layout = learner.layout if learner is not None else HomeLayout(Path(), self._settings.paths)
-        self._own: SqlMemoryStore | None = None
+        self._own: memory.SqlMemoryStore | None = None
         if learner is None or tracking_database is not None:
             place = layout.home / (tracking_database or layout.database)
-            self._own = open_store(place, self._settings.store, clock=clock)
+            self._own = memory.open_store(place, self._settings.store, clock=clock)
         self._tickets = cast(TrackingStore, self._own if self._own is not None else learner and learner.store)
         self._data = cast(TrackingStore, learner.store if learner is not None else self._own)
 
