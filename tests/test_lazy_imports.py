@@ -4,12 +4,14 @@ import sys
 from karen_learner.lazy_imports import import_spacy
 
 
-def test_the_command_line_of_spacy_is_imported_at_its_first_use() -> None:
+def test_the_learner_imports_no_command_line_and_no_database_before_their_first_use() -> None:
     program = """
 import sys
-from karen_learner.lazy_imports import import_spacy
-spacy = import_spacy()
-assert "spacy" in sys.modules and "spacy.cli" not in sys.modules, "not yet"
+from karen_learner import create_autonomous_learner
+import spacy
+assert not {"spacy.cli", "sqlalchemy"} & set(sys.modules), "not yet"
+assert spacy.registry.has("architectures", "karen_learner.SparseChain.v1"), "an entry point"
+assert not spacy.registry.has("architectures", "karen_learner.SparseChain.v0"), "no entry point"
 assert not {name for name in sys.modules if name.startswith("spacy.cli")}, "the stand-in is gone"
 assert not hasattr(spacy, "never"), "other attributes are missing as before"
 assert spacy.blank("en")("one two").text == "one two"
