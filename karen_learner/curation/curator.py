@@ -15,7 +15,7 @@ from cachetools import FIFOCache
 
 from karen_learner.concurrency import pages
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation.aging import outdated_examples, set_aside
+from karen_learner.curation.aging import Outdated, outdated_examples, store_renewed
 from karen_learner.curation.alignment import TokenAligner, Tokenizers
 from karen_learner.curation.data_checks import LabelCounts
 from karen_learner.curation.data_reports import LabelledFile, data_report
@@ -128,15 +128,17 @@ class Curator:
             contributions.update(resolver.contributions())
         return CurationCounts(turns=results.total(), **results)
 
-    async def outdated(self, tenant_id: str) -> Mapping[str, Sequence[Example]]:
+    async def outdated(self, tenant_id: str) -> Mapping[str, Sequence[Outdated]]:
         """The examples with a former meaning of their intent. See `curation/aging.py`."""
         quorum = self._settings.learning.meaning_quorum
         return await outdated_examples(self._store, tenant_id, quorum=quorum)
 
-    async def set_aside(self, tenant_id: str, outdated: Iterable[Example], *, token: int | None) -> int:
-        """Quarantine these examples; their number. See `curation/aging.py`."""
+    async def store_renewed(
+        self, tenant_id: str, outdated: Iterable[Outdated], *, learned_in: str | None, token: int | None
+    ) -> None:
+        """Store the present intents of these examples. See `curation/aging.py`."""
         async with self._writing[tenant_id]:
-            return await set_aside(self._store, tenant_id, outdated, token=token)
+            await store_renewed(self._store, tenant_id, outdated, learned_in=learned_in, token=token)
 
     def _resolver(
         self, examples: Mapping[str, Example], contributions: Mapping[str, Sequence[Contribution]]

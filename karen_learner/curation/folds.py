@@ -237,7 +237,7 @@ async def _candidates(store: MemoryStore, tenant_id: str, curated: Curated, *, w
             newest += 1
             if newest >= wanted:
                 break
-    return list(found.values())
+    return [one for one in found.values() if one.example_id not in curated.unjudged]
 
 
 def _judged(

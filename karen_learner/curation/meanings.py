@@ -35,8 +35,9 @@ MAX_CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """The intent that a model detected, and the one that a person states; None without feedback on it."""
+    """The intent that a model detected in a turn, and the one that a person states; None without feedback."""
 
+    turn_id: str
     at: datetime
     person: str
     detected: str
@@ -48,13 +49,15 @@ class Said:
 class ChangedMeaning:
     """Texts of the intent `former` are the intent `present`, as `people` people have said `since` a time.
 
-    Without a change, this or more has the probability `p`.
+    `statements` are the newest ones of a quorum of them. Without a change, this or more has the probability
+    `p`.
     """
 
     former: str
     present: str
     people: int
     since: datetime
+    statements: tuple[Said, ...]
     p: float
 
 
@@ -72,6 +75,7 @@ def said_of(turn: Turn) -> Said | None:
         is_good = rating is not None and rating >= LOWEST_GOOD_RATING and not feedback.is_correction
         stated = feedback.corrected_intent or (found.intent_detected if is_good else None)
     return Said(
+        turn_id=turn.turn_id,
         at=found.occurred_at,
         person=found.user_id,
         detected=found.intent_detected,
@@ -124,12 +128,15 @@ def _change(
 ) -> ChangedMeaning | None:
     run = _newest_run([one for one in stated if one.stated in (former, present)], present)
     votes = list({one.person: one for one in run}.values())
-    against = sum(one.stated == present for one in votes)
-    if against < quorum or against < MAJORITY * len(votes):
+    against = [one for one in votes if one.stated == present]
+    if len(against) < quorum or len(against) < MAJORITY * len(votes):
         return None
     chance = sum(_error_probability(one.confidence, factor) for one in votes) / len(votes)
-    p = binomial_tail(against, len(votes), min(chance, MAX_CONFIDENCE))
-    return ChangedMeaning(former=former, present=present, people=against, since=run[0].at, p=p)
+    p = binomial_tail(len(against), len(votes), min(chance, MAX_CONFIDENCE))
+    newest = sorted(against, key=lambda one: one.at)[-quorum:]
+    return ChangedMeaning(
+        former=former, present=present, people=len(against), since=run[0].at, statements=tuple(newest), p=p
+    )
 
 
 def _newest_run(stated: Sequence[Said], present: str) -> list[Said]:

@@ -52,7 +52,7 @@ class Curated:
 
     With `importance_weights` (one for each example of `replay`), `replay` is a pool to sample from. Without
     them, a cycle trains on all of it. `counts` are those of the curated turns. The champion does not know
-    `unknown_labels`.
+    `unknown_labels`. The examples with the ids `unjudged` are trained on, and do not judge.
     """
 
     new: tuple[Example, ...] = ()
@@ -60,6 +60,7 @@ class Curated:
     importance_weights: tuple[float, ...] | None = None
     counts: CurationCounts = field(default_factory=CurationCounts)
     unknown_labels: frozenset[tuple[Task, str]] = frozenset()
+    unjudged: frozenset[str] = frozenset()
 
     def apart(self, known: Collection[tuple[Task, str]], tasks: Collection[Task], *, first: bool) -> Curated:
         """The data of a cycle on the examples with labels of `tasks` that the champion does not know.
@@ -80,13 +81,13 @@ class Curated:
             return replace(self, new=with_unknown, unknown_labels=unknown)
         return replace(self, new=others)
 
-    def without(self, outdated: Collection[str]) -> Curated:
-        """The data without the examples with these ids. Only for data without importance weights."""
+    def renewed(self, examples: Iterable[Example]) -> Curated:
+        """The data with these examples in place of former ones with the same ids. They do not judge."""
+        present = {one.example_id: one for one in examples}
         new, replay = (
-            tuple(one for one in several if one.example_id not in outdated)
-            for several in (self.new, self.replay)
+            tuple(present.get(one.example_id, one) for one in several) for several in (self.new, self.replay)
         )
-        return replace(self, new=new, replay=replay)
+        return replace(self, new=new, replay=replay, unjudged=frozenset(present))
 
     def without_a_gate(self) -> Curated:
         """The data of a cycle that no gate judges: learned examples, and new gold. New feedback waits.

@@ -192,6 +192,14 @@ class CyclePlanner:
         row = await self.store.last_decision(tenant_id)
         return row.result if row is not None else None
 
+    async def changed_meanings(self, tenant_id: str) -> tuple[str, ...]:
+        """The changes of meanings that the champion has not learned: new ones, and those of a last decision
+        that did not accept."""
+        last = await self.last_decision(tenant_id)
+        waiting = last is not None and last.verdict is not None and not last.verdict.accepted
+        former = last.changed_meanings if last is not None and waiting else ()
+        return tuple(dict.fromkeys((*former, *await self.curator.outdated(tenant_id))))
+
     async def harmful_decisions(self, tenant_id: str) -> int:
         """The number of newest decisions in a row that showed harm."""
         rows = await self.store.cycles(tenant_id, limit=RECENT_CYCLES)
@@ -217,7 +225,7 @@ class CyclePlanner:
         champion = await self.registry.champion(tenant_id)
         provisional = await self.registry.provisional(tenant_id)
         lost = champion is not None and await call_in_executor(would_be_lost, champion)
-        forgets = requested != "micro" and bool(await self.curator.outdated(tenant_id))
+        forgets = requested != "micro" and bool(await self.changed_meanings(tenant_id))
         mode = await self.mode(tenant_id, requested, None if lost else champion, provisional, forgets=forgets)
         preview = await self.curator.preview(tenant_id)
         counts = await self.store.counts(tenant_id)

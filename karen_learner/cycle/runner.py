@@ -148,7 +148,7 @@ class LearningCycle:
                 provisional = await self.registry.provisional(tenant_id)
                 lost = await _lost_version(champion, replace=replace)
                 champion = champion if lost is None else None
-                changed = tuple(await self.curator.outdated(tenant_id)) if mode != "micro" else ()
+                changed = await self.planner.changed_meanings(tenant_id) if mode != "micro" else ()
                 cycle = CycleContext(
                     tenant_id=tenant_id,
                     mode=await self.planner.mode(
@@ -283,7 +283,7 @@ class LearningCycle:
             if cycle.changed_meanings:
                 found = await self.curator.outdated(cycle.tenant_id)
                 state.outdated = tuple(one for several in found.values() for one in several)
-                selected = selected.without({one.example_id for one in state.outdated})
+                selected = selected.renewed(one.renewed for one in state.outdated)
             last = await self.planner.last_decision(cycle.tenant_id)
             harmful = await self.planner.harmful_decisions(cycle.tenant_id)
             if cycle.lost is not None:
@@ -318,6 +318,7 @@ class LearningCycle:
                     state.deployed = await self.deployer.deploy_provisional(
                         trained, validated.served, await loading
                     )
+                    await self._store_renewed(state, learned_in=None)
                 return state.result("deployed")
             if not validated.verdict.accepted:
                 state.quarantined = await self.validation.reject(validated)
@@ -325,17 +326,19 @@ class LearningCycle:
                 return state.result("rejected", error=f"{validated.verdict.summary}{ended}")
             async with self._stage(state, "deploying"):
                 state.deployed = await self.deployer.deploy(validated, await loading)
-                await self._set_aside_outdated(state)
+                await self._store_renewed(state, learned_in=state.deployed.version.version)
         return state.result("deployed")
 
-    async def _set_aside_outdated(self, state: CycleState) -> None:
-        """Set aside outdated examples of a new champion; after a failure the next cycle does."""
-        cycle = state.cycle
+    async def _store_renewed(self, state: CycleState, *, learned_in: str | None) -> None:
+        """Store the meanings that a deployed version has learned; after a failure the next cycle does."""
+        tenant_id, token = state.cycle.tenant_id, state.cycle.token
         try:
             if state.outdated:
-                await self.curator.set_aside(cycle.tenant_id, state.outdated, token=cycle.token)
+                await self.curator.store_renewed(
+                    tenant_id, state.outdated, learned_in=learned_in, token=token
+                )
         except StoreError:
-            logger.exception("examples of %r with a former meaning are not set aside", cycle.tenant_id)
+            logger.exception("present meanings of examples of %r are not stored", tenant_id)
 
     async def _run_update(
         self, state: CycleState, champion: ModelVersion, curated: Curated

@@ -7,13 +7,13 @@ from pathlib import Path
 from time import perf_counter
 
 from karen_learner.curation import Curated
+from karen_learner.curation.aging import Outdated
 from karen_learner.deployment import Deployed
 from karen_learner.memory import holder_of
 from karen_learner.records import (
     CycleContext,
     CycleRow,
     CycleStatus,
-    Example,
     LearningCycleResult,
     Lease,
     ModelVersion,
@@ -45,7 +45,7 @@ class CycleState:
     ended_provisional: bool = False
     deployed: Deployed | None = None
     quarantined: int = 0
-    outdated: tuple[Example, ...] = ()
+    outdated: tuple[Outdated, ...] = ()
     seconds: dict[Stage, float] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
 

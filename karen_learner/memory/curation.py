@@ -13,9 +13,7 @@ from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
 from karen_learner.records import (
-    CHANGED_MEANING,
     DISCARDED,
-    KEPT_MEANING,
     ROLLED_BACK,
     Contribution,
     CurationWrite,
@@ -133,11 +131,7 @@ def decide(connection: Connection, tenant_id: str, example_ids: Sequence[str], *
     releasing = {"state": "pending", "reason": None, "learned_in": None, "rejections": 0}
     discarding = {"state": "quarantined", "reason": DISCARDED}
     where = excluded if release else excluded & (rows.c.reason != DISCARDED) | (rows.c.state == "conflict")
-    changed = excluded & (rows.c.reason == CHANGED_MEANING)
     for piece in chunks(list(dict.fromkeys(example_ids))):
-        if release:
-            kept = {**releasing, "reason": KEPT_MEANING}
-            ended += _update(connection, tenant, rows.c.example_id.in_(piece), changed, **kept)
         changes = releasing if release else discarding
         ended += _update(connection, tenant, rows.c.example_id.in_(piece), where, **changes)
     return ended

@@ -39,9 +39,7 @@ DISCARDED = "discarded"
 
 
 CHANGED_MEANING = "changed meaning"
-"""`Example.reason` of examples that were set aside: people use their intent otherwise since."""
-KEPT_MEANING = "kept meaning"
-"""`Example.reason` of such examples after a person released them."""
+"""`Example.reason` of examples that earlier releases set aside: people use their intent otherwise since."""
 
 
 class EntitySpan(Record):

@@ -12,7 +12,7 @@ import pytest
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
 from karen_learner.curation.meanings import Said, changed_meanings, said_of
-from karen_learner.records import CHANGED_MEANING, Turn, utc_now
+from karen_learner.records import Example, ExampleState, Turn, UserFeedback, utc_now
 from tests.curation.specimens import turn
 
 TENANT = "acme"
@@ -30,6 +30,7 @@ def said(
 ) -> list[Said]:
     return [
         Said(
+            turn_id=f"turn {start + number}",
             at=NOW + timedelta(minutes=start + number),
             person=f"user {number % people}",
             detected=detected,
@@ -133,28 +134,48 @@ async def changed_store(store: MemoryStore, curator: Curator) -> None:
     await curator.curate(TENANT)
 
 
-async def test_older_examples_are_set_aside_and_a_person_releases_them(
+async def renew(store: MemoryStore, curator: Curator) -> None:
+    [older] = (await curator.outdated(TENANT)).values()
+    await curator.store_renewed(TENANT, older, learned_in="v2", token=None)
+
+
+async def examples_of(store: MemoryStore, state: ExampleState, intent: str) -> list[Example]:
+    return [one async for one in store.examples(TENANT, state=state) if one.intent == intent]
+
+
+async def test_older_examples_get_the_present_intent_until_their_gold_is_added_again(
     store: MemoryStore, curator: Curator
 ) -> None:
     await changed_store(store, curator)
     [(change, older)] = (await curator.outdated(TENANT)).items()
     assert change.startswith("6 people say 'refund' for texts of 'billing': 13 older examples")
-    assert await curator.set_aside(TENANT, older, token=None) == 13
-    aside = [one async for one in store.examples(TENANT, state="quarantined")]
-    assert {(one.intent, one.reason) for one in aside} == {("billing", CHANGED_MEANING)}
-    assert sum(one.is_gold for one in aside) == 3
-    kept = [one async for one in store.examples(TENANT, state="pending") if one.intent == "refund"]
-    assert len(kept) == 3 + 10 + 6
-    assert await curator.outdated(TENANT) == {}, "nothing is set aside twice"
-    assert await store.decide_examples(TENANT, [one.example_id for one in aside], release=True) == 13
+    await renew(store, curator)
+    assert await examples_of(store, "pending", "billing") == []
+    renewed = await examples_of(store, "learned", "refund")
+    assert {one.key for one in renewed} == {one.example.key for one in older}
+    assert {(one.source, one.users, one.learned_in) for one in renewed} == {("correction", 3, "v2")}
+    reasons = {one.reason for one in renewed if one.text.endswith("x")}
+    assert reasons == {"gold intent 'billing' set aside by 3 users"}
+    assert await curator.outdated(TENANT) == {}, "nothing is renewed twice"
+    await curator.add_gold(TENANT, [{"text": "billing ax", "intent": "billing"}])
+    assert [one.text for one in await examples_of(store, "pending", "billing")] == ["billing ax"]
     assert await curator.outdated(TENANT) == {}, "the decision of a person lasts"
 
 
-async def test_gold_that_is_added_again_has_the_new_meaning(store: MemoryStore, curator: Curator) -> None:
+async def test_withdrawn_consent_restores_the_gold_intent(store: MemoryStore, curator: Curator) -> None:
+    await changed_store(store, curator)
+    await renew(store, curator)
+    for number in range(33, 36):
+        await store.add_feedback(TENANT, f"turn {number}", UserFeedback(consent=False))
+    gold = [one for one in await examples_of(store, "pending", "billing") if one.is_gold]
+    assert sorted(one.text for one in gold) == ["billing ax", "billing bx", "billing cx"]
+
+
+async def test_an_example_that_has_changed_since_keeps_its_intent(
+    store: MemoryStore, curator: Curator
+) -> None:
     await changed_store(store, curator)
     [older] = (await curator.outdated(TENANT)).values()
-    await curator.set_aside(TENANT, older, token=None)
     await curator.add_gold(TENANT, [{"text": "billing ax", "intent": "billing"}])
-    pending = [one.text async for one in store.examples(TENANT, state="pending") if one.intent == "billing"]
-    assert pending == ["billing ax"]
-    assert await curator.outdated(TENANT) == {}
+    await curator.store_renewed(TENANT, older, learned_in="v2", token=None)
+    assert [one.text for one in await examples_of(store, "pending", "billing")] == ["billing ax"]
