@@ -23,7 +23,6 @@ from typing import Any
 
 from karen_learner.records import (
     CATEGORY_TASKS,
-    CHANGED_MEANING,
     DISCARDED,
     ROLLED_BACK,
     TASKS,
@@ -36,7 +35,7 @@ from karen_learner.records import (
 )
 from karen_learner.text_identity import normalised
 
-NEEDS_NEWS = ("harmful", ROLLED_BACK, DISCARDED, CHANGED_MEANING)
+NEEDS_NEWS = ("harmful", ROLLED_BACK, DISCARDED)
 """Reasons of quarantine that the same labels of the same people do not end."""
 CLEARLY_BETTER = 0.1
 ROUNDING = 1e-9

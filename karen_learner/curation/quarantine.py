@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.records import (
-    CHANGED_MEANING,
     DISCARDED,
     DUPLICATE,
     NO_CONSENT,
@@ -31,7 +30,6 @@ REASONS = (
     "harmful",
     ROLLED_BACK,
     DISCARDED,
-    CHANGED_MEANING,
     CONFLICT,
     LABEL,
     DUPLICATE,

@@ -89,7 +89,6 @@ from karen_learner.records.reports import (
     VersionCounts,
 )
 from karen_learner.records.texts import (
-    CHANGED_MEANING,
     DISCARDED,
     DUPLICATE,
     NO_CONSENT,
@@ -121,7 +120,6 @@ __all__ = [
     "ANCHOR",
     "CATEGORY_TASKS",
     "CHAMPION",
-    "CHANGED_MEANING",
     "CYCLE_LEASE",
     "DISCARDED",
     "DUPLICATE",

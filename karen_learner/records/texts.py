@@ -38,10 +38,6 @@ DISCARDED = "discarded"
 """`Example.reason` of examples that a person discarded after a rollback."""
 
 
-CHANGED_MEANING = "changed meaning"
-"""`Example.reason` of examples that earlier releases set aside: people use their intent otherwise since."""
-
-
 class EntitySpan(Record):
     """A labelled span of a text. It is also read from the corpus form `[start, end, label]`."""
 

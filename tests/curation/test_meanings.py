@@ -11,7 +11,14 @@ import pytest
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
-from karen_learner.curation.meanings import Said, changed_meanings, said_of
+from karen_learner.curation.meanings import (
+    ChangedMeaning,
+    Said,
+    first_detections,
+    not_by_chance,
+    possible_changes,
+    said_of,
+)
 from karen_learner.records import Example, ExampleState, Turn, UserFeedback, utc_now
 from tests.curation.specimens import turn
 
@@ -44,13 +51,21 @@ def said(
 STEADY = [*said(20, "billing", "billing"), *said(20, "refund", "refund"), *said(60, "hello", "hello")]
 
 
+def changes(everything: Sequence[Said], *, quorum: int = 3) -> list[ChangedMeaning]:
+    """The changes to intents that were detected before."""
+    detected = first_detections(everything)
+    possible = possible_changes(everything, quorum=quorum)
+    known = [one for one in possible if detected.get(one.present, one.since) < one.since]
+    return not_by_chance(known, said=everything)
+
+
 def found(*later: Sequence[Said], quorum: int = 3) -> list[tuple[str, str, int]]:
     everything = [*STEADY, *(one for several in later for one in several)]
-    return [(one.former, one.present, one.people) for one in changed_meanings(everything, quorum=quorum)]
+    return [(one.former, one.present, one.people) for one in changes(everything, quorum=quorum)]
 
 
 def test_several_people_change_a_meaning() -> None:
-    change = changed_meanings([*STEADY, *said(6, "billing", "refund", start=100)], quorum=3)
+    change = changes([*STEADY, *said(6, "billing", "refund", start=100)])
     assert [(one.former, one.present, one.people) for one in change] == [("billing", "refund", 6)]
     assert change[0].since == NOW + timedelta(minutes=100)
 
@@ -75,7 +90,7 @@ def test_corrections_without_confirmations_change_nothing() -> None:
         *said(200, "refund", None),
         *said(20, "billing", "refund", start=300),
     ]
-    assert changed_meanings(silent, quorum=3) == []
+    assert changes(silent) == []
 
 
 def test_a_label_that_is_still_confirmed_keeps_its_meaning() -> None:
@@ -86,6 +101,11 @@ def test_a_label_that_is_still_confirmed_keeps_its_meaning() -> None:
 
 def test_texts_of_a_new_label_change_no_meaning() -> None:
     assert found(said(6, "billing", "delivery", start=100)) == []
+
+
+def test_texts_of_a_new_label_hide_no_changed_meaning() -> None:
+    new = said(20, "billing", "delivery", start=50, confidence=0.4)
+    assert found(new, said(6, "billing", "refund", start=100)) == [("billing", "refund", 6)]
 
 
 def test_random_corrections_change_no_meaning() -> None:
