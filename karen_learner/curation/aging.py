@@ -12,23 +12,15 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from asyncio_extras import call_in_executor
 
 from karen_learner.concurrency import pages
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation.examples import CORRECTION
-from karen_learner.curation.meanings import (
-    ChangedMeaning,
-    Said,
-    first_detections,
-    not_by_chance,
-    possible_changes,
-    said_of,
-)
+from karen_learner.curation.meanings import ChangedMeaning, Said, changed_meanings, said_of
 from karen_learner.curation.resolver import LabelResolver, NewContribution
-from karen_learner.records import Contribution, CurationWrite, Example, ReadSet
+from karen_learner.records import Contribution, CurationWrite, Example, ReadSet, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +50,9 @@ async def outdated_examples(
     By a sentence for each intent with such examples. Texts whose people outvote the change are left out.
     """
     turns = await store.newest_turns(tenant_id, limit=RECENT_TURNS)
-    said: list[Said] = await call_in_executor(lambda: [one for turn in turns if (one := said_of(turn))])
-    possible = await call_in_executor(partial(possible_changes, said, quorum=quorum))
-    detected = first_detections(said)
-    known = [
-        change
-        for change in possible
-        if change.since > detected.get(change.present, change.since)
-        or await _was_learned(store, tenant_id, change)
-    ]
+    changes: list[ChangedMeaning] = await call_in_executor(_changes, turns, quorum)
     found: dict[str, Sequence[Outdated]] = {}
-    for change in not_by_chance(known, said=said):
+    for change in changes:
         older = [one async for one in _older(store, tenant_id, change, quorum)]
         if older:
             found[
@@ -128,15 +112,8 @@ def _same(now: Example | None, before: Example) -> bool:
     return now is not None and now.model_copy(update=state) == before
 
 
-async def _was_learned(store: MemoryStore, tenant_id: str, change: ChangedMeaning) -> bool:
-    """Whether a version before the change has learned the present intent."""
-    counts = await store.strata(tenant_id, state="learned")
-    learned = await store.sample_learned(tenant_id, change.present, limit=counts.get(change.present, 0))
-    for name in {one.learned_in for one in learned if one.learned_in is not None}:
-        version = await store.get_version(tenant_id, name)
-        if version is not None and version.created_at < change.since:
-            return True
-    return False
+def _changes(turns: Sequence[Turn], quorum: int) -> list[ChangedMeaning]:
+    return changed_meanings([one for turn in turns if (one := said_of(turn))], quorum=quorum)
 
 
 async def _older(

@@ -9,8 +9,7 @@ the newest run of feedback on texts that were detected as A:
   So the odds of an error are multiplied by how much more often errors get feedback than right answers. At
   most the share LEVEL of the found changes is expected to be false (Benjamini and Hochberg, *Journal of the
   Royal Statistical Society B* 57, 1995): many changes at once need less evidence each;
-- the model knew B before. Otherwise B is a new label, whose texts it can only take for another one.
-  `curation/aging.py` tells which intents the model knew.
+- the model has detected B before. Otherwise it does not know B, or takes all texts of B for others.
 
 So corrections of phrasings that the model does not know, of which it is unsure, change no meaning.
 """
@@ -85,38 +84,29 @@ def said_of(turn: Turn) -> Said | None:
     )
 
 
-def possible_changes(said: Sequence[Said], *, quorum: int) -> list[ChangedMeaning]:
-    """The changes that a quorum and a majority state, whether or not the model knew the present intent."""
+def changed_meanings(said: Sequence[Said], *, quorum: int) -> list[ChangedMeaning]:
+    """The changed meanings in what was said, at most one of each former intent."""
     factor = _selection(said)
+    first_detected: dict[str, datetime] = {}
     by_detected: defaultdict[str, list[Said]] = defaultdict(list)
     for one in said:
+        first_detected.setdefault(one.detected, one.at)
         if one.stated is not None:
             by_detected[one.detected].append(one)
-    return [
-        change
-        for former, stated in by_detected.items()
-        for present in dict.fromkeys(one.stated for one in stated)
-        if present not in (None, former)
-        and (change := _change(former, present, stated, factor=factor, quorum=quorum)) is not None
-    ]
+    found: list[ChangedMeaning] = []
+    for former, stated in by_detected.items():
+        others = {one.stated for one in stated if one.stated in first_detected} - {former}
+        changes = [_change(former, other, stated, factor=factor, quorum=quorum) for other in others if other]
+        known = [one for one in changes if one is not None and first_detected[one.present] < one.since]
+        found += sorted(known, key=lambda one: (one.p, one.present))[:1]
+    return _not_by_chance(found, tested=len(by_detected))
 
 
-def first_detections(said: Iterable[Said]) -> dict[str, datetime]:
-    """The time of the first detection of each intent."""
-    found: dict[str, datetime] = {}
-    for one in said:
-        found.setdefault(one.detected, one.at)
-    return found
-
-
-def not_by_chance(possible: Iterable[ChangedMeaning], *, said: Sequence[Said]) -> list[ChangedMeaning]:
-    """The changes with the smallest p-values, as many as their share of chance allows: one of each intent."""
-    smallest: dict[str, ChangedMeaning] = {}
-    for one in sorted(possible, key=lambda one: (one.p, one.present)):
-        smallest.setdefault(one.former, one)
-    tested = len({one.detected for one in said if one.stated is not None})
-    passed = [at for at, one in enumerate(smallest.values(), start=1) if one.p <= LEVEL * at / tested]
-    return list(smallest.values())[: max(passed, default=0)]
+def _not_by_chance(found: Iterable[ChangedMeaning], *, tested: int) -> list[ChangedMeaning]:
+    """The changes with the smallest p-values, as many as their share of chance allows."""
+    ordered = sorted(found, key=lambda one: one.p)
+    passed = [at for at, one in enumerate(ordered, start=1) if one.p <= LEVEL * at / tested]
+    return ordered[: max(passed, default=0)]
 
 
 def _selection(said: Iterable[Said]) -> float:

@@ -230,8 +230,8 @@ class LearningCycleResult(Record):
     """Result of one learning cycle. A bad cycle is a result, not an exception.
 
     `pending_examples` were pending when the training data was selected. The champion did not know
-    `new_labels`. `changed_meanings` describe the intents whose older examples get another one
-    than the champion has learned. A rejection for harm quarantined `quarantined_examples`. `lost_version` is a former
+    `new_labels`. `changed_meanings` describe the intents whose older examples get another one than the
+    champion has learned. A rejection for harm quarantined `quarantined_examples`. `lost_version` is a former
     champion whose files and backup were lost.
     """
 

@@ -11,14 +11,7 @@ import pytest
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
-from karen_learner.curation.meanings import (
-    ChangedMeaning,
-    Said,
-    first_detections,
-    not_by_chance,
-    possible_changes,
-    said_of,
-)
+from karen_learner.curation.meanings import Said, changed_meanings, said_of
 from karen_learner.records import Example, ExampleState, Turn, UserFeedback, utc_now
 from tests.curation.specimens import turn
 
@@ -51,21 +44,13 @@ def said(
 STEADY = [*said(20, "billing", "billing"), *said(20, "refund", "refund"), *said(60, "hello", "hello")]
 
 
-def changes(everything: Sequence[Said], *, quorum: int = 3) -> list[ChangedMeaning]:
-    """The changes to intents that were detected before."""
-    detected = first_detections(everything)
-    possible = possible_changes(everything, quorum=quorum)
-    known = [one for one in possible if detected.get(one.present, one.since) < one.since]
-    return not_by_chance(known, said=everything)
-
-
 def found(*later: Sequence[Said], quorum: int = 3) -> list[tuple[str, str, int]]:
     everything = [*STEADY, *(one for several in later for one in several)]
-    return [(one.former, one.present, one.people) for one in changes(everything, quorum=quorum)]
+    return [(one.former, one.present, one.people) for one in changed_meanings(everything, quorum=quorum)]
 
 
 def test_several_people_change_a_meaning() -> None:
-    change = changes([*STEADY, *said(6, "billing", "refund", start=100)])
+    change = changed_meanings([*STEADY, *said(6, "billing", "refund", start=100)], quorum=3)
     assert [(one.former, one.present, one.people) for one in change] == [("billing", "refund", 6)]
     assert change[0].since == NOW + timedelta(minutes=100)
 
@@ -90,7 +75,7 @@ def test_corrections_without_confirmations_change_nothing() -> None:
         *said(200, "refund", None),
         *said(20, "billing", "refund", start=300),
     ]
-    assert changes(silent) == []
+    assert changed_meanings(silent, quorum=3) == []
 
 
 def test_a_label_that_is_still_confirmed_keeps_its_meaning() -> None:
