@@ -113,9 +113,9 @@ def test_each_layer_overrides_the_lower_ones(file: Path) -> None:
 
 def test_overrides_come_as_sections_as_well() -> None:
     found = load(
-        overrides={"learning": {"refit_below": 5}, "learning.max_full_examples": 6, "thresholds": {}}
+        overrides={"learning": {"refit_below": 5}, "learning.max_full_examples": 60, "thresholds": {}}
     )
-    assert (found.learning.refit_below, found.learning.max_full_examples) == (5, 6)
+    assert (found.learning.refit_below, found.learning.max_full_examples) == (5, 60)
 
 
 def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,6 +285,34 @@ def test_update_with_an_unknown_key_changes_nothing() -> None:
     with pytest.raises(SettingsError, match="did you mean 'refit_below'"):
         settings.learning.update({"full_growth": 0.3, "refit_belov": 3})
     assert settings == load()
+
+
+CONTRADICTIONS = [
+    ("learning.min_data_threshold", 2_000, "min_data_threshold 2000 is above max_training_examples 1000"),
+    ("learning.max_full_examples", 49, "min_data_threshold 50 is above max_full_examples 49"),
+    ("notifications.retry_s", 1e6, "is above max_retry_s"),
+    ("strategies.timeout_max_s", 1e-9, "is above timeout_max_s"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), CONTRADICTIONS)
+def test_contradicting_settings_are_refused_and_change_nothing(name: str, value: float, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load(overrides={name: value})
+    settings = load()
+    section, key = name.split(".")
+    with pytest.raises(SettingsError, match=message):
+        setattr(getattr(settings, section), key, value)
+    with pytest.raises(SettingsError, match=message):
+        getattr(settings, section).update({key: value})
+    assert settings == load()
+
+
+@given(st.permutations([("min_data_threshold", 2_000), ("max_training_examples", 3_000)]))
+def test_settings_that_agree_may_change_together(pairs: list[tuple[str, Any]]) -> None:
+    settings = load()
+    settings.learning.update(dict(pairs))
+    assert settings.learning.min_data_threshold == 2_000
 
 
 # validation_threshold ---------------------------------------------------------------------------

@@ -34,6 +34,8 @@ DEFAULTS: Mapping[str, float] = {
     "latency_ms_max": 5_000.0,
 }
 """Limits of metrics: `<metric>_min` or `<metric>_max`. `<component>.<metric>_min` is for one component."""
+SHARES = frozenset(name.rpartition("_")[0] for name in DEFAULTS) - {"latency_ms"}
+"""The metrics in 0 to 1."""
 RANKS: Mapping[SystemHealth, int] = {"excellent": 0, "good": 1, "needs_attention": 2, "critical": 3}
 
 
@@ -82,6 +84,10 @@ class Limits:
                     f"unknown threshold {name!r:.80}: write the name of a metric with _min or _max, "
                     "such as 'success_rate_min', and a finite number"
                 )
+            if metric.rpartition(".")[2] in SHARES and not 0.0 <= value <= 1.0:
+                raise InvalidInput(f"the threshold {name} must be in 0 to 1, not {value:g}")
+            if given and {f"{metric}_min", f"{metric}_max"} <= given.keys():
+                raise InvalidInput(f"give {metric} a minimum or a maximum, not both")
             self._limits[metric] = Limit(float(value), kind == "min")
 
     def of(self, component: str, metric: str) -> Limit | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     ValidationError,
+    model_validator,
 )
 
 from karen_learner.errors import SettingsError
@@ -39,7 +40,12 @@ SECRET_SECTIONS = frozenset({"notifications", "targets", "WebhookTarget", "Email
 
 
 class Section(BaseModel):
-    """A group of settings with validated assignment."""
+    """A group of settings with validated assignment.
+
+    Of each pair in `ordered`, the first setting is at most the second one.
+    """
+
+    ordered: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     model_config = ConfigDict(
         extra="forbid",
@@ -52,24 +58,32 @@ class Section(BaseModel):
     def update(self, values: Mapping[str, Any]) -> None:
         """Change several settings: all of them, or none if a value is not allowed."""
         refuse_unknown(type(self).__name__, values, self._names())
-        before = {name: getattr(self, name) for name in values}
+        fields = type(self).model_fields
+        given = {name: value for name, value in values.items() if name in fields}
         try:
-            self._assign(values)
-        except SettingsError:
-            self._assign(before)
-            raise
+            valid = type(self).model_validate({**{name: getattr(self, name) for name in fields}, **given})
+        except ValidationError as error:
+            raise SettingsError(describe(type(self).__name__, error)) from error
+        for name in values.keys() - given.keys():
+            setattr(self, name, values[name])
+        self.__dict__.update({name: getattr(valid, name) for name in given})
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        for low, high in self.ordered:
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} {getattr(self, low):g} is above {high} {getattr(self, high):g}")
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in REMOVED:
             refuse_unknown(type(self).__name__, (name,), self._names())
+        before = dict(self.__dict__)
         try:
             super().__setattr__(name, value)
         except ValidationError as error:
+            self.__dict__.update(before)  # a check of the whole section comes after the assignment
             raise SettingsError(describe(type(self).__name__, error)) from error
-
-    def _assign(self, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            setattr(self, name, value)
 
     def _names(self) -> set[str]:
         return set(type(self).model_fields)
@@ -90,7 +104,8 @@ def describe(where: str, error: ValidationError) -> str:
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
         hint = HINTS.get(path[-1]) if path else None
-        given = "" if SECRET_SECTIONS.intersection((where, *path)) else f" (got {item['input']!r})"
+        is_hidden = not path or SECRET_SECTIONS.intersection((where, *path))
+        given = "" if is_hidden else f" (got {item['input']!r})"
         problem = f"{'.'.join(path) or where}: {item['msg']}{given}"
         problems.append(f"{problem}: {hint}" if hint else problem)
     return f"{where}: {'; '.join(problems)}"

@@ -13,7 +13,6 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     field_validator,
-    model_validator,
 )
 from pydantic_core import to_jsonable_python
 
@@ -71,6 +70,10 @@ class ThresholdSettings(Section):
 class LearningSettings(Section):
     """`validation_threshold` is another name of `thresholds.accuracy`."""
 
+    ordered = (
+        ("min_data_threshold", "max_training_examples"),
+        ("min_data_threshold", "max_full_examples"),
+    )
     min_data_threshold: Count
     quality_threshold: Share
     meaning_quorum: Annotated[int, Field(ge=2)]
@@ -213,6 +216,7 @@ TargetName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 class NotificationSettings(Section):
     """Targets of notifications by name, and the rates of delivery."""
 
+    ordered = (("retry_s", "max_retry_s"),)
     group_s: Annotated[float, Field(ge=0.0, le=86_400.0)]
     max_per_hour: Count
     repeat_hours: Annotated[float, Field(gt=0.0, le=8_760.0)]
@@ -283,6 +287,7 @@ class PersonaSettings(Section):
 class StrategySettings(Section):
     """`domains` maps a domain to the names of its strategies, the safe default first."""
 
+    ordered = (("timeout_min_s", "timeout_max_s"),)
     half_life_s: Seconds
     max_exploration: Share
     borrowed_attempts: Annotated[float, Field(ge=0.0, le=1e6)]
@@ -294,12 +299,6 @@ class StrategySettings(Section):
     concurrency_max: Count
     pool_max: Count
     domains: dict[str, Annotated[tuple[str, ...], BeforeValidator(_split_names), Field(min_length=1)]]
-
-    @model_validator(mode="after")
-    def _check_bounds(self) -> Self:
-        if self.timeout_min_s > self.timeout_max_s:
-            raise ValueError("timeout_min_s is above timeout_max_s")
-        return self
 
 
 class StreamSettings(Section):

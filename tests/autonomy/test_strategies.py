@@ -244,7 +244,7 @@ def test_retries_follow_the_success_of_repetitions(
 
 
 def test_contradicting_bounds_are_refused(make_knowledge: MakeKnowledge) -> None:
-    with pytest.raises(SettingsError, match="timeout_min_s is above timeout_max_s"):
+    with pytest.raises(SettingsError, match="timeout_min_s 10 is above timeout_max_s 5"):
         make_knowledge(timeout_min_s=10.0, timeout_max_s=5.0)
 
 

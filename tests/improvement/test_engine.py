@@ -111,6 +111,19 @@ def test_unknown_thresholds_are_refused(name: str, tmp_path: Path) -> None:
         AIAnalysisEngine(AnalysisConfig(home=tmp_path, alert_thresholds={name: 0.5}))
 
 
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"intent_accuracy_min": 1.5}, "in 0 to 1"),
+        ({"planner.error_rate_max": -0.1}, "in 0 to 1"),
+        ({"success_rate_min": 0.9, "success_rate_max": 0.2}, "not both"),
+    ],
+)
+def test_impossible_thresholds_are_refused(limits: dict[str, float], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        AIAnalysisEngine(AnalysisConfig(home=tmp_path, alert_thresholds=limits))
+
+
 async def test_an_engine_opens_the_store_of_a_home(tmp_path: Path, store_settings: StoreSettings) -> None:
     async with open_store(tmp_path / "karen.db", store_settings) as store:
         await add(store, *judged_turns(0.8, days_ago=2))
