@@ -133,11 +133,6 @@ def undecided_examples(
     return min(last.pending_examples, len(new) - len(newer_examples(last, new)))
 
 
-def is_undecided(provisional: ModelVersion | None, last: LearningCycleResult | None) -> bool:
-    """Whether a provisional version is of a micro-update: no gate has decided since."""
-    return provisional is not None and (last is None or provisional.cycle_id != last.cycle_id)
-
-
 def newer_examples(last: LearningCycleResult | None, new: Sequence[Example]) -> tuple[Example, ...]:
     """The examples that are newer than the last decision; all of them if it accepted."""
     if last is None or last.verdict is None or last.verdict.accepted:
@@ -164,7 +159,7 @@ class CyclePlanner:
         *,
         forgets: bool = False,
     ) -> CycleMode:
-        """The mode of the tenant's next cycle. After a micro-update, the gates decide first.
+        """The mode of the tenant's next cycle. After a micro-update, the gates decide before the next one.
 
         A model that knows renamed or retired labels cannot forget them: it is trained in full. So is one that
         `forgets` former meanings of labels.
@@ -172,7 +167,7 @@ class CyclePlanner:
         if forgets or await knows_former_labels(self.store, champion):
             return "full"
         if requested == "micro" and champion is not None:
-            if provisional is None:
+            if not await self.is_of_micro_update(provisional):
                 return "micro"
             requested = "auto"
         learning = self.settings.of(tenant_id).learning
@@ -186,6 +181,13 @@ class CyclePlanner:
             most=learning.max_full_examples,
             refit_below=learning.refit_below,
         )
+
+    async def is_of_micro_update(self, provisional: ModelVersion | None) -> bool:
+        """Whether no gate has decided about a provisional version."""
+        if provisional is None or provisional.cycle_id is None:
+            return False
+        row = await self.store.cycle(provisional.tenant_id, provisional.cycle_id)
+        return row is not None and row.mode == "micro"
 
     async def last_decision(self, tenant_id: str) -> LearningCycleResult | None:
         """The result of the newest cycle that the gates decided."""
@@ -235,7 +237,7 @@ class CyclePlanner:
         )
         last, harmful = await self.last_decision(tenant_id), await self.harmful_decisions(tenant_id)
         undecided = undecided_examples(last, harmful=harmful)
-        minimum = 1 if is_undecided(provisional, last) else limits.min_data_threshold
+        minimum = 1 if await self.is_of_micro_update(provisional) else limits.min_data_threshold
         why = skip_reason(available, learned, mode, minimum, force, undecided=undecided)
         if lost and available + learned:
             why = None

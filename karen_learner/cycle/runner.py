@@ -20,7 +20,6 @@ from karen_learner.cycle.policy import (
     CyclePlanner,
     RequestedMode,
     check_mode,
-    is_undecided,
     newer_examples,
     skip_reason,
     trainable_tasks,
@@ -286,6 +285,7 @@ class LearningCycle:
                 selected = selected.renewed(one.renewed for one in state.outdated)
             last = await self.planner.last_decision(cycle.tenant_id)
             harmful = await self.planner.harmful_decisions(cycle.tenant_id)
+            undecided = await self.planner.is_of_micro_update(cycle.provisional)
             if cycle.lost is not None:
                 selected = selected.without_a_gate()
             state.pending = len(selected.new)
@@ -296,7 +296,7 @@ class LearningCycle:
             len(selected.new),
             len(selected.replay),
             cycle.mode,
-            1 if is_undecided(cycle.provisional, last) else self.settings.min_data_threshold,
+            1 if undecided else self.settings.min_data_threshold,
             force,
             undecided=undecided_examples(last, selected.new, harmful=harmful),
         )
@@ -305,7 +305,8 @@ class LearningCycle:
             return state.result("skipped", error=f"{reason}{ended}")
         if cycle.mode == "micro" and cycle.champion is not None:
             new = newer_examples(last, selected.new)
-            return await self._run_update(state, cycle.champion, replaced(selected, new=new, counts=counts))
+            parent = cycle.provisional or cycle.champion
+            return await self._run_update(state, parent, replaced(selected, new=new, counts=counts))
         await self._require_space(cycle)
         async with self._stage(state, "training"):
             state.trained = trained = await self.training.train(cycle, curated)
@@ -322,7 +323,7 @@ class LearningCycle:
                 return state.result("deployed")
             if not validated.verdict.accepted:
                 state.quarantined = await self.validation.reject(validated)
-                ended = await self._end_provisional(state) if is_undecided(cycle.provisional, last) else ""
+                ended = await self._end_provisional(state) if undecided else ""
                 return state.result("rejected", error=f"{validated.verdict.summary}{ended}")
             async with self._stage(state, "deploying"):
                 state.deployed = await self.deployer.deploy(validated, await loading)
@@ -341,14 +342,14 @@ class LearningCycle:
             logger.exception("present meanings of examples of %r are not stored", tenant_id)
 
     async def _run_update(
-        self, state: CycleState, champion: ModelVersion, curated: Curated
+        self, state: CycleState, parent: ModelVersion, curated: Curated
     ) -> LearningCycleResult:
         """Train the served model alone. Unless harm is shown, it serves until the next decision."""
         state.curated = curated
         if not curated.new:
             return state.result("skipped", error="no example is newer than the last decision")
         async with self._stage(state, "training"):
-            state.trained = update = await self.training.update(state.cycle, champion, curated)
+            state.trained = update = await self.training.update(state.cycle, parent, curated)
         async with self.deployer.loading(update.candidate) as loading:
             async with self._stage(state, "validating"):
                 state.verdict = verdict = await self.validation.judge_update(update)

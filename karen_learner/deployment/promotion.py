@@ -157,11 +157,14 @@ class Deployer:
         await require_same_answers(trained.probes, served, loaded.model)
         version = await self._seal(trained, loaded.digest, provisional=True)
         former = trained.cycle.provisional
+        lineage = [example.example_id for example in (*trained.curated.new, *trained.replayed)]
+        if former is not None and isinstance(trained, MicroUpdate):  # it continues that version
+            lineage += [one async for one in self.store.lineage(former.tenant_id, former.version)]
         promotion = Promotion(
             version=version,
             expected=former.version if former is not None else None,
             alias=PROVISIONAL,
-            replayed=[example.example_id for example in (*trained.curated.new, *trained.replayed)],
+            replayed=list(dict.fromkeys(lineage)),
         )
         await self._switch(loaded.model, promotion, trained.cycle)
         return Deployed(version=version)

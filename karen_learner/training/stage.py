@@ -92,9 +92,9 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class MicroUpdate:
-    """A candidate that continues the champion, without shadows.
+    """A candidate that continues the served version, without shadows.
 
-    `before` are the predictions of the champion and `after` those of the candidate, for the learned `gold`
+    `before` are the predictions of that version and `after` those of the candidate, for the learned `gold`
     texts, then for the `recent` texts that are not among the new examples.
     """
 
@@ -192,10 +192,10 @@ class TrainingStage:
             skipped_examples=report.skipped,
         )
 
-    async def update(self, cycle: CycleContext, champion: ModelVersion, curated: Curated) -> MicroUpdate:
-        """Train the champion further on the new examples. Raises TrainingError or ModelError."""
+    async def update(self, cycle: CycleContext, served: ModelVersion, curated: Curated) -> MicroUpdate:
+        """Train the served version further on the new examples. Raises TrainingError or ModelError."""
         base = await self._job(cycle)
-        parent = await version_spec(champion, base.pipeline)
+        parent = await version_spec(served, base.pipeline)
         gold = tuple(await draw_learned_gold(self._store, cycle.tenant_id, limit=CHECKED_GOLD))
         new = {example.key for example in curated.new}
         turns = await self._store.recent_texts(cycle.tenant_id, limit=RECENT_TEXTS)

@@ -100,7 +100,7 @@ def _agreement_checks(known: Mapping[str, Predicted], update: MicroUpdate) -> It
 
 
 def _changes_checks(update: MicroUpdate) -> Iterator[GateCheck]:
-    """The share of recent texts with another answer than the champion's."""
+    """The share of recent texts with another answer than that of the version served before."""
     first = len(update.gold)
     before, after = update.before.predicted[first:], update.after.predicted[first:]
     if len(before) < MIN_TEXTS:

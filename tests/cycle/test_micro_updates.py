@@ -195,5 +195,11 @@ async def test_a_candidate_that_is_probably_better_serves_and_is_no_champion(
     third = await acme.trigger_learning_cycle(ACME, force_training=True)
     assert (third.status, third.model_version) == ("rejected", second.model_version)
     assert (await acme.analyze(ACME, "hello")).model_version == second.model_version
+    await correct(acme, THINGS[8:12])
+    update = await acme.trigger_learning_cycle(ACME, mode="micro", force_training=True)
+    assert (update.mode, update.status) == ("micro", "deployed"), "no gate decides about a micro-update"
+    _, provisional = await versions_of(acme)
+    assert provisional is not None
+    assert provisional.version == update.model_version != second.model_version
     assert (await acme.rollback(ACME)).version == champion.version
-    assert (await acme.status(ACME)).counts.waiting == 6
+    assert (await acme.status(ACME)).counts.waiting == 10
