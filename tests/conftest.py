@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +18,7 @@ os.environ.pop("COLUMNS", None)  # readline sets it in the workers of xdist, and
 from spacy.util import fix_random_seed
 
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
-from tests.databases import SHARED, a_database
+from tests.databases import SERVER, SHARED, a_database, create_tables, drop_from_server, make_on_server
 from tests.forked_workers import WorkerForks
 from tests.greenlets import trace_greenlets_as_threads
 from tests.homes import Homes, TrainedHome
@@ -99,6 +100,18 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
     made = Homes(tmp_path_factory)
     yield made
     made.drop()
+
+
+@pytest.fixture(scope="session")
+def migrated() -> Iterator[str]:
+    """URL of a database with all tables and no rows, for copies. Without a server, it is empty."""
+    if not SERVER:
+        yield ""
+        return
+    url = asyncio.run(make_on_server())
+    asyncio.run(create_tables(url))
+    yield url
+    asyncio.run(drop_from_server(url))
 
 
 @pytest.fixture

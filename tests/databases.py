@@ -13,6 +13,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from karen_learner.learner import AutonomousLearner
+from karen_learner.memory import open_store
+from karen_learner.settings import load_settings
 
 SERVER = os.environ.get("KAREN_TEST_POSTGRES", "")
 """URL of a PostgreSQL server whose user may create databases. Without it, no test uses PostgreSQL."""
@@ -39,8 +41,14 @@ async def make_on_server(like: str = "") -> str:
     server = make_url(SERVER).set(drivername="postgresql+asyncpg")
     name = f"karen_test_{uuid.uuid4().hex}"
     template = make_url(like).database if like else "template0 ENCODING 'UTF8'"
-    await execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await execute(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     return server.set(database=name).render_as_string(hide_password=False)
+
+
+async def create_tables(url: str) -> None:
+    """Create the tables of a store in an empty database."""
+    async with open_store(url, load_settings(environment={}).store):
+        pass
 
 
 async def drop_from_server(url: str) -> None:

@@ -40,10 +40,10 @@ def store_settings() -> StoreSettings:
 
 @pytest.fixture(params=SHARED)
 async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, store_settings: StoreSettings
+    request: pytest.FixtureRequest, migrated: str, tmp_path: Path, store_settings: StoreSettings
 ) -> AsyncIterator[SqlMemoryStore]:
     async with (
-        a_database(request.param, tmp_path) as place,
+        a_database(request.param, tmp_path, like=migrated) as place,
         open_store(place, store_settings, clock=lambda: NOON) as opened,
     ):
         yield opened

@@ -72,9 +72,11 @@ def seed_examples() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-async def home(tmp_path: Path, store_kind: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+async def home(
+    tmp_path: Path, store_kind: str, migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Path]:
     """A home that does not exist yet."""
-    async with a_store(store_kind, monkeypatch):
+    async with a_store(store_kind, monkeypatch, like=migrated):
         yield tmp_path / "karen-home"
 
 

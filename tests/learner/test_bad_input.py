@@ -29,7 +29,7 @@ from karen_learner.errors import (
     UnknownVersion,
 )
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
-from tests.databases import contents, place_of
+from tests.databases import SHARED, contents, place_of
 
 ACME = "acme"
 MakeLearner = Callable[..., AutonomousLearner]
@@ -39,6 +39,15 @@ REPLACED = "\N{REPLACEMENT CHARACTER}"
 async def collect(learner: AutonomousLearner, **changes: Any) -> Any:
     values = {"tenant_id": ACME, "user_text": "hello there", "assistant_response": "hi", "user_id": "u"}
     return await learner.collect_conversation_metadata(**{**values, **changes})
+
+
+@pytest.fixture
+def store_kind() -> str:
+    """Input is refused before the store receives it: one kind of store is enough."""
+    return "file"
+
+
+on_all_stores = pytest.mark.parametrize("store_kind", SHARED)
 
 
 @pytest.fixture
@@ -82,10 +91,12 @@ async def test_unusable_responses(acme: AutonomousLearner, unchanged: Any, respo
     assert (await acme.status(ACME)).counts.turns == 0
 
 
+@on_all_stores
 async def test_an_answer_may_be_empty(acme: AutonomousLearner) -> None:
     assert await collect(acme, assistant_response="")
 
 
+@on_all_stores
 @pytest.mark.parametrize("unfit", ["\ud800", "\x00", "\x07", "\x1b"])
 async def test_characters_that_no_database_can_store_are_replaced_one_for_one(
     acme: AutonomousLearner, unfit: str
@@ -103,6 +114,7 @@ async def test_characters_that_no_database_can_store_are_replaced_one_for_one(
     assert not (await acme.analyze(ACME, f"a flight{unfit} to blue please")).degraded
 
 
+@on_all_stores
 async def test_texts_of_any_script_and_length_are_unchanged(acme: AutonomousLearner) -> None:
     for text in (
         "🙂" * 1000,
@@ -215,6 +227,7 @@ async def test_unusable_ids(acme: AutonomousLearner, unchanged: Any, name: str, 
     assert (await acme.status(ACME)).counts.turns == 0
 
 
+@on_all_stores
 async def test_ids_may_look_like_paths(acme: AutonomousLearner) -> None:
     home = acme.layout.home
     outside = {path for path in home.parent.rglob("*") if not path.is_relative_to(home)}
@@ -274,6 +287,7 @@ async def test_an_invalid_tenant_is_refused_everywhere(
     assert await acme.tenants() == [ACME]
 
 
+@on_all_stores
 async def test_an_unknown_tenant_is_reported_and_not_created(
     acme: AutonomousLearner, unchanged: Any, tmp_path: Path
 ) -> None:
@@ -416,6 +430,7 @@ async def test_exports_that_cannot_be_written(
 # The learner itself -------------------------------------------------------------------------------
 
 
+@on_all_stores
 async def test_a_closed_learner_raises_learner_closed(make_learner: MakeLearner, tmp_path: Path) -> None:
     learner = make_learner()
     await learner.start()
@@ -450,6 +465,7 @@ async def test_a_closed_learner_raises_learner_closed(make_learner: MakeLearner,
     await learner.close()
 
 
+@on_all_stores
 async def test_closing_finishes_running_calls_or_raises(make_learner: MakeLearner) -> None:
     learner = make_learner()
     await learner.start()
@@ -508,7 +524,6 @@ async def test_a_home_that_cannot_be_created(tmp_path: Path) -> None:
                 pass
 
 
-@pytest.mark.parametrize("store_kind", ["file"])
 async def test_a_database_that_cannot_be_written(taught_home: Path, make_learner: MakeLearner) -> None:
     url = f"sqlite:///file:{taught_home / 'karen.db'}?mode=ro&uri=true"
     learner = make_learner(store__url=url)
@@ -517,7 +532,6 @@ async def test_a_database_that_cannot_be_written(taught_home: Path, make_learner
     await learner.close()
 
 
-@pytest.mark.parametrize("store_kind", ["file"])
 async def test_a_locked_database_is_reported_and_works_after_the_release(make_learner: MakeLearner) -> None:
     async with make_learner(store__busy_timeout_s=0.05) as learner:
         await learner.analyze(ACME, "hello")

@@ -31,10 +31,14 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["memory", *SHARED])
 async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, store_settings: StoreSettings, clock: MovableClock
+    request: pytest.FixtureRequest,
+    migrated: str,
+    tmp_path: Path,
+    store_settings: StoreSettings,
+    clock: MovableClock,
 ) -> AsyncIterator[SqlMemoryStore]:
     async with (
-        a_database(request.param, tmp_path) as place,
+        a_database(request.param, tmp_path, like=migrated) as place,
         open_store(place, store_settings, clock=clock) as opened,
     ):
         yield opened

@@ -175,9 +175,9 @@ some = st.lists(operations, min_size=1, max_size=10)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(first=some, second=some)
 def test_counters_equal_a_scan_and_tenants_are_separate(
-    kind: str, first: list[Operation], second: list[Operation]
+    kind: str, migrated: str, first: list[Operation], second: list[Operation]
 ) -> None:
-    seen = asyncio.run(run_operations(kind, first, second))
+    seen = asyncio.run(run_operations(kind, migrated, first, second))
     assert seen.after_acts_of_other == seen.before
     assert seen.counted == seen.scanned
 
@@ -192,8 +192,8 @@ class Seen:
     scanned: list[Any]
 
 
-async def run_operations(kind: str, first: list[Operation], second: list[Operation]) -> Seen:
-    async with a_database(kind) as place, open_store(place, SETTINGS) as store:
+async def run_operations(kind: str, migrated: str, first: list[Operation], second: list[Operation]) -> Seen:
+    async with a_database(kind, like=migrated) as place, open_store(place, SETTINGS) as store:
         one, other = TENANTS
         await act(store, one, first)
         before = await view(store, one)
