@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -27,7 +28,10 @@ def application() -> FastAPI:
     """The application of a process of the service."""
     given = json.loads(os.environ[HOME_AND_SETTINGS])
     learner = AutonomousLearner(given["home"], settings=as_settings(None, overrides=given["settings"]))
-    return create_app(learner)
+    app = create_app(learner)
+    gc.collect()
+    gc.freeze()  # exempts loaded modules from collections, which would delay all requests by 0.14 s of CPU
+    return app
 
 
 async def require_keys_or_loopback(home: Path, settings: Settings) -> None:
