@@ -258,7 +258,12 @@ class ModelQueue:
         return await self._batcher.submit(request)
 
     async def analyze_many(self, model: LiveModel, texts: Sequence[str]) -> list[Analysis]:
-        """The analyses of many texts. Requests of other callers run between the batches."""
+        """The analyses of many texts. Requests of other callers run between the batches.
+
+        A single text is analysed in a batch with concurrent requests.
+        """
+        if len(texts) == 1:
+            return [await self.analyze(AnalysisRequest(model, texts[0]))]
         requests = [AnalysisRequest(model, text) for text in texts]
         analyses: list[Analysis] = []
         for batch in cut_into_batches(
