@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
 
@@ -17,6 +17,7 @@ from karen_learner.monitoring.performance import PerformanceMonitor
 from karen_learner.records.access import Action
 from karen_learner.records.base import MAX_ID_CHARS
 from karen_learner.service.access import Access, Caller
+from karen_learner.service.feed import EventFeed
 from karen_learner.service.idempotency import begin
 from karen_learner.service.jobs import Jobs
 from karen_learner.service.metrics import ServiceMetrics
@@ -48,6 +49,11 @@ class Parts:
     """Seconds after which the caller of a stream without events is checked again."""
     _monitors: dict[str, PerformanceMonitor] = field(default_factory=dict)
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    feed: EventFeed = field(init=False)
+
+    def __post_init__(self) -> None:
+        home = self.learner.layout.home
+        self.feed = EventFeed(self.learner.events, self.stopping, home=home)
 
     async def monitor(self, tenant_id: str) -> PerformanceMonitor:
         """The started monitor of a tenant. Beyond MAX_MONITORS the one that was made first stops."""
@@ -95,10 +101,18 @@ async def is_admitted(finding: Awaitable[Caller]) -> bool:
     return True
 
 
-async def require_free_stream(parts: Shared) -> None:
-    """Raises TooManyRequests. In a dependency, because a stream answers 200 before its first event."""
+async def open_stream(request: Request, parts: Shared) -> AsyncIterator[None]:
+    """Count a stream until it ends. Raises TooManyRequests, which is too late once a stream has answered."""
     if parts.streams >= parts.settings.max_streams:
         raise TooManyRequests(f"{parts.settings.max_streams:,} streams are open: close one")
+    request.state.is_stream = True
+    parts.streams += 1
+    parts.metrics.stream_opened()
+    try:
+        yield
+    finally:
+        parts.streams -= 1
+        parts.metrics.stream_closed()
 
 
 def allow(action: Action, *, every_tenant: bool = True) -> Any:

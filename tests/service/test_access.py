@@ -151,7 +151,9 @@ async def test_a_stream_ends_when_its_key_is_revoked(app, make_client, check_s):
         (key,) = await parts.access_store.api_keys()
         await parts.access_store.revoke_api_key(key.key_id, at=utc_now())
         parts.access._read_at = float("-inf")
-        parts.learner.events.publish(StageStarted(tenant_id=ACME, cycle_id="secret", stage="training"))
+        while not streaming.done():
+            parts.learner.events.publish(StageStarted(tenant_id=ACME, cycle_id="secret", stage="training"))
+            await asyncio.sleep(0.01)
         response = await streaming
     assert (response.status_code, "secret" in response.text, parts.streams) == (200, False, 0)
 

@@ -14,7 +14,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from karen_learner.service.dashboard.pages import PREFIX
 from karen_learner.service.dashboard.sessions import find_caller, viewer
 from karen_learner.service.dashboard.state import Shown
-from karen_learner.service.parts import Shared, TenantId, is_admitted, require_free_stream
+from karen_learner.service.parts import Shared, TenantId, is_admitted, open_stream
 
 Seen = Annotated[str, Query(max_length=100)]
 
@@ -24,7 +24,7 @@ router = APIRouter(prefix=PREFIX, include_in_schema=False)
 @router.get(
     "/tenants/{tenant_id}/stream",
     response_class=EventSourceResponse,
-    dependencies=[viewer("read"), Depends(require_free_stream)],
+    dependencies=[viewer("read"), Depends(open_stream)],
 )
 async def stream(
     tenant_id: TenantId, parts: Shared, state: Shown, request: Request, seen: Seen = ""
@@ -33,18 +33,11 @@ async def stream(
 
     The stream ends when the service stops, or the session is over.
     """
-    request.state.is_stream = True
-    parts.streams += 1
-    parts.metrics.stream_opened()
-    try:
-        kinds = state.changes.of(
-            tenant_id,
-            seen,
-            may_go_on=lambda: is_admitted(find_caller(request, parts)),
-            check_s=parts.stream_check_s,
-        )
-        async for kind in kinds:
-            yield ServerSentEvent(event="changed", raw_data=kind)
-    finally:
-        parts.streams -= 1
-        parts.metrics.stream_closed()
+    kinds = state.changes.of(
+        tenant_id,
+        seen,
+        may_go_on=lambda: is_admitted(find_caller(request, parts)),
+        check_s=parts.stream_check_s,
+    )
+    async for kind in kinds:
+        yield ServerSentEvent(event="changed", raw_data=kind)

@@ -119,10 +119,10 @@ class Changes:
             while True:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(watcher.woken.wait(), check_s)
+                watcher.woken.clear()  # before the checks: a stop during one of them sets it again
                 if self._stopping.is_set() or (may_go_on is not None and not await may_go_on()):
                     return
                 kinds, watcher.kinds = watcher.kinds, set()
-                watcher.woken.clear()
                 for kind in sorted(kinds):
                     yield kind
         finally:

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
 from karen_learner.errors import UnknownVersion
-from karen_learner.events import Event
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import CycleRow, LearningCycleResult, LearningPlan, ModelVersion
 from karen_learner.service.bodies import BootstrapBody, CycleBody, NoteBody, RollbackBody
+from karen_learner.service.feed import EventStream
 from karen_learner.service.jobs import Job
 from karen_learner.service.parts import (
-    Parts,
     Shared,
     TenantId,
     address_of,
     allow,
     is_admitted,
-    require_free_stream,
+    open_stream,
 )
 
 router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["learning"])
 
-MAX_WAITING_EVENTS = 1_000
 Limit = Annotated[int, Query(ge=1, le=1_000, description="Maximum number of entries.")]
 
 
@@ -142,54 +137,17 @@ async def roll_back(
 
 @router.get(
     "/events",
-    response_class=EventSourceResponse,
-    dependencies=[allow("read"), Depends(require_free_stream)],
+    response_class=EventStream,
+    dependencies=[allow("read"), Depends(open_stream)],
 )
-async def events(tenant_id: TenantId, parts: Shared, request: Request) -> AsyncIterator[ServerSentEvent]:
+async def events(tenant_id: TenantId, parts: Shared, request: Request) -> EventStream:
     """Events of the tenant in this process, as server-sent events.
 
     The stream ends when the service stops, or the key is revoked.
     """
-    request.state.is_stream = True
-    parts.streams += 1
-    parts.metrics.stream_opened()
-    try:
-        async for event in _events_of(parts, tenant_id, request):
-            yield ServerSentEvent(data=parts.shown(event).to_dict(), event=event.type, id=event.event_id)
-    finally:
-        parts.streams -= 1
-        parts.metrics.stream_closed()
-
-
-async def _events_of(parts: Parts, tenant_id: str, request: Request) -> AsyncIterator[Event]:
-    """Events until the service stops, or the caller is not admitted any more.
-
-    Beyond MAX_WAITING_EVENTS a slow client loses events.
-    """
-    waiting: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING_EVENTS)
-
-    def put(event: Event) -> None:
-        if event.tenant_id == tenant_id and not waiting.full():
-            waiting.put_nowait(event)
-
-    end = parts.learner.events.subscribe(put)
-    stopping = asyncio.create_task(parts.stopping.wait())
-    try:
-        while not stopping.done():
-            next_event = asyncio.create_task(waiting.get())
-            try:
-                await asyncio.wait(
-                    {next_event, stopping},
-                    timeout=parts.stream_check_s,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            finally:
-                if not next_event.done():
-                    next_event.cancel()
-            if not await is_admitted(parts.access.caller(address_of(request), request.headers)):
-                return
-            if next_event.done() and not next_event.cancelled():
-                yield next_event.result()
-    finally:
-        end()
-        stopping.cancel()
+    found = parts.feed.of(
+        tenant_id,
+        may_go_on=lambda: is_admitted(parts.access.caller(address_of(request), request.headers)),
+        check_s=parts.stream_check_s,
+    )
+    return EventStream(found, headers={"X-Accel-Buffering": "no"})  # nginx would hold events back
