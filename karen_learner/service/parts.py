@@ -124,10 +124,8 @@ def allow(action: Action, *, every_tenant: bool = True) -> Any:
     """
     is_audited = action in ("operate", "administer")
 
-    async def caller(
-        request: Request, parts: Shared, _key: Annotated[Any, Security(bearer)] = None
-    ) -> Caller:
-        address = address_of(request)
+    async def caller(request: Request, _key: Annotated[Any, Security(bearer)] = None) -> Caller:
+        parts, address = parts_of(request), address_of(request)
         try:
             found = await parts.access.caller(address, request.headers)
         except Unauthenticated:
