@@ -12,12 +12,13 @@ calls share batches. Callbacks and subscribers of events run in the background t
 from karen_learner.autonomy.stream import UpdateStrategy
 from karen_learner.blocking.autonomy import (
     AutomatedLearningSystem,
+    AutomatedRetrainer,
     PerformanceMonitor,
     RealTimeModelUpdater,
     automated_learning_system,
     init_performance_monitor,
 )
-from karen_learner.blocking.improvement import AIAnalysisEngine, HealthMonitor
+from karen_learner.blocking.improvement import AIAnalysisEngine, HealthMonitor, ImprovementTracker
 from karen_learner.blocking.learner import (
     BlockingAnalyzer,
     BlockingLearner,
@@ -27,8 +28,6 @@ from karen_learner.blocking.learner import (
 )
 from karen_learner.blocking.portal import Blocking, Portal, blocking
 from karen_learner.blocking.reports import ReportManager
-from karen_learner.blocking.retrainer import AutomatedRetrainer
-from karen_learner.blocking.tracking import ImprovementTracker
 
 __all__ = [
     "AIAnalysisEngine",

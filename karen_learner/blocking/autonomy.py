@@ -1,24 +1,30 @@
-"""The monitor, the model updater and the learning system for synchronous code."""
+"""The monitor, the model updater, the learning system and the retrainer for synchronous code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self
 
 from karen_learner.autonomy.host_models import TrainableModel
 from karen_learner.autonomy.learning_settings import LearningSystemSettings
 from karen_learner.autonomy.learning_system import AutomatedLearningSystem as AsyncLearningSystem
 from karen_learner.autonomy.learning_system import Troubleshooter
+from karen_learner.autonomy.retrainer import AutomatedRetrainer as AsyncRetrainer
+from karen_learner.autonomy.retrainer import RetrainMode
 from karen_learner.autonomy.stream import RealTimeModelUpdater as AsyncUpdater
 from karen_learner.autonomy.stream import UpdateStrategy
 from karen_learner.blocking.learner import BlockingLearner
 from karen_learner.blocking.portal import Blocking, blocking
 from karen_learner.contracts import Clock
+from karen_learner.learner import AutonomousLearner
 from karen_learner.monitoring.performance import PerformanceMonitor as AsyncMonitor
 from karen_learner.monitoring.retraining import ModelUpdater
 from karen_learner.records import Alert, utc_now
 from karen_learner.settings import Settings, StrategySettings
+
+P = ParamSpec("P")
 
 
 class RealTimeModelUpdater(Blocking[AsyncUpdater]):
@@ -56,7 +62,6 @@ class RealTimeModelUpdater(Blocking[AsyncUpdater]):
             settings=settings,
         )
         super().__init__(twin, learner.portal if learner is not None else None)
-        self._owns_portal = learner is None
         self.get_metrics = twin.get_metrics
         self.recommend = twin.recommend
 
@@ -78,8 +83,7 @@ class RealTimeModelUpdater(Blocking[AsyncUpdater]):
     def stop(self) -> None:
         """Process the inbox, and end the updater. Without a learner also the thread, for good."""
         self._portal.call(self._twin.stop)
-        if self._owns_portal:
-            self._portal.close()
+        self.close()
 
 
 class PerformanceMonitor(Blocking[AsyncMonitor]):
@@ -110,7 +114,6 @@ class PerformanceMonitor(Blocking[AsyncMonitor]):
         )
         shared = learner.portal if learner is not None else None if updater is None else updater._portal
         super().__init__(twin, shared)
-        self._owns_portal = shared is None
         self.record_agent_run = twin.record_agent_run
         self.record_accuracy = twin.record_accuracy
         self.get_system_metrics = twin.get_system_metrics
@@ -131,8 +134,7 @@ class PerformanceMonitor(Blocking[AsyncMonitor]):
     def stop(self) -> None:
         """Store the recorded outcomes, and end the monitor's task. Without a learner also the thread."""
         self._portal.call(self._twin.stop)
-        if self._owns_portal:
-            self._portal.close()
+        self.close()
 
     def check(self) -> tuple[Alert, ...]:
         """Compare the measures with the thresholds; the new alerts."""
@@ -143,26 +145,20 @@ async def _checked(monitor: AsyncMonitor) -> tuple[Alert, ...]:
     return monitor.check()
 
 
-def init_performance_monitor(
-    learner: BlockingLearner | None = None,
-    *,
-    tenant_id: str = "default",
-    window_size_minutes: int = 60,
-    enable_auto_retraining: bool = False,
-    model_updater: ModelUpdater | RealTimeModelUpdater | None = None,
-    alert_thresholds: Mapping[str, float] | None = None,
-) -> PerformanceMonitor:
-    """A started monitor. Raises the errors of `PerformanceMonitor` and its `start`."""
-    monitor = PerformanceMonitor(
-        learner,
-        tenant_id=tenant_id,
-        window_size_minutes=window_size_minutes,
-        enable_auto_retraining=enable_auto_retraining,
-        model_updater=model_updater,
-        alert_thresholds=alert_thresholds,
-    )
-    monitor.start()
-    return monitor
+def _started(create: Callable[P, PerformanceMonitor]) -> Callable[P, PerformanceMonitor]:
+    """The function that creates a monitor, with the same parameters, and starts it."""
+
+    @functools.wraps(create, assigned=(), updated=())
+    def started(*args: P.args, **kwargs: P.kwargs) -> PerformanceMonitor:
+        """A started monitor. Raises the errors of `PerformanceMonitor` and its `start`."""
+        monitor = create(*args, **kwargs)
+        monitor.start()
+        return monitor
+
+    return started
+
+
+init_performance_monitor = _started(PerformanceMonitor)
 
 
 class AutomatedLearningSystem(Blocking[AsyncLearningSystem]):
@@ -222,3 +218,36 @@ class AutomatedLearningSystem(Blocking[AsyncLearningSystem]):
 
 automated_learning_system = AutomatedLearningSystem()
 """A learning system of this process, not started. Its state is in memory."""
+
+
+class AutomatedRetrainer(Blocking[AsyncRetrainer]):
+    """`autonomy.retrainer.AutomatedRetrainer` for synchronous code. Without a learner: one of the `home`.
+
+    Raises InvalidInput.
+    """
+
+    def __init__(
+        self,
+        learner: BlockingLearner | None = None,
+        *,
+        tenant_id: str = "default",
+        home: Path | str = ".",
+        min_days: float = 30.0,
+        min_new_samples: int = 50,
+        mode: RetrainMode = "auto",
+    ) -> None:
+        used = learner or BlockingLearner(AutonomousLearner(home))
+        self._own = used if learner is None else None
+        twin = AsyncRetrainer(
+            used.learner, tenant_id=tenant_id, min_days=min_days, min_new_samples=min_new_samples, mode=mode
+        )
+        super().__init__(twin, used.portal)
+
+    def close(self) -> None:
+        """Close the learner that this object made. Idempotent."""
+        if self._own is not None:
+            self._own.close()
+
+    retrain = blocking(AsyncRetrainer.retrain)
+    should_retrain = blocking(AsyncRetrainer.should_retrain)
+    status = blocking(AsyncRetrainer.status)

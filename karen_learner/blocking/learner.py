@@ -51,9 +51,6 @@ class BlockingLearner(Blocking[AutonomousLearner]):
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the learner, as `AutonomousLearner.close`, and end the background thread. Idempotent."""
         try:
@@ -149,9 +146,6 @@ class BlockingAnalyzer(Blocking[SpacyAnalyzer]):
     def __enter__(self) -> Self:
         self.load()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the models, and end the background thread. Idempotent."""

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from karen_learner.errors import LearnerClosed, WrongEventLoop
 
@@ -98,11 +98,26 @@ async def _finish() -> None:
 
 
 class Blocking(Generic[TwinT]):
-    """The synchronous twin of an object: calls of its methods wait for those of the object in a portal."""
+    """The synchronous twin of an object: calls of its methods wait for those of the object in a portal.
+
+    Without a `portal` it makes one.
+    """
 
     def __init__(self, twin: TwinT, portal: Portal | None = None) -> None:
         self._twin = twin
         self._portal = portal or Portal()
+        self._owns_portal = portal is None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread that this object made. Idempotent."""
+        if self._owns_portal:
+            self._portal.close()
 
 
 def blocking(

@@ -22,16 +22,6 @@ class ReportManager(Blocking[AsyncManager]):
         Blocking.__init__(made, twin, portal)
         return made
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the background thread. Idempotent."""
-        self._portal.close()
-
     @property
     def folder(self) -> Path:
         """The folder of all reports."""
