@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from statistics import NormalDist
 
 Span = tuple[int, int, str]
 """Start, end (in characters) and label of an entity."""
@@ -55,6 +56,24 @@ def paired_interval(gains: int, losses: int, trials: int, *, z: float = Z_95) ->
     difference = gained - lost
     half = z * math.sqrt((gained + lost - difference * difference) / total)
     return (max(-1.0, difference - half), min(1.0, difference + half))
+
+
+def student_quantile(probability: float, degrees: float) -> float:
+    """The quantile of Student's t, from the normal one (Abramowitz and Stegun, 26.7.5).
+
+    Within 0.5 % from 3 degrees of freedom, exact for 1. Fewer than 1 count as 1.
+    """
+    if degrees <= 1.0:
+        return math.tan(math.pi * (probability - 0.5))
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return sum(term / degrees**power for power, term in enumerate(terms))
 
 
 def binomial_tail(successes: int, trials: int, chance: float = 0.5) -> float:

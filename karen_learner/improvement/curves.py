@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from karen_learner.improvement.trends import ALPHA, t_quantile
+from karen_learner.improvement.trends import ALPHA
+from karen_learner.metrics import student_quantile
 from karen_learner.records import LearningCycleResult
 from karen_learner.records.improvement import EstimatedImpact
 
@@ -42,7 +43,7 @@ def line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     slope = float((deviations * (values - values.mean())).sum()) / spread
     residuals = values - values.mean() - slope * deviations
     error = math.sqrt(float((residuals**2).sum()) / (len(at) - 2) / spread)
-    half = t_quantile(1.0 - ALPHA / 2.0, len(at) - 2) * error
+    half = student_quantile(1.0 - ALPHA / 2.0, len(at) - 2) * error
     return Line(slope, slope - half, slope + half, len(at))
 
 

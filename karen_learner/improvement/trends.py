@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karen_learner.improvement.samples import AFTER, BEFORE, COUNT, SUM, Metric
-from karen_learner.metrics import Interval
+from karen_learner.metrics import Interval, student_quantile
 from karen_learner.records.improvement import TrendDirection
 
 ALPHA = 0.05
@@ -84,8 +84,10 @@ def change_of(sums: NDArray[np.float64], metric: Metric, *, tests: int = 1) -> C
     if error == 0.0:
         p = 1.0 if difference == 0.0 else 0.0
         return Change(before, after, difference, difference, p, 0.0, known.observations)
-    half = t_quantile(1.0 - ALPHA / 2.0, freedom) * error
-    smallest = (t_quantile(1.0 - ALPHA / 2.0 / tests, freedom) + t_quantile(POWER, freedom)) * error
+    half = student_quantile(1.0 - ALPHA / 2.0, freedom) * error
+    smallest = (
+        student_quantile(1.0 - ALPHA / 2.0 / tests, freedom) + student_quantile(POWER, freedom)
+    ) * error
     p = t_two_sided(difference / error, freedom)
     return Change(before, after, difference - half, difference + half, p, smallest, known.observations)
 
@@ -111,7 +113,7 @@ def interval_of(sums: NDArray[np.float64], metric: Metric) -> Interval:
     variance = float((((totals - mean * counts) / count) ** 2).sum()) * clusters / (clusters - 1)
     if metric.is_share:
         variance = max(variance, (count + 1.0) / (count + 2.0) ** 3)
-    half = t_quantile(1.0 - ALPHA / 2.0, clusters - 1) * math.sqrt(variance)
+    half = student_quantile(1.0 - ALPHA / 2.0, clusters - 1) * math.sqrt(variance)
     return max(least, mean - half), min(most, mean + half)
 
 
@@ -147,14 +149,4 @@ def adjust(p_values: Sequence[float | None]) -> list[float | None]:
 def t_two_sided(statistic: float, freedom: int) -> float:
     """The two-sided p-value of Student's t, by its normal deviate (Wallace 1959), exact to 0.001."""
     root = math.sqrt(freedom * math.log1p(statistic * statistic / freedom))
-    return 2.0 * NORMAL.cdf(-_scale(freedom) * root)
-
-
-def t_quantile(probability: float, freedom: int) -> float:
-    """The quantile of Student's t: the inverse of `t_two_sided`, for probabilities above one half."""
-    root = NORMAL.inv_cdf(probability) / _scale(freedom)
-    return math.sqrt(freedom * math.expm1(root * root / freedom))
-
-
-def _scale(freedom: int) -> float:
-    return (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0)
+    return 2.0 * NORMAL.cdf(-root * (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from karen_learner.metrics import paired_interval, wilson
+from karen_learner.metrics import paired_interval, student_quantile, wilson
 from karen_learner.validation import ScoredTexts
 from karen_learner.validation.results import TaskResult, bootstrap
 from tests.validation.holdouts import answers, holdout
@@ -23,6 +23,19 @@ def test_wilson_equals_scipy(right: int, texts: int) -> None:
     expected = stats.binomtest(right, texts).proportion_ci(method="wilson")
 
     assert wilson(right, texts) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [1, 3, 5, 9, 30, 255])
+@pytest.mark.parametrize("probability", [0.8, 0.975])
+def test_quantiles_are_those_of_student(degrees: int, probability: float) -> None:
+    expected = stats.t.ppf(probability, degrees)
+    assert student_quantile(probability, degrees) == pytest.approx(expected, rel=0.005)
+
+
+def test_corrected_quantiles_are_those_of_student() -> None:
+    """With the degrees of freedom that trends have at least, and the correction for 40 metrics."""
+    probability = 1 - 0.025 / 40
+    assert student_quantile(probability, 9) == pytest.approx(stats.t.ppf(probability, 9), rel=0.005)
 
 
 def test_without_trials_the_interval_is_0_to_1() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karen_learner.improvement.tracking.shrinkage import random_effects
-from karen_learner.metrics import Z_95, Interval
+from karen_learner.metrics import Z_95, Interval, student_quantile
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ class Estimate:
     @property
     def interval(self) -> Interval:
         """The 95 % interval of the change."""
-        half = t_quantile(self.degrees) * self.standard_error
+        half = student_quantile(0.975, self.degrees) * self.standard_error
         return (self.change - half, self.change + half)
 
     @property
@@ -127,22 +127,6 @@ def series_effect(users: UserTotals, controls: Sequence[Estimate] = ()) -> Estim
         observations=own.observations,
         controls=len(controls),
     )
-
-
-def t_quantile(degrees: float, z: float = Z_95) -> float:
-    """The quantile of Student's t distribution that belongs to the normal quantile `z`.
-
-    Within 0.5 % from 3 degrees of freedom (Abramowitz and Stegun, 26.7.5).
-    """
-    v = max(degrees, 1.0)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
-    )
-    return sum(term / v**power for power, term in enumerate(terms))
 
 
 def _covariate(total: Floats, count: Floats) -> Floats:

@@ -9,14 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from scipy import stats
 
 from karen_learner.improvement.tracking.effects import (
     Estimate,
     UserTotals,
     holdback_effect,
     series_effect,
-    t_quantile,
 )
 
 
@@ -43,11 +41,6 @@ def required(estimate: Estimate | None) -> Estimate:
 def without_before(users: UserTotals) -> UserTotals:
     nothing = np.zeros(len(users.count))
     return replace(users, total_before=nothing, count_before=nothing)
-
-
-@pytest.mark.parametrize("degrees", [3, 5, 10, 30, 1000])
-def test_quantiles_are_those_of_student(degrees: int) -> None:
-    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.005)
 
 
 def test_without_a_period_before_the_effect_is_the_difference_of_both_shares() -> None:
