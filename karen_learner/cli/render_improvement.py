@@ -11,10 +11,10 @@ from karen_learner.cli.tables import FittingTable
 from karen_learner.records.decisions import LogReport
 from karen_learner.records.improvement import (
     AnalysisResults,
-    Evidence,
     ImpactMetrics,
     MetricTrend,
     Recommendation,
+    Support,
 )
 
 UNKNOWN = "unknown"
@@ -47,7 +47,7 @@ def analysis(results: AnalysisResults) -> Iterator[RenderableType]:
         yield text(results.data_quality.note, "yellow")
 
 
-def evidence_lines(found: Evidence) -> Iterator[RenderableType]:
+def evidence_lines(found: Support) -> Iterator[RenderableType]:
     """Numbers and ids of an evidence, and the command that finds them."""
     for name, value in found.numbers.items():
         yield text(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")

@@ -20,18 +20,18 @@ from karen_learner.improvement.recommendations import recommend
 from karen_learner.improvement.roi import Amounts, calculate_roi
 from karen_learner.improvement.samples import BEFORE, MAX_IDS, Samples, Span
 from karen_learner.improvement.sources import Source
-from karen_learner.improvement.trends import Change, adjust, change_of, direction, interval_of
+from karen_learner.improvement.trends import MetricChange, adjust, change_of, direction, interval_of
 from karen_learner.records import Alert, check_id, check_limit, replace_unfit, utc_now
 from karen_learner.records.improvement import (
     AnalysisResults,
     ComponentPerformance,
     DataQuality,
-    Evidence,
     ImpactMetrics,
     MetricTrend,
     Recommendation,
     RecommendationStatus,
     ROIAnalysis,
+    Support,
     Value,
 )
 
@@ -94,7 +94,7 @@ class AIAnalysisEngine(AnalysedHome):
 
     async def evidence(
         self, component: str, metric: str | None, span: Span, *, limit: int = MAX_IDS
-    ) -> Evidence:
+    ) -> Support:
         """The evidence of a metric in the period from `span.split` to `span.end`, with at most `limit` ids.
 
         Without a metric, of the component. Raises UnknownTenant, InvalidInput for an unknown component or
@@ -273,8 +273,13 @@ class AIAnalysisEngine(AnalysedHome):
                 )
 
     def _evidence(
-        self, component: str, metric: str | None, samples: Samples, span: Span, change: Change | None = None
-    ) -> Evidence:
+        self,
+        component: str,
+        metric: str | None,
+        samples: Samples,
+        span: Span,
+        change: MetricChange | None = None,
+    ) -> Support:
         numbers: dict[str, Value] = {"observations": samples.observations}
         if metric is not None:
             numbers = {"observations": samples.count(metric), "value": samples.mean(metric)}
@@ -284,4 +289,4 @@ class AIAnalysisEngine(AnalysedHome):
         ids = () if metric is None else tuple(samples.ids.get(metric, ()))
         words = ["karen-learner", "evidence", self.tenant_id, component, *([metric] if metric else [])]
         words += ["--start", span.split.isoformat(), "--end", span.end.isoformat()]
-        return Evidence(numbers=numbers, query=shlex.join(words), **{samples.kind_of_ids: ids})
+        return Support(numbers=numbers, query=shlex.join(words), **{samples.kind_of_ids: ids})

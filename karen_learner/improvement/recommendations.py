@@ -10,10 +10,10 @@ from karen_learner.records.improvement import (
     AnalysisResults,
     Difficulty,
     EstimatedImpact,
-    Evidence,
     MetricTrend,
     Priority,
     Recommendation,
+    Support,
 )
 
 MAX_SKIPPED = 0.01
@@ -177,7 +177,7 @@ def _of_data_quality(results: AnalysisResults) -> Iterator[Recommendation]:
         action_items=("Compare the entries with improvement/decision.schema.json", "Import them again"),
         difficulty="LOW",
         impact=None,
-        evidence=Evidence(
+        evidence=Support(
             numbers={"entries": quality.entries, "skipped": quality.skipped},
             query=f"karen-learner performance {results.tenant_id}",
         ),
@@ -195,7 +195,7 @@ def _made(
     action_items: tuple[str, ...],
     difficulty: Difficulty,
     impact: EstimatedImpact | None,
-    evidence: Evidence,
+    evidence: Support,
 ) -> Recommendation:
     return Recommendation(
         tenant_id=results.tenant_id,

@@ -29,7 +29,7 @@ SHARE_POINTS = 0.05
 AMOUNT_SHARE = 0.10
 
 IdKind = Literal["turn_ids", "cycle_ids", "entry_ids", "task_ids"]
-"""The field of `Evidence` that has the ids."""
+"""The field of `Support` that has the ids."""
 Better = Literal["higher", "lower", "neutral"]
 
 

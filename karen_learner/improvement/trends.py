@@ -31,7 +31,7 @@ NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
-class Change:
+class MetricChange:
     """The change of one metric. `p` is None with too little data; the bounds are those of 95 %."""
 
     before: float | None
@@ -56,7 +56,7 @@ class Change:
         return found if math.isfinite(found) else None
 
 
-def change_of(sums: NDArray[np.float64], metric: Metric, *, tests: int = 1) -> Change:
+def change_of(sums: NDArray[np.float64], metric: Metric, *, tests: int = 1) -> MetricChange:
     """The change of a metric from its sums: an array of (period, count or sum, cluster).
 
     `tests` is the number of metrics that are tested together. The smallest change that 80 % power would show
@@ -69,7 +69,7 @@ def change_of(sums: NDArray[np.float64], metric: Metric, *, tests: int = 1) -> C
     )
     clusters = int((sums[:, COUNT] > 0).any(axis=0).sum())
     fewest = min((sums[period, COUNT] > 0).sum() for period in (BEFORE, AFTER))
-    known = Change(before, after, observations=int(counts.sum()))
+    known = MetricChange(before, after, observations=int(counts.sum()))
     if before is None or after is None or counts.min() < MIN_OBSERVATIONS or fewest < MIN_CLUSTERS:
         return known
     parts = [
@@ -83,13 +83,13 @@ def change_of(sums: NDArray[np.float64], metric: Metric, *, tests: int = 1) -> C
     difference = after - before
     if error == 0.0:
         p = 1.0 if difference == 0.0 else 0.0
-        return Change(before, after, difference, difference, p, 0.0, known.observations)
+        return MetricChange(before, after, difference, difference, p, 0.0, known.observations)
     half = student_quantile(1.0 - ALPHA / 2.0, freedom) * error
     smallest = (
         student_quantile(1.0 - ALPHA / 2.0 / tests, freedom) + student_quantile(POWER, freedom)
     ) * error
     p = t_two_sided(difference / error, freedom)
-    return Change(before, after, difference - half, difference + half, p, smallest, known.observations)
+    return MetricChange(before, after, difference - half, difference + half, p, smallest, known.observations)
 
 
 def _least_variance(sums: NDArray[np.float64]) -> float:
@@ -117,7 +117,7 @@ def interval_of(sums: NDArray[np.float64], metric: Metric) -> Interval:
     return max(least, mean - half), min(most, mean + half)
 
 
-def direction(change: Change, adjusted_p: float | None, metric: Metric) -> TrendDirection:
+def direction(change: MetricChange, adjusted_p: float | None, metric: Metric) -> TrendDirection:
     """The direction of a change.
 
     `stable` only if a change that matters would have been shown, and the interval excludes one.

@@ -28,7 +28,7 @@ Value = float | int | str | None
 Percent = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Evidence(Record):
+class Support(Record):
     """Support of a finding: numbers, ids of turns, cycles, log entries or tasks, and their query."""
 
     numbers: Mapping[str, Value] = Field(default_factory=dict)
@@ -69,7 +69,7 @@ class MetricTrend(Record):
     adjusted_p: Score | None
     smallest_change: float | None
     observations: int
-    evidence: Evidence
+    evidence: Support
 
 
 class ComponentPerformance(Record):
@@ -84,7 +84,7 @@ class ComponentPerformance(Record):
     observations: int
     system_health: SystemHealth | None
     reasons: tuple[str, ...] = ()
-    evidence: Evidence
+    evidence: Support
 
 
 class DataQuality(Record):
@@ -153,7 +153,7 @@ class Recommendation(Record):
     changed_at: datetime | None = None
     implemented_at: datetime | None = None
     implementation_details: str | None = None
-    evidence: Evidence
+    evidence: Support
 
 
 class ROIAnalysis(Record):
@@ -251,7 +251,7 @@ class ImpactReport(Record):
     roi_estimate: Percent | None
     conclusion: str
     counts: bool
-    evidence: Evidence
+    evidence: Support
 
 
 class ROISummary(Record):

@@ -14,11 +14,11 @@ from karen_learner.records.improvement import (
     AnalysisPeriod,
     AnalysisResults,
     Effect,
-    Evidence,
     ImpactReport,
     Priority,
     Recommendation,
     ROISummary,
+    Support,
     SystemHealth,
     Ticket,
 )
@@ -64,7 +64,7 @@ class Change(Record):
     low: float | None
     high: float | None
     causal: bool
-    evidence: Evidence
+    evidence: Support
     effect: Effect | None = None
     measured: AnalysisPeriod | None = None
 
@@ -77,7 +77,7 @@ class CostItem(Record):
     unit: str
 
 
-class Decision(Record):
+class OpenDecision(Record):
     """A question that people decide. `source` is the kind of the record with the id `source_id`."""
 
     title: str
@@ -97,7 +97,7 @@ class PeriodReport(Record):
     worse: tuple[Change, ...]
     roi_estimate: ROISummary | None
     costs: tuple[CostItem, ...]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[OpenDecision, ...]
     analysis: AnalysisResults
     recommendations: tuple[Recommendation, ...] = ()
     tickets: tuple[Ticket, ...] = ()

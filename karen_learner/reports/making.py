@@ -52,20 +52,20 @@ class RevisionStore(Protocol):
         """A digest of the data of a period."""
 
 
-class Parts:
-    """Parts of a report. `failed` has the error of each one that could not be made."""
+class Sections:
+    """Sections of a report. `failed` has the error of each one that could not be made."""
 
     def __init__(self) -> None:
         self.failed: dict[str, str] = {}
 
     async def get(self, name: str, making: Awaitable[ResultT], otherwise: ResultT) -> ResultT:
-        """The part, or `otherwise` if it fails."""
+        """The section, or `otherwise` if it fails."""
         try:
             return await making
         except KarenLearnerError as error:
             self.failed[name] = str(error)
-        except Exception as error:  # one part must not end the others, and the message may quote texts
-            logger.exception("the part %r of a report failed", name)
+        except Exception as error:  # one section must not end the others, and the message may quote texts
+            logger.exception("the section %r of a report failed", name)
             self.failed[name] = without_message(error)
         return otherwise
 
@@ -91,7 +91,7 @@ class Reporter:
         """Store the report of the last period before `at`. Formats and data are checked first.
 
         Without `at`, a weekly report covers the 7 days until this minute. If the data have not changed since
-        a report of the period was made, its analysis is used again, unless `fresh`. A part that fails is
+        a report of the period was made, its analysis is used again, unless `fresh`. A section that fails is
         noted in the report. Raises UnknownTenant, InvalidInput, StoreError.
         """
         settings = self._learner.settings.reports
@@ -110,19 +110,19 @@ class Reporter:
         results = None if fresh else await self._known(tenant_id, span, revision)
         if results is None:
             results = await engine.analyze_weekly_performance(days_back=span.days)
-        parts = Parts()
-        recommendations = await parts.get("recommendations", engine.generate_recommendations(results), [])
+        sections = Sections()
+        recommendations = await sections.get("recommendations", engine.generate_recommendations(results), [])
         tracker = ImprovementTracker(learner=self._learner, tenant_id=tenant_id, clock=self._clock)
         return await self._manager.generate(
             kind or settings.kind,
             results,
             recommendations,
-            tickets=await parts.get("tickets", tracker.tickets(limit=MAX_TICKETS), ()),
-            impacts=await parts.get("measured effects", tracker.impacts(), ()),
-            roi=await parts.get("their sum", tracker.calculate_cumulative_roi(until=span.end), None),
+            tickets=await sections.get("tickets", tracker.tickets(limit=MAX_TICKETS), ()),
+            impacts=await sections.get("measured effects", tracker.impacts(), ()),
+            roi=await sections.get("their sum", tracker.calculate_cumulative_roi(until=span.end), None),
             period=period,
             formats=wanted,
-            failed=parts.failed,
+            failed=sections.failed,
             data_revision=revision,
         )
 

@@ -13,7 +13,7 @@ from karen_learner.records.improvement import (
     ROISummary,
     Ticket,
 )
-from karen_learner.records.period_reports import Change, CostItem, Decision, PeriodReport, ReportMetadata
+from karen_learner.records.period_reports import Change, CostItem, OpenDecision, PeriodReport, ReportMetadata
 from karen_learner.reports.explaining import effect_name
 from karen_learner.reports.wording import change_text, metric_name, money, plural, unit_of, value_text
 
@@ -192,7 +192,7 @@ def _cost_name(trend: MetricTrend) -> str:
     return f"{name} ({trend.component})"
 
 
-def _advice(one: Recommendation, trend: MetricTrend | None, currency: str) -> Decision:
+def _advice(one: Recommendation, trend: MetricTrend | None, currency: str) -> OpenDecision:
     """The decision about a recommendation: the present value of its metric, and the first step."""
     title, reason = one.title, one.description
     if trend is not None:
@@ -201,7 +201,7 @@ def _advice(one: Recommendation, trend: MetricTrend | None, currency: str) -> De
         before = "" if trend.before is None else f", before {value_text(trend.before, unit, currency)}"
         step = f" First step: {one.action_items[0]}." if one.action_items else ""
         reason = f"It is {value_text(trend.after, unit, currency)}{before}.{step}"
-    return Decision(
+    return OpenDecision(
         title=title, reason=reason, priority=one.priority, source="recommendation", source_id=one.id
     )
 
@@ -211,13 +211,13 @@ def _decisions(
     recommendations: Sequence[Recommendation],
     tickets: Sequence[Ticket],
     currency: str,
-) -> list[Decision]:
+) -> list[OpenDecision]:
     """Open recommendations and critical alerts, the most important first."""
     trends = {f"{trend.component}.{trend.metric}": trend for trend in results.trends}
     planned = {ticket.recommendation_id for ticket in tickets}
     advised = {one.metric for one in recommendations}
     found = [
-        Decision(
+        OpenDecision(
             title=alert.message,
             reason=f"critical alert since {alert.at.day} {alert.at:%B, %H:%M} UTC",
             priority="HIGH",

@@ -13,21 +13,21 @@ from karen_learner.records.improvement import (
     DataQuality,
     Effect,
     EstimatedImpact,
-    Evidence,
     ImpactReport,
     MetricTrend,
     Recommendation,
     ROIAnalysis,
     ROISummary,
+    Support,
     Ticket,
 )
 
 END = datetime(2030, 1, 6, tzinfo=timezone.utc)
 WEEK = AnalysisPeriod(start=END - timedelta(days=7), end=END)
-EVIDENCE = Evidence(numbers={"n": 4_812}, query="karen-learner history telecom --json")
+EVIDENCE = Support(numbers={"n": 4_812}, query="karen-learner history telecom --json")
 
 
-COSTS = Evidence(numbers={"observations": 1_200}, query="karen-learner strategies telecom")
+COSTS = Support(numbers={"observations": 1_200}, query="karen-learner strategies telecom")
 
 
 def trend(metric: str, before: float, after: float, direction: str, **more: Any) -> MetricTrend:

@@ -8,7 +8,7 @@ from datetime import datetime
 from karen_learner.improvement.roi import roi_of
 from karen_learner.improvement.tracking.effects import MIN_CONTROLS, MIN_USERS, Estimate
 from karen_learner.improvement.tracking.measurement import metric_of
-from karen_learner.records.improvement import AnalysisPeriod, Effect, Evidence, ImpactReport, Ticket
+from karen_learner.records.improvement import AnalysisPeriod, Effect, ImpactReport, Support, Ticket
 
 LATER = 2
 """A holdback lasts this number of periods. At its end the effect is measured again."""
@@ -42,7 +42,7 @@ def impact_report(
         roi_estimate=roi.roi_percentage,
         conclusion=_conclusion(ticket, effect, estimate, counts),
         counts=counts,
-        evidence=Evidence(
+        evidence=Support(
             numbers={
                 "turns": turns,
                 "values": 0 if effect is None else effect.observations,

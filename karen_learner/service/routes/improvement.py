@@ -19,12 +19,12 @@ from karen_learner.learner import AutonomousLearner
 from karen_learner.records.decisions import Decision
 from karen_learner.records.improvement import (
     AnalysisResults,
-    Evidence,
     HealthDashboard,
     HealthStatus,
     ImpactMetrics,
     Recommendation,
     RecommendationStatus,
+    Support,
 )
 from karen_learner.service.bodies import MAX_ITEMS, Body, Id
 from karen_learner.service.parts import Parts, Shared, TenantId, allow
@@ -134,7 +134,7 @@ async def evidence(
     end: AwareDatetime,
     metric: Id | None = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
-) -> Evidence:
+) -> Support:
     """The ids behind a metric of a period."""
     span = _span(start, end)
     return await _engine(parts, tenant_id).evidence(component, metric, span, limit=limit)

@@ -55,7 +55,7 @@ Kind = Literal["gold", "likelihood", "feedback"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class GainTest:
     """One test for a gain of a task, with its p-value and its significance level."""
 
     task: Task
@@ -114,7 +114,7 @@ def _reason(evidence: Evidence) -> str:
     return "no gain can be shown: no taught task has judged gold texts"
 
 
-def attempts(evidence: Evidence) -> tuple[Attempt, ...]:
+def attempts(evidence: Evidence) -> tuple[GainTest, ...]:
     """All tests for a gain of a taught task. Empty at a significance level of 0."""
     if evidence.alpha == 0.0:
         return ()
@@ -135,7 +135,7 @@ def tasks_with_gain(evidence: Evidence) -> frozenset[Task]:
 
 def _of_task(
     evidence: Evidence, task: Task, after: TaskResult, before: TaskResult, level: float
-) -> tuple[Attempt, ...]:
+) -> tuple[GainTest, ...]:
     gold = compare(task, after, before, evidence.examples, evidence.people)
     likelihood = _likelihood(evidence, gold, after, before, level * LIKELIHOOD_SHARE)
     feedback = compare_few_people(evidence, task) or compare_feedback(
@@ -150,8 +150,8 @@ def _of_task(
     return tuple(found)
 
 
-def _on_gold(task: Task, gold: Comparison, level: float) -> Attempt:
-    return Attempt(
+def _on_gold(task: Task, gold: Comparison, level: float) -> GainTest:
+    return GainTest(
         task=task,
         kind="gold",
         difference=gold.difference,
@@ -163,8 +163,8 @@ def _on_gold(task: Task, gold: Comparison, level: float) -> Attempt:
     )
 
 
-def _on_feedback(task: Task, feedback: FeedbackComparison | FewPeople, level: float) -> Attempt:
-    return Attempt(
+def _on_feedback(task: Task, feedback: FeedbackComparison | FewPeople, level: float) -> GainTest:
+    return GainTest(
         task=task,
         kind="feedback",
         difference=feedback.gain - feedback.allowance,
@@ -178,7 +178,7 @@ def _on_feedback(task: Task, feedback: FeedbackComparison | FewPeople, level: fl
 
 def _likelihood(
     evidence: Evidence, gold: Comparison, after: TaskResult, before: TaskResult, level: float
-) -> Attempt | None:
+) -> GainTest | None:
     """The test of the mean log-likelihood of gold labels that both models know; None for too few texts."""
     if after.log_likelihoods is None or before.log_likelihoods is None:
         return None
@@ -189,7 +189,7 @@ def _likelihood(
     gain = float((now - then).mean())
     error = clustered_error(evidence, after.positions[both], now - then)
     summary = f"{gold.summary}, log-likelihood {then.mean():.3f} -> {now.mean():.3f}"
-    return Attempt(
+    return GainTest(
         task=after.task,
         kind="likelihood",
         difference=gain,

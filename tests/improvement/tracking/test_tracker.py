@@ -12,7 +12,7 @@ from karen_learner.errors import InvalidInput, UnknownTenant, UnknownTicket
 from karen_learner.improvement.tracking import ImprovementTracker
 from karen_learner.improvement.tracking.tracker import MAX_TEXT_CHARS
 from karen_learner.records import UserFeedback
-from karen_learner.records.improvement import EstimatedImpact, Evidence, Recommendation
+from karen_learner.records.improvement import EstimatedImpact, Recommendation, Support
 from tests.improvement.tracking.conftest import ACME, NOON, World
 from tests.memory.memory_specimens import make_turn
 
@@ -122,7 +122,7 @@ async def test_a_recommendation_gives_its_metric_and_expected_effect(world: Worl
         action_items=("label",),
         estimated_impact=impact,
         implementation_difficulty="LOW",
-        evidence=Evidence(query="karen-learner status acme"),
+        evidence=Support(query="karen-learner status acme"),
     )
     tracker = world.tracker()
     ticket = await tracker.ticket(await tracker.create_improvement_ticket(recommendation))
