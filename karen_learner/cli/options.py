@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -42,47 +44,45 @@ SourceFile = Annotated[
     ),
 ]
 Replace = Annotated[bool, flag("--replace", "Replace the labels of stored gold that the file contradicts.")]
-FormatName = Annotated[
-    str | None, option("NAME", "Format of the file, if its suffix does not tell.", "--format")
-]
 TargetFormat = Annotated[str | None, option("NAME", "Format to write, if the suffix does not tell.")]
-KeyNames = Annotated[
-    list[str] | None,
-    option("KEY=NAME", "Read a key or column as another one. Repeatable.", "--map"),
-]
-Encoding = Annotated[str | None, option("NAME", "Encoding of the file, such as cp1252.")]
-Offsets = Annotated[
-    Literal["characters", "utf-16", "bytes"],
-    option("UNIT", "Unit of the offsets of entities: characters, utf-16 or bytes.", show_default=True),
-]
 DryRun = Annotated[bool, flag("--dry-run", "Show the number of examples. Change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Limit = Annotated[int, option("N", "Maximum number of entries.", min=1, show_default=True)]
 
 
-def corpus_file(
-    path: Path,
-    format: str | None,
-    names: list[str] | None,
-    encoding: str | None,
-    offsets: Literal["characters", "utf-16", "bytes"] = "characters",
-) -> CorpusFile:
-    """The file with the options of its reader. Raises typer.BadParameter, InvalidInput."""
-    from karen_learner.corpora.corpus_file import CorpusFile
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """Options of the commands that read a file of labelled texts or turns."""
 
-    keys = {}
-    for assignment in names or ():
-        foreign, equals, ours = assignment.partition("=")
-        if not (foreign and equals and ours):
-            raise typer.BadParameter(f"write --map KEY=NAME, such as label=intent, not {assignment!r}")
-        keys[foreign] = ours
-    return CorpusFile(path, format=format, keys=keys, encoding=encoding, offsets=offsets)
+    format: Annotated[
+        str | None, option("NAME", "Format of the file, if its suffix does not tell.", "--format")
+    ] = None
+    map: Annotated[
+        list[str] | None, option("KEY=NAME", "Read a key or column as another one. Repeatable.", "--map")
+    ] = None
+    encoding: Annotated[str | None, option("NAME", "Encoding of the file, such as cp1252.")] = None
+    offsets: Annotated[
+        Literal["characters", "utf-16", "bytes"],
+        option("UNIT", "Unit of the offsets of entities: characters, utf-16 or bytes.", show_default=True),
+    ] = "characters"
+
+    def corpus_file(self, path: Path) -> CorpusFile:
+        """The file with these options. Raises typer.BadParameter, InvalidInput."""
+        from karen_learner.corpora.corpus_file import CorpusFile
+
+        keys = {}
+        for assignment in self.map or ():
+            foreign, equals, ours = assignment.partition("=")
+            if not (foreign and equals and ours):
+                raise typer.BadParameter(f"write --map KEY=NAME, such as label=intent, not {assignment!r}")
+            keys[foreign] = ours
+        return CorpusFile(path, format=self.format, keys=keys, encoding=self.encoding, offsets=self.offsets)
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Parameters after the first one, all by keyword."""
-    _, *others = inspect.signature(function, eval_str=True).parameters.values()
-    return [param.replace(kind=inspect.Parameter.KEYWORD_ONLY) for param in others]
+def _parameters(function: Callable[..., Any], *, skip: int = 1) -> list[inspect.Parameter]:
+    """Parameters after the first ones, all by keyword."""
+    found = list(inspect.signature(function, eval_str=True).parameters.values())[skip:]
+    return [param.replace(kind=inspect.Parameter.KEYWORD_ONLY) for param in found]
 
 
 COMMON = {param.name: param for param in _parameters(Context.update)}
@@ -90,15 +90,25 @@ COMMON = {param.name: param for param in _parameters(Context.update)}
 
 
 def with_common_options(command: Callable[..., int | Coroutine[Any, Any, int]]) -> Callable[..., int]:
-    """The command with the common options. Its first parameter is the `Context`; it returns its exit code."""
+    """The command with the common options. Its first parameter is the `Context`; it returns its exit code.
+
+    A parameter with a dataclass as its type stands for the options in the fields of the dataclass.
+    """
+    own = {param.name: [param] for param in _parameters(command)}
+    groups: dict[str, Any] = {
+        name: one.annotation for name, (one,) in own.items() if is_dataclass(one.annotation)
+    }
+    own |= {name: _parameters(group, skip=0) for name, group in groups.items()}
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parameters = [context, *_parameters(command), *COMMON.values()]
+    parameters = [context, *itertools.chain(*own.values()), *COMMON.values()]
 
     @functools.wraps(command)
     def run(*, context: typer.Context, **values: Any) -> int:
         ours: Context = context.obj
         ours.typer_context = context
         ours.update(**{name: values.pop(name) for name in COMMON})
+        for name, group in groups.items():
+            values[name] = group(**{param.name: values.pop(param.name) for param in own[name]})
         result = command(ours, **values)
         return result if isinstance(result, int) else run_coroutine(result)
 

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import (
-    Encoding,
-    FormatName,
-    KeyNames,
-    Offsets,
-    argument,
-    corpus_file,
-    flag,
-    with_common_options,
-)
+from karen_learner.cli.options import FileOptions, argument, flag, with_common_options
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -37,10 +28,8 @@ async def base(
         list[Path] | None,
         argument("[FILE]...", "build: files of shared labelled texts.", exists=True, readable=True),
     ] = None,
-    format: FormatName = None,
-    map: KeyNames = None,
-    encoding: Encoding = None,
-    offsets: Offsets = "characters",
+    *,
+    reading: FileOptions,
     dry_run: Annotated[bool, flag("--dry-run", "build: read the files. Change nothing.")] = False,
 ) -> int:
     """Train a pipeline on shared labelled texts, from which tenants start instead of from nothing.
@@ -55,7 +44,7 @@ async def base(
     settings = run.settings()
     layout = HomeLayout(run.home, settings.paths)
     if action == "build":
-        sources = [corpus_file(file, format, map, encoding, offsets) for file in files or ()]
+        sources = [reading.corpus_file(file) for file in files or ()]
         if dry_run:
             return _check(run, sources)
         return _show(run, await _build(run, sources), "built")

@@ -9,17 +9,7 @@ import typer
 from karen_learner.cli.commands.ingest import import_file
 from karen_learner.cli.commands.learn import exit_code, texts_of
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import (
-    Encoding,
-    FormatName,
-    KeyNames,
-    Offsets,
-    Replace,
-    SourceFile,
-    Tenant,
-    corpus_file,
-    with_common_options,
-)
+from karen_learner.cli.options import FileOptions, Replace, SourceFile, Tenant, with_common_options
 
 
 @with_common_options
@@ -30,10 +20,8 @@ async def bootstrap(
     mode: Annotated[
         Literal["full", "incremental"], typer.Option(help="Train from scratch, or continue the live model.")
     ] = "full",
-    format: FormatName = None,
-    map: KeyNames = None,
-    encoding: Encoding = None,
-    offsets: Offsets = "characters",
+    *,
+    reading: FileOptions,
     replace: Replace = False,
 ) -> int:
     """Train the first model of a tenant from labelled texts. Later calls add texts and train again.
@@ -43,7 +31,7 @@ async def bootstrap(
     from karen_learner.cli.progress import learning_progress
     from karen_learner.cli.render import cycle_result, ingest_report
 
-    source = corpus_file(file, format, map, encoding, offsets)
+    source = reading.corpus_file(file)
     async with run.learner(tenant, create=True) as learner:
         report = await import_file(learner, tenant, source, run.output, replace=replace)
         async with learning_progress(run.output, learner):

@@ -6,16 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import (
-    Encoding,
-    FormatName,
-    KeyNames,
-    Offsets,
-    Tenant,
-    argument,
-    corpus_file,
-    with_common_options,
-)
+from karen_learner.cli.options import FileOptions, Tenant, argument, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -34,10 +25,8 @@ async def compare(
             readable=True,
         ),
     ] = None,
-    format: FormatName = None,
-    map: KeyNames = None,
-    encoding: Encoding = None,
-    offsets: Offsets = "characters",
+    *,
+    reading: FileOptions,
 ) -> int:
     """Compare two versions: differences by task, and texts with other answers.
 
@@ -46,7 +35,7 @@ async def compare(
     from karen_learner.cli.progress import text_progress
     from karen_learner.cli.render_evaluation import comparison, warnings
 
-    source = None if file is None else corpus_file(file, format, map, encoding, offsets)
+    source = None if file is None else reading.corpus_file(file)
     async with run.learner(tenant) as learner:
         with text_progress(run.output) as on_texts:
             found = await learner.compare(tenant, before, after, source, on_texts=on_texts)

@@ -9,14 +9,10 @@ import typer
 
 from karen_learner.cli.context import Context
 from karen_learner.cli.options import (
-    Encoding,
-    FormatName,
-    KeyNames,
-    Offsets,
+    FileOptions,
     SourceFile,
     TargetFormat,
     argument,
-    corpus_file,
     option,
     with_common_options,
 )
@@ -33,16 +29,14 @@ def convert(
     labels: Annotated[
         Path | None, option("DIR", "Write the labels of text categorizers to this folder.")
     ] = None,
-    format: FormatName = None,
-    map: KeyNames = None,
-    encoding: Encoding = None,
-    offsets: Offsets = "characters",
+    *,
+    reading: FileOptions,
     to: TargetFormat = None,
 ) -> int:
     """Convert labelled texts to another format, such as DocBin for spacy train."""
     from karen_learner.corpora.conversion import convert_corpus
 
-    file = corpus_file(source, format, map, encoding, offsets)
+    file = reading.corpus_file(source)
     conversion = convert_corpus(file, target, to=to, language=lang, dev=dev, labels=labels)
     for reason in conversion.skipped:
         run.output.note(f"skipped: {reason}")

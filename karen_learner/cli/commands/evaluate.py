@@ -5,17 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import (
-    Encoding,
-    FormatName,
-    KeyNames,
-    Offsets,
-    SourceFile,
-    Tenant,
-    corpus_file,
-    option,
-    with_common_options,
-)
+from karen_learner.cli.options import FileOptions, SourceFile, Tenant, option, with_common_options
 from karen_learner.errors import ExitCode
 
 
@@ -25,10 +15,8 @@ async def evaluate(
     tenant: Tenant,
     file: SourceFile,
     version: Annotated[str | None, option("VERSION", "Version to evaluate. Default: the live one.")] = None,
-    format: FormatName = None,
-    map: KeyNames = None,
-    encoding: Encoding = None,
-    offsets: Offsets = "characters",
+    *,
+    reading: FileOptions,
 ) -> int:
     """Score a version on labelled texts: by task and label, with confusions and calibration.
 
@@ -37,7 +25,7 @@ async def evaluate(
     from karen_learner.cli.progress import text_progress
     from karen_learner.cli.render_evaluation import evaluation, warnings
 
-    source = corpus_file(file, format, map, encoding, offsets)
+    source = reading.corpus_file(file)
     async with run.learner(tenant) as learner:
         with text_progress(run.output) as on_texts:
             found = await learner.evaluate(tenant, source, version=version, on_texts=on_texts)

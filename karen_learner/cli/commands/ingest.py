@@ -6,17 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import (
-    Encoding,
-    FormatName,
-    KeyNames,
-    Offsets,
-    Replace,
-    SourceFile,
-    Tenant,
-    corpus_file,
-    with_common_options,
-)
+from karen_learner.cli.options import FileOptions, Replace, SourceFile, Tenant, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.errors import ExitCode, InvalidInput
 
@@ -31,10 +21,8 @@ async def ingest(
     run: Context,
     tenant: Tenant,
     file: SourceFile,
-    format: FormatName = None,
-    map: KeyNames = None,
-    encoding: Encoding = None,
-    offsets: Offsets = "characters",
+    *,
+    reading: FileOptions,
     replace: Replace = False,
 ) -> int:
     """Import turns, labelled texts, or entries of a production log from a file.
@@ -46,7 +34,7 @@ async def ingest(
 
     if is_decision_log(file):
         return await _ingest_log(run, tenant, file)
-    source = corpus_file(file, format, map, encoding, offsets)
+    source = reading.corpus_file(file)
     async with run.learner(create=True) as learner:
         report = await import_file(learner, tenant, source, run.output, replace=replace)
     run.output.result(report.to_dict(), *ingest_report(report))

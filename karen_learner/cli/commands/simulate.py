@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import (
-    Encoding,
-    FormatName,
-    KeyNames,
-    Offsets,
-    argument,
-    corpus_file,
-    option,
-    with_common_options,
-)
+from karen_learner.cli.options import FileOptions, argument, option, with_common_options
 from karen_learner.cli.output import Output
 from karen_learner.errors import ExitCode
 
@@ -31,6 +23,44 @@ if TYPE_CHECKING:
 TENANT = "simulation"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScenarioOptions:
+    """Options of the simulated turns and cycles."""
+
+    shots: Annotated[int, typer.Option(help="Gold texts of each label for the bootstrap.", min=2)] = 10
+    correction_rate: Annotated[
+        float, typer.Option(help="Share of wrong answers that users correct.", min=0, max=1)
+    ] = 0.3
+    rating_rate: Annotated[float, typer.Option(help="Share of answers that users rate.", min=0, max=1)] = 0.3
+    noise: Annotated[float, typer.Option(help="Share of feedback that is wrong.", min=0, max=1)] = 0.0
+    users: Annotated[int, typer.Option(help="Number of users, of unequal activity.", min=1)] = 50
+    cycles: Annotated[
+        int | None,
+        typer.Option(help="Number of learning cycles. Default: 10.", min=1, show_default=False),
+    ] = None
+    every: Annotated[
+        int | None,
+        typer.Option(help="Turns per cycle, instead of --cycles.", min=1, show_default=False),
+    ] = None
+    limit: Annotated[int | None, typer.Option(help="Maximum number of turns.", min=1, show_default=False)] = (
+        None
+    )
+    mode: Annotated[
+        Literal["auto", "incremental", "full"], typer.Option(help="Training mode of the cycles.")
+    ] = "auto"
+    seed: Annotated[int, typer.Option(help="Seed of the shots, the order and the feedback.")] = 0
+
+    def scenario(self) -> Scenario:
+        """The scenario with these options. Raises typer.BadParameter."""
+        from karen_learner.simulation import FeedbackRates, Scenario
+
+        if self.cycles is not None and self.every is not None:
+            raise typer.BadParameter("--cycles and --every exclude each other: give one")
+        values = asdict(self)
+        rates = FeedbackRates(**{name: values.pop(name) for name in FeedbackRates.model_fields})
+        return Scenario(rates=rates, **values)
+
+
 @with_common_options
 async def simulate(
     run: Context,
@@ -40,28 +70,8 @@ async def simulate(
     test: Annotated[
         Path | None, argument("TEST", "Test texts; never used for training.", exists=True, dir_okay=False)
     ] = None,
-    shots: Annotated[int, typer.Option(help="Gold texts of each label for the bootstrap.", min=2)] = 10,
-    correction_rate: Annotated[
-        float, typer.Option(help="Share of wrong answers that users correct.", min=0, max=1)
-    ] = 0.3,
-    rating_rate: Annotated[float, typer.Option(help="Share of answers that users rate.", min=0, max=1)] = 0.3,
-    noise: Annotated[float, typer.Option(help="Share of feedback that is wrong.", min=0, max=1)] = 0.0,
-    users: Annotated[int, typer.Option(help="Number of users, of unequal activity.", min=1)] = 50,
-    cycles: Annotated[
-        int | None,
-        typer.Option(help="Number of learning cycles. Default: 10.", min=1, show_default=False),
-    ] = None,
-    every: Annotated[
-        int | None,
-        typer.Option(help="Turns per cycle, instead of --cycles.", min=1, show_default=False),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Maximum number of turns.", min=1, show_default=False)
-    ] = None,
-    mode: Annotated[
-        Literal["auto", "incremental", "full"], typer.Option(help="Training mode of the cycles.")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the shots, the order and the feedback.")] = 0,
+    *,
+    sent: ScenarioOptions,
     keep_home: Annotated[
         Path | None, option("DIR", "Keep the home in this new folder.", file_okay=False)
     ] = None,
@@ -70,10 +80,7 @@ async def simulate(
         Path | None, option("FILE", "Write the JSON document to this file too.", dir_okay=False)
     ] = None,
     refit: Annotated[bool, typer.Option(help="Train from scratch at the end, for comparison.")] = True,
-    format: FormatName = None,
-    map: KeyNames = None,
-    encoding: Encoding = None,
-    offsets: Offsets = "characters",
+    reading: FileOptions,
 ) -> int:
     """Simulate users on labelled texts: bootstrap from a few, send the others as turns.
 
@@ -85,18 +92,11 @@ async def simulate(
     from karen_learner.cli.render_simulation import chart, summary
     from karen_learner.simulation.plot import draw, require_plotting
 
-    if cycles is not None and every is not None:
-        raise typer.BadParameter("--cycles and --every exclude each other: give one")
+    scenario = sent.scenario()
     if plot is not None:
         require_plotting(plot)
-    rates = simulation.FeedbackRates(correction_rate=correction_rate, rating_rate=rating_rate, noise=noise)
-    scenario = simulation.Scenario(
-        shots=shots, rates=rates, users=users, cycles=cycles, every=every, limit=limit, mode=mode, seed=seed
-    )
-    files = [
-        None if path is None else corpus_file(path, format, map, encoding, offsets) for path in (train, test)
-    ]
-    corpus = simulation.read_corpus(files[0] or train, files[1])
+    tests = None if test is None else reading.corpus_file(test)
+    corpus = simulation.read_corpus(reading.corpus_file(train), tests)
     found_leaks = corpus.leaks()
     for note in (*corpus.notes, *found_leaks.sentences()):
         run.output.note(note, style="yellow")

@@ -6,18 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import (
-    Encoding,
-    FormatName,
-    KeyNames,
-    Offsets,
-    SourceFile,
-    argument,
-    corpus_file,
-    flag,
-    option,
-    with_common_options,
-)
+from karen_learner.cli.options import FileOptions, SourceFile, argument, flag, option, with_common_options
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -37,10 +26,8 @@ async def validate(
     ] = None,
     rare: Annotated[int, option("N", "A label with fewer texts is rare.", min=1, show_default=True)] = 5,
     strict: Annotated[bool, flag("--strict", "Exit with code 1 for warnings, too.")] = False,
-    format: FormatName = None,
-    map: KeyNames = None,
-    encoding: Encoding = None,
-    offsets: Offsets = "characters",
+    *,
+    reading: FileOptions,
 ) -> int:
     """Check labelled texts before an import or an evaluation. Stores nothing.
 
@@ -48,8 +35,8 @@ async def validate(
     """
     from karen_learner.cli.render_data import data_report
 
-    source = corpus_file(file, format, map, encoding, offsets)
-    tested = None if test is None else corpus_file(test, format, map, encoding, offsets)
+    source = reading.corpus_file(file)
+    tested = None if test is None else reading.corpus_file(test)
     report = await _report(run, tenant, source, tested, rare)
     run.output.result(report.to_dict(), *data_report(report))
     return ExitCode.ERROR if report.errors or (strict and report.warnings) else ExitCode.OK
