@@ -430,25 +430,6 @@ def add_split_examples(connection: Connection) -> None:
     connection.execute(text("INSERT INTO counters VALUES (1, :family, :name, :value)"), counters)
 
 
-def columns_and_indexes(connection: Connection) -> dict[str, tuple[set[str], list[str]]]:
-    """The columns and the indexes of each table, without the order and the defaults of columns."""
-    found = inspect(connection)
-    return {
-        table: (
-            {column["name"] for column in found.get_columns(table)},
-            sorted(map(describe_index, found.get_indexes(table))),
-        )
-        for table in found.get_table_names()
-    }
-
-
-def counters_of_examples(connection: Connection) -> dict[tuple[str, str], float]:
-    wanted = "SELECT family, name, value FROM counters WHERE tenant = 1 AND value <> 0"
-    families = ("examples", "strata/", "sets")
-    rows = connection.execute(text(wanted))
-    return {(row[0], row[1]): row[2] for row in rows if row[0].startswith(families)}
-
-
 async def test_examples_of_all_splits_are_learned_and_judge(
     shared: Path | str, store_settings: StoreSettings
 ) -> None:
@@ -475,65 +456,6 @@ async def test_examples_of_all_splits_are_learned_and_judge(
         for name in ("examples", "gold", "waiting"):
             assert found["counts"][name] == expected["counts"][name]
         assert (found["counts"]["gold"], found["counts"]["waiting"]) == (3, 1)
-
-
-async def test_the_migration_of_splits_can_be_undone(
-    shared: Path | str, store_settings: StoreSettings
-) -> None:
-    def make(connection: Connection) -> list[str]:
-        fill(connection, "0007")
-        add_split_examples(connection)
-        return columns_and_indexes(connection)
-
-    before = await on_database(shared, make)
-    async with open_store(shared, store_settings) as store:
-        version = make_version("v2", parent="v1")
-        promotion = Promotion(version=version, expected="v1", masks={"group:ex-new": 3}, generation="g1")
-        assert await store.promote(TENANT, promotion, token=None)
-    await on_database(shared, lambda connection: migrate(command.downgrade, connection, "0007"))
-    assert await on_database(shared, columns_and_indexes) == before
-
-    def splits(connection: Connection) -> tuple[dict[str, str], dict[str, Any]]:
-        examples = connection.execute(text("SELECT example_id, split FROM examples")).all()
-        groups = connection.execute(text("SELECT group_key, split, members FROM groups")).all()
-        return dict(map(tuple, examples)), {row[0]: (row[1], row[2]) for row in groups}
-
-    names = [row["example_id"] for row in SPLIT_EXAMPLES]
-    examples, groups = await on_database(shared, splits)
-    assert examples == dict.fromkeys(["e1", *names], "train")
-    assert groups == dict.fromkeys(["g", *(name for name in names if name != "ex-removed")], ("train", 1))
-    assert await on_database(shared, counters_of_examples) == {
-        ("examples", "pending"): 4,
-        ("examples", "learned"): 3,
-        ("examples", "conflict"): 1,
-        ("examples", "quarantined"): 2,
-        ("strata/pending/train", "billing"): 2,
-        ("strata/pending/train", "refund"): 2,
-        ("strata/learned/train", "billing"): 2,
-        ("strata/learned/train", "refund"): 1,
-        ("strata/conflict/train", "billing"): 1,
-        ("strata/quarantined/train", "billing"): 2,
-        ("sets", "pending_train"): 4,
-        ("sets", "waiting"): 1,
-    }
-    async with open_store(shared, store_settings) as store:
-        assert (await store.counts(TENANT)).gold == 3
-        assert await store.masks(TENANT, "g1", ["group:ex-new"]) == {}
-
-
-async def test_the_last_migrations_can_be_undone(shared: Path | str, store_settings: StoreSettings) -> None:
-    async with former("0004", shared, store_settings):
-        pass
-    await on_database(shared, lambda connection: migrate(command.downgrade, connection, "0004"))
-
-    def champion(connection: Connection) -> list[Any]:
-        rows = connection.execute(text("SELECT champion FROM tenants ORDER BY tenant")).all()
-        return [*(row[0] for row in rows), schema.revision(connection)]
-
-    assert await on_database(shared, champion) == ["v1", None, "0004"]
-    async with open_store(shared, store_settings) as store:
-        assert (await store.version_counts(TENANT, "v1")).turns == 2
-        assert await store.champion(TENANT) is not None
 
 
 def test_the_names_of_the_migrations_are_their_revisions() -> None:

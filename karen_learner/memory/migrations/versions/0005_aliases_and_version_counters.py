@@ -18,8 +18,6 @@ from karen_learner.memory.types import AnyText
 
 revision = "0005"
 down_revision: str | None = "0004"
-branch_labels = None
-depends_on = None
 
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 PAGE = 1000
@@ -45,33 +43,13 @@ counters = sa.table(
 def upgrade() -> None:
     _create_aliases()
     op.drop_table("heard_turns")
-    _replace_leases(with_name=True)
+    _replace_leases()
     op.create_index("counters_by_family", "counters", ["family", "name"])
     op.add_column("turns", sa.Column("user_id", sa.Text))
     op.add_column("turns", sa.Column("occurred_at", sa.BigInteger))
     _fill_turns_and_counters()
     op.create_index("turns_by_user", "turns", ["user_id"], postgresql_using="hash")
     op.create_index("turns_by_time", "turns", ["tenant", "occurred_at"])
-
-
-def downgrade() -> None:
-    for index, table in (
-        ("turns_by_time", "turns"),
-        ("turns_by_user", "turns"),
-        ("counters_by_family", "counters"),
-    ):
-        op.drop_index(index, table)
-    op.drop_column("turns", "occurred_at")
-    op.drop_column("turns", "user_id")
-    op.execute("DELETE FROM counters WHERE family LIKE 'version/%'")
-    _replace_leases(with_name=False)
-    _create_heard_turns()
-    op.add_column("tenants", sa.Column("champion", sa.Text))
-    op.execute(
-        "UPDATE tenants SET champion = (SELECT version FROM aliases "
-        "WHERE aliases.tenant = tenants.tenant AND aliases.name = 'champion')"
-    )
-    op.drop_table("aliases")
 
 
 def _tenant() -> sa.Column[int]:
@@ -94,35 +72,18 @@ def _create_aliases() -> None:
     op.drop_column("tenants", "champion")
 
 
-def _create_heard_turns() -> None:
-    """The table of self-training, as revision 0002 creates it."""
-    op.create_table(
-        "heard_turns",
-        sa.Column("version", BIG_KEY, sa.ForeignKey("versions.seq"), primary_key=True, autoincrement=False),
-        sa.Column("turn", BIG_KEY, sa.ForeignKey("turns.seq"), primary_key=True, autoincrement=False),
-        sqlite_with_rowid=False,
-    )
-    op.create_index("heard_turns_by_turn", "heard_turns", ["turn", "version"])
-
-
-def _replace_leases(*, with_name: bool) -> None:
+def _replace_leases() -> None:
     """SQLite cannot alter a primary key, so the table is replaced by a new one."""
-    name = [sa.Column("name", sa.Text, nullable=False)] if with_name else []
     op.create_table(
         "new_leases",
         _tenant(),
-        *name,
+        sa.Column("name", sa.Text, nullable=False),
         sa.Column("owner", sa.Text),
         sa.Column("token", sa.BigInteger, nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("tenant", *(column.name for column in name)),
+        sa.PrimaryKeyConstraint("tenant", "name"),
     )
-    if with_name:
-        op.execute("INSERT INTO new_leases SELECT tenant, 'cycle', owner, token, expires_at FROM leases")
-    else:
-        op.execute(
-            "INSERT INTO new_leases SELECT tenant, owner, token, expires_at FROM leases WHERE name = 'cycle'"
-        )
+    op.execute("INSERT INTO new_leases SELECT tenant, 'cycle', owner, token, expires_at FROM leases")
     op.drop_table("leases")
     op.rename_table("new_leases", "leases")
 

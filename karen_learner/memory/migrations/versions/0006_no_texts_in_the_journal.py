@@ -17,10 +17,6 @@ def upgrade() -> None:
     _remove_from_confusions("texts")
 
 
-def downgrade() -> None:
-    _remove_from_confusions("example_ids")
-
-
 def _remove_from_confusions(name: str) -> None:
     connection, after = op.get_bind(), 0
     finished = sa.select(cycles).where(cycles.c.result.is_not(None)).order_by(cycles.c.seq).limit(PAGE)

@@ -19,8 +19,6 @@ from karen_learner.memory.types import AnyText, Json
 
 revision = "0007"
 down_revision: str | None = "0006"
-branch_labels = None
-depends_on = None
 
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 PAGE = 500
@@ -103,10 +101,6 @@ def upgrade() -> None:
         sqlite_where=unusable,
         postgresql_where=unusable,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("contributions")
 
 
 def _create_table() -> None:

@@ -13,7 +13,6 @@ down_revision = "0007"
 
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 LEARNED = "state = 'learned'"
-LEARNED_IN_TRAIN = "state = 'learned' AND split = 'train'"
 
 examples = sa.table(
     "examples",
@@ -53,29 +52,6 @@ def upgrade() -> None:
     )
     kind = sa.case((examples.c.is_gold, "gold"), else_="feedback")
     _count(kind, sets={"gold": examples.c.is_gold})
-
-
-def downgrade() -> None:
-    op.drop_table("masks")
-    _drop_indexes("examples_by_state", "examples_to_replay", "examples_to_judge", "gold_by_group")
-    op.drop_column("examples", "is_gold")
-    op.add_column("examples", sa.Column("split", sa.Text, nullable=False, server_default="train"))
-    op.create_index("examples_by_state", "examples", ["tenant", "state", "split", "seq"])
-    _create_partial("examples_to_replay", LEARNED_IN_TRAIN)
-    op.create_table(
-        "groups",
-        _tenant(),
-        sa.Column("group_key", sa.Text, nullable=False),
-        sa.Column("split", sa.Text, nullable=False),
-        sa.Column("members", sa.Integer, nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "group_key"),
-        sqlite_with_rowid=False,
-    )
-    op.execute(
-        "INSERT INTO groups (tenant, group_key, split, members) SELECT tenant, group_key, 'train', count(*) "
-        "FROM examples WHERE reason IS NULL OR reason <> 'consent' GROUP BY tenant, group_key"
-    )
-    _count(examples.c.split, sets={"pending_train": examples.c.state == "pending"})
 
 
 def _tenant() -> sa.Column[int]:

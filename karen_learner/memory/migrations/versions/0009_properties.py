@@ -16,7 +16,3 @@ def upgrade() -> None:
         sa.Column("value", sa.Integer, nullable=False),
         sqlite_with_rowid=False,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("properties")

@@ -20,7 +20,3 @@ def upgrade() -> None:
         sa.Column("successor", sa.Text),
         sqlite_with_rowid=False,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("former_labels")

@@ -23,7 +23,3 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("outcomes_by_time", "outcomes", ["tenant", "known_at"])
-
-
-def downgrade() -> None:
-    op.drop_table("outcomes")

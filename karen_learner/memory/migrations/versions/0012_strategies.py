@@ -22,7 +22,3 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger),
         sqlite_with_rowid=False,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("strategies")

@@ -41,7 +41,3 @@ def upgrade() -> None:
         sqlite_where=WAITING,
         postgresql_where=WAITING,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("outbox")

@@ -10,7 +10,3 @@ down_revision = "0013"
 
 def upgrade() -> None:
     op.create_index("outcomes_in_order", "outcomes", ["tenant", "seq"])
-
-
-def downgrade() -> None:
-    op.drop_index("outcomes_in_order", "outcomes")

@@ -30,7 +30,3 @@ def upgrade() -> None:
     op.create_index(
         "inbox_waiting", "inbox", ["tenant", "seq"], sqlite_where=IS_WAITING, postgresql_where=IS_WAITING
     )
-
-
-def downgrade() -> None:
-    op.drop_table("inbox")

@@ -31,8 +31,3 @@ def _create(table: str, *columns: sa.Column[Any]) -> None:
         *columns,
         sqlite_with_rowid=False,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("schedules")
-    op.drop_table("service_states")

@@ -34,8 +34,3 @@ def upgrade() -> None:
     )
     op.create_index("audit_by_tenant", "audit_log", ["tenant_id", "seq"])
     op.create_index("audit_by_time", "audit_log", ["at"])
-
-
-def downgrade() -> None:
-    op.drop_table("audit_log")
-    op.drop_table("api_keys")

@@ -46,8 +46,3 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("paused_by_tenant", "paused_remedies", ["tenant"])
-
-
-def downgrade() -> None:
-    op.drop_table("paused_remedies")
-    op.drop_table("incidents")

@@ -33,7 +33,3 @@ def upgrade() -> None:
     op.create_index("decisions_by_time", "decisions", ["tenant", "at"])
     for name in ("user_id", "session_id", "turn_id"):
         op.create_index(f"decisions_by_{name[:-3]}", "decisions", [name], postgresql_using="hash")
-
-
-def downgrade() -> None:
-    op.drop_table("decisions")

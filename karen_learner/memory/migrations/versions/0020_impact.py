@@ -38,11 +38,6 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
-    for name in ("impacts", "tickets", "holdbacks"):
-        op.drop_table(name)
-
-
 def _columns() -> tuple[sa.Column[Any], ...]:
     return (
         sa.Column("seq", BIG_KEY, primary_key=True, autoincrement=True),

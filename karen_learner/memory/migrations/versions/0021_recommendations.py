@@ -24,7 +24,3 @@ def upgrade() -> None:
     )
     op.create_index("recommendations_by_topic", "recommendations", ["tenant", "topic", "seq"])
     op.create_index("recommendations_in_order", "recommendations", ["tenant", "seq"])
-
-
-def downgrade() -> None:
-    op.drop_table("recommendations")

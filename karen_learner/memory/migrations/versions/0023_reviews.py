@@ -25,7 +25,3 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("reviews_by_reviewer", "reviews", ["tenant", "reviewer", "decided_at"])
-
-
-def downgrade() -> None:
-    op.drop_table("reviews")
