@@ -75,15 +75,15 @@ class AutonomousLearner(LearnerLifecycle):
     Synchronous programs use `karen_learner.blocking`. All data are below `home`; by default in SQLite, with a
     local worker process.
 
-    `spacy_analyzer` is one of ours (`create_spacy_analyzer`; new tenants then start from its pipeline, by
-    default from the base version of the home), an `Analyzer`, or a host's object with `_detect_intent_async`,
-    `_sentiment_async` and `_entities_async`.
-    `memory_service` receives every stored turn: a `HostMemory`, or a host's object with `store_web_ui_memory`
-    and `query_memories`. `settings` is a `.cfg` file or loaded settings. `overrides` maps dotted names
-    (`"learning.min_data_threshold"`) to values. `backend` replaces the local worker process, `gate` the rules
-    that accept a candidate, and `sanitizer` the default removal of unfit characters. With `read_only` nothing
-    is written: models answer, turns and cycles are refused. A home on a full or read-only disk is opened so
-    with a warning, until it can be written. `clock` dates cycles and versions. Raises SettingsError.
+    `spacy_analyzer` is one of ours (`create_spacy_analyzer`), an `Analyzer`, or a host's object with
+    `_detect_intent_async`, `_sentiment_async` and `_entities_async`. With one of ours, new tenants start from
+    its pipeline; by default, from the base version of the home. `memory_service` receives every stored turn:
+    a `HostMemory`, or a host's object with `store_web_ui_memory` and `query_memories`. `settings` is a `.cfg`
+    file or loaded settings. `overrides` maps dotted names (`"learning.min_data_threshold"`) to values.
+    `backend` replaces the local worker process, `gate` the rules that accept a candidate, and `sanitizer` the
+    default removal of unfit characters. With `read_only` nothing is written: models answer, turns and cycles
+    are refused. A home on a full or read-only disk is opened so with a warning, until it can be written.
+    `clock` dates cycles and versions. Raises SettingsError.
     """
 
     # Conversations ---------------------------------------------------------------------------

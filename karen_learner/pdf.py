@@ -27,7 +27,7 @@ def check_pdf() -> None:
 
 
 def pdf_problem() -> str | None:
-    """What is missing for PDF, with the remedy; None if nothing is."""
+    """The missing part for PDF, with the remedy; None if all is there."""
     try:
         import weasyprint  # noqa: F401
     except ImportError:

@@ -29,7 +29,7 @@ class Repair:
     async def repair(self, tenant_id: str, *, dry_run: bool = False, force: bool = False) -> RepairReport:
         """Restore damaged versions from their backups, make missing backups, and load the champion.
 
-        A champion that is lost is replaced by a full training, without a gate; with `force`, also one that
+        A full training replaces a lost champion, without a gate. With `force`, it also replaces one that
         cannot be loaded for another reason. With `dry_run` nothing changes, and a champion with intact files
         is not loaded.
         """

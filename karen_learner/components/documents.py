@@ -3,11 +3,11 @@
 The tokens of composed, decomposed and full-width writings of a text correspond. spaCy's rules would otherwise
 not find the end of a decomposed word. The text of a document is the original one.
 
-spaCy's tokenizer strips the signs around a word one by one, and searches the rest each time: 6,000 signs
+spaCy's tokenizer strips the signs around a word one by one, and searches the rest each time. So 6,000 signs
 without white space take 7 s, in which no other thread of the process runs.
 
-A memory zone frees its new words, but spaCy's hash tables keep the removed keys, and double when they are
-full of them: 100 bytes for each analysed text. See https://github.com/explosion/spaCy/issues/13882.
+A memory zone frees its new words. But spaCy's hash tables keep the removed keys, and double when they are
+full of them. These are 100 bytes for each analysed text. See https://github.com/explosion/spaCy/issues/13882.
 """
 
 import re

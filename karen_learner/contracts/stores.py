@@ -68,7 +68,7 @@ class OutboxStore(Protocol):
     ) -> int:
         """Queue a notification for targets, each due at a time. Returns the number of targets.
 
-        Left out: a problem that was reported within `repeat` with the same or a higher severity, and a
+        Left out: a problem that was reported within `repeat` with the same or a higher severity. So is a
         recovery of a problem that was not reported.
         """
 

@@ -40,9 +40,8 @@ def roi_of(gain: float, cost: float, *, days: float) -> ROIAnalysis:
 def calculate_roi(before: Amounts, after: Amounts) -> ROIAnalysis:
     """The return of a change from the amounts of a period before it and one of equal length after it.
 
-    The keys: `cost` and `value` are totals of each period, `implementation_cost` (of `after`) is the cost of
-    the change, and `days` (of `after`) the length of a period, by default 7. A missing amount is 0. Raises
-    InvalidInput.
+    The keys: `cost` and `value` are totals of each period. Of `after`, `implementation_cost` is the cost of
+    the change, and `days` the length of a period, by default 7. A missing amount is 0. Raises InvalidInput.
     """
     for period in (before, after):
         if not isinstance(period, Mapping):

@@ -3,9 +3,9 @@
 Observations of one person depend on each other. So the standard error of the difference of two means comes
 from the deviations of clusters (people), in both periods together (Liang and Zeger, *Biometrika* 73, 1986).
 p-values are those of Student's t with one degree of freedom less than there are clusters. They are adjusted
-for the number of metrics (Benjamini and Hochberg, *Journal of the Royal Statistical Society B* 57, 1995): a
-metric that did not change is told as changed with a probability of at most `ALPHA`, and among all changes
-that are told, the expected share of false ones is at most `ALPHA`.
+for the number of metrics (Benjamini and Hochberg, *Journal of the Royal Statistical Society B* 57, 1995). If
+no metric changed, one is told as changed with a probability of at most `ALPHA`. Among all changes that are
+told, the expected share of false ones is at most `ALPHA`.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ class Database:
     Work is a function of a `Connection`. Work that has begun is finished even if its caller is cancelled, so
     that no connection is left inside a transaction.
 
-    With `read_only` nothing is written. A file that cannot be written, because its disk is full or its folder
-    read-only, is also opened to read only; the first write after the disk has room opens it to write.
+    With `read_only` nothing is written. On a full disk or in a read-only folder, a file is also opened to
+    read only. The first write after the disk has room opens it to write.
     """
 
     def __init__(self, url: URL, *, busy_timeout_s: float, read_only: bool = False) -> None:

@@ -27,8 +27,9 @@ def add(
 ) -> int:
     """Queue a notification for targets, each due at a time. Returns the number of targets.
 
-    Left out: a problem that was reported within `repeat` with the same or a higher severity, a recovery of a
-    problem that was not reported, and notifications of a target with `MAX_WAITING` waiting ones.
+    Left out: a problem that was reported within `repeat` with the same or a higher severity. So are a
+    recovery of a problem that was not reported, and notifications of a target with `MAX_WAITING` waiting
+    ones.
     """
     wanted = [target for target in due if _is_news(connection, new, target, now - repeat)]
     rows = [

@@ -1,7 +1,7 @@
 """Backups of a whole home: a snapshot of its database and its model files in one archive.
 
-An archive has the database as `karen.db`, the folders of models, backups and reports, the settings file,
-and `backup.json` with a digest for each file. It has no corpora: cycles write new ones.
+An archive has the database as `karen.db`, the folders of models, backups and reports, and the settings file.
+`backup.json` has a digest for each file. It has no corpora: cycles write new ones.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ class Orchestrator:
     """Replies to messages with a host's LLM, within a deadline, and collects the turns.
 
     `llm` is an async callable from a `Prompt` to a text. Nothing else leaves the machine. `answers` are the
-    prepared answers. `deadline_s` limits the time from a message to its reply; the LLM's own limit is learned
-    from its latencies, and it is not called while its circuit breaker is open. A reply waits at most
+    prepared answers. `deadline_s` limits the time from a message to its reply. The LLM's own limit is learned
+    from its latencies. It is not called while its circuit breaker is open. A reply waits at most
     `spool_wait_s` for the commit of its turn to `spool` (default: the folder `spool` of the home).
     `spool_bounds` are those of `Spool`. `describe` makes the context of an analysis.
 

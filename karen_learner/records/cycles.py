@@ -114,10 +114,10 @@ class Risk(Record):
 class Verdict(Record):
     """Decision of the gates, with their checks. `harmful`: the candidate is clearly worse.
 
-    `decision` is `accepted`, `provisional` (a micro-update without shown harm; or a gain is likely and not
-    shown, which is not `accepted`), `too_close` (nothing is worse, no gain is shown), `worse`, `refused`
-    (another check failed), or None in rows of earlier releases.
-    `missing` names the texts that would decide a verdict that is too close.
+    `decision` is `accepted`, `provisional`, `too_close` (nothing is worse, no gain is shown), `worse`,
+    `refused` (another check failed), or None in rows of earlier releases. `provisional` is a micro-update
+    without shown harm, or a candidate whose gain is likely and not shown. `missing` names the texts that
+    would decide a verdict that is too close.
     """
 
     accepted: bool

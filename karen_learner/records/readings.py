@@ -19,11 +19,11 @@ Detail = Mapping[str, float | int | str | None]
 class Reading(Record):
     """A value of a tenant with its 95 % interval and the number of observations behind it.
 
-    `low` and `high` equal `value` for exact values. `value` is None with too few observations. `reference`
-    is the value with which `value` is compared, if there is one. `alarm` is the decision of a reading with a
+    `low` and `high` equal `value` for exact values. `value` is None with too few observations. `reference` is
+    the value with which `value` is compared, if there is one. `alarm` is the decision of a reading with a
     test of its own; None without one. `false_alarms_per_month` is the expected number of windows in a month
-    in which the worse bound of the interval, or the test, is wrong although nothing changed. `detail`
-    contains no text of a user.
+    with a wrong alarm. Nothing has changed in such a window, and still the worse bound of the interval, or
+    the test, is wrong. `detail` contains no text of a user.
     """
 
     name: str

@@ -40,9 +40,9 @@ class TrainJob(Record):
 
     Each pipe replays up to `replay` examples of replay.jsonl. Shadow `shadow` leaves out the lines whose
     `held_out` has its bit; None trains the model that serves, on all lines. `calibration` is a folder that
-    `PredictJob.calibration` wrote. A model that `stays_in_memory` is ready for the next training.
-    The worker remembers the outputs of a shadow for its texts in `judged`, before and after the training, so
-    that a PredictJob need not load it.
+    `PredictJob.calibration` wrote. A model that `stays_in_memory` is ready for the next training. The worker
+    remembers the outputs of a shadow for its texts in `judged`, before and after the training. So a
+    PredictJob need not load it.
     """
 
     kind: Literal["train"] = "train"

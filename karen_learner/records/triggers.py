@@ -38,8 +38,8 @@ class ConditionResult(Record):
 class TriggerTick(Record):
     """One evaluation of the condition tree of a tenant, and its consequence.
 
-    `fires`: the tree holds. `mode` and `reason` are those of the requested cycle, `started` whether the cycle
-    began: not in a dry run, and not while another cycle waits.
+    `fires`: the tree holds. `mode` and `reason` are those of the requested cycle. `started` tells whether the
+    cycle began: not in a dry run, and not while another cycle waits.
     """
 
     tenant_id: str

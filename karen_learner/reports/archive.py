@@ -117,9 +117,9 @@ class ReportArchive:
             ) from error
 
     def archive(self, *, before: datetime) -> ArchiveSummary:
-        """Compress the documents of older reports, and remove what can be made again from them.
+        """Compress the documents of older reports, and remove the files that can be made again from them.
 
-        Removes damaged reports of that age, and what interrupted writings left behind.
+        Removes damaged reports of that age, and the files of interrupted writings.
         """
         archived, damaged, freed = [], 0, 0
         for tenant in _folders(self.root):

@@ -83,7 +83,7 @@ class ReportManager:
         recommendations: Sequence[Recommendation] = (),
         **more: Unpack[ReportContent],
     ) -> StoredReport:
-        """A page for decisions: what got better, its worth, its cost, and what to decide.
+        """A page for decisions: improvements, their worth, their cost, and open decisions.
 
         `more` are the keywords of `generate`. Raises InvalidInput, StoreFull, StoreReadOnly.
         """

@@ -32,8 +32,7 @@ def make_document(
 ) -> PeriodReport:
     """The document. It shows trends whose direction is known, and effects whose interval excludes zero.
 
-    Of the effects that were measured before the end of the period, it shows the newest one of each ticket,
-    unless it is older than the period. Later ones are left out.
+    It shows the newest effect of each ticket that was measured in the period. Later ones are left out.
     """
     titles = {ticket.ticket_id: ticket.title for ticket in tickets}
     start, end = metadata.analysis_period.start, metadata.analysis_period.end

@@ -1,4 +1,4 @@
-"""Strategies by domain: which one to use, with which limits, and what to do after an error."""
+"""Strategies by domain: their choice, their limits, and the reactions to errors."""
 
 from karen_learner.autonomy.strategies.chooser import StrategyChooser
 from karen_learner.autonomy.strategies.error_rules import ErrorRules

@@ -1,8 +1,8 @@
 """Thompson sampling with a cap on exploration, as probabilities of choices. Pure.
 
 Thompson sampling chooses each strategy with the probability that it is the best one. The probabilities are
-computed from draws of the posterior distributions, and the choice is drawn from them: so the propensity of
-each choice is known exactly, as the evaluation of other policies on logged choices needs it.
+computed from draws of the posterior distributions, and the choice is drawn from them. So the propensity of
+each choice is known exactly. The evaluation of other policies on logged choices needs it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`recommendations`: proposed improvements with their evidence, and what people decide about them."""
+"""`recommendations`: proposed improvements with their evidence, and the decisions of people about them."""
 
 from __future__ import annotations
 

@@ -225,8 +225,8 @@ class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch
     def from_bytes(self, data: bytes) -> Self:
         """Restore the weights of `to_bytes`.
 
-        Raises ValueError for other bytes, EncoderMismatch for weights of other vectors, ModelError for
-        weights of another `table_bits`, and if only the weights or only the config has vectors.
+        Raises ValueError for other bytes, and EncoderMismatch for weights of other vectors. Raises ModelError
+        for weights of another `table_bits`, and if only the weights or only the config has vectors.
         """
         if self.dense is None:
             if data[:1] == DENSE_PREFIX:

@@ -110,8 +110,8 @@ class WordFeatures(NamedTuple):
     """The part of a word in the features of a text.
 
     `keys` (features,): of the word, its character n-grams and its clusters. `numbers`: hashes of the word as
-    second member of a pair of neighbours in each family, as first one (from `_FIRST`), as first member of an
-    unordered pair (`_PAIR`), and in the fingerprint. `tenths` is the polarity.
+    second member of a pair of neighbours in each family, and as first one (from `_FIRST`). The last ones are
+    those of an unordered pair (`_PAIR`) and of the fingerprint. `tenths` is the polarity.
     """
 
     keys: Places

@@ -303,8 +303,8 @@ class BaseTextCategorizer(OptimizerStateMixin, TextCategorizer):
 
         `categories` (texts,) are the true ones, like `Doc.cats`. The pipe that computed the margins of a text
         must not have learned the text. Columns match by label. A category that the other pipe or this one
-        lacks is unknown, and a text without a known category is omitted: no scale changes its likelihood.
-        Raises ValueError if the lengths differ, or without a known text.
+        lacks is unknown. A text without a known category is omitted: no scale changes its likelihood. Raises
+        ValueError if the lengths differ, or without a known text.
         """
         if len(categories) != len(margins):
             raise ValueError(f"there are margins of {len(margins)} texts, categories of {len(categories)}")

@@ -31,7 +31,7 @@ async def _roll_back(care: Care, token: Token) -> Facts:
 
 
 async def _roll_forward(care: Care, token: Token) -> Facts:
-    """Make the former version the champion again, if nobody has changed it since."""
+    """Make the former version the champion again, unless it has changed since."""
     champion = await care.learner.store.champion(care.tenant_id)
     former = await care.learner.store.get_version(care.tenant_id, token["from"])
     if champion is None or champion.version != token["to"] or former is None or former.provisional:

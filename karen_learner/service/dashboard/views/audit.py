@@ -1,4 +1,4 @@
-"""The audit log of a tenant: who changed or read what, and when."""
+"""The audit log of a tenant: changes and reads, with callers and times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data and contributors: what is stored, which labels have enough, and who teaches."""
+"""Data and contributors: stored examples, labels with too few, and people who teach."""
 
 from __future__ import annotations
 
