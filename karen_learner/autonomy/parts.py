@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import KarenLearnerError, without_message
 from karen_learner.models.files import HomeLayout
+from karen_learner.monitoring.retraining import CycleLearner
 from karen_learner.records import Alert, LearningCycleResult
 from karen_learner.records.schedules import RunStatus, Schedule, ScheduledJob
 from karen_learner.records.triggers import TriggeredMode
@@ -35,7 +36,7 @@ class Part(Protocol):
         """Do what is due at this time (UTC)."""
 
 
-class ServedLearner(Protocol):
+class ServedLearner(CycleLearner, Protocol):
     """The part of a learner that the service uses. An `AutonomousLearner` is one."""
 
     settings: Settings
@@ -43,15 +44,6 @@ class ServedLearner(Protocol):
     store: MemoryStore
 
     async def start(self) -> None: ...
-
-    async def trigger_learning_cycle(
-        self,
-        tenant_id: str,
-        *,
-        force_training: bool = False,
-        mode: Literal["auto", "incremental", "full", "micro"] = "auto",
-        reason: str | None = None,
-    ) -> LearningCycleResult: ...
 
 
 OnEnd = Callable[[RunStatus], None]

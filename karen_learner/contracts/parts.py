@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from karen_learner.events import Event
 from karen_learner.records import (
     Analysis,
+    ConversationMetadata,
     Task,
     Turn,
+    UserFeedback,
     Verdict,
 )
 from karen_learner.records.training import (
@@ -42,6 +44,29 @@ class Analyzer(Protocol):
 
     async def on_deployed(self, version: str, path: Path) -> None:
         """Called after a deployment: the new champion is in `path`. An analyzer with a copy loads it here."""
+
+
+class CollectingLearner(Protocol):
+    """The part of a learner that stores turns."""
+
+    async def collect_conversation_metadata(
+        self,
+        tenant_id: str,
+        user_text: str,
+        assistant_response: str,
+        user_id: str,
+        user_feedback: UserFeedback | Mapping[str, Any] | None = None,
+        *,
+        conversation_id: str | None = None,
+        turn_id: str | None = None,
+        occurred_at: datetime | None = None,
+    ) -> ConversationMetadata:
+        """As `AutonomousLearner.collect_conversation_metadata`."""
+
+    async def add_feedback(
+        self, tenant_id: str, turn_id: str, feedback: UserFeedback | Mapping[str, Any]
+    ) -> ConversationMetadata:
+        """As `AutonomousLearner.add_feedback`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from karen_learner.collection.turns import FeedbackInput, TurnDraft, check_spans, parse_feedback
+from karen_learner.contracts import CollectingLearner
 from karen_learner.errors import InvalidInput, KarenLearnerError, LearnerClosed, StoreError, without_message
 from karen_learner.memory.spool import Entry, Spool
-from karen_learner.records import ConversationMetadata, UserFeedback
 
 logger = logging.getLogger(__name__)
 
@@ -21,27 +21,6 @@ BATCH = 32
 """Entries that are stored together. Larger batches delay the analyses of new messages."""
 RETRY_S, MAX_RETRY_S = 0.2, 30.0
 CLOSE_TIMEOUT_S = 10.0
-
-
-class CollectingLearner(Protocol):
-    """The part of a learner that stores turns."""
-
-    async def collect_conversation_metadata(
-        self,
-        tenant_id: str,
-        user_text: str,
-        assistant_response: str,
-        user_id: str,
-        user_feedback: UserFeedback | Mapping[str, Any] | None = None,
-        *,
-        conversation_id: str | None = None,
-        turn_id: str | None = None,
-        occurred_at: datetime | None = None,
-    ) -> ConversationMetadata: ...
-
-    async def add_feedback(
-        self, tenant_id: str, turn_id: str, feedback: UserFeedback | Mapping[str, Any]
-    ) -> ConversationMetadata: ...
 
 
 class SpooledCollection:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from karen_learner.contracts import InboxStore
+from karen_learner.contracts import CollectingLearner, InboxStore
 from karen_learner.monitoring.retraining import CycleLearner
 from karen_learner.settings import Settings
 
@@ -29,7 +28,7 @@ Accept = Callable[[Sequence[StreamMessage]], Coroutine[Any, Any, Sequence[Malfor
 """Stores a batch; the malformed messages. Awaited in the event loop."""
 
 
-class StreamLearner(CycleLearner, Protocol):
+class StreamLearner(CycleLearner, CollectingLearner, Protocol):
     """The part of a learner that an updater uses."""
 
     @property
@@ -43,16 +42,3 @@ class StreamLearner(CycleLearner, Protocol):
     async def tenants(self) -> Sequence[str]: ...
 
     def use_sampler(self, tenant_id: str, name: str) -> None: ...
-
-    async def collect_conversation_metadata(
-        self,
-        tenant_id: str,
-        user_text: str,
-        assistant_response: str,
-        user_id: str,
-        user_feedback: Any = None,
-        *,
-        conversation_id: str | None = None,
-        turn_id: str | None = None,
-        occurred_at: datetime | None = None,
-    ) -> Any: ...

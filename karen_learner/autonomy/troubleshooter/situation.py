@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.errors import KarenLearnerError
 from karen_learner.events import EventBus
+from karen_learner.monitoring.retraining import CycleLearner
 from karen_learner.monitoring.trends import History
 from karen_learner.records import (
     Analysis,
@@ -46,7 +47,7 @@ class Upkeep(Protocol):
     async def set_aside(self, tenant_id: str, example_ids: Sequence[str]) -> int: ...
 
 
-class Mendable(Protocol):
+class Mendable(CycleLearner, Protocol):
     """The part of a learner that diagnoses read and remedies change. `AutonomousLearner` is one."""
 
     settings: Settings
@@ -73,15 +74,6 @@ class Mendable(Protocol):
     async def rollback(self, tenant_id: str, version: str | None = None) -> ModelVersion: ...
 
     async def analyze_many(self, tenant_id: str, texts: Sequence[str]) -> list[Analysis]: ...
-
-    async def trigger_learning_cycle(
-        self,
-        tenant_id: str,
-        *,
-        force_training: bool = False,
-        mode: Literal["auto", "incremental", "full", "micro"] = "auto",
-        reason: str | None = None,
-    ) -> LearningCycleResult: ...
 
 
 class Stream(Protocol):
