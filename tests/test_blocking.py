@@ -108,6 +108,15 @@ def test_a_call_during_the_close_ends() -> None:
             waiting.result()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt. Programs in the background of a shell ignore it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_caller_cancels_its_call() -> None:
     portal, cancelled = Portal(), threading.Event()
 
