@@ -112,21 +112,33 @@ class LearnerLifecycle:
 
     def _build(self, gate: Gate[Evidence] | None, sanitizer: Sanitizer | None) -> None:
         """Make the parts. Nothing is opened or started."""
-        settings, store, events, layout = self.settings, self.store, self.events, self.layout
+        settings, store = self.settings, self.store
         self._models = live_models_of(self.analyzer, settings.analysis)
         self._models.on_unload.append(self._publish_unloaded)
-        self._registry = registry = ModelRegistry(store, layout)
+        self._registry = ModelRegistry(store, self.layout)
         self._champions = ChampionSync(
-            store, registry, self._models, settings.serving, analyzer=self.analyzer, now=self._clock
+            store, self._registry, self._models, settings.serving, analyzer=self.analyzer, now=self._clock
         )
+        serving = ServingHealth(self.analyzer, self._models, self._champions)
+        self._overview = Overview(store, self._registry, settings, serving=serving, clock=self._clock)
+        self._evaluator = Evaluator(store, self._registry, self.layout, settings)
+        self._build_data(sanitizer)
+        self._build_cycle(gate)
+        self.reports = ReportManager(
+            self.layout.report_root, currency=settings.reports.currency, clock=self._clock
+        )
+
+    def _build_data(self, sanitizer: Sanitizer | None) -> None:
+        """Make the parts that collect and curate data."""
+        settings, store = self.settings, self.store
         self._collector = ConversationMetadataCollector(
-            store, self.analyzer, settings, events=events, sanitizer=sanitizer
+            store, self.analyzer, settings, events=self.events, sanitizer=sanitizer
         )
         base_model = self.analyzer.base_model if isinstance(self.analyzer, SpacyAnalyzer) else None
-        tokenizers = ServedTokenizers(registry, base_model)
-        self._curator = curator = Curator(store, settings, tokenizers=tokenizers)
-        self._labels = LabelEditor(store, curator)
-        self.review_desk = ReviewDesk(store, curator, clock=self._clock)
+        tokenizers = ServedTokenizers(self._registry, base_model)
+        self._curator = Curator(store, settings, tokenizers=tokenizers)
+        self._labels = LabelEditor(store, self._curator)
+        self.review_desk = ReviewDesk(store, self._curator, clock=self._clock)
         self._log = ProductionLog(
             cast(DecisionStore, store),
             settings.store,
@@ -136,19 +148,19 @@ class LearnerLifecycle:
         self._transfer = Transfer(
             store,
             add_turn=self._collector.collect_input,
-            add_gold=curator.add_gold,
+            add_gold=self._curator.add_gold,
             language=settings.training.language,
             tokenizers=tokenizers,
         )
-        serving = ServingHealth(self.analyzer, self._models, self._champions)
-        self._overview = Overview(store, registry, settings, serving=serving, clock=self._clock)
-        self._evaluator = Evaluator(store, registry, layout, settings)
+
+    def _build_cycle(self, gate: Gate[Evidence] | None) -> None:
+        """Make the parts that train, validate, deploy and repair."""
+        settings, store, events, layout = self.settings, self.store, self.events, self.layout
+        registry, champions, curator = self._registry, self._champions, self._curator
         self._planner = CyclePlanner(store, registry, curator, settings)
         validator = ModelValidator(settings)
         base = BasePipeline(self.analyzer, layout, settings.training)
-        deployer = Deployer(
-            store, registry, self._champions, layout, settings, events=events, clock=self._clock
-        )
+        deployer = Deployer(store, registry, champions, layout, settings, events=events, clock=self._clock)
         self._cycle = LearningCycle(
             store,
             registry,
@@ -161,13 +173,10 @@ class LearnerLifecycle:
             events=events,
             clock=self._clock,
         )
-        self._repair = Repair(store, registry, self._champions, deployer, self._cycle)
-        self._doctor = Doctor(store, registry, self._champions, self._repair, layout)
-        self.maintenance = Maintenance(store, self._backend, self._cycle, self._champions)
-        self.reports = ReportManager(
-            layout.report_root, currency=settings.reports.currency, clock=self._clock
-        )
-        rollback = Rollback(store, registry, self._champions, events=events)
+        self._repair = Repair(store, registry, champions, deployer, self._cycle)
+        self._doctor = Doctor(store, registry, champions, self._repair, layout)
+        self.maintenance = Maintenance(store, self._backend, self._cycle, champions)
+        rollback = Rollback(store, registry, champions, events=events)
         self.training_pipeline = IncrementalTrainingPipeline(self._cycle, rollback, self._backend, self.start)
 
     def _publish_unloaded(self, tenant_id: str, model: LiveModel, setting: str) -> None:

@@ -63,8 +63,13 @@ async def report(
             made = await learner.reports.find(tenant, id)
         else:
             made = await learner.report(tenant, period=period, kind=kind, formats=formats, fresh=fresh)
-        document = await learner.reports.document(tenant, made.report_id)
-        copies = await _copies(learner, made, formats, output) if output is not None else []
+        return await _show(run, learner, made, formats, output)
+
+
+async def _show(run: Context, learner: Any, made: Any, formats: list[str] | None, output: Path | None) -> int:
+    """The headline and the files of a report, or of its copies."""
+    document = await learner.reports.document(made.tenant_id, made.report_id)
+    copies = await _copies(learner, made, formats, output) if output is not None else []
     shown = [document.headline, *(f"note: {note}" for note in made.notes)]
     shown += [str(path) for path in copies] or [str(made.path(one)) for one in made.formats]
     run.output.result(
