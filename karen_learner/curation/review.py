@@ -177,7 +177,7 @@ def _of_turn(turn: Turn) -> ReviewItem:
         entities=tuple(EntitySpan(start=one.start, end=one.end, label=one.label) for one in turn.entities),
         item_id=f"{TURN}{turn.turn_id}",
         kind="uncertain",
-        why=f"{sure}, and nobody has corrected or rated the answer",
+        why=f"{sure}, and the answer has no correction or rating",
         turn_id=turn.turn_id,
         confidence=found.intent_confidence,
         version=found.model_version,

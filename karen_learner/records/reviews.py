@@ -9,7 +9,7 @@ from karen_learner.records.base import Record, Task
 from karen_learner.records.texts import LabelledText
 
 ItemKind = Literal["conflict", "unknown_label", "uncertain"]
-"""People disagree; a label is not in the schema; or the model was not sure and nobody corrected it."""
+"""People disagree; a label is not in the schema; or the model was not sure, without a correction."""
 ReviewDecision = Literal["saved", "skipped", "ignored"]
 """`saved`: labelled as gold. `skipped`: left to other reviewers. `ignored`: there is nothing to learn."""
 ITEM_KINDS: tuple[ItemKind, ...] = ("conflict", "unknown_label", "uncertain")
