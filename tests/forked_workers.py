@@ -65,7 +65,18 @@ class WorkerForks:
             self._server.wait()
 
     async def start(self) -> ForkedWorker:
-        """Replaces `local_worker._start_process`."""
+        """Replaces `local_worker._start_process`. A cancelled start ends the worker, as that of asyncio does."""
+        starting = asyncio.create_task(self._start())
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            worker = await starting
+            worker.kill()
+            worker.stdin.close()
+            await worker.wait()
+            raise
+
+    async def _start(self) -> ForkedWorker:
         self._start_server()
         (read_input, stdin), (stdout, write_output) = os.pipe(), os.pipe()
         (stderr, write_errors), (status, write_status) = os.pipe(), os.pipe()

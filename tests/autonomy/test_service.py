@@ -90,9 +90,6 @@ async def test_a_request_of_a_person_runs_at_the_next_tick(
     assert [one.mode for one in results] == ["full"]
 
 
-@pytest.mark.filterwarnings(  # the writer of a worker that is stopped while it starts
-    "ignore:Exception ignored in. <function StreamWriter.__del__:pytest.PytestUnraisableExceptionWarning"
-)
 async def test_a_request_survives_a_service_that_dies_before_its_cycle_ends(
     learner: AutonomousLearner, now: FastClock
 ) -> None:
