@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 WAIT_S = 60.0
+PARTITIONS = range(4)
 FAST = {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 300, "reconnect.backoff.max.ms": 500}
 
 
@@ -31,11 +32,8 @@ class Brokers:
 
     def read(self, topic: str, *, count: int) -> list[tuple[bytes, dict[str, str]]]:
         """Contents and headers of the first messages of a topic."""
-        consumer = Consumer(
-            {"bootstrap.servers": self.servers, "group.id": f"reader of {topic}", "log_level": 0,
-             "auto.offset.reset": "earliest"}
-        )  # fmt: skip
-        consumer.subscribe([topic])
+        consumer = self._consumer("reader")
+        consumer.assign([TopicPartition(topic, one, OFFSET_BEGINNING) for one in PARTITIONS])  # joins no group
         found: list[tuple[bytes, dict[str, str]]] = []
         end = time.monotonic() + WAIT_S
         while len(found) < count and time.monotonic() < end:
@@ -48,13 +46,13 @@ class Brokers:
 
     def committed(self, topic: str, group: str) -> int:
         """The number of messages whose offsets the group has committed."""
-        from confluent_kafka import TopicPartition
-
-        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group, "log_level": 0})
-        places = [TopicPartition(topic, number) for number in range(4)]
-        found = consumer.committed(places, timeout=WAIT_S)
+        consumer = self._consumer(group)
+        found = consumer.committed([TopicPartition(topic, one) for one in PARTITIONS], timeout=WAIT_S)
         consumer.close()
         return sum(max(0, one.offset) for one in found)
+
+    def _consumer(self, group: str) -> Consumer:
+        return Consumer({"bootstrap.servers": self.servers, "group.id": group, "log_level": 0})
 
 
 async def until(condition: Callable[[], bool]) -> None:

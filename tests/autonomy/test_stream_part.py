@@ -37,9 +37,9 @@ def servers(brokers: Brokers) -> str:
 
 
 @pytest.fixture
-async def learner(taught_home: Path, servers: str, request: Any) -> AsyncIterator[AutonomousLearner]:
-    topic = str(request.node.name)[:60]
-    stream = {"stream": {"servers": servers, "topic": topic, "tenant": ACME, "kafka": FAST}}
+async def learner(taught_home: Path, servers: str, tmp_path: Path) -> AsyncIterator[AutonomousLearner]:
+    name = tmp_path.name  # unique among the tests of a cluster
+    stream = {"stream": {"servers": servers, "topic": name, "group": name, "tenant": ACME, "kafka": FAST}}
     async with create_autonomous_learner(taught_home, overrides={**TINY, **stream}) as made:
         yield made
 
