@@ -65,7 +65,7 @@ class WorkerForks:
             self._server.wait()
 
     async def start(self) -> ForkedWorker:
-        """Replaces `local_worker._start_process`. A cancelled start ends the worker, as that of asyncio does."""
+        """Replaces `local_worker._start_process`. A cancelled start ends the worker, as in asyncio."""
         starting = asyncio.create_task(self._start())
         try:
             return await asyncio.shield(starting)

@@ -117,7 +117,8 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupted_caller_cancels_its_call() -> None:
+@pytest.mark.parametrize("_number", range(20))  # the interrupt comes at another place each time
+def test_an_interrupted_caller_cancels_its_call(_number: int) -> None:
     portal, cancelled = Portal(), threading.Event()
 
     async def work() -> None:

@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from karen_learner.errors import LearnerClosed, WrongEventLoop
@@ -16,6 +16,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 AsyncT = TypeVar("AsyncT")
 TwinT = TypeVar("TwinT", covariant=True)
+
+WAIT_S = 0.5
 
 
 class Portal:
@@ -37,15 +39,19 @@ class Portal:
         Raises its errors, LearnerClosed after or during `close()`, and WrongEventLoop (callbacks, forks).
         """
         self._require_usable()
-        with self._lock:  # so that `close` follows all calls that have begun
-            loop = self._running()
-            future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
+        call = _Call(functools.partial(function, *args, **kwargs))
         try:
+            with self._lock:  # so that `close` follows all calls that have begun
+                loop = self._running()
+                future = asyncio.run_coroutine_threadsafe(call.run(), loop)
+            while not future.done():  # a signal just before a wait does not interrupt it: it must end
+                wait([future], timeout=WAIT_S)
             return future.result()
         except CancelledError:
             raise LearnerClosed("this learner was closed during the call") from None
-        except BaseException:
-            future.cancel()
+        except KeyboardInterrupt:  # it may come before `future` is assigned
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(call.cancel)
             raise
 
     def _require_usable(self) -> None:
@@ -84,6 +90,27 @@ class Portal:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
+
+
+class _Call(Generic[T]):
+    """A coroutine function that runs once. It can be cancelled before its task exists."""
+
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._function = function
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+
+    async def run(self) -> T:
+        self._task = asyncio.current_task()
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return await self._function()
+
+    def cancel(self) -> None:
+        """Call it in the loop of `run`."""
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 async def _finish() -> None:

@@ -130,10 +130,13 @@ def _other_version(champion: ModelVersion, version: str | None, failure: LoadFai
 
 
 def _live_since(champion: ModelVersion, recent: Sequence[LearningCycleResult]) -> datetime:
-    """The end of the deployment or rollback that made the version the champion."""
+    """The end of the deployment or rollback that made the version the champion.
+
+    The duration of a cycle leaves its first write out: the sum may lie before the creation of the version.
+    """
     for one in recent:
         if one.status in ("deployed", "rolled_back") and one.model_version == champion.version:
-            return _end(one)
+            return max(_end(one), champion.created_at)
     return champion.created_at
 
 

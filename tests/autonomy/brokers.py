@@ -31,9 +31,9 @@ class Brokers:
         assert self._producer.flush(WAIT_S) == 0
 
     def read(self, topic: str, *, count: int) -> list[tuple[bytes, dict[str, str]]]:
-        """Contents and headers of the first messages of a topic."""
+        """Contents and headers of the first messages of a topic. Joins no consumer group."""
         consumer = self._consumer("reader")
-        consumer.assign([TopicPartition(topic, one, OFFSET_BEGINNING) for one in PARTITIONS])  # joins no group
+        consumer.assign([TopicPartition(topic, one, OFFSET_BEGINNING) for one in PARTITIONS])
         found: list[tuple[bytes, dict[str, str]]] = []
         end = time.monotonic() + WAIT_S
         while len(found) < count and time.monotonic() < end:
