@@ -99,9 +99,11 @@ class AutonomousLearner(LearnerLifecycle):
         conversation_id: str | None = None,
         turn_id: str | None = None,
         occurred_at: datetime | None = None,
+        analysis: Analysis | None = None,
     ) -> ConversationMetadata:
         """Analyse and store one turn. It is on disk when this returns.
 
+        A present `analysis` of the text by this learner is stored in place of a new one.
         A repeated `turn_id` is the same turn: its feedback is merged into the stored one. Raises
         InvalidInput, with nothing stored.
         """
@@ -115,6 +117,7 @@ class AutonomousLearner(LearnerLifecycle):
             conversation_id=conversation_id,
             turn_id=turn_id,
             occurred_at=occurred_at,
+            analysis=analysis,
         )
         await self._forward(tenant_id, metadata.turn_id)
         return metadata

@@ -71,8 +71,9 @@ class ConversationMetadataCollector:
         conversation_id: str | None = None,
         turn_id: str | None = None,
         occurred_at: datetime | None = None,
+        analysis: Analysis | None = None,
     ) -> ConversationMetadata:
-        """Analyse and store a turn.
+        """Analyse and store a turn. A present `analysis` of the text is stored in place of a new one.
 
         A stored `turn_id` is the same turn: its feedback is merged, and the metadata of the stored turn is
         returned. Raises InvalidInput, with nothing stored, and the errors of the store.
@@ -92,7 +93,7 @@ class ConversationMetadataCollector:
         known = await self._known(draft)
         if known is not None:
             return await self._repeat(known, draft.feedback)
-        return await self._store_new(draft)
+        return await self._store_new(draft, analysis or await self._analyze(draft))
 
     async def collect_input(self, tenant_id: str, turn: TurnInput) -> ConversationMetadata:
         """Collect a turn from a file. Raises InvalidInput if it names another tenant."""
@@ -137,8 +138,7 @@ class ConversationMetadataCollector:
         self._publish_feedback(tenant_id, turn_id, feedback)
         return turn.metadata
 
-    async def _store_new(self, draft: TurnDraft) -> ConversationMetadata:
-        analysis = await self._analyze(draft)
+    async def _store_new(self, draft: TurnDraft, analysis: Analysis) -> ConversationMetadata:
         persona = self._personas.select(analysis.intent, analysis.sentiment)
         turn = await self._store.add_turn(complete_turn(draft, analysis, persona=persona))
         if draft.turn_id_given:

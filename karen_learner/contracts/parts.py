@@ -60,6 +60,7 @@ class CollectingLearner(Protocol):
         conversation_id: str | None = None,
         turn_id: str | None = None,
         occurred_at: datetime | None = None,
+        analysis: Analysis | None = None,
     ) -> ConversationMetadata:
         """As `AutonomousLearner.collect_conversation_metadata`."""
 

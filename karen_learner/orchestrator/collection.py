@@ -10,10 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from cachetools import LRUCache
+
 from karen_learner.collection.turns import FeedbackInput, TurnDraft, check_spans, parse_feedback
 from karen_learner.contracts import CollectingLearner
 from karen_learner.errors import InvalidInput, KarenLearnerError, LearnerClosed, StoreError, without_message
 from karen_learner.memory.spool import Entry, Spool
+from karen_learner.records import Analysis
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ BATCH = 32
 """Entries that are stored together. Larger batches delay the analyses of new messages."""
 RETRY_S, MAX_RETRY_S = 0.2, 30.0
 CLOSE_TIMEOUT_S = 10.0
+MAX_ANALYSES = 10_000
+"""Analyses of spooled turns in memory. Turns without one are analysed again."""
 
 
 class SpooledCollection:
@@ -38,6 +43,7 @@ class SpooledCollection:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._analyses: LRUCache[tuple[str, str], Analysis] = LRUCache(MAX_ANALYSES)
         self.stored = 0
         self.refused = 0
 
@@ -56,8 +62,13 @@ class SpooledCollection:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(lambda _: self._idle.set())
 
-    async def put_turn(self, draft: TurnDraft) -> bool:
-        """Spool a turn; whether it was committed. Cheap: nothing is analysed."""
+    async def put_turn(self, draft: TurnDraft, analysis: Analysis | None = None) -> bool:
+        """Spool a turn; whether it was committed. Cheap: nothing is analysed.
+
+        This process stores a present `analysis` with the turn. The next one analyses the text again.
+        """
+        if analysis is not None:
+            self._analyses[draft.key] = analysis
         return await self._put(
             {
                 "tenant_id": draft.tenant_id,
@@ -175,4 +186,7 @@ class SpooledCollection:
             await self._learner.add_feedback(**values)
         else:
             occurred_at = datetime.fromisoformat(values.pop("occurred_at"))
-            await self._learner.collect_conversation_metadata(**values, occurred_at=occurred_at)
+            analysis = self._analyses.pop((values["tenant_id"], values["turn_id"]), None)
+            await self._learner.collect_conversation_metadata(
+                **values, occurred_at=occurred_at, analysis=analysis
+            )

@@ -146,7 +146,7 @@ class Orchestrator:
             source = "rules" if analysis.degraded else "spacy"
             answer = self._prepared(draft, analysis, source)
         wait_s = min(self._spool_wait_s, end - time.perf_counter())
-        spooled = await self._spool(draft, answer, source, wait_s)
+        spooled = await self._spool(draft, answer, source, wait_s, None if analysis.degraded else analysis)
         return Reply(
             text=answer,
             turn_id=draft.turn_id,
@@ -277,12 +277,19 @@ class Orchestrator:
         self._record(draft, ANSWERING, source, error, started)
         return answer
 
-    async def _spool(self, draft: TurnDraft, answer: str, source: Source, wait_s: float) -> bool:
+    async def _spool(
+        self,
+        draft: TurnDraft,
+        answer: str,
+        source: Source,
+        wait_s: float,
+        analysis: Analysis | None = None,
+    ) -> bool:
         """Spool the turn; whether it was committed in time. A late commit goes on."""
         limit = self.learner.settings.analysis.max_response_chars
         turn = replace(draft, assistant_response=answer[:limit])
         self._recent[draft.key] = draft.user_text, source
-        putting = asyncio.create_task(self.collection.put_turn(turn))
+        putting = asyncio.create_task(self.collection.put_turn(turn, analysis))
         done, _ = await asyncio.wait([putting], timeout=max(0.0, wait_s))
         if not done:
             self._late.add(putting)
