@@ -85,6 +85,23 @@ async def test_the_llm_answers_with_the_analysis_as_context(make_orchestrator):
     ]
 
 
+async def test_a_turn_is_stored_with_the_analysis_of_its_reply(make_orchestrator, monkeypatch):
+    orchestrator = await make_orchestrator()
+    analyze, analysed = orchestrator.learner.analyzer.analyze, []
+
+    async def counted(text, **more):
+        analysed.append(text)
+        return await analyze(text, **more)
+
+    monkeypatch.setattr(orchestrator.learner.analyzer, "analyze", counted)
+    reply = await orchestrator.reply(ACME, TEXT, user_id="ann", turn_id="t1")
+    await orchestrator.collection.drain()
+    turn = await orchestrator.learner.store.get_turn(ACME, "t1")
+    assert analysed == [TEXT]
+    assert turn.metadata.intent_detected == reply.analysis.intent == "balance"
+    assert turn.metadata.model_version == reply.analysis.model_version
+
+
 @pytest.mark.parametrize(
     ("llm", "error"),
     [
