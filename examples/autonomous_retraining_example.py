@@ -61,7 +61,8 @@ def phase(
 
 
 def show_alerts(monitor: PerformanceMonitor) -> None:
-    for alert in monitor.check():
+    monitor.check()  # now; the monitor does so itself in intervals
+    for alert in monitor.get_alerts():
         print(f"  alert ({alert.level}): {alert.message}")
 
 
