@@ -1,10 +1,11 @@
-"""`HealthMonitor`: the health of a tenant by component, from the readings of monitoring."""
+"""The health of a tenant by component, from readings, open incidents and problems of serving."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Protocol, cast
 
 from karen_learner.contracts import Clock, OutboxStore
 from karen_learner.errors import InvalidInput
@@ -13,7 +14,7 @@ from karen_learner.improvement.home import AnalysedHome, AnalysedLearner, Analys
 from karen_learner.metrics import Interval, wilson
 from karen_learner.monitoring.notices import queue_notification
 from karen_learner.monitoring.readings import Readings
-from karen_learner.records import Alert, check_limit, utc_now
+from karen_learner.records import Alert, HealthProblem, TenantStatus, check_limit, utc_now
 from karen_learner.records.improvement import (
     ComponentHealth,
     HealthDashboard,
@@ -21,6 +22,7 @@ from karen_learner.records.improvement import (
     HealthStatus,
     SystemHealth,
 )
+from karen_learner.records.incidents import Incident
 from karen_learner.records.notifications import Notification, NotificationKind
 from karen_learner.records.readings import Reading
 
@@ -44,12 +46,23 @@ COMPONENTS: Mapping[str, str] = {
     "freshness": "learning",
 }
 SYSTEM = "system"
-"""The component of all other readings, such as memory and free disk space."""
+"""The component of all other readings, such as memory and free disk space, of incidents and of serving."""
 OBSERVATIONS = "observations"
 ESCALATE_AFTER = 3
 HISTORY = "health_history"
 MAX_HISTORY = 500
 UNHEALTHY: frozenset[SystemHealth | None] = frozenset({"critical", "needs_attention"})
+
+Problem = tuple[SystemHealth, str, str]
+"""The health of one metric, its reason, and the name of the metric."""
+Values = Mapping[str, Mapping[str, tuple[float, Interval]]]
+"""Values and 95 % intervals by component and metric."""
+
+
+class ServingLearner(AnalysedLearner, Protocol):
+    """The part of a learner that health checks use."""
+
+    async def status(self, tenant_id: str) -> TenantStatus: ...
 
 
 class HealthMonitor(AnalysedHome):
@@ -65,17 +78,18 @@ class HealthMonitor(AnalysedHome):
         alert_thresholds: Mapping[str, float] | None = None,
         *,
         config: AnalysisConfig | None = None,
-        learner: AnalysedLearner | None = None,
+        learner: ServingLearner | None = None,
         clock: Clock = utc_now,
     ) -> None:
         super().__init__(config, learner=learner, clock=clock)
+        self._serving = learner
         self._limits = Limits({**self.config.alert_thresholds, **(alert_thresholds or {})})
         self._readings = Readings(self._memory, self._layout, self._settings)
         self._reading = asyncio.Lock()
         self._last: HealthStatus | None = None
 
     async def check_system_health(self, current_metrics: Mapping[str, float] | None = None) -> HealthStatus:
-        """The health by component, with reasons; without metrics, from the readings of the tenant.
+        """The health by component, with reasons; without metrics, see `health_of`.
 
         A key of `current_metrics` is a metric or `<component>.<metric>`. `observations` is the number behind
         them: shares then have an interval. Raises InvalidInput, UnknownTenant, StoreError.
@@ -85,23 +99,16 @@ class HealthMonitor(AnalysedHome):
         if current_metrics is None:
             async with self._reading:
                 readings = await self._readings.refresh(self.tenant_id, now)
-            found = _of_readings(readings)
+            self._last = health_of(
+                self.tenant_id,
+                readings,
+                incidents=await self._memory.unended_incidents(),
+                problems=await self._serving_problems(),
+                limits=self._limits,
+                now=now,
+            )
         else:
-            found = _of_metrics(current_metrics)
-        parts = {name: list(self._problems(name, values)) for name, values in found.items()}
-        if current_metrics is None:
-            for one in readings.values():
-                if one.alarm:
-                    parts[_component(one.name)].append(
-                        ("needs_attention", f"{one.name} has an alarm", one.name)
-                    )
-        self._last = HealthStatus(
-            tenant_id=self.tenant_id,
-            checked_at=now,
-            system_health=worst(health for part in parts.values() for health, _, _ in part),
-            components={name: _health(part, len(found[name])) for name, part in parts.items()},
-            alerts=tuple(self._alerts(parts)),
-        )
+            self._last = _status(self.tenant_id, _of_metrics(current_metrics), self._limits, {}, now)
         await self._remember(self._last)
         return self._last
 
@@ -147,6 +154,10 @@ class HealthMonitor(AnalysedHome):
         points = tuple(HealthPoint.model_validate(one) for one in history)
         return HealthDashboard(tenant_id=self.tenant_id, status=status, history=points)
 
+    async def _serving_problems(self) -> Iterable[HealthProblem]:
+        """The problems of serving; none without a learner."""
+        return () if self._serving is None else (await self._serving.status(self.tenant_id)).health.problems
+
     def _escalation(self, title: str, kind: NotificationKind) -> Notification:
         return Notification(
             topic=f"health/{self.tenant_id}"[:300],
@@ -173,25 +184,77 @@ class HealthMonitor(AnalysedHome):
                 self.tenant_id, HISTORY, [*history, point.to_dict()][-MAX_HISTORY:]
             )
 
-    def _problems(
-        self, component: str, values: Mapping[str, tuple[float, Interval]]
-    ) -> Iterator[tuple[SystemHealth, str, str]]:
-        for one in self._limits.grades(component, values):
-            yield one.health, one.reason, one.metric
 
-    def _alerts(self, parts: Mapping[str, list[tuple[SystemHealth, str, str]]]) -> Iterator[Alert]:
-        for component, part in parts.items():
-            for health, reason, metric in part:
-                if health in UNHEALTHY:
-                    yield Alert(
-                        level="critical" if health == "critical" else "warning",
-                        reading=f"{component}.{metric}",
-                        message=f"{component}: {reason}",
-                        at=self._clock(),
-                    )
+def health_of(
+    tenant_id: str,
+    readings: Mapping[str, Reading],
+    *,
+    incidents: Iterable[Incident],
+    problems: Iterable[HealthProblem],
+    limits: Limits,
+    now: datetime,
+) -> HealthStatus:
+    """The health of a tenant from its readings, unended incidents, and the problems of serving. Pure.
+
+    Of an incident of the home only the type is told; those of other tenants are ignored.
+    """
+    further: dict[str, list[Problem]] = {}
+    for one in readings.values():
+        if one.alarm:
+            reason = f"{one.name} has an alarm"
+            further.setdefault(_component(one.name), []).append(("needs_attention", reason, one.name))
+    system = further.setdefault(SYSTEM, [])
+    for incident in incidents:
+        if incident.tenant_id in (None, tenant_id):
+            health: SystemHealth = "critical" if incident.severity == "critical" else "needs_attention"
+            system.append((health, _reason(incident), incident.type))
+    for problem in problems:
+        health = "critical" if problem.severity == "failing" else "needs_attention"
+        system.append((health, problem.message, "serving"))
+    return _status(tenant_id, _of_readings(readings), limits, further, now)
 
 
-def _health(part: list[tuple[SystemHealth, str, str]], observations: int) -> ComponentHealth:
+def _reason(incident: Incident) -> str:
+    kind = incident.type.replace("_", " ")
+    if incident.tenant_id is None:
+        return f"{kind} of the home"
+    return f"{kind}: {incident.story[-1].text}" if incident.story else kind
+
+
+def _status(
+    tenant_id: str,
+    values: Values,
+    limits: Limits,
+    further: Mapping[str, list[Problem]],
+    now: datetime,
+) -> HealthStatus:
+    """The health by limits of metrics, and by further problems."""
+    parts: dict[str, list[Problem]] = {}
+    for name in (*values, *(one for one in further if further[one] and one not in values)):
+        grades = limits.grades(name, values.get(name, {}))
+        parts[name] = [(one.health, one.reason, one.metric) for one in grades] + list(further.get(name, ()))
+    return HealthStatus(
+        tenant_id=tenant_id,
+        checked_at=now,
+        system_health=worst(health for part in parts.values() for health, _, _ in part),
+        components={name: _health(part, len(values.get(name, ()))) for name, part in parts.items()},
+        alerts=tuple(_alerts(parts, now)),
+    )
+
+
+def _alerts(parts: Mapping[str, list[Problem]], now: datetime) -> Iterator[Alert]:
+    for component, part in parts.items():
+        for health, reason, metric in part:
+            if health in UNHEALTHY:
+                yield Alert(
+                    level="critical" if health == "critical" else "warning",
+                    reading=f"{component}.{metric}",
+                    message=f"{component}: {reason}",
+                    at=now,
+                )
+
+
+def _health(part: list[Problem], observations: int) -> ComponentHealth:
     health = worst(one for one, _, _ in part)
     return ComponentHealth(
         system_health=health,

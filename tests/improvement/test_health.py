@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from karen_learner import blocking
 from karen_learner.errors import InvalidInput
 from karen_learner.improvement import AnalysisConfig, HealthMonitor
-from karen_learner.improvement.grades import RANKS, Limit
+from karen_learner.improvement.grades import RANKS, Limit, Limits
+from karen_learner.improvement.health import health_of
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
+from karen_learner.records import HealthProblem
+from karen_learner.records.incidents import Incident
 from tests.improvement.conftest import ACME, judged_turns
 from tests.memory.memory_specimens import NOON
 
@@ -108,3 +111,24 @@ def test_the_synchronous_twin_checks(tmp_path: Path) -> None:
     with blocking.HealthMonitor(config=config) as made:
         assert made.check_system_health().tenant_id == ACME
         assert made.trigger_alerts() == ()
+
+
+def test_incidents_and_problems_of_serving_are_reasons() -> None:
+    times = {"opened_at": NOON, "updated_at": NOON, "next_at": NOON}
+    incidents = [
+        Incident(tenant_id=tenant_id, type="high_latency", severity="warning", **times).told(
+            NOON, "reading", f"words of {tenant_id}"
+        )
+        for tenant_id in (ACME, None, "other")
+    ]
+    common = {"limits": Limits(), "now": NOON}
+    found = health_of(ACME, {}, incidents=incidents, problems=(), **common)
+    assert found.system_health == "needs_attention"
+    assert found.components["system"].reasons == ("high latency: words of acme", "high latency of the home")
+    failing = HealthProblem(severity="failing", message="the model cannot be loaded", remedy="repair it")
+    found = health_of(ACME, {}, incidents=incidents, problems=[failing], **common)
+    assert (found.system_health, [alert.level for alert in found.alerts]) == (
+        "critical",
+        ["warning", "warning", "critical"],
+    )
+    assert health_of(ACME, {}, incidents=[], problems=[], **common).system_health is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -10,11 +9,13 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from starlette.responses import Response
 
+from karen_learner.improvement.grades import Limits
+from karen_learner.improvement.health import UNHEALTHY, health_of
 from karen_learner.learner import AutonomousLearner
 from karen_learner.monitoring.readings.over_time import QualityPoint
 from karen_learner.monitoring.trends import Forecast, forecast, theil_sen
-from karen_learner.records import Risk, TenantStatus
-from karen_learner.records.improvement import SystemHealth
+from karen_learner.records import Risk, TenantStatus, utc_now
+from karen_learner.records.improvement import HealthStatus, SystemHealth
 from karen_learner.records.incidents import Incident, RemedyPause
 from karen_learner.records.readings import Reading
 from karen_learner.service.access import Caller
@@ -34,7 +35,7 @@ class Strip:
     """The state of a tenant in a line. `alarms` are the readings with an alarm of their own test."""
 
     status: TenantStatus
-    health: SystemHealth
+    health: SystemHealth | None
     reasons: tuple[str, ...]
     incidents: tuple[Incident, ...]
     alarms: tuple[Reading, ...]
@@ -54,16 +55,24 @@ async def strip_of(view: View) -> Strip:
     learner, tenant_id = view.learner, view.tenant_id
     status = await learner.status(tenant_id)
     measured = await view.state.measured(tenant_id)
-    incidents = tuple(one for one in await learner.store.unended_incidents() if view.may_see(one))
+    unended = await learner.store.unended_incidents()
+    incidents = tuple(one for one in unended if view.may_see(one))
     decided = await learner.store.last_decision(tenant_id)
     verdict = None if decided is None or decided.result is None else decided.result.verdict
     alarms = tuple(one for one in measured.readings.values() if one.alarm)
-    health, reasons = _health(status, incidents, alarms)
+    health = health_of(
+        tenant_id,
+        measured.readings,
+        incidents=unended,
+        problems=status.health.problems,
+        limits=Limits(),
+        now=utc_now(),
+    )
     limit = learner.settings.thresholds.intent_accuracy
     return Strip(
         status=status,
-        health=health,
-        reasons=reasons,
+        health=health.system_health,
+        reasons=_reasons(health),
         incidents=incidents,
         alarms=alarms,
         estimate=measured.readings.get("estimated_accuracy"),
@@ -73,26 +82,11 @@ async def strip_of(view: View) -> Strip:
     )
 
 
-def _health(
-    status: TenantStatus, incidents: Sequence[Incident], alarms: Sequence[Reading]
-) -> tuple[SystemHealth, tuple[str, ...]]:
-    """The health in a word, and its reasons."""
-    problems = status.health.problems
-    critical = [one.message for one in problems if one.severity == "failing"]
-    critical += [_last(one) for one in incidents if one.severity == "critical"]
-    if critical:
-        return "critical", tuple(critical)
-    warnings = [one.message for one in problems]
-    warnings += [_last(one) for one in incidents]
-    warnings += [f"the reading {one.name} has an alarm" for one in alarms]
-    if status.champion is None:
-        warnings.append("there is no model yet: the fallback answers")
-    return ("needs_attention", tuple(warnings)) if warnings else ("good", ())
-
-
-def _last(incident: Incident) -> str:
-    last = f": {incident.story[-1].text}" if incident.story else ""
-    return f"{incident.type.replace('_', ' ')}{last}"
+def _reasons(health: HealthStatus) -> tuple[str, ...]:
+    """The reasons of an unhealthy state; none of a good one."""
+    worst = health.system_health
+    parts = health.components.values() if worst in UNHEALTHY else ()
+    return tuple(reason for part in parts if part.system_health == worst for reason in part.reasons)
 
 
 def forecast_of(measured: Measured, limit: float) -> Forecast | None:
