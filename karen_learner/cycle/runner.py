@@ -61,7 +61,7 @@ from karen_learner.records import (
 )
 from karen_learner.settings import LearningSettings
 from karen_learner.training.base import known_labels
-from karen_learner.training.stage import TrainingStage
+from karen_learner.training.stage import Trained, TrainingStage
 from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
@@ -275,23 +275,14 @@ class LearningCycle:
     async def _run_stages(self, state: CycleState, *, force: bool) -> LearningCycleResult:
         cycle = state.cycle
         async with self._stage(state, "curating"):
-            counts = await self.curator.curate(cycle.tenant_id, token=cycle.token)
-            state.curated = Curated(counts=counts)
-            batches = 1 + await self.planner.rejections(cycle.tenant_id)
-            selected = await self.curator.select(cycle.tenant_id, mode=cycle.mode, batches=batches)
-            if cycle.changed_meanings:
-                found = await self.curator.outdated(cycle.tenant_id)
-                state.outdated = tuple(one for several in found.values() for one in several)
-                selected = selected.renewed(one.renewed for one in state.outdated)
+            selected = await self._select(state)
             last = await self.planner.last_decision(cycle.tenant_id)
             harmful = await self.planner.harmful_decisions(cycle.tenant_id)
             undecided = await self.planner.is_of_micro_update(cycle.provisional)
             if cycle.lost is not None:
                 selected = selected.without_a_gate()
             state.pending = len(selected.new)
-            state.curated = curated = replaced(
-                await self._with_labels_apart(cycle, selected, last), counts=counts
-            )
+            state.curated = curated = await self._with_labels_apart(cycle, selected, last)
         reason = skip_reason(
             len(selected.new),
             len(selected.replay),
@@ -306,10 +297,30 @@ class LearningCycle:
         if cycle.mode == "micro" and cycle.champion is not None:
             new = newer_examples(last, selected.new)
             parent = cycle.provisional or cycle.champion
-            return await self._run_update(state, parent, replaced(selected, new=new, counts=counts))
+            return await self._run_update(state, parent, replaced(selected, new=new))
         await self._require_space(cycle)
         async with self._stage(state, "training"):
             state.trained = trained = await self.training.train(cycle, curated)
+        return await self._validate_and_deploy(state, trained, undecided=undecided)
+
+    async def _select(self, state: CycleState) -> Curated:
+        """Curate the turns with new feedback, then select the data of the cycle."""
+        cycle = state.cycle
+        counts = await self.curator.curate(cycle.tenant_id, token=cycle.token)
+        state.curated = Curated(counts=counts)
+        batches = 1 + await self.planner.rejections(cycle.tenant_id)
+        found = await self.curator.select(cycle.tenant_id, mode=cycle.mode, batches=batches)
+        selected = replaced(found, counts=counts)
+        if cycle.changed_meanings:
+            outdated = await self.curator.outdated(cycle.tenant_id)
+            state.outdated = tuple(one for several in outdated.values() for one in several)
+            selected = selected.renewed(one.renewed for one in state.outdated)
+        return selected
+
+    async def _validate_and_deploy(
+        self, state: CycleState, trained: Trained, *, undecided: bool
+    ) -> LearningCycleResult:
+        """Judge the candidate, and deploy or reject it. It loads meanwhile."""
         async with self.deployer.loading(trained.candidate) as loading:
             async with self._stage(state, "validating"):
                 state.validated = validated = await self.validation.validate(trained)

@@ -61,11 +61,10 @@ def rollback(
         return ExitCode.OK
     if not yes:
         run.output.show(_compared(compared))
-    if not yes and not confirmed(
-        run, f"replace {live.version if live else 'the fallback'} by {target.version} for {tenant!r}?"
-    ):
-        run.output.result(document, "nothing changed")
-        return ExitCode.SKIPPED
+        served = live.version if live else "the fallback"
+        if not confirmed(run, f"replace {served} by {target.version} for {tenant!r}?"):
+            run.output.result(document, "nothing changed")
+            return ExitCode.SKIPPED
     run_coroutine(apply(run, target, backup))
     done = [text(f"{target.version} is live for {tenant!r}", "bold green")]
     if live is not None:
