@@ -49,9 +49,10 @@ class Portal:
             return future.result()
         except CancelledError:
             raise LearnerClosed("this learner was closed during the call") from None
-        except KeyboardInterrupt:  # it may come before `future` is assigned
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(call.cancel)
+        except BaseException:  # an interrupt may come before `future` is assigned
+            with self._lock:
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(call.cancel)
             raise
 
     def _require_usable(self) -> None:
