@@ -9,14 +9,14 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
-from karen_learner.contracts import Analyzer, HostMemory
+from karen_learner.contracts import Analyzer, HostMemory, MemoryStore
 from karen_learner.corpora.parsing import ImportedLine, TurnInput
 from karen_learner.errors import InvalidInput
 from karen_learner.records import Analysis, Entity, Turn
 
-__all__ = ["HostAnalyzer", "MemoryType", "WebUIMemory", "as_analyzer", "as_host_memory"]
+__all__ = ["HostAnalyzer", "MemoryType", "WebUIMemory", "as_analyzer", "as_host_memory", "as_store"]
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +206,17 @@ def as_host_memory(service: object) -> HostMemory:
         f"{type(service).__name__} is no memory: it needs `remember(turn)`, or `store_web_ui_memory` "
         "and `query_memories`"
     )
+
+
+def as_store(store: object) -> MemoryStore:
+    """The store itself. Raises InvalidInput with the names of the methods of `MemoryStore` that it lacks."""
+    names = (name for name in dir(MemoryStore) if not name.startswith("_"))
+    missing = [name for name in names if not hasattr(store, name)]
+    if missing:
+        raise InvalidInput(
+            f"{type(store).__name__} is no MemoryStore of this release: implement {', '.join(missing)}"
+        )
+    return cast(MemoryStore, store)
 
 
 def _as_line(position: int, memory: Any) -> ImportedLine:

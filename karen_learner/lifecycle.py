@@ -36,7 +36,7 @@ from karen_learner.errors import (
 )
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.improvement.production_log import DecisionStore, ProductionLog
-from karen_learner.integrations import as_analyzer, as_host_memory
+from karen_learner.integrations import as_analyzer, as_host_memory, as_store
 from karen_learner.maintenance import Maintenance
 from karen_learner.models.base_versions import read_base
 from karen_learner.models.files import HomeLayout
@@ -93,7 +93,11 @@ class LearnerLifecycle:
         self.events = EventBus()
         self.layout = HomeLayout(Path(home), self.settings.paths, model_backups=model_backup_dir)
         place = self.settings.store.url or self.layout.database
-        self.store = store or memory.open_store(place, self.settings.store, clock=clock, read_only=read_only)
+        self.store = (
+            memory.open_store(place, self.settings.store, clock=clock, read_only=read_only)
+            if store is None
+            else as_store(store)
+        )
         if spacy_analyzer is None:
             base = read_base(self.layout)
             spacy_analyzer = create_spacy_analyzer(

@@ -232,3 +232,11 @@ def test_an_analyzer_is_returned_unchanged() -> None:
 def test_a_pipeline_in_place_of_an_analyzer_names_the_function_that_makes_one(pipeline: object) -> None:
     with pytest.raises(InvalidInput, match=r"create_spacy_analyzer\(pipeline\)"):
         as_analyzer(pipeline)
+
+
+def test_a_store_of_an_earlier_release_is_refused_with_the_methods_that_it_lacks(tmp_path: Path) -> None:
+    class Former:
+        async def start(self) -> None: ...
+
+    with pytest.raises(InvalidInput, match=r"Former is no MemoryStore of this release: implement .*snapshot"):
+        create_autonomous_learner(tmp_path, store=Former())
