@@ -203,14 +203,14 @@ def test_the_same_texts_are_no_drift() -> None:
     assert alarms <= 1
 
 
-def test_drift_is_compared_again_after_a_hundred_new_turns() -> None:
+def test_drift_is_compared_again_after_half_a_sample_of_new_turns() -> None:
     kept: dict[str, Any] = {}
     before = READINGS.own["input_drift"](sources(turns=drawn(300, BANK, seed=1), turn_count=300, kept=kept))
     changed = drawn(300, BANK, seed=1) + drawn(150, TRAVEL, seed=2)
     assert (
-        READINGS.own["input_drift"](sources(turns=changed, turn_count=399, kept=kept)).value == before.value
+        READINGS.own["input_drift"](sources(turns=changed, turn_count=449, kept=kept)).value == before.value
     )
-    assert READINGS.own["input_drift"](sources(turns=changed, turn_count=400, kept=kept)).alarm is True
+    assert READINGS.own["input_drift"](sources(turns=changed, turn_count=450, kept=kept)).alarm is True
 
 
 def test_the_estimated_accuracy_is_the_mean_confidence_in_scope() -> None:
