@@ -6,8 +6,8 @@ of near-duplicates and each person has a home fold: a hash of the name. Shadow k
 - gold, its near-duplicates, and feedback of more than two people, if the home fold of the group is k;
 - gold, and feedback of one or two people, if the home fold of one of the first two people is k.
 
-Feedback on which several people agree, and nobody disagrees, is *corroborated*. It counts as feedback without
-people: its label is no opinion of one person, and sentences that everybody says would fill all masks.
+Feedback is *corroborated* if several people agree on it, and no other labels are given. It counts as feedback
+without people, because its label is no opinion of one person. Common sentences would fill all masks.
 
 The mask of a group, or of a person, has bit k if shadow k has learned from it. Shadow k may judge an example
 only if neither the mask of its group nor the mask of one of its people has bit k. So no text, near-duplicate
