@@ -38,11 +38,11 @@ class PipelineSpec(Record):
 class TrainJob(Record):
     """Train `pipeline` on `corpus`/train.jsonl, and save it to `output`.
 
-    Each pipe replays up to `replay` examples of replay.jsonl. Shadow `shadow` leaves out the lines whose
-    `held_out` has its bit; None trains the model that serves, on all lines. `calibration` is a folder that
-    `PredictJob.calibration` wrote. A model that `stays_in_memory` is ready for the next training. The worker
-    remembers the outputs of a shadow for its texts in `judged`, before and after the training. So a
-    PredictJob need not load it.
+    Each pipe replays up to `replay` examples of replay.jsonl. No pipe learns the lines in `left_out`.
+    Shadow `shadow` leaves out the lines whose `held_out` has its bit; None trains the model that serves, on
+    all lines. `calibration` is a folder that `PredictJob.calibration` wrote. A model that `stays_in_memory`
+    is ready for the next training. The worker remembers the outputs of a shadow for its texts in `judged`,
+    before and after the training. So a PredictJob need not load it.
     """
 
     kind: Literal["train"] = "train"
@@ -54,6 +54,7 @@ class TrainJob(Record):
     settings: TrainingSettings
     replay: int = 0
     shadow: int | None = None
+    left_out: Mapping[str, tuple[int, ...]] = Field(default_factory=dict)
     calibration: Path | None = None
     stays_in_memory: bool = True
     judged: Path | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from karen_learner.curation.folds import FoldPlan
 from karen_learner.models.files import remove_folder
 from karen_learner.records import Example, LabelledText, utc_now
 
+TRAIN_LINES, REPLAY_LINES = "train.jsonl", "replay.jsonl"
 JUDGED_LINES = "judged.jsonl"
 """The judged texts, then the recent texts, with the shadow of each."""
 PROBE_LINES = "probe.jsonl"
@@ -22,18 +23,31 @@ PROBED_JUDGED_TEXTS = 20
 
 async def write_training_lines(folder: Path, curated: Curated, held_out: Mapping[str, int]) -> None:
     """Write the new examples and the replay pool, with the shadows that do not learn from each."""
-    weights = curated.importance_weights
-    pool = curated.replay if weights is not None else ()
-    whole = curated.new if weights is not None else (*curated.new, *curated.replay)
+    whole, pool = _parts(curated)
     await write_lines(
-        folder / "train.jsonl", whole, held_out=[held_out.get(one.example_id, 0) for one in whole]
+        folder / TRAIN_LINES, whole, held_out=[held_out.get(one.example_id, 0) for one in whole]
     )
     await write_lines(
-        folder / "replay.jsonl",
+        folder / REPLAY_LINES,
         pool,
         held_out=[held_out.get(one.example_id, 0) for one in pool],
-        importance_weight=weights or (),
+        importance_weight=curated.importance_weights or (),
     )
+
+
+def _parts(curated: Curated) -> tuple[Sequence[Example], Sequence[Example]]:
+    """The examples to learn, and the pool to replay from."""
+    if curated.importance_weights is None:
+        return (*curated.new, *curated.replay), ()
+    return curated.new, curated.replay
+
+
+def training_lines_of(curated: Curated, ids: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """The numbers of the lines of these examples, by file."""
+    return {
+        name: tuple(line for line, one in enumerate(part) if one.example_id in ids)
+        for name, part in zip((TRAIN_LINES, REPLAY_LINES), _parts(curated), strict=True)
+    }
 
 
 async def write_corpus(folder: Path, curated: Curated, folds: FoldPlan, recent: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from spacy.language import Language
 from spacy.tokens import Doc
 from thinc.api import fix_random_seed
 
@@ -30,6 +31,7 @@ from karen_learner.training.shadow_margins import calibrate
 from karen_learner.training.trainer import PipeTrainer, plan_of
 
 OnPass = Callable[[PassReport], None]
+DOUBTFUL = "a label of one person, which the shadows find improbable"
 MAX_REASONS = 20
 REPORTS = 20
 """Reports of one pipe at most. Few examples take hundreds of passes, each shorter than its message."""
@@ -51,8 +53,10 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
     _require_corpus(job.corpus)
     pipeline = cache.take(job.pipeline)
     nlp, skipped = pipeline.nlp, list[str]()
-    new = list(cache.docs(nlp, job.corpus / "train.jsonl", skipped=skipped, shadow=job.shadow).values())
-    pool = cache.docs(nlp, job.corpus / "replay.jsonl", skipped=skipped, shadow=job.shadow)
+    new_by_line, pool = (
+        _docs(job, name, nlp, cache, skipped=skipped) for name in ("train.jsonl", "replay.jsonl")
+    )
+    new = list(new_by_line.values())
     judged = texts_of_shadow(job.judged, job.shadow or 0, cache) if job.judged is not None else []
     continued = set(pipeline.tasks) if job.mode == "incremental" else set()
     if judged and continued:
@@ -105,6 +109,16 @@ def reported(passes: Iterable[PassReport]) -> Iterator[PassReport]:
         if one.iteration == 1 or now > before:
             yield one.model_copy(update={"words": words, "seconds": seconds})
             words, seconds = 0, 0.0
+
+
+def _docs(
+    job: TrainJob, name: str, nlp: Language, cache: WorkerCache, *, skipped: list[str]
+) -> dict[int, Doc]:
+    """The documents of a file of the corpus, by line, without those that the job leaves out."""
+    docs = cache.docs(nlp, job.corpus / name, skipped=skipped, shadow=job.shadow)
+    left_out = docs.keys() & set(job.left_out.get(name, ()))
+    skipped += [DOUBTFUL] * len(left_out)
+    return {line: doc for line, doc in docs.items() if line not in left_out}
 
 
 def _require_corpus(corpus: Path) -> None:

@@ -36,9 +36,11 @@ from karen_learner.training.corpus import (
     PROBED_JUDGED_TEXTS,
     probe_texts,
     remove_old_corpora,
+    training_lines_of,
     write_corpus,
     write_update_lines,
 )
+from karen_learner.training.doubtful import doubtful_examples
 from karen_learner.training.shadows import FormerShadows, ShadowTraining
 
 logger = logging.getLogger(__name__)
@@ -174,7 +176,10 @@ class TrainingStage:
         if cycle.mode == "incremental" and cycle.champion is not None:
             parent = await version_spec(cycle.champion, base)
             job = job.model_copy(update={"pipeline": parent})
-        report = await self._run(job.model_copy(update={"calibration": job.corpus / CALIBRATION}), cycle)
+        doubtful = doubtful_examples(folds.judged, predicted.predicted)
+        left_out = training_lines_of(curated, doubtful)
+        served = {"calibration": job.corpus / CALIBRATION, "left_out": left_out}
+        report = await self._run(job.model_copy(update=served), cycle)
         return Trained(
             cycle=cycle,
             curated=curated,
