@@ -91,7 +91,7 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
         examples=trained,
         replayed=lines,
         skipped=len(skipped),
-        skipped_reasons=tuple(skipped[:MAX_REASONS]),
+        skipped_reasons=tuple(dict.fromkeys(skipped))[:MAX_REASONS],
     )
     if job.stays_in_memory:
         cache.keep(pipeline, job.output, is_shadow=job.shadow is not None)
