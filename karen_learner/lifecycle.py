@@ -16,6 +16,7 @@ from karen_learner.analysis import create_spacy_analyzer
 from karen_learner.analysis.spacy_analyzer import SpacyAnalyzer, live_models_of
 from karen_learner.collection import ConversationMetadataCollector
 from karen_learner.collection.turns import CharacterSanitizer
+from karen_learner.components.lexical.lookups import word_tables
 from karen_learner.concurrency import LoopBinding
 from karen_learner.contracts import Clock, Gate, MemoryStore, Sanitizer, TrainingBackend
 from karen_learner.corpora.transfer import Transfer
@@ -138,7 +139,7 @@ class LearnerLifecycle:
         self._collector = ConversationMetadataCollector(
             store, self.analyzer, settings, events=self.events, sanitizer=sanitizer
         )
-        base_model = self.analyzer.base_model if isinstance(self.analyzer, SpacyAnalyzer) else None
+        base_model = self.analyzer.base_with_tasks if isinstance(self.analyzer, SpacyAnalyzer) else None
         tokenizers = ServedTokenizers(self._registry, base_model)
         self._curator = Curator(store, settings, tokenizers=tokenizers)
         self._labels = LabelEditor(store, self._curator)
@@ -315,7 +316,9 @@ class LearnerLifecycle:
             )
 
     async def _start_worker(self) -> None:
-        """Let the worker import spaCy while examples are stored and selected."""
+        """Let the worker import spaCy, and a thread read the word tables, while examples are selected."""
+        language = self.settings.training.language
+        self._tables = asyncio.get_running_loop().run_in_executor(None, word_tables, language)
         try:
             await self._backend.start()
         except TrainingError as error:

@@ -45,7 +45,9 @@ def create_spacy_analyzer(
         if model is None:
             raise InvalidInput("`tasks` maps tasks to pipes of a pipeline: give the pipeline, too")
     base = _base(model, tasks=tasks, language=language, imports=settings.training.imports)
-    return SpacyAnalyzer(settings=settings, models=live_models(settings.analysis), base=base)
+    return SpacyAnalyzer(
+        settings=settings, models=live_models(settings.analysis), base=base, has_pipes=model is not None
+    )
 
 
 def _base(

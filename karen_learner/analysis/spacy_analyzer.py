@@ -40,7 +40,8 @@ class SpacyAnalyzer:
     Concurrent calls of an event loop share batches. Several event loops, and children of a fork, can use the
     same analyzer. If the model fails on a text, the fallback answers (`degraded`); the
     error is logged once until the model answers again. `base` may be a function that loads the model: it is
-    called in a thread at first use. A deployment installs its model into `models`.
+    called in a thread at first use. Without `has_pipes` it is a tokenizer. A deployment installs its model
+    into `models`.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class SpacyAnalyzer:
         settings: Settings,
         models: LiveModels,
         base: LiveModel | ModelLoader | None = None,
+        has_pipes: bool = True,
     ) -> None:
         self._settings = settings
+        self._has_pipes = has_pipes
         self.models = models
         self._base = None if callable(base) else base
         self._load_base = base if callable(base) else None
@@ -194,10 +197,15 @@ class SpacyAnalyzer:
             self._base.close()
         loading.set_result(self._base)
 
+    async def base_with_tasks(self) -> LiveModel | None:
+        """The base model; None without a task. A mere tokenizer is not loaded. Raises ModelError."""
+        model = await self.base_model() if self._has_pipes else None
+        return model if model is not None and model.tasks else None
+
     async def base_pipeline(self) -> BasePipelineInfo | None:
         """The pipeline that new tenants start from; None without a task. Raises ModelError."""
-        model = await self.base_model()
-        if model is None or not model.tasks:
+        model = await self.base_with_tasks()
+        if model is None:
             return None
         return BasePipelineInfo(version=model.version, tasks=dict(model.tasks), language=model.language)
 

@@ -166,6 +166,6 @@ class ServedTokenizers:
     async def _base_tokenizer(self) -> Language | None:
         if self._of_base is None and self._base is not None:
             model = await self._base()
-            if model is not None and model.tasks:
+            if model is not None:
                 self._of_base = await model.run(tokenizer_of)
         return self._of_base

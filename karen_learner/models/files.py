@@ -142,8 +142,8 @@ def sync_folder(folder: Path) -> None:
     """Sync `folder` and everything below it to disk."""
     for path in _files(folder):
         sync_path(path)
-    for path in [*(p for p in folder.rglob("*") if p.is_dir()), folder]:
-        sync_path(path)
+    for parent, _, _ in os.walk(folder, topdown=False):
+        sync_path(Path(parent))
 
 
 def move_into_place(source: Path, target: Path) -> None:
@@ -182,7 +182,7 @@ def changed_at(folder: Path) -> datetime:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+    return (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 
 def sync_path(path: Path) -> None:

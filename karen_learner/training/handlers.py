@@ -34,7 +34,9 @@ OnPass = Callable[[PassReport], None]
 DOUBTFUL = "a label of one person, which the shadows find improbable"
 MAX_REASONS = 20
 REPORTS = 20
-"""Reports of one pipe at most. Few examples take hundreds of passes, each shorter than its message."""
+"""Reports of one pipe at most, besides the first."""
+WORDS_PER_REPORT = 1_000
+"""Words of a report at least, if there are more passes than reports: fewer take as long as its message."""
 
 
 def perform(job: Job, on_pass: OnPass, *, cache: WorkerCache | None = None) -> Record:
@@ -101,14 +103,15 @@ def train(job: TrainJob, on_pass: OnPass, *, cache: WorkerCache | None = None) -
 
 
 def reported(passes: Iterable[PassReport]) -> Iterator[PassReport]:
-    """The first pass, and `REPORTS` evenly spaced ones. Words and seconds include the passes between them."""
-    words, seconds = 0, 0.0
+    """The first pass, the last one, and at most `REPORTS` of all. Words and seconds include those between."""
+    words, seconds, reported_pass = 0, 0.0, 0
     for one in passes:
         words, seconds = words + one.words, seconds + one.seconds
-        before, now = ((done * REPORTS) // one.total for done in (one.iteration - 1, one.iteration))
-        if one.iteration == 1 or now > before:
+        before, now = ((done * REPORTS) // one.total for done in (reported_pass, one.iteration))
+        enough = words >= WORDS_PER_REPORT or one.total <= REPORTS
+        if one.iteration in (1, one.total) or (now > before and enough):
             yield one.model_copy(update={"words": words, "seconds": seconds})
-            words, seconds = 0, 0.0
+            words, seconds, reported_pass = 0, 0.0, one.iteration
 
 
 def _docs(

@@ -37,7 +37,7 @@ MAX_SHARED_BYTES = 4_000_000
 
 
 class SharedWords(NamedTuple):
-    """Vocabulary and tokenizer that pipelines with the same files share: new ones take 100 ms.
+    """Vocabulary and tokenizer that pipelines with the same files share: new ones take 70 ms.
 
     `digest` identifies the files. `kept_strings` are those of `TrainablePipeline`.
     """
