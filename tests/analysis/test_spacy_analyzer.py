@@ -359,7 +359,10 @@ async def test_the_base_pipeline_is_described_and_written(nlp, tmp_path):
     assert spacy.load(tmp_path / "base").pipe_names == nlp.pipe_names
 
 
-async def test_without_a_task_there_is_no_base_pipeline(tmp_path):
+async def test_without_a_task_there_is_no_base_pipeline(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.delattr(LiveModel, "blank")  # a tokenizer is not loaded for this answer
+        assert await create_spacy_analyzer().base_pipeline() is None
     async with create_spacy_analyzer() as analyzer:
         assert await analyzer.base_pipeline() is None
     analyzer = analyzer_with(None)

@@ -15,7 +15,7 @@ TWINS: dict[type, type] = {
     IncrementalTrainingPipeline: BlockingTrainingPipeline,
     SpacyAnalyzer: BlockingAnalyzer,
 }
-FOR_DEPLOYMENTS = {"on_deployed", "base_model", "base_pipeline", "write_base_pipeline"}
+FOR_DEPLOYMENTS = {"on_deployed", "base_model", "base_with_tasks", "base_pipeline", "write_base_pipeline"}
 """Methods of an analyzer that its learner calls."""
 PARTS = {"store", "layout", "analyzer", "models", "maintenance", "review_desk"}
 """Parts that only coroutines use: `BlockingLearner.learner` has them."""

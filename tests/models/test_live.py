@@ -277,3 +277,11 @@ def test_the_words_of_the_tokenizer_have_their_strings_after_loading(tmp_path):
     nlp.to_disk(tmp_path)
     (tmp_path / "vocab" / "strings.json").write_text("[]")
     assert [token.text for token in load_pipeline(tmp_path)("I can't")] == ["I", "ca", "n't"]
+
+
+def test_a_pipeline_with_the_words_of_another_one_is_the_saved_one(nlp, tmp_path):
+    nlp.to_disk(tmp_path)
+    loaded = load_pipeline(tmp_path, words=(nlp.vocab, nlp.tokenizer))
+    assert (loaded.vocab, loaded.tokenizer) == (nlp.vocab, nlp.tokenizer)
+    assert loaded.config.to_str() == spacy.load(tmp_path).config.to_str()
+    assert [ent.text for ent in loaded("I can't see Boston").ents] == ["Boston"]

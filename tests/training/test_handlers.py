@@ -238,6 +238,14 @@ def test_short_passes_are_reported_together(total: int) -> None:
     assert sum(one.seconds for one in reports) == 0.5 * total
 
 
+def test_passes_of_many_words_are_reported_throughout() -> None:
+    passes = [
+        PassReport(task="intent", iteration=number, total=400, loss=0.5, words=200, seconds=0.5)
+        for number in range(1, 401)
+    ]
+    assert [one.iteration for one in reported(passes)] == [1, *range(20, 401, 20)]
+
+
 # Shadows --------------------------------------------------------------------------------------
 
 
