@@ -42,6 +42,7 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
+_LOW_62_BITS = (1 << 62) - 1
 
 
 def utc_now() -> datetime:
@@ -150,6 +151,6 @@ def new_id() -> str:
     Successive ids are neighbours in the store's index. With random ids each turn writes another page of the
     index, which halves the rate of stored turns. See RFC 9562, section 5.7.
     """
-    version_and_variant = (7 << 76) | (2 << 62)
-    random = (secrets.randbits(12) << 64) | secrets.randbits(62)
-    return f"{(time.time_ns() // 1_000_000 << 80) | version_and_variant | random:032x}"
+    random = secrets.randbits(74)
+    version_and_random = (7 << 76) | (random >> 62 << 64) | (2 << 62) | (random & _LOW_62_BITS)
+    return f"{(time.time_ns() // 1_000_000 << 80) | version_and_random:032x}"

@@ -89,7 +89,10 @@ class BucketRows:
 
     def allocate(self, buckets: Ints, *, limit: int) -> int:
         """Add a feature row for each bucket without one, up to `limit` rows; returns the number added."""
-        wanted = np.unique(buckets[self._rows[buckets] == NO_ROW])[: max(0, limit - self._count)]
+        missing = self._rows[buckets] == NO_ROW
+        if not missing.any():  # the usual case
+            return 0
+        wanted = np.unique(buckets[missing])[: max(0, limit - self._count)]
         end = self._count + len(wanted)
         if end > len(self._buckets):
             self._buckets = np.resize(self._buckets, max(end, 2 * len(self._buckets)))

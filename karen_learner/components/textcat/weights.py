@@ -233,6 +233,8 @@ class LearningWeights:
         """Unseen buckets, the first text of each, and the buckets that another text has, too."""
         first_texts = self.first_texts[buckets]
         blank = first_texts == 0
+        if not blank.any():  # the usual case after the first pass
+            return buckets[:0], texts[:0], buckets[first_texts != texts]
         unseen, first, which = np.unique(buckets[blank], return_index=True, return_inverse=True)
         new_texts = texts[blank][first]
         first_texts[blank] = new_texts[which]
