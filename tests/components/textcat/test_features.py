@@ -9,7 +9,7 @@ from itertools import chain, combinations, pairwise
 import numpy as np
 import pytest
 import spacy
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.strings import get_string_id
@@ -22,6 +22,7 @@ from karen_learner.components.lexical.words import (
     combine,
     remember_texts,
     salted,
+    word_form,
 )
 from karen_learner.components.textcat.features import (
     CHARACTERS,
@@ -216,11 +217,13 @@ def test_without_docs_or_words_there_are_no_features() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=5))
-def test_any_text_has_features(texts: list[str]) -> None:
+@example(["\u00ad", "\u3000", " ", "a\u00ad"])
+def test_any_text_of_visible_words_has_features(texts: list[str]) -> None:
     docs = [NLP.make_doc(text) for text in texts]
     features = ngrams()(docs)
     assert len(features.buckets) == len(features.texts) == len(features.views) == features.lengths.sum()
-    assert set(features.texts.tolist()) == {i for i, doc in enumerate(docs) if len(doc)}
+    visible = {i for i, doc in enumerate(docs) if any(word_form(token.lower_) for token in doc)}
+    assert set(features.texts.tolist()) == visible
 
 
 @pytest.mark.parametrize("word", ["\ud800", "a\udfffb", "", "\U0001f600", "语言", "ß" * 90])
