@@ -19,7 +19,8 @@
   const current = document.querySelector("nav [aria-current]");
   if (current) current.parentElement.parentElement.scrollLeft = current.offsetLeft - 24;
 
-  const EVERY_MS = 1000; // a burst of changes reads a page once a second
+  // Turns arrive in bursts. A rollback follows another change of cycles and is shown soon.
+  const everyMs = (kind) => kind === "traffic" ? 1000 : 200;
   const due = new Map();
   const tell = (kind) => {
     if (due.has(kind)) { due.set(kind, true); return; }
@@ -29,7 +30,7 @@
       const again = due.get(kind);
       due.delete(kind);
       if (again) tell(kind);
-    }, EVERY_MS);
+    }, everyMs(kind));
   };
 
   const state = document.getElementById("live-state");
