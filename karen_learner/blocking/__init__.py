@@ -26,6 +26,7 @@ from karen_learner.blocking.learner import (
     create_autonomous_learner,
     create_spacy_analyzer,
 )
+from karen_learner.blocking.orchestrator import Orchestrator
 from karen_learner.blocking.portal import Blocking, Portal, blocking
 from karen_learner.blocking.reports import ReportManager
 
@@ -39,6 +40,7 @@ __all__ = [
     "BlockingTrainingPipeline",
     "HealthMonitor",
     "ImprovementTracker",
+    "Orchestrator",
     "PerformanceMonitor",
     "Portal",
     "RealTimeModelUpdater",

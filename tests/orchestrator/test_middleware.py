@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from karen_learner import blocking
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn
 from karen_learner.orchestrator import Orchestrator
 from karen_learner.orchestrator.replies import NO_ANSWER, Prompt, context_of
@@ -285,3 +286,13 @@ def test_the_context_names_all_parts_of_an_analysis():
     text = context_of(analysis)
     for part in ("intent: balance (91%)", "sentiment: negative (50%)", "Rome (CITY)", "no known intent"):
         assert part in text
+
+
+def test_the_synchronous_twin_replies_and_collects(tmp_path):
+    with blocking.create_autonomous_learner(tmp_path) as learner:
+        with blocking.Orchestrator(learner, lambda prompt: f"heard {prompt.user_text}") as orchestrator:
+            reply = orchestrator.reply(ACME, TEXT, user_id="ann", turn_id="t1", deadline_s=60.0)
+            assert (reply.text, reply.source) == (f"heard {TEXT}", "llm")
+            orchestrator.feedback(ACME, "t1", {"satisfaction_score": 1.0})
+        turn = learner.portal.call(learner.learner.store.get_turn, ACME, "t1")
+        assert turn.feedback.satisfaction_score == 1.0
