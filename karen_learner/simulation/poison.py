@@ -97,6 +97,6 @@ async def attack(
 
 
 async def live_digest(learner: AutonomousLearner, tenant_id: str) -> str:
-    """Digest of the champion's files on disk; "" without a champion."""
-    champion = (await learner.status(tenant_id)).champion
-    return "" if champion is None else await call_in_executor(candidate_digest, champion.path)
+    """Digest of the files of the version that serves, on disk; "" without one."""
+    serving = (await learner.status(tenant_id)).serving
+    return "" if serving is None else await call_in_executor(candidate_digest, serving.path)
