@@ -31,7 +31,6 @@ from karen_learner.training.shadow_margins import calibrate
 from karen_learner.training.trainer import PipeTrainer, plan_of
 
 OnPass = Callable[[PassReport], None]
-DOUBTFUL = "a label of one person, which the shadows find improbable"
 MAX_REASONS = 20
 REPORTS = 20
 """Reports of one pipe at most, besides the first."""
@@ -119,8 +118,7 @@ def _docs(
 ) -> dict[int, Doc]:
     """The documents of a file of the corpus, by line, without those that the job leaves out."""
     docs = cache.docs(nlp, job.corpus / name, skipped=skipped, shadow=job.shadow)
-    left_out = docs.keys() & set(job.left_out.get(name, ()))
-    skipped += [DOUBTFUL] * len(left_out)
+    left_out = set(job.left_out.get(name, ()))
     return {line: doc for line, doc in docs.items() if line not in left_out}
 
 

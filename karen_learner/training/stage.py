@@ -194,7 +194,7 @@ class TrainingStage:
             corpus=job.corpus,
             trained_tasks=frozenset(report.examples),
             replayed=_replayed(curated, report),
-            skipped_examples=report.skipped,
+            skipped_examples=report.skipped + sum(map(len, left_out.values())),
         )
 
     async def update(self, cycle: CycleContext, served: ModelVersion, curated: Curated) -> MicroUpdate:
