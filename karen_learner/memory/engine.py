@@ -34,6 +34,8 @@ WRITER_PRAGMAS = (
     "PRAGMA cache_size = -32768",  # KiB
 )
 READER_PRAGMAS = ("PRAGMA query_only = ON",)
+ON_SERVER = {"server_settings": {"plan_cache_mode": "force_custom_plan"}}
+"""PostgreSQL plans each statement for its values: in a general plan, a long list of names is slow."""
 
 _engine = partial(create_async_engine, hide_parameters=True)  # errors do not quote texts
 
@@ -140,7 +142,7 @@ def create_readers(url: URL, *, busy_timeout_s: float) -> AsyncEngine:
     file = database_file(url)
     if file is None:
         sqlite = url.get_backend_name() == "sqlite"
-        return _pool(url) if sqlite else _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+        return _pool(url) if sqlite else _readers_of_server(url)
     query = read_only_query(file) | {"uri": "true"}
     readonly = url.set(database=f"file:{quote(str(file.absolute()))}", query=query)
     readers = _engine(
@@ -155,9 +157,10 @@ def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
     if url.get_backend_name() != "sqlite":
         return Engines(
             # The writer must see commits made while it waited for its locks, on any server default.
-            _engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED"),
-            # As on SQLite, each statement of a reader sees all commits before it, and needs no BEGIN.
-            _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True),
+            _engine(
+                url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED", connect_args=ON_SERVER
+            ),
+            _readers_of_server(url),
         )
     connect = {"isolation_level": None, "timeout": busy_timeout_s}
     writing = {**connect, "isolation_level": "IMMEDIATE"}  # the first INSERT begins a transaction
@@ -189,6 +192,11 @@ def probe_readers(readers: AsyncEngine) -> None:
     """As `probe`, for an engine of `create_readers`."""
     if readers.url.get_backend_name() == "sqlite":
         probe(readers.url)
+
+
+def _readers_of_server(url: URL) -> AsyncEngine:
+    """As on SQLite, each statement of a reader sees all commits before it, and needs no BEGIN."""
+    return _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True, connect_args=ON_SERVER)
 
 
 def _pool(url: URL, **options: Any) -> AsyncEngine:
