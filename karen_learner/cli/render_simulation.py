@@ -12,12 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from karen_learner.cli.output import text
-from karen_learner.cli.render_decisions import STATUS_STYLES
+from karen_learner.cli.render_decisions import DECIDED, STATUS_STYLES
 from karen_learner.cli.tables import change, cut, facts
 from karen_learner.simulation import Attack, Exchange, Refit, Step
 
 BAR_CELLS = 40
 CELL_WIDTH = 7
+STATUS_WIDTH = 11
 
 
 def step_lines(step: Step) -> list[Text]:
@@ -38,11 +39,16 @@ def step_lines(step: Step) -> list[Text]:
     widths = {name: max(CELL_WIDTH, len(name)) for name in cells}
     header = "  ".join(f"{name:>{width}}" for name, width in widths.items())
     line = text("  ".join(f"{cells[name]:>{width}}" for name, width in widths.items()))
-    line.append_text(text(f"  {step.status:<10}", STATUS_STYLES[step.status]))
+    line.append_text(text(f"  {_ended(step):<{STATUS_WIDTH}}", STATUS_STYLES[step.status]))
     line.append_text(text(f"  {step.version or 'the fallback'}"))
-    above = [text(f"{header}  {'status':<10}  live", "bold")] if step.cycle == 0 else []
+    above = [text(f"{header}  {'status':<{STATUS_WIDTH}}  live", "bold")] if step.cycle == 0 else []
     below = [text(f"{'':{CELL_WIDTH}}  {step.message}", "dim")] if step.message is not None else []
     return [*above, line, *below]
+
+
+def _ended(step: Step) -> str:
+    """The status of a cycle, or its decision if that says more."""
+    return step.status if step.decision is None else DECIDED.get(step.decision, step.status)
 
 
 def chart(steps: Sequence[Step], refit: Refit | None) -> RenderableType:
@@ -89,7 +95,7 @@ def _gain(before: float, after: float) -> Text:
 def _cost(steps: Sequence[Step]) -> dict[str, object]:
     turns, feedback = sum(step.turns for step in steps), sum(step.feedback for step in steps)
     corrections = sum(step.corrections for step in steps)
-    ended = Counter(step.status for step in steps)
+    ended = Counter(_ended(step) for step in steps)
     turns_s, cycles_s = sum(step.turns_s for step in steps), sum(step.cycle_s for step in steps)
     pace = f" ({turns / turns_s:,.0f} turns/s)" if turns_s > 0 else ""
     training = sum(step.stage_seconds.get("training", 0.0) for step in steps)

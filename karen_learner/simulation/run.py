@@ -13,6 +13,7 @@ from karen_learner.records import (
     CurationCounts,
     CycleMode,
     CycleStatus,
+    Decision,
     LabelledText,
     LearningCycleResult,
     Record,
@@ -66,6 +67,7 @@ class Step(Record):
     cycle_s: float
     stage_seconds: Mapping[str, float]
     message: str | None
+    decision: Decision | None = None
 
 
 async def simulate(
@@ -167,4 +169,5 @@ def _step(
         cycle_s=result.duration_s,
         stage_seconds=result.stage_seconds,
         message=result.error_message,
+        decision=result.verdict.decision if result.verdict is not None else None,
     )

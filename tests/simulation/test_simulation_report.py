@@ -88,6 +88,13 @@ def test_a_step_without_deployment_has_its_reason_below() -> None:
     assert "\x1b" not in lines
 
 
+def test_a_provisional_version_is_named_so() -> None:
+    steps = [step(0, 0.5), step(1, 0.6, decision="provisional"), step(2, 0.6, decision="accepted")]
+    lines = shown(*step_lines(steps[1]), summary(steps, None))
+    assert "provisional  v0001-abc" in lines
+    assert "2 deployed, 1 provisional" in lines
+
+
 def test_every_task_has_its_own_column() -> None:
     scores = Scores(accuracy=0.7, intent=0.8, entities=0.6)
     lines = shown(*step_lines(step(0, 0.0, scores=scores))).splitlines()
