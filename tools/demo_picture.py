@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 124
+WIDTH = 120
 
 
 def main(target: Path) -> None:

@@ -17,7 +17,7 @@ from karen_learner.cli.tables import change, cut, facts
 from karen_learner.simulation import Attack, Exchange, Refit, Step
 
 BAR_CELLS = 40
-CELL_WIDTH = 7
+CELL_WIDTH = 6
 STATUS_WIDTH = 11
 
 
