@@ -119,7 +119,7 @@ async def measure(sizes: Sequence[int], *, events: int, cycles: int, refit: int)
         + f"{'sum s':>9}{'ratio':>8}{DEPLOYMENT:>12}"
     )
     reference: float | None = None
-    settings = {"learning.max_full_examples": max(2 * refit, 50)}
+    settings = {"learning.max_full_examples": max(2 * refit, 1)}
     with tempfile.TemporaryDirectory() as home:
         async with create_autonomous_learner(home, overrides=settings) as learner:
             await learner.bootstrap(TENANT, list(source.shots(SHOTS)))

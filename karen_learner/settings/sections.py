@@ -70,10 +70,6 @@ class ThresholdSettings(Section):
 class LearningSettings(Section):
     """`validation_threshold` is another name of `thresholds.accuracy`."""
 
-    ordered = (
-        ("min_data_threshold", "max_training_examples"),
-        ("min_data_threshold", "max_full_examples"),
-    )
     min_data_threshold: Count
     quality_threshold: Share
     meaning_quorum: Annotated[int, Field(ge=2)]

@@ -330,7 +330,7 @@ class TestSelect:
     async def test_incremental_selects_pending_examples_and_replays_learned_ones(
         self, store: MemoryStore, settings: Settings
     ) -> None:
-        settings.learning.update({"min_data_threshold": 1, "replay_examples": 2, "max_training_examples": 3})
+        settings.learning.update({"replay_examples": 2, "max_training_examples": 3})
         curator = Curator(store, settings)
         await curator.add_gold(TENANT, [LabelledText(text=name, intent="billing") for name in WORDS])
         await promote(store, (await curator.select(TENANT, mode="full")).new)
@@ -357,7 +357,7 @@ class TestSelect:
         assert sorted(example.text for example in again.replay) == WORDS
 
     async def test_full_is_balanced_above_its_limit(self, store: MemoryStore, settings: Settings) -> None:
-        settings.learning.update({"min_data_threshold": 1, "max_full_examples": 4})
+        settings.learning.update({"max_full_examples": 4})
         curator = Curator(store, settings)
         texts = [LabelledText(text=name, intent="billing") for name in WORDS[:-2]]
         texts += [LabelledText(text=name, intent="refund") for name in WORDS[-2:]]
