@@ -34,7 +34,7 @@ WRITER_PRAGMAS = (
     "PRAGMA cache_size = -32768",  # KiB
 )
 READER_PRAGMAS = ("PRAGMA query_only = ON",)
-ON_SERVER = {"server_settings": {"plan_cache_mode": "force_custom_plan"}}
+PLAN_FOR_VALUES = "SET plan_cache_mode = force_custom_plan"
 """PostgreSQL plans each statement for its values: in a general plan, a long list of names is slow."""
 
 _engine = partial(create_async_engine, hide_parameters=True)  # errors do not quote texts
@@ -155,13 +155,10 @@ def create_readers(url: URL, *, busy_timeout_s: float) -> AsyncEngine:
 def create_engines(url: URL, *, busy_timeout_s: float) -> Engines:
     """Engines that are not connected yet."""
     if url.get_backend_name() != "sqlite":
-        return Engines(
-            # The writer must see commits made while it waited for its locks, on any server default.
-            _engine(
-                url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED", connect_args=ON_SERVER
-            ),
-            _readers_of_server(url),
-        )
+        # The writer must see commits made while it waited for its locks, on any server default.
+        writer = _engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
+        _plan_for_values(writer)
+        return Engines(writer, _readers_of_server(url))
     connect = {"isolation_level": None, "timeout": busy_timeout_s}
     writing = {**connect, "isolation_level": "IMMEDIATE"}  # the first INSERT begins a transaction
     if is_in_memory(url):
@@ -196,7 +193,17 @@ def probe_readers(readers: AsyncEngine) -> None:
 
 def _readers_of_server(url: URL) -> AsyncEngine:
     """As on SQLite, each statement of a reader sees all commits before it, and needs no BEGIN."""
-    return _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True, connect_args=ON_SERVER)
+    readers = _pool(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+    _plan_for_values(readers)
+    return readers
+
+
+def _plan_for_values(engine: AsyncEngine) -> None:
+    """Set PLAN_FOR_VALUES by a statement: a pooler may refuse it as a parameter of the connection."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, record: object) -> None:  # noqa: ARG001
+        connection.run_async(lambda driver: driver.execute(PLAN_FOR_VALUES))
 
 
 def _pool(url: URL, **options: Any) -> AsyncEngine:

@@ -290,9 +290,9 @@ def test_the_context_names_all_parts_of_an_analysis():
 
 def test_the_synchronous_twin_replies_and_collects(tmp_path):
     with blocking.create_autonomous_learner(tmp_path) as learner:
-        with blocking.Orchestrator(learner, lambda prompt: f"heard {prompt.user_text}") as orchestrator:
+        with blocking.Orchestrator(learner, lambda prompt: f"answer to {prompt.user_text}") as orchestrator:
             reply = orchestrator.reply(ACME, TEXT, user_id="ann", turn_id="t1", deadline_s=60.0)
-            assert (reply.text, reply.source) == (f"heard {TEXT}", "llm")
+            assert (reply.text, reply.source) == (f"answer to {TEXT}", "llm")
             orchestrator.feedback(ACME, "t1", {"satisfaction_score": 1.0})
         turn = learner.portal.call(learner.learner.store.get_turn, ACME, "t1")
         assert turn.feedback.satisfaction_score == 1.0
