@@ -56,11 +56,17 @@ _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
 """By parts of SQLite's messages (`sqlite3_errstr`): its error codes reach Python only from 3.11 on."""
 
 _ACCESS_DENIED = "denies access to this user: check user and password in store.url, and pg_hba.conf"
+_POOLER_IN_TRANSACTION_MODE = (
+    "does not know a statement that this connection has prepared, or has another one of its name: let the "
+    "pooler between them work in session mode (PgBouncer: pool_mode = session)"
+)
 _BY_SQLSTATE: dict[str, tuple[type[StoreError], str]] = {
     "25006": (StoreReadOnly, "is read-only, as a standby is: name the primary server in store.url"),
+    "26000": (StoreError, _POOLER_IN_TRANSACTION_MODE),
     "28000": (StoreError, _ACCESS_DENIED),
     "28P01": (StoreError, _ACCESS_DENIED),
     "3D000": (StoreError, "does not exist: make it with createdb, or name another with store.url"),
+    "42P05": (StoreError, _POOLER_IN_TRANSACTION_MODE),
     "42501": (StoreReadOnly, "cannot be used: give this user the right to make and write tables there"),
     "53100": (StoreFull, _FULL),
     "55P03": (StoreLocked, _LOCKED),

@@ -58,6 +58,21 @@ async def test_a_lost_connection_is_replaced(
         assert await store.next_version_number("acme") == 1
 
 
+async def test_a_pooler_that_forgets_prepared_statements_is_named(
+    url: str, store_settings: StoreSettings
+) -> None:
+    """As PgBouncer in transaction mode, which changes the server's connection between two transactions."""
+
+    def forget(connection: Connection) -> None:
+        connection.exec_driver_sql("DEALLOCATE ALL")
+
+    async with open_store(url, store_settings) as store:
+        await store.add_turn(make_turn("t1"))
+        await store._database.write(None, forget)
+        with pytest.raises(StoreError, match="pool_mode = session"):
+            await store.add_turn(make_turn("t2"))
+
+
 async def test_an_error_quotes_no_values_of_a_row(url: str, store_settings: StoreSettings) -> None:
     def insert(connection: Connection) -> None:
         statement = "INSERT INTO tenants (name, last_version_number) VALUES (:name, NULL)"
