@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 
 from karen_learner.cli.output import text
-from karen_learner.cli.render_decisions import check_row, decision, flip_tables, status_text
+from karen_learner.cli.render_decisions import check_row, decision, doubt_table, flip_tables, status_text
 from karen_learner.cli.render_health import health_text, problem_lines, serving_facts
 from karen_learner.cli.tables import (
     FittingTable,
@@ -269,6 +269,8 @@ def cycle_result(
         parts.append(FittingTable(rows, title="Gates", optional=optional, folded="result"))
     if result.flips is not None:
         parts += flip_tables(result.flips, texts)
+    if result.doubtful_labels:
+        parts.append(doubt_table(result.doubtful_labels, texts))
     if result.validation is not None and result.validation.errors:
         worst = sorted(result.validation.errors, key=lambda error: -error.count)[:SHOWN_CONFUSIONS]
         rows = [confusion_row(error, texts) for error in worst]

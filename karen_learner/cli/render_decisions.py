@@ -9,7 +9,16 @@ from rich.text import Text
 
 from karen_learner.cli.output import text
 from karen_learner.cli.tables import FittingTable, cut, interval_text
-from karen_learner.records import Decision, Flip, Flips, GateCheck, LearningCycleResult, Risk, Verdict
+from karen_learner.records import (
+    Decision,
+    DoubtfulLabel,
+    Flip,
+    Flips,
+    GateCheck,
+    LearningCycleResult,
+    Risk,
+    Verdict,
+)
 from karen_learner.records.cycles import FLIP_KINDS
 
 STATUS_STYLES = {
@@ -30,6 +39,7 @@ DECIDED: Mapping[Decision, str] = {"too_close": "too close", "provisional": "pro
 """Decisions that `history` shows in place of the status."""
 SHOWN_FLIPS = 5
 """Flips of each kind."""
+SHOWN_DOUBTS = 10
 FLIP_STYLES = {"fixed": "green", "broken": "red", "changed": ""}
 PLAIN_BELOW = 1000.0
 """Larger statistics, such as bytes, have no decimals."""
@@ -95,6 +105,22 @@ def flip_list(
         for flip in [flip for flip in flips if flip.kind == kind][:SHOWN_FLIPS]
     ]
     return [FittingTable(rows, optional=["task", "gold"], folded="text")]
+
+
+def doubt_table(labels: Sequence[DoubtfulLabel], texts: Mapping[str, str]) -> RenderableType:
+    """The first doubtful labels, with the label that the shadows give."""
+    rows = [
+        {
+            "task": one.task,
+            "feedback": one.stated,
+            "shadows": one.predicted,
+            "text": cut(texts[one.example_id]) if one.example_id in texts else None,
+        }
+        for one in labels[:SHOWN_DOUBTS]
+    ]
+    more = f", {SHOWN_DOUBTS} of {len(labels)}" if len(labels) > SHOWN_DOUBTS else ""
+    title = f"Doubtful feedback, which the candidate has not learned{more}: gold decides"
+    return FittingTable(rows, title=title, optional=["task"], folded="text")
 
 
 def _flip_row(flip: Flip, texts: Mapping[str, str], names: tuple[str, str]) -> dict[str, object]:

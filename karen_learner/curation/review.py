@@ -11,10 +11,12 @@ from asyncio_extras import call_in_executor
 from karen_learner.contracts import Clock, MemoryStore
 from karen_learner.curation.curator import Curator
 from karen_learner.curation.quarantine import LABEL, reason_of
+from karen_learner.curation.selection import USABLE
 from karen_learner.errors import InvalidInput
 from karen_learner.records import (
     TASKS,
     Contribution,
+    DoubtfulLabel,
     EntitySpan,
     Example,
     ExampleState,
@@ -29,6 +31,8 @@ from karen_learner.text_identity import text_key
 LEASE = timedelta(minutes=10)
 MAX_EXAMPLES = 200
 """Newest examples of each state in the queue."""
+MAX_CYCLES = 20
+"""Newest cycles that are searched for doubtful labels."""
 MAX_TURNS = 1_000
 """Newest turns that are searched for uncertain answers."""
 EXAMPLE, TURN = "example/", "turn/"
@@ -63,7 +67,10 @@ class ReviewDesk:
         if item_id.startswith(EXAMPLE):
             name = item_id.removeprefix(EXAMPLE)
             example = (await self._store.examples_by_id(tenant_id, [name])).get(name)
-            return None if example is None or not example.text else await self._of_example(tenant_id, example)
+            if example is None or not example.text:
+                return None
+            doubt = (await self._doubts(tenant_id)).get(name)
+            return await self._of_example(tenant_id, example, doubt)
         turn = await self._store.get_turn(tenant_id, item_id.removeprefix(TURN))
         return None if turn is None or not turn.is_permitted else _of_turn(turn)
 
@@ -120,20 +127,41 @@ class ReviewDesk:
     # The queue -------------------------------------------------------------------------------
 
     async def _disputed(self, tenant_id: str) -> list[ReviewItem]:
-        """Conflicts, then examples with a label outside the schema."""
+        """Conflicts, then examples with a doubtful label, then those with a label outside the schema."""
         conflicts = await _first(self._store, tenant_id, "conflict")
+        doubts = await self._doubts(tenant_id)
+        stored = await self._store.examples_by_id(tenant_id, list(doubts))
+        doubtful = [one for name, one in stored.items() if _is_stated(one, doubts[name])]
         excluded = await _first(self._store, tenant_id, "quarantined")
         unknown = [one for one in excluded if reason_of(one) == LABEL]
-        return [await self._of_example(tenant_id, one) for one in (*conflicts, *unknown) if one.text]
+        return [
+            await self._of_example(tenant_id, one, doubts.get(one.example_id))
+            for one in (*conflicts, *doubtful, *unknown)
+            if one.text
+        ]
 
-    async def _of_example(self, tenant_id: str, example: Example) -> ReviewItem:
+    async def _doubts(self, tenant_id: str) -> dict[str, DoubtfulLabel]:
+        """The labels that cycles found doubtful, back to the last full training, by example id."""
+        doubts: dict[str, DoubtfulLabel] = {}
+        for row in await self._store.cycles(tenant_id, limit=MAX_CYCLES):
+            if row.result is None or row.result.validation is None:
+                continue  # without shadows
+            for one in row.result.doubtful_labels:
+                doubts.setdefault(one.example_id, one)
+            if row.mode == "full":
+                break
+        return doubts
+
+    async def _of_example(
+        self, tenant_id: str, example: Example, doubt: DoubtfulLabel | None = None
+    ) -> ReviewItem:
         said = (await self._store.contributions(tenant_id, [example.key])).get(example.key, ())
-        kind: ItemKind = "conflict" if example.state == "conflict" else "unknown_label"
+        kind, why = _kind_and_reason(example, doubt)
         return ReviewItem(
             **_labels(example),
             item_id=f"{EXAMPLE}{example.example_id}",
             kind=kind,
-            why=example.reason or "its labels were decided",
+            why=why,
             turn_id=example.turn_id or f"review/{example.example_id}",
             claims=claims_of(said),
             at=example.created_at,
@@ -145,6 +173,20 @@ class ReviewDesk:
         found: dict[str, ReviewItem] = await call_in_executor(_uncertain_turns, turns)
         known = await self._store.examples_by_key(tenant_id, list(found))
         return [item for key, item in found.items() if key not in known or not known[key].is_gold]
+
+
+def _is_stated(example: Example, doubt: DoubtfulLabel) -> bool:
+    """Whether a cycle may learn the example, and its label still is the doubtful one of feedback."""
+    usable = example.state in USABLE and not example.is_gold
+    return usable and label_of(example, doubt.task) == doubt.stated
+
+
+def _kind_and_reason(example: Example, doubt: DoubtfulLabel | None) -> tuple[ItemKind, str]:
+    if doubt is not None and _is_stated(example, doubt):
+        shadows = "models that have not learned the text"
+        return "doubtful", f"feedback says {doubt.stated!r}; {shadows} say {doubt.predicted!r}"
+    kind: ItemKind = "conflict" if example.state == "conflict" else "unknown_label"
+    return kind, example.reason or "its labels were decided"
 
 
 async def _first(store: MemoryStore, tenant_id: str, state: ExampleState) -> list[Example]:

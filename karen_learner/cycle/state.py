@@ -26,6 +26,8 @@ from karen_learner.training.stage import MicroUpdate, Trained
 from karen_learner.validation.stage import Validated
 
 PROCESS_ENDED = "the process ended while the cycle was"
+JOURNALLED_DOUBTS = 200
+"""Doubtful labels in the journal."""
 CANCELLED = "it was cancelled while it was"
 
 
@@ -80,6 +82,7 @@ class CycleState:
             new_labels=_names(curated),
             changed_meanings=cycle.changed_meanings,
             quarantined_examples=self.quarantined,
+            doubtful_labels=trained.doubtful[:JOURNALLED_DOUBTS] if isinstance(trained, Trained) else (),
             lost_version=cycle.lost,
             error_message=error,
         )

@@ -157,6 +157,15 @@ class Flips(Record):
     first: tuple[Flip, ...] = ()
 
 
+class DoubtfulLabel(Record):
+    """A label of one person that the shadows find improbable; `predicted` is the one that they give."""
+
+    example_id: str
+    task: Task
+    stated: str
+    predicted: str
+
+
 class ModelVersion(Record):
     """A version on disk: immutable content below `models/<tenant>/<version>`.
 
@@ -232,7 +241,8 @@ class LearningCycleResult(Record):
     `pending_examples` were pending when the training data was selected. The champion did not know
     `new_labels`. `changed_meanings` describe the intents whose older examples get another one than the
     champion has learned. A rejection for harm quarantined `quarantined_examples`. `lost_version` is a former
-    champion whose files and backup were lost.
+    champion whose files and backup were lost. The candidate has not learned the examples of
+    `doubtful_labels` (the first ones).
     """
 
     cycle_id: str
@@ -259,6 +269,7 @@ class LearningCycleResult(Record):
     new_labels: tuple[str, ...] = ()
     changed_meanings: tuple[str, ...] = ()
     quarantined_examples: int = 0
+    doubtful_labels: tuple[DoubtfulLabel, ...] = ()
     lost_version: str | None = None
     error_message: str | None = None
 

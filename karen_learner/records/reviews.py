@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from karen_learner.records.base import Record, Task
 from karen_learner.records.texts import LabelledText
 
-ItemKind = Literal["conflict", "unknown_label", "uncertain"]
-"""People disagree; a label is not in the schema; or the model was not sure, without a correction."""
+ItemKind = Literal["conflict", "doubtful", "unknown_label", "uncertain"]
+"""People disagree; the shadows find a label improbable; a label is not in the schema; or the model was not
+sure, without a correction."""
 ReviewDecision = Literal["saved", "skipped", "ignored"]
 """`saved`: labelled as gold. `skipped`: left to other reviewers. `ignored`: there is nothing to learn."""
-ITEM_KINDS: tuple[ItemKind, ...] = ("conflict", "unknown_label", "uncertain")
+ITEM_KINDS: tuple[ItemKind, ...] = get_args(ItemKind)
 
 
 class Claim(Record):

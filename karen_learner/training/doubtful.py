@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from karen_learner.curation.folds import JudgedTexts
-from karen_learner.records import CATEGORY_TASKS, Example
+from karen_learner.records import CATEGORY_TASKS, DoubtfulLabel, Example
 from karen_learner.records.training import Predicted
 
 IMPROBABLE = 0.01
@@ -24,13 +24,12 @@ SURE = 0.5
 RECOGNISED = 5
 
 
-def doubtful_examples(judged: JudgedTexts, predicted: Sequence[Predicted]) -> frozenset[str]:
-    """The ids of the judged examples with a doubtful label; their predictions are the first ones."""
-    tasks = range(len(CATEGORY_TASKS))
-    return frozenset(one.example_id for at in tasks for one in _doubtful(at, judged, predicted))
+def doubtful_labels(judged: JudgedTexts, predicted: Sequence[Predicted]) -> tuple[DoubtfulLabel, ...]:
+    """The doubtful labels of the judged examples, whose predictions are the first ones."""
+    return tuple(one for task in range(len(CATEGORY_TASKS)) for one in _doubtful(task, judged, predicted))
 
 
-def _doubtful(task: int, judged: JudgedTexts, predicted: Sequence[Predicted]) -> Iterator[Example]:
+def _doubtful(task: int, judged: JudgedTexts, predicted: Sequence[Predicted]) -> Iterator[DoubtfulLabel]:
     name = CATEGORY_TASKS[task]
     recognised: Counter[str] = Counter()
     pairs: Counter[tuple[str, str]] = Counter()
@@ -49,4 +48,4 @@ def _doubtful(task: int, judged: JudgedTexts, predicted: Sequence[Predicted]) ->
             disputed.append((example, (found, stated)))
     for example, (found, stated) in disputed:
         if pairs[found, stated] == 1 and recognised[stated] >= RECOGNISED:
-            yield example
+            yield DoubtfulLabel(example_id=example.example_id, task=name, stated=stated, predicted=found)

@@ -15,7 +15,7 @@ from karen_learner.curation.folds import FoldPlan, plan_folds
 from karen_learner.curation.selection import draw_learned_gold
 from karen_learner.events import TrainingProgressed
 from karen_learner.models.files import HomeLayout
-from karen_learner.records import CycleContext, Example, ModelVersion, Task
+from karen_learner.records import CycleContext, DoubtfulLabel, Example, ModelVersion, Task
 from karen_learner.records.training import (
     PassReport,
     PipelineSpec,
@@ -40,7 +40,7 @@ from karen_learner.training.corpus import (
     write_corpus,
     write_update_lines,
 )
-from karen_learner.training.doubtful import doubtful_examples
+from karen_learner.training.doubtful import doubtful_labels
 from karen_learner.training.shadows import FormerShadows, ShadowTraining
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class Trained:
 
     `base` is the pipeline of new tenants, `corpus` the folder of the cycle's data. `predicted` are the
     predictions of the candidate's shadows for the judged texts, then for the `recent` texts;
-    `former_predicted` are those of the champion's shadows.
+    `former_predicted` are those of the champion's shadows. The candidate has not learned examples with
+    `doubtful` labels.
     """
 
     cycle: CycleContext
@@ -74,6 +75,7 @@ class Trained:
     trained_tasks: frozenset[Task]
     replayed: tuple[Example, ...]
     skipped_examples: int
+    doubtful: tuple[DoubtfulLabel, ...] = ()
 
     @property
     def generation(self) -> str:
@@ -176,8 +178,8 @@ class TrainingStage:
         if cycle.mode == "incremental" and cycle.champion is not None:
             parent = await version_spec(cycle.champion, base)
             job = job.model_copy(update={"pipeline": parent})
-        doubtful = doubtful_examples(folds.judged, predicted.predicted)
-        left_out = training_lines_of(curated, doubtful)
+        doubtful = doubtful_labels(folds.judged, predicted.predicted)
+        left_out = training_lines_of(curated, {one.example_id for one in doubtful})
         served = {"calibration": job.corpus / CALIBRATION, "left_out": left_out}
         report = await self._run(job.model_copy(update=served), cycle)
         return Trained(
@@ -195,6 +197,7 @@ class TrainingStage:
             trained_tasks=frozenset(report.examples),
             replayed=_replayed(curated, report),
             skipped_examples=report.skipped + sum(map(len, left_out.values())),
+            doubtful=doubtful,
         )
 
     async def update(self, cycle: CycleContext, served: ModelVersion, curated: Curated) -> MicroUpdate:

@@ -9,6 +9,7 @@ from rich.console import Console
 from karen_learner.cli.render import cycle_result, history
 from karen_learner.errors import ExitCode
 from karen_learner.records import (
+    DoubtfulLabel,
     Flip,
     Flips,
     GateCheck,
@@ -97,6 +98,15 @@ def test_flips_are_shown_with_their_texts():
     ]
     nothing = decided("deployed", "accepted", flips=Flips(counts={}))
     assert "the same answers" in shown(nothing)
+
+
+def test_doubtful_feedback_is_shown_with_its_texts():
+    label = DoubtfulLabel(example_id="e1", task="intent", stated="pay", predicted="go")
+    seen = shown(decided("deployed", "accepted", doubtful_labels=(label,)), texts={"e1": "the bill"})
+    line = next(line for line in seen.splitlines() if "the bill" in line)
+    assert line.split() == ["intent", "pay", "go", "the", "bill"]
+    many = tuple(label.model_copy(update={"example_id": f"e{at}"}) for at in range(12))
+    assert "10 of 12" in shown(decided("deployed", "accepted", doubtful_labels=many))
 
 
 def test_an_old_version_is_not_called_live():

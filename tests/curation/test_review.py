@@ -38,6 +38,28 @@ async def test_conflicts_come_first_with_the_claims_of_people(acme: AutonomousLe
     assert kinds == ["conflict", "uncertain"]
 
 
+async def test_a_doubtful_label_waits_for_review_and_is_not_learned(make_learner: MakeLearner) -> None:
+    text = "a flight to teal please"
+    async with make_learner(training__n_iter=30, training__learn_rate=0.05) as learner:
+        await learner.collect_conversation_metadata(
+            ACME, text, "", "ann", {"corrected_intent": "balance"}, turn_id="wrong"
+        )
+        result = await learner.trigger_learning_cycle(ACME, mode="full", force_training=True)
+        (doubt,) = result.doubtful_labels
+        assert (doubt.task, doubt.stated, doubt.predicted) == ("intent", "balance", "travel")
+        assert result.skipped_examples == 1
+        assert await learner.example_texts(ACME, [doubt.example_id]) == {doubt.example_id: text}
+        desk = learner.review_desk
+        (item,) = await desk.items(ACME, "first")
+        assert (item.text, item.kind) == (text, "doubtful")
+        assert "'balance'" in item.why
+        assert await desk.item(ACME, item.item_id) == item
+        assert await desk.decide(ACME, item.item_id, "first", "saved", labels(item, "travel"))
+        assert await desk.items(ACME, "first") == []
+        assert await desk.undo(ACME, "first") == item.item_id
+        assert [one.kind for one in await desk.items(ACME, "first")] == ["doubtful"]
+
+
 async def test_an_item_is_leased_to_one_reviewer_until_a_time(make_learner: MakeLearner) -> None:
     now = [utc_now()]
 

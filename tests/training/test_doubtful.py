@@ -7,7 +7,7 @@ import pytest
 from karen_learner.curation.folds import JudgedTexts
 from karen_learner.records import Example
 from karen_learner.records.training import Predicted
-from karen_learner.training.doubtful import doubtful_examples
+from karen_learner.training.doubtful import doubtful_labels
 from tests.curation.specimens import annotation, gold
 
 Answer = tuple[Example, Predicted]
@@ -29,7 +29,7 @@ KNOWN = [answered(gold(f"gold {at}", intent="billing"), "billing", right=0.9) fo
 def doubtful(*answers: Answer) -> list[str]:
     examples, predicted = zip(*answers, strict=True)
     judged = JudgedTexts(examples=examples, shadows=(0,) * len(examples), people=((),) * len(examples))
-    found = doubtful_examples(judged, predicted)
+    found = {one.example_id for one in doubtful_labels(judged, predicted)}
     return [one.text for one in examples if one.example_id in found]
 
 

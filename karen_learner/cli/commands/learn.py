@@ -62,9 +62,10 @@ def exit_code(result: LearningCycleResult) -> ExitCode:
 
 
 async def texts_of(learner: AutonomousLearner, result: LearningCycleResult) -> dict[str, str]:
-    """The beginnings of the texts of confusions and flips, by example id. The store may have removed some."""
+    """The beginnings of the texts that a result names, by example id. The store may have removed some."""
     errors = result.validation.errors if result.validation else ()
     ids = [name for error in errors for name in error.example_ids]
     ids += [flip.example_id for flip in result.flips.first] if result.flips else ()
+    ids += [one.example_id for one in result.doubtful_labels]
     found = await learner.example_texts(result.tenant_id, ids)
     return {name: text[:MAX_CHARS] for name, text in found.items()}
