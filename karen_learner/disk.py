@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from karen_learner.errors import InvalidInput
+
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 PRIVATE_UMASK = 0o077
@@ -23,6 +25,22 @@ RESERVE_BYTES = 2 << 20
 RESERVES_PER_DISK = 4
 """A reserve is kept while the disk has room for so many."""
 MEGABYTE = 1_000_000
+
+
+def home_path(home: Path | str) -> Path:
+    """The path of a home; `~` at its start is the folder of a user. Raises InvalidInput for no valid path."""
+    if not isinstance(home, (str, os.PathLike)):
+        raise InvalidInput(f"home must be a path or a text, not {type(home).__name__}")
+    try:
+        if b"\0" in os.fsencode(home):
+            raise InvalidInput(f"home contains a NUL: {str(home)!r}")
+        return Path(home).expanduser()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"home {str(home)!a} has characters that this system's file names cannot have: set PYTHONUTF8=1"
+        ) from error
+    except RuntimeError as error:  # of `expanduser`
+        raise InvalidInput(f"home {str(home)!r} names no known user: {error}") from error
 
 
 def make_folder(folder: Path) -> None:

@@ -92,7 +92,7 @@ class LearnerLifecycle:
         self._clock = clock
         self.settings = as_settings(settings, overrides=overrides)
         self.events = EventBus()
-        self.layout = HomeLayout(Path(home), self.settings.paths, model_backups=model_backup_dir)
+        self.layout = HomeLayout(home, self.settings.paths, model_backups=model_backup_dir)
         place = self.settings.store.url or self.layout.database
         self.store = (
             memory.open_store(place, self.settings.store, clock=clock, read_only=read_only)
@@ -137,7 +137,7 @@ class LearnerLifecycle:
         """Make the parts that collect and curate data."""
         settings, store = self.settings, self.store
         self._collector = ConversationMetadataCollector(
-            store, self.analyzer, settings, events=self.events, sanitizer=sanitizer
+            store, self.analyzer, settings, events=self.events, sanitizer=sanitizer, clock=self._clock
         )
         base_model = self.analyzer.base_with_tasks if isinstance(self.analyzer, SpacyAnalyzer) else None
         tokenizers = ServedTokenizers(self._registry, base_model)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from karen_learner.cli.output import Output, set_verbosity
+from karen_learner.disk import home_path
 from karen_learner.errors import InvalidInput, UnknownTenant
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Context:
 
     @property
     def home(self) -> Path:
-        return self.home_given or Path(os.environ.get(HOME_VARIABLE) or ".")
+        return home_path(self.home_given or os.environ.get(HOME_VARIABLE) or ".")
 
     def settings(self) -> Settings:
         """The effective settings. Raises SettingsError."""

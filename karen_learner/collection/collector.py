@@ -22,11 +22,11 @@ from karen_learner.collection.turns import (
     has_corrected_entities,
     parse_feedback,
 )
-from karen_learner.contracts import Analyzer, EventPublisher, MemoryStore, Sanitizer
+from karen_learner.contracts import Analyzer, Clock, EventPublisher, MemoryStore, Sanitizer
 from karen_learner.corpora.parsing import TurnInput
 from karen_learner.errors import InvalidInput, LearnerClosed, UnknownTurn, trace_of
 from karen_learner.events import EventBus, FeedbackAdded, TurnCollected
-from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, check_id
+from karen_learner.records import Analysis, ConversationMetadata, Turn, UserFeedback, check_id, utc_now
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,9 @@ class ConversationMetadataCollector:
         *,
         events: EventPublisher | None = None,
         sanitizer: Sanitizer | None = None,
+        clock: Clock = utc_now,
     ) -> None:
+        self._clock = clock
         self._store = store
         self._analyzer = analyzer
         self._settings = settings
@@ -89,6 +91,7 @@ class ConversationMetadataCollector:
             conversation_id=conversation_id,
             turn_id=turn_id,
             occurred_at=occurred_at,
+            clock=self._clock,
         )
         known = await self._known(draft)
         if known is not None:

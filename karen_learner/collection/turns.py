@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from karen_learner.contracts import Sanitizer
+from karen_learner.contracts import Clock, Sanitizer
 from karen_learner.corpora.parsing import describe
 from karen_learner.errors import InvalidInput, SettingsError
 from karen_learner.records import (
@@ -78,10 +78,11 @@ def draft_turn(
     conversation_id: str | None = None,
     turn_id: str | None = None,
     occurred_at: datetime | None = None,
+    clock: Clock = utc_now,
 ) -> TurnDraft:
     """Check and sanitize the input of a turn. An empty `assistant_response` is valid, an empty text is not.
 
-    Missing ids are generated; a missing time is now.
+    Missing ids are generated; a missing time is now, and so is one of the future (see `check_time`).
     """
     checked = check_text(
         user_text, limit=limits.max_text_chars, what="user_text", setting="analysis.max_text_chars"
@@ -97,7 +98,7 @@ def draft_turn(
         user_text=text,
         assistant_response=sanitizer.sanitize(_checked_response(assistant_response, limits)),
         feedback=feedback,
-        occurred_at=check_time(occurred_at),
+        occurred_at=check_time(occurred_at, clock()),
         turn_id_given=turn_id is not None,
     )
 
@@ -200,10 +201,13 @@ def check_spans(feedback: UserFeedback | None, text: str) -> None:
         raise InvalidInput(f"user_feedback: corrected_entities: {problem}")
 
 
-def check_time(value: datetime | None) -> datetime:
-    """A time in UTC; now if it is None. Raises InvalidInput for a time without time zone."""
+def check_time(value: datetime | None, now: datetime) -> datetime:
+    """A time in UTC; `now` if it is None. Raises InvalidInput for a time without time zone.
+
+    A time after `now` counts as `now`: a wrong clock must not outweigh all later feedback.
+    """
     if value is None:
-        return utc_now()
+        return now
     if not isinstance(value, datetime):
         raise InvalidInput(f"occurred_at must be a datetime, not {type(value).__name__}")
     if value.utcoffset() is None:
@@ -211,7 +215,7 @@ def check_time(value: datetime | None) -> datetime:
             f"occurred_at {value.isoformat()} has no time zone: write datetime(..., tzinfo=...)"
         )
     try:
-        return value.astimezone(timezone.utc)
+        return min(value.astimezone(timezone.utc), now)
     except OverflowError as error:
         raise InvalidInput(f"occurred_at {value.isoformat()} is out of range in UTC") from error
 

@@ -42,7 +42,7 @@ def read_base(layout: HomeLayout) -> BaseVersion | None:
     file = layout.base(CURRENT).with_name(CURRENT)
     try:
         base = BaseVersion.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the home itself may not be a folder
         return None
     except (OSError, ValidationError) as error:
         logger.warning("%s is not readable: %s; build the base again", file, type(error).__name__)

@@ -15,11 +15,7 @@ from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
 
-from karen_learner.disk import (
-    existing,
-    make_folder,
-    open_private,
-)
+from karen_learner.disk import existing, home_path, make_folder, open_private
 from karen_learner.records import LearningCycleResult, ModelVersion, RemovedFile, utc_now
 from karen_learner.settings import LearningSettings, PathSettings
 
@@ -39,10 +35,15 @@ def tenant_folder(tenant_id: str) -> str:
 
 
 class HomeLayout:
-    """The folders of one home. `model_backups` replaces the configured folder of backups."""
+    """The folders of one home. `model_backups` replaces the configured folder of backups.
 
-    def __init__(self, home: Path, paths: PathSettings, *, model_backups: Path | str | None = None) -> None:
-        self.home = home.absolute()
+    `~` at the start of `home` is the user's own folder. Raises InvalidInput for no valid path.
+    """
+
+    def __init__(
+        self, home: Path | str, paths: PathSettings, *, model_backups: Path | str | None = None
+    ) -> None:
+        self.home = home_path(home).absolute()
         self._models = self.home / paths.models
         self._backups = Path(model_backups or self.home / paths.model_backups).absolute()
         self._corpus = self.home / paths.corpus

@@ -16,6 +16,7 @@ from karen_learner.records import Analysis, Entity, UserFeedback, check_id, utc_
 from karen_learner.settings import load_settings
 
 LIMITS = load_settings(environment={}).analysis
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 BOSTON = Entity(start=3, end=9, label="CITY", text="Boston")
 ANALYSIS = Analysis(
     intent="travel",
@@ -196,11 +197,16 @@ def test_any_other_id_is_unchanged(value):
 
 def test_bad_times_are_refused():
     with pytest.raises(InvalidInput, match="has no time zone"):
-        check_time(datetime(2024, 1, 1))
+        check_time(datetime(2024, 1, 1), NOW)
     with pytest.raises(InvalidInput, match="must be a datetime, not str"):
-        check_time("2024-01-01")
+        check_time("2024-01-01", NOW)
     with pytest.raises(InvalidInput, match="out of range"):
-        check_time(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))))
+        check_time(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), NOW)
+
+
+def test_a_time_of_the_future_counts_as_now():
+    assert check_time(datetime(9999, 1, 1, tzinfo=timezone.utc), NOW) == NOW
+    assert check_time(NOW - timedelta(days=1), NOW) == NOW - timedelta(days=1)
 
 
 def test_bad_texts_are_refused_and_unfit_characters_replaced():

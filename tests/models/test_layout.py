@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from karen_learner.errors import InvalidInput
 from karen_learner.models.files import HomeLayout, tenant_folder
 from karen_learner.records import ModelVersion, utc_now
 from karen_learner.settings import PathSettings
@@ -24,6 +26,18 @@ tenant_ids = st.one_of(st.sampled_from(HOSTILE), st.text(min_size=1), st.text(".
 
 def layout(home: Path) -> HomeLayout:
     return HomeLayout(home, PATHS)
+
+
+def test_a_tilde_is_the_folder_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/srv/ann")
+    assert layout(Path("~/karen")).home == Path("/srv/ann/karen")
+    assert layout(Path("a~/b")).home == Path("a~/b").absolute()
+
+
+@pytest.mark.parametrize("home", [None, 5, b"home", "a\0b", "~no-such-user/karen"])
+def test_a_home_that_is_no_path_is_refused(home: Any) -> None:
+    with pytest.raises(InvalidInput, match="home"):
+        HomeLayout(home, PATHS)
 
 
 @given(tenant_ids)
