@@ -38,7 +38,6 @@ from karen_learner.errors import (
 from karen_learner.events import EventBus, ModelUnloaded
 from karen_learner.improvement.production_log import DecisionStore, ProductionLog
 from karen_learner.integrations import as_analyzer, as_host_memory, as_store
-from karen_learner.maintenance import Maintenance
 from karen_learner.models.base_versions import read_base
 from karen_learner.models.files import HomeLayout
 from karen_learner.models.live import LiveModel, require_tokenizer
@@ -52,7 +51,7 @@ from karen_learner.records import (
     check_id,
     utc_now,
 )
-from karen_learner.repair import Repair
+from karen_learner.repair import Maintenance, Repair
 from karen_learner.reports import ReportManager
 from karen_learner.settings import (
     LearningSettings,

@@ -13,8 +13,7 @@ from karen_learner.errors import KarenLearnerError, without_message
 from karen_learner.models.files import HomeLayout
 from karen_learner.monitoring.retraining import CycleLearner
 from karen_learner.records import Alert, LearningCycleResult
-from karen_learner.records.schedules import RunStatus, Schedule, ScheduledJob
-from karen_learner.records.triggers import TriggeredMode
+from karen_learner.records.triggers import RunStatus, Schedule, ScheduledJob, TriggeredMode
 from karen_learner.settings import Settings
 
 logger = logging.getLogger(__name__)

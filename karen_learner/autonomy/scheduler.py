@@ -20,8 +20,7 @@ from karen_learner.autonomy.parts import AlertSink, ScheduledRuns
 from karen_learner.contracts import MemoryStore
 from karen_learner.memory import owner_of
 from karen_learner.records import Alert, check_name
-from karen_learner.records.schedules import RunStatus, Schedule
-from karen_learner.records.triggers import TriggeredMode
+from karen_learner.records.triggers import RunStatus, Schedule, TriggeredMode
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from karen_learner.records import (
     VersionCounts,
 )
 from karen_learner.records.labels import LabelChange, LabelReport, Successors
-from karen_learner.records.schedules import Schedule
+from karen_learner.records.triggers import Schedule
 
 
 class MemoryStore(InboxStore, OutcomeStore, IncidentStore, OutboxStore, ReviewStore, Protocol):

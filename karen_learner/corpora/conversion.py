@@ -9,8 +9,7 @@ import spacy
 import srsly
 
 from karen_learner.corpora.docbin import labelled_docs
-from karen_learner.corpora.export_file import ExportFile
-from karen_learner.corpora.exporters import export_format, write_examples
+from karen_learner.corpora.exporters import ExportFile, export_format, write_examples
 from karen_learner.corpora.importers import CorpusSource, ImportedLines, iter_labelled
 from karen_learner.errors import ImportFormatError, InvalidInput
 from karen_learner.records import CATEGORY_TASKS, LabelledText, Record

@@ -20,7 +20,7 @@ from spacy.vocab import Vocab
 from karen_learner.components.documents import make_doc
 from karen_learner.components.online.sample_weights import set_sample_weight
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import ExportFile
 from karen_learner.corpora.formats.labels import categories
 from karen_learner.corpora.importers import ImportedLines
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_lines

@@ -15,7 +15,7 @@ from typing import Any, Generic, NoReturn, TextIO, TypeVar
 from asyncio_extras import call_in_executor
 
 from karen_learner.concurrency import pages
-from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import ExportFile
 from karen_learner.corpora.text_files import (
     GZIP_SUFFIX,
     MAX_DOCUMENT_CHARS,

@@ -17,8 +17,7 @@ from karen_learner.concurrency import pages
 from karen_learner.contracts import MemoryStore
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.docbin import read_examples
-from karen_learner.corpora.export_file import ExportFile
-from karen_learner.corpora.exporters import export_format, write_examples
+from karen_learner.corpora.exporters import ExportFile, export_format, write_examples
 from karen_learner.corpora.importers import CorpusSource, aiter_records, iter_records
 from karen_learner.corpora.lines import MAX_SKIPPED_LISTED, Line, SkippedLines, write_lines, write_text
 from karen_learner.corpora.parsing import ImportedLine, TurnInput

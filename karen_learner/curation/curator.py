@@ -15,7 +15,6 @@ from cachetools import FIFOCache
 
 from karen_learner.concurrency import pages
 from karen_learner.contracts import MemoryStore
-from karen_learner.curation.aging import Outdated, outdated_examples, store_renewed
 from karen_learner.curation.alignment import TokenAligner, Tokenizers
 from karen_learner.curation.data_checks import LabelCounts
 from karen_learner.curation.data_reports import LabelledFile, data_report
@@ -26,6 +25,7 @@ from karen_learner.curation.examples import (
     label_problem,
 )
 from karen_learner.curation.gold import GoldIntake, GoldRecord, GoldSource
+from karen_learner.curation.meanings import Outdated, outdated_examples, store_renewed
 from karen_learner.curation.new_labels import UnknownLabels
 from karen_learner.curation.resolver import (
     LabelResolver,
@@ -37,8 +37,7 @@ from karen_learner.curation.resolver import (
     stored_keys,
     with_present_labels,
 )
-from karen_learner.curation.samplers import SAMPLERS
-from karen_learner.curation.selection import Curated, select_full, select_incremental
+from karen_learner.curation.selection import SAMPLERS, Curated, select_full, select_incremental
 from karen_learner.records import (
     CATEGORY_TASKS,
     DISCARDED,
@@ -129,14 +128,14 @@ class Curator:
         return CurationCounts(turns=results.total(), **results)
 
     async def outdated(self, tenant_id: str) -> Mapping[str, Sequence[Outdated]]:
-        """The examples with a former meaning of their intent. See `curation/aging.py`."""
+        """The examples with a former meaning of their intent. See `curation/meanings.py`."""
         quorum = self._settings.learning.meaning_quorum
         return await outdated_examples(self._store, tenant_id, quorum=quorum)
 
     async def store_renewed(
         self, tenant_id: str, outdated: Iterable[Outdated], *, learned_in: str | None, token: int | None
     ) -> None:
-        """Store the present intents of these examples. See `curation/aging.py`."""
+        """Store the present intents of these examples. See `curation/meanings.py`."""
         async with self._writing[tenant_id]:
             await store_renewed(self._store, tenant_id, outdated, learned_in=learned_in, token=token)
 

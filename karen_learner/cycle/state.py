@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 
 from karen_learner.curation import Curated
-from karen_learner.curation.aging import Outdated
+from karen_learner.curation.meanings import Outdated
 from karen_learner.deployment import Deployed
 from karen_learner.memory import holder_of
 from karen_learner.records import (

@@ -14,7 +14,7 @@ from karen_learner.memory import tenants
 from karen_learner.memory.tables import schedules, service_states
 from karen_learner.memory.tables import tenants as names
 from karen_learner.memory.types import insert
-from karen_learner.records.schedules import Schedule
+from karen_learner.records.triggers import Schedule
 
 
 def read(connection: Connection, tenant_id: str, name: str) -> Any:

@@ -14,7 +14,7 @@ from karen_learner.autonomy.parts import AlertSink, OnEnd, ServedLearner
 from karen_learner.autonomy.scheduler import Scheduler
 from karen_learner.errors import KarenLearnerError, without_message
 from karen_learner.records.period_reports import ReportPeriod, StoredReport
-from karen_learner.records.schedules import Schedule, ScheduledJob
+from karen_learner.records.triggers import Schedule, ScheduledJob
 from karen_learner.reports.making import PERIODS
 from karen_learner.reports.manager import ReportManager
 

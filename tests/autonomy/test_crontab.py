@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from karen_learner.autonomy import log_files
-from karen_learner.autonomy.crontab import block_lines, with_block
-from karen_learner.autonomy.os_schedule import command_of, cron_line, read_times
+from karen_learner.autonomy.os_schedule import block_lines, command_of, cron_line, read_times, with_block
 from karen_learner.cli import app
 from karen_learner.errors import InvalidInput
 

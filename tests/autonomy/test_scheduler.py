@@ -16,7 +16,7 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.errors import InvalidInput, TrainingError
 from karen_learner.memory import open_store
 from karen_learner.records import Alert, LearningCycleResult
-from karen_learner.records.schedules import Schedule
+from karen_learner.records.triggers import Schedule
 from karen_learner.settings import load_settings
 from tests.autonomy.conftest import FastClock
 

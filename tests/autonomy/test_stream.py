@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from karen_learner import PerformanceMonitor, RealTimeModelUpdater, UpdateStrategy
 from karen_learner import blocking as synchronous
 from karen_learner.autonomy.stream.events import SCHEMA_FILE, event_schema, read_event
-from karen_learner.curation.samplers import SAMPLERS
+from karen_learner.curation.selection import SAMPLERS
 from karen_learner.errors import InvalidInput, SettingsError
 from karen_learner.learner import AutonomousLearner
 from karen_learner.memory import open_store

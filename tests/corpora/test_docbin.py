@@ -25,7 +25,7 @@ from karen_learner.corpora.docbin import (
     write_docbin,
     write_docs,
 )
-from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import ExportFile
 from karen_learner.corpora.importers import iter_labelled, require_labelled
 from karen_learner.corpora.lines import CorruptExample, Line, to_line, write_lines
 from karen_learner.corpora.parsing import CorpusLine

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from karen_learner.corpora.conversion import convert_corpus
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.export_file import ExportFile
-from karen_learner.corpora.exporters import exporters, register_exporter, write_examples
+from karen_learner.corpora.exporters import ExportFile, exporters, register_exporter, write_examples
 from karen_learner.corpora.formats.json_records import RECORD_FORMATS
 from karen_learner.corpora.formats.tables import as_cell, as_value
 from karen_learner.corpora.importers import importers, iter_labelled, iter_records

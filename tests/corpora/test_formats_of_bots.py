@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.export_file import ExportFile
-from karen_learner.corpora.exporters import write_examples
+from karen_learner.corpora.exporters import ExportFile, write_examples
 from karen_learner.corpora.importers import iter_labelled
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import LabelledText

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge
 from karen_learner.autonomy.stream.events import score_of
 from karen_learner.contracts import InboxStore
-from karen_learner.curation.samplers import Sampler
+from karen_learner.curation.selection import Sampler
 from karen_learner.records import RetrainingResult
 from karen_learner.records.strategies import StrategyTally
 from karen_learner.records.stream import InboxEvent, StreamEvent

@@ -23,7 +23,7 @@ from karen_learner.autonomy.stream.protocols import StreamLearner
 from karen_learner.autonomy.stream.sources import kafka_source
 from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock, InboxStore
-from karen_learner.curation.samplers import SAMPLERS
+from karen_learner.curation.selection import SAMPLERS
 from karen_learner.disk import make_folder
 from karen_learner.errors import InvalidInput
 from karen_learner.memory import SqlMemoryStore, open_store
@@ -47,7 +47,7 @@ NOT_STARTED = "the updater is not started: use `async with`, or await start()"
 
 
 class UpdateStrategy(StrEnum):
-    """The sampler of events and examples (see `curation/samplers.py`)."""
+    """The sampler of events and examples (see `curation/selection.py`)."""
 
     EXPONENTIAL = "exponential"
     SLIDING_WINDOW = "sliding_window"

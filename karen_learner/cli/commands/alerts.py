@@ -18,7 +18,7 @@ async def alerts(
 
     Exit codes: 0 none waits, 7 one does, apart from acknowledged ones.
     """
-    from karen_learner.cli.render_incidents import incident_table
+    from karen_learner.cli.render_autonomy import incident_table
 
     async with run.learner(tenant) as learner:
         unended = await learner.store.unended_incidents()

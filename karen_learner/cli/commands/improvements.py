@@ -35,7 +35,7 @@ async def improvements(
 
     Deployments open and measure their tickets by themselves while `karen-learner run` runs.
     """
-    from karen_learner.cli.render_tickets import ticket_list
+    from karen_learner.cli.render_improvement import ticket_list
     from karen_learner.improvement import ImprovementTracker
 
     async with run.learner(tenant) as learner:
@@ -68,7 +68,7 @@ async def _open(
     cost: float | None,
     dry_run: bool,
 ) -> None:
-    from karen_learner.cli.render_tickets import ticket_story
+    from karen_learner.cli.render_improvement import ticket_story
 
     make = tracker.plan_ticket if dry_run else tracker.create_improvement_ticket
     made = await make(title, metric=metric, measurement_period=days, cost=cost)
@@ -79,7 +79,7 @@ async def _open(
 async def _change(
     run: Context, tracker: ImprovementTracker, action: Action, name: str, details: str | None
 ) -> None:
-    from karen_learner.cli.render_tickets import ticket_story
+    from karen_learner.cli.render_improvement import ticket_story
 
     if action == "show":
         ticket, impacts = await tracker.ticket(name), await tracker.impacts(name)

@@ -32,7 +32,7 @@ async def incidents(
     Exit codes of list: 0 no incident waits for actions, 7 one does.
     """
     from karen_learner.autonomy.troubleshooter.operator_actions import OperatorActions
-    from karen_learner.cli.render_incidents import incident_story, incident_table
+    from karen_learner.cli.render_autonomy import incident_story, incident_table
     from karen_learner.records import utc_now
 
     if action != "list" and name is None:

@@ -22,7 +22,7 @@ async def troubleshoot(
     Exit codes: 0 no problem is left, 7 one is.
     """
     from karen_learner.autonomy.troubleshooter import AutomatedTroubleshooter
-    from karen_learner.cli.render_incidents import issue_lines
+    from karen_learner.cli.render_autonomy import issue_lines
     from karen_learner.monitoring.readings import Readings
 
     async with run.learner(tenant) as learner:

@@ -15,7 +15,7 @@ import spacy
 from spacy.language import Language
 
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import ExportFile
 from karen_learner.corpora.formats.labels import category_labels, stated_labels
 from karen_learner.corpora.formats.record_format import Values
 from karen_learner.corpora.lines import CorruptExample, Line

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import ExportFile
 from karen_learner.corpora.formats.labels import with_known_entities
 from karen_learner.corpora.formats.record_format import Values
 from karen_learner.corpora.lines import CorruptExample, LeftOut, Line, parse_json

@@ -1,4 +1,7 @@
-"""JSON lines and arrays of records: ours, or those of another tool that are recognised by their keys."""
+"""JSON lines and arrays of records: ours, or those of another tool that are recognised by their keys.
+
+Rasa's JSON (before its version 2) is one document in place of records.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,39 @@ from typing import Any
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.formats.doccano import DOCCANO
 from karen_learner.corpora.formats.label_studio import LABEL_STUDIO
-from karen_learner.corpora.formats.labels import with_known_entities
+from karen_learner.corpora.formats.labels import mappings, stated_labels, with_known_entities
 from karen_learner.corpora.formats.prodigy import PRODIGY
-from karen_learner.corpora.formats.rasa_json import JSON_KEY, read_rasa_json
-from karen_learner.corpora.formats.record_format import RecordFormat
+from karen_learner.corpora.formats.record_format import RecordFormat, Values
 from karen_learner.corpora.formats.spacy_json import SPACY_JSON
 from karen_learner.corpora.keys import RecordKeys, named
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_values
+from karen_learner.errors import ImportFormatError
+
+JSON_KEY = "rasa_nlu_data"
+
+
+def read_rasa_json(document: Any) -> Iterator[Line[Any]]:
+    """The `common_examples` of Rasa's older JSON. The numbers count them.
+
+    Raises ImportFormatError for a document of another form.
+    """
+    data = document.get(JSON_KEY) if isinstance(document, Mapping) else None
+    if not isinstance(data, Mapping):
+        raise ImportFormatError(f"the JSON document has no {JSON_KEY!r} of Rasa")
+    for name in data.keys() - {"common_examples"}:
+        if data[name]:
+            yield Line(1, note=f"left out the section {str(name)[:60]!r}")
+    for number, one in enumerate(data.get("common_examples") or (), start=1):
+        yield Line(number, one).parsed(_json_values)
+
+
+def _json_values(example: Any) -> Values:
+    if not isinstance(example, Mapping):
+        raise CorruptExample("is no training example of Rasa")
+    spans = mappings(example.get("entities"), "entities")
+    entities = [(one.get("start"), one.get("end"), one.get("entity")) for one in spans]
+    return {"text": example.get("text"), "entities": entities, **stated_labels(example)}
+
 
 RECORD_FORMATS = (LABEL_STUDIO, PRODIGY, SPACY_JSON, DOCCANO)
 """In the order in which they are tried."""

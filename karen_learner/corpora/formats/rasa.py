@@ -17,9 +17,9 @@ from srsly.ruamel_yaml.main import compose
 from srsly.ruamel_yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import ExportFile
+from karen_learner.corpora.formats.json_records import read_rasa_json
 from karen_learner.corpora.formats.labels import with_known_entities
-from karen_learner.corpora.formats.rasa_json import read_rasa_json
 from karen_learner.corpora.formats.rasa_markup import markup, parse_markup
 from karen_learner.corpora.formats.record_format import Values
 from karen_learner.corpora.lines import Line, parse_json

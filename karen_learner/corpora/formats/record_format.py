@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import ExportFile
 from karen_learner.corpora.lines import CorruptExample, Line, read_json_values
 from karen_learner.corpora.parsing import gold_or_turn, values_in_characters
 from karen_learner.disk import open_private

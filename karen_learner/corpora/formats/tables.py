@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from karen_learner.corpora.corpus_file import CorpusFile
-from karen_learner.corpora.export_file import ExportFile
+from karen_learner.corpora.exporters import ExportFile
 from karen_learner.corpora.keys import RecordKeys, misspelt, named
 from karen_learner.corpora.lines import CorruptExample, Line, parse_json, to_line
 from karen_learner.corpora.text_files import MAX_LINE_CHARS, UndecodedText, check_decoded, open_text
