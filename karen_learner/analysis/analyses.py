@@ -1,7 +1,6 @@
 """Analyses of documents: labels, entities, and linguistic features that need no model.
 
-The features cost about 15 µs for a text of ten tokens, because words are compared and looked up by their
-hashes.
+Words are compared and looked up by their hashes: the features of ten tokens cost about 15 µs.
 """
 
 from __future__ import annotations

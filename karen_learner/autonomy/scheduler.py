@@ -1,8 +1,8 @@
 """Cron schedules of cycles and reports. The rows of the store are the truth; APScheduler wakes the service.
 
-Each run is claimed by a lease and by writing its row first, so that two services never run it twice. Times
-that passed without a service are caught up by one run. A failed run is repeated after 1, 4 and 24 hours; then
-an alert is raised, and the expression decides again.
+A service claims each run by a lease, and writes its row first. So two services never run it twice. Times that
+passed without a service are caught up by one run. A failed run is repeated after 1, 4 and 24 hours; then an
+alert is raised, and the expression decides again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Documents of texts: tokenized in Unicode form, in bounded time and memory.
 
-The tokens of composed, decomposed and full-width writings of a text correspond. spaCy's rules would otherwise
-not find the end of a decomposed word. The text of a document is the original one.
+The tokens of composed, decomposed and full-width writings of a text correspond. Otherwise spaCy's rules miss
+the end of a decomposed word. The text of a document is the original one.
 
 spaCy's tokenizer strips the signs around a word one by one, and searches the rest each time. So 6,000 signs
 without white space take 7 s, in which no other thread of the process runs.
@@ -30,7 +30,7 @@ LONGEST_STRETCH = 250
 LONGEST_SIGNS = 50
 """Signs in a row that the tokenizer gets at a time; it needs about 1 ms for them."""
 PIECE_CHARS = 1_000
-"""A text with a long stretch, or with 16 signs in a row, is tokenized in pieces of about this length. Other
+"""Texts with a long stretch, or with 16 signs in a row, are tokenized in pieces of about this length. Other
 threads run between them."""
 _STRETCH = re.compile(rf"(?:[^\w\s]|_){{16}}|\S{{{LONGEST_SIGNS}}}")
 _UNITS = re.compile(

@@ -41,7 +41,7 @@ def example_from_turn(
     - A correction sets the corrected labels and no others.
     - A rating confirms each detected label whose quality reaches the threshold. Entities need a satisfaction
       of at least 0.9 and another confirmed label. A rating confirms no task outside the schema, no intent of
-      an out-of-scope text, and nothing that the fallback detected (`degraded`).
+      an out-of-scope text, and no label of the fallback (`degraded`).
     - Entities that do not fit the tokens are unannotated.
     - A label outside the schema quarantines the example. So do entities alone of which none fits.
     """
@@ -173,7 +173,7 @@ def rating_quality(rating: float, confidence: float) -> float:
 
     trust = 0.6 + 0.4 * min(1, confidence / 0.6). A rating judges the answer: it confirms the detected label
     only as far as the model was confident. With a threshold of 0.7, a rating of 0.8 suffices from a
-    confidence of 0.58, and a rating of 1 from 0.27.
+    confidence of 0.58. A rating of 1 suffices from 0.27.
     """
     if rating < LOWEST_GOOD_RATING:
         return 0.0

@@ -1,7 +1,7 @@
 """Cross-fitting: the shadows that learn from an example, and the shadow that judges it.
 
-Shadow k is a model that has not learned from a part of the examples, so that it can judge them. Each group
-of near-duplicates and each person has a home fold: a hash of the name. Shadow k does not learn from
+Shadow k is a model that has not learned from a part of the examples. So it can judge them. Each group of
+near-duplicates and each person has a home fold: a hash of the name. Shadow k does not learn from
 
 - gold, its near-duplicates, and feedback of more than two people, if the home fold of the group is k;
 - gold, and feedback of one or two people, if the home fold of one of the first two people is k.
@@ -9,10 +9,10 @@ of near-duplicates and each person has a home fold: a hash of the name. Shadow k
 Feedback is *corroborated* if several people agree on it, and no other labels are given. It counts as feedback
 without people, because its label is no opinion of one person. Common sentences would fill all masks.
 
-The mask of a group, or of a person, has bit k if shadow k has learned from it. Shadow k may judge an example
-only if neither the mask of its group nor the mask of one of its people has bit k. So no text, near-duplicate
-or person is both in the training of a shadow and in the texts that it judges. Home folds never change.
-Examples that no shadow may judge are still learned.
+The mask of a group, or of a person, has bit k if shadow k has learned from it. The masks of its group and of
+its people decide: shadow k judges an example only if none has bit k. So the training and the judged texts of
+a shadow share no text, no near-duplicate and no person. Home folds never change. Examples that no shadow may
+judge are still learned.
 """
 
 from __future__ import annotations

@@ -270,8 +270,8 @@ class Deployer:
     async def clean_up(self, tenant_id: str, *, keep_corpus: str | None = None) -> None:
         """Make missing backups; remove staging folders, folders without a row, and files beyond retention.
 
-        The champion, its parent, a provisional version and that of a running holdback are always kept, as
-        folders and as backups, with their shadows. The best version of each task keeps its predictions. Call
+        The champion, its parent, a provisional version and that of a running holdback are always kept. This
+        holds for folders, backups and shadows. The best version of each task keeps its predictions. Call
         under the lease. Raises StoreLocked if a rollback does not end.
         """
         async with hold_files(self.store, tenant_id):

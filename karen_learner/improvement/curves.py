@@ -75,7 +75,7 @@ def labels_impact(cycles: Sequence[LearningCycleResult]) -> EstimatedImpact | No
 
 
 def cost_impact(shares: Sequence[float], costs: Sequence[float]) -> EstimatedImpact | None:
-    """The change of the cost of an answer at the lowest share of LLMs so far, if the cost rises with it.
+    """The change of the cost of an answer at the lowest share of LLMs, if the cost rises with it.
 
     `shares` and `costs` are daily means.
     """

@@ -1,11 +1,11 @@
 """Changes of metrics between two periods: intervals, significance, and the power to show a change. Pure.
 
-Observations of one person depend on each other. So the standard error of the difference of two means comes
-from the deviations of clusters (people), in both periods together (Liang and Zeger, *Biometrika* 73, 1986).
-p-values are those of Student's t with one degree of freedom less than there are clusters. They are adjusted
-for the number of metrics (Benjamini and Hochberg, *Journal of the Royal Statistical Society B* 57, 1995). If
-no metric changed, one is told as changed with a probability of at most `ALPHA`. Among all changes that are
-told, the expected share of false ones is at most `ALPHA`.
+Observations of one person depend on each other. So the standard error of a difference comes from the
+deviations of clusters (people) in both periods (Liang and Zeger, *Biometrika* 73, 1986). The p-values are
+those of Student's t with one degree of freedom less than there are clusters. They are adjusted for the number
+of metrics (Benjamini and Hochberg, *Journal of the Royal Statistical Society B* 57, 1995). If no metric
+changed, one is told as changed with a probability of at most `ALPHA`. Among all changes that are told, the
+expected share of false ones is at most `ALPHA`.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class MetricChange:
 def change_of(sums: NDArray[np.float64], metric: Metric, *, tests: int = 1) -> MetricChange:
     """The change of a metric from its sums: an array of (period, count or sum, cluster).
 
-    `tests` is the number of metrics that are tested together. The smallest change that 80 % power would show
-    is that at the level of Bonferroni, which the correction of p-values never undercuts.
+    `tests` is the number of metrics that are tested together. The smallest change with 80 % power is that at
+    the level of Bonferroni: corrected p-values never undercut it.
     """
     counts = sums[:, COUNT].sum(axis=1)
     before, after = (

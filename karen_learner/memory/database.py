@@ -74,8 +74,8 @@ deadlocks."""
 class Database:
     """One connection that writes, and a pool that reads.
 
-    Work is a function of a `Connection`. Work that has begun is finished even if its caller is cancelled, so
-    that no connection is left inside a transaction.
+    Work is a function of a `Connection`. Work that has begun is finished even if its caller is cancelled. So
+    no connection is left inside a transaction.
 
     With `read_only` nothing is written. On a full disk or in a read-only folder, a file is also opened to
     read only. The first write after the disk has room opens it to write.

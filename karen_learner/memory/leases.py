@@ -90,7 +90,7 @@ async def hold_files(
 ) -> AsyncIterator[Lease]:
     """The lease of the files of a tenant's versions, renewed during the block.
 
-    A clean-up and a rollback hold it, so that no file of a version is removed while the version becomes the
+    A clean-up and a rollback hold it. So no file of a version is removed while the version becomes the
     champion. Raises StoreLocked if it is held for longer than `patience_s`.
     """
     loop = asyncio.get_running_loop()

@@ -1,8 +1,8 @@
 """`Spool`: entries that wait for processing, in a SQLite file of this process alone.
 
 An entry is committed before `put` returns, so it survives the end of the process (`kill -9`). With `sync` the
-commit also reaches the disk, so that it survives a power failure. Each process has a file of its own, with an
-exclusive lock that the operating system releases when the process ends. `open` takes the entries of ended
+commit also reaches the disk, so that it survives a power failure. Each process has a file of its own with an
+exclusive lock. The operating system releases it when the process ends. `open` takes the entries of ended
 processes over.
 """
 

@@ -22,8 +22,8 @@ CURRENT = "current.json"
 class BaseVersion(Record):
     """A base version: its pipeline is `HomeLayout.base(name)`.
 
-    `texts` is the number of labelled texts, `labels` the number of labels of each task, `scores` the
-    out-of-fold scores, `digest` that of the pipeline's files.
+    `texts` is the number of labelled texts, `labels` the number of labels of each task. `scores` are out of
+    fold. `digest` is that of the pipeline's files.
     """
 
     name: str

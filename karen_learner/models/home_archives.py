@@ -104,10 +104,10 @@ def write_archive(
 def restore_home(archive: Path, home: Path, *, dry_run: bool = False) -> HomeBackup:
     """Make a home from an archive. Blocking. With `dry_run` the archive is only checked.
 
-    The archive is first unpacked next to a new home, or inside an empty folder, which may be a mount point.
-    It is compared with its digests, so that a damaged one changes nothing. Settings that name places of the
-    former home are commented out, and noted. Raises InvalidInput if the home is not empty, or if the archive
-    is none or is damaged.
+    The archive is first unpacked next to a new home, or inside an empty folder (perhaps a mount point). It is
+    compared with its digests, so that a damaged one changes nothing. Settings that name places of the former
+    home are commented out, and noted. Raises InvalidInput if the home is not empty, or if the archive is none
+    or is damaged.
     """
     if not archive.is_file():
         raise InvalidInput(f"there is no backup at {archive}")

@@ -212,7 +212,8 @@ OnUnload = Callable[[str, LiveModel, str], None]
 class LiveModels:
     """The live model of each tenant: at most `limit` models, of together at most `max_bytes`.
 
-    While a holdback runs, a tenant has a second model for a share of its users, as long as the first one.
+    While a holdback runs, a tenant has a second model for a share of its users. It stays as long as the first
+    one.
 
     Beyond a limit, the least recently used model is unloaded. Then each function in `on_unload` is called
     with the tenant, the model and the name of the exceeded setting. The newest model always stays. Unloaded

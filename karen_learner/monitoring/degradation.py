@@ -1,13 +1,13 @@
 """Finds a lasting rise of an error rate in a stream of outcomes, soon and with few false alarms. Pure.
 
-An e-detector of the Shiryaev-Roberts kind: Shin, Ramdas and Rinaldo, *E-detectors: a nonparametric
-framework for sequential change detection*, New England Journal of Statistics in Data Science, 2023. Each
-assumed rise of the error rate gives a likelihood ratio against the reference rate; their mean is the e-value.
-While the expected error, given the past, is at most the reference, the mean number of outcomes before a false
-alarm is at least `1 / ALPHA`. The outcomes may depend on each other.
+An e-detector of the Shiryaev-Roberts kind: Shin, Ramdas and Rinaldo, *E-detectors: a nonparametric framework
+for sequential change detection*, New England Journal of Statistics in Data Science, 2023. Each assumed rise
+of the error rate gives a likelihood ratio against the reference rate; their mean is the e-value. While the
+expected error given the past is at most the reference, false alarms are rare: the mean number of outcomes
+before one is at least `1 / ALPHA`. The outcomes may depend on each other.
 
-The reference is the upper bound of an interval for the error rate of older outcomes, so it becomes more
-precise with the history. The newest outcomes are not part of it: a slow change must not hide itself.
+The reference is the upper bound of an interval for the error rate of older outcomes. Its precision grows with
+the history. The newest outcomes are not part of it: a slow change must not hide itself.
 `benchmarks/detection.py` measures the delays and the false alarms.
 """
 

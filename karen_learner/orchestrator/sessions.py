@@ -55,9 +55,9 @@ class SessionReport(Record):
 class TrainingSession:
     """A training session with a goal, labels with their meanings, and labelled examples.
 
-    `name` names the LLM: its proposals are those of one contributor in all sessions. Proposals are stored if
-    at least MIN_CHECKS hidden texts agree with a lower bound of `min_agreement`, or if there are fewer such
-    texts. Texts leave the machine only through `llm`. Raises InvalidInput.
+    `name` names the LLM: its proposals are those of one contributor in all sessions. Hidden texts check the
+    proposals. With MIN_CHECKS of them or more, the lower bound of their agreement must reach `min_agreement`.
+    Texts leave the machine only through `llm`. Raises InvalidInput.
     """
 
     def __init__(

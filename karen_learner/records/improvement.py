@@ -235,8 +235,8 @@ class Ticket(Record):
 class ImpactReport(Record):
     """Measured effect of a ticket. `effect` is None if it is not measurable; `conclusion` is one sentence.
 
-    Only a complete measurement over the period of the ticket, or later over twice that period, is stored and
-    counts (`counts`). `roi_estimate` is the return in percent.
+    Only a complete measurement counts and is stored: over the period of the ticket, or later over twice that
+    period (`counts`). `roi_estimate` is the return in percent.
     """
 
     ticket_id: str

@@ -90,9 +90,9 @@ class Reporter:
     ) -> StoredReport:
         """Store the report of the last period before `at`. Formats and data are checked first.
 
-        Without `at`, a weekly report covers the 7 days until this minute. If the data have not changed since
-        a report of the period was made, its analysis is used again, unless `fresh`. A section that fails is
-        noted in the report. Raises UnknownTenant, InvalidInput, StoreError.
+        Without `at`, a weekly report covers the 7 days until this minute. If the data are those of an earlier
+        report of the period, its analysis is used again, unless `fresh`. A section that fails is noted in the
+        report. Raises UnknownTenant, InvalidInput, StoreError.
         """
         settings = self._learner.settings.reports
         wanted = await self._manager.checked_formats(settings.formats if formats is None else formats)

@@ -51,8 +51,8 @@ class _Reader:
 class EventFeed:
     """Gives the events of a tenant in this process to its streams. Paths are relative to `home`.
 
-    Streams with new events are woken a few at a time, so that many of them do not hold up other requests.
-    Beyond MAX_WAITING_EVENTS a slow client loses events. Nothing is encoded for a tenant without streams.
+    Streams with new events are woken a few at a time. So many streams do not hold up other requests. Beyond
+    MAX_WAITING_EVENTS a slow client loses events. Nothing is encoded for a tenant without streams.
     """
 
     def __init__(self, events: EventBus, stopping: asyncio.Event, *, home: Path) -> None:

@@ -60,8 +60,8 @@ class _Corpus(NamedTuple):
 
 
 class WorkerCache:
-    """The pipeline that serves, the pipeline of one shadow, the latest outputs, and the common parts of the
-    models of a cycle. Not thread-safe."""
+    """The serving pipeline, one pipeline of a shadow, the latest outputs, and the common parts of a cycle's
+    models. Not thread-safe."""
 
     def __init__(self) -> None:
         self._pipelines: dict[bool, tuple[Identity, TrainablePipeline]] = {}

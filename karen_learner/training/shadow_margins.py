@@ -56,8 +56,8 @@ def scaled(
 ) -> tuple[list[float | None], list[float | None]]:
     """The probabilities of the label and of the likeliest label of each text.
 
-    The scale is that which fits the texts in `fitted` best; without a known label all are None. The first
-    one is None for a text without label, and for a label that the model of its margins lacks.
+    The scale is that which fits the texts in `fitted` best; without a known label all are None. The first one
+    is None for a text without label, and for a label outside the model of its margins.
     """
     columns = {label: column for column, label in enumerate(margins.labels)}
     values = margins.values.margins

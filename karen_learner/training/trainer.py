@@ -1,8 +1,8 @@
 """The training loop of one pipe, as a generator of passes.
 
-Gradient steps go through `nlp.update` with all other pipes excluded, so that an example trains only the pipes
-it has labels for. It copies all examples, which takes a third of the time of a small step. So our pipes are
-updated directly. The last weights are kept: the learn rate decays, and all examples train.
+Gradient steps use `nlp.update` with all other pipes excluded, so that an example trains only the pipes it has
+labels for. It copies all examples, which takes a third of the time of a small step. So our pipes are updated
+directly. The last weights are kept: the learn rate decays, and all examples train.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ shows no gain, and labels must be more than opinions. There are two cases:
   the p-value is the second smallest one of a person, times the number of the others (partial conjunction:
   Benjamini and Heller, *Biometrics* 64, 2008).
 
-A correction of an answer of which the champion is sure (`SURE`) contradicts what it has learned from gold and
-from others. Unless as many people as `learning.meaning_quorum` say so, a candidate that follows it loses. So
-two accounts of one person, which agree on wrong labels, change no answer that gold supports. They can still
-show a gain where gold has no texts, and with less gold than `MIN_GOLD`, where confidences mean little.
+A correction of a sure answer of the champion (`SURE`) contradicts what it has learned from gold and from
+others. Unless as many people as `learning.meaning_quorum` say so, a candidate that follows it loses. So two
+accounts of one person, which agree on wrong labels, change no answer that gold supports. They can still show
+a gain where gold has no texts, and with less gold than `MIN_GOLD`, where confidences mean little.
 """
 
 from __future__ import annotations

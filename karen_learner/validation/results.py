@@ -104,8 +104,8 @@ class TaskResult:
     def influence(self) -> Matrix:
         """The influence of each text on the score, times the number of texts: (texts,), mean zero.
 
-        For the F1 it is the linear term of its expansion (the delta method). The standard error of a score
-        is the standard deviation of the influence over the root of the number of texts.
+        For the F1 it is the linear term of its expansion (the delta method). The standard error of a score is
+        the standard deviation of the influence, over the root of the texts.
         """
         if self.task != "entities":
             return np.asarray(self.values - self.values.mean(), dtype=np.float64)

@@ -4,8 +4,8 @@
   any measured one.
 - Retries: as many as leave at most `LEFT` of the failures, by the success rate of repetitions.
 - Concurrency: by Little's law the mean number of attempts at one time is rate x latency. Twice its square
-  root is added as a reserve (Halfin and Whitt, *Operations Research* 29, 1981), and the share of attempts
-  that an overload ended is subtracted. The pool of a domain serves all its strategies.
+  root is added as a reserve (Halfin and Whitt, *Operations Research* 29, 1981). The share of attempts that an
+  overload ended is subtracted. The pool of a domain serves all its strategies.
 """
 
 from __future__ import annotations

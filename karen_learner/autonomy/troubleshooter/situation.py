@@ -91,8 +91,8 @@ class Situation:
     """A snapshot. Of the home alone, `tenant_id` and `status` are None.
 
     `results` are the newest cycles and rollbacks that were not skipped, newest first. `after` is the time of
-    the last remedy, and `seen_cycle` the newest cycle then: what was before cannot tell whether it helped.
-    `probe` maps intents to the share of their sampled gold that the live model answers right.
+    the last remedy, and `seen_cycle` the newest cycle then. Earlier evidence does not show the effect of the
+    remedy. `probe` maps intents to the share of their sampled gold that the live model answers right.
     """
 
     tenant_id: str | None

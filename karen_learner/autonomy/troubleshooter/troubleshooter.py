@@ -71,7 +71,7 @@ class AutomatedTroubleshooter:
         self._end_subscription: Callable[[], None] | None = None
         self._has_started = False
         self.operator_actions = OperatorActions(learner.store)
-        """What persons do with incidents: acknowledge, silence, pause a remedy."""
+        """Actions of people on incidents: acknowledge, silence, pause a remedy."""
 
     # Lifecycle -------------------------------------------------------------------------------
 

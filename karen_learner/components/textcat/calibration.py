@@ -259,9 +259,9 @@ def in_scope_scores(margins: Margins, *, out_of_scope: int | None = None) -> Any
 def out_of_scope_threshold(in_scope: AnyArray, *, false_alarm_rate: float) -> float | None:
     """Threshold below which at most this share of new in-scope scores is expected.
 
-    It is the k-th smallest of the n scores, with k = floor(rate x (n + 1)), less a margin for float noise. A
-    new score is below the k-th smallest of n exchangeable scores with probability k / (n + 1). None if k is
-    0, that is for n < 1 / rate - 1. Raises ValueError for a rate outside 0 to 1.
+    It is the k-th smallest of n scores, with k = floor(rate x (n + 1)). A margin for float noise is
+    subtracted. A new score is below the k-th smallest of n exchangeable scores with probability k / (n + 1).
+    None if k is 0, that is for n < 1 / rate - 1. Raises ValueError for a rate outside 0 to 1.
     """
     if not 0.0 <= false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate is {false_alarm_rate}: it must be at least 0 and below 1")

@@ -3,8 +3,8 @@
 A feature belongs to a *view*: words with pairs of neighbours, character n-grams, unordered pairs of words,
 word clusters, polarity. Each view of a text is normalized separately, so that no view dominates.
 
-The features of a text do not depend on weights. All pipes with the same options share a cache of them, and so
-do the passes of a training and its models.
+The features of a text do not depend on weights. All pipes with the same options share a cache of them. So do
+the passes of a training, and its models.
 """
 
 from collections.abc import Callable, Iterator, Sequence

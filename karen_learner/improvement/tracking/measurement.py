@@ -62,8 +62,8 @@ METRICS: Mapping[str, Metric] = {
     "correction_rate": Metric(lambda turn: float(turn.metadata.correction_needed), worth=-1),
     "fallback_rate": Metric(lambda turn: float(turn.metadata.degraded), worth=-1, only_feedback=False),
 }
-"""Accuracy of turns whose answer is known, mean rating, share of corrections among turns with feedback, and
-share of turns that the fallback answered."""
+"""Accuracy of turns with a known answer, mean rating, correction rate of turns with feedback, fallback rate
+of turns."""
 
 
 class MeasuredStore(Protocol):

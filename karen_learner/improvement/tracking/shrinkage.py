@@ -1,11 +1,11 @@
 """Random effects of several changes: their mean, their spread, and shrunk sums. Pure.
 
 The model is normal-normal: each true effect is drawn from a normal distribution, and each measurement adds an
-error of known size. For shrunk sums the spread has the uniform shrinkage prior and is integrated out on a
+error of known size. For shrunk sums the spread has the uniform shrinkage prior. It is integrated out on a
 grid (Daniels, *Canadian Journal of Statistics* 27, 1999). An estimate of a spread from few effects is often
 zero. Given the data, the posterior of an effect does not depend on its selection (Dawid, *Selection paradoxes
-of Bayesian inference*, 1994). So a sum of shrunk effects is not biased by the choice of winners, unlike the
-sum of their measured effects.
+of Bayesian inference*, 1994). So the choice of winners does not bias a sum of shrunk effects. It biases the
+sum of measured effects.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Readings of changes in the texts, without labels: a domain classifier, and new words.
 
 The domain classifier tells the newest turns from older ones by hashed features (Lopez-Paz and Oquab,
-*Revisiting classifier two-sample tests*, ICLR 2017). Its predictions are leave-one-out predictions of a
-kernel ridge regression, which have a closed form, so that each permutation costs one product. The test
-assumes that turns are exchangeable: turns of one person are not, therefore a trigger also demands an effect.
+*Revisiting classifier two-sample tests*, ICLR 2017). It predicts by a kernel ridge regression, leave-one-out.
+These predictions have a closed form: each permutation costs one product. The test assumes that turns are
+exchangeable: turns of one person are not, therefore a trigger also demands an effect.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ class Topic(Record):
     """An intent; None for turns without one.
 
     `wrong` of the `judged` turns were corrected to another label or badly answered, with a 95 % interval.
-    `growth` is the share of the newer half of all turns less that of the older half, with its 95 % interval.
+    `growth` is the share of the newer half less that of the older half, with its 95 % interval.
     """
 
     intent: str | None

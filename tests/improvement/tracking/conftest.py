@@ -39,7 +39,7 @@ class World:
         return ImprovementTracker(place, learner=self, tenant_id=tenant, clock=self.clock)
 
     async def follow(self) -> None:
-        """What the autonomous service does."""
+        """The work of the autonomous service."""
         await follow_deployments(self.tracker(), self.store, self.settings.impact, self.clock())
 
     async def deploy(self, name: str, parent: str | None, *, share: float = 0.0) -> ModelVersion:

@@ -26,9 +26,9 @@ Area = Literal["home", "stream", "serving", "learning", "attempts", "worker", "f
 class Diagnosis:
     """A problem that can be found, with the names of its remedies, the one with the smallest scope first.
 
-    At most one remedy of an `area` of a tenant is in work, so that its reading tells whether it helped. From
-    `settle` after a remedy on, it has helped if `find` finds no problem, and has not if it finds one. It
-    has not helped either if the problem cannot be measured for `patience`.
+    At most one remedy of an `area` of a tenant is in work: so the reading shows its effect alone. From
+    `settle` after a remedy on, it has helped if `find` finds no problem. It has not helped if `find` finds
+    one, or if the problem cannot be measured for `patience`.
     """
 
     find: Callable[[Situation], Examination]
