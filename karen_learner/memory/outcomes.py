@@ -1,17 +1,26 @@
-"""Outcomes of predictions and attempts: rows that are added and removed, never changed."""
+"""Outcomes of predictions and attempts: rows that are added and removed, never changed.
+
+On SQLite, batches go to the driver itself as one statement for all rows. The event loop only makes rows of
+them, in slices, so that other tasks run between. SQLAlchemy would hold it for the whole batch.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import Connection, Row, delete, or_, select
 
 from karen_learner.memory import tenants
+from karen_learner.memory.database import Database
 from karen_learner.memory.tables import outcomes
 from karen_learner.memory.types import insert
 from karen_learner.records import Outcome
+from karen_learner.records.base import to_micros
 
 
 def add(connection: Connection, tenant_id: str, new: Sequence[Outcome]) -> None:
@@ -74,3 +83,43 @@ def prune(connection: Connection, tenant_id: str, *, before: datetime) -> int:
 
 def _outcome(row: Row[Any]) -> Outcome:
     return Outcome(outcome_id=row.outcome_id, known_at=row.known_at, **row.body)
+
+
+SLICE = 100
+"""Outcomes that are serialized at once: less than a millisecond."""
+INSERT = (
+    "INSERT INTO outcomes (tenant, outcome_id, known_at, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+class OutcomeWriter:
+    """Writes outcomes. Caches the numbers of tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._numbers: dict[str, int] = {}
+
+    async def write(self, tenant_id: str, new: Sequence[Outcome]) -> None:
+        """Store outcomes. One with a stored `outcome_id` is the same outcome: nothing changes."""
+        if not new:
+            return
+        if not self._database.is_sqlite:
+            await self._database.write((tenant_id,), add, tenant_id, new)
+            return
+        if tenant_id not in self._numbers:
+            number = await self._database.write((tenant_id,), tenants.ensure, tenant_id)
+            self._numbers[tenant_id] = number
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(new), SLICE):
+            rows += [_row(self._numbers[tenant_id], one) for one in new[start : start + SLICE]]
+            await asyncio.sleep(0)
+        await self._database.write_directly(_insert_rows, rows)
+
+
+def _row(tenant: int, one: Outcome) -> tuple[Any, ...]:
+    body = one.model_dump(exclude_none=True, exclude={"outcome_id", "known_at"})
+    return tenant, one.outcome_id, to_micros(one.known_at), json.dumps(body)
+
+
+async def _insert_rows(driver: aiosqlite.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    await driver.executemany(INSERT, rows)

@@ -18,16 +18,15 @@ from karen_learner.memory import (
     data_revisions,
     ids,
     journal,
-    lease_rows,
     schema,
     service_states,
 )
 from karen_learner.memory import decisions as decision_rows
 from karen_learner.memory import examples as example_rows
-from karen_learner.memory import holdbacks as holdback_rows
 from karen_learner.memory import inbox as inbox_rows
 from karen_learner.memory import incidents as incident_rows
 from karen_learner.memory import labels as label_rows
+from karen_learner.memory import leases as lease_rows
 from karen_learner.memory import outbox as outbox_rows
 from karen_learner.memory import outcomes as outcome_rows
 from karen_learner.memory import recommendations as recommendation_rows
@@ -39,7 +38,6 @@ from karen_learner.memory import turns as turn_rows
 from karen_learner.memory import versions as version_rows
 from karen_learner.memory.database import Database, Work
 from karen_learner.memory.engine import parse_url
-from karen_learner.memory.outcome_writer import OutcomeWriter
 from karen_learner.memory.turn_writer import Incoming, LateFeedback, NewTurn, TurnWriter
 from karen_learner.records import (
     CHAMPION,
@@ -132,7 +130,7 @@ class SqlMemoryStore:
         self._database = database
         self._page_size = settings.page_size
         self._clock = clock
-        self._outcomes = OutcomeWriter(database)
+        self._outcomes = outcome_rows.OutcomeWriter(database)
         self._decisions = decision_rows.DecisionWriter(database)
         self._incoming: Batcher[Incoming, Turn] = Batcher(
             TurnWriter(database).write,
@@ -300,8 +298,8 @@ class SqlMemoryStore:
     versions = _reads(version_rows.page)
     get_version = _reads(version_rows.find)
     note_version = _writes(version_rows.write_note)
-    holdback = _reads(holdback_rows.read)
-    end_holdback = _writes(holdback_rows.end)
+    holdback = _reads(version_rows.holdback)
+    end_holdback = _writes(version_rows.end_holdback)
     tickets = _reads(ticket_rows.newest)
     find_tickets = _reads(ticket_rows.find)
     add_ticket = _writes(ticket_rows.add)

@@ -2,22 +2,35 @@
 
 A mask names the shadows of a generation that have learned from a group of near-duplicates or a person. A
 generation is the shadows of one full training and of the incremental cycles that continue them.
+
+The row of a tenant's holdback stays after its end, until another one begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, literal, select, update
 
 from karen_learner.concurrency import chunks
-from karen_learner.memory import curation, holdbacks, journal, lease_rows, tenants
-from karen_learner.memory.tables import aliases, lineage, masks, versions
+from karen_learner.memory import curation, journal, tenants
+from karen_learner.memory import leases as lease_rows
+from karen_learner.memory.tables import aliases, holdbacks, lineage, masks, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
 from karen_learner.memory.types import insert
-from karen_learner.records import ANCHOR, CHAMPION, PROVISIONAL, CycleRow, ModelVersion, Promotion, Task
+from karen_learner.records import (
+    ANCHOR,
+    CHAMPION,
+    PROVISIONAL,
+    CycleRow,
+    Holdback,
+    ModelVersion,
+    Promotion,
+    Task,
+)
 
 
 def next_number(connection: Connection, tenant_id: str) -> int:
@@ -49,9 +62,9 @@ def promote(connection: Connection, tenant_id: str, promotion: Promotion, *, tok
         _end_provisional(connection, tenant, undo=not follows)
         if not follows:
             _undo(connection, tenant, before, restored=version.version)
-            holdbacks.remove(connection, tenant)
+            _remove_holdback(connection, tenant)
         elif promotion.holdback is not None:
-            holdbacks.begin(connection, tenant, promotion.holdback)
+            _begin_holdback(connection, tenant, promotion.holdback)
     _set_anchors(connection, tenant, version.version, promotion.anchors)
     curation.learn(connection, tenant, promotion.learned, version.version)
     trained = [*(example.example_id for example in promotion.learned), *promotion.replayed]
@@ -306,3 +319,30 @@ def prune_masks(connection: Connection, tenant_id: str, keep: Collection[str]) -
     """Remove the masks of all generations except those in `keep`."""
     here = (masks.c.tenant == tenants.ensure(connection, tenant_id), masks.c.generation.not_in(list(keep)))
     connection.execute(delete(masks).where(*here))
+
+
+def holdback(connection: Connection, tenant_id: str) -> Holdback | None:
+    """The newest holdback of the tenant, also one that has ended."""
+    here = holdbacks.c.tenant == tenants.number_of(tenant_id)
+    row = connection.execute(select(holdbacks).where(here)).mappings().first()
+    return None if row is None else Holdback(**{name: row[name] for name in Holdback.model_fields})
+
+
+def _begin_holdback(connection: Connection, tenant: int, new: Holdback) -> None:
+    """Begin a holdback, unless one runs: that goes on, against all later versions."""
+    values = dict(new)
+    statement = insert(connection, holdbacks).values(tenant=tenant, **values)
+    ended = holdbacks.c.ends_at <= new.started_at
+    connection.execute(statement.on_conflict_do_update(index_elements=["tenant"], set_=values, where=ended))
+
+
+def end_holdback(connection: Connection, tenant_id: str, version: str, *, at: datetime) -> bool:
+    """End the holdback of this version at a time, if it runs; whether it did."""
+    here = (holdbacks.c.tenant == tenants.number_of(tenant_id), holdbacks.c.version == version)
+    running = update(holdbacks).where(*here, holdbacks.c.ends_at > at)
+    return connection.execute(running.values(ends_at=at)).rowcount > 0
+
+
+def _remove_holdback(connection: Connection, tenant: int) -> None:
+    """Remove the holdback: the versions that it measured were undone."""
+    connection.execute(delete(holdbacks).where(holdbacks.c.tenant == tenant))
