@@ -113,6 +113,12 @@ def harmful_decisions(recent: Sequence[LearningCycleResult]) -> int:
     return next((at for at, verdict in enumerate(decided) if not verdict.harmful), len(decided))
 
 
+def examples_apart(result: LearningCycleResult) -> int:
+    """The number of pending examples that waited for a decision about new labels; 0 without one."""
+    decided = result.new_labels and result.status in ("deployed", "rejected")
+    return result.pending_examples - result.training_examples if decided else 0
+
+
 def undecided_examples(
     last: LearningCycleResult | None, new: Sequence[Example] | None = None, *, harmful: int = 0
 ) -> int:
@@ -122,15 +128,15 @@ def undecided_examples(
     pending, unless the last one has quarantined other examples.
 
     With the present examples `new`, at most the number of those that are older than the decision: pending
-    examples may have left since, and a selection may be full.
+    examples may have left since, and a selection may be full. Examples that waited for a decision about new
+    labels were not judged.
     """
     if last is None or last.verdict is None or last.verdict.accepted:
         return 0
     if last.verdict.harmful and (harmful < REPEATED_HARM or last.quarantined_examples):
         return 0
-    if new is None:
-        return last.pending_examples
-    return min(last.pending_examples, len(new) - len(newer_examples(last, new)))
+    undecided = last.pending_examples - examples_apart(last)
+    return undecided if new is None else min(undecided, len(new) - len(newer_examples(last, new)))
 
 
 def newer_examples(last: LearningCycleResult | None, new: Sequence[Example]) -> tuple[Example, ...]:

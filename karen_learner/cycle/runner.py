@@ -20,6 +20,7 @@ from karen_learner.cycle.policy import (
     CyclePlanner,
     RequestedMode,
     check_mode,
+    examples_apart,
     newer_examples,
     skip_reason,
     trainable_tasks,
@@ -52,6 +53,7 @@ from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import (
     CycleContext,
     CycleRow,
+    CycleStatus,
     LearningCycleResult,
     Lease,
     ModelVersion,
@@ -66,6 +68,8 @@ from karen_learner.validation.stage import ValidationStage
 
 logger = logging.getLogger(__name__)
 
+RETURNED: tuple[CycleStatus, ...] = ("skipped", "rejected", "deployed", "failed")
+"""Of the results of two cycles, the one with the later status here is returned."""
 NO_SPACE = ("No space left on device", "disk is full")
 """In texts of errors, because only the texts of the worker's errors reach this process."""
 
@@ -112,6 +116,9 @@ class LearningCycle:
     ) -> LearningCycleResult:
         """Curate, train, validate, and deploy or reject. A bad cycle is a result.
 
+        After a cycle on new labels, a second one decides about the examples that waited for it. The result is
+        that of the last one that deployed, or else of the last one.
+
         If the files and the backup of the champion are lost, a full training replaces it without a gate. It
         learns the examples of the lost version. With `replace`, also if the files are intact but cannot be
         loaded.
@@ -128,7 +135,11 @@ class LearningCycle:
                 if lease is None:
                     held = await self.store.lease(tenant_id)
                     return skipped_result(tenant_id, champion, reason, held)
-                return await self._run(lease, mode=mode, force=force, reason=reason, replace=replace)
+                result = await self._run(lease, mode=mode, force=force, reason=reason, replace=replace)
+                if examples_apart(result) < (1 if force else self.settings.min_data_threshold):
+                    return result
+                others = await self._run(lease, mode=mode, force=force, reason=reason)
+                return max(others, result, key=lambda one: RETURNED.index(one.status))
         except KarenLearnerError as error:
             error.backup_path = existing_backup(champion)
             raise
@@ -137,7 +148,13 @@ class LearningCycle:
             end.set_result(None)
 
     async def _run(
-        self, lease: Lease, *, mode: RequestedMode, force: bool, reason: str | None, replace: bool
+        self,
+        lease: Lease,
+        *,
+        mode: RequestedMode,
+        force: bool,
+        reason: str | None,
+        replace: bool = False,
     ) -> LearningCycleResult:
         tenant_id = lease.tenant_id
         try:

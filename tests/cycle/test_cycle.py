@@ -219,6 +219,54 @@ async def test_an_accepted_cycle_publishes_its_events_in_order(
     assert leftovers(acme) == []
 
 
+async def test_other_feedback_is_decided_after_a_new_label_at_once(
+    make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    async with make_learner(**WITHOUT_QUALITY_GATE) as learner:
+        before = await champion_of(learner)
+        await teach_songs(learner, tmp_path)
+        await correct(learner, "what is my balance number {}", 12, corrected_intent="balance")
+        result = await learner.trigger_learning_cycle(ACME)
+        others, first = (await learner.history(ACME))[:2]
+        assert others == result
+        assert (first.status, first.new_labels, first.training_examples) == (
+            "deployed",
+            ("music",),
+            len(SONGS),
+        )
+        assert (others.status, others.new_labels, others.training_examples) == ("deployed", (), 12)
+        assert (first.previous_version, others.previous_version) == (before.version, first.model_version)
+        assert leftovers(learner) == []
+
+
+async def test_few_examples_wait_after_a_new_label(acme: AutonomousLearner, tmp_path: Path) -> None:
+    await teach_songs(acme, tmp_path)
+    await correct(acme, "what is my balance number {}", 4, corrected_intent="balance")
+    result = await acme.trigger_learning_cycle(ACME)
+    assert (result.status, result.new_labels, result.pending_examples) == (
+        "deployed",
+        ("music",),
+        len(SONGS) + 4,
+    )
+    assert (await acme.history(ACME))[0] == result
+    assert (await acme.status(ACME)).counts.examples["pending"] == 4
+
+
+async def test_a_new_label_is_returned_if_the_other_feedback_is_rejected(
+    make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    async with make_learner(learning__meaning_quorum=100) as learner:
+        await teach_songs(learner, tmp_path)
+        await correct(learner, "a flight to {} please", 40, corrected_intent="balance")
+        result = await learner.trigger_learning_cycle(ACME)
+        others, first = (await learner.history(ACME))[:2]
+        assert (others.status, others.new_labels) == ("rejected", ()), others.verdict
+        assert others.training_examples == 40
+        assert result == first
+        assert (result.status, result.new_labels) == ("deployed", ("music",))
+        assert result.model_version == (await champion_of(learner)).version
+
+
 async def test_a_slow_subscriber_receives_events_in_order(acme: AutonomousLearner, tmp_path: Path) -> None:
     published: list[tuple[int | None, str, int]] = []
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from karen_learner.cycle.policy import (
+    examples_apart,
     harmful_decisions,
     last_full_training,
     resolve_mode,
@@ -133,6 +134,14 @@ def test_examples_of_a_rejection_without_harm_are_undecided() -> None:
     assert (
         undecided_examples(decided(60, accepted=True)) == undecided_examples(decided(60, harmful=True)) == 0
     )
+
+
+def test_examples_that_waited_for_a_new_label_are_not_undecided() -> None:
+    apart = {"new_labels": ("music",), "status": "rejected", "training_examples": 20}
+    rejected = decided(60).model_copy(update=apart)
+    assert (examples_apart(rejected), undecided_examples(rejected)) == (40, 20)
+    assert examples_apart(decided(60)) == 0
+    assert examples_apart(rejected.model_copy(update={"status": "failed"})) == 0
 
 
 def test_gold_that_stays_after_repeated_harm_is_undecided() -> None:
