@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +15,9 @@ from fastapi.sse import format_sse_event
 
 from karen_learner.events import Event, EventBus
 from karen_learner.service.paths import relative_to_home
+from karen_learner.service.streams import WakeQueue, sending_times
 
 MAX_WAITING_EVENTS = 1_000
-WOKEN_TOGETHER = 4
-WOKEN_EVERY_S = 0.002
-"""Other requests wait for the sends of at most WOKEN_TOGETHER streams: about 0.2 ms of the event loop."""
 PING = format_sse_event(comment="ping")
 """A comment, sent to a stream without events so that proxies keep it open."""
 
@@ -51,8 +49,8 @@ class _Reader:
 class EventFeed:
     """Gives the events of a tenant in this process to its streams. Paths are relative to `home`.
 
-    Streams with new events are woken a few at a time. So many streams do not hold up other requests. Beyond
-    MAX_WAITING_EVENTS a slow client loses events. Nothing is encoded for a tenant without streams.
+    Streams with new events are woken one after another, and send all events that they have then.
+    Beyond MAX_WAITING_EVENTS a slow client loses events. Nothing is encoded for a tenant without streams.
     """
 
     def __init__(self, events: EventBus, stopping: asyncio.Event, *, home: Path) -> None:
@@ -61,7 +59,7 @@ class EventFeed:
         self._home = home
         self._readers: dict[str, set[_Reader]] = {}
         self._end: Callable[[], None] | None = None
-        self._has_events = asyncio.Event()
+        self._queue = WakeQueue()
 
     async def of(
         self, tenant_id: str, *, may_go_on: Callable[[], Awaitable[bool]], check_s: float
@@ -71,34 +69,16 @@ class EventFeed:
         It is asked before new events are sent, and after `check_s` seconds without one.
         """
         reader = _Reader()
-        ending = asyncio.create_task(self._stopping.wait())
-        ending.add_done_callback(lambda _: reader.woken.set())
         self._readers.setdefault(tenant_id, set()).add(reader)
         if self._end is None:
-            self._end = self._begin()
+            self._end = self._events.subscribe(self._put)
+        times = sending_times(reader.woken, self._queue, self._stopping, may_go_on=may_go_on, check_s=check_s)
         try:
-            while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(check_s):
-                        await reader.woken.wait()
-                reader.woken.clear()  # before the checks: a stop during one of them sets it again
-                if self._stopping.is_set() or not await may_go_on():
-                    return
-                yield reader.take() or PING
+            async with aclosing(times):
+                async for _ in times:
+                    yield reader.take() or PING
         finally:
-            ending.cancel()
             self._leave(tenant_id, reader)
-
-    def _begin(self) -> Callable[[], None]:
-        """Receive events until the returned function is called."""
-        unsubscribe = self._events.subscribe(self._put)
-        waking = asyncio.create_task(self._wake_streams())
-
-        def end() -> None:
-            unsubscribe()
-            waking.cancel()
-
-        return end
 
     def _put(self, event: Event) -> None:
         readers = self._readers.get(event.tenant_id)
@@ -107,16 +87,7 @@ class EventFeed:
             encoded = format_sse_event(data_str=values, event=event.type, id=event.event_id)
             for reader in readers:
                 reader.put(encoded)
-            self._has_events.set()
-
-    async def _wake_streams(self) -> None:
-        while await self._has_events.wait():
-            self._has_events.clear()
-            waiting = [one for readers in self._readers.values() for one in readers if one.waiting]
-            for start in range(0, len(waiting), WOKEN_TOGETHER):
-                for one in waiting[start : start + WOKEN_TOGETHER]:
-                    one.woken.set()
-                await asyncio.sleep(WOKEN_EVERY_S)
+                self._queue.add(reader.woken)
 
     def _leave(self, tenant_id: str, reader: _Reader) -> None:
         readers = self._readers[tenant_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -10,6 +11,7 @@ from karen_learner.learner import AutonomousLearner
 from karen_learner.records import utc_now
 from karen_learner.records.incidents import Incident
 from karen_learner.service.dashboard.state import Changes
+from karen_learner.service.streams import WakeQueue
 from tests.conftest import ACME
 
 PATIENCE_S = 60.0
@@ -20,12 +22,16 @@ def store_kind() -> str:
     return "file"
 
 
+async def yes() -> bool:
+    return True
+
+
 async def following(changes: Changes, seen: str = "") -> tuple[asyncio.Queue[str], asyncio.Task[None]]:
     """The kinds that a stream tells, once it listens."""
     found: asyncio.Queue[str] = asyncio.Queue()
 
     async def follow() -> None:
-        async for kind in changes.of(ACME, seen):
+        async for kind in changes.of(ACME, seen, may_go_on=yes):
             found.put_nowait(kind)
 
     task = asyncio.create_task(follow())
@@ -80,7 +86,7 @@ async def test_a_change_between_the_page_and_its_stream_is_named(acme: Autonomou
 
 async def test_a_client_that_never_reads_holds_each_kind_once(acme: AutonomousLearner) -> None:
     changes = Changes(acme.store, asyncio.Event(), poll_s=0.001)
-    stream = changes.of(ACME, "a.b.c")
+    stream = changes.of(ACME, "a.b.c", may_go_on=yes)
     assert await asyncio.wait_for(anext(stream), PATIENCE_S) == "cycles"
     for _ in range(20):
         await collect(acme)
@@ -89,3 +95,21 @@ async def test_a_client_that_never_reads_holds_each_kind_once(acme: AutonomousLe
     assert watcher.kinds <= {"cycles", "incidents", "traffic"}
     await stream.aclose()
     assert not changes._watchers
+
+
+async def test_traffic_is_told_to_one_page_after_another_and_a_new_version_to_all(
+    acme: AutonomousLearner,
+) -> None:
+    changes = Changes(acme.store, asyncio.Event(), poll_s=3600.0)
+    changes._traffic_queue = WakeQueue(every_s=3600.0, within_s=math.inf)
+    seen = await changes.seen(ACME)
+    await collect(acme)
+    first, _ = await following(changes, seen)
+    assert await asyncio.wait_for(first.get(), PATIENCE_S) == "traffic"
+    second, _ = await following(changes, seen)
+    while len(changes._watchers[ACME]) < 2:
+        await asyncio.sleep(0.01)
+    await note(acme)
+    changes.read_now()
+    assert await asyncio.wait_for(first.get(), PATIENCE_S) == "cycles"
+    assert [await asyncio.wait_for(second.get(), PATIENCE_S) for _ in range(2)] == ["cycles", "traffic"]

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from karen_learner.events import EventBus, StageStarted
 from karen_learner.service.feed import MAX_WAITING_EVENTS, PING, EventFeed
+from karen_learner.service.streams import WakeQueue
 from tests.conftest import ACME
 
 PATIENCE_S = 60
@@ -102,3 +103,15 @@ async def test_streams_of_a_former_reader_begin_again():
         await bus.drain()
         assert name.encode() in await anext(stream)
         await stream.aclose()
+
+
+async def test_a_queue_sets_each_event_once_in_order_and_not_all_at_once():
+    queue = WakeQueue(every_s=0.0)
+    first, second = asyncio.Event(), asyncio.Event()
+    for one in (first, second, first):
+        queue.add(one)
+    await first.wait()
+    assert not second.is_set()
+    first.clear()
+    await second.wait()
+    assert not first.is_set()
