@@ -7,9 +7,11 @@
    HTTP needs as much CPU as the service.
 2. Turns in batches of 200 by four clients: acknowledged turns a second (target: 5,000). The store must count
    each acknowledged turn.
-3. The analyses of 1 with 200 open streams of events (target: at most 1.2 times the quantile without them),
-   and others whose clients never read; the memory of the service.
-4. SIGTERM with all streams open: seconds until the process ends (target: 2).
+3. The analyses of 1 and 10 turns a second, in alternating rounds without streams and with 200 open streams
+   of events, and others whose clients never read (target: at most 1.2 times the quantile without them);
+   the sends of the streams, and the CPU time and memory of the service.
+4. With --minutes: the memory of the service by minute, with all streams open and few requests.
+5. SIGTERM with all streams open: seconds until the process ends (target: 2).
 
 Exit code 1 if a turn is lost or the service does not end.
 """
@@ -20,6 +22,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import random
 import signal
 import socket
@@ -39,6 +42,7 @@ TENANT = "telecom"
 CORPUS = Path(__file__).parent.parent / "corpus" / "telecom" / "train.jsonl"
 FAST = {"training.n_iter": 1, "training.min_updates": 0}
 RATE, STREAMS, UNREAD, BATCH, CLIENTS = 200, 200, 20, 200, 4
+ROUNDS = 3
 PATIENCE_S = 60.0
 KEPT_S = 3.0
 """Seconds for which a connection is used again. The service closes it after five."""
@@ -126,6 +130,12 @@ def memory_mb(pid: int) -> float:
     return 0.0
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def started(home: Path, port: int) -> subprocess.Popen[bytes]:
     """The service as a process that answers."""
     settings = [word for name, value in FAST.items() for word in ("--set", f"{name}={json.dumps(value)}")]
@@ -142,8 +152,8 @@ async def started(home: Path, port: int) -> subprocess.Popen[bytes]:
     raise RuntimeError("the service does not answer")
 
 
-async def compare_analyses(client: Client, home: Path, texts: list[str], seconds: float) -> float:
-    """The 99 % quantile through HTTP, after both were shown."""
+async def compare_analyses(client: Client, home: Path, texts: list[str], seconds: float) -> None:
+    """Analyses through HTTP and by the library."""
     http: list[float] = []
     library: list[float] = []
     async with AutonomousLearner(home, overrides=FAST, read_only=True) as learner:
@@ -165,7 +175,6 @@ async def compare_analyses(client: Client, home: Path, texts: list[str], seconds
     print(
         f"HTTP above the library at p99: {quantile(http, 0.99) - quantile(library, 0.99):.2f} ms (target 3)"
     )
-    return quantile(http, 0.99)
 
 
 def stored_turns(port: int) -> int:
@@ -208,10 +217,41 @@ async def open_stream(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     return reader, writer
 
 
-async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while await reader.read(65_536):
-        pass
-    writer.close()
+class Streams:
+    """Open streams of events and others whose clients never read. `sends` and `events` have arrived."""
+
+    def __init__(self) -> None:
+        self.sends = self.events = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unread: list[socket.socket] = []
+
+    async def open(self, port: int) -> None:
+        for _ in range(STREAMS):
+            opened = await asyncio.wait_for(open_stream(port), PATIENCE_S)
+            self._tasks.append(asyncio.create_task(self._read(*opened)))
+        self._unread = [open_unread(port) for _ in range(UNREAD)]
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while part := await reader.read(65_536):
+            self.sends += 1
+            self.events += part.count(b"\ndata: ")
+        writer.close()
+
+    async def ended(self) -> None:
+        """Wait until the service has ended the streams."""
+        await asyncio.gather(*self._tasks)
+        self._close_unread()
+
+    async def close(self) -> None:
+        """Leave the streams."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._close_unread()
+
+    def _close_unread(self) -> None:
+        for one in self._unread:
+            one.close()
 
 
 def open_unread(port: int) -> socket.socket:
@@ -221,28 +261,66 @@ def open_unread(port: int) -> socket.socket:
     return one
 
 
-async def with_streams(
-    client: Client,
-    process: subprocess.Popen[bytes],
-    texts: list[str],
-    seconds: float,
-    without: float,
-) -> bool:
-    """Analyses and turns while streams are open, then the end of the service; whether it ended."""
-    streams = [
-        asyncio.create_task(read_all(*await asyncio.wait_for(open_stream(client.port), PATIENCE_S)))
-        for _ in range(STREAMS)
-    ]
-    unread = [open_unread(client.port) for _ in range(UNREAD)]
-    await at_rate(client.analyze, texts, seconds=2.0)
-    before = memory_mb(process.pid)
+async def analyses_beside_turns(client: Client, texts: list[str], seconds: float) -> list[float]:
     turns = asyncio.create_task(slow_turns(client, texts, seconds))
     waits = await at_rate(client.analyze, texts, seconds=seconds)
     await turns
+    return waits
+
+
+async def compare_streams(
+    client: Client, process: subprocess.Popen[bytes], texts: list[str], seconds: float
+) -> None:
+    """Analyses and turns in rounds without streams and with them."""
+    waits: dict[bool, list[float]] = {False: [], True: []}
+    cpu_s = dict.fromkeys(waits, 0.0)
+    sends = events = 0
+    for round_number in range(2 * ROUNDS):
+        are_open = bool(round_number % 2)
+        streams = Streams()
+        if are_open:
+            await streams.open(client.port)
+            await asyncio.sleep(1.0)  # the requests of 200 clients are over
+        before = cpu_seconds(process.pid)
+        waits[are_open] += await analyses_beside_turns(client, texts, seconds / ROUNDS)
+        cpu_s[are_open] += cpu_seconds(process.pid) - before
+        sends, events = sends + streams.sends, events + streams.events
+        await streams.close()
     print(f"\n{STREAMS} streams and {UNREAD} that are never read, 10 turns a second beside the analyses")
-    show("HTTP, ms", waits)
-    print(f"p99 by that without streams: {quantile(waits, 0.99) / without:.2f} (target 1.2)")
-    print(f"memory: {before:.0f} MB before, {memory_mb(process.pid):.0f} MB after {seconds:.0f} s")
+    show("HTTP without streams, ms", waits[False])
+    show("HTTP with streams, ms", waits[True])
+    print(
+        f"p99 by that without streams: {quantile(waits[True], 0.99) / quantile(waits[False], 0.99):.2f} "
+        "(target 1.2)"
+    )
+    print(
+        f"{sends / seconds:,.0f} sends a second with {events / seconds:,.0f} events; CPU of the service "
+        f"{cpu_s[False] / seconds:.2f} s a second without streams, {cpu_s[True] / seconds:.2f} with them"
+    )
+
+
+async def watch_memory(
+    client: Client, process: subprocess.Popen[bytes], texts: list[str], minutes: float
+) -> None:
+    """The memory of the service with open streams, at two analyses and two turns a second."""
+    streams = Streams()
+    await streams.open(client.port)
+    print(f"\nmemory of the service with {STREAMS} streams, MB by minute:", end="", flush=True)
+    for minute in range(int(minutes) + 1):
+        print(f" {memory_mb(process.pid):.0f}", end="", flush=True)
+        until = time.monotonic() + 60.0 * (minute < int(minutes))
+        while time.monotonic() < until:
+            await slow_turns(client, texts, 0.1)
+            await client.analyze(texts[minute])
+            await asyncio.sleep(0.4)
+    print()
+    await streams.close()
+
+
+async def end_service(client: Client, process: subprocess.Popen[bytes]) -> bool:
+    """SIGTERM with all streams open; whether the service ended."""
+    streams = Streams()
+    await streams.open(client.port)
     begun = time.perf_counter()
     process.send_signal(signal.SIGTERM)
     try:
@@ -251,9 +329,7 @@ async def with_streams(
         process.kill()
         return False
     print(f"SIGTERM to the end of the process: {time.perf_counter() - begun:.2f} s (target 2)")
-    await asyncio.gather(*streams)
-    for one in unread:
-        one.close()
+    await streams.ended()
     return True
 
 
@@ -275,9 +351,12 @@ async def run(options: argparse.Namespace) -> int:
         process = await started(home, port)
         client = Client(port)
         try:
-            without = await compare_analyses(client, home, texts, options.seconds)
+            await compare_analyses(client, home, texts, options.seconds)
             lost = await send_turns(client, texts, options.seconds)
-            ended = await with_streams(client, process, texts, options.seconds, without)
+            await compare_streams(client, process, texts, options.seconds)
+            if options.minutes:
+                await watch_memory(client, process, texts, options.minutes)
+            ended = await end_service(client, process)
         finally:
             process.kill()
             process.wait()
@@ -287,6 +366,7 @@ async def run(options: argparse.Namespace) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="duration of each measurement")
+    parser.add_argument("--minutes", type=float, default=0.0, help="minutes of the memory test")
     parser.add_argument("--folder", help="folder of the temporary home")
     return asyncio.run(run(parser.parse_args()))
 
