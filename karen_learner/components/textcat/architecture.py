@@ -92,6 +92,21 @@ class SparseNgramsConfig:
     vectors_weight: float
     ngrams_weight: float
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        features, rows, weighs = self.features, self.rows, self.vectors_weight > 0 and self.ngrams_weight >= 0
+        conditions = {
+            "8 <= table_bits <= 28 and max_rows >= 2": 8 <= rows.bits <= 28 and rows.max_rows >= 2,
+            "max_words >= 1 and pair_words >= 0": features.max_words >= 1 and features.pair_words >= 0,
+            "learn_rate > 0 and 0 <= rarity_power <= 4": self.learn_rate > 0 and 0 <= self.rarity_power <= 4,
+            "a finite initial_square > 0": 0 < rows.initial_square < math.inf,
+            "char_sizes of 1 or more": all(size >= 1 for size in features.char_sizes),
+            "vectors_weight > 0 and ngrams_weight >= 0 with vectors": weighs or self.vectors is None,
+        }
+        for condition, met in conditions.items():
+            if not met:
+                raise ValueError(f"karen_learner.SparseNgrams needs {condition}")
+
 
 class SparseNgramsShim(LearningShim[LearningWeights, ServedWeights, PendingBatch]):
     """Features and weights of the classifier, and its pending gradients.
@@ -334,21 +349,6 @@ def sparse_ngrams(
     rarity_power: power of the inverse document frequency of new weights. Saved weights keep their own.
     initial_square: start of AdaGrad's sums of squares. A larger one makes the steps of rare features smaller.
     """
-    if not 8 <= table_bits <= 28 or max_rows < 2 or max_words < 1 or pair_words < 0 or learn_rate <= 0:
-        raise ValueError(
-            "karen_learner.SparseNgrams needs 8 <= table_bits <= 28, max_rows >= 2, max_words >= 1, "
-            "pair_words >= 0 and learn_rate > 0"
-        )
-    if not 0 <= rarity_power <= 4 or not 0 < initial_square < math.inf:
-        raise ValueError(
-            "karen_learner.SparseNgrams needs 0 <= rarity_power <= 4 and a finite initial_square > 0"
-        )
-    if any(size < 1 for size in char_sizes):
-        raise ValueError("karen_learner.SparseNgrams needs char_sizes of 1 or more")
-    if vectors is not None and (vectors_weight <= 0 or ngrams_weight < 0):
-        raise ValueError(
-            "karen_learner.SparseNgrams with vectors needs vectors_weight > 0 and ngrams_weight >= 0"
-        )
     config = SparseNgramsConfig(
         exclusive_classes=exclusive_classes,
         learn_rate=learn_rate,
