@@ -36,7 +36,7 @@ from karen_learner.errors import (
     UnknownTenant,
 )
 from karen_learner.events import EventBus, ModelUnloaded
-from karen_learner.improvement.production_log import DecisionStore, ProductionLog
+from karen_learner.improvement.production_log import ProductionLog
 from karen_learner.integrations import as_analyzer, as_host_memory, as_store
 from karen_learner.models.base_versions import read_base
 from karen_learner.models.files import HomeLayout
@@ -144,7 +144,7 @@ class LearnerLifecycle:
         self._labels = LabelEditor(store, self._curator)
         self.review_desk = ReviewDesk(store, self._curator, clock=self._clock)
         self._log = ProductionLog(
-            cast(DecisionStore, store),
+            cast("memory.SqlMemoryStore", store),
             settings.store,
             sanitizer=sanitizer or CharacterSanitizer(),
             clock=self._clock,

@@ -12,7 +12,6 @@ from pydantic import Field
 from karen_learner import memory
 from karen_learner.contracts import Clock, MemoryStore
 from karen_learner.errors import UnknownTenant
-from karen_learner.improvement.sources import AnalysisStore
 from karen_learner.models.files import HomeLayout
 from karen_learner.records import check_id, utc_now
 from karen_learner.records.base import Record
@@ -72,7 +71,7 @@ class AnalysedHome:
             self._layout = HomeLayout(self.config.home, self._settings.paths)
             place = self._settings.store.url or self._layout.database
             self._memory = self._own = memory.open_store(place, self._settings.store, clock=clock)
-        self._store = cast(AnalysisStore, self._memory)
+        self._store = cast("memory.SqlMemoryStore", self._memory)
 
     async def __aenter__(self) -> Self:
         await self._start()

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from asyncio_extras import call_in_executor
 from cachetools import LRUCache
 from pydantic import JsonValue, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
+from karen_learner import memory
 from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock, Sanitizer
 from karen_learner.errors import InvalidInput
@@ -48,18 +49,6 @@ OnLines = Callable[[int], None]
 DecisionInput = Decision | Mapping[str, Any] | str | bytes
 
 
-class DecisionStore(Protocol):
-    """Stores log entries. A `MemoryStore` of this package is one."""
-
-    async def add_decisions(self, tenant_id: str, new: Sequence[LogEntry]) -> int: ...
-
-    async def prune_decisions(self, tenant_id: str, *, before: datetime) -> int: ...
-
-    async def erase_decisions(
-        self, tenant_id: str, *, user_ids: Sequence[str], session_ids: Sequence[str]
-    ) -> int: ...
-
-
 class ProductionLog:
     """The production log of a store. Concurrent calls of `log` share transactions.
 
@@ -67,7 +56,7 @@ class ProductionLog:
     """
 
     def __init__(
-        self, store: DecisionStore, settings: StoreSettings, *, sanitizer: Sanitizer, clock: Clock
+        self, store: memory.SqlMemoryStore, settings: StoreSettings, *, sanitizer: Sanitizer, clock: Clock
     ) -> None:
         self._store = store
         self._retention = timedelta(days=settings.log_retention_days)

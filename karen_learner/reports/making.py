@@ -6,8 +6,9 @@ import logging
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
+from karen_learner import memory
 from karen_learner.autonomy.cron import read_zone
 from karen_learner.autonomy.parts import ServedLearner
 from karen_learner.contracts import Clock
@@ -43,13 +44,6 @@ def last_period(period: ReportPeriod, at: datetime, *, zone: str = "UTC") -> Ana
     end = midnight.replace(day=1, month=(midnight.month - 1) // months * months + 1)
     before = end.year * 12 + end.month - 1 - months
     return AnalysisPeriod(start=end.replace(year=before // 12, month=before % 12 + 1), end=end)
-
-
-class RevisionStore(Protocol):
-    """The part of a store that knows whether data have changed."""
-
-    async def data_revision(self, tenant_id: str, start: datetime, end: datetime) -> str:
-        """A digest of the data of a period."""
 
 
 class Sections:
@@ -103,7 +97,7 @@ class Reporter:
         else:
             span = last_period(period, at or now, zone=settings.zone)
         await self._learner.start()
-        store = cast(RevisionStore, self._learner.store)
+        store = cast("memory.SqlMemoryStore", self._learner.store)
         revision = await store.data_revision(tenant_id, span.start - timedelta(days=span.days), span.end)
         config = AnalysisConfig(tenant_id=tenant_id)
         engine = AIAnalysisEngine(config, learner=self._learner, clock=lambda: span.end)

@@ -12,12 +12,13 @@ import logging
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Message, Send
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.errors import KarenLearnerError
 from karen_learner.memory.leases import owner_of
 from karen_learner.records import Lease, utc_now
@@ -55,27 +56,11 @@ class Repeated(Exception):
         self.response = Response(answer["body"], status_code=answer["status"], headers=headers)
 
 
-class AnswerStore(Protocol):
-    """The part of a store that keeps answers. A `MemoryStore` is one."""
-
-    async def service_state(self, tenant_id: str, name: str) -> Any: ...
-
-    async def set_service_state(self, tenant_id: str, name: str, value: Any) -> None: ...
-
-    async def prune_service_states(self, tenant_id: str, *, first: str, last: str) -> int: ...
-
-    async def acquire_lease(
-        self, tenant_id: str, owner: str, *, name: str, ttl: timedelta
-    ) -> Lease | None: ...
-
-    async def release_lease(self, lease: Lease) -> None: ...
-
-
 @dataclass
 class KeyedRequest:
     """A request with an idempotency key, which runs for the first time."""
 
-    store: AnswerStore
+    store: MemoryStore
     tenant_id: str
     key: str
     digest: str
@@ -133,7 +118,7 @@ class Answer:
 
 
 async def begin(
-    request: Request, store: AnswerStore, *, caller_id: str, tenant_id: str
+    request: Request, store: MemoryStore, *, caller_id: str, tenant_id: str
 ) -> KeyedRequest | None:
     """The keyed request; None for a request without a key.
 
@@ -162,7 +147,7 @@ async def begin(
     return KeyedRequest(store, tenant_id, key, digest, lease)
 
 
-async def _require_new(store: AnswerStore, tenant_id: str, key: str, digest: str) -> None:
+async def _require_new(store: MemoryStore, tenant_id: str, key: str, digest: str) -> None:
     now = utc_now()
     for at in (now, now - timedelta(days=1)):
         answer = await store.service_state(tenant_id, f"{_day(at)}{key}")

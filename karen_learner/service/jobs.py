@@ -7,10 +7,11 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import Field
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.errors import KarenLearnerError, UnknownJob, trace_of
 from karen_learner.memory.leases import is_alive, owner_of
 from karen_learner.records import LearningCycleResult, Record, new_id, utc_now
@@ -37,23 +38,13 @@ class Job(Record):
     error: str | None = None
 
 
-class JobStore(Protocol):
-    """Stores the states of jobs. A `MemoryStore` is one."""
-
-    async def service_state(self, tenant_id: str, name: str) -> Any: ...
-
-    async def set_service_state(self, tenant_id: str, name: str, value: Any) -> None: ...
-
-    async def prune_service_states(self, tenant_id: str, *, first: str, last: str) -> int: ...
-
-
 class Jobs:
     """Jobs of all processes. Each process runs its own, and stores their states.
 
     A job whose process has ended is `failed`: the next start journals its cycle.
     """
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self._owner = owner_of(os.getpid())
         self._running: dict[str, Job] = {}

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Protocol
 
+from karen_learner.contracts import MemoryStore
 from karen_learner.improvement.tracking.impact_reports import LATER
 from karen_learner.improvement.tracking.tracker import ImprovementTracker
-from karen_learner.records import Holdback, ModelVersion
+from karen_learner.records import ModelVersion
 from karen_learner.records.improvement import DEPLOYED, ImpactReport, Ticket
 from karen_learner.settings import ImpactSettings
 
 MAX_ANCESTORS = 1_000
 
 
-class VersionStore(Protocol):
-    """The part of a store that knows versions."""
-
-    async def champion(self, tenant_id: str) -> ModelVersion | None: ...
-
-    async def get_version(self, tenant_id: str, version: str) -> ModelVersion | None: ...
-
-    async def holdback(self, tenant_id: str) -> Holdback | None: ...
-
-
 async def follow_deployments(
-    tracker: ImprovementTracker, store: VersionStore, settings: ImpactSettings, now: datetime
+    tracker: ImprovementTracker, store: MemoryStore, settings: ImpactSettings, now: datetime
 ) -> datetime | None:
     """Open a ticket for a new champion, measure changes whose period has ended, dismiss undone ones.
 
@@ -48,7 +38,7 @@ async def follow_deployments(
     return min((end for end in ends if end is not None and end > now), default=None)
 
 
-async def _ancestry(store: VersionStore, champion: ModelVersion, wanted: set[str]) -> set[str]:
+async def _ancestry(store: MemoryStore, champion: ModelVersion, wanted: set[str]) -> set[str]:
     """The champion and its ancestors, back to the last one of the wanted versions."""
     found, name = set[str](), champion.version
     while wanted - found and len(found) < MAX_ANCESTORS:
@@ -70,7 +60,7 @@ def _covers(ticket: Ticket, version: ModelVersion) -> bool:
 
 async def _open(
     tracker: ImprovementTracker,
-    store: VersionStore,
+    store: MemoryStore,
     settings: ImpactSettings,
     champion: ModelVersion,
     now: datetime,

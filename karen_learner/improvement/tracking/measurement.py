@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
+from karen_learner import memory
 from karen_learner.errors import InvalidInput, KarenLearnerError
 from karen_learner.improvement.tracking.effects import (
     MIN_CONTROLS,
@@ -19,7 +20,7 @@ from karen_learner.improvement.tracking.effects import (
     series_effect,
 )
 from karen_learner.monitoring.scores import outcome_of
-from karen_learner.records import Holdback, ModelVersion, Turn
+from karen_learner.records import Holdback, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -66,20 +67,6 @@ METRICS: Mapping[str, Metric] = {
 of turns."""
 
 
-class MeasuredStore(Protocol):
-    """The part of a store that measurements read."""
-
-    def turns_between(
-        self, tenant_id: str, start: datetime, end: datetime, *, with_feedback: bool = False
-    ) -> AsyncIterator[Sequence[Turn]]: ...
-
-    async def tenants(self) -> Sequence[str]: ...
-
-    async def versions(
-        self, tenant_id: str, *, limit: int = 100, since: str | None = None
-    ) -> Sequence[ModelVersion]: ...
-
-
 def metric_of(name: str) -> Metric:
     """The metric with this name. Raises InvalidInput."""
     if name not in METRICS:
@@ -88,7 +75,7 @@ def metric_of(name: str) -> Metric:
 
 
 async def estimate(
-    store: MeasuredStore,
+    store: memory.SqlMemoryStore,
     tenant_id: str,
     metric: str,
     start: datetime,
@@ -109,7 +96,7 @@ async def estimate(
 
 
 async def _totals(
-    store: MeasuredStore,
+    store: memory.SqlMemoryStore,
     tenant_id: str,
     metric: Metric,
     start: datetime,
@@ -139,7 +126,7 @@ async def _totals(
 
 
 async def _controls(
-    store: MeasuredStore, tenant_id: str, metric: str, start: datetime, end: datetime
+    store: memory.SqlMemoryStore, tenant_id: str, metric: str, start: datetime, end: datetime
 ) -> list[Estimate]:
     """The changes of tenants without a deployment in both periods. Only their sums are read."""
     first, found = start - (end - start), list[Estimate]()

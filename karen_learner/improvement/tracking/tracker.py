@@ -14,16 +14,15 @@ from karen_learner.contracts import Clock
 from karen_learner.errors import InvalidInput, UnknownTenant, UnknownTicket
 from karen_learner.improvement.roi import roi_of
 from karen_learner.improvement.tracking.impact_reports import LATER, impact_report
-from karen_learner.improvement.tracking.measurement import METRICS, MeasuredStore, estimate, metric_of
+from karen_learner.improvement.tracking.measurement import METRICS, estimate, metric_of
 from karen_learner.improvement.tracking.summary import summarize
 from karen_learner.models.files import HomeLayout
-from karen_learner.records import Holdback, ModelVersion, check_id, replace_unfit, utc_now
+from karen_learner.records import check_id, replace_unfit, utc_now
 from karen_learner.records.improvement import (
     AnalysisPeriod,
     EstimatedImpact,
     ImpactReport,
     Recommendation,
-    RecommendationStatus,
     ROISummary,
     Ticket,
 )
@@ -52,42 +51,6 @@ class TrackedLearner(Protocol):
     async def start(self) -> None: ...
 
 
-class TrackingStore(MeasuredStore, Protocol):
-    """The part of a store that a tracker uses. A `MemoryStore` of this package is one."""
-
-    async def tenant_number(self, tenant_id: str) -> int | None: ...
-
-    async def count_turns(self, tenant_id: str, start: datetime, end: datetime) -> int: ...
-
-    async def holdback(self, tenant_id: str) -> Holdback | None: ...
-
-    async def get_version(self, tenant_id: str, version: str) -> ModelVersion | None: ...
-
-    async def tickets(self, tenant_id: str, *, limit: int = 100) -> Sequence[Ticket]: ...
-
-    async def find_tickets(self, tenant_id: str, part: str) -> Sequence[Ticket]: ...
-
-    async def add_ticket(self, tenant_id: str, new: Ticket) -> bool: ...
-
-    async def change_ticket(self, tenant_id: str, before: Ticket, after: Ticket) -> bool: ...
-
-    async def impacts(
-        self, tenant_id: str, ticket_ids: Sequence[str] | None = None, *, limit: int = 1_000
-    ) -> Sequence[ImpactReport]: ...
-
-    async def add_impact(self, tenant_id: str, new: ImpactReport) -> bool: ...
-
-    async def mark_recommendation(
-        self,
-        tenant_id: str,
-        recommendation_id: str,
-        status: RecommendationStatus,
-        *,
-        now: datetime,
-        details: str | None = None,
-    ) -> object: ...
-
-
 class ImprovementTracker:
     """Tickets of one tenant, and the effects of their changes on users.
 
@@ -113,8 +76,8 @@ class ImprovementTracker:
         if learner is None or tracking_database is not None:
             place = layout.home / (tracking_database or layout.database)
             self._own = memory.open_store(place, self._settings.store, clock=clock)
-        self._tickets = cast(TrackingStore, self._own if self._own is not None else learner and learner.store)
-        self._data = cast(TrackingStore, learner.store if learner is not None else self._own)
+        theirs = cast("memory.SqlMemoryStore", learner.store if learner is not None else self._own)
+        self._tickets, self._data = self._own if self._own is not None else theirs, theirs
 
     async def __aenter__(self) -> Self:
         await self._start()

@@ -11,10 +11,10 @@ from cachetools import LRUCache
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
+from karen_learner import memory
 from karen_learner.errors import InvalidInput, UnknownEntry
 from karen_learner.improvement import AIAnalysisEngine, AnalysisConfig, HealthMonitor
 from karen_learner.improvement.samples import Span
-from karen_learner.improvement.sources import AnalysisStore
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records.decisions import Decision
 from karen_learner.records.improvement import (
@@ -100,7 +100,7 @@ async def _logged(parts: Parts, tenant_id: str, entry: dict[str, Any]) -> Logged
 async def decision(tenant_id: TenantId, key: str, parts: Shared) -> Decision:
     """A stored entry with its contents. The audit log has each request."""
     await parts.learner.start()
-    found = await cast(AnalysisStore, parts.learner.store).decision(tenant_id, key)
+    found = await cast("memory.SqlMemoryStore", parts.learner.store).decision(tenant_id, key)
     if found is None:
         raise UnknownEntry(f"the tenant {tenant_id!r} has no log entry {key!r:.80}, or it was erased")
     return Decision.model_validate_json(found)
