@@ -18,8 +18,7 @@ from karen_learner.improvement.home import AnalysedHome, AnalysedLearner, Analys
 from karen_learner.improvement.implementation import impact_metrics, measured_span
 from karen_learner.improvement.recommendations import recommend
 from karen_learner.improvement.roi import Amounts, calculate_roi
-from karen_learner.improvement.samples import BEFORE, MAX_IDS, Samples, Span
-from karen_learner.improvement.sources import Source
+from karen_learner.improvement.samples import BEFORE, MAX_IDS, Samples, Source, Span
 from karen_learner.improvement.trends import MetricChange, adjust, change_of, direction, interval_of
 from karen_learner.records import Alert, check_id, check_limit, replace_unfit, utc_now
 from karen_learner.records.improvement import (

@@ -1,4 +1,4 @@
-"""Observations of metrics, summed by period and cluster: the memory does not grow with the observations."""
+"""Observations of metrics, summed by period and cluster, and their source: memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from karen_learner import memory
 from karen_learner.errors import InvalidInput
 from karen_learner.records.improvement import AnalysisPeriod
 
@@ -165,3 +166,13 @@ class Samples:
     def count(self, metric: str) -> int:
         """The observations of a metric in the analysed period."""
         return int(self.sums(metric)[AFTER, COUNT].sum())
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of one analysis. `max_ids` bounds the ids of evidence of each metric."""
+
+    store: memory.SqlMemoryStore
+    tenant_id: str
+    span: Span
+    max_ids: int = MAX_IDS

@@ -9,8 +9,7 @@ from karen_learner.improvement.components.learning import learning
 from karen_learner.improvement.components.production import production
 from karen_learner.improvement.components.stream import stream
 from karen_learner.improvement.components.understanding import understanding
-from karen_learner.improvement.samples import Samples
-from karen_learner.improvement.sources import Source
+from karen_learner.improvement.samples import Samples, Source
 
 Collect = Callable[[Source], Awaitable[dict[str, Samples]]]
 """The samples of components, by name."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from karen_learner.improvement.samples import AFTER, GroupMeans, Metric, Samples, cluster_of
-from karen_learner.improvement.sources import Source
+from karen_learner.improvement.samples import AFTER, GroupMeans, Metric, Samples, Source, cluster_of
 from karen_learner.records import Outcome
 
 METRICS = (

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container
 
-from karen_learner.improvement.samples import AFTER, BEFORE, Metric, Samples
-from karen_learner.improvement.sources import Source
+from karen_learner.improvement.samples import AFTER, BEFORE, Metric, Samples, Source
 
 SUFFIX = "_performance"
 METRICS = (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from karen_learner.improvement.samples import AFTER, BEFORE, CLUSTERS, Metric, Samples
-from karen_learner.improvement.sources import Source
+from karen_learner.improvement.samples import AFTER, BEFORE, CLUSTERS, Metric, Samples, Source
 
 METRICS = (Metric("delay_s", "lower", is_share=False), Metric("waiting_rate", "lower"))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from karen_learner.improvement.samples import Metric, Samples, cluster_of
-from karen_learner.improvement.sources import Source
+from karen_learner.improvement.samples import Metric, Samples, Source, cluster_of
 from karen_learner.monitoring.scores import outcome_of
 from karen_learner.records import Turn
 from karen_learner.records.texts import person_of
