@@ -95,19 +95,15 @@ from karen_learner.records.texts import (
     NO_CONSENT,
     ROLLED_BACK,
     UNKNOWN_USER,
-    Analysis,
-    AwaitingTurn,
     Contribution,
-    ConversationMetadata,
     Entity,
     EntitySpan,
     Example,
     LabelledText,
-    Turn,
-    UserFeedback,
     person_of,
     with_clean_labels,
 )
+from karen_learner.records.turns import Analysis, AwaitingTurn, ConversationMetadata, Turn, UserFeedback
 from karen_learner.records.writes import (
     ANCHOR,
     CHAMPION,

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from karen_learner.records.base import MAX_ID_CHARS, Record, Score
 from karen_learner.records.outcomes import Amount, Name
-from karen_learner.records.texts import UserFeedback
+from karen_learner.records.turns import UserFeedback
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^[^\x00]*$")]
 InboxState = Literal["waiting", "ready", "learned"]
