@@ -20,9 +20,7 @@ from karen_learner.curation.data_reports import RARE_BELOW, read_labelled_file
 from karen_learner.curation.label_editor import Edit
 from karen_learner.curation.quarantine import quarantine
 from karen_learner.cycle import RequestedMode, check_mode
-from karen_learner.errors import (
-    InvalidInput,
-)
+from karen_learner.errors import InvalidInput
 from karen_learner.improvement.production_log import DecisionInput
 from karen_learner.lifecycle import LearnerLifecycle
 from karen_learner.models.home_archives import snapshot_for, write_archive

@@ -12,12 +12,7 @@ from karen_learner.cli.render_decisions import SHOWN_FLIPS, flip_list
 from karen_learner.cli.tables import FittingTable, facts, interval_text
 from karen_learner.records import TASKS, LabelScore, SkippedLine, Task
 from karen_learner.records.cycles import FLIP_KINDS
-from karen_learner.records.evaluations import (
-    Evaluation,
-    ScopeRates,
-    TaskDifference,
-    VersionComparison,
-)
+from karen_learner.records.evaluations import Evaluation, ScopeRates, TaskDifference, VersionComparison
 
 SHOWN_LABELS = 20
 SOURCES = {"labelled": "labelled texts", "judged": "judged gold texts"}

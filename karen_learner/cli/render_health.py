@@ -10,15 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from karen_learner.cli.output import text
-from karen_learner.cli.tables import (
-    FittingTable,
-    command_line,
-    cut,
-    facts,
-    place_text,
-    short_id,
-    utc_text,
-)
+from karen_learner.cli.tables import FittingTable, command_line, cut, facts, place_text, short_id, utc_text
 from karen_learner.disk import bytes_text
 from karen_learner.records import (
     DiskUse,

@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from karen_learner.events import Event
-from karen_learner.records import (
-    Analysis,
-    ConversationMetadata,
-    Task,
-    Turn,
-    UserFeedback,
-    Verdict,
-)
+from karen_learner.records import Analysis, ConversationMetadata, Task, Turn, UserFeedback, Verdict
 from karen_learner.records.training import (
     PassReport,
     PipelineSpec,

@@ -6,24 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from karen_learner.records import (
-    Outcome,
-)
+from karen_learner.records import Outcome
 from karen_learner.records.access import ApiKey, AuditEntry, Session
 from karen_learner.records.incidents import Incident, RemedyPause
-from karen_learner.records.notifications import (
-    Notification,
-    NotificationSeverity,
-    OutboxRow,
-    TargetState,
-)
+from karen_learner.records.notifications import Notification, NotificationSeverity, OutboxRow, TargetState
 from karen_learner.records.reviews import Contributor, Review, ReviewDecision
-from karen_learner.records.strategies import (
-    StrategyState,
-    StrategySwitch,
-    StrategyTally,
-    SwitchName,
-)
+from karen_learner.records.strategies import StrategyState, StrategySwitch, StrategyTally, SwitchName
 from karen_learner.records.stream import InboxEvent, InboxState, NewEvent
 
 

@@ -6,13 +6,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from karen_learner.corpora.corpus_file import (
-    FEEDBACK_KEYS,
-    KNOWN_KEYS,
-    TEXT_KEYS,
-    TURN_KEYS,
-    CorpusFile,
-)
+from karen_learner.corpora.corpus_file import FEEDBACK_KEYS, KNOWN_KEYS, TEXT_KEYS, TURN_KEYS, CorpusFile
 from karen_learner.corpora.lines import CorruptExample
 from karen_learner.corpora.parsing import IGNORED_KEYS, is_exported_turn, near_key, values_in_characters
 from karen_learner.records import TASKS

@@ -12,14 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from karen_learner.components.online.sample_weights import MAX_SAMPLE_WEIGHT
 from karen_learner.corpora.lines import CorruptExample, Line
-from karen_learner.records import (
-    LabelledText,
-    Record,
-    Turn,
-    UserFeedback,
-    replace_unfit,
-    with_clean_labels,
-)
+from karen_learner.records import LabelledText, Record, Turn, UserFeedback, replace_unfit, with_clean_labels
 from karen_learner.records.offsets import OffsetUnit, feedback_in_characters, in_characters, span_problem
 
 IGNORED_KEYS = frozenset({"id", "dialogue", "turn", "mood"})

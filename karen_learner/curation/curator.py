@@ -18,12 +18,7 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.curation.alignment import TokenAligner, Tokenizers
 from karen_learner.curation.data_checks import LabelCounts
 from karen_learner.curation.data_reports import LabelledFile, data_report
-from karen_learner.curation.examples import (
-    Schema,
-    Unusable,
-    example_from_turn,
-    label_problem,
-)
+from karen_learner.curation.examples import Schema, Unusable, example_from_turn, label_problem
 from karen_learner.curation.gold import GoldIntake, GoldRecord, GoldSource
 from karen_learner.curation.meanings import Outdated, outdated_examples, store_renewed
 from karen_learner.curation.new_labels import UnknownLabels

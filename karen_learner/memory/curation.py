@@ -13,14 +13,7 @@ from karen_learner.memory import leases as lease_rows
 from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
-from karen_learner.records import (
-    DISCARDED,
-    ROLLED_BACK,
-    Contribution,
-    CurationWrite,
-    Example,
-    ReadSet,
-)
+from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, CurationWrite, Example, ReadSet
 from karen_learner.resolution import NEEDS_NEWS, without_turns
 
 IS_WAITING = (rows.c.state == "quarantined", rows.c.reason == ROLLED_BACK)

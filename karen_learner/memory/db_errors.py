@@ -9,14 +9,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from karen_learner.disk import free_text, is_full
-from karen_learner.errors import (
-    InvalidInput,
-    StoreError,
-    StoreFull,
-    StoreLocked,
-    StoreNotOurs,
-    StoreReadOnly,
-)
+from karen_learner.errors import InvalidInput, StoreError, StoreFull, StoreLocked, StoreNotOurs, StoreReadOnly
 
 DATABASE_ERRORS = (
     SQLAlchemyError,

@@ -12,15 +12,7 @@ from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.memory import access as access_rows
 from karen_learner.memory import contributions as contribution_rows
-from karen_learner.memory import (
-    counters,
-    curation,
-    data_revisions,
-    ids,
-    journal,
-    schema,
-    service_states,
-)
+from karen_learner.memory import counters, curation, data_revisions, ids, journal, schema, service_states
 from karen_learner.memory import decisions as decision_rows
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import inbox as inbox_rows

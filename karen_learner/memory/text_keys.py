@@ -21,15 +21,7 @@ from karen_learner.memory import tables as db
 from karen_learner.memory.types import insert
 from karen_learner.records import DUPLICATE, Contribution, Example
 from karen_learner.resolution import is_excluded, resolve, settled, stratum
-from karen_learner.text_identity import (
-    FUNCTION_WORDS,
-    VERSION,
-    digest,
-    draw,
-    example_id,
-    group_key,
-    text_key,
-)
+from karen_learner.text_identity import FUNCTION_WORDS, VERSION, digest, draw, example_id, group_key, text_key
 
 PROPERTY = "text_identity"
 """The property with the version of the stored keys. Databases without it have version 1."""

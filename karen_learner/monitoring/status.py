@@ -5,12 +5,7 @@ from __future__ import annotations
 from asyncio_extras import call_in_executor
 
 from karen_learner.contracts import Clock, MemoryStore
-from karen_learner.cycle.policy import (
-    REPEATED_HARM,
-    harmful_decisions,
-    knows_former_labels,
-    would_be_lost,
-)
+from karen_learner.cycle.policy import REPEATED_HARM, harmful_decisions, knows_former_labels, would_be_lost
 from karen_learner.errors import UnknownCycle
 from karen_learner.models.versions import ModelRegistry, full_id
 from karen_learner.monitoring.serving import ServingHealth

@@ -104,14 +104,7 @@ from karen_learner.records.texts import (
     with_clean_labels,
 )
 from karen_learner.records.turns import Analysis, AwaitingTurn, ConversationMetadata, Turn, UserFeedback
-from karen_learner.records.writes import (
-    ANCHOR,
-    CHAMPION,
-    PROVISIONAL,
-    CurationWrite,
-    Promotion,
-    ReadSet,
-)
+from karen_learner.records.writes import ANCHOR, CHAMPION, PROVISIONAL, CurationWrite, Promotion, ReadSet
 
 __all__ = [
     "ANCHOR",

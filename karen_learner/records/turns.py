@@ -9,12 +9,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from karen_learner.records.base import (
-    Features,
-    Label,
-    Record,
-    Score,
-)
+from karen_learner.records.base import Features, Label, Record, Score
 from karen_learner.records.texts import Entity, EntitySpan
 from karen_learner.text_identity import clean_label
 

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from confection import Config
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from karen_learner.errors import SettingsError
 from karen_learner.settings.section import describe, refuse_unknown

@@ -6,14 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    field_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from pydantic_core import to_jsonable_python
 
 from karen_learner.errors import SettingsError

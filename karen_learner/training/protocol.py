@@ -13,12 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from karen_learner.models.user_code import RegisteredCode
 from karen_learner.records import Record
-from karen_learner.records.training import (
-    PassReport,
-    PredictJob,
-    PreloadJob,
-    TrainJob,
-)
+from karen_learner.records.training import PassReport, PredictJob, PreloadJob, TrainJob
 
 MARK = b"karen:"
 Job = TrainJob | PredictJob | PreloadJob

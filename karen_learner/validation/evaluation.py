@@ -11,15 +11,7 @@ import numpy as np
 
 from karen_learner.components.textcat.calibration import expected_calibration_error
 from karen_learner.metrics import Z_95, Interval, paired_interval
-from karen_learner.records import (
-    CATEGORY_TASKS,
-    TASKS,
-    Analysis,
-    Example,
-    Flip,
-    LabelledText,
-    Task,
-)
+from karen_learner.records import CATEGORY_TASKS, TASKS, Analysis, Example, Flip, LabelledText, Task
 from karen_learner.records.cycles import FLIP_KINDS
 from karen_learner.records.evaluations import Reliability, ScopeRates, TaskDifference
 from karen_learner.validation.comparison import compare

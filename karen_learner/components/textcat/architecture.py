@@ -34,12 +34,7 @@ from karen_learner.components.textcat.features import (
     design_matrix,
 )
 from karen_learner.components.textcat.margins import Margins
-from karen_learner.components.textcat.weights import (
-    FORMER_POWER,
-    LearningWeights,
-    NewFeatures,
-    ServedWeights,
-)
+from karen_learner.components.textcat.weights import FORMER_POWER, LearningWeights, NewFeatures, ServedWeights
 from karen_learner.components.vectors.base import SentenceVectors
 from karen_learner.errors import ModelError
 
