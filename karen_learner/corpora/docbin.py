@@ -132,18 +132,6 @@ def docs_of_shadow(docs: Iterable[CorpusDoc], shadow: int | None) -> dict[int, D
     return {one.line: one.doc for one in docs if shadow is None or not one.held_out >> shadow & 1}
 
 
-def numbered_docs(nlp: Language, path: Path, *, skipped: list[str]) -> dict[int, Doc]:
-    """The gold documents of a file of JSON lines by line number, from 0."""
-    return docs_of_shadow(corpus_docs(nlp, path, skipped=skipped), None)
-
-
-def lines_to_docbin(nlp: Language, path: Path, *, skipped: list[str]) -> list[Doc]:
-    """Write `<name>.spacy` next to `<name>.jsonl` and return its documents."""
-    docs = [doc for _, _, doc in read_docs(nlp, path, skipped=skipped)]
-    write_docs(path.with_suffix(".spacy"), docs)
-    return docs
-
-
 def write_docs(path: Path, docs: Iterable[Doc]) -> None:
     """Write a DocBin that `spacy train` and `spacy evaluate` can read."""
     make_folder(path.parent)

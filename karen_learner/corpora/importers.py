@@ -120,11 +120,6 @@ def iter_labelled(source: CorpusSource, *, unlabelled: bool = False) -> Imported
     return _reading(source, _text if unlabelled else _example)
 
 
-def require_labelled(source: CorpusSource, *, unlabelled: bool = False) -> list[LabelledText]:
-    """All labelled texts of a file. Raises ImportFormatError at the first line that is unusable."""
-    return required(iter_labelled(source, unlabelled=unlabelled))
-
-
 def required(reading: ImportedLines[ValueT]) -> list[ValueT]:
     """The values of all lines. Raises ImportFormatError at the first line that is unusable."""
     found = []

@@ -6,7 +6,7 @@ A latency falls into a bin of a logarithmic histogram, so a quantile has a relat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -228,14 +228,6 @@ class Window:
                 one = ClosedTally(tally)
                 closed.append((key, one))
                 self._totals.merge(key, one)
-
-
-def window_of(minutes: int, samples: Iterable[Sample]) -> Window:
-    """A window with these outcomes."""
-    window = Window(minutes)
-    for one in samples:
-        window.add(one)
-    return window
 
 
 def latency_bin(milliseconds: float) -> int:

@@ -44,13 +44,6 @@ def calibrate(pipeline: TrainablePipeline, folder: Path, *, false_alarm_rate: fl
             )
 
 
-def probabilities_of(
-    margins: LabelledMargins, labels: Sequence[str | None], *, fitted: Sequence[bool]
-) -> list[float | None]:
-    """The probability of the label of each text. See `scaled`."""
-    return scaled(margins, labels, fitted=fitted)[0]
-
-
 def scaled(
     margins: LabelledMargins, labels: Sequence[str | None], *, fitted: Sequence[bool]
 ) -> tuple[list[float | None], list[float | None]]:

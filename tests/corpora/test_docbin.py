@@ -10,7 +10,8 @@ import spacy
 import srsly
 from hypothesis import given
 from hypothesis import strategies as st
-from spacy.tokens import DocBin
+from spacy.language import Language
+from spacy.tokens import Doc, DocBin
 
 from karen_learner.components.online.sample_weights import sample_weight
 from karen_learner.corpora import docbin
@@ -18,19 +19,28 @@ from karen_learner.corpora.conversion import convert_corpus
 from karen_learner.corpora.docbin import (
     corpus_docs,
     docs_of_shadow,
-    lines_to_docbin,
-    numbered_docs,
+    read_docs,
     read_examples,
     to_doc,
     write_docbin,
     write_docs,
 )
 from karen_learner.corpora.exporters import ExportFile
-from karen_learner.corpora.importers import iter_labelled, require_labelled
+from karen_learner.corpora.importers import iter_labelled, required
 from karen_learner.corpora.lines import CorruptExample, Line, to_line, write_lines
 from karen_learner.corpora.parsing import CorpusLine
 from karen_learner.errors import ImportFormatError
 from karen_learner.records import LabelledText
+
+
+def numbered_docs(nlp: Language, path: Path, *, skipped: list[str]) -> dict[int, Doc]:
+    return docs_of_shadow(corpus_docs(nlp, path, skipped=skipped), None)
+
+
+def lines_to_docbin(nlp: Language, path: Path, *, skipped: list[str]) -> list[Doc]:
+    docs = [doc for _, _, doc in read_docs(nlp, path, skipped=skipped)]
+    write_docs(path.with_suffix(".spacy"), docs)
+    return docs
 
 
 def labelled(text: str, **labels: object) -> LabelledText:
@@ -91,7 +101,7 @@ def test_unannotated_ranges_survive_json_lines_and_docbin(tmp_path: Path) -> Non
     assert line.value is not None
     assert (line.value.entities, line.value.unannotated) == (given.entities, given.unannotated)
     write_docs(tmp_path / "train.spacy", [to_doc(spacy.blank("en"), given)])
-    (imported,) = require_labelled(tmp_path / "train.spacy")
+    (imported,) = required(iter_labelled(tmp_path / "train.spacy"))
     assert (imported.entities, imported.unannotated) == (given.entities, given.unannotated)
 
 

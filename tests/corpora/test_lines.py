@@ -7,7 +7,7 @@ import pytest
 import spacy
 
 from karen_learner.corpora.conversion import convert_corpus
-from karen_learner.corpora.importers import iter_records, require_labelled
+from karen_learner.corpora.importers import iter_labelled, iter_records, required
 from karen_learner.corpora.lines import Line, read_json_lines
 from karen_learner.corpora.text_files import MAX_LINE_CHARS
 from karen_learner.errors import ImportFormatError, InvalidInput
@@ -79,4 +79,4 @@ def test_the_strict_reader_names_the_file_and_the_line(path: Path) -> None:
     path.write_bytes(GOOD + b"\n{\n")
 
     with pytest.raises(ImportFormatError, match=r"corpus\.jsonl line 2: not JSON"):
-        require_labelled(path)
+        required(iter_labelled(path))

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karen_learner.monitoring.window import MAX_KEYS, OTHER, Key, Sample, Window, window_of
+from karen_learner.monitoring.window import MAX_KEYS, OTHER, Key, Sample, Window
 
 KEY = Key("agent", None, None)
 NOW = 6000.0
+
+
+def window_of(minutes: int, samples: Iterable[Sample]) -> Window:
+    window = Window(minutes)
+    for one in samples:
+        window.add(one)
+    return window
 
 
 def test_means_and_totals() -> None:

@@ -14,7 +14,7 @@ from karen_learner.training.pipelines import TrainablePipeline
 from karen_learner.training.shadow_margins import (
     MIN_CALIBRATION_EXAMPLES,
     calibrate,
-    probabilities_of,
+    scaled,
     share_of,
     write_margins,
 )
@@ -99,7 +99,7 @@ def margins_of(values: list[list[float]], labels: tuple[str, ...] = ("a", "b")) 
 def test_probabilities_are_those_of_the_labels_that_the_model_knows() -> None:
     margins = margins_of([[1, -1], [-1, 1], [1, -1], [1, -np.inf], [1, -1]])
     labels = ["a", "b", None, "b", "unknown"]
-    found = probabilities_of(margins, labels, fitted=[True] * 5)
+    found = scaled(margins, labels, fitted=[True] * 5)[0]
     assert [value is not None for value in found] == [True, True, False, False, False]
     assert found[0] == found[1]
     assert 0.5 < (found[0] or 0) <= 1.0
@@ -109,15 +109,15 @@ def test_only_fitted_texts_set_the_scale() -> None:
     """The fitted texts are right and certain; by the others alone, no label would be likely."""
     certain, wrong = [[2.0, -2.0]] * 9, [[2.0, -2.0]] * 9
     margins, labels = margins_of(certain + wrong), ["a"] * 9 + ["b"] * 9
-    by_first = probabilities_of(margins, labels, fitted=[True] * 9 + [False] * 9)
-    by_all = probabilities_of(margins, labels, fitted=[True] * 18)
+    by_first = scaled(margins, labels, fitted=[True] * 9 + [False] * 9)[0]
+    by_all = scaled(margins, labels, fitted=[True] * 18)[0]
     assert (by_first[0] or 0) > 0.99 > 0.6 > (by_all[0] or 0)
-    assert probabilities_of(margins, labels, fitted=[False] * 18) == by_all
+    assert scaled(margins, labels, fitted=[False] * 18)[0] == by_all
 
 
 def test_without_a_known_label_no_text_has_a_probability() -> None:
-    assert probabilities_of(margins_of([[1, 2]]), [None], fitted=[True]) == [None]
-    assert probabilities_of(margins_of([]), [], fitted=[]) == []
+    assert scaled(margins_of([[1, 2]]), [None], fitted=[True])[0] == [None]
+    assert scaled(margins_of([]), [], fitted=[])[0] == []
 
 
 def test_the_share_of_a_label_in_scores_of_stock_pipes() -> None:
