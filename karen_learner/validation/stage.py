@@ -92,16 +92,17 @@ class ValidationStage:
         served = await self._predict(trained, trained.candidate)
         agreement = await self._agreement(trained, served)
         anchors = await self._anchors(trained.cycle.tenant_id, examples)
+        unknown_labels = await self._unknown_labels(trained)
         evidence = Evidence(
             examples=examples,
             people=trained.folds.judged.people,
             candidate=candidate,
             champion=champion,
-            risk=await self._risk(trained),
+            risk=await self._risk(trained, needs_gain=not unknown_labels),
             taught=taught_tasks(trained.curated.new),
             trained=trained.trained_tasks,
             taught_labels=frozenset(label for one in trained.curated.new for label in task_labels(one)),
-            unknown_labels=await self._unknown_labels(trained),
+            unknown_labels=unknown_labels,
             anchors=anchors,
             agreement=agreement,
             model_bytes=await call_in_executor(folder_bytes, Path(trained.candidate.path or "")),
@@ -180,14 +181,14 @@ class ValidationStage:
                 anchors[task] = Anchor(version=version.version, by_task=_at(by_task, positions))
         return anchors
 
-    async def _risk(self, trained: Trained) -> Risk:
-        """The risk of this decision, from that of the last one."""
+    async def _risk(self, trained: Trained, *, needs_gain: bool) -> Risk:
+        """The risk of this decision, from that of the last one. It spends nothing if no gain is needed."""
         if trained.cycle.champion is None:
             return next_risk(None, (), new_examples=False)
         row = await self.store.last_decision(trained.cycle.tenant_id)
         result = row.result if row is not None else None
         last = result.verdict.risk if result is not None and result.verdict is not None else None
-        is_new = _has_news(trained.curated, row)
+        is_new = needs_gain and _has_news(trained.curated, row)
         return next_risk(last, trained.folds.judged.examples, new_examples=is_new)
 
     async def _unknown_labels(self, trained: Trained) -> frozenset[tuple[Task, str]]:

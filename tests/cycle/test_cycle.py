@@ -236,6 +236,9 @@ async def test_other_feedback_is_decided_after_a_new_label_at_once(
         )
         assert (others.status, others.new_labels, others.training_examples) == ("deployed", (), 12)
         assert (first.previous_version, others.previous_version) == (before.version, first.model_version)
+        spent = [one.verdict.risk.spent for one in (first, others) if one.verdict and one.verdict.risk]
+        assert (len(spent), spent[0]) == (2, 0.0)
+        assert spent[1] > 0.0
         assert leftovers(learner) == []
 
 
