@@ -2,9 +2,9 @@
 
     python benchmarks/detection.py [--runs 100] [--outcomes 100000]
 
-The first table has the share of runs that find a drop of the accuracy by 15 points within 300 outcomes, and
-the median delay, by base error rate and history. The second one has the false alarms in 10,000 outcomes of
-stationary streams. The target: 95 % at a base error of 0.1 after 1,000 outcomes, at most one false alarm.
+The first table has the share of runs that find a drop of 15 points within 300 outcomes. It also has the
+median delay. Both are by base error rate and history. The second one has the false alarms in 10,000 outcomes
+of stationary streams. The target: 95 % at a base error of 0.1 after 1,000 outcomes, at most one false alarm.
 `pip install river` adds the peer.
 """
 

@@ -9,7 +9,7 @@ twice under one id, one of 100 is malformed. Two phases, each with a new topic a
 2. three consumer processes on one database. SIGKILL ends one of them at random moments, and another one takes
    its place. Each kill and each start rebalances the partitions.
 
-Then the outcomes in the store must be exactly the distinct events, and the dead-letter topic must have every
+Then the outcomes in the store must be exactly the distinct events. The dead-letter topic must have every
 malformed message. Exit code 1 on any loss or any event that is counted twice. It needs the extra `kafka`.
 """
 

@@ -8,7 +8,7 @@ adds the texts of one intent with its own entity types. Every step continues the
 training loop and `--replay` stored examples of earlier steps.
 
 `package` selects the replayed examples as the package does. From a class-balanced pool, the pipe draws half
-evenly over labels and half in proportion to the loss, with importance weights. `--selection` compares other
+evenly over labels, half in proportion to the loss. Both have importance weights. `--selection` compares other
 selections of the same size without weights.
 
 - final: score on the test file after the last step;

@@ -2,11 +2,11 @@
 
     python benchmarks/impact.py [--runs 2000] [--tenants 400] [--users 400] [--share 0.2] [--seed 0]
 
-A simulated user has an own accuracy (standard deviation 12 points) that holds in both periods, and a number
-of turns with feedback that differs widely (geometric, mean 5). `holdback` is `holdback_effect`, `no cluster`
-takes turns as independent, `no CUPED` ignores the period before. `series` is a tenant whose accuracy also
-drifts: by 1 point (standard deviation) with all tenants and by 0.5 on its own, with 8 control tenants; `own
-series` has no control tenants. `claimed` is the share of intervals without zero, `gain` of those above zero,
+A simulated user has an own accuracy (standard deviation 12 points), the same in both periods. The number of
+turns with feedback differs widely (geometric, mean 5). `holdback` is `holdback_effect`, `no cluster` takes
+turns as independent, `no CUPED` ignores the period before. `series` is a tenant whose accuracy also drifts:
+by 1 point (standard deviation) with all tenants and by 0.5 on its own, with 8 control tenants; `own series`
+has no control tenants. `claimed` is the share of intervals without zero, `gain` of those above zero,
 `visible` the smallest effect that is shown with 80 % power.
 
 The second part sums the effects of twelve changes of a tenant, of 0, +1 or +3 points. "Winners" are the

@@ -5,8 +5,8 @@
 Three measurements, in one process:
 
 1. CPU time of one call of `record_agent_run` and `record_accuracy` in a plain loop.
-2. A task records at the given rate, in pieces of 5 ms, while another task measures how late it wakes up from
-   sleeps of 1 ms. Without a store, and with a store on disk.
+2. A task records at the given rate, in pieces of 5 ms. Another task measures how late it wakes up from sleeps
+   of 1 ms. Without a store, and with a store on disk.
 3. `get_system_metrics` with so many stored outcomes in the window.
 
 Other load on the machine adds to the lag: `idle lag` is that of the same loop without recording.

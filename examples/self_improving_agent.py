@@ -2,7 +2,7 @@
 
     python examples/self_improving_agent.py [--tasks 900] [--seed 1]
 
-In a simulated world, each strategy has its own success rate in each domain, and each error type its own
+In a simulated world, each strategy has its own success rate in each domain. Each error type has its own
 remedy. An agent that is fixed on one strategy and always retries is compared with one that follows the
 recommendations. The time of the world is simulated, so the script takes seconds.
 """

@@ -1,8 +1,8 @@
 """The fallback: analyses of texts without a model. Every analysis is marked `degraded`.
 
 By default it detects nothing. With `analysis.fallback = "rules"`, rules over English words and patterns
-detect dialog acts, sentiment and entities, with labels of their own and confidences of at most 0.5. For other
-languages, the rules recognise little more than a question mark.
+detect dialog acts, sentiment and entities. Their labels are their own, their confidences at most 0.5. For
+other languages, the rules recognise little more than a question mark.
 """
 
 from __future__ import annotations

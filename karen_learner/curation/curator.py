@@ -211,10 +211,10 @@ class Curator:
         """Store gold examples and declare their labels.
 
         All records are read and checked before the first write, without a lock. Needs no lease: a cycle may
-        run at the same time. Feedback that is quarantined for a label declared now is resolved again.
-        A record that contradicts an earlier one is skipped, and one that contradicts stored gold, unless it
-        is to `replace` it. A label whose gold all comes under one new name is renamed. Raises LabelCollision
-        if one label would be an intent and a sentiment.
+        run at the same time. Feedback that is quarantined for a label declared now is resolved again. A
+        record that contradicts an earlier one is skipped. So is one that contradicts stored gold, unless with
+        `replace`. A label whose gold all comes under one new name is renamed. Raises LabelCollision if one
+        label would be an intent and a sentiment.
         """
 
         async def stored(keys: Sequence[str]) -> Mapping[str, Sequence[Example | Contribution]]:

@@ -39,7 +39,7 @@ ENOUGH_SHARE = 0.9
 FEW_PEOPLE = 2
 """Feedback of more people is held out by its group, because shadows would otherwise not learn from it."""
 CORROBORATING_PEOPLE = 2
-"""Number of people who corroborate a text if they agree. An unknown user counts for nobody."""
+"""Number of people who corroborate a text if they agree. An unknown user does not count."""
 
 People = Mapping[str, tuple[str, ...]]
 """The people of each example, by example id. Examples without people are left out."""

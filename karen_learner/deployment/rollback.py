@@ -45,8 +45,8 @@ class Rollback:
     async def to_version(self, tenant_id: str, version: str | None = None) -> ModelVersion:
         """Make `version`, or the parent of the served one, the champion. A damaged one is restored first.
 
-        Raises UnknownVersion, ModelError, StoreLocked (a clean-up does not end), or DeploymentError (it is
-        the champion, or the champion changed at the same moment).
+        Raises UnknownVersion, ModelError, StoreLocked (a clean-up does not end), or DeploymentError. Causes
+        of the last: it is the champion, or the champion changed at the same moment.
         """
         async with hold_files(self.store, tenant_id):
             return await self._to_version(tenant_id, version)

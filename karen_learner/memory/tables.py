@@ -96,7 +96,7 @@ turns = Table(
 )
 """`body` is the turn as JSON. `revision` counts the changes by later feedback.
 
-A user's id may be longer than an entry of a B-tree of PostgreSQL, so its index is a hash index there.
+A user's id may be longer than an entry of a B-tree of PostgreSQL. So its index is a hash index there.
 """
 
 examples = Table(

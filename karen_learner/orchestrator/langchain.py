@@ -33,7 +33,7 @@ def as_language_model(chain: Runnable[Any, Any]) -> LanguageModel:
 
 
 class LangChainCallback(AsyncCallbackHandler):
-    """Collects each call of a model in a chain as a turn, and records it as an outcome of the strategy `llm`.
+    """Collects each call of a model in a chain as a turn. It also is an outcome of the strategy `llm`.
 
     Pass it in `config["callbacks"]`. `config["metadata"]` has `user_id`, and may have `tenant_id`,
     `conversation_id` and `turn_id`. The id of a turn without one is that of LangChain's run. A call without a

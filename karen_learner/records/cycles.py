@@ -114,8 +114,8 @@ class Risk(Record):
 class Verdict(Record):
     """Decision of the gates, with their checks. `harmful`: the candidate is clearly worse.
 
-    `decision` is `accepted`, `provisional`, `too_close` (nothing is worse, no gain is shown), `worse`,
-    `refused` (another check failed), or None in rows of earlier releases. `provisional` is a micro-update
+    `decision` is `accepted`, `provisional`, `too_close` (nothing is worse, no gain is shown), `worse`, or
+    `refused` (another check failed). Rows of earlier releases have None. `provisional` is a micro-update
     without shown harm, or a candidate whose gain is likely and not shown. `missing` names the texts that
     would decide a verdict that is too close.
     """

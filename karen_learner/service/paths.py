@@ -1,9 +1,8 @@
 """Paths of requests and of results.
 
 An id in a path may have an encoded slash: `/v1/tenants/a%2Fb` is the tenant `a/b`. Servers decode a path
-before it is matched, so `EncodedSlashes` hides such slashes from the matching, and `reveal_slashes` gives
-them back.
-Results show files relative to the home, not where it is on the server.
+before it is matched. So `EncodedSlashes` hides such slashes from the matching, and `reveal_slashes` gives
+them back. Results show files relative to the home, not where it is on the server.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ def load_settings(
 ) -> Settings:
     """Settings from all layers.
 
-    `overrides` maps sections to mappings, or dotted names (`"learning.quality_threshold"`) to values.
-    Raises SettingsError for an unknown key (with the nearest known one), a removed key (with advice), a value
-    out of bounds, or an unreadable file.
+    `overrides` maps sections to mappings, or dotted names (`"learning.quality_threshold"`) to values. Raises
+    SettingsError for an unreadable file, a value out of bounds and an unknown or removed key. The message
+    names the nearest known key, or what replaces a removed one.
     """
     values = _read(shipped_configs() / "default.cfg")
     known = {section: set(keys) for section, keys in values.items()}

@@ -1,4 +1,4 @@
-"""Commands on a full and on a read-only file system: what is live serves, and the journal is written."""
+"""Commands on a full and on a read-only file system: live models serve, and the journal is written."""
 
 import json
 import shutil

@@ -137,7 +137,7 @@ def test_the_shape_of_a_form_is_that_of_the_composed_word(word: str) -> None:
 
 
 def test_a_long_word_is_read_to_its_end() -> None:
-    """In languages without white space a message may be one word for spaCy. What differs comes last."""
+    """In languages without white space a message may be one word for spaCy. The difference comes last."""
     polite = ["สวัสดีครับแอดมิน", "รบกวนสอบถามหน่อยนะครับ", "ขอโทษที่รบกวนเวลานะครับ"]
     wishes = {"balance": "ยอดเงินคงเหลือเท่าไหร่", "travel": "จองตั๋วเครื่องบินไปเชียงใหม่"}
     nlp = spacy.blank("xx")

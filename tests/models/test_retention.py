@@ -1,4 +1,4 @@
-"""Retention by age and by size: what is kept stays, the oldest goes first."""
+"""Retention by age and by size: kept files stay, the oldest goes first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health of homes and tenants: what answers, problems with remedies, disk use, permissions."""
+"""Health of homes and tenants: answers, problems with remedies, disk use, permissions."""
 
 from __future__ import annotations
 
