@@ -38,7 +38,7 @@ def load_settings(
 
     `overrides` maps sections to mappings, or dotted names (`"learning.quality_threshold"`) to values. Raises
     SettingsError for an unreadable file, a value out of bounds and an unknown or removed key. The message
-    names the nearest known key, or what replaces a removed one.
+    names the nearest known key, or the successor of a removed one.
     """
     values = _read(shipped_configs() / "default.cfg")
     known = {section: set(keys) for section, keys in values.items()}
