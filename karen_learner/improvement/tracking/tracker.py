@@ -7,11 +7,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Self, cast
 
 from karen_learner import memory
 from karen_learner.contracts import Clock
 from karen_learner.errors import InvalidInput, UnknownTenant, UnknownTicket
+from karen_learner.improvement.home import AnalysedLearner
 from karen_learner.improvement.roi import roi_of
 from karen_learner.improvement.tracking.impact_reports import LATER, impact_report
 from karen_learner.improvement.tracking.measurement import METRICS, estimate, metric_of
@@ -36,21 +37,6 @@ MAX_DAYS = 365
 MAX_TEXT_CHARS = 10_000
 
 
-class TrackedLearner(Protocol):
-    """The part of a learner that a tracker uses."""
-
-    @property
-    def settings(self) -> Settings: ...
-
-    @property
-    def layout(self) -> HomeLayout: ...
-
-    @property
-    def store(self) -> object: ...
-
-    async def start(self) -> None: ...
-
-
 class ImprovementTracker:
     """Tickets of one tenant, and the effects of their changes on users.
 
@@ -63,7 +49,7 @@ class ImprovementTracker:
         self,
         tracking_database: Path | str | None = None,
         *,
-        learner: TrackedLearner | None = None,
+        learner: AnalysedLearner | None = None,
         tenant_id: str = "default",
         settings: Settings | None = None,
         clock: Clock = utc_now,
