@@ -112,10 +112,10 @@ class Curator:
         async for entries, _ in self._awaiting(tenant_id):
             keys = stored_keys(entries)
             stored = await self._store.examples_by_key(tenant_id, keys)
-            said = await self._store.contributions(tenant_id, keys)
+            contributed = await self._store.contributions(tenant_id, keys)
             resolver = self._resolver(
                 {**stored, **{key: examples[key] for key in keys if key in examples}},
-                {**said, **{key: contributions[key] for key in keys if key in contributions}},
+                {**contributed, **{key: contributions[key] for key in keys if key in contributions}},
             )
             results.update(await call_in_executor(resolver.resolve_all, entries))
             examples.update((example.key, example) for example in resolver.changes())
@@ -181,12 +181,12 @@ class Curator:
             entries = with_present_labels(entries, await self._store.label_successors(tenant_id))
             keys = stored_keys(entries)
             stored = await self._store.examples_by_key(tenant_id, keys)
-            said = await self._store.contributions(tenant_id, keys)
-            resolver = self._resolver(stored, said)
+            contributed = await self._store.contributions(tenant_id, keys)
+            resolver = self._resolver(stored, contributed)
             resolutions: list[Resolution | Unusable] = await call_in_executor(resolver.resolve_all, entries)
             read_set = ReadSet(
                 examples={key: stored.get(key) for key in keys},
-                contributions={key: [each.seq or 0 for each in said.get(key, ())] for key in keys},
+                contributions={key: [each.seq or 0 for each in contributed.get(key, ())] for key in keys},
             )
             write = CurationWrite(
                 upserts=resolver.changes(),
@@ -245,11 +245,11 @@ class Curator:
     ) -> Mapping[str, Sequence[Example | Contribution]]:
         """The stored gold of texts by key, without that which a person has discarded."""
         examples = await self._store.examples_by_key(tenant_id, keys)
-        said = await self._store.contributions(tenant_id, list(examples))
+        contributed = await self._store.contributions(tenant_id, list(examples))
         gold: dict[str, list[Example | Contribution]] = {}
         for key, example in examples.items():
             if example.reason != DISCARDED:
-                several: list[Example | Contribution] = [*said.get(key, ()), example]
+                several: list[Example | Contribution] = [*contributed.get(key, ()), example]
                 gold[key] = [each for each in several if each.is_gold]
         return gold
 

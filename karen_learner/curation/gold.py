@@ -137,8 +137,8 @@ class GoldIntake:
                     if not self._replace:
                         stated.update(
                             {
-                                t: Statement(said, None)
-                                for t, said in stated_labels(gold).items()
+                                t: Statement(label, None)
+                                for t, label in stated_labels(gold).items()
                                 if t not in stated
                             }
                         )

@@ -45,7 +45,7 @@ MAX_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class StatedIntent:
     """The intent that a model detected in a turn, and the one that a person states; None without feedback."""
 
     turn_id: str
@@ -58,7 +58,7 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedMeaning:
-    """Texts of the intent `former` are the intent `present`, as `people` people have said `since` a time.
+    """Texts of the intent `former` are the intent `present`, as `people` people have stated `since` a time.
 
     `statements` are the newest ones of a quorum of them. Without a change, this or more has the probability
     `p`.
@@ -68,11 +68,11 @@ class ChangedMeaning:
     present: str
     people: int
     since: datetime
-    statements: tuple[Said, ...]
+    statements: tuple[StatedIntent, ...]
     p: float
 
 
-def said_of(turn: Turn) -> Said | None:
+def stated_intent(turn: Turn) -> StatedIntent | None:
     """The detected and the stated intent of a turn; None if no model detected one.
 
     A good rating states the detected intent, unless another label was corrected.
@@ -85,7 +85,7 @@ def said_of(turn: Turn) -> Said | None:
         rating = combined_rating(feedback.satisfaction_score, feedback.response_quality)
         is_good = rating is not None and rating >= LOWEST_GOOD_RATING and not feedback.is_correction
         stated = feedback.corrected_intent or (found.intent_detected if is_good else None)
-    return Said(
+    return StatedIntent(
         turn_id=turn.turn_id,
         at=found.occurred_at,
         person=found.user_id,
@@ -95,12 +95,12 @@ def said_of(turn: Turn) -> Said | None:
     )
 
 
-def changed_meanings(said: Sequence[Said], *, quorum: int) -> list[ChangedMeaning]:
-    """The changed meanings in what was said, at most one of each former intent."""
-    factor = _selection(said)
+def changed_meanings(statements: Sequence[StatedIntent], *, quorum: int) -> list[ChangedMeaning]:
+    """The changed meanings of the statements, at most one of each former intent."""
+    factor = _selection(statements)
     first_detected: dict[str, datetime] = {}
-    by_detected: defaultdict[str, list[Said]] = defaultdict(list)
-    for one in said:
+    by_detected: defaultdict[str, list[StatedIntent]] = defaultdict(list)
+    for one in statements:
         first_detected.setdefault(one.detected, one.at)
         if one.stated is not None:
             by_detected[one.detected].append(one)
@@ -120,10 +120,10 @@ def _not_by_chance(found: Iterable[ChangedMeaning], *, tested: int) -> list[Chan
     return ordered[: max(passed, default=0)]
 
 
-def _selection(said: Iterable[Said]) -> float:
+def _selection(statements: Iterable[StatedIntent]) -> float:
     """How many times more often a wrong answer gets feedback than a right one, by the confidences."""
     wrong = right = expected_wrong = expected_right = 1.0
-    for one in said:
+    for one in statements:
         expected_right += one.confidence
         expected_wrong += 1.0 - one.confidence
         wrong += one.stated not in (None, one.detected)
@@ -132,7 +132,7 @@ def _selection(said: Iterable[Said]) -> float:
 
 
 def _change(
-    former: str, present: str, stated: Iterable[Said], *, factor: float, quorum: int
+    former: str, present: str, stated: Iterable[StatedIntent], *, factor: float, quorum: int
 ) -> ChangedMeaning | None:
     run = _newest_run([one for one in stated if one.stated in (former, present)], present)
     votes = list({one.person: one for one in run}.values())
@@ -147,7 +147,7 @@ def _change(
     )
 
 
-def _newest_run(stated: Sequence[Said], present: str) -> list[Said]:
+def _newest_run(stated: Sequence[StatedIntent], present: str) -> list[StatedIntent]:
     """The newest statements in which `present` has the largest lead."""
     lead, best, start = 0, 0, len(stated)
     for at in range(len(stated) - 1, -1, -1):
@@ -219,11 +219,14 @@ async def store_renewed(
     count = 0
     async for page in pages(list(outdated), PAGE):
         keys = [one.example.key for one in page]
-        examples, said = await store.examples_by_key(tenant_id, keys), await _numbers(store, tenant_id, keys)
+        examples, contributed = (
+            await store.examples_by_key(tenant_id, keys),
+            await _numbers(store, tenant_id, keys),
+        )
         same = [
             one
             for one in page
-            if _same(examples.get(one.example.key), one.example) and said[one.example.key] == one.known
+            if _same(examples.get(one.example.key), one.example) and contributed[one.example.key] == one.known
         ]
         write = CurationWrite(
             upserts=[one.renewed.model_copy(update=values) for one in same],
@@ -239,12 +242,12 @@ async def store_renewed(
 
 
 async def _numbers(store: MemoryStore, tenant_id: str, keys: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    said = await store.contributions(tenant_id, keys)
-    return {key: _seq(said.get(key, ())) for key in keys}
+    contributed = await store.contributions(tenant_id, keys)
+    return {key: _seq(contributed.get(key, ())) for key in keys}
 
 
-def _seq(said: Iterable[Contribution]) -> tuple[int, ...]:
-    return tuple(each.seq or 0 for each in said)
+def _seq(contributed: Iterable[Contribution]) -> tuple[int, ...]:
+    return tuple(each.seq or 0 for each in contributed)
 
 
 def _same(now: Example | None, before: Example) -> bool:
@@ -254,16 +257,16 @@ def _same(now: Example | None, before: Example) -> bool:
 
 
 def _changes(turns: Sequence[Turn], quorum: int) -> list[ChangedMeaning]:
-    return changed_meanings([one for turn in turns if (one := said_of(turn))], quorum=quorum)
+    return changed_meanings([one for turn in turns if (one := stated_intent(turn))], quorum=quorum)
 
 
 async def _older(
     store: MemoryStore, tenant_id: str, change: ChangedMeaning, quorum: int
 ) -> AsyncIterator[Outdated]:
     async for page in pages(_examples(store, tenant_id, change.former), PAGE):
-        said = await store.contributions(tenant_id, [one.key for one in page])
-        older = [one for one in page if _is_older(one, said.get(one.key, ()), change)]
-        for one in await call_in_executor(_renewed, older, said, change, quorum):
+        contributed = await store.contributions(tenant_id, [one.key for one in page])
+        older = [one for one in page if _is_older(one, contributed.get(one.key, ()), change)]
+        for one in await call_in_executor(_renewed, older, contributed, change, quorum):
             yield one
 
 
@@ -277,27 +280,27 @@ async def _examples(store: MemoryStore, tenant_id: str, intent: str) -> AsyncIte
             yield one
 
 
-def _is_older(example: Example, said: Sequence[Contribution], change: ChangedMeaning) -> bool:
+def _is_older(example: Example, contributed: Sequence[Contribution], change: ChangedMeaning) -> bool:
     """Whether no person has given the intent to the text since the change."""
-    times = [each.occurred_at for each in said if each.intent == change.former]
+    times = [each.occurred_at for each in contributed if each.intent == change.former]
     return max(times, default=example.created_at) < change.since
 
 
 def _renewed(
     older: Sequence[Example],
-    said: Mapping[str, Sequence[Contribution]],
+    contributed: Mapping[str, Sequence[Contribution]],
     change: ChangedMeaning,
     quorum: int,
 ) -> list[Outdated]:
     """The examples that the statements give the present intent. The people of a text may outvote them."""
-    resolver = LabelResolver({one.key: one for one in older}, said, quorum=quorum)
+    resolver = LabelResolver({one.key: one for one in older}, contributed, quorum=quorum)
     resolver.resolve_all([_correction(each, one) for one in older for each in change.statements])
     contributions = resolver.contributions()
     return [
         Outdated(
             example=one,
             renewed=renewed,
-            known=_seq(said.get(one.key, ())),
+            known=_seq(contributed.get(one.key, ())),
             corrections=tuple(each for each in contributions[one.key] if each.seq is None),
         )
         for one in older
@@ -305,8 +308,13 @@ def _renewed(
     ]
 
 
-def _correction(said: Said, example: Example) -> NewContribution:
+def _correction(statement: StatedIntent, example: Example) -> NewContribution:
     """The statement about a text of the former intent, applied to another one."""
-    labels = {"intent": said.stated, "sentiment": None, "entities": None, "unannotated": ()}
-    origin = {"source": "correction", "quality": CORRECTION, "user_id": said.person, "turn_id": said.turn_id}
-    return NewContribution.of(example.model_copy(update={**labels, **origin}), said.at)
+    labels = {"intent": statement.stated, "sentiment": None, "entities": None, "unannotated": ()}
+    origin = {
+        "source": "correction",
+        "quality": CORRECTION,
+        "user_id": statement.person,
+        "turn_id": statement.turn_id,
+    }
+    return NewContribution.of(example.model_copy(update={**labels, **origin}), statement.at)

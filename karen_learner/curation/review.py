@@ -155,7 +155,7 @@ class ReviewDesk:
     async def _of_example(
         self, tenant_id: str, example: Example, doubt: DoubtfulLabel | None = None
     ) -> ReviewItem:
-        said = (await self._store.contributions(tenant_id, [example.key])).get(example.key, ())
+        contributed = (await self._store.contributions(tenant_id, [example.key])).get(example.key, ())
         kind, why = _kind_and_reason(example, doubt)
         return ReviewItem(
             **_labels(example),
@@ -163,7 +163,7 @@ class ReviewDesk:
             kind=kind,
             why=why,
             turn_id=example.turn_id or f"review/{example.example_id}",
-            claims=claims_of(said),
+            claims=claims_of(contributed),
             at=example.created_at,
         )
 
@@ -231,10 +231,10 @@ def _labels(example: Example) -> dict[str, Any]:
     return {name: getattr(example, name) for name in LabelledText.model_fields}
 
 
-def claims_of(said: Sequence[Contribution]) -> tuple[Claim, ...]:
+def claims_of(contributed: Sequence[Contribution]) -> tuple[Claim, ...]:
     """The claimed labels of each task with the numbers of people, the most frequent first."""
     people: dict[tuple[Task, str], set[object]] = {}
-    for number, one in enumerate(said):
+    for number, one in enumerate(contributed):
         for task in one.tasks:
             people.setdefault((task, _words(one, task)), set()).add(one.person or number)
     found = [Claim(task=task, label=label, people=len(several)) for (task, label), several in people.items()]

@@ -52,23 +52,24 @@ def change(
     tally = dict.fromkeys(("examples", "gold", "contributions", "set_aside"), 0)
     for keys in chunks(_keys(connection, tenant, change)):
         here = (example_rows.c.tenant == tenant, example_rows.c.key.in_(keys))
-        old, said = examples.find(connection, *here), contributions.of_texts(connection, tenant, keys)
+        old, contributed = examples.find(connection, *here), contributions.of_texts(connection, tenant, keys)
         renamed = {
-            key: [relabelled_contribution(each, one) for each in several] for key, several in said.items()
+            key: [relabelled_contribution(each, one) for each in several]
+            for key, several in contributed.items()
         }
         new = [_changed(example, renamed.get(example.key, ()), one) for example in old]
         having = [example for example in old if has_former_label(example, one)]
         tally["examples"] += len(having)
         tally["gold"] += sum(example.is_gold for example in having)
         tally["contributions"] += sum(
-            a != b for key in said for a, b in zip(said[key], renamed[key], strict=True)
+            a != b for key in contributed for a, b in zip(contributed[key], renamed[key], strict=True)
         )
         tally["set_aside"] += sum(
             after.state == "quarantined" != before.state for before, after in zip(old, new, strict=True)
         )
         if not dry_run:
             examples.write(connection, tenant, old, new)
-            _replace(connection, tenant, said, renamed)
+            _replace(connection, tenant, contributed, renamed)
     if not dry_run:
         _record(connection, tenant, change)
     return LabelReport(**change.model_dump(), **tally, done=not dry_run)
@@ -95,10 +96,10 @@ def _keys(connection: Connection, tenant: int, change: LabelChange) -> list[str]
     return sorted(keys)
 
 
-def _changed(example: Example, said: Sequence[Contribution], one: Successors) -> Example:
+def _changed(example: Example, contributed: Sequence[Contribution], one: Successors) -> Example:
     """The example that follows from the changed contributions. Gold that was set aside stays so."""
     changed = relabelled(example, one)
-    resolved = resolve(said, quorum=sys.maxsize if example.is_gold else 1)
+    resolved = resolve(contributed, quorum=sys.maxsize if example.is_gold else 1)
     if resolved is not None:
         return resolved.annotated(changed) if is_excluded(example) else settled(changed, resolved)
     if changed.tasks or not example.tasks:
@@ -111,12 +112,12 @@ def _changed(example: Example, said: Sequence[Contribution], one: Successors) ->
 def _replace(
     connection: Connection,
     tenant: int,
-    said: Mapping[str, Sequence[Contribution]],
+    contributed: Mapping[str, Sequence[Contribution]],
     renamed: Mapping[str, Sequence[Contribution]],
 ) -> None:
     """Replace all contributions to changed texts, in their order: others notice by the new numbers."""
-    changed = [key for key, several in said.items() if tuple(renamed[key]) != tuple(several)]
-    numbers = [each.seq for key in changed for each in said[key] if each.seq is not None]
+    changed = [key for key, several in contributed.items() if tuple(renamed[key]) != tuple(several)]
+    numbers = [each.seq for key in changed for each in contributed[key] if each.seq is not None]
     contributions.remove(connection, tenant, numbers)
     contributions.add(connection, tenant, [each for key in changed for each in renamed[key]])
 

@@ -109,7 +109,7 @@ def _rename(connection: Connection, tenant: int, names: dict[int, str]) -> None:
 
 def _resolve_again(connection: Connection, tenant: int, keys: Sequence[str]) -> None:
     """Resolve the examples of these keys. A contribution without an example founds one."""
-    said = contributions.of_texts(connection, tenant, keys)
+    contributed = contributions.of_texts(connection, tenant, keys)
     here = (db.examples.c.tenant == tenant, db.examples.c.key.in_(keys))
     found: dict[str, list[Example]] = defaultdict(list)
     for example in examples.find(connection, *here):
@@ -120,21 +120,21 @@ def _resolve_again(connection: Connection, tenant: int, keys: Sequence[str]) -> 
         several = sorted(found[key], key=lambda example: example.seq or 0)
         new += [one.model_copy(update={"state": "quarantined", "reason": DUPLICATE}) for one in several[:-1]]
         if several:
-            new.append(_settled(several[-1], said.get(key, ())))
-        elif key in said:
-            new.append(_settled(_founded(said[key]), said[key]))
+            new.append(_settled(several[-1], contributed.get(key, ())))
+        elif key in contributed:
+            new.append(_settled(_founded(contributed[key]), contributed[key]))
     examples.write(connection, tenant, old, new)
 
 
-def _settled(example: Example, said: Sequence[Contribution]) -> Example:
+def _settled(example: Example, contributed: Sequence[Contribution]) -> Example:
     """The example with the labels of its contributions. Only contributions to come set gold aside."""
-    resolved = resolve(said, quorum=sys.maxsize if example.is_gold else 1)
+    resolved = resolve(contributed, quorum=sys.maxsize if example.is_gold else 1)
     return example if resolved is None or is_excluded(example) else settled(example, resolved)
 
 
-def _founded(said: Sequence[Contribution]) -> Example:
+def _founded(contributed: Sequence[Contribution]) -> Example:
     """A new example of contributions whose former example has another text."""
-    newest = said[-1]
+    newest = contributed[-1]
     name = f"ex-{digest(f'{newest.key} {newest.seq}')}"
     shared = {
         field: getattr(newest, field)

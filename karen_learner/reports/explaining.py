@@ -96,15 +96,15 @@ def _values(one: Change, currency: str) -> list[str]:
         return []
     unit, right = unit_of(one.metric), " right" if one.metric == "accuracy" else ""
     first, second = ("Without the change", "With it") if one.causal else ("Before", "After")
-    said = [
+    sentences = [
         f"{first}: {value_text(one.before, unit, currency)}{right}.",
         f"{second}: {value_text(one.after, unit, currency)}{right}.",
     ]
     if one.change is not None and abs(one.after - one.before - one.change) > VISIBLE:
         controls = one.effect is not None and one.effect.controls >= MIN_CONTROLS
         reason = "for the change at other customers" if controls else "for how these users did before"
-        said.append(f"The difference, corrected {reason}, is {change_text(one.change, unit, currency)}.")
-    return said
+        sentences.append(f"The difference, corrected {reason}, is {change_text(one.change, unit, currency)}.")
+    return sentences
 
 
 def _chance(one: Change, currency: str) -> list[str]:

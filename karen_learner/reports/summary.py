@@ -73,33 +73,33 @@ def is_empty(results: AnalysisResults) -> bool:
 def _headline(document: PeriodReport) -> str:
     """The answers of the page in a few sentences."""
     if is_empty(document.analysis):
-        said = ["Nothing was observed in this period."]
+        sentences = ["Nothing was observed in this period."]
     elif document.better or document.worse:
-        said = [
+        sentences = [
             f"{_things(len(document.better))} got better, {_things(len(document.worse)).lower()} got worse."
         ]
         if not document.worse:
-            said = [f"{_things(len(document.better))} got better, nothing measurably got worse."]
+            sentences = [f"{_things(len(document.better))} got better, nothing measurably got worse."]
     elif all(trend.before is None for trend in document.analysis.trends):
-        said = ["There is no earlier period to compare with."]
+        sentences = ["There is no earlier period to compare with."]
     else:
-        said = ["No clear change is shown."]
+        sentences = ["No clear change is shown."]
     roi, currency = document.roi_estimate, document.report_metadata.currency
     if roi is not None and roi.measured and roi.roi.gain:
-        said.append(_worth(roi, currency))
+        sentences.append(_worth(roi, currency))
     elif roi is not None and roi.cumulative is not None and roi.metric:
         moved = change_text(roi.cumulative, unit_of(roi.metric))
-        said.append(f"All changes measured so far: {effect_name(roi.metric)} {moved}.")
+        sentences.append(f"All changes measured so far: {effect_name(roi.metric)} {moved}.")
     spent = sum(item.amount for item in document.costs if item.unit == currency)
     if spent:
-        said.append(f"The period cost {money(spent, currency)}.")
+        sentences.append(f"The period cost {money(spent, currency)}.")
     waiting = len(document.decisions)
-    said.append(
+    sentences.append(
         f"{plural(waiting, 'decision')} {'waits' if waiting == 1 else 'wait'}."
         if waiting
         else "Nothing waits for a decision."
     )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _worth(roi: ROISummary, currency: str) -> str:

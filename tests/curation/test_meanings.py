@@ -11,7 +11,7 @@ import pytest
 
 from karen_learner.contracts import MemoryStore
 from karen_learner.curation import Curator
-from karen_learner.curation.meanings import Said, changed_meanings, said_of
+from karen_learner.curation.meanings import StatedIntent, changed_meanings, stated_intent
 from karen_learner.records import Example, ExampleState, Turn, UserFeedback, utc_now
 from tests.curation.specimens import turn
 
@@ -27,9 +27,9 @@ def said(
     start: int = 0,
     people: int = 50,
     confidence: float = 0.95,
-) -> list[Said]:
+) -> list[StatedIntent]:
     return [
-        Said(
+        StatedIntent(
             turn_id=f"turn {start + number}",
             at=NOW + timedelta(minutes=start + number),
             person=f"user {number % people}",
@@ -44,7 +44,7 @@ def said(
 STEADY = [*said(20, "billing", "billing"), *said(20, "refund", "refund"), *said(60, "hello", "hello")]
 
 
-def found(*later: Sequence[Said], quorum: int = 3) -> list[tuple[str, str, int]]:
+def found(*later: Sequence[StatedIntent], quorum: int = 3) -> list[tuple[str, str, int]]:
     everything = [*STEADY, *(one for several in later for one in several)]
     return [(one.former, one.present, one.people) for one in changed_meanings(everything, quorum=quorum)]
 
@@ -115,7 +115,7 @@ def feedback(detected: str, number: int, **values: Any) -> Turn:
 
 def test_a_good_rating_states_the_detected_intent_and_a_poor_one_nothing() -> None:
     assert [
-        one.stated if (one := said_of(each)) else "?"
+        one.stated if (one := stated_intent(each)) else "?"
         for each in (
             feedback("billing", 1, satisfaction_score=0.9),
             feedback("billing", 1, satisfaction_score=0.1),

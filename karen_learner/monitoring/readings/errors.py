@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
+from karen_learner.metrics import binomial_tail
 from karen_learner.monitoring.readings.sources import Sources
 from karen_learner.records import Outcome
 from karen_learner.records.readings import Reading
@@ -30,7 +30,7 @@ def error_pattern(sources: Sources) -> Reading:
         )
     older, newer = _errors(told[:half]), _errors(told[half:])
     tested = {kind: count for kind, count in newer.items() if count >= MIN_ERRORS}
-    p_values = {kind: _tail(count, count + older[kind]) for kind, count in tested.items()}
+    p_values = {kind: binomial_tail(count, count + older[kind]) for kind, count in tested.items()}
     worst = min(p_values, key=lambda kind: p_values[kind], default=None)
     p_value = 1.0 if worst is None else min(1.0, p_values[worst] * len(p_values))
     return sources.reading(
@@ -59,8 +59,3 @@ def _kind(one: Outcome) -> str | None:
     if not wrong or not all(isinstance(label, str) and len(label) <= MAX_LABEL_CHARS for label in labels):
         return None
     return f"{one.predicted} instead of {one.actual}"
-
-
-def _tail(successes: int, trials: int) -> float:
-    """The probability of at least this number of heads of a fair coin."""
-    return float(sum(math.comb(trials, count) for count in range(successes, trials + 1)) / 2**trials)
