@@ -12,6 +12,7 @@ from typing import Any
 from asyncio_extras import call_in_executor
 
 from karen_learner.analysis.spacy_analyzer import user_argument
+from karen_learner.collection.erasure import erase_rows
 from karen_learner.corpora.corpus_file import CorpusFile
 from karen_learner.corpora.importers import CorpusSource
 from karen_learner.corpora.parsing import ImportedLine
@@ -54,6 +55,7 @@ from karen_learner.records import (
 )
 from karen_learner.records.data_reports import DataReport
 from karen_learner.records.decisions import LogReport
+from karen_learner.records.erasure import Erasure
 from karen_learner.records.evaluations import Evaluation, VersionComparison
 from karen_learner.records.health import Finding
 from karen_learner.records.labels import LabelReport, LabelRow
@@ -168,6 +170,22 @@ class AutonomousLearner(LearnerLifecycle):
         check_id(tenant_id, "tenant_id")
         await self.start()
         return await self._log.erase(tenant_id, user_id=user_id, session_id=session_id)
+
+    async def erase_user(self, tenant_id: str, user_id: str, *, dry_run: bool = False) -> Erasure:
+        """Erase a user's texts, feedback and id from turns, examples, log entries and stream events.
+
+        Turns keep their ids, detected labels and ratings under a random user id. A text that gold or another
+        person gave, too, stays an example. Training texts on disk are removed. The live model was trained
+        with the texts until a full cycle. With `dry_run` nothing changes. An interrupted erasure is completed
+        by another one. Raises UnknownTenant, InvalidInput.
+        """
+        check_id(user_id, "user_id")
+        await self._require(tenant_id)
+        if dry_run:
+            return Erasure(done=False, rows=await self.store.personal_rows(tenant_id, user_id))
+        rows = await erase_rows(self.store, tenant_id, user_id)
+        removed = await self._cycle.remove_corpora(tenant_id)
+        return Erasure(done=True, rows=rows, corpora=removed or 0, corpora_in_use=removed is None)
 
     async def analyze(self, tenant_id: str, text: str, *, user_id: str | None = None) -> Analysis:
         """Analysis of a text by the tenant's live model. Stores nothing. Raises InvalidInput.

@@ -148,14 +148,11 @@ def resolve(contributions: Sequence[Contribution], *, quorum: int) -> Resolved |
     return _decided({task: _sides(says[task], task) for task in TASKS if says[task]})
 
 
-def without_turns(example: Example, contributions: Sequence[Contribution], turns: Iterable[str]) -> Example:
-    """The example after consent for these turns was withdrawn.
+def with_contributions(example: Example, left: Sequence[Contribution]) -> Example:
+    """The example after contributions to its text were withdrawn, all but those that are `left`.
 
-    Without a contribution from elsewhere, it loses its content. Gold that was set aside stays so while
-    somebody contradicts it.
+    Without any, it loses its content. Gold that was set aside stays so while somebody contradicts it.
     """
-    gone = set(turns)
-    left = [each for each in contributions if each.turn_id not in gone]
     resolved = resolve(left, quorum=sys.maxsize if example.is_gold else 1)
     if resolved is None:
         return example.without_content()

@@ -103,6 +103,7 @@ class BlockingLearner(Blocking[AutonomousLearner]):
     log_decision = blocking(AutonomousLearner.log_decision)
     ingest_decisions = blocking(AutonomousLearner.ingest_decisions)
     erase_decisions = blocking(AutonomousLearner.erase_decisions)
+    erase_user = blocking(AutonomousLearner.erase_user)
     analyze = blocking(AutonomousLearner.analyze)
     analyze_many = blocking(AutonomousLearner.analyze_many)
     bootstrap = blocking(AutonomousLearner.bootstrap)

@@ -37,7 +37,7 @@ COMMANDS = {
         "report",
         "improvements",
     ),
-    "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note"),
+    "Undo and correct": ("rollback", "release", "discard", "quarantine", "labels", "note", "erase"),
     "Autonomy": ("run", "why", "monitor", "retrain", "schedule", "incidents", "alerts", "troubleshoot"),
     "Operate a home": ("doctor", "repair", "prune", "backup", "restore", "notify"),
     "Serve": ("serve", "keys"),
@@ -70,7 +70,8 @@ class CommandGroup(TyperGroup):
         """Run a command and exit the process with its code."""
         extra |= {"prog_name": prog_name or PROGRAM, "standalone_mode": False}
         for stream in (sys.stdout, sys.stderr):
-            escape_unencodable(stream)
+            if stream is not None:
+                escape_unencodable(stream)
         output = Output()
         words = sys.argv[1:] if args is None else args
         output.json = "--json" in takewhile("--".__ne__, words)  # for the errors of the parser as well

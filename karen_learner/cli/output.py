@@ -141,7 +141,9 @@ def _as_json(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False)
 
 
-def _console(file: IO[str]) -> Console:
+def _console(stream: IO[str] | None) -> Console:
+    """A console for a standard stream; None if the caller has closed it (`>&-`): nothing is printed."""
+    file = io.StringIO() if stream is None else stream
     wanted = os.environ.get("COLUMNS", "")
     known = wanted.isascii() and wanted.isdecimal() and len(wanted) <= len(str(MAX_WIDTH))
     columns = int(wanted) if known and MIN_WIDTH <= int(wanted) <= MAX_WIDTH else UNBOUNDED_WIDTH

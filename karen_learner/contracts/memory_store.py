@@ -30,6 +30,7 @@ from karen_learner.records import (
     UserFeedback,
     VersionCounts,
 )
+from karen_learner.records.erasure import PersonalRows
 from karen_learner.records.labels import LabelChange, LabelReport, Successors
 from karen_learner.records.triggers import Schedule
 
@@ -87,6 +88,17 @@ class MemoryStore(InboxStore, OutcomeStore, IncidentStore, OutboxStore, ReviewSt
         """
 
     async def get_turn(self, tenant_id: str, turn_id: str) -> Turn | None: ...
+
+    async def personal_rows(self, tenant_id: str, user_id: str) -> PersonalRows:
+        """The number of rows of a user."""
+
+    async def erase_page(self, tenant_id: str, user_id: str, *, alias: str, limit: int) -> PersonalRows:
+        """Erase up to `limit` labels and turns of a user in one transaction. The erased rows.
+
+        Turns keep ids, detected labels and ratings under the user id `alias`. Examples lose the text that
+        nobody else gave. If fewer than `limit` labels and turns were left, log entries and events in the
+        inbox are erased, too.
+        """
 
     def turns(self, tenant_id: str, *, after_seq: int = 0) -> AsyncIterator[Turn]:
         """All turns in order of `seq`, read in pages. Within a tenant, `seq` has the order of commits."""

@@ -225,6 +225,14 @@ class LearningCycle:
             await self._clean_up(tenant_id)
         return PruneReport(done=True, removed=removed)
 
+    async def remove_corpora(self, tenant_id: str) -> int | None:
+        """Remove all training texts on disk; the number of files. None while a cycle uses them."""
+        async with hold_lease(self.store, tenant_id, owner=owner_of(os.getpid()), ttl=self._ttl) as lease:
+            if lease is None:
+                return None
+            await self._recover(tenant_id)
+            return await self.training.remove_corpora(tenant_id)
+
     async def _recover(self, tenant_id: str, *, reason: str = PROCESS_ENDED) -> None:
         unfinished = await self.store.unfinished_cycles(tenant_id)
         serving = await self.registry.serving(tenant_id)

@@ -31,11 +31,6 @@ def remove(connection: Connection, tenant: int, numbers: Sequence[int]) -> None:
         connection.execute(delete(rows).where(rows.c.tenant == tenant, rows.c.seq.in_(piece)))
 
 
-def remove_turns(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> None:
-    """Delete the contributions from these turns."""
-    connection.execute(delete(rows).where(rows.c.tenant == tenant, rows.c.turn_id.in_(turn_ids)))
-
-
 def by_key(
     connection: Connection, tenant_id: str, keys: Sequence[str]
 ) -> Mapping[str, tuple[Contribution, ...]]:
@@ -54,6 +49,12 @@ def of_turns(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> li
     """The contributions from these turns."""
     here = (rows.c.tenant == tenant, rows.c.turn_id.in_(turn_ids))
     return _read(connection, _ROWS.where(*here))
+
+
+def of_user(connection: Connection, tenant: int, user_id: str, *, limit: int) -> list[Contribution]:
+    """The oldest `limit` contributions of a user."""
+    here = (rows.c.tenant == tenant, rows.c.user_id == user_id)
+    return _read(connection, _ROWS.where(*here).order_by(rows.c.seq).limit(limit))
 
 
 def contributors(

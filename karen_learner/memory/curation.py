@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, select
+from sqlalchemy import ColumnElement, Connection, Select, select, update
 
 from karen_learner.concurrency import CHUNK, chunks
 from karen_learner.memory import contributions, examples, labels, tenants
@@ -14,7 +14,7 @@ from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated
 from karen_learner.records import DISCARDED, ROLLED_BACK, Contribution, CurationWrite, Example, ReadSet
-from karen_learner.resolution import NEEDS_NEWS, without_turns
+from karen_learner.resolution import NEEDS_NEWS, with_contributions
 
 IS_WAITING = (rows.c.state == "quarantined", rows.c.reason == ROLLED_BACK)
 HARMFUL = "harmful"
@@ -45,14 +45,41 @@ def withdraw(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> No
     An example that only these turns contributed to loses its content.
     """
     for piece in chunks(turn_ids):
-        keys = {each.key for each in contributions.of_turns(connection, tenant, piece)}
-        found = examples.find(connection, rows.c.tenant == tenant, rows.c.turn_id.in_(piece))
-        for some in chunks(sorted(keys - {example.key for example in found})):
-            found += examples.find(connection, rows.c.tenant == tenant, rows.c.key.in_(some))
-        said = contributions.of_texts(connection, tenant, [example.key for example in found])
-        contributions.remove_turns(connection, tenant, piece)
-        left = [without_turns(example, said.get(example.key, ()), piece) for example in found]
-        examples.write(connection, tenant, found, left)
+        gone = contributions.of_turns(connection, tenant, piece)
+        made = examples.find(connection, rows.c.tenant == tenant, rows.c.turn_id.in_(piece))
+        _withdraw(connection, tenant, gone, made)
+
+
+def withdraw_user(connection: Connection, tenant: int, user_id: str, *, limit: int) -> int:
+    """As `withdraw`, for up to `limit` contributions of a user, whose id leaves their examples. How many."""
+    gone = contributions.of_user(connection, tenant, user_id, limit=limit)
+    touched = _withdraw(connection, tenant, gone, [])
+    named = [example.example_id for example in touched if example.user_id == user_id]
+    for piece in chunks(named):
+        here = (rows.c.tenant == tenant, rows.c.example_id.in_(piece), rows.c.user_id == user_id)
+        connection.execute(update(rows).where(*here).values(user_id=None))
+    return len(gone)
+
+
+def _withdraw(
+    connection: Connection, tenant: int, gone: Sequence[Contribution], made: Sequence[Example]
+) -> list[Example]:
+    """Delete contributions, and resolve their examples and those in `made` again.
+
+    Returns these examples as they were before.
+    """
+    found = list(made)
+    for some in chunks(sorted({each.key for each in gone} - {example.key for example in found})):
+        found += examples.find(connection, rows.c.tenant == tenant, rows.c.key.in_(some))
+    said = contributions.of_texts(connection, tenant, [example.key for example in found])
+    numbers = {each.seq for each in gone if each.seq is not None}
+    contributions.remove(connection, tenant, sorted(numbers))
+    left = [
+        with_contributions(example, [each for each in said.get(example.key, ()) if each.seq not in numbers])
+        for example in found
+    ]
+    examples.write(connection, tenant, found, left)
+    return found
 
 
 def reject(

@@ -12,7 +12,16 @@ from karen_learner.concurrency import Batcher
 from karen_learner.contracts import Clock
 from karen_learner.memory import access as access_rows
 from karen_learner.memory import contributions as contribution_rows
-from karen_learner.memory import counters, curation, data_revisions, ids, journal, schema, service_states
+from karen_learner.memory import (
+    counters,
+    curation,
+    data_revisions,
+    erasure,
+    ids,
+    journal,
+    schema,
+    service_states,
+)
 from karen_learner.memory import decisions as decision_rows
 from karen_learner.memory import examples as example_rows
 from karen_learner.memory import inbox as inbox_rows
@@ -174,6 +183,8 @@ class SqlMemoryStore:
         return await self._incoming.submit(LateFeedback.of(tenant_id, turn_id, feedback))
 
     get_turn = _reads(turn_rows.get)
+    personal_rows = _reads(erasure.count)
+    erase_page = _writes(erasure.erase_page)
 
     async def turns(self, tenant_id: str, *, after_seq: int = 0) -> AsyncIterator[Turn]:
         async for page in self._pages(turn_rows.page, tenant_id, after=after_seq):

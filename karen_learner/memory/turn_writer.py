@@ -219,7 +219,7 @@ def _store(connection: Connection, items: Sequence[Incoming]) -> Sequence[Result
             results.append(item.turn.with_seq(added[place]))
         else:
             results.append(_merge(after, place, item))
-    _write_changes(connection, before, after)
+    write_changes(connection, before, after)
     counters.add(connection, _new_counts((place[0], first[place]) for place in added))
     return results
 
@@ -265,9 +265,10 @@ def _merge(known: dict[Place, StoredTurn], place: Place, item: Incoming) -> Resu
     return turn
 
 
-def _write_changes(
+def write_changes(
     connection: Connection, before: Mapping[Place, StoredTurn], after: Mapping[Place, StoredTurn]
 ) -> None:
+    """Replace stored turns. A turn that loses its text loses its contributions and log entries, too."""
     changed = {place: new for place, new in after.items() if new is not before[place]}
     rows = [
         {
@@ -275,6 +276,7 @@ def _write_changes(
             "awaiting_curation": new.awaiting,
             "has_words": new.turn.user_text is not None,
             "revision": new.revision,
+            "user_id": new.turn.metadata.user_id,
             "body": _json(new.turn),
         }
         for new in changed.values()

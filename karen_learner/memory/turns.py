@@ -47,6 +47,15 @@ def find(connection: Connection, places: Iterable[Place]) -> dict[Place, StoredT
     }
 
 
+def of_user(connection: Connection, tenant: int, user_id: str, *, limit: int) -> dict[Place, StoredTurn]:
+    """Up to `limit` turns of a user."""
+    here = (turns.c.tenant == tenant, turns.c.user_id == user_id)
+    return {
+        (row.tenant, row.turn_id): StoredTurn(_turn(row), row.awaiting_curation, row.revision)
+        for row in connection.execute(select(turns).where(*here).limit(limit))
+    }
+
+
 def get(connection: Connection, tenant_id: str, turn_id: str) -> Turn | None:
     """One turn."""
     here = (turns.c.tenant == tenants.number_of(tenant_id), turns.c.turn_id == turn_id)

@@ -75,6 +75,13 @@ def probe_texts(recent: Sequence[str], folds: FoldPlan) -> tuple[str, ...]:
     return (*recent, *(example.text for example in folds.judged.examples[:PROBED_JUDGED_TEXTS]))
 
 
+def remove_corpora(folder: Path) -> int:
+    """Remove the corpora of all cycles of a tenant; the number of files. Blocking."""
+    files = sum(path.is_file() for path in folder.rglob("*"))
+    remove_folder(folder)
+    return files
+
+
 def remove_old_corpora(folder: Path, *, keep: str | None, retention_days: float) -> None:
     """Remove the raw lines of all cycles (their DocBin files stay), and expired cycles."""
     for lines in folder.rglob("*.jsonl"):

@@ -35,6 +35,7 @@ from karen_learner.training.corpus import (
     PROBE_LINES,
     PROBED_JUDGED_TEXTS,
     probe_texts,
+    remove_corpora,
     remove_old_corpora,
     training_lines_of,
     write_corpus,
@@ -294,6 +295,11 @@ class TrainingStage:
         folder = self._layout.corpora(tenant_id)
         days = self._settings.of(tenant_id).learning.corpus_retention_days
         await call_in_executor(lambda: remove_old_corpora(folder, keep=keep, retention_days=days))
+
+    async def remove_corpora(self, tenant_id: str) -> int:
+        """Remove the corpora of all cycles; the number of files. Call under the lease."""
+        removed: int = await call_in_executor(remove_corpora, self._layout.corpora(tenant_id))
+        return removed
 
 
 def _saved(job: TrainJob, report: TrainReport) -> PipelineSpec:

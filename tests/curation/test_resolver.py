@@ -18,7 +18,7 @@ from karen_learner.curation.resolver import (
     Withdrawal,
 )
 from karen_learner.records import Contribution, Example
-from karen_learner.resolution import is_excluded, same_labels, without_turns
+from karen_learner.resolution import is_excluded, same_labels, with_contributions
 from tests.curation.specimens import annotation, gold
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -552,7 +552,9 @@ class TestWithdrawal:
 class TestConsent:
     def without(self, turn_id: str, *new: Example) -> Example:
         made = resolver(None, *map(said, new))
-        return without_turns(example_of(made), made.added(), [turn_id])
+        return with_contributions(
+            example_of(made), [each for each in made.added() if each.turn_id != turn_id]
+        )
 
     def test_the_vote_of_a_second_person_is_removed(self) -> None:
         example = self.without("turn of bob", intent_of("ann", "billing"), intent_of("bob", "billing"))
@@ -585,7 +587,7 @@ class TestConsent:
         made = resolver(None, said(annotation("ann", "BILL")), said(annotation("bob", "bill")))
         (example,) = made.changes()
         harmful = example.model_copy(update={"state": "quarantined", "reason": "harmful"})
-        left = without_turns(harmful, made.added(), ["turn of ann"])
+        left = with_contributions(harmful, [each for each in made.added() if each.turn_id != "turn of ann"])
 
         assert (left.text, left.state, left.reason) == ("bill", "quarantined", "harmful")
 

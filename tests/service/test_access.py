@@ -28,6 +28,7 @@ ACTION_OF_METHOD: dict[tuple[str, str], Action] = {
     ("POST", "accuracy"): "converse",
     ("POST", "decisions"): "converse",
     ("DELETE", "decisions"): "administer",
+    ("DELETE", "users"): "administer",
     ("GET", "{key}"): "administer",
     ("GET", "{turn_id}"): "administer",
     ("GET", "audit"): "administer",

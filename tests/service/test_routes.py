@@ -306,3 +306,17 @@ async def test_the_description_names_each_operation_once(client):
     operations = [one["operationId"] for path in document["paths"].values() for one in path.values()]
     assert len(operations) == len(set(operations))
     assert document["components"]["securitySchemes"]
+
+
+async def test_a_user_is_erased_by_an_administrator(make_client):
+    client = await make_client("admin")
+    url = f"{ACME_URL}/users"
+    turn_id = (await client.post(f"{ACME_URL}/turns", json={**TURN, "user_id": "ann/1"})).json()["turn_id"]
+    query = {"user_id": "ann/1"}
+    planned = (await client.delete(url, params=query | {"dry_run": True})).json()
+    assert (planned["done"], planned["rows"]["turns"]) == (False, 1)
+    assert (await client.delete(url, params=query)).json()["rows"]["turns"] == 1
+    left = (await client.get(f"{ACME_URL}/turns/{turn_id}")).json()
+    assert left["user_text"] is None
+    assert left["metadata"]["user_id"].startswith("erased-")
+    problem(await client.delete(url), 422)

@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from karen_learner.records import LearningMetrics, Quarantine, TenantStatus
+from karen_learner.records.erasure import Erasure
 from karen_learner.records.labels import LabelReport, LabelRow
 from karen_learner.service.access import Caller
-from karen_learner.service.bodies import Decided, ExamplesBody, LabelBody, RetireBody
+from karen_learner.service.bodies import Decided, ExamplesBody, Id, LabelBody, RetireBody
 from karen_learner.service.parts import Shared, TenantId, allow
 
 router = APIRouter(prefix="/v1/tenants", tags=["tenants"])
@@ -59,6 +60,12 @@ async def merge_labels(tenant_id: TenantId, label: str, body: LabelBody, parts: 
 async def retire_label(tenant_id: TenantId, label: str, body: RetireBody, parts: Shared) -> LabelReport:
     """Remove a label. It cannot be undone."""
     return await parts.learner.retire_label(tenant_id, label, task=body.task, dry_run=body.dry_run)
+
+
+@router.delete("/{tenant_id}/users", dependencies=[allow("administer")])
+async def erase_user(tenant_id: TenantId, parts: Shared, user_id: Id, dry_run: bool = False) -> Erasure:
+    """Erase the texts, the feedback and the id of a user. It cannot be undone."""
+    return await parts.learner.erase_user(tenant_id, user_id, dry_run=dry_run)
 
 
 @router.get("/{tenant_id}/quarantine", tags=["quarantine"], dependencies=[allow("operate")])

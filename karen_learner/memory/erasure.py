@@ -1,0 +1,86 @@
+"""Erasure of a user from the rows of one tenant."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+
+from karen_learner.memory import curation, decisions, tenants
+from karen_learner.memory.tables import contributions, examples, inbox, turns
+from karen_learner.memory.tables import decisions as log
+from karen_learner.memory.turn_writer import write_changes
+from karen_learner.memory.turns import Place, StoredTurn, of_user
+from karen_learner.records import Turn
+from karen_learner.records.erasure import PersonalRows
+
+
+def count(connection: Connection, tenant_id: str, user_id: str) -> PersonalRows:
+    """The rows of a user."""
+    tenant = tenants.find(connection, tenant_id)
+    if tenant is None:
+        return PersonalRows()
+
+    def rows(table: Any, here: ColumnElement[bool]) -> int:
+        counted = select(func.count()).select_from(table).where(table.c.tenant == tenant, here)
+        return connection.execute(counted).scalar_one()
+
+    return PersonalRows(
+        turns=rows(turns, turns.c.user_id == user_id),
+        labels=rows(contributions, contributions.c.user_id == user_id),
+        log_entries=rows(log, log.c.user_id == user_id),
+        events=rows(inbox, _is_event_of(user_id)),
+    )
+
+
+def erase_page(
+    connection: Connection, tenant_id: str, user_id: str, *, alias: str, limit: int
+) -> PersonalRows:
+    """Erase up to `limit` labels and turns of a user, at the end log entries and events. The erased rows.
+
+    A turn keeps its id, its detected labels and its ratings, under the user id `alias`. So a repeated turn is
+    still known, and its text is not stored again.
+    """
+    tenant = tenants.find(connection, tenant_id)
+    if tenant is None:
+        return PersonalRows()
+    labels = curation.withdraw_user(connection, tenant, user_id, limit=limit)
+    if labels == limit:
+        return PersonalRows(labels=labels)
+    erased = _erase_turns(connection, tenant, user_id, alias=alias, limit=limit)
+    if erased == limit:
+        return PersonalRows(labels=labels, turns=erased)
+    entries = decisions.withdraw(connection, tenant, user_ids=[user_id])
+    here = (inbox.c.tenant == tenant, _is_event_of(user_id))
+    events = connection.execute(delete(inbox).where(*here)).rowcount
+    return PersonalRows(labels=labels, turns=erased, log_entries=entries, events=events)
+
+
+def _erase_turns(connection: Connection, tenant: int, user_id: str, *, alias: str, limit: int) -> int:
+    before = of_user(connection, tenant, user_id, limit=limit)
+    if before:
+        write_changes(connection, before, _anonymous(before, alias))
+        here = (examples.c.tenant == tenant, examples.c.turn_id.in_([turn_id for _, turn_id in before]))
+        connection.execute(update(examples).where(*here, examples.c.user_id == user_id).values(user_id=None))
+    return len(before)
+
+
+def _anonymous(before: dict[Place, StoredTurn], alias: str) -> dict[Place, StoredTurn]:
+    return {
+        place: StoredTurn(_without_person(stored.turn, alias), awaiting=False, revision=stored.revision + 1)
+        for place, stored in before.items()
+    }
+
+
+def _without_person(turn: Turn, alias: str) -> Turn:
+    """The turn without content, and with `alias` in place of its user and conversation."""
+    left = turn.without_content()
+    names = {"user_id": alias, "conversation_id": alias}
+    return left.model_copy(update={"metadata": left.metadata.model_copy(update=names)})
+
+
+def _is_event_of(user_id: str) -> ColumnElement[bool]:
+    """Whether an event in the inbox has a turn of the user. No index has it: all events are read."""
+    in_json = json.dumps(user_id, ensure_ascii=False)
+    return inbox.c.body.contains(f'"user_id":{in_json}', autoescape=True)
