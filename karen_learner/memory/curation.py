@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, select, update
 
 from karen_learner.concurrency import CHUNK, chunks
-from karen_learner.memory import contributions, examples, labels, tenants
-from karen_learner.memory import leases as lease_rows
+from karen_learner.memory import contributions, examples, labels, lease_rows, tenants
 from karen_learner.memory.tables import Condition, turns
 from karen_learner.memory.tables import examples as rows
 from karen_learner.memory.turns import mark_curated

@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Text, cast, select, update
 
 from karen_learner.errors import InvalidInput, StoreError
-from karen_learner.memory import counters, tenants
-from karen_learner.memory import leases as lease_rows
+from karen_learner.memory import counters, lease_rows, tenants
 from karen_learner.memory.counters import change, cycle_counts
 from karen_learner.memory.tables import IS_UNFINISHED, cycles
 from karen_learner.memory.tables import tenants as names

@@ -19,6 +19,7 @@ from karen_learner.memory import (
     erasure,
     ids,
     journal,
+    lease_rows,
     schema,
     service_states,
 )
@@ -27,7 +28,6 @@ from karen_learner.memory import examples as example_rows
 from karen_learner.memory import inbox as inbox_rows
 from karen_learner.memory import incidents as incident_rows
 from karen_learner.memory import labels as label_rows
-from karen_learner.memory import leases as lease_rows
 from karen_learner.memory import outbox as outbox_rows
 from karen_learner.memory import outcomes as outcome_rows
 from karen_learner.memory import recommendations as recommendation_rows

@@ -15,8 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, literal, select, update
 
 from karen_learner.concurrency import chunks
-from karen_learner.memory import curation, journal, tenants
-from karen_learner.memory import leases as lease_rows
+from karen_learner.memory import curation, journal, lease_rows, tenants
 from karen_learner.memory.tables import aliases, holdbacks, lineage, masks, versions
 from karen_learner.memory.tables import examples as example_rows
 from karen_learner.memory.tables import tenants as tenant_rows
