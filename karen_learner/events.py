@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from karen_learner.records import LearningCycleResult, Record, Stage, Task, new_id, utc_now
+from karen_learner.records import LearningCycleResult, Record, Stage, Task, Turn, new_id, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,14 @@ class TurnCollected(Event):
 
 
 class FeedbackAdded(Event):
+    """Feedback was stored. `turn` is the turn with it: subscribers of this process need no read.
+
+    `turn` has the texts of users. It is no part of `to_dict` and of the representation.
+    """
+
     turn_id: str
     is_correction: bool
+    turn: Turn | None = Field(default=None, exclude=True, repr=False)
 
 
 class CycleStarted(Event):

@@ -17,7 +17,7 @@ from karen_learner.autonomy.learning_settings import LearningSystemSettings, rea
 from karen_learner.autonomy.strategies.knowledge import StrategyKnowledge
 from karen_learner.contracts import Clock, OutcomeStore, StrategyStore
 from karen_learner.errors import without_message
-from karen_learner.monitoring.performance import MonitoredLearner, PerformanceMonitor, TurnStore
+from karen_learner.monitoring.performance import MonitoredLearner, PerformanceMonitor
 from karen_learner.records import Record, RetrainingResult, Score, check_amount, check_id, check_name, utc_now
 from karen_learner.records.strategies import ErrorAction, Limits, StrategyEstimate, StrategyRecommendation
 from karen_learner.settings import StrategySettings, load_settings
@@ -36,15 +36,11 @@ class LearningStore(StrategyStore, OutcomeStore, Protocol):
     """Stores strategies and outcomes. A `MemoryStore` is one."""
 
 
-class LearnerStore(LearningStore, TurnStore, Protocol):
-    """The store of a learner."""
-
-
 class StrategicLearner(MonitoredLearner, Protocol):
     """The part of a learner that a learning system uses."""
 
     @property
-    def store(self) -> LearnerStore: ...
+    def store(self) -> LearningStore: ...
 
 
 class Troubleshooter(Protocol):

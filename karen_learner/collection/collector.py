@@ -138,7 +138,7 @@ class ConversationMetadataCollector:
 
     async def _merge(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> ConversationMetadata:
         turn = await self._store.add_feedback(tenant_id, turn_id, feedback)
-        self._publish_feedback(tenant_id, turn_id, feedback)
+        self._publish_feedback(turn, feedback)
         return turn.metadata
 
     async def _store_new(self, draft: TurnDraft, analysis: Analysis) -> ConversationMetadata:
@@ -150,12 +150,17 @@ class ConversationMetadataCollector:
             TurnCollected(tenant_id=turn.tenant_id, turn_id=turn.turn_id, degraded=turn.metadata.degraded)
         )
         if draft.feedback is not None:
-            self._publish_feedback(turn.tenant_id, turn.turn_id, draft.feedback)
+            self._publish_feedback(turn, draft.feedback)
         return turn.metadata
 
-    def _publish_feedback(self, tenant_id: str, turn_id: str, feedback: UserFeedback) -> None:
+    def _publish_feedback(self, turn: Turn, feedback: UserFeedback) -> None:
         self._events.publish(
-            FeedbackAdded(tenant_id=tenant_id, turn_id=turn_id, is_correction=feedback.is_correction)
+            FeedbackAdded(
+                tenant_id=turn.tenant_id,
+                turn_id=turn.turn_id,
+                is_correction=feedback.is_correction,
+                turn=turn,
+            )
         )
 
     async def _analyze(self, draft: TurnDraft) -> Analysis:

@@ -34,7 +34,6 @@ from karen_learner.records import (
     PerformanceReport,
     RetrainingResult,
     SystemMetrics,
-    Turn,
     check_amount,
     check_id,
     check_limit,
@@ -46,8 +45,10 @@ logger = logging.getLogger(__name__)
 
 EVENT_QUEUE_SIZE = 10_000
 """Feedback events that wait for the monitor, and turns that are known to be measured."""
-INTERVAL_S = 0.2
-"""Seconds between two rounds of the monitor's task."""
+INTERVAL_S = 1.0
+"""Seconds between two rounds of the monitor's task. Fewer rounds make fewer writes."""
+BATCHES = 5
+"""Writes of a round at most."""
 TICK_S = 5.0
 """Seconds between two comparisons with the thresholds."""
 MAX_ALERTS = 1_000
@@ -58,15 +59,11 @@ STATUSES: Mapping[str, bool | None] = {
 """Whether a run with this status succeeded; None: it does not count."""
 
 
-class TurnStore(OutcomeStore, Protocol):
-    async def get_turn(self, tenant_id: str, turn_id: str) -> Turn | None: ...
-
-
 class MonitoredLearner(CycleLearner, Protocol):
     """The part of a learner that a monitor uses."""
 
     @property
-    def store(self) -> TurnStore: ...
+    def store(self) -> OutcomeStore: ...
 
     @property
     def events(self) -> EventBus: ...
@@ -112,7 +109,7 @@ class PerformanceMonitor:
         self._active: set[tuple[str, str]] = set()
         self._retraining = RetrainingRequests(tenant_id, learner, model_updater, self._alerts.append)
         self._task: asyncio.Task[None] | None = None
-        self._end_subscription: Callable[[], None] | None = None
+        self._end_subscriptions: list[Callable[[], None]] = []
 
     # Lifecycle -------------------------------------------------------------------------------
 
@@ -131,16 +128,18 @@ class PerformanceMonitor:
             await self._learner.start()
         await self._outcomes.load()
         if self._learner is not None:
-            self._end_subscription = self._learner.events.subscribe(
-                self._on_event, queue_size=EVENT_QUEUE_SIZE
-            )
+            subscribe = self._learner.events.subscribe
+            self._end_subscriptions = [
+                subscribe(self._on_feedback, to=FeedbackAdded, queue_size=EVENT_QUEUE_SIZE),
+                subscribe(self._on_new_model, to=ModelDeployed),
+                subscribe(self._on_new_model, to=ModelRolledBack),
+            ]
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Store the recorded outcomes, and end the task. A running retraining continues. Idempotent."""
-        if self._end_subscription is not None:
-            self._end_subscription()
-            self._end_subscription = None
+        while self._end_subscriptions:
+            self._end_subscriptions.pop()()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -159,7 +158,9 @@ class PerformanceMonitor:
             await asyncio.sleep(INTERVAL_S)
             try:
                 await self._outcomes.process()
-                await self._outcomes.save()
+                for _ in range(BATCHES):
+                    if not await self._outcomes.save():
+                        break
                 if time.monotonic() - ticked >= TICK_S:
                     ticked = time.monotonic()
                     await self._outcomes.process()  # so that `check` finds few waiting outcomes
@@ -273,17 +274,20 @@ class PerformanceMonitor:
             )
         )
 
-    async def _on_event(self, event: Event) -> None:
-        """Record the feedback on a turn. A new model starts new detectors."""
-        if event.tenant_id != self.tenant_id or self._learner is None:
+    def _on_feedback(self, event: Event) -> None:
+        """Record the first feedback on a turn."""
+        if event.tenant_id != self.tenant_id or not isinstance(event, FeedbackAdded) or event.turn is None:
             return
-        if isinstance(event, FeedbackAdded) and event.turn_id not in self._turns:
-            turn = await self._learner.store.get_turn(event.tenant_id, event.turn_id)
-            outcome = outcome_of(turn) if turn is not None else None
-            if outcome is not None:
-                self._turns[event.turn_id] = True
-                self._outcomes.record(Recorded.of(outcome))
-        elif isinstance(event, (ModelDeployed, ModelRolledBack)):
+        if event.turn_id in self._turns:
+            return
+        outcome = outcome_of(event.turn)
+        if outcome is not None:
+            self._turns[event.turn_id] = True
+            self._outcomes.record(Recorded.of(outcome))
+
+    def _on_new_model(self, event: Event) -> None:
+        """A new model starts a new detector."""
+        if event.tenant_id == self.tenant_id:
             self._outcomes.restart_detector(AGENT)
 
     # Reading ---------------------------------------------------------------------------------
