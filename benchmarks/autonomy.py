@@ -14,9 +14,10 @@ meanings. Every turn gets its label as feedback, two minutes of simulated time a
 everything. CPU seconds include those of the worker process.
 
 `--figures` measures instead, without data: the processing time of turns with the service, the troubleshooter
-and a monitor that work each ten seconds, beside a learner alone (target: 10 % more at most); the errors that
-learned rules leave in the world of `examples/self_improving_agent.py` (target: half); and the incidents of
-`ten_days.py` that need a person (target: 10 %).
+and a monitor that work each ten seconds, beside a learner alone (target: 10 % more at most), for steady texts
+and for texts whose drift starts learning cycles; the errors that learned rules leave in the world of
+`examples/self_improving_agent.py` (target: half); and the incidents of `ten_days.py` that need a person
+(target: 10 %).
 """
 
 from __future__ import annotations
@@ -224,17 +225,39 @@ async def refit_accuracy(world: World) -> float:
 # The figures --------------------------------------------------------------------------------------
 
 
-async def processing_times(turns: int, rounds: int) -> tuple[float, float]:
-    """CPU seconds of a turn with everything off and on: the medians of alternating rounds."""
-    off, on = [], []
+@dataclass
+class Processing:
+    """CPU seconds of turns: of each turn with everything off and on, by round, and the cycles meanwhile.
+
+    `training_s` is the CPU of the worker process in the rounds with everything on, by turn.
+    """
+
+    off: list[float] = field(default_factory=list)
+    on: list[float] = field(default_factory=list)
+    training_s: list[float] = field(default_factory=list)
+    cycles: int = 0
+
+
+async def processing_times(turns: int, rounds: int, *, drifting: bool) -> Processing:
+    """The CPU of a turn in alternating rounds. Drifting texts make the troubleshooter learn."""
+    found, rng = Processing(), random.Random(0)
+
+    def count(event: Event) -> None:
+        found.cycles += isinstance(event, CycleFinished)
+
+    def texts() -> Sequence[str]:
+        numbers = range(turns) if drifting else [rng.randrange(turns) for _ in range(turns)]
+        return [f"{WORDS[at % len(WORDS)]} please {number}" for at, number in enumerate(numbers)]
+
     with tempfile.TemporaryDirectory() as home:
         overrides = {"triggers.tick_s": TICK_S, "triggers.condition": NEVER}
         async with create_autonomous_learner(home, overrides=overrides) as learner:
             gold = [{"text": f"{word} number {at}", "intent": word} for word in WORDS for at in range(12)]
             await learner.bootstrap(TENANT, gold)
-            await turn_time(learner, None, turns)
+            await turn_time(learner, None, texts())
+            learner.events.subscribe(count)
             for _ in range(rounds):
-                off.append(await turn_time(learner, None, turns))
+                found.off.append(await turn_time(learner, None, texts()))
                 notifier = Notifier(learner.store, learner.settings.notifications)
                 mending = MendingPart(learner, notifier)
                 service = AutonomousService(learner, parts=[mending.join])
@@ -242,25 +265,37 @@ async def processing_times(turns: int, rounds: int) -> tuple[float, float]:
                 await monitor.start()
                 running = asyncio.create_task(service.run())
                 await asyncio.sleep(1.0)
-                on.append(await turn_time(learner, monitor, turns))
+                before = worker_seconds(learner)
+                found.on.append(await turn_time(learner, monitor, texts()))
+                found.training_s.append((worker_seconds(learner) - before) / turns)
                 service.stop()
                 await running
                 await monitor.stop()
-    return statistics.median(off), statistics.median(on)
+    return found
 
 
-async def turn_time(learner: AutonomousLearner, monitor: PerformanceMonitor | None, turns: int) -> float:
-    """The mean CPU seconds of a turn, at 50 turns a second."""
+async def turn_time(
+    learner: AutonomousLearner, monitor: PerformanceMonitor | None, texts: Sequence[str]
+) -> float:
+    """The mean CPU seconds of a turn in this process, at 50 turns a second."""
     began = time.process_time()
-    for number in range(turns):
-        word = WORDS[number % len(WORDS)]
+    for number, text in enumerate(texts):
         await learner.collect_conversation_metadata(
-            TENANT, f"{word} please {number}", "ok", f"user {number % 99}", {"satisfaction_score": 0.8}
+            TENANT, text, "ok", f"user {number % 99}", {"satisfaction_score": 0.8}
         )
         if monitor is not None:
             monitor.record_agent_run(f"run {number}", "planner", "llm", "success", 12.0)
         await asyncio.sleep(1 / 50)
-    return (time.process_time() - began) / turns
+    return (time.process_time() - began) / len(texts)
+
+
+def worker_seconds(learner: AutonomousLearner) -> float:
+    """CPU seconds of the worker process so far; 0 without one."""
+    pid = getattr(learner._backend, "pid", None)
+    if pid is None:
+        return 0.0
+    user, system = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")")[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def errors_left() -> str:
@@ -271,9 +306,14 @@ def errors_left() -> str:
 
 
 def print_figures(days: int) -> None:
-    off, on = asyncio.run(processing_times(turns=1_500, rounds=3))
-    print(f"CPU of a turn: {1e3 * off:.2f} ms with everything off, {1e3 * on:.2f} ms with everything on")
-    print(f"overhead: {100 * (on / off - 1):+.0f} %")
+    for drifting in (False, True):
+        found = asyncio.run(processing_times(turns=1_500, rounds=3, drifting=drifting))
+        off, on, training = (statistics.median(part) for part in (found.off, found.on, found.training_s))
+        print(
+            f"{'drifting' if drifting else 'steady'} texts, {found.cycles} cycles: {1e3 * off:.2f} ms of CPU "
+            f"for a turn with everything off, {1e3 * on:.2f} ms with everything on "
+            f"({100 * (on / off - 1):+.0f} %), and {1e3 * training:.2f} ms of the worker"
+        )
     print(errors_left())
     _, incidents = asyncio.run(ten_days.live(days))
     print(f"{ten_days.for_people(incidents)} of {len(incidents)} incidents need a person")
