@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karen_learner.metrics import Z_95
-from karen_learner.monitoring.readings.recent import FEATURE_BITS, TurnFacts
+from karen_learner.monitoring.readings.recent import TurnFacts
 from karen_learner.monitoring.readings.sources import Sources
 from karen_learner.records.readings import Reading
 
@@ -143,9 +143,10 @@ def compare(older: Sequence[TurnFacts], newest: Sequence[TurnFacts], turn_count:
 
 def _hat(texts: Sequence[TurnFacts]) -> Doubles:
     """The hat matrix of the kernel ridge regression on normalized TF-IDF of hashed features."""
-    matrix = np.zeros((len(texts), 1 << FEATURE_BITS), dtype=np.float32)
-    for row, one in enumerate(texts):
-        matrix[row, one.features] = 1.0
+    used, columns = np.unique(np.concatenate([one.features for one in texts]), return_inverse=True)
+    rows = np.repeat(np.arange(len(texts)), [len(one.features) for one in texts])
+    matrix = np.zeros((len(texts), len(used)), dtype=np.float32)  # few of the 4,096 features occur
+    matrix[rows, columns] = 1.0
     matrix *= np.log((1.0 + len(texts)) / (1.0 + matrix.sum(axis=0)))
     matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
     kernel = (matrix @ matrix.T).astype(np.float64)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from karen_learner.contracts import MemoryStore
@@ -24,7 +25,10 @@ FEATURE_BITS = 12
 """Texts are kept as sets of hashed words and character trigrams below `2 ** FEATURE_BITS`, not as texts."""
 MAX_FEATURE_CHARS = 1_000
 AWAITING_REACH = 10_000
-"""Newest turns that are searched for late feedback."""
+"""Newest turns that are searched for late feedback each `SEARCH_EVERY`."""
+NEAR_REACH = 100
+"""Newest turns that each tick searches for late feedback."""
+SEARCH_EVERY = timedelta(minutes=5)
 _WORD = re.compile(r"\w+", re.UNICODE)
 
 
@@ -95,6 +99,8 @@ class RecentData:
     _last_turn: int | None = None
     _last_outcome: int | None = None
     _feedback: tuple[int, int] = (-1, -1)
+    _searched_at: datetime | None = None
+    _stored: LRUCache[str, bool] = field(default_factory=lambda: LRUCache(AWAITING_REACH))
     _version: str | None = None
 
     def __post_init__(self) -> None:
@@ -103,8 +109,8 @@ class RecentData:
 
     async def refresh(self, now: datetime, champion: ModelVersion | None) -> None:
         """Read the rows that are new since the last call. `champion` is the version that serves."""
-        await self._read_turns()
-        await self._store_outcomes(now)
+        await self._read_turns(now)
+        await self._search_late_feedback(now)
         await self._read_outcomes(champion)
         start = now - timedelta(days=self.settings.window_days)
         while self.turns and self.turns[0].at < start:
@@ -112,33 +118,48 @@ class RecentData:
         while self.outcomes and self.outcomes[0].known_at < start:
             self.outcomes.popleft()
 
-    async def _read_turns(self) -> None:
+    async def _read_turns(self, now: datetime) -> None:
         if self._last_turn is None:
             for turn in await self.store.newest_turns(self.tenant_id, limit=self.settings.recent_turns):
                 self._add_turn(turn)
             self._last_turn = self.turns[-1].seq if self.turns else 0
             return
+        new: list[Turn] = []
         async for turn in self.store.turns(self.tenant_id, after_seq=self._last_turn):
             self._add_turn(turn)
+            new.append(turn)
+            if len(new) == PAGE:
+                await self._store_outcomes(new, now)
+                new = []
+        await self._store_outcomes(new, now)
 
     def _add_turn(self, turn: Turn) -> None:
         self.turns.append(facts_of(turn))
         self.turn_count += 1
         self._last_turn = turn.seq
 
-    async def _store_outcomes(self, now: datetime) -> None:
-        """Store the outcomes of turns with new feedback. The id of an outcome is that of its turn."""
+    async def _store_outcomes(self, turns: Sequence[Turn], now: datetime) -> None:
+        """Store the outcomes of turns with feedback. The id of an outcome is that of its turn."""
+        if self.store.read_only is not None:
+            return
+        new = [one for one in turns if one.turn_id not in self._stored]
+        found = {one.turn_id: outcome for one in new if (outcome := outcome_of(one)) is not None}
+        outcomes = [one.model_copy(update={"known_at": now}) for one in found.values()]
+        await self.store.add_outcomes(self.tenant_id, outcomes)
+        self._stored.update(dict.fromkeys(found, True))
+
+    async def _search_late_feedback(self, now: datetime) -> None:
+        """Store the outcomes of turns that have got feedback after they were read."""
         counts = await self.store.counts(self.tenant_id)
         feedback = (counts.with_feedback, counts.corrections)
-        if feedback == self._feedback or self.store.read_only is not None:
+        if feedback == self._feedback:
             return
-        since = max(0, (self._last_turn or 0) - AWAITING_REACH)
-        pages = self.store.turns_awaiting_curation(self.tenant_id, after_seq=since)
-        async for page in pages:
-            found = [one for waiting in page if (one := outcome_of(waiting.turn)) is not None]
-            new = [one.model_copy(update={"known_at": now}) for one in found]
-            await self.store.add_outcomes(self.tenant_id, new)
-        self._feedback = feedback
+        due = self._searched_at is None or abs(now - self._searched_at) >= SEARCH_EVERY
+        since = max(0, (self._last_turn or 0) - (AWAITING_REACH if due else NEAR_REACH))
+        async for page in self.store.turns_awaiting_curation(self.tenant_id, after_seq=since):
+            await self._store_outcomes([one.turn for one in page], now)
+        if due and self.store.read_only is None:
+            self._searched_at, self._feedback = now, feedback
 
     async def _read_outcomes(self, champion: ModelVersion | None) -> None:
         version = champion.version if champion is not None else None
