@@ -122,7 +122,7 @@ async def main(options: argparse.Namespace) -> None:
             )
             inside = confidences[~out]
             truth = hit[~out].mean()
-            value, low, high = estimate(inside, int(out.sum()), calibration)
+            value, low, high = estimate(inside, confidences[out], calibration)
             rows.append((truth, value, abs(value - truth), abs(inside.mean() - truth), low <= truth <= high,
                          high - low))  # fmt: skip
         truth, value, distance, raw, covered, width = np.mean(rows, axis=0)

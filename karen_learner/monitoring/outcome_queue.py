@@ -105,6 +105,11 @@ class OutcomeQueue:
         """The number of outcomes that are not yet measured."""
         return len(self._waiting)
 
+    @property
+    def has_full_batch(self) -> bool:
+        """Whether a batch of outcomes waits to be stored."""
+        return len(self._unstored) >= STORE_BATCH
+
     def record(self, one: Recorded) -> None:
         """Append an outcome. Never waits."""
         self.counts["recorded"] += 1

@@ -46,11 +46,11 @@ logger = logging.getLogger(__name__)
 EVENT_QUEUE_SIZE = 10_000
 """Feedback events that wait for the monitor, and turns that are known to be measured."""
 INTERVAL_S = 1.0
-"""Seconds between two rounds of the monitor's task. Fewer rounds make fewer writes."""
+"""Seconds between two rounds of the monitor's task. It stores a full batch; the rest at each tick."""
 BATCHES = 5
 """Writes of a round at most."""
 TICK_S = 5.0
-"""Seconds between two comparisons with the thresholds."""
+"""Seconds between two comparisons with the thresholds, and between two writes of few outcomes."""
 MAX_ALERTS = 1_000
 
 STATUSES: Mapping[str, bool | None] = {
@@ -158,15 +158,20 @@ class PerformanceMonitor:
             await asyncio.sleep(INTERVAL_S)
             try:
                 await self._outcomes.process()
-                for _ in range(BATCHES):
-                    if not await self._outcomes.save():
-                        break
-                if time.monotonic() - ticked >= TICK_S:
+                is_due = time.monotonic() - ticked >= TICK_S
+                if is_due or self._outcomes.has_full_batch:
+                    await self._save()
+                if is_due:
                     ticked = time.monotonic()
                     await self._outcomes.process()  # so that `check` finds few waiting outcomes
                     self.check()
             except Exception:  # monitoring must go on: the next round may succeed
                 logger.exception("the monitor of %r failed", self.tenant_id)
+
+    async def _save(self) -> None:
+        for _ in range(BATCHES):
+            if not await self._outcomes.save():
+                return
 
     # Recording -------------------------------------------------------------------------------
 

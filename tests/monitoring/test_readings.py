@@ -30,6 +30,7 @@ from karen_learner.records import (
     Turn,
     UserFeedback,
 )
+from karen_learner.records.readings import Reading
 from karen_learner.settings import load_settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -203,14 +204,17 @@ def test_the_same_texts_are_no_drift() -> None:
     assert alarms <= 1
 
 
-def test_drift_is_compared_again_after_half_a_sample_of_new_turns() -> None:
+def test_drift_is_compared_again_after_a_minute_with_half_a_sample_of_new_turns() -> None:
     kept: dict[str, Any] = {}
-    before = READINGS.own["input_drift"](sources(turns=drawn(300, BANK, seed=1), turn_count=300, kept=kept))
+
+    def drift(turns: Any, turn_count: int, at: datetime) -> Reading:
+        return READINGS.own["input_drift"](sources(turns=turns, turn_count=turn_count, kept=kept, now=at))
+
+    before = drift(drawn(300, BANK, seed=1), 300, NOW)
     changed = drawn(300, BANK, seed=1) + drawn(150, TRAVEL, seed=2)
-    assert (
-        READINGS.own["input_drift"](sources(turns=changed, turn_count=449, kept=kept)).value == before.value
-    )
-    assert READINGS.own["input_drift"](sources(turns=changed, turn_count=450, kept=kept)).alarm is True
+    later = NOW + timedelta(minutes=1)
+    assert drift(changed, 449, later).value == drift(changed, 450, NOW).value == before.value
+    assert drift(changed, 450, later).alarm is True
 
 
 def test_the_estimated_accuracy_is_the_mean_confidence_in_scope() -> None:

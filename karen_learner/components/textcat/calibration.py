@@ -22,6 +22,10 @@ MARGIN_SCALE = 4.0
 ECE_BINS = 15
 CONFIDENCE_BINS = 10
 MIN_BIN_TEXTS = 20
+MIN_SCOPE_LABELS = 10
+"""With fewer labels, a text without its own label gets a high probability of another one."""
+_LOW_CONFIDENCES = (0.05, 0.1)
+"""Limits of further bins: texts without their own label are frequent there."""
 COVERAGE_WEIGHT = 0.75
 """Weight of the n-gram coverage, and of the negative margin of the out-of-scope label, in the in-scope
 score."""
@@ -45,6 +49,17 @@ class ConfidenceBin(NamedTuple):
     right: int
 
 
+class ScopeBin(NamedTuple):
+    """Held-out texts with neighbouring confidences, up to `most`: with all labels, and without their own.
+
+    A text without its own label stands for a text of an unknown label.
+    """
+
+    most: float
+    known: int
+    foreign: int
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Fitted values for one state of the weights.
@@ -52,6 +67,7 @@ class Calibration:
     Margins times `scale` go through softmax (or the logistic function). A text is out of scope if its
     in-scope score is below `threshold`; None means never. `false_alarm_rate` is the requested rate, also
     without a threshold. `bins` tell how often answers of exclusive labels are right, by confidence.
+    `scope_bins` compare the confidences of known labels with those of unknown ones.
     """
 
     scale: float
@@ -59,6 +75,7 @@ class Calibration:
     false_alarm_rate: float | None = None
     out_of_scope_label: str | None = None
     bins: tuple[ConfidenceBin, ...] = ()
+    scope_bins: tuple[ScopeBin, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """The values for JSON. Numbers are strings, because spaCy's JSON rounds floats."""
@@ -69,6 +86,7 @@ class Calibration:
             "false_alarm_rate": None if self.false_alarm_rate is None else repr(self.false_alarm_rate),
             "out_of_scope_label": self.out_of_scope_label,
             "bins": [[repr(one.most), one.texts, one.right] for one in self.bins],
+            "scope_bins": [[repr(one.most), one.known, one.foreign] for one in self.scope_bins],
         }
 
     @classmethod
@@ -82,6 +100,7 @@ class Calibration:
             false_alarm_rate=None if rate is None else float(rate),
             out_of_scope_label=record["out_of_scope_label"],
             bins=tuple(ConfidenceBin(float(most), *rest) for most, *rest in record.get("bins", ())),
+            scope_bins=tuple(ScopeBin(float(most), *rest) for most, *rest in record.get("scope_bins", ())),
         )
 
 
@@ -136,8 +155,9 @@ def fit_calibration(
         probabilities(margins.margins, one, exclusive=exclusive) for one in (uncalibrated_scale, scale)
     )
     bins = confidence_bins(after, truths, scores, threshold) if exclusive else ()
+    scope = scope_bins(margins.margins[inside], truths[inside], scale) if exclusive else ()
     return CalibrationReport(
-        calibration=Calibration(scale, threshold, false_alarm_rate, label, bins),
+        calibration=Calibration(scale, threshold, false_alarm_rate, label, bins, scope),
         examples=len(truths),
         ece_before=_label_calibration_error(before, truths, exclusive=exclusive),
         ece_after=_label_calibration_error(after, truths, exclusive=exclusive),
@@ -162,6 +182,27 @@ def confidence_bins(
     count = min(CONFIDENCE_BINS, len(order) // MIN_BIN_TEXTS)
     parts = np.array_split(np.arange(len(order)), count) if count else []
     return tuple(ConfidenceBin(float(confidences[one[-1]]), len(one), int(hits[one].sum())) for one in parts)
+
+
+def scope_bins(margins: AnyArray, truths: AnyArray, scale: float) -> tuple[ScopeBin, ...]:
+    """Texts of known labels by their highest probability, and the same texts without their own labels.
+
+    None with fewer than `MIN_BIN_TEXTS` texts for each of `CONFIDENCE_BINS`, or `MIN_SCOPE_LABELS` labels.
+    """
+    if len(margins) < CONFIDENCE_BINS * MIN_BIN_TEXTS or margins.shape[1] < MIN_SCOPE_LABELS:
+        return ()
+    without = np.where(truths == 1.0, -np.inf, margins)
+    known, foreign = (
+        probabilities(one, scale, exclusive=True).max(axis=1).astype(np.float64) for one in (margins, without)
+    )
+    inner = np.linspace(0.0, 1.0, CONFIDENCE_BINS + 1)[1:-1]
+    limits = np.unique([*_LOW_CONFIDENCES, *np.quantile(known, inner)])
+    counts = [
+        np.bincount(np.searchsorted(limits, one), minlength=len(limits) + 1) for one in (known, foreign)
+    ]
+    return tuple(
+        ScopeBin(float(most), int(a), int(b)) for most, a, b in zip([*limits, 1.0], *counts, strict=True)
+    )
 
 
 def _share_below(scores: AnyArray, threshold: float | None) -> float | None:

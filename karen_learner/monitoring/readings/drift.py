@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ MIN_SAMPLE = 100
 EVERY = 150
 """New turns after which the comparison is repeated: half of a sample. It takes 50 ms of CPU."""
 PERMUTATIONS = 199
+PAUSE = timedelta(minutes=1)
+"""Time between two comparisons at least: a minute of busy traffic has thousands of turns."""
 LEVEL = 0.01
 RIDGE = 1.0
 LEVEL_Z = 2.326
@@ -46,6 +49,7 @@ class Compared:
     error: float
     texts: int
     turn_count: int
+    at: datetime
 
 
 def input_drift(sources: Sources) -> Reading:
@@ -115,7 +119,9 @@ def _compared(sources: Sources) -> Compared | None:
     """The comparison of the newest texts with older ones, repeated after `EVERY` new turns."""
     kept: dict[str, Any] = sources.kept
     last: Compared | None = kept.get("compared")
-    if last is not None and sources.turn_count - last.turn_count < EVERY:
+    if last is not None and (
+        sources.turn_count - last.turn_count < EVERY or abs(sources.now - last.at) < PAUSE
+    ):
         return last
     texts = [one for one in sources.turns if len(one.features)]
     size = min(SAMPLE, len(texts) // 2)
@@ -123,13 +129,14 @@ def _compared(sources: Sources) -> Compared | None:
         return None
     older = texts[: len(texts) - size]
     chosen = np.random.default_rng(len(older)).choice(len(older), size, replace=False)
-    kept["compared"] = found = compare(
-        [older[at] for at in sorted(chosen)], texts[-size:], sources.turn_count
-    )
+    sample = [older[at] for at in sorted(chosen)]
+    kept["compared"] = found = compare(sample, texts[-size:], sources.turn_count, sources.now)
     return found
 
 
-def compare(older: Sequence[TurnFacts], newest: Sequence[TurnFacts], turn_count: int = 0) -> Compared:
+def compare(
+    older: Sequence[TurnFacts], newest: Sequence[TurnFacts], turn_count: int, now: datetime
+) -> Compared:
     """Compare two samples of texts of the same size."""
     labels = np.repeat([0.0, 1.0], [len(older), len(newest)])
     random = np.random.default_rng(0)
@@ -138,7 +145,7 @@ def compare(older: Sequence[TurnFacts], newest: Sequence[TurnFacts], turn_count:
     effect = float(effects[0])
     p_value = (1 + int(np.count_nonzero(effects[1:] >= effect))) / (1 + PERMUTATIONS)
     unknown, expected, error = _unknown_words(older, newest)
-    return Compared(effect, p_value, unknown, expected, error, len(newest), turn_count)
+    return Compared(effect, p_value, unknown, expected, error, len(newest), turn_count, now)
 
 
 def _hat(texts: Sequence[TurnFacts]) -> Doubles:

@@ -25,6 +25,9 @@ DEPENDENCE = 1.5
 BIN_WEIGHT = 2.0 / 3.0
 """The weight of the bins in the estimate. `benchmarks/label_free.py` measures it."""
 FALSE_ALARM_RATE = 0.05
+MIN_DEVIANCE = 3.84
+"""Twice the gain in log-likelihood by which unknown intents count: 5 % of windows without any reach it."""
+MIXTURE_STEPS = 100
 
 Doubles = NDArray[np.float64]
 
@@ -39,12 +42,13 @@ def estimated_accuracy(sources: Sources) -> Reading:
     version = sources.turns[-1].version if sources.turns else None
     answered = [one for one in sources.turns if one.version == version and not one.degraded]
     inside = np.array([one.confidence for one in answered if not one.out_of_scope])
+    outside = np.array([one.confidence for one in answered if one.out_of_scope])
     count = len(inside)
     if version is None or count < MIN_OBSERVATIONS:
         return sources.reading(
             "estimated_accuracy", None, unit="share", direction="lower_is_worse", observations=count
         )
-    value, low, high = estimate(inside, len(answered) - count, sources.calibration)
+    value, low, high = estimate(inside, outside, sources.calibration)
     scored = [one.score or 0.0 for one in sources.scored()]
     return sources.reading(
         "estimated_accuracy",
@@ -55,7 +59,7 @@ def estimated_accuracy(sources: Sources) -> Reading:
         observations=count,
         false_alarms_per_month=ONE_SIDED * sources.windows_per_month([one.at for one in answered]),
         detail={
-            "out_of_scope": len(answered) - count,
+            "out_of_scope": len(outside),
             "measured": sum(scored) / len(scored) if scored else None,
             "outcomes": len(scored),
         },
@@ -63,12 +67,12 @@ def estimated_accuracy(sources: Sources) -> Reading:
 
 
 def estimate(
-    confidences: Doubles, out_of_scope: int, calibration: Calibration | None
+    confidences: Doubles, outside: Doubles, calibration: Calibration | None
 ) -> tuple[float, float, float]:
     """The accuracy of in-scope answers with these confidences, and its 95 % interval.
 
-    `out_of_scope` is the number of other answers. The interval has the errors of the window and of the bins,
-    and the distance of both calibrations.
+    `outside` are the confidences of the other answers. The interval has the errors of the window and of the
+    bins, the distance of both calibrations, and the accepted foreign texts.
     """
     count = len(confidences)
     by_scale = float(confidences.mean())
@@ -80,9 +84,32 @@ def estimate(
     low, high = min(by_scale, by_bins), max(by_scale, by_bins)
     value = BIN_WEIGHT * by_bins + (1.0 - BIN_WEIGHT) * by_scale
     half = Z_95 * math.sqrt(DEPENDENCE * (low * (1.0 - low) / count + error))
-    excess = max(0.0, out_of_scope - rate * (count + out_of_scope)) / count
-    foreign = value * min(1.0, MISSED * excess)
-    return value, max(0.0, low - half - foreign), min(1.0, high + half)
+    every = np.concatenate([confidences, outside])
+    excess = max(0.0, len(outside) - rate * len(every)) / count
+    share = _foreign_share(every, calibration)
+    found = len(outside) - rate * (1.0 - share) * len(every)
+    foreign = min(1.0, max(0.0, share * len(every) - max(0.0, found)) / count)
+    most_foreign = min(1.0, max(foreign, MISSED * excess))
+    return value * (1.0 - foreign), max(0.0, low - half - value * most_foreign), min(1.0, high + half)
+
+
+def _foreign_share(confidences: Doubles, calibration: Calibration | None) -> float:
+    """The share of texts of unknown intents among all turns, by their confidences; 0 if it is not shown."""
+    if calibration is None or not calibration.scope_bins:
+        return 0.0
+    limits = np.array([one.most for one in calibration.scope_bins[:-1]])
+    used = np.bincount(np.searchsorted(limits, confidences), minlength=len(limits) + 1)
+    known, foreign = (
+        np.array([getattr(one, name) + 0.5 for one in calibration.scope_bins])
+        for name in ("known", "foreign")
+    )
+    known, foreign = known / known.sum(), foreign / foreign.sum()
+    share = 0.5
+    for _ in range(MIXTURE_STEPS):
+        likelihood = share * foreign / (share * foreign + (1.0 - share) * known)
+        share = float(used @ likelihood) / len(confidences)
+    deviance = 2.0 * float(used @ np.log((share * foreign + (1.0 - share) * known) / known))
+    return share if deviance >= MIN_DEVIANCE else 0.0
 
 
 def _by_bins(confidences: Doubles, calibration: Calibration) -> tuple[float, float]:
