@@ -19,6 +19,8 @@ STALE_PENDING = 10
 IMBALANCE_MAX = 20.0
 IMBALANCE_BELOW = 10
 JUDGED_MIN = 30
+REJECTIONS = ("worse", "refused")
+"""Decisions against the feedback of a cycle; `repeated_rejections` acts on them."""
 DRIFT_READINGS = ("degradation", "label_distribution", "vocabulary", "input_drift")
 DIVERGED = ("the loss of", "the weights of")
 """Begins of the messages of TrainingDiverged; the journal has only the text."""
@@ -71,7 +73,7 @@ def repeated_rejections(situation: Situation) -> Examination:
     worst = decided[0].verdict.decision if decided and decided[0].verdict is not None else None
     pending = _pending(situation)
     is_cured = (bool(decided) and row == 0) or (situation.after is not None and pending == 0)
-    present = True if row >= REJECTIONS_MAX and worst in ("worse", "refused") else False if is_cured else None
+    present = True if row >= REJECTIONS_MAX and worst in REJECTIONS else False if is_cured else None
     return Examination(
         present=present,
         reading="rejections",
@@ -151,13 +153,18 @@ def label_imbalance(situation: Situation) -> Examination:
 
 
 def small_judging_set(situation: Situation) -> Examination:
-    """The gates judge on so little gold that only large differences show."""
+    """The gates judge on so little gold that only large differences show.
+
+    Unknown after a rejection if there is enough gold: the rejected feedback may contradict it.
+    """
     judged = [one for one in situation.results if one.validation is not None and one.verdict is not None]
-    if not judged or judged[0].validation is None:
+    newest = judged[0] if judged else None
+    if newest is None or newest.validation is None or newest.verdict is None or situation.status is None:
         return Examination(present=None, reading="judged_texts")
-    count = max(judged[0].validation.counts.values(), default=0)
+    count = max(newest.validation.counts.values(), default=0)
+    is_disputed = newest.verdict.decision in REJECTIONS and situation.status.counts.gold >= JUDGED_MIN
     return Examination(
-        present=count < JUDGED_MIN,
+        present=count < JUDGED_MIN and (None if is_disputed else True),
         reading="judged_texts",
         value=float(count),
         limit=float(JUDGED_MIN),

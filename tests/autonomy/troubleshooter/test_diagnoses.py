@@ -1,0 +1,64 @@
+"""Diagnoses of situations that are made without a home."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from karen_learner.autonomy.troubleshooter.diagnoses.learning import small_judging_set
+from karen_learner.autonomy.troubleshooter.situation import Situation
+from karen_learner.records import HomeHealth, LearningCycleResult, TenantStatus, ValidationResult, Verdict
+from karen_learner.records.health import DiskUse, TenantHealth
+from karen_learner.records.reports import TenantCounts
+from karen_learner.settings import load_settings
+
+NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
+
+
+def situation(*, judged: int, gold: int, verdict: Verdict) -> Situation:
+    scores = dict.fromkeys(
+        (
+            "accuracy",
+            "precision",
+            "recall",
+            "f1_score",
+            "intent_accuracy",
+            "sentiment_accuracy",
+            "entity_accuracy",
+        )
+    )
+    result = LearningCycleResult(
+        cycle_id="c", tenant_id="acme", mode="full", reason=None, status="rejected", started_at=NOW,
+        validation=ValidationResult(**scores, passed_threshold=False, counts={"intent": judged}),
+        verdict=verdict,
+    )  # fmt: skip
+    status = TenantStatus(
+        tenant_id="acme", champion=None, counts=TenantCounts(gold=gold), labels={}, running_cycle=None,
+        last_cycle=result, ready_to_learn=False, advice="", health=TenantHealth(served_by="fallback"),
+    )  # fmt: skip
+    home = HomeHealth(disk=DiskUse(home=Path("home"), by_kind={}, free=1, size=1))
+    return Situation(
+        tenant_id="acme", now=NOW, settings=load_settings(), home=home, status=status, results=(result,)
+    )
+
+
+WORSE = Verdict(accepted=False, harmful=True, improved=(), checks=(), decision="worse")
+ACCEPTED = Verdict(accepted=True, harmful=False, improved=(), checks=())
+
+
+@pytest.mark.parametrize(
+    ("judged", "gold", "verdict", "present"),
+    [
+        (18, 18, ACCEPTED, True),
+        (18, 18, WORSE, True),
+        (72, 72, WORSE, False),
+        (24, 72, ACCEPTED, True),
+        pytest.param(24, 72, WORSE, None, id="the rejected feedback contradicts gold"),
+    ],
+)
+def test_little_judged_gold_is_told_unless_rejected_feedback_contradicts_it(
+    judged: int, gold: int, verdict: Verdict, present: bool | None
+) -> None:
+    assert small_judging_set(situation(judged=judged, gold=gold, verdict=verdict)).present is present
