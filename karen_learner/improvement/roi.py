@@ -15,24 +15,26 @@ COST, VALUE, INVESTMENT, LENGTH = "cost", "value", "implementation_cost", "days"
 Amounts = Mapping[str, float | None]
 
 
-def roi_of(gain: float, cost: float, *, days: float) -> ROIAnalysis:
+def roi_of(gain: float, cost: float | None, *, days: float) -> ROIAnalysis:
     """The return of a change that brought `gain` in `days` days, and cost `cost` once (one currency).
 
-    Without a cost there is nothing to divide by: the percentage is None. Without a gain nothing pays the cost
-    back. Raises InvalidInput for amounts that are not finite, a negative cost, and a period without length.
+    With an unknown cost (None), net and percentage are None; with a cost of 0 the percentage is. Without a
+    gain nothing pays the cost back. Raises InvalidInput for amounts that are not finite, a negative cost, and
+    a period without length.
     """
-    for name, amount in (("gain", gain), ("cost", cost), ("days", days)):
+    for name, amount in (("gain", gain), ("cost", 0.0 if cost is None else cost), ("days", days)):
         if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not math.isfinite(amount):
             raise InvalidInput(f"{name} must be a finite number, not {amount!r:.40}")
-    if cost < 0 or days <= 0:
+    if (cost is not None and cost < 0) or days <= 0:
         raise InvalidInput("the cost must be at least 0, and the period longer than 0 days")
-    percentage = _ratio(100.0 * (gain - cost), cost)
+    net = None if cost is None else gain - cost
+    percentage = None if cost is None or net is None else _ratio(100.0 * net, cost)
     return ROIAnalysis(
         gain=gain,
         cost=cost,
-        net=gain - cost,
+        net=net,
         roi_percentage=percentage,
-        payback_days=_ratio(cost * days, gain),
+        payback_days=None if cost is None else _ratio(cost * days, gain),
         explanation=_explanation(gain, cost, days, percentage),
     )
 
@@ -41,7 +43,8 @@ def calculate_roi(before: Amounts, after: Amounts) -> ROIAnalysis:
     """The return of a change from the amounts of a period before it and one of equal length after it.
 
     The keys: `cost` and `value` are totals of each period. Of `after`, `implementation_cost` is the cost of
-    the change, and `days` the length of a period, by default 7. A missing amount is 0. Raises InvalidInput.
+    the change (unknown if it is missing), and `days` the length of a period, by default 7. Another missing
+    amount is 0. Raises InvalidInput.
     """
     for period in (before, after):
         if not isinstance(period, Mapping):
@@ -49,7 +52,8 @@ def calculate_roi(before: Amounts, after: Amounts) -> ROIAnalysis:
     saved = _amount(before, COST) - _amount(after, COST)
     earned = _amount(after, VALUE) - _amount(before, VALUE)
     days = after.get(LENGTH)
-    return roi_of(saved + earned, _amount(after, INVESTMENT), days=DAYS if days is None else days)
+    cost = None if after.get(INVESTMENT) is None else _amount(after, INVESTMENT)
+    return roi_of(saved + earned, cost, days=DAYS if days is None else days)
 
 
 def _amount(amounts: Amounts, name: str) -> float:
@@ -65,8 +69,8 @@ def _ratio(amount: float, by: float) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _explanation(gain: float, cost: float, days: float, percentage: float | None) -> str:
-    if cost == 0:
+def _explanation(gain: float, cost: float | None, days: float, percentage: float | None) -> str:
+    if not cost:
         return f"The change has no recorded cost, so there is nothing to divide by: it brought {gain:,.2f}."
     if percentage is None:
         return "The return is too large for a percentage."

@@ -157,11 +157,14 @@ class Recommendation(Record):
 
 
 class ROIAnalysis(Record):
-    """Return on investment of a change. Amounts in the currency of the host. None: nothing to divide by."""
+    """Return on investment of a change. Amounts in the currency of the host.
+
+    None: the cost is unknown, or there is nothing to divide by.
+    """
 
     gain: float
-    cost: float
-    net: float
+    cost: float | None
+    net: float | None
     roi_percentage: Percent | None
     payback_days: float | None
     explanation: str

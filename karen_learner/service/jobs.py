@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "job:"
 KEPT_DAYS = 30.0
+BEAT_S = 20.0
+"""Seconds between two signs of life of a running job."""
+SILENCE = timedelta(minutes=2)
+"""Age of the last sign of life after which a job has failed, also on another machine."""
 
 JobKind = Literal["cycle", "bootstrap"]
 Work = Callable[[], Awaitable[LearningCycleResult]]
@@ -41,7 +45,7 @@ class Job(Record):
 class Jobs:
     """Jobs of all processes. Each process runs its own, and stores their states.
 
-    A job whose process has ended is `failed`: the next start journals its cycle.
+    A job whose process has ended, or gives no sign of life, is `failed`: the next start journals its cycle.
     """
 
     def __init__(self, store: MemoryStore) -> None:
@@ -71,7 +75,9 @@ class Jobs:
         if stored is None:
             raise UnknownJob("no such job: see the cycles of the tenant")
         job = Job.model_validate(stored["job"])
-        if job.state == "running" and not is_alive(stored["owner"]):
+        seen_at = stored.get("at")  # not in rows of earlier releases
+        is_silent = seen_at is not None and utc_now() - datetime.fromisoformat(seen_at) > SILENCE
+        if job.state == "running" and (is_silent or not is_alive(stored["owner"])):
             return job.model_copy(update={"state": "failed", "error": "the process of the job has ended"})
         return job
 
@@ -81,6 +87,7 @@ class Jobs:
             await asyncio.wait(set(self._tasks))
 
     async def _run(self, job: Job, work: Work) -> None:
+        beating = asyncio.create_task(self._beat(job))
         try:
             done: dict[str, Any] = {"state": "finished", "result": await work()}
         except KarenLearnerError as error:
@@ -88,6 +95,9 @@ class Jobs:
         except Exception as error:
             logger.error("job %s failed: %s", job.job_id, trace_of(error))
             done = {"state": "failed", "error": f"an unexpected error: see the log, job {job.job_id}"}
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
         ended = job.model_copy(update={**done, "finished_at": utc_now()})
         self._running[job.job_id] = ended
         try:
@@ -97,8 +107,16 @@ class Jobs:
         else:
             del self._running[job.job_id]
 
+    async def _beat(self, job: Job) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            try:
+                await self._save(job)
+            except KarenLearnerError as error:
+                logger.warning("the sign of life of job %s is not stored yet: %s", job.job_id, error)
+
     async def _save(self, job: Job) -> None:
-        value = {"owner": self._owner, "job": job.model_dump(mode="json")}
+        value = {"owner": self._owner, "at": utc_now().isoformat(), "job": job.model_dump(mode="json")}
         await self._store.set_service_state(job.tenant_id, f"{PREFIX}{job.job_id}", value)
 
 

@@ -25,8 +25,13 @@ def test_the_return_is_the_gain_without_the_cost_in_relation_to_it() -> None:
 
 def test_without_a_cost_there_is_nothing_to_divide_by() -> None:
     found = calculate_roi({"cost": 5.0}, {"cost": 3.0})
-    assert found.roi_percentage is None
+    assert (found.gain, found.cost, found.net, found.roi_percentage) == (2.0, None, None, None)
     assert "nothing to divide by" in found.explanation
+
+
+def test_a_cost_of_zero_is_known() -> None:
+    found = roi_of(2.0, 0.0, days=7)
+    assert (found.cost, found.net, found.roi_percentage) == (0.0, 2.0, None)
 
 
 def test_without_a_gain_nothing_pays_back() -> None:
@@ -36,7 +41,7 @@ def test_without_a_gain_nothing_pays_back() -> None:
 @given(AMOUNTS, st.floats(min_value=0.0, max_value=1e9))
 def test_all_numbers_are_finite(gain: float, cost: float) -> None:
     found = roi_of(gain, cost, days=7)
-    assert all(math.isfinite(value) for value in (found.net, found.roi_percentage or 0.0))
+    assert all(math.isfinite(value) for value in (found.net or 0.0, found.roi_percentage or 0.0))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, "5", True])

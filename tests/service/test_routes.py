@@ -9,7 +9,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from karen_learner.records import utc_now
 from karen_learner.service import create_app
+from karen_learner.service.jobs import SILENCE
 from karen_learner.service.middleware import HEADERS, BodyLimits
 from tests.conftest import ACME, gold_examples
 from tests.service.conftest import BASE_URL, running
@@ -96,11 +98,14 @@ async def test_a_job_is_found_by_every_process(client, app: FastAPI, make_learne
             problem(await second.get(f"/v1/tenants/other/jobs/{job['job_id']}"), 404)
             name, jobs = f"job:{job['job_id']}", app.state.parts.jobs
             value = await jobs._store.service_state(ACME, name)
-            lost = {"owner": jobs._owner.rpartition("/")[0].rpartition("/")[0] + "/1/0", "job": value["job"]}
-            lost["job"]["state"] = "running"
-            await jobs._store.set_service_state(ACME, name, lost)
-            found = (await second.get(f"{ACME_URL}/jobs/{job['job_id']}")).json()
-            assert (found["state"], "has ended" in found["error"]) == ("failed", True)
+            value["job"]["state"] = "running"
+            lost = {**value, "owner": jobs._owner.rpartition("/")[0].rpartition("/")[0] + "/1/0"}
+            elsewhere = {**value, "owner": "other/boot/space/1/1/nonce"}
+            silent = {**elsewhere, "at": (utc_now() - 2 * SILENCE).isoformat()}
+            for stored, state in ((lost, "failed"), (silent, "failed"), (elsewhere, "running")):
+                await jobs._store.set_service_state(ACME, name, stored)
+                found = (await second.get(f"{ACME_URL}/jobs/{job['job_id']}")).json()
+                assert (found["state"], found["error"] is None) == (state, state == "running")
 
 
 async def test_the_log_has_no_message_of_a_failed_job(client, app: FastAPI, caplog):

@@ -28,7 +28,7 @@ def impact_report(
     effect = None if estimate is None else _effect(ticket, estimate)
     change = 0.0 if effect is None else effect.change
     gain = answer_value * metric_of(ticket.metric).worth * change * turns
-    roi = roi_of(gain, ticket.cost or 0.0, days=max(period.days, 1e-6))
+    roi = roi_of(gain, ticket.cost, days=max(period.days, 1e-6))
     return ImpactReport(
         ticket_id=ticket.ticket_id,
         recommendation_id=ticket.recommendation_id,

@@ -46,7 +46,7 @@ def summarize(
         sum_of_significant=sum(significant) if found else None,
         roi=roi_of(
             gain,
-            sum(costs),
+            sum(costs) if costs or not used else None,
             days=max(1.0, sum(report.period.days for _, report, _ in used)),
         ),
         costs_recorded=len(costs),
