@@ -633,15 +633,21 @@ class AutonomousLearner(LearnerLifecycle):
         return await self._curator.check_data(tenant_id, file, tested, rare_below=rare_below)
 
     async def export(
-        self, tenant_id: str, path: Path | str, *, kind: ExportKind = "examples", to: str | None = None
+        self,
+        tenant_id: str,
+        path: Path | str,
+        *,
+        kind: ExportKind = "examples",
+        to: str | None = None,
+        user_id: str | None = None,
     ) -> int:
-        """Write curated examples, or turns as JSON lines. Returns their number.
+        """Write curated examples, or turns (all, or those of a user) as JSON lines. Returns their number.
 
         `to` is the name of a format; by default the suffix decides. Raises InvalidInput, also if there is
         nothing to export.
         """
         await self._require(tenant_id)
-        return await self._transfer.export(tenant_id, Path(path), kind=kind, to=to)
+        return await self._transfer.export(tenant_id, Path(path), kind=kind, to=to, user_id=user_id)
 
 
 create_autonomous_learner = AutonomousLearner

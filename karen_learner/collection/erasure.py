@@ -6,7 +6,7 @@ from karen_learner.contracts import MemoryStore
 from karen_learner.records import new_id
 from karen_learner.records.erasure import PersonalRows
 
-PAGE = 500
+PAGE = 100
 """Labels and turns of one transaction, which takes some tens of milliseconds."""
 ALIAS = "erased-"
 """Prefix of the random user id that erased turns get. Nothing stores the former id beside it."""

@@ -88,9 +88,15 @@ class Transfer:
         return ingestion.report(reading.file.path, gold, notes=reading.notes)
 
     async def export(
-        self, tenant_id: str, path: Path, *, kind: ExportKind = "examples", to: str | None = None
+        self,
+        tenant_id: str,
+        path: Path,
+        *,
+        kind: ExportKind = "examples",
+        to: str | None = None,
+        user_id: str | None = None,
     ) -> int:
-        """Write curated examples, or all turns as JSON lines, and return their number.
+        """Write curated examples, or turns (all, or those of a user) as JSON lines. Returns their number.
 
         `to` is the name of an exporter; by default the suffix decides. Labels that its format cannot hold are
         logged. A temporary file in the same folder is renamed to `path`, so that a crash leaves no half file.
@@ -102,10 +108,12 @@ class Transfer:
         name = export_format(path, to)
         if kind == "turns" and name != TURNS_FORMAT:
             raise InvalidInput(f"turns cannot be exported as {name}: write a {TURNS_FORMAT} file")
+        if kind != "turns" and user_id is not None:
+            raise InvalidInput("examples belong to no user: export the turns of the user")
         partial = path.with_name(path.name + ".partial")
         try:
             if kind == "turns":
-                count = await write_text(partial, self._store.turns(tenant_id), Turn.model_dump_json)
+                count = await write_text(partial, self._turns(tenant_id, user_id), Turn.model_dump_json)
             else:
                 count = await write_lines(partial, self._examples(tenant_id))
             if name != TURNS_FORMAT:
@@ -114,13 +122,19 @@ class Transfer:
                 )
                 count = await call_in_executor(_rewrite, partial, name, target)
             if not count:
-                raise InvalidInput(f"{tenant_id!r} has no {kind} to export")
+                whose = repr(tenant_id) if user_id is None else f"the user {user_id!r:.80} of {tenant_id!r}"
+                raise InvalidInput(f"{whose} has no {kind} to export")
             await call_in_executor(partial.replace, path)
         except OSError as error:
             raise InvalidInput(f"{path} cannot be written: {error}") from error
         finally:
             await call_in_executor(_remove, partial)
         return count
+
+    async def _turns(self, tenant_id: str, user_id: str | None) -> AsyncIterator[Turn]:
+        async for turn in self._store.turns(tenant_id):
+            if user_id in (None, turn.metadata.user_id):
+                yield turn
 
     async def _tokenizer(self, tenant_id: str) -> Language | None:
         return None if self._tokenizers is None else await self._tokenizers(tenant_id)

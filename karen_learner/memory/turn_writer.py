@@ -283,18 +283,34 @@ def write_changes(
     ]
     if rows:
         connection.execute(update(turns).where(turns.c.seq == bindparam("number")), rows)
-    for place, new in changed.items():
-        tenant, turn_id = place
-        counters.add(connection, {tenant: change(_counts(before[place]), _counts(new))})
-        if before[place].turn.user_text is not None and new.turn.user_text is None:
-            curation.withdraw(connection, tenant, [turn_id])
-            _withdraw_decisions(connection, [place])
+    for tenant, turn_ids in _by_tenant(changed).items():
+        counts = [
+            change(_counts(before[tenant, turn_id]), _counts(changed[tenant, turn_id]))
+            for turn_id in turn_ids
+        ]
+        counters.add(connection, {tenant: counters.total(counts)})
+    withdrawn = [
+        place
+        for place, new in changed.items()
+        if before[place].turn.user_text is not None and new.turn.user_text is None
+    ]
+    for tenant, turn_ids in _by_tenant(withdrawn).items():
+        curation.withdraw(connection, tenant, turn_ids)
+    _withdraw_decisions(connection, withdrawn)
 
 
 def _withdraw_decisions(connection: Connection, places: Iterable[Place]) -> None:
     """Remove the contents of the log entries of turns without words."""
+    for tenant, turn_ids in _by_tenant(places).items():
+        decisions.withdraw(connection, tenant, turn_ids=turn_ids)
+
+
+def _by_tenant(places: Iterable[Place]) -> Mapping[int, Sequence[str]]:
+    """The ids of turns by the number of their tenant."""
+    found: dict[int, list[str]] = {}
     for tenant, turn_id in places:
-        decisions.withdraw(connection, tenant, turn_ids=[turn_id])
+        found.setdefault(tenant, []).append(turn_id)
+    return found
 
 
 def _counts(stored: StoredTurn) -> Counts:

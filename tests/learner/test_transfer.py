@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from karen_learner.errors import InvalidInput
 from karen_learner.learner import AutonomousLearner
 from karen_learner.records import Turn
 
@@ -51,6 +54,17 @@ async def test_ids_of_lines_contain_no_text(acme: AutonomousLearner, tmp_path: P
     assert all(re.fullmatch(r"line-0000000[1-5]-[0-9a-f]{24}", name) for name in given)
     first, second = given[:2]
     assert first.rpartition("-")[2] == second.rpartition("-")[2], "both have the same content"
+
+
+async def test_the_turns_of_one_user_are_exported(acme: AutonomousLearner, tmp_path: Path) -> None:
+    await acme.ingest(ACME, write(tmp_path / "turns.jsonl", TURNS))
+    target = tmp_path / "bob.jsonl"
+    assert await acme.export(ACME, target, kind="turns", user_id="bob") == 1
+    assert json.loads(target.read_text(encoding="utf-8"))["metadata"]["user_id"] == "bob"
+    with pytest.raises(InvalidInput, match="the user 'nobody' of 'acme' has no turns"):
+        await acme.export(ACME, target, kind="turns", user_id="nobody")
+    with pytest.raises(InvalidInput, match="belong to no user"):
+        await acme.export(ACME, target, user_id="bob")
 
 
 async def test_exported_turns_are_read(
