@@ -232,6 +232,12 @@ class StoreFull(StoreError):
     http_status = 507
 
 
+class SpoolFull(StoreError):
+    """Turns are not spooled, because too many wait. `retry_after_s`: the time until the next attempt."""
+
+    retry_after_s: float = 5.0
+
+
 class StoreLocked(StoreError):
     """Another process holds the database longer than the timeout."""
 

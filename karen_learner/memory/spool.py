@@ -41,6 +41,11 @@ TABLE = (
 INSERT = "INSERT INTO entries (body) SELECT value FROM json_each(?) ORDER BY key"
 DELETE = "DELETE FROM entries WHERE seq IN (SELECT value FROM json_each(?))"
 
+FIND = (
+    "SELECT body FROM entries WHERE problem IS NULL AND NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted "
+    "WHERE json_extract(body, '$.' || wanted.key) IS NOT wanted.value) ORDER BY seq LIMIT 1"
+)
+
 
 class Entry(NamedTuple):
     """A waiting entry: its number in the file, and its JSON text."""
@@ -52,7 +57,7 @@ class Entry(NamedTuple):
 class Spool:
     """Appends entries, and returns them in order until they are removed. Use it in one event loop.
 
-    It holds at most `max_entries` entries and `max_bytes` bytes of text. An entry beyond these bounds is not
+    It holds at most `max_entries` entries and `max_bytes` bytes of text. Entries beyond these bounds are not
     stored (shed), and counted in `shed`.
     """
 
@@ -70,8 +75,13 @@ class Spool:
         self._sync = sync
         self._file = folder / f"{new_id()}{SUFFIX}"
         self._connection: aiosqlite.Connection | None = None
-        self._batcher: Batcher[str, bool] = Batcher(
-            self._insert, max_batch=MAX_BATCH, queue_size=QUEUE_SIZE, owner="the spool"
+        self._batcher: Batcher[Sequence[str], bool] = Batcher(
+            self._insert,
+            max_batch=MAX_BATCH,
+            queue_size=QUEUE_SIZE,
+            weigh=len,
+            max_weight=MAX_BATCH,
+            owner="the spool",
         )
         self.waiting = 0
         self.bytes = 0
@@ -101,19 +111,27 @@ class Spool:
         if not left:
             await call_in_executor(_remove, self._file)
 
-    async def put(self, body: str) -> bool:
-        """Store an entry; False if it was shed. It is committed when this returns. Raises no StoreError."""
-        size = len(body)
-        if self.waiting >= self._max_entries or self.bytes + size > self._max_bytes:
-            self._count_shed("the spool is full: turns arrive faster than they are stored")
+    async def put(self, bodies: Sequence[str]) -> bool:
+        """Store entries in one transaction; False if all were shed. They are committed when this returns.
+
+        Raises no StoreError.
+        """
+        count, size = len(bodies), sum(map(len, bodies))
+        if self.waiting + count > self._max_entries or self.bytes + size > self._max_bytes:
+            self._count_shed(count, "the spool is full: turns arrive faster than they are stored")
             return False
-        self.waiting += 1
+        self.waiting += count
         self.bytes += size
-        if await self._batcher.submit(body):
+        if await self._batcher.submit(bodies):
             return True
-        self.waiting -= 1
+        self.waiting -= count
         self.bytes -= size
         return False
+
+    async def find(self, **values: str) -> str | None:
+        """The JSON text of the first waiting entry with these values; None if there is none."""
+        rows = await self._rows(FIND, (json.dumps(values),))
+        return rows[0][0] if rows else None
 
     async def next(self, *, after: int, limit: int) -> list[Entry]:
         """The oldest entries after a number, without those that were set aside. Raises StoreError."""
@@ -136,20 +154,20 @@ class Spool:
         """Keep an entry that cannot be processed. The next process tries it again. Raises StoreError."""
         await self._rows("UPDATE entries SET problem = ? WHERE seq = ?", (problem, entry.seq))
 
-    async def _insert(self, bodies: Sequence[str]) -> list[bool | Exception]:
+    async def _insert(self, groups: Sequence[Sequence[str]]) -> list[bool | Exception]:
         """One transaction for the entries of concurrent callers. A failure sheds them all."""
+        bodies = [body for group in groups for body in group]
         try:
             await self._rows(INSERT, (json.dumps(bodies),))
         except StoreError as error:
-            for _ in bodies:
-                self._count_shed(f"the spool cannot be written: {error}")
-            return [False] * len(bodies)
-        return [True] * len(bodies)
+            self._count_shed(len(bodies), f"the spool cannot be written: {error}")
+            return [False] * len(groups)
+        return [True] * len(groups)
 
-    def _count_shed(self, reason: str) -> None:
+    def _count_shed(self, count: int, reason: str) -> None:
         if not self.shed:
             logger.error("turns are not spooled: %s", reason)
-        self.shed += 1
+        self.shed += count
 
     async def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         if self._connection is None:

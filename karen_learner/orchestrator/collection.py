@@ -69,17 +69,18 @@ class SpooledCollection:
         """
         if analysis is not None:
             self._analyses[draft.key] = analysis
-        return await self._put(
-            {
-                "tenant_id": draft.tenant_id,
-                "user_text": draft.user_text,
-                "assistant_response": draft.assistant_response,
-                "user_id": draft.user_id,
-                "conversation_id": draft.conversation_id,
-                "turn_id": draft.turn_id,
-                "occurred_at": draft.occurred_at.isoformat(),
-            }
-        )
+        return await self.put_turns([draft])
+
+    async def put_turns(self, drafts: Sequence[TurnDraft]) -> bool:
+        """Spool turns with their feedback in one transaction; whether it was committed."""
+        return await self._put(*map(_values, drafts))
+
+    async def waiting_text(self, tenant_id: str, turn_id: str) -> str | None:
+        """The user's text of a turn that waits; None if it does not. Raises StoreError."""
+        if not self.spool.waiting:
+            return None
+        found = await self.spool.find(tenant_id=tenant_id, turn_id=turn_id)
+        return None if found is None else json.loads(found).get("user_text")
 
     async def put_feedback(
         self,
@@ -101,9 +102,9 @@ class SpooledCollection:
         values = parsed.model_dump(mode="json", exclude_unset=True)
         return await self._put({"tenant_id": tenant_id, "turn_id": turn_id, "feedback": values})
 
-    async def _put(self, values: Mapping[str, Any]) -> bool:
+    async def _put(self, *values: Mapping[str, Any]) -> bool:
         self._idle.clear()
-        is_committed = await self.spool.put(json.dumps(values))
+        is_committed = await self.spool.put([json.dumps(one) for one in values])
         self._more.set()
         return is_committed
 
@@ -190,3 +191,19 @@ class SpooledCollection:
             await self._learner.collect_conversation_metadata(
                 **values, occurred_at=occurred_at, analysis=analysis
             )
+
+
+def _values(draft: TurnDraft) -> dict[str, Any]:
+    """The entry of a turn: arguments of `collect_conversation_metadata` as JSON types."""
+    values: dict[str, Any] = {
+        "tenant_id": draft.tenant_id,
+        "user_text": draft.user_text,
+        "assistant_response": draft.assistant_response,
+        "user_id": draft.user_id,
+        "conversation_id": draft.conversation_id,
+        "turn_id": draft.turn_id,
+        "occurred_at": draft.occurred_at.isoformat(),
+    }
+    if draft.feedback is not None:
+        values["user_feedback"] = draft.feedback.model_dump(mode="json", exclude_unset=True)
+    return values

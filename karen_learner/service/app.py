@@ -73,7 +73,7 @@ def create_app(learner: AutonomousLearner) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await learner.start()
+        await parts.start()
         end = learner.events.subscribe(metrics.on_event)
         pruning = None
         if learner.store.read_only is None:

@@ -56,6 +56,18 @@ class StoredTurns(BaseModel):
     turns: list[StoredTurn]
 
 
+class SpooledTurn(BaseModel):
+    """A turn that waits for its analysis, or the problem of one that is not stored."""
+
+    turn_id: str | None = None
+    problem: Problem | None = None
+
+
+class SpooledTurns(BaseModel):
+    spooled: int
+    turns: list[SpooledTurn]
+
+
 class CycleBody(Body):
     mode: RequestedMode = "auto"
     force: bool = False

@@ -14,6 +14,7 @@ from karen_learner.contracts import AccessStore
 from karen_learner.errors import KarenLearnerError, TooManyRequests, Unauthenticated
 from karen_learner.learner import AutonomousLearner
 from karen_learner.monitoring.performance import PerformanceMonitor
+from karen_learner.orchestrator.collection import SpooledCollection
 from karen_learner.records.access import Action
 from karen_learner.records.base import MAX_ID_CHARS
 from karen_learner.service.access import Access, Caller
@@ -27,6 +28,8 @@ from karen_learner.settings import ServiceSettings
 T = TypeVar("T")
 
 MAX_MONITORS = 1_000
+DRAIN_AT_STOP_S = 0.5
+"""Seconds for which spooled turns are stored after the signal to stop. The next start stores the others."""
 UNAUTHENTICATED = "address "
 
 TenantId = Annotated[str, Path(min_length=1, max_length=MAX_ID_CHARS, description="Id of the tenant.")]
@@ -50,9 +53,12 @@ class Parts:
     _monitors: dict[str, PerformanceMonitor] = field(default_factory=dict)
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     feed: EventFeed = field(init=False)
+    collection: SpooledCollection = field(init=False)
+    """Turns that are acknowledged before their analysis. The commit reaches the disk."""
 
     def __post_init__(self) -> None:
         home = self.learner.layout.home
+        self.collection = SpooledCollection(self.learner, home / "spool", sync=True)
         self.feed = EventFeed(self.learner.events, self.stopping, home=home)
 
     async def monitor(self, tenant_id: str) -> PerformanceMonitor:
@@ -70,11 +76,18 @@ class Parts:
         """A record, or several, as a client may see it: paths of files are relative to the home."""
         return relative_to_home(value, self.learner.layout.home)
 
+    async def start(self) -> None:
+        """Start the learner, and store the spooled turns of ended processes. Raises StoreError."""
+        await self.learner.start()
+        if self.learner.store.read_only is None:
+            await self.collection.start()
+
     async def close(self) -> None:
-        """Stop the monitors and close the learner. Running cycles are journalled."""
+        """Stop the monitors and close the learner. Running cycles are journalled; spooled turns wait."""
         self.stopping.set()
         for monitor in self._monitors.values():
             await monitor.stop()
+        await self.collection.close(DRAIN_AT_STOP_S)
         await self.learner.close()
         await self.jobs.wait()
 

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from karen_learner.errors import KarenLearnerError, TooManyRequests, Unauthenticated, trace_of
+from karen_learner.errors import KarenLearnerError, SpoolFull, TooManyRequests, Unauthenticated, trace_of
 from karen_learner.records import new_id
 from karen_learner.service.idempotency import Repeated
 
@@ -61,12 +61,17 @@ def problem_of(error: Exception) -> ProblemResponse:
         headers = {}
         if isinstance(error, Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
-        if isinstance(error, TooManyRequests):
+        if isinstance(error, (TooManyRequests, SpoolFull)):
             headers["Retry-After"] = f"{max(1, round(error.retry_after_s))}"
         return problem_response(type(error).__name__, error.http_status, str(error), headers=headers)
     number = new_id()
     logger.error("request failed, error %s: %s", number, trace_of(error))
     return problem_response("InternalError", 500, f"an unexpected error: see the log, error {number}")
+
+
+def as_problem(error: Exception) -> Problem:
+    """The problem of one item of a request. See `problem_of`."""
+    return Problem.model_validate_json(bytes(problem_of(error).body))
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -23,7 +23,7 @@ async def main():
     spool = Spool(Path(sys.argv[1]))
     await spool.open()
     for number in range(10_000):
-        if await spool.put(f'"entry {number}"'):
+        if await spool.put([f'"entry {number}"']):
             print(number, flush=True)
 
 asyncio.run(main())
@@ -37,7 +37,7 @@ async def bodies(spool: Spool) -> list[str]:
 async def test_entries_are_returned_in_order_until_they_are_removed(tmp_path):
     spool = Spool(tmp_path / "spool")
     await spool.open()
-    assert all(await asyncio.gather(*(spool.put(f"body {number}") for number in range(600))))
+    assert all(await asyncio.gather(*(spool.put([f"body {number}"]) for number in range(600))))
     entries = await spool.next(after=0, limit=1_000)
     assert [entry.body for entry in entries] == [f"body {number}" for number in range(600)]
     await spool.remove(entries[:599])
@@ -61,12 +61,12 @@ async def test_entries_are_returned_in_order_until_they_are_removed(tmp_path):
 async def test_entries_beyond_the_bounds_are_shed_and_counted(tmp_path):
     spool = Spool(tmp_path, max_entries=3, max_bytes=10)
     await spool.open()
-    assert [await spool.put(body) for body in ("aaaaaaaaaaa", "aaa", "bbb", "cccccc", "ccc", "d")] == [
+    assert [await spool.put([body]) for body in ("aaaaaaaaaaa", "aaa", "bbb", "cccccc", "ccc", "d")] == [
         False, True, True, False, True, False
     ]  # fmt: skip
     assert spool.shed == 3
     await spool.remove(await spool.next(after=0, limit=1))
-    assert await spool.put("e")
+    assert await spool.put(["e"])
     await spool.close()
 
 
@@ -74,14 +74,14 @@ async def test_a_spool_that_cannot_be_written_sheds(tmp_path):
     spool = Spool(tmp_path)
     await spool.open()
     await spool._rows("DROP TABLE entries")
-    assert await spool.put("a") is False
+    assert await spool.put(["a"]) is False
     assert (spool.shed, spool.waiting, spool.bytes) == (1, 0, 0)
 
 
 async def test_a_running_process_keeps_its_entries(tmp_path):
     first, second = Spool(tmp_path), Spool(tmp_path)
     await first.open()
-    await first.put("mine")
+    await first.put(["mine"])
     await second.open()
     assert await bodies(second) == []
     await second.close()
@@ -124,7 +124,7 @@ async def test_no_acknowledged_entry_is_lost_by_a_kill(tmp_path: Path):
 async def test_only_this_user_can_read_the_files(tmp_path):
     spool = Spool(tmp_path / "spool")
     await spool.open()
-    await spool.put("a")
+    await spool.put(["a"])
     for path in ((tmp_path / "spool"), *(tmp_path / "spool").iterdir()):
         assert not path.stat().st_mode & 0o077, path
     await spool.close()

@@ -28,7 +28,7 @@ from karen_learner.records.improvement import (
 )
 from karen_learner.service.bodies import MAX_ITEMS, Body, Id
 from karen_learner.service.parts import Parts, Shared, TenantId, allow
-from karen_learner.service.problems import Problem, problem_of
+from karen_learner.service.problems import Problem, as_problem
 
 router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["improvement"])
 
@@ -93,7 +93,7 @@ async def _logged(parts: Parts, tenant_id: str, entry: dict[str, Any]) -> Logged
     try:
         return LoggedDecision(key=await parts.learner.log_decision(tenant_id, entry))
     except InvalidInput as error:
-        return LoggedDecision(problem=Problem.model_validate_json(bytes(problem_of(error).body)))
+        return LoggedDecision(problem=as_problem(error))
 
 
 @router.get("/decisions/{key}", dependencies=[allow("administer")])
