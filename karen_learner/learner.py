@@ -161,15 +161,20 @@ class AutonomousLearner(LearnerLifecycle):
         return await self._log.import_file(tenant_id, Path(path), on_lines=on_lines)
 
     async def erase_decisions(
-        self, tenant_id: str, *, user_id: str | None = None, session_id: str | None = None
+        self,
+        tenant_id: str,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        subject: str | None = None,
     ) -> int:
-        """Remove contents and ids of the log entries of a user or a session; their number.
+        """Remove contents and ids of the log entries of a user, a session or a subject; their number.
 
-        Their numbers stay for statistics. Raises InvalidInput without a user and a session.
+        Their numbers stay for statistics. Raises InvalidInput if none of them is given.
         """
         check_id(tenant_id, "tenant_id")
         await self.start()
-        return await self._log.erase(tenant_id, user_id=user_id, session_id=session_id)
+        return await self._log.erase(tenant_id, user_id=user_id, session_id=session_id, subject=subject)
 
     async def erase_user(self, tenant_id: str, user_id: str, *, dry_run: bool = False) -> Erasure:
         """Erase a user's texts, feedback and id from turns, examples, log entries and stream events.

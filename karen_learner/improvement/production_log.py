@@ -104,12 +104,22 @@ class ProductionLog:
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read: {error}") from error
 
-    async def erase(self, tenant_id: str, *, user_id: str | None, session_id: str | None) -> int:
-        """Remove contents and ids of the entries of a user or a session; their number."""
-        if user_id is None and session_id is None:
-            raise InvalidInput("give the user_id or the session_id whose log entries are erased")
-        users, sessions = ([] if one is None else [one] for one in (user_id, session_id))
-        return await self._store.erase_decisions(tenant_id, user_ids=users, session_ids=sessions)
+    async def erase(
+        self,
+        tenant_id: str,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        subject: str | None = None,
+    ) -> int:
+        """Remove contents and ids of the entries of a user, a session or a subject; their number."""
+        given = (user_id, session_id, subject)
+        if given == (None, None, None):
+            raise InvalidInput("give the user_id, the session_id or the subject whose log entries are erased")
+        users, sessions, subjects = ([] if one is None else [one] for one in given)
+        return await self._store.erase_decisions(
+            tenant_id, user_ids=users, session_ids=sessions, subjects=subjects
+        )
 
     def _page(self, lines: Iterator[bytes]) -> list[LogEntry]:
         return [self._entry_of_line(line) for line in islice(lines, PAGE)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiosqlite
 from asyncio_extras import call_in_executor
+from pydantic_core import from_json, to_json
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -231,16 +232,29 @@ def erase(
     user_ids: Collection[str] = (),
     session_ids: Collection[str] = (),
     turn_ids: Collection[str] = (),
+    subjects: Collection[str] = (),
 ) -> int:
-    """Remove the contents and ids of the entries of people, sessions or turns; their number.
+    """Remove the contents and ids of the entries of people, sessions, turns or subjects; their number.
 
     Their numbers stay for statistics.
     """
     tenant = tenants.ensure(connection, tenant_id)
-    return withdraw(connection, tenant, user_ids=user_ids, session_ids=session_ids, turn_ids=turn_ids)
+    seqs = [number for subject in subjects for number in _numbers_of_subject(connection, tenant, subject)]
+    return withdraw(
+        connection, tenant, user_ids=user_ids, session_ids=session_ids, turn_ids=turn_ids, seqs=seqs
+    )
 
 
-def withdraw(connection: Connection, tenant: int, **ids: Collection[str]) -> int:
+def _numbers_of_subject(connection: Connection, tenant: int, subject: str) -> list[int]:
+    """The rows of a subject. It is only in the JSON of an entry, so each entry of the tenant is searched."""
+    written = to_json(subject).decode()
+    found = select(decisions.c.seq, decisions.c.body).where(
+        decisions.c.tenant == tenant, decisions.c.body.contains(written, autoescape=True)
+    )
+    return [row.seq for row in connection.execute(found) if from_json(row.body).get("subject") == subject]
+
+
+def withdraw(connection: Connection, tenant: int, **ids: Collection[Any]) -> int:
     """As `erase`, for a tenant by its number."""
     erased = 0
     for name, values in ids.items():

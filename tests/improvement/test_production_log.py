@@ -327,3 +327,19 @@ def test_a_learner_logs_decisions(tmp_path: Path) -> None:
             learner.log_decision(ACME, {"log_type": "x"})
         assert list(learner.tenants()) == [ACME]
         assert learner.erase_decisions(ACME, session_id="s1") == 1
+        with pytest.raises(InvalidInput):
+            learner.erase_decisions(ACME)
+
+
+async def test_entries_are_erased_by_subject(log: ProductionLog, store: SqlMemoryStore) -> None:
+    odd = 'lead "7%_\\ é \U0001f600'
+    about = [odd, odd.upper(), odd[:-1], "lead", None]
+    keys = [
+        await log.log(ACME, entry(number, lead_identifier=subject, output_data={"text": f"about {odd}"}))
+        for number, subject in enumerate(about)
+    ]
+    await log.log("other", entry(9, lead_identifier=odd))
+    assert await log.erase(ACME, subject=odd) == 1
+    assert [await store.decision(ACME, key) is None for key in keys] == [True] + 4 * [False]
+    assert await store.decision("other", "id:e9") is not None
+    assert await log.erase(ACME, subject=odd) == 0
