@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from asyncio_extras import call_in_executor
 from cachetools import LRUCache
 
 from karen_learner.collection.turns import FeedbackInput, TurnDraft, check_spans, parse_feedback
@@ -69,11 +70,12 @@ class SpooledCollection:
         """
         if analysis is not None:
             self._analyses[draft.key] = analysis
-        return await self.put_turns([draft])
+        return await self._put(json.dumps(_values(draft)))
 
     async def put_turns(self, drafts: Sequence[TurnDraft]) -> bool:
         """Spool turns with their feedback in one transaction; whether it was committed."""
-        return await self._put(*map(_values, drafts))
+        bodies = await call_in_executor(lambda: [json.dumps(_values(draft)) for draft in drafts])
+        return await self._put(*bodies)
 
     async def waiting_text(self, tenant_id: str, turn_id: str) -> str | None:
         """The user's text of a turn that waits; None if it does not. Raises StoreError."""
@@ -100,11 +102,12 @@ class SpooledCollection:
         if user_text is not None:
             check_spans(parsed, user_text)
         values = parsed.model_dump(mode="json", exclude_unset=True)
-        return await self._put({"tenant_id": tenant_id, "turn_id": turn_id, "feedback": values})
+        entry = {"tenant_id": tenant_id, "turn_id": turn_id, "feedback": values}
+        return await self._put(json.dumps(entry))
 
-    async def _put(self, *values: Mapping[str, Any]) -> bool:
+    async def _put(self, *bodies: str) -> bool:
         self._idle.clear()
-        is_committed = await self.spool.put([json.dumps(one) for one in values])
+        is_committed = await self.spool.put(bodies)
         self._more.set()
         return is_committed
 

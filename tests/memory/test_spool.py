@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from karen_learner.errors import StoreError
-from karen_learner.memory.spool import SUFFIX, Spool
+from karen_learner.memory.spool import SUFFIX, TABLE, Spool
 
 CHILD = """
 import asyncio, sys
@@ -76,6 +76,8 @@ async def test_a_spool_that_cannot_be_written_sheds(tmp_path):
     await spool._rows("DROP TABLE entries")
     assert await spool.put(["a"]) is False
     assert (spool.shed, spool.waiting, spool.bytes) == (1, 0, 0)
+    await spool._rows(TABLE)
+    await spool.close()
 
 
 async def test_a_running_process_keeps_its_entries(tmp_path):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from asyncio_extras import call_in_executor
+from fastapi import Header
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -22,10 +22,11 @@ from karen_learner.service.bodies import (
     TurnBody,
     TurnsBody,
 )
+from karen_learner.service.large_bodies import api_router, gather_in_steps
 from karen_learner.service.parts import Parts, Shared, TenantId, allow
 from karen_learner.service.problems import as_problem
 
-router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["conversations"])
+router = api_router(prefix="/v1/tenants/{tenant_id}", tags=["conversations"])
 
 IdempotencyKey = Annotated[
     str | None,
@@ -75,8 +76,8 @@ async def add_turns(
     """
     if _prefers_async(prefer):
         return await _spooled(parts, tenant_id, body.turns)
-    turns = await asyncio.gather(*(_stored(parts, tenant_id, turn) for turn in body.turns))
-    return StoredTurns(stored=sum(turn.problem is None for turn in turns), turns=list(turns))
+    turns = await gather_in_steps(_stored(parts, tenant_id, turn) for turn in body.turns)
+    return StoredTurns(stored=sum(turn.problem is None for turn in turns), turns=turns)
 
 
 @router.post(
@@ -137,16 +138,7 @@ async def _collect(
 
 async def _spooled(parts: Parts, tenant_id: str, bodies: Sequence[TurnBody]) -> Response:
     """The answer after the commit of all usable turns. Raises SpoolFull."""
-    drafts: list[TurnDraft] = []
-    turns: list[SpooledTurn] = []
-    for body in bodies:
-        try:
-            draft = _draft(parts, tenant_id, body)
-        except InvalidInput as error:
-            turns.append(SpooledTurn(turn_id=body.turn_id, problem=as_problem(error)))
-        else:
-            drafts.append(draft)
-            turns.append(SpooledTurn(turn_id=draft.turn_id))
+    drafts, turns = await call_in_executor(_drafts, parts, tenant_id, bodies)
     if not await parts.collection.put_turns(drafts):
         raise SpoolFull(NOT_SPOOLED)
     return _accepted(SpooledTurns(spooled=len(drafts), turns=turns), {"Preference-Applied": RESPOND_ASYNC})
@@ -157,13 +149,23 @@ def _accepted(body: BaseModel, headers: Mapping[str, str] | None = None) -> Resp
     return Response(text, status_code=202, headers=headers, media_type="application/json")
 
 
-def _draft(parts: Parts, tenant_id: str, body: TurnBody) -> TurnDraft:
-    return draft_turn(
-        tenant_id,
-        limits=parts.learner.settings.analysis,
-        sanitizer=CharacterSanitizer(),
-        **{name: getattr(body, name) for name in TurnBody.model_fields},
-    )
+def _drafts(
+    parts: Parts, tenant_id: str, bodies: Sequence[TurnBody]
+) -> tuple[list[TurnDraft], list[SpooledTurn]]:
+    """The drafts of all usable turns, and the answer for each turn."""
+    limits, sanitizer = parts.learner.settings.analysis, CharacterSanitizer()
+    drafts: list[TurnDraft] = []
+    turns: list[SpooledTurn] = []
+    for body in bodies:
+        given = {name: getattr(body, name) for name in TurnBody.model_fields}
+        try:
+            draft = draft_turn(tenant_id, limits=limits, sanitizer=sanitizer, **given)
+        except InvalidInput as error:
+            turns.append(SpooledTurn(turn_id=body.turn_id, problem=as_problem(error)))
+        else:
+            drafts.append(draft)
+            turns.append(SpooledTurn(turn_id=draft.turn_id))
+    return drafts, turns
 
 
 async def _stored(parts: Parts, tenant_id: str, body: TurnBody) -> StoredTurn:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from karen_learner.records import LearningMetrics, Quarantine, TenantStatus
 from karen_learner.records.erasure import Erasure
 from karen_learner.records.labels import LabelReport, LabelRow
 from karen_learner.service.access import Caller
 from karen_learner.service.bodies import Decided, ExamplesBody, Id, LabelBody, RetireBody
+from karen_learner.service.large_bodies import api_router
 from karen_learner.service.parts import Shared, TenantId, allow
 
-router = APIRouter(prefix="/v1/tenants", tags=["tenants"])
+router = api_router(prefix="/v1/tenants", tags=["tenants"])
 
 
 @router.get("")

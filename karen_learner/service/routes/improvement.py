@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from weakref import WeakKeyDictionary
 
 from cachetools import LRUCache
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from karen_learner import memory
@@ -27,10 +27,11 @@ from karen_learner.records.improvement import (
     Support,
 )
 from karen_learner.service.bodies import MAX_ITEMS, Body, Id
+from karen_learner.service.large_bodies import api_router, gather_in_steps
 from karen_learner.service.parts import Parts, Shared, TenantId, allow
 from karen_learner.service.problems import Problem, as_problem
 
-router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["improvement"])
+router = api_router(prefix="/v1/tenants/{tenant_id}", tags=["improvement"])
 
 Days = Annotated[float, Query(gt=0.0, le=400.0, description="Length of the period in days.")]
 MAX_MONITORS = 1_000
@@ -85,7 +86,7 @@ async def log_decisions(tenant_id: TenantId, body: DecisionsBody, parts: Shared)
 
     The same `entry_id` is the same entry: repeat a request whose answer was lost.
     """
-    found = await asyncio.gather(*(_logged(parts, tenant_id, one) for one in body.decisions))
+    found = await gather_in_steps(_logged(parts, tenant_id, one) for one in body.decisions)
     return LoggedDecisions(stored=sum(one.problem is None for one in found), decisions=found)
 
 
@@ -108,10 +109,16 @@ async def decision(tenant_id: TenantId, key: str, parts: Shared) -> Decision:
 
 @router.delete("/decisions", dependencies=[allow("administer")])
 async def erase_decisions(
-    tenant_id: TenantId, parts: Shared, user_id: Id | None = None, session_id: Id | None = None
+    tenant_id: TenantId,
+    parts: Shared,
+    user_id: Id | None = None,
+    session_id: Id | None = None,
+    subject: Id | None = None,
 ) -> Erased:
-    """Remove the contents of the log entries of a user or a session."""
-    erased = await parts.learner.erase_decisions(tenant_id, user_id=user_id, session_id=session_id)
+    """Remove the contents of the log entries of a user, a session or a subject."""
+    erased = await parts.learner.erase_decisions(
+        tenant_id, user_id=user_id, session_id=session_id, subject=subject
+    )
     return Erased(erased=erased)
 
 

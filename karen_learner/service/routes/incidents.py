@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
 from karen_learner.autonomy.troubleshooter.operator_actions import OperatorActions
@@ -12,9 +12,10 @@ from karen_learner.contracts import IncidentStore
 from karen_learner.records import Outcome, utc_now
 from karen_learner.records.incidents import Incident, RemedyPause
 from karen_learner.service.bodies import Body
+from karen_learner.service.large_bodies import api_router
 from karen_learner.service.parts import Parts, Shared, TenantId, allow
 
-router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["incidents"])
+router = api_router(prefix="/v1/tenants/{tenant_id}", tags=["incidents"])
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 Reason = Annotated[str, Field(min_length=1, max_length=500)]

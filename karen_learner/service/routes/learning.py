@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
 from karen_learner.errors import UnknownVersion
@@ -14,6 +14,7 @@ from karen_learner.records import CycleRow, LearningCycleResult, LearningPlan, M
 from karen_learner.service.bodies import BootstrapBody, CycleBody, NoteBody, RollbackBody
 from karen_learner.service.feed import EventStream
 from karen_learner.service.jobs import Job
+from karen_learner.service.large_bodies import api_router
 from karen_learner.service.parts import (
     Shared,
     TenantId,
@@ -23,7 +24,7 @@ from karen_learner.service.parts import (
     open_stream,
 )
 
-router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["learning"])
+router = api_router(prefix="/v1/tenants/{tenant_id}", tags=["learning"])
 
 Limit = Annotated[int, Query(ge=1, le=1_000, description="Maximum number of entries.")]
 

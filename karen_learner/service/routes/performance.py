@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from karen_learner.errors import UnknownTenant
 from karen_learner.records import Alert, PerformanceReport, SystemMetrics
@@ -17,9 +17,10 @@ from karen_learner.service.bodies import (
     RunBody,
     Score,
 )
+from karen_learner.service.large_bodies import api_router
 from karen_learner.service.parts import Shared, TenantId, allow
 
-router = APIRouter(tags=["performance"])
+router = api_router(tags=["performance"])
 TENANT = "/v1/tenants/{tenant_id}"
 
 

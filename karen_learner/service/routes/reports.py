@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
@@ -17,9 +17,10 @@ from karen_learner.records.period_reports import (
     StoredReport,
 )
 from karen_learner.reports.rendering import page_policy
+from karen_learner.service.large_bodies import api_router
 from karen_learner.service.parts import Shared, TenantId, allow
 
-router = APIRouter(prefix="/v1/tenants/{tenant_id}/reports", tags=["reports"])
+router = api_router(prefix="/v1/tenants/{tenant_id}/reports", tags=["reports"])
 
 MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
 from karen_learner.improvement import ImprovementTracker
 from karen_learner.records.improvement import ImpactReport, ROISummary, Ticket
 from karen_learner.service.bodies import Body
+from karen_learner.service.large_bodies import api_router
 from karen_learner.service.parts import Parts, Shared, TenantId, allow
 
-router = APIRouter(prefix="/v1/tenants/{tenant_id}", tags=["improvement"])
+router = api_router(prefix="/v1/tenants/{tenant_id}", tags=["improvement"])
 
 Words = Annotated[str, Field(min_length=1, max_length=10_000)]
 Days = Annotated[int, Field(ge=1, le=365)]
