@@ -7,8 +7,8 @@ The rule is applied to each task alone:
 3. The label of more people wins; then a label with a correction over one with ratings only; then a quality
    that is higher by 0.1. Otherwise the task is undecided and has no label. A text is a conflict if all its
    tasks are undecided.
-4. A quorum of people sets a gold label aside: their corrections agree, are newer than the gold label, and win
-   by step 3 over all other feedback that is newer than it.
+4. A quorum of people sets a gold label aside: their corrections agree and are newer than the gold label. They
+   also win by step 3 over all other feedback that is newer than it.
 
 The result depends on the order of one person's contributions, but not on the order of people.
 """

@@ -14,9 +14,9 @@ the newest run of feedback on texts that were detected as A:
 So corrections of phrasings that the model does not know, of which it is unsure, change no meaning.
 
 Older examples of such an intent get the present one, gold included. The statements that changed the meaning
-count as corrections of the older texts, too. So the rules of `resolution.py` set the gold label aside, and
-gold that is added again, or withdrawn consent, restores it. A cycle trains on the present intents. They are
-stored when its candidate serves. A rejected candidate leaves the examples as they are.
+count as corrections of the older texts, too. So the rules of `resolution.py` set the gold label aside. Gold
+that is added again, or withdrawn consent, restores it. A cycle trains on the present intents. They are stored
+when its candidate serves. A rejected candidate leaves the examples as they are.
 """
 
 from __future__ import annotations

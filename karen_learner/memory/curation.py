@@ -70,11 +70,13 @@ def _withdraw(
     found = list(made)
     for some in chunks(sorted({each.key for each in gone} - {example.key for example in found})):
         found += examples.find(connection, rows.c.tenant == tenant, rows.c.key.in_(some))
-    said = contributions.of_texts(connection, tenant, [example.key for example in found])
+    contributed = contributions.of_texts(connection, tenant, [example.key for example in found])
     numbers = {each.seq for each in gone if each.seq is not None}
     contributions.remove(connection, tenant, sorted(numbers))
     left = [
-        with_contributions(example, [each for each in said.get(example.key, ()) if each.seq not in numbers])
+        with_contributions(
+            example, [each for each in contributed.get(example.key, ()) if each.seq not in numbers]
+        )
         for example in found
     ]
     examples.write(connection, tenant, found, left)

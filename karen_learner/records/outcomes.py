@@ -29,7 +29,7 @@ Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 class Outcome(Record):
     """A prediction or an attempt, and its result. None: unknown.
 
-    `score` (0 to 1) is the agreement of `predicted` and `actual` (see `monitoring/scores.py`), `success`
+    `score` (0 to 1) is the agreement of `predicted` and `actual` (see `monitoring/scores.py`). `success` is
     that of an attempt, `rating` (0 to 1) that of a user. `known_at` is the time at which the result became
     known. `version` is that of the model, `task_id` the turn or task of the host. `propensity` is the
     probability with which the strategy was chosen.

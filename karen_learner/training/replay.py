@@ -36,8 +36,8 @@ LOSS_SHARE = 0.5
 MIN_LOSS = 1e-9
 """Keeps every inclusion probability above zero."""
 MAX_REPLAY_RATIO = 10.0
-"""The summed weights of replayed examples are at most this many times the new examples, or the number of the
-replayed ones. Large weights destabilise a trained model and outweigh a new label with few examples."""
+"""The summed weights of replayed examples are at most this many times the new examples, or their own number.
+Large weights destabilise a trained model and outweigh a new label with few examples."""
 
 
 def sample_replay(pipe: Any, pool: Sequence[Doc], *, budget: int, rng: random.Random) -> list[Weighted]:

@@ -99,8 +99,8 @@ class Trained:
 class MicroUpdate:
     """A candidate that continues the served version, without shadows.
 
-    `before` are the predictions of that version and `after` those of the candidate, for the learned `gold`
-    texts, then for the `recent` texts that are not among the new examples.
+    `before` are the predictions of that version, `after` those of the candidate. They are for the learned
+    `gold` texts, then for the `recent` texts that are no new examples.
     """
 
     cycle: CycleContext
