@@ -49,6 +49,9 @@ class Combined:
         children = _children(self.nodes, situation, before)
         held = [child.holds for child in children]
         holds = {"any": any(held), "all": all(held), "not": not all(held)}[self.name]
+        if self.name == "not":
+            why = f"{_label(children[0])} {'does not hold' if holds else 'holds'}"
+            return _result(self.name, holds, why, situation, before, children)
         blocking = [_label(child) for child in children if not child.holds]
         holding = [_label(child) for child in children if child.holds]
         names = (blocking if self.name == "all" else holding) or [_label(child) for child in children]
