@@ -13,6 +13,7 @@ import pytest
 import spacy
 
 from karen_learner.blocking import (
+    AutonomousLearner,
     Blocking,
     BlockingLearner,
     Portal,
@@ -32,7 +33,7 @@ def blocked(tmp_path: Path) -> Iterator[BlockingLearner]:
 
 
 def test_a_script_learns_and_analyses(tmp_path: Path) -> None:
-    with create_autonomous_learner(tmp_path / "home", overrides=TINY) as learner:
+    with AutonomousLearner(tmp_path / "home", overrides=TINY) as learner:
         result = learner.bootstrap(ACME, gold_examples())
         assert result.status == "deployed", result.error_message
         assert learner.analyze(ACME, "what is my balance red").intent == "balance"

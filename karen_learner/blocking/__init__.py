@@ -30,10 +30,14 @@ from karen_learner.blocking.orchestrator import Orchestrator
 from karen_learner.blocking.portal import Blocking, Portal, blocking
 from karen_learner.blocking.reports import ReportManager
 
+AutonomousLearner = create_autonomous_learner
+"""Both names make a learner, as in `karen_learner`. So a script changes its import only."""
+
 __all__ = [
     "AIAnalysisEngine",
     "AutomatedLearningSystem",
     "AutomatedRetrainer",
+    "AutonomousLearner",
     "Blocking",
     "BlockingAnalyzer",
     "BlockingLearner",
