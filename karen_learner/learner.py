@@ -24,6 +24,7 @@ from karen_learner.cycle import RequestedMode, check_mode
 from karen_learner.errors import InvalidInput
 from karen_learner.improvement.production_log import DecisionInput
 from karen_learner.lifecycle import LearnerLifecycle
+from karen_learner.memory.spool import copy_spools, erase_spooled
 from karen_learner.models.home_archives import snapshot_for, write_archive
 from karen_learner.models.packages import write_package
 from karen_learner.models.versions import full_id, saved_labels
@@ -177,7 +178,7 @@ class AutonomousLearner(LearnerLifecycle):
         return await self._log.erase(tenant_id, user_id=user_id, session_id=session_id, subject=subject)
 
     async def erase_user(self, tenant_id: str, user_id: str, *, dry_run: bool = False) -> Erasure:
-        """Erase a user's texts, feedback and id from turns, examples, log entries and stream events.
+        """Erase a user's texts, feedback and id from turns, examples, log entries, stream events and spools.
 
         Turns keep their ids, detected labels and ratings under a random user id. A text that gold or another
         person gave, too, stays an example. Training texts on disk are removed. The live model was trained
@@ -186,9 +187,12 @@ class AutonomousLearner(LearnerLifecycle):
         """
         check_id(user_id, "user_id")
         await self._require(tenant_id)
+        spooled = await erase_spooled(self.layout.spool, tenant_id, user_id, dry_run=dry_run)
         if dry_run:
-            return Erasure(done=False, rows=await self.store.personal_rows(tenant_id, user_id))
+            rows = await self.store.personal_rows(tenant_id, user_id)
+            return Erasure(done=False, rows=rows.model_copy(update={"spooled": spooled}))
         rows = await erase_rows(self.store, tenant_id, user_id)
+        rows = rows.model_copy(update={"spooled": spooled})
         removed = await self._cycle.remove_corpora(tenant_id)
         return Erasure(done=True, rows=rows, corpora=removed or 0, corpora_in_use=removed is None)
 
@@ -406,14 +410,17 @@ class AutonomousLearner(LearnerLifecycle):
         await self.start()
         archive = Path(target)
         snapshot: Path = await call_in_executor(snapshot_for, archive)
+        spools: list[Path] = []
         try:
+            # before the database: a turn that is stored in between is in both, and is restored once
+            spools = await call_in_executor(copy_spools, self.layout.spool, snapshot)
             await self.store.snapshot(snapshot)
             champions = {name: await self._registry.champion(name) for name in await self.store.tenants()}
             made: HomeBackup = await call_in_executor(
-                write_archive, archive, self.layout, snapshot, champions
+                write_archive, archive, self.layout, snapshot, champions, spools
             )
         finally:
-            await call_in_executor(lambda: snapshot.unlink(missing_ok=True))
+            await call_in_executor(_remove_files, [snapshot, *spools])
         return made
 
     async def prune(self, tenant_id: str, *, dry_run: bool = False) -> PruneReport:
@@ -657,3 +664,8 @@ class AutonomousLearner(LearnerLifecycle):
 
 create_autonomous_learner = AutonomousLearner
 """The constructor of a learner."""
+
+
+def _remove_files(files: Sequence[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)

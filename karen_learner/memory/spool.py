@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,15 +26,11 @@ from karen_learner.records import new_id
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".spool"
+SUFFIX, LOCK_SUFFIX = ".spool", ".lock"
 MAX_BATCH = 256
 QUEUE_SIZE = 10_000
-LOCK_TIMEOUT_S = 5.0
-PRAGMAS = (
-    "PRAGMA locking_mode = EXCLUSIVE",
-    "PRAGMA journal_mode = WAL",  # the first lock is taken here
-    "PRAGMA secure_delete = ON",
-)
+BUSY_TIMEOUT_S = 5.0
+PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA secure_delete = ON")
 TABLE = (
     "CREATE TABLE IF NOT EXISTS entries "
     "(seq INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL, problem TEXT)"
@@ -45,6 +42,12 @@ FIND = (
     "SELECT body FROM entries WHERE problem IS NULL AND NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted "
     "WHERE json_extract(body, '$.' || wanted.key) IS NOT wanted.value) ORDER BY seq LIMIT 1"
 )
+OF_USER = (
+    "SELECT seq FROM entries WHERE json_extract(body, '$.tenant_id') = :tenant "
+    "AND json_extract(body, '$.turn_id') IN (SELECT json_extract(body, '$.turn_id') FROM entries "
+    "WHERE json_extract(body, '$.tenant_id') = :tenant AND json_extract(body, '$.user_id') = :user)"
+)
+"""The turns of a user, and the feedback on them."""
 
 
 class Entry(NamedTuple):
@@ -75,6 +78,7 @@ class Spool:
         self._sync = sync
         self._file = folder / f"{new_id()}{SUFFIX}"
         self._connection: aiosqlite.Connection | None = None
+        self._lock: sqlite3.Connection | None = None
         self._batcher: Batcher[Sequence[str], bool] = Batcher(
             self._insert,
             max_batch=MAX_BATCH,
@@ -86,19 +90,29 @@ class Spool:
         self.waiting = 0
         self.bytes = 0
         self.shed = 0
+        self._puts_begun = self._puts_ended = 0
 
     async def open(self) -> None:
         """Make the file, and take over the entries of ended processes. Raises StoreError."""
         others = await call_in_executor(self._make_file)
         try:
-            self._connection = await _connect(self._file, sync=self._sync, timeout_s=LOCK_TIMEOUT_S)
+            self._connection = await _connect(self._file, sync=self._sync)
             await self._connection.execute_fetchall(TABLE)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the spool {self._file} cannot be made: {error}") from error
         for other in others:
             await self._take_over(other)
+        await self.count()
+
+    async def count(self) -> None:
+        """Set `waiting` and `bytes` anew, unless entries arrive now. Raises StoreError.
+
+        Another process may have erased entries.
+        """
+        ended = self._puts_ended
         rows = await self._rows("SELECT count(*), coalesce(sum(length(body)), 0) FROM entries")
-        self.waiting, self.bytes = rows[0]
+        if self._puts_begun == ended:
+            self.waiting, self.bytes = rows[0]
 
     async def close(self) -> None:
         """Close the file, and remove it if no entry waits. Idempotent."""
@@ -110,6 +124,8 @@ class Spool:
         await connection.close()
         if not left:
             await call_in_executor(_remove, self._file)
+        if self._lock is not None:
+            self._lock.close()
 
     async def put(self, bodies: Sequence[str]) -> bool:
         """Store entries in one transaction; False if all were shed. They are committed when this returns.
@@ -122,7 +138,10 @@ class Spool:
             return False
         self.waiting += count
         self.bytes += size
-        if await self._batcher.submit(bodies):
+        self._puts_begun += 1
+        is_stored = await self._batcher.submit(bodies)
+        self._puts_ended += 1
+        if is_stored:
             return True
         self.waiting -= count
         self.bytes -= size
@@ -182,42 +201,96 @@ class Spool:
         try:
             make_folder(self._folder)
             others = sorted(self._folder.glob(f"*{SUFFIX}"))
+            self._lock = _locked(self._file)
             open_private(self._file, "ab").close()
         except OSError as error:
             raise StoreError(f"the spool {self._file} cannot be made: {error}") from error
         return others
 
     async def _take_over(self, other: Path) -> None:
-        """Move the entries of an ended process here. A crash in between leaves them in both files.
-
-        A file without a table is new: its process has not locked it yet.
-        """
-        try:
-            theirs = await _connect(other, sync=self._sync)
-        except sqlite3.OperationalError:  # its process runs
-            return
-        except sqlite3.DatabaseError as error:
-            logger.error("the spool %s cannot be read, and stays: %s", other, error)
+        """Move the entries of an ended process here. A crash in between leaves them in both files."""
+        lock = await call_in_executor(_locked, other)
+        if lock is None:  # its process runs
             return
         try:
-            if not await theirs.execute_fetchall("SELECT 1 FROM sqlite_master WHERE name = 'entries'"):
-                return
-            rows = await theirs.execute_fetchall("SELECT body FROM entries ORDER BY seq")
-            bodies = [body for (body,) in rows]
+            bodies = [body for (body,) in await _entries(other, "SELECT body FROM entries ORDER BY seq")]
             for start in range(0, len(bodies), MAX_BATCH):
                 await self._rows(INSERT, (json.dumps(bodies[start : start + MAX_BATCH]),))
+            await call_in_executor(_remove, other)
+        except sqlite3.Error as error:
+            logger.error("the spool %s cannot be read, and stays: %s", other, error)
         finally:
-            await theirs.close()
-        await call_in_executor(_remove, other)
+            lock.close()
 
 
-async def _connect(file: Path, *, sync: bool, timeout_s: float = 0.0) -> aiosqlite.Connection:
-    """A connection with the exclusive lock of a file. Raises sqlite3.Error."""
-    connection = await aiosqlite.connect(file, isolation_level=None, timeout=timeout_s)
+async def erase_spooled(folder: Path, tenant_id: str, user_id: str, *, dry_run: bool = False) -> int:
+    """Erase the waiting turns of a user, and the feedback on them, from the files of all processes.
+
+    Returns the number of entries. With `dry_run` nothing changes. Raises StoreError.
+    """
+    found = 0
+    for file in await call_in_executor(lambda: sorted(folder.glob(f"*{SUFFIX}"))):
+        try:
+            numbers = await _entries(file, OF_USER, {"tenant": tenant_id, "user": user_id})
+            if numbers and not dry_run:
+                await _entries(file, DELETE, (json.dumps([seq for (seq,) in numbers]),))
+        except sqlite3.Error as error:
+            raise StoreError(f"the spool {file} cannot be read: {error}") from error
+        found += len(numbers)
+    return found
+
+
+def copy_spools(folder: Path, snapshot: Path) -> list[Path]:
+    """Copies of the files of all processes next to a snapshot of the database. Blocking.
+
+    Raises StoreError, and leaves no copy then.
+    """
+    copies: list[Path] = []
     try:
-        for pragma in (*PRAGMAS, f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}", "BEGIN EXCLUSIVE"):
+        for file in sorted(folder.glob(f"*{SUFFIX}")):
+            copies.append(snapshot.with_name(f"{snapshot.name}.{file.name}"))
+            open_private(copies[-1], "xb").close()
+            with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+                connection.execute("VACUUM INTO ?", (str(copies[-1]),))
+    except (sqlite3.Error, OSError) as error:
+        for copy in copies:
+            copy.unlink(missing_ok=True)
+        raise StoreError(f"the spool {file} cannot be copied: {error}") from error
+    return copies
+
+
+async def _entries(file: Path, statement: str, values: Mapping[str, str] | Sequence[str] = ()) -> list[Any]:
+    """The rows of a statement on a file of any process; none if the file is new. Raises sqlite3.Error."""
+    connection = await _connect(file)
+    try:
+        if not await connection.execute_fetchall("SELECT 1 FROM sqlite_master WHERE name = 'entries'"):
+            return []
+        rows = list(await connection.execute_fetchall(statement, values))
+        await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")  # erased texts leave the disk
+        return rows
+    finally:
+        await connection.close()
+
+
+def _locked(file: Path) -> sqlite3.Connection | None:
+    """The lock of the process of a file, for as long as it is open; None if its process runs. Blocking."""
+    path = file.with_suffix(LOCK_SUFFIX)
+    open_private(path, "ab").close()
+    lock = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        lock.close()
+        return None
+    return lock
+
+
+async def _connect(file: Path, *, sync: bool = False) -> aiosqlite.Connection:
+    """A connection to the file of any process. Raises sqlite3.Error."""
+    connection = await aiosqlite.connect(file, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+    try:
+        for pragma in (*PRAGMAS, f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}"):
             await connection.execute_fetchall(pragma)
-        await connection.execute_fetchall("COMMIT")
     except BaseException:
         await connection.close()
         raise
@@ -225,5 +298,6 @@ async def _connect(file: Path, *, sync: bool, timeout_s: float = 0.0) -> aiosqli
 
 
 def _remove(file: Path) -> None:
-    for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+    names = (file.name, f"{file.name}-wal", f"{file.name}-shm", file.with_suffix(LOCK_SUFFIX).name)
+    for name in names:
         file.with_name(name).unlink(missing_ok=True)

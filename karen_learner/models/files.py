@@ -69,6 +69,11 @@ class HomeLayout:
         return self.home / "reports"
 
     @property
+    def spool(self) -> Path:
+        """The folder of the turns that wait for their analysis."""
+        return self.home / "spool"
+
+    @property
     def database(self) -> Path:
         return self.home / "karen.db"
 

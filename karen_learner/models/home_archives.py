@@ -1,7 +1,8 @@
 """Backups of a whole home: a snapshot of its database and its model files in one archive.
 
-An archive has the database as `karen.db`, the folders of models, backups and reports, and the settings file.
-`backup.json` has a digest for each file. It has no corpora: cycles write new ones.
+An archive has the database as `karen.db`, the turns that wait for their analysis, the folders of models,
+backups and reports, and the settings file. `backup.json` has a digest for each file. It has no corpora:
+cycles write new ones.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 import tarfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -34,7 +35,7 @@ CONTENTS = "backup.json"
 FORMAT = 1
 COMPRESSION = 3
 DATABASE, MODELS, BACKUPS, SETTINGS = "karen.db", "models", "model_backups", "karen.cfg"
-REPORTS = "reports"
+REPORTS, SPOOL = "reports", "spool"
 TEMPORARY = (".staging", ".restoring")
 OF_FILE_SYSTEMS = "lost+found"
 """A new file system has this folder. An empty home may be one."""
@@ -66,9 +67,13 @@ def snapshot_for(target: Path) -> Path:
 
 
 def write_archive(
-    target: Path, layout: HomeLayout, snapshot: Path, champions: Mapping[str, ModelVersion | None]
+    target: Path,
+    layout: HomeLayout,
+    snapshot: Path,
+    champions: Mapping[str, ModelVersion | None],
+    spools: Sequence[Path] = (),
 ) -> HomeBackup:
-    """Write the archive of a home atomically. `snapshot` is a copy of its database. Blocking.
+    """Write the archive of a home atomically, from copies of its database and of its spools. Blocking.
 
     Raises ModelError if a champion's files are incomplete, or if the snapshot was removed.
     """
@@ -79,7 +84,7 @@ def write_archive(
             open_private(partial, "wb") as file,
             tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive,
         ):
-            for name, path in _sources(layout, snapshot):
+            for name, path in _sources(layout, snapshot, spools):
                 if (digest := _add(archive, path, name)) is not None:
                     files[name] = digest
             if DATABASE not in files:
@@ -177,9 +182,11 @@ def _is_absolute(path: str) -> bool:
     return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
-def _sources(layout: HomeLayout, snapshot: Path) -> Iterator[tuple[str, Path]]:
+def _sources(layout: HomeLayout, snapshot: Path, spools: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     """The files of a home with their names in the archive."""
     yield DATABASE, snapshot
+    for number, path in enumerate(spools, start=1):
+        yield f"{SPOOL}/backup-{number}{path.suffix}", path
     if (layout.home / SETTINGS).is_file():
         yield SETTINGS, layout.home / SETTINGS
     folders = ((layout.model_root, MODELS), (layout.backup_root, BACKUPS), (layout.report_root, REPORTS))

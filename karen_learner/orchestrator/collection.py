@@ -143,6 +143,7 @@ class SpooledCollection:
             if not entries:
                 if self._closing:
                     return
+                await self.spool.count()
                 if self.spool.waiting <= self.refused:
                     self._idle.set()
                 await self._more.wait()

@@ -85,7 +85,7 @@ class Orchestrator:
         self._describe = describe
         self._deadline_s = _positive(deadline_s, "deadline_s")
         self._spool_wait_s = check_amount(spool_wait_s, "spool_wait_s")
-        folder = Path(spool) if spool is not None else learner.layout.home / "spool"
+        folder = Path(spool) if spool is not None else learner.layout.spool
         self.collection = SpooledCollection(learner, folder, **dict(spool_bounds or {}))
         self.outcomes = StepOutcomes(learner)
         self.breaker = CircuitBreaker()

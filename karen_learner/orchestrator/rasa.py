@@ -57,7 +57,7 @@ class RasaEventBroker:
     def __init__(self, learner: AutonomousLearner, *, tenant_id: str = "default") -> None:
         self.learner = learner
         self._tenant_id = tenant_id
-        self.collection = SpooledCollection(learner, learner.layout.home / "spool")
+        self.collection = SpooledCollection(learner, learner.layout.spool)
         self._messages: LRUCache[str, _Message] = LRUCache(MAX_SENDERS)
         self._putting: set[asyncio.Task[bool]] = set()
         self.ignored = 0

@@ -9,17 +9,18 @@ class PersonalRows(Record):
     """Rows of a user in the store of one tenant.
 
     `turns` have the user's id. `labels` are contributions to examples, `log_entries` those of the production
-    log, and `events` those in the inbox of streams.
+    log, and `events` those in the inbox of streams. `spooled` turns and feedback waited for their analysis.
     """
 
     turns: int = 0
     labels: int = 0
     log_entries: int = 0
     events: int = 0
+    spooled: int = 0
 
     @property
     def total(self) -> int:
-        return self.turns + self.labels + self.log_entries + self.events
+        return self.turns + self.labels + self.log_entries + self.events + self.spooled
 
 
 class Erasure(Record):

@@ -58,7 +58,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         home = self.learner.layout.home
-        self.collection = SpooledCollection(self.learner, home / "spool", sync=True)
+        self.collection = SpooledCollection(self.learner, self.learner.layout.spool, sync=True)
         self.feed = EventFeed(self.learner.events, self.stopping, home=home)
 
     async def monitor(self, tenant_id: str) -> PerformanceMonitor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from karen_learner.errors import StoreError
-from karen_learner.memory.spool import SUFFIX, TABLE, Spool
+from karen_learner.memory.spool import SUFFIX, TABLE, Spool, erase_spooled
 
 CHILD = """
 import asyncio, sys
@@ -91,15 +92,26 @@ async def test_a_running_process_keeps_its_entries(tmp_path):
     await first.close()
 
 
-async def test_new_and_foreign_files_are_left_alone(tmp_path):
-    new, foreign = tmp_path / f"new{SUFFIX}", tmp_path / f"foreign{SUFFIX}"
-    new.touch()
+async def test_a_foreign_file_is_left_alone(tmp_path):
+    foreign = tmp_path / f"foreign{SUFFIX}"
     foreign.write_bytes(b"no database" * 100)
     spool = Spool(tmp_path)
     await spool.open()
     await spool.close()
-    assert new.exists()
     assert foreign.exists()
+
+
+async def test_erased_entries_of_another_process_make_room(tmp_path):
+    spool = Spool(tmp_path, max_entries=2)
+    await spool.open()
+    for turn in ({"user_id": "ann", "user_text": "zebra"}, {"feedback": {}}):
+        await spool.put([json.dumps({"tenant_id": "acme", "turn_id": "t", **turn})])
+    assert [await erase_spooled(tmp_path, tenant, "ann") for tenant in ("other", "acme")] == [0, 2]
+    assert not any(b"zebra" in file.read_bytes() for file in tmp_path.iterdir())
+    await spool.count()
+    assert await spool.put(["{}"])
+    assert spool.waiting == 1
+    await spool.close()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")

@@ -16,6 +16,7 @@ from karen_learner.analysis.fallback import analyze_by_rules
 from karen_learner.collection.turns import CharacterSanitizer, draft_turn
 from karen_learner.errors import StoreLocked
 from karen_learner.learner import AutonomousLearner
+from karen_learner.models.home_archives import restore_home
 from karen_learner.orchestrator.collection import SpooledCollection
 from karen_learner.settings import load_settings
 
@@ -118,6 +119,26 @@ async def test_entries_wait_for_the_next_process_if_the_store_fails(tmp_path):
     async with SpooledCollection(learner, tmp_path) as collection:
         await collection.drain()
     assert learner.stored == ["t0"]
+
+
+async def test_backups_and_erasures_include_the_turns_that_another_process_holds(tmp_path: Path):
+    home, restored = tmp_path / "home", tmp_path / "restored"
+    async with AutonomousLearner(home, spacy_analyzer=Analyzer()) as learner:
+        await learner.collect_conversation_metadata("acme", "hello", "", "bob")
+        other = SpooledCollection(RefusingLearner(*[StoreLocked("busy")] * 100), learner.layout.spool)
+        await other.start()
+        await other.put_turn(draft(0))
+        await learner.backup(tmp_path / "home.tar.gz")
+        assert (await learner.erase_user("acme", "ann", dry_run=True)).rows.spooled == 1
+        assert (await learner.erase_user("acme", "ann")).rows.spooled == 1
+        assert await other.waiting_text("acme", "t0") is None
+        await other.close(0.0)
+    restore_home(tmp_path / "home.tar.gz", restored)
+    async with AutonomousLearner(restored, spacy_analyzer=Analyzer()) as learner:
+        async with SpooledCollection(learner, learner.layout.spool) as collection:
+            await collection.drain()
+        assert await learner.store.get_turn("acme", "t0") is not None
+    assert not list(tmp_path.glob("*.spool"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")

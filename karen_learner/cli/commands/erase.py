@@ -38,8 +38,8 @@ async def erase(
 def _counted(found: Erasure) -> str:
     rows = found.rows
     return (
-        f"{rows.turns} turns, {rows.labels} labels, {rows.log_entries} log entries "
-        f"and {rows.events} stream events"
+        f"{rows.turns} turns, {rows.labels} labels, {rows.log_entries} log entries, "
+        f"{rows.events} stream events and {rows.spooled} spooled entries"
     )
 
 
