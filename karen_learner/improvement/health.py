@@ -70,7 +70,8 @@ class HealthMonitor(AnalysedHome):
 
     `alert_thresholds` change the limits (see `grades.DEFAULTS`). A reading fails its limit only if its whole
     95 % interval does, so that the amount of data decides. Notifications go to the targets of the settings;
-    the service (`karen-learner run`) delivers them. Raises InvalidInput.
+    the service (`karen-learner run`) delivers them. `readings` are those of a service, which refreshes them.
+    Raises InvalidInput.
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class HealthMonitor(AnalysedHome):
         config: AnalysisConfig | None = None,
         learner: ServingLearner | None = None,
         clock: Clock = utc_now,
+        readings: Readings | None = None,
     ) -> None:
         super().__init__(config, learner=learner, clock=clock)
         self._serving = learner
         self._limits = Limits({**self.config.alert_thresholds, **(alert_thresholds or {})})
-        self._readings = Readings(self._memory, self._layout, self._settings)
+        self._shared = readings
+        self._readings = readings or Readings(self._memory, self._layout, self._settings)
         self._reading = asyncio.Lock()
         self._last: HealthStatus | None = None
 
@@ -97,8 +100,7 @@ class HealthMonitor(AnalysedHome):
         await self._start()
         now = self._clock()
         if current_metrics is None:
-            async with self._reading:
-                readings = await self._readings.refresh(self.tenant_id, now)
+            readings = await self._newest_readings(now)
             self._last = health_of(
                 self.tenant_id,
                 readings,
@@ -153,6 +155,12 @@ class HealthMonitor(AnalysedHome):
         history = await self._memory.service_state(self.tenant_id, HISTORY) or []
         points = tuple(HealthPoint.model_validate(one) for one in history)
         return HealthDashboard(tenant_id=self.tenant_id, status=status, history=points)
+
+    async def _newest_readings(self, now: datetime) -> Mapping[str, Reading]:
+        if self._shared is not None:
+            return self._shared.latest(self.tenant_id)
+        async with self._reading:
+            return await self._readings.refresh(self.tenant_id, now)
 
     async def _serving_problems(self) -> Iterable[HealthProblem]:
         """The problems of serving; none without a learner."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karen_learner import blocking
+from karen_learner.autonomy.health_part import HealthPart
+from karen_learner.autonomy.service import AutonomousService
 from karen_learner.errors import InvalidInput
 from karen_learner.improvement import AnalysisConfig, HealthMonitor
 from karen_learner.improvement.grades import RANKS, Limit, Limits
@@ -81,6 +84,34 @@ async def test_a_problem_is_queued_once_until_its_recovery(tmp_path: Path) -> No
         assert not await made.escalate_critical_issues(2)
         assert await made.escalate_critical_issues(3)
         assert not await made.escalate_critical_issues(4), "it was told"
+
+
+@pytest.mark.parametrize("has_incident", [False, True])
+async def test_the_service_tells_of_an_unhealthy_tenant_unless_an_incident_does(
+    tmp_path: Path, has_incident: bool
+) -> None:
+    clock = Clock()
+    async with create_autonomous_learner(tmp_path, clock=clock, overrides=TARGETS) as learner:
+        await asyncio.gather(*map(learner.store.add_turn, judged_turns(0.2, days_ago=0.1)))
+        if has_incident:
+            times = {"opened_at": NOON, "updated_at": NOON, "next_at": NOON}
+            await learner.store.save_incident(
+                Incident(tenant_id=ACME, type="low_accuracy", severity="critical", **times)
+            )
+        part = partial(HealthPart.join, learner)
+        service = AutonomousService(learner, parts=[part], clock=clock)
+        await service.readings.refresh(ACME, NOON)
+        found = []
+        for _ in range(4):
+            await service._parts[-1].tick(clock.now)
+            states = await learner.store.target_states()  # type: ignore[attr-defined]
+            found.append(sum(state.waiting for state in states))
+            clock.now += timedelta(minutes=1)
+    assert found[0] == 0
+    if has_incident:
+        assert found == [0, 0, 0, 0]
+    else:  # the problems after the second check, the escalation after the third one
+        assert 0 < found[1] == found[2] - 1 == found[3] - 1
 
 
 async def test_the_dashboard_has_the_history(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from karen_learner.cli.context import Context
@@ -27,6 +28,7 @@ async def run(
 
     Exit codes: 0 ended, 1 another service runs on this home.
     """
+    from karen_learner.autonomy.health_part import HealthPart
     from karen_learner.autonomy.improvement_part import ImprovementPart
     from karen_learner.autonomy.notifications import Notifier
     from karen_learner.autonomy.notify_part import NotifyPart
@@ -44,7 +46,10 @@ async def run(
         stream = StreamPart(learner) if learner.settings.stream.servers else None
         mending = MendingPart(learner, notifier, tenants=tenant or (), stream=stream)
         reporting = ReportPart(learner, tenants=tenant or (), on_alert=told.alert)
-        parts: list[MakePart] = [mending.join, lambda _: told, ImprovementPart.join, lambda _: reporting]
+        health = partial(HealthPart.join, learner)
+        parts: list[MakePart] = [
+            mending.join, health, lambda _: told, ImprovementPart.join, lambda _: reporting
+        ]  # fmt: skip
         if stream is not None:
             parts.insert(0, lambda _: stream)
         service = AutonomousService(learner, tenants=tenant or (), parts=parts, on_alert=told.alert)
