@@ -300,6 +300,27 @@ async def test_an_updater_that_fails_is_an_alert() -> None:
     assert "secret" not in alert.message
 
 
+async def test_a_monitor_that_stops_during_a_retraining_lets_it_end() -> None:
+    class Slow(Updater):
+        may_end = asyncio.Event()
+
+        async def retrain(self, *, reason: str, force_full_retrain: bool = False) -> RetrainingResult:
+            await self.may_end.wait()
+            return await super().retrain(reason=reason, force_full_retrain=force_full_retrain)
+
+    updater = Slow()
+    monitor = await init_performance_monitor(model_updater=updater, enable_auto_retraining=True)
+    answer(monitor, 40, "balance")
+    monitor.check()
+    await asyncio.sleep(0)
+    await monitor.stop()
+    assert (updater.reasons, monitor.running) == ([], False)
+    updater.may_end.set()
+    await asyncio.wait_for(retrained(monitor), 60)
+    assert len(updater.reasons) == 1
+    assert monitor.get_alerts(1)[0].level == "info"
+
+
 # With a learner ---------------------------------------------------------------------------------
 
 

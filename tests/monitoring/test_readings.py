@@ -19,7 +19,7 @@ from karen_learner.errors import SettingsError
 from karen_learner.memory import open_store
 from karen_learner.models.files import HomeLayout
 from karen_learner.monitoring.degradation import DegradationDetector
-from karen_learner.monitoring.readings import READINGS, Readings, compute
+from karen_learner.monitoring.readings import READINGS, Readings, compute, recent
 from karen_learner.monitoring.readings.recent import TurnFacts, hashed
 from karen_learner.monitoring.readings.sources import MIN_OBSERVATIONS, Resources, Sources
 from karen_learner.monitoring.scores import AGENT
@@ -296,6 +296,24 @@ async def test_rows_are_read_once_and_late_feedback_becomes_an_outcome(tmp_path:
         later = await reader.refresh("acme", NOW + timedelta(days=8))
         assert later["accuracy"].observations == 0
         assert later["fallback_rate"].observations == 0
+
+
+async def test_late_feedback_on_old_turns_is_searched_each_few_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent, "NEAR_REACH", 2)
+    async with open_store(":memory:", SETTINGS.store) as store:
+        for number in range(10):
+            await store.add_turn(stored_turn(number))
+        reader = Readings(store, HomeLayout(tmp_path, SETTINGS.paths), SETTINGS)
+        await reader.refresh("acme", NOW)
+        for number in (1, 9):
+            await store.add_feedback("acme", f"t{number}", UserFeedback(corrected_intent="travel"))
+        await reader.refresh("acme", NOW)
+        assert {one.task_id for one in reader.newest_outcomes("acme")} == {"t9"}
+        for jump in (timedelta(days=-1), timedelta(days=1)):  # also after a clock jump
+            await reader.refresh("acme", NOW + jump)
+        assert {one.task_id for one in reader.newest_outcomes("acme")} == {"t1", "t9"}
 
 
 async def test_a_page_of_outcomes_continues_where_the_last_one_stopped() -> None:
