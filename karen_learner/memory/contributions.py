@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, delete, func, select
+from sqlalchemy import Connection, Function, Row, Select, Text, case, cast, delete, func, select
 from sqlalchemy import insert as insert_into
 
 from karen_learner.concurrency import chunks
@@ -71,7 +71,10 @@ def contributors(
 
 
 def people(connection: Connection, tenant_id: str, *, newest: int, limit: int) -> Sequence[Contributor]:
-    """The people with the most of the `newest` contributions, most first. The cost depends on `newest`."""
+    """The people with the most turns among the `newest` contributions, most first.
+
+    The cost depends on `newest`.
+    """
     here = rows.c.tenant == tenants.number_of(tenant_id)
     recent = select(rows).where(here).order_by(rows.c.seq.desc()).limit(newest).subquery()
     joined = recent.outerjoin(
@@ -79,19 +82,24 @@ def people(connection: Connection, tenant_id: str, *, newest: int, limit: int) -
     )
     has_intent = recent.c.intent.is_not(None) & examples.c.intent.is_not(None)
     agrees = has_intent & (recent.c.intent == examples.c.intent)
+    turn = func.coalesce(recent.c.turn_id, cast(recent.c.seq, Text))  # a changed meaning repeats a turn
+
+    def count(where: Condition | None = None) -> Function[int]:
+        return func.count(func.distinct(turn if where is None else case((where, turn))))
+
     statement = (
         select(
             recent.c.user_id,
-            func.count(func.distinct(recent.c.seq)).label("contributions"),
-            func.count(func.distinct(case((has_intent, recent.c.seq)))).label("intents"),
-            func.count(func.distinct(case((agrees, recent.c.seq)))).label("agreeing"),
-            func.count(func.distinct(case((recent.c.reason.is_not(None), recent.c.seq)))).label("unusable"),
+            count().label("contributions"),
+            count(has_intent).label("intents"),
+            count(agrees).label("agreeing"),
+            count(recent.c.reason.is_not(None)).label("unusable"),
             func.max(recent.c.occurred_at).label("last_at"),
         )
         .select_from(joined)
         .where(recent.c.user_id.is_not(None))
         .group_by(recent.c.user_id)
-        .order_by(func.count(func.distinct(recent.c.seq)).desc(), recent.c.user_id)
+        .order_by(count().desc(), recent.c.user_id)
     )
     return [Contributor(**row._mapping) for row in connection.execute(statement.limit(limit))]
 

@@ -56,7 +56,7 @@ class Review(Record):
 
 
 class Contributor(Record):
-    """A user with the number of contributed labels.
+    """A user with the number of contributed labels: those of one turn count once.
 
     `agreeing` of the `intents` equal the label that counts for their text now. `unusable` ones have a label
     outside the schema, or spans that do not fit.

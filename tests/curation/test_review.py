@@ -9,7 +9,7 @@ import pytest
 from karen_learner.curation.review import LEASE
 from karen_learner.errors import InvalidInput
 from karen_learner.learner import AutonomousLearner
-from karen_learner.records import LabelledText, utc_now
+from karen_learner.records import Contribution, CurationWrite, LabelledText, utc_now
 from karen_learner.records.reviews import ReviewItem
 from tests.conftest import ACME, MakeLearner
 
@@ -140,3 +140,16 @@ async def test_contributors_are_counted_with_the_labels_that_hold(acme: Autonomo
     assert {user: one.unusable for user, one in found.items()} == {"ann": 0, "bob": 0, "cy": 0, "dee": 1}
     assert [one.user_id for one in await acme.store.people(ACME, newest=1, limit=10)] == ["dee"]
     assert await acme.store.people("other", newest=100, limit=10) == []
+
+
+async def test_a_statement_that_changes_older_texts_counts_once(acme: AutonomousLearner) -> None:
+    said = [
+        Contribution(
+            key=f"older {at}", text=f"older {at}", intent="travel", source="correction", quality=1.0,
+            user_id="ann", turn_id="by-ann",
+        )
+        for at in range(3)
+    ]  # fmt: skip
+    assert await acme.store.save_curation(ACME, CurationWrite(contributions=said))
+    (ann,) = await acme.store.people(ACME, newest=100, limit=10)
+    assert (ann.user_id, ann.contributions) == ("ann", 1)
