@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from karen_learner.autonomy.triggers.trigger import Check, Situation, Trigger
+from karen_learner.monitoring.readings.drift import EFFECTS
 from karen_learner.records.readings import Reading
 
 
@@ -44,7 +45,7 @@ class ErrorPatterns(Trigger):
 class Drift(Trigger):
     """Texts differ from the earlier ones, with at least this effect (area under the ROC curve)."""
 
-    effect: Annotated[float, Field(ge=0.5, le=1.0)] = 0.65
+    effect: Annotated[float, Field(ge=0.5, le=1.0)] = 0.5 + EFFECTS["input_drift"]
 
     def check(self, situation: Situation) -> Check:
         found = check_reading(situation.readings.get("input_drift"), "input_drift")

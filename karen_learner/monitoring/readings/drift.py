@@ -30,6 +30,8 @@ EVERY = 150
 PERMUTATIONS = 199
 PAUSE = timedelta(minutes=1)
 """Time between two comparisons at least: a minute of busy traffic has thousands of turns."""
+EFFECTS = {"input_drift": 0.15, "vocabulary": 0.1}
+"""Distances from the reference that are a reason to act: turns of one person make small ones by chance."""
 LEVEL = 0.01
 RIDGE = 1.0
 LEVEL_Z = 2.326

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from karen_learner.autonomy.troubleshooter.diagnoses.learning import small_judging_set
+from karen_learner.autonomy.troubleshooter.diagnoses.learning import drift, small_judging_set
 from karen_learner.autonomy.troubleshooter.situation import Situation
 from karen_learner.records import HomeHealth, LearningCycleResult, TenantStatus, ValidationResult, Verdict
 from karen_learner.records.health import DiskUse, TenantHealth
+from karen_learner.records.readings import Reading
 from karen_learner.records.reports import TenantCounts
 from karen_learner.settings import load_settings
 
@@ -62,3 +64,25 @@ def test_little_judged_gold_is_told_unless_rejected_feedback_contradicts_it(
     judged: int, gold: int, verdict: Verdict, present: bool | None
 ) -> None:
     assert small_judging_set(situation(judged=judged, gold=gold, verdict=verdict)).present is present
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reference", "present"),
+    [
+        ("input_drift", 0.6, 0.5, False),
+        ("input_drift", 0.7, 0.5, True),
+        ("vocabulary", 0.15, 0.1, False),
+        ("vocabulary", 0.3, 0.1, True),
+        ("degradation", 0.2, 0.15, True),
+        ("label_distribution", 0.1, None, True),
+    ],
+)
+def test_a_change_of_inputs_needs_an_effect(
+    name: str, value: float, reference: float | None, present: bool
+) -> None:
+    reading = Reading(
+        name=name, tenant_id="acme", at=NOW, unit="share", direction="neutral", value=value,
+        reference=reference, observations=600, alarm=True,
+    )  # fmt: skip
+    found = situation(judged=72, gold=72, verdict=ACCEPTED)
+    assert drift(replace(found, readings={name: reading})).present is present

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
 from karen_learner.autonomy.troubleshooter.situation import Situation
+from karen_learner.monitoring.readings.drift import EFFECTS
 from karen_learner.records import LearningCycleResult
 from karen_learner.records.incidents import Examination
+from karen_learner.records.readings import Reading
 
 REJECTIONS_MAX = 3
 ROLLBACKS_MAX = 2
@@ -100,10 +103,10 @@ def repeated_rollbacks(situation: Situation) -> Examination:
 
 
 def drift(situation: Situation) -> Examination:
-    """A test of the readings has found that errors, labels or inputs have changed."""
+    """A test of the readings has found that errors, labels or inputs have changed, inputs with an effect."""
     found = [situation.readings[name] for name in DRIFT_READINGS if name in situation.readings]
     known = [one for one in found if one.alarm is not None and one.known]
-    alarms = [one for one in known if one.alarm]
+    alarms = [one for one in known if one.alarm and _has_effect(one)]
     if not known:
         return Examination(present=None, reading="drift")
     worst = alarms[0] if alarms else known[0]
@@ -115,6 +118,11 @@ def drift(situation: Situation) -> Examination:
         summary=f"{', '.join(one.name for one in alarms) or worst.name} has changed",
         facts={"false_alarms_per_month": worst.false_alarms_per_month},
     )
+
+
+def _has_effect(found: Reading) -> bool:
+    distance = (found.value or 0.0) - (found.reference or 0.0)
+    return distance >= EFFECTS.get(found.name, -math.inf)
 
 
 def stale_model(situation: Situation) -> Examination:
