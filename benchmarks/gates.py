@@ -90,6 +90,7 @@ class Tenant:
             champion=self._scored(sides[1], likelihoods=likelihoods),
             risk=risk,
             taught=task if taught else frozenset(),
+            taught_labels=frozenset((self.task, one.stratum) for one in self.examples if taught),
             trained=task,
             anchors=best,
         )
