@@ -1,5 +1,7 @@
 """`erase`: a dry run and a confirmation come first; the words of the user leave the home."""
 
+from pathlib import Path
+
 import pytest
 
 from karen_learner.errors import ExitCode
@@ -35,3 +37,15 @@ def test_an_unknown_tenant_is_an_error(told: Cli) -> None:
     failed = told("erase", "nobody", "ann", "--yes")
     assert failed.exit_code == ExitCode.ERROR
     assert "nobody" in failed.stderr
+
+
+def test_log_entries_about_a_subject_are_erased(cli: Cli, tmp_path: Path) -> None:
+    made = {"log_type": "scoring", "session_id": "s", "decision_reasoning": {"method_used": "rules"}}
+    file = write_lines(tmp_path / "log.jsonl", [{**made, "lead_identifier": "lead-17"}])
+    assert cli("ingest", TENANT, file).exit_code == ExitCode.OK
+    erase = ("erase", TENANT, "--subject", "lead-17")
+    assert cli(*erase, input="n\n").exit_code == ExitCode.SKIPPED
+    assert cli.json(*erase, "--yes")["log_entries"] == 1
+    assert cli(*erase, "--yes").exit_code == ExitCode.SKIPPED
+    for words in (("erase", TENANT), (*erase, "--dry-run"), ("erase", TENANT, "ann", "--subject", "x")):
+        assert cli(*words).exit_code == ExitCode.USAGE

@@ -1,12 +1,14 @@
-"""`erase`: the data of one user are erased."""
+"""`erase`: the data of one user are erased, or entries of the production log."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from karen_learner.cli.commands.rollback import confirmed
 from karen_learner.cli.context import Context
-from karen_learner.cli.options import Tenant, Yes, argument, flag, with_common_options
+from karen_learner.cli.options import Tenant, Yes, argument, flag, option, with_common_options
 from karen_learner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -17,15 +19,23 @@ if TYPE_CHECKING:
 async def erase(
     run: Context,
     tenant: Tenant,
-    user: Annotated[str, argument("USER", "Id of the user, as the turns have it.")],
+    user: Annotated[str | None, argument("USER", "Id of the user, as the turns have it.")] = None,
+    session: Annotated[str | None, option("ID", "Erase the log entries of this session instead.")] = None,
+    subject: Annotated[str | None, option("ID", "Erase the log entries about this subject instead.")] = None,
     dry_run: Annotated[bool, flag("--dry-run", "Show the number of rows. Change nothing.")] = False,
     yes: Yes = False,
 ) -> int:
-    """Erase the texts, the feedback and the id of one user of a tenant. It cannot be undone.
+    """Erase the texts, the feedback and the id of one user of a tenant, or entries of its production log.
+
+    It cannot be undone.
 
     Turns keep their detected labels and ratings without the user. Earlier archives of `backup` still have
     the texts: delete them. Asks for confirmation. Exit code 4: declined, or nothing is stored of the user.
     """
+    if (user is None) == (session is None and subject is None) or (dry_run and user is None):
+        raise typer.BadParameter("give a USER, or --session or --subject, which have no dry run")
+    if user is None:
+        return await _erase_log(run, tenant, session, subject, yes=yes)
     async with run.learner(tenant) as learner:
         found = await learner.erase_user(tenant, user, dry_run=True)
         question = f"erase {_counted(found)} of the user {user!r} of {tenant!r}?"
@@ -33,6 +43,17 @@ async def erase(
             found = await learner.erase_user(tenant, user)
     run.output.result({"tenant_id": tenant, **found.to_dict()}, *_shown(run, tenant, found))
     return ExitCode.OK if found.rows.total and (found.done or dry_run) else ExitCode.SKIPPED
+
+
+async def _erase_log(
+    run: Context, tenant: str, session: str | None, subject: str | None, *, yes: bool
+) -> int:
+    if not (yes or confirmed(run, f"erase the contents of these log entries of {tenant!r}?")):
+        return ExitCode.SKIPPED
+    async with run.learner(tenant) as learner:
+        count = await learner.erase_decisions(tenant, session_id=session, subject=subject)
+    run.output.result({"tenant_id": tenant, "log_entries": count}, f"erased: {count} log entries")
+    return ExitCode.OK if count else ExitCode.SKIPPED
 
 
 def _counted(found: Erasure) -> str:
