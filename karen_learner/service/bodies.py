@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from karen_learner.cycle import RequestedMode
 from karen_learner.records import CycleMode, Task
@@ -15,6 +15,7 @@ from karen_learner.service.problems import Problem
 MAX_ITEMS = 1_000
 Text = Annotated[str, Field(max_length=1_000_000)]
 Id = Annotated[str, Field(min_length=1, max_length=1_000)]
+# `FailFast`: the answer names the errors of the first wrong item, not those of a thousand items.
 
 
 class Body(BaseModel):
@@ -24,7 +25,9 @@ class Body(BaseModel):
 
 
 class AnalyzeBody(Body):
-    texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_ITEMS, examples=[["where is my bill?"]])]
+    texts: Annotated[
+        list[Text], FailFast(), Field(min_length=1, max_length=MAX_ITEMS, examples=[["where is my bill?"]])
+    ]
     user_id: Id | None = Field(None, examples=["user-1"])
 
 
@@ -39,7 +42,7 @@ class TurnBody(Body):
 
 
 class TurnsBody(Body):
-    turns: Annotated[list[TurnBody], Field(min_length=1, max_length=MAX_ITEMS)]
+    turns: Annotated[list[TurnBody], FailFast(), Field(min_length=1, max_length=MAX_ITEMS)]
 
 
 class StoredTurn(BaseModel):
@@ -77,6 +80,7 @@ class CycleBody(Body):
 class BootstrapBody(Body):
     examples: Annotated[
         list[dict[str, Any]],
+        FailFast(),
         Field(min_length=1, max_length=100_000, examples=[[{"text": "my bill", "intent": "billing"}]]),
     ]
     mode: CycleMode = "full"

@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 from asyncio_extras import call_in_executor
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 T = TypeVar("T")
 
 LARGE_BYTES = 64 * 1024
 """A body of this size is parsed in about 0.5 ms."""
+MAX_KEYS = 10_000
+"""Keys of one object. Each unknown one would cost an error in the answer."""
 STEP = 32
 """Items of a request that begin before other requests get their turn."""
 
@@ -30,7 +33,13 @@ class _Request(Request):
 
 def _parse(body: bytes) -> Any:
     """The value. A parser without a hook in Python does not let other threads run before its end."""
-    return json.loads(body, object_hook=lambda value: value)
+    return json.loads(body, object_hook=_checked)
+
+
+def _checked(value: dict[str, Any]) -> dict[str, Any]:
+    if len(value) > MAX_KEYS:
+        raise HTTPException(422, f"an object of the body has more than {MAX_KEYS:,} keys")
+    return value
 
 
 class _Route(APIRoute):

@@ -21,6 +21,8 @@ from karen_learner.service.idempotency import Repeated
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS, MAX_DETAIL_CHARS = 100, 2_000
+"""A body may have errors in 200,000 places, and a message may name them all."""
 TYPE_PREFIX = "urn:karen-learner:problem:"
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -48,7 +50,7 @@ def problem_response(
         type=TYPE_PREFIX + words.replace(" ", "-"),
         title=words.capitalize(),
         status=status,
-        detail=detail,
+        detail=detail if len(detail) <= MAX_DETAIL_CHARS else f"{detail[:MAX_DETAIL_CHARS]}…",
         **more,
     )
     content = problem.model_dump(mode="json", exclude_none=True)
@@ -84,7 +86,7 @@ def add_handlers(app: FastAPI) -> None:
         error = cast(RequestValidationError, error)
         found = [
             {"where": ".".join(map(str, one["loc"])), "message": one["msg"], "kind": one["type"]}
-            for one in error.errors()
+            for one in error.errors()[:MAX_ERRORS]
         ]  # without the values, which may be texts of users
         first = f"{found[0]['where']}: {found[0]['message']}" if found else "the request is not valid"
         return problem_response("InvalidRequest", 422, first, errors=found)

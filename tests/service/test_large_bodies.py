@@ -54,3 +54,22 @@ async def test_other_tasks_run_while_many_items_begin():
     other = asyncio.create_task(begun_by_now())
     assert await gather_in_steps(item(number) for number in range(1_000)) == list(range(1_000))
     assert await other < 1_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("turns", {f"key {number}": 1 for number in range(5_000)}),
+        ("turns", {f"key {number}": 1 for number in range(20_000)}),
+        ("turns/batch", {"turns": [{f"key {number}": 1 for number in range(200)}] * 50}),
+        ("turns/t/feedback", {f"key {number}": 1 for number in range(5_000)}),
+        ("analyze", {"texts": [1] * 1_000}),
+    ],
+)
+async def test_the_answer_to_a_body_with_many_errors_is_short(
+    client: httpx.AsyncClient, path: str, body: dict[str, object]
+):
+    answer = await client.post(f"/v1/tenants/{ACME}/{path}", json=body)
+    assert answer.status_code in (400, 422)
+    assert answer.json()["detail"]
+    assert len(answer.content) < 20_000

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from cachetools import LRUCache
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, FailFast, Field
 
 from karen_learner import memory
 from karen_learner.errors import InvalidInput, UnknownEntry
@@ -45,7 +45,7 @@ _analysing: WeakKeyDictionary[AutonomousLearner, asyncio.Lock] = WeakKeyDictiona
 class DecisionsBody(Body):
     """Entries as in `improvement/decision.schema.json`."""
 
-    decisions: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_ITEMS)]
+    decisions: Annotated[list[dict[str, Any]], FailFast(), Field(min_length=1, max_length=MAX_ITEMS)]
 
 
 class LoggedDecision(BaseModel):
