@@ -18,7 +18,7 @@ from karen_learner.deployment.champion_sync import ChampionSync
 from karen_learner.errors import DeploymentError, DigestMismatch, ModelError
 from karen_learner.events import ModelDeployed
 from karen_learner.memory.leases import hold_files
-from karen_learner.models.backups import backup_file, make_backup
+from karen_learner.models.backups import backup_file, make_backup, place_backup, write_backup
 from karen_learner.models.files import HomeLayout, Kept, remove, remove_folder, to_remove
 from karen_learner.models.live import LiveModel
 from karen_learner.models.versions import (
@@ -121,7 +121,9 @@ class Deployer:
         scores = validated.validation.model_dump(include=HEADLINE_SCORES, exclude_none=True)
         judged = {f"judged_{task}": count for task, count in validated.validation.counts.items()}
         version = await self._seal(trained, loaded.digest, scores=scores, counts=judged)
-        await self._place_shadows(validated, version)
+        archive, _ = await asyncio.gather(
+            self._write_backup(version), self._place_shadows(validated, version)
+        )
         promotion = Promotion(
             version=version,
             expected=version.parent,
@@ -133,6 +135,7 @@ class Deployer:
             holdback=self._new_holdback(validated.cycle),
         )
         await self._switch(loaded.model, promotion, validated.cycle)
+        await self.back_up(version, archive=archive)
         return Deployed(version=version, improved=validated.verdict.improved)
 
     def _new_holdback(self, cycle: CycleContext) -> Holdback | None:
@@ -167,6 +170,7 @@ class Deployer:
             replayed=list(dict.fromkeys(lineage)),
         )
         await self._switch(loaded.model, promotion, trained.cycle)
+        await self.back_up(version)
         return Deployed(version=version)
 
     async def end_provisional(self, provisional: ModelVersion, *, token: int) -> None:
@@ -190,7 +194,6 @@ class Deployer:
                 cycle_id=version.cycle_id,
             )
         )
-        await self.back_up(version)
 
     async def _seal(
         self,
@@ -247,12 +250,27 @@ class Deployer:
         await call_in_executor(write_judged, staging, validated.judged)
         await call_in_executor(place_shadows, staging, self.layout.shadows(cycle.tenant_id, version.version))
 
-    async def back_up(self, version: ModelVersion) -> None:
-        """Make a missing backup. The version serves without it, so a failure is only logged."""
-        if version.backup_path is None or version.backup_path.is_file():
+    async def _write_backup(self, version: ModelVersion) -> Path | None:
+        """Write the archive of a version that does not serve yet, without its name. None after a failure."""
+        try:
+            archive: Path = await call_in_executor(write_backup, version.path, version.backup_path)
+        except OSError:  # `back_up` tries again, and logs
+            return None
+        return archive
+
+    async def back_up(self, version: ModelVersion, *, archive: Path | None = None) -> None:
+        """Make a missing backup, from its archive if that is written.
+
+        The version serves without it, so a failure is only logged.
+        """
+        target = version.backup_path
+        if target is None or target.is_file():
             return
         try:
-            await call_in_executor(make_backup, version.path, version.backup_path)
+            if archive is None:
+                await call_in_executor(make_backup, version.path, target)
+            else:
+                await call_in_executor(place_backup, archive, target)
         except OSError:
             logger.exception(
                 "%s serves, but its backup cannot be written: the next cycle tries again", version.version

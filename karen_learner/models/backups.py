@@ -47,18 +47,31 @@ def backup_file(version_folder: Path, backups: Path) -> Path:
 
 def make_backup(version_folder: Path, target: Path) -> Path:
     """Write the archive `target` (see `backup_file`) atomically."""
-    backups = target.parent
-    make_folder(backups)
+    return place_backup(write_backup(version_folder, target), target)
+
+
+def write_backup(version_folder: Path, target: Path) -> Path:
+    """Write the archive under a partial name beside `target`. The next clean-up removes it if it stays."""
+    make_folder(target.parent)
     # a unique name: the thread of a cancelled backup may still write
     partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
-    with (
-        open_private(partial, "wb") as file,
-        tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive,
-    ):
-        archive.add(version_folder, arcname=version_folder.name)
-    sync_path(partial)
+    try:
+        with (
+            open_private(partial, "wb") as file,
+            tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive,
+        ):
+            archive.add(version_folder, arcname=version_folder.name)
+        sync_path(partial)
+    except OSError:
+        partial.unlink(missing_ok=True)  # on a full disk the journal needs its space
+        raise
+    return partial
+
+
+def place_backup(partial: Path, target: Path) -> Path:
+    """Give an archive of `write_backup` its name, durably."""
     partial.replace(target)
-    for folder in (backups, backups.parent):  # both may be new
+    for folder in (target.parent, target.parent.parent):  # both may be new
         sync_path(folder)
     return target
 
