@@ -40,7 +40,8 @@ from karen_learner.improvement.production_log import ProductionLog
 from karen_learner.integrations import as_analyzer, as_host_memory, as_store
 from karen_learner.models.base_versions import read_base
 from karen_learner.models.files import HomeLayout
-from karen_learner.models.live import LiveModel, require_tokenizer
+from karen_learner.models.live import LiveModel
+from karen_learner.models.loading import require_tokenizer
 from karen_learner.models.user_code import import_code
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.monitoring.evaluator import Evaluator

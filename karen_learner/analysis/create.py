@@ -12,7 +12,8 @@ from spacy.util import is_package
 
 from karen_learner.analysis.spacy_analyzer import ModelLoader, SpacyAnalyzer, live_models
 from karen_learner.errors import InvalidInput, LabelCollision, ModelError, PipelineUnsuitable
-from karen_learner.models.live import LiveModel, load_pipeline
+from karen_learner.models.live import LiveModel
+from karen_learner.models.loading import load_pipeline
 from karen_learner.models.user_code import import_code
 from karen_learner.records import CATEGORY_TASKS, TASKS, Task
 from karen_learner.settings import Settings, load_settings

@@ -22,7 +22,8 @@ from thinc.api import Config
 
 from karen_learner.components.documents import make_doc, small_zone
 from karen_learner.errors import ModelError
-from karen_learner.models.live import LiveModel, is_saved_tokenizer
+from karen_learner.models.live import LiveModel
+from karen_learner.models.loading import is_saved_tokenizer
 from karen_learner.models.versions import ModelRegistry
 from karen_learner.records import EntitySpan, LabelledText
 from karen_learner.records.offsets import span_name

@@ -34,7 +34,7 @@ from karen_learner.cycle.state import (
     interrupted_result,
     skipped_result,
 )
-from karen_learner.deployment import Deployer
+from karen_learner.deployment import Blank, Deployer
 from karen_learner.disk import FULL_BYTES, bytes_text, free_bytes, free_text, is_about_space
 from karen_learner.errors import (
     FencedOut,
@@ -324,9 +324,10 @@ class LearningCycle:
             parent = cycle.provisional or cycle.champion
             return await self._run_update(state, parent, replaced(selected, new=new))
         await self._require_space(cycle)
+        blank = self.deployer.prepare(cycle.tenant_id)
         async with self._stage(state, "training"):
             state.trained = trained = await self.training.train(cycle, curated)
-        return await self._validate_and_deploy(state, trained, undecided=undecided)
+        return await self._validate_and_deploy(state, trained, blank, undecided=undecided)
 
     async def _select(self, state: CycleState) -> Curated:
         """Curate the turns with new feedback, then select the data of the cycle."""
@@ -343,10 +344,10 @@ class LearningCycle:
         return selected
 
     async def _validate_and_deploy(
-        self, state: CycleState, trained: Trained, *, undecided: bool
+        self, state: CycleState, trained: Trained, blank: Blank, *, undecided: bool
     ) -> LearningCycleResult:
         """Judge the candidate, and deploy or reject it. It loads meanwhile."""
-        async with self.deployer.loading(trained.candidate) as loading:
+        async with self.deployer.loading(trained.candidate, blank) as loading:
             async with self._stage(state, "validating"):
                 state.validated = validated = await self.validation.validate(trained)
                 state.verdict = validated.verdict
@@ -384,9 +385,10 @@ class LearningCycle:
         state.curated = curated
         if not curated.new:
             return state.result("skipped", error="no example is newer than the last decision")
+        blank = self.deployer.prepare(state.cycle.tenant_id)
         async with self._stage(state, "training"):
             state.trained = update = await self.training.update(state.cycle, parent, curated)
-        async with self.deployer.loading(update.candidate) as loading:
+        async with self.deployer.loading(update.candidate, blank) as loading:
             async with self._stage(state, "validating"):
                 state.verdict = verdict = await self.validation.judge_update(update)
             if not verdict.accepted:

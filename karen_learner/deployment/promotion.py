@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from asyncio_extras import call_in_executor
+from spacy.language import Language
 
 from karen_learner.components.documents import make_doc
 from karen_learner.contracts import Clock, EventPublisher, MemoryStore
@@ -21,6 +22,7 @@ from karen_learner.memory.leases import hold_files
 from karen_learner.models.backups import backup_file, make_backup, place_backup, write_backup
 from karen_learner.models.files import HomeLayout, Kept, remove, remove_folder, to_remove
 from karen_learner.models.live import LiveModel
+from karen_learner.models.loading import warm_blank
 from karen_learner.models.versions import (
     Manifest,
     ModelRegistry,
@@ -59,6 +61,8 @@ logger = logging.getLogger(__name__)
 MAX_DIFFERENT_ANSWERS = 0.05
 MEASUREMENTS = 2
 """Windows of a holdback: the effect is measured, and measured again later."""
+Blank = Awaitable[Language | None]
+"""The pipeline of `warm_blank`, which a candidate takes over."""
 HEADLINE_SCORES = {"accuracy", "f1_score", "intent_accuracy", "sentiment_accuracy", "entity_accuracy"}
 """The scores in a version's row and manifest."""
 
@@ -91,19 +95,27 @@ class Deployer:
     events: EventPublisher
     clock: Clock = utc_now
 
+    def prepare(self, tenant_id: str) -> Blank:
+        """Make the tokenizer of a candidate while it trains."""
+        language = self.settings.of(tenant_id).training.language
+        return asyncio.get_running_loop().run_in_executor(None, warm_blank, language)
+
     @asynccontextmanager
-    async def loading(self, candidate: PipelineSpec) -> AsyncIterator[asyncio.Task[LoadedCandidate]]:
+    async def loading(
+        self, candidate: PipelineSpec, blank: Blank | None = None
+    ) -> AsyncIterator[asyncio.Task[LoadedCandidate]]:
         """Load the candidate during the block, while it is judged. It is closed unless it is deployed."""
-        task = asyncio.create_task(self.load(candidate))
+        task = asyncio.create_task(self.load(candidate, blank))
         try:
             yield task
         finally:
             task.add_done_callback(_close_unless_deployed)
 
-    async def load(self, candidate: PipelineSpec) -> LoadedCandidate:
+    async def load(self, candidate: PipelineSpec, blank: Blank | None = None) -> LoadedCandidate:
         """Load and warm up the pipeline in a staging folder. Raises ModelError."""
         try:
-            loaded: LoadedCandidate = await call_in_executor(_load_candidate, candidate)
+            prepared = None if blank is None else await blank
+            loaded: LoadedCandidate = await call_in_executor(_load_candidate, candidate, prepared)
         except OSError as error:
             raise ModelError(
                 f"the files of the candidate {candidate.path} cannot be read: {error}"
@@ -350,10 +362,10 @@ async def require_same_answers(texts: Sequence[str], served: Sequence[Predicted]
         )
 
 
-def _load_candidate(candidate: PipelineSpec) -> LoadedCandidate:
+def _load_candidate(candidate: PipelineSpec, blank: Language | None) -> LoadedCandidate:
     folder = Path(candidate.path or "")
     digest = candidate_digest(folder)
-    model = LiveModel.load(folder, tasks=candidate.tasks, version=None)
+    model = LiveModel.load(folder, tasks=candidate.tasks, version=None, blank=blank)
     return LoadedCandidate(model=model, digest=digest)
 
 

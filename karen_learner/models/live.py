@@ -7,13 +7,11 @@ the last reference.
 
 from __future__ import annotations
 
-import sys
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self, TypeVar
@@ -21,54 +19,18 @@ from typing import Self, TypeVar
 import spacy
 from asyncio_extras import call_in_executor
 from spacy.language import Language
-from spacy.tokenizer import Tokenizer
-from spacy.util import get_model_meta, load_config, load_model_from_config, registry
-from spacy.vocab import Vocab
 
 from karen_learner.components.documents import small_zone
-from karen_learner.components.lexical.lookups import word_tables
 from karen_learner.concurrency import renew_in_forked_children
-from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, SettingsError, WrongEventLoop
+from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, WrongEventLoop
 from karen_learner.models.files import folder_bytes
-from karen_learner.models.user_code import is_unregistered
+from karen_learner.models.loading import load_pipeline, short_switch_interval, tokenize_common_words
 from karen_learner.records import Holdback, Task
 from karen_learner.records.labels import Successors
 
 T = TypeVar("T")
 
-ALWAYS_USABLE = ("en", "xx")
-"""Languages whose tokenizers need no further library. The check of another one takes time."""
-EMPTY_TOKENIZER = "karen_learner.EmptyTokenizer.v1"
 WARM_UP_TEXT = "Hello, how are you today?"
-SWITCH_INTERVAL_S = 0.0005
-"""Switch interval of threads while a model loads. Python's default of 5 ms would delay the event loop."""
-
-
-class ShortSwitchInterval:
-    """Shortens the interpreter's switch interval while at least one block runs. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._blocks = 0
-        self._default_s = 0.0
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if not self._blocks:
-                self._default_s = sys.getswitchinterval()
-                sys.setswitchinterval(min(SWITCH_INTERVAL_S, self._default_s))
-            self._blocks += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._blocks -= 1
-                if not self._blocks:
-                    sys.setswitchinterval(self._default_s)
-
-
-short_switch_interval = ShortSwitchInterval()
 
 
 class LiveModel:
@@ -117,18 +79,20 @@ class LiveModel:
         *,
         tasks: Mapping[Task, str],
         version: str | None,
+        blank: Language | None = None,
     ) -> Self:
         """Load from a folder or an installed package, and warm up. Blocks: call it in a thread.
 
+        It takes over the tokenizer of a `warm_blank` pipeline if that fits, which saves most of the time.
         Raises ModelError if the model cannot be loaded or cannot process a text, PipelineUnsuitable if a pipe
         of `tasks` is missing.
         """
         with short_switch_interval():
-            nlp, folder = load_pipeline(path_or_package), Path(path_or_package)
+            nlp, folder = load_pipeline(path_or_package, blank=blank), Path(path_or_package)
             size = folder_bytes(folder) if folder.is_dir() else 0
             model = cls(nlp, tasks=tasks, version=version, size_bytes=size)
             try:
-                model.warm_up()
+                model.warm_up(tokenizer=blank is None or nlp.tokenizer is not blank.tokenizer)
             except Exception as error:
                 model.close()
                 raise ModelError(
@@ -159,13 +123,13 @@ class LiveModel:
         """The labels of the pipe of the task, in its order; none without a pipe."""
         return self._labels.get(task, ())
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, tokenizer: bool = True) -> None:
         """Process one text, so that lazy initialization does not delay the first request. Blocks.
 
-        A memory zone drops its new words at its end, which made serving of chat texts 20 % slower than
-        `nlp.pipe`. Common words are tokenized outside of a zone and stay in the vocabulary.
+        With `tokenizer`, also tokenize common words (`tokenize_common_words`).
         """
-        self._executor.submit(_tokenize_each, self._nlp, word_tables(self.language).common).result()
+        if tokenizer:
+            self._executor.submit(tokenize_common_words, self._nlp).result()
         self._executor.submit(self._in_zone, lambda nlp: len(nlp(WARM_UP_TEXT))).result()
 
     async def run(self, function: Callable[[Language], T]) -> T:
@@ -320,77 +284,6 @@ class LiveModels:
             raise LearnerClosed("the live models were closed")
 
 
-def require_tokenizer(language: str) -> None:
-    """Raise SettingsError if spaCy has no tokenizer for `training.language`, or lacks its library. Blocks."""
-    if language in ALWAYS_USABLE:
-        return
-    try:
-        spacy.blank(language)
-    except (ImportError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(
-            f"training.language: spaCy has no usable tokenizer for {language!r}: {reason}"
-        ) from error
-
-
-def load_pipeline(path_or_package: str | Path, *, words: tuple[Vocab, Tokenizer] | None = None) -> Language:
-    """`spacy.load`, with every failure as a ModelError. Blocks.
-
-    `words` are vocabulary and tokenizer of another pipeline that was saved with equal ones, in a folder.
-    """
-    try:
-        folder = Path(path_or_package)
-        if words is not None:
-            return _load_with_words(folder, *words)
-        return _load_folder(folder) if folder.is_dir() else spacy.load(path_or_package)
-    except Exception as error:
-        failed = f"cannot load a spaCy pipeline from {str(path_or_package)!r}"
-        if is_unregistered(error):
-            first, *_ = str(error).split(". ")
-            raise ModelError(
-                f"{failed}: {first}. If your own code registers it, name its module or file in "
-                "training.imports"
-            ) from error
-        raise ModelError(
-            f"{failed}: {error} Name a folder written by nlp.to_disk, or an installed package."
-        ) from error
-
-
-def _load_folder(folder: Path) -> Language:
-    """As `spacy.load`, in half the time: a tokenizer that the config has made already is not read again."""
-    nlp = load_model_from_config(load_config(folder / "config.cfg"), meta=get_model_meta(folder))
-    return nlp.from_disk(folder, exclude=["tokenizer"] if is_saved_tokenizer(nlp, folder) else [])
-
-
-def _load_with_words(folder: Path, vocab: Vocab, tokenizer: Tokenizer) -> Language:
-    """As `spacy.load`, without a tokenizer of its own, which takes two thirds of the time."""
-    config = load_config(folder / "config.cfg")
-    of_tokenizer = config["nlp"]["tokenizer"]
-    config["nlp"]["tokenizer"] = {"@tokenizers": EMPTY_TOKENIZER}
-    nlp = load_model_from_config(config, vocab=vocab, meta=get_model_meta(folder))
-    nlp.config["nlp"]["tokenizer"] = of_tokenizer
-    nlp.from_disk(folder, exclude=["vocab", "tokenizer"])
-    nlp.tokenizer = tokenizer
-    return nlp
-
-
-def _empty_tokenizer() -> Callable[[Language], Tokenizer]:
-    """A tokenizer without rules, which is replaced."""
-    return lambda nlp: Tokenizer(nlp.vocab)
-
-
-registry.tokenizers.register(EMPTY_TOKENIZER, func=_empty_tokenizer)
-
-
-def is_saved_tokenizer(nlp: Language, folder: Path) -> bool:
-    """Whether the tokenizer is that of a saved pipeline."""
-    tokenizer, file = nlp.tokenizer, folder / "tokenizer"
-    if not isinstance(tokenizer, Tokenizer) or not file.is_file():
-        return False
-    saved: bool = tokenizer.to_bytes(exclude=["vocab"]) == file.read_bytes()
-    return saved
-
-
 def _require_pipes(nlp: Language, tasks: Mapping[Task, str]) -> None:
     for task, pipe in tasks.items():
         if pipe not in nlp.pipe_names:
@@ -398,12 +291,6 @@ def _require_pipes(nlp: Language, tasks: Mapping[Task, str]) -> None:
             raise PipelineUnsuitable(
                 f"the task {task!r} needs the pipe {pipe!r}, but the pipeline has: {found}"
             )
-
-
-def _tokenize_each(nlp: Language, words: Sequence[str]) -> None:
-    # One text for each word: after a special case, the tokenizer caches no later word of a text.
-    for word in words:
-        nlp.tokenizer(word)
 
 
 def forget_frames(error: BaseException | None) -> None:

@@ -23,7 +23,7 @@ from karen_learner.components.online.sample_weights import sample_weight, set_sa
 from karen_learner.components.online.shim import learning_shims
 from karen_learner.components.textcat.pipe import KarenTextCategorizer, make_new_labels_learnable
 from karen_learner.errors import PipelineUnsuitable
-from karen_learner.models.live import load_pipeline
+from karen_learner.models.loading import load_pipeline
 from karen_learner.records import TASKS, Task
 from karen_learner.records.training import LabelSchema, PipelineSpec
 

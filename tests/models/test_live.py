@@ -4,12 +4,14 @@ import logging
 import threading
 import weakref
 
+import numpy as np
 import pytest
 import spacy
 from spacy.language import Language
 
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable
-from karen_learner.models.live import LiveModel, LiveModels, is_saved_tokenizer, load_pipeline
+from karen_learner.models.live import LiveModel, LiveModels
+from karen_learner.models.loading import is_saved_tokenizer, load_pipeline, warm_blank
 
 
 @pytest.fixture
@@ -285,3 +287,28 @@ def test_a_pipeline_with_the_words_of_another_one_is_the_saved_one(nlp, tmp_path
     assert (loaded.vocab, loaded.tokenizer) == (nlp.vocab, nlp.tokenizer)
     assert loaded.config.to_str() == spacy.load(tmp_path).config.to_str()
     assert [ent.text for ent in loaded("I can't see Boston").ents] == ["Boston"]
+
+
+@pytest.mark.parametrize("changed", ["nothing", "tokenizer", "vectors"])
+def test_a_pipeline_takes_over_a_warm_tokenizer_only_if_the_saved_one_is_equal(tmp_path, changed):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "CITY", "pattern": "Boston"}])
+    nlp.vocab.strings.add("a string of its own")
+    if changed == "tokenizer":
+        nlp.tokenizer.add_special_case("gimme", [{"ORTH": "gim"}, {"ORTH": "me"}])
+    if changed == "vectors":
+        nlp.vocab.set_vector("Boston", np.ones(3, dtype=np.float32))
+    nlp.to_disk(tmp_path)
+    blank = warm_blank("en")
+    ours, theirs = load_pipeline(tmp_path, blank=blank), spacy.load(tmp_path)
+    assert (ours.tokenizer is blank.tokenizer) is (changed == "nothing")
+    assert ours.config.to_str() == theirs.config.to_str()
+    assert "a string of its own" in ours.vocab.strings
+    text = "don't gimme Boston at 5pm :) U.S.A."
+    for one, other in zip(ours(text), theirs(text), strict=True):
+        assert (one.text, one.norm_, one.ent_type_) == (other.text, other.norm_, other.ent_type_)
+        assert one.has_vector is other.has_vector
+
+
+def test_there_is_no_warm_tokenizer_of_an_unknown_language():
+    assert warm_blank("qq") is None

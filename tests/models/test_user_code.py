@@ -12,7 +12,7 @@ import spacy
 from spacy.language import Language
 
 from karen_learner.errors import ModelError, SettingsError
-from karen_learner.models.live import load_pipeline
+from karen_learner.models.loading import load_pipeline
 from karen_learner.models.user_code import FACTORIES, RegisteredCode, import_code, register, registered_code
 
 MASK = """
