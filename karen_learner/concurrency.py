@@ -1,4 +1,4 @@
-"""Concurrent calls: their batches, and the objects of one event loop or process.
+"""Concurrent calls: their batches, their threads, and the objects of one event loop or process.
 
 An idle batcher handles a lone item at once. While a batch is handled, new items queue up and form the next
 batch. Group commit (DeWitt et al., SIGMOD 1984, section 5) and micro-batched inference both use this.
@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
@@ -25,6 +28,8 @@ from karen_learner.errors import LearnerClosed, WrongEventLoop
 _REMEDY = "make one in each event loop and process, or use karen_learner.blocking"
 CHUNK = 500
 """Values in one `IN (...)` or `VALUES ...` of SQL: far below the limits of both databases on parameters."""
+SWITCH_INTERVAL_S = 0.0005
+"""Switch interval of threads in a cycle or while a model loads: the default of 5 ms delays the event loop."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -252,3 +257,30 @@ def chunks(values: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """`values` in pieces that fit into one SQL statement."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
+
+
+class ShortSwitchInterval:
+    """Shortens the interpreter's switch interval while at least one block runs. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._default_s = 0.0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._blocks:
+                self._default_s = sys.getswitchinterval()
+                sys.setswitchinterval(min(SWITCH_INTERVAL_S, self._default_s))
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    sys.setswitchinterval(self._default_s)
+
+
+short_switch_interval = ShortSwitchInterval()

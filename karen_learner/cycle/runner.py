@@ -14,6 +14,7 @@ from time import perf_counter
 
 from asyncio_extras import call_in_executor
 
+from karen_learner.concurrency import short_switch_interval
 from karen_learner.contracts import Clock, EventPublisher, MemoryStore
 from karen_learner.curation import Curated, Curator
 from karen_learner.cycle.policy import (
@@ -264,7 +265,8 @@ class LearningCycle:
         )
         state = CycleState(cycle=cycle)
         try:
-            result = await self._run_stages(state, force=force)
+            with short_switch_interval():  # threads of the stages compute for seconds
+                result = await self._run_stages(state, force=force)
         except FencedOut:
             raise
         except KarenLearnerError as error:

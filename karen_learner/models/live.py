@@ -21,10 +21,10 @@ from asyncio_extras import call_in_executor
 from spacy.language import Language
 
 from karen_learner.components.documents import small_zone
-from karen_learner.concurrency import renew_in_forked_children
+from karen_learner.concurrency import renew_in_forked_children, short_switch_interval
 from karen_learner.errors import LearnerClosed, ModelError, PipelineUnsuitable, WrongEventLoop
 from karen_learner.models.files import folder_bytes
-from karen_learner.models.loading import load_pipeline, short_switch_interval, tokenize_common_words
+from karen_learner.models.loading import load_pipeline, tokenize_common_words
 from karen_learner.records import Holdback, Task
 from karen_learner.records.labels import Successors
 

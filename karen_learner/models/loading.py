@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import spacy
@@ -16,6 +13,7 @@ from spacy.util import get_model_meta, load_config, load_model_from_config, regi
 from spacy.vocab import Vocab
 
 from karen_learner.components.lexical.lookups import word_tables
+from karen_learner.concurrency import short_switch_interval
 from karen_learner.errors import ModelError, SettingsError
 from karen_learner.models.files import folder_bytes
 from karen_learner.models.user_code import is_unregistered
@@ -27,35 +25,6 @@ ALWAYS_USABLE = ("en", "xx")
 MAX_STRINGS_BYTES = 4_000_000
 """A larger vocabulary has vectors."""
 EMPTY_TOKENIZER = "karen_learner.EmptyTokenizer.v1"
-SWITCH_INTERVAL_S = 0.0005
-"""Switch interval of threads while a model loads. Python's default of 5 ms would delay the event loop."""
-
-
-class ShortSwitchInterval:
-    """Shortens the interpreter's switch interval while at least one block runs. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._blocks = 0
-        self._default_s = 0.0
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if not self._blocks:
-                self._default_s = sys.getswitchinterval()
-                sys.setswitchinterval(min(SWITCH_INTERVAL_S, self._default_s))
-            self._blocks += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._blocks -= 1
-                if not self._blocks:
-                    sys.setswitchinterval(self._default_s)
-
-
-short_switch_interval = ShortSwitchInterval()
 
 
 def require_tokenizer(language: str) -> None:

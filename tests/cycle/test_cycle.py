@@ -18,7 +18,7 @@ from spacy.tokens import DocBin
 
 from karen_learner.curation import Curator
 from karen_learner.curation.selection import REPLAY_POOL
-from karen_learner.deployment import Deployer, LoadedCandidate
+from karen_learner.deployment import Blank, Deployer, LoadedCandidate
 from karen_learner.errors import (
     FencedOut,
     InvalidInput,
@@ -379,8 +379,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[LiveModel]:
     models: list[LiveModel] = []
     load = Deployer.load
 
-    async def watched(deployer: Deployer, candidate: PipelineSpec) -> LoadedCandidate:
-        result = await load(deployer, candidate)
+    async def watched(deployer: Deployer, candidate: PipelineSpec, blank: Blank) -> LoadedCandidate:
+        result = await load(deployer, candidate, blank)
         models.append(result.model)
         return result
 

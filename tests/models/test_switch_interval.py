@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from karen_learner.models.live import SWITCH_INTERVAL_S, ShortSwitchInterval
+from karen_learner.concurrency import SWITCH_INTERVAL_S, ShortSwitchInterval
 
 
 @pytest.fixture

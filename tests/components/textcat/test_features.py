@@ -35,7 +35,7 @@ from karen_learner.components.textcat.features import (
     text_cache,
     word_cache,
 )
-from karen_learner.models.live import short_switch_interval
+from karen_learner.concurrency import short_switch_interval
 
 NLP: Language = spacy.blank("en")
 BITS = 28
