@@ -20,7 +20,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from karen_learner.components.online.shim import scale_learn_rate
-from karen_learner.corpora.importers import require_labelled
+from karen_learner.corpora.importers import iter_labelled, required
 
 JsonLine = dict[str, Any]
 Figures = dict[str, float]
@@ -40,7 +40,7 @@ def snips(folder: Path, options: argparse.Namespace, _: object) -> Iterator[tupl
 def read(path: Path) -> list[JsonLine]:
     return [
         {"text": one.text, "entities": [(span.start, span.end, span.label) for span in one.entities or ()]}
-        for one in require_labelled(path)
+        for one in required(iter_labelled(path))
     ]
 
 

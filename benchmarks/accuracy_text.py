@@ -23,7 +23,7 @@ from spacy.training import Example
 from karen_learner.components.online.shim import scale_learn_rate
 from karen_learner.components.textcat.calibration import expected_calibration_error, out_of_scope_threshold
 from karen_learner.components.textcat.pipe import DEFAULT_MODEL, is_out_of_scope
-from karen_learner.corpora.importers import require_labelled
+from karen_learner.corpora.importers import iter_labelled, required
 
 Texts = Sequence[tuple[str, str]]
 Figures = dict[str, float]
@@ -167,7 +167,7 @@ def compare(data: DataSet, options: argparse.Namespace, systems: Systems) -> Run
 
 
 def read(path: Path, key: str) -> list[tuple[str, str]]:
-    return [(one.text, getattr(one, key)) for one in require_labelled(path)]
+    return [(one.text, getattr(one, key)) for one in required(iter_labelled(path))]
 
 
 def few_shot(texts: Texts, seed: int) -> Texts:

@@ -30,7 +30,7 @@ import spacy
 from sqlalchemy import Connection
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.corpora.importers import require_labelled
+from karen_learner.corpora.importers import iter_labelled, required
 from karen_learner.memory import SqlMemoryStore, counters, open_store, turn_writer
 from karen_learner.memory.engine import WRITER_PRAGMAS, Engines, create_engines, parse_url
 from karen_learner.records import ConversationMetadata, Entity, Turn, UserFeedback, new_id, utc_now
@@ -251,7 +251,7 @@ async def compare_analysis(
     folder: Path, *, pipeline: str, rounds: int, callers: int
 ) -> tuple[Measured, list[float]]:
     """Turns with analysis, and bare `nlp.pipe`, in alternating rounds."""
-    lines = require_labelled(CORPUS)
+    lines = required(iter_labelled(CORPUS))
     texts = [line.text for line in lines]
     whole, bare = Measured(), []
     fast = {

@@ -37,7 +37,7 @@ from spacy.training import Example
 
 from karen_learner import create_spacy_analyzer
 from karen_learner.components.online.shim import scale_learn_rate
-from karen_learner.corpora.importers import require_labelled
+from karen_learner.corpora.importers import iter_labelled, required
 from karen_learner.records import LabelledText, Task
 
 Factories = Mapping[str, tuple[str, dict[str, Any]]]
@@ -74,7 +74,7 @@ class Times:
 
 
 def read(data: Path, name: str, part: str = "train") -> list[LabelledText]:
-    return list(require_labelled(data / name / f"{part}.jsonl"))
+    return list(required(iter_labelled(data / name / f"{part}.jsonl")))
 
 
 def examples(nlp: Language, data: Path) -> dict[str, list[Example]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from time import perf_counter
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.corpora.importers import require_labelled
+from karen_learner.corpora.importers import iter_labelled, required
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "telecom"
 TENANT = "bench"
@@ -150,7 +150,7 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of the idle measurement")
     parser.add_argument("--texts", type=int, default=200_000, help="texts of the memory measurement")
     options = parser.parse_args()
-    lines = require_labelled(CORPUS / "train.jsonl")
+    lines = required(iter_labelled(CORPUS / "train.jsonl"))
     texts = [line.text for line in lines]
     with tempfile.TemporaryDirectory() as home:
         overrides = {"training.n_iter": 6, "training.min_updates": 0}

@@ -36,7 +36,7 @@ from pathlib import Path
 import httpx
 
 from karen_learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.corpora.importers import require_labelled
+from karen_learner.corpora.importers import iter_labelled, required
 
 TENANT = "telecom"
 CORPUS = Path(__file__).parent.parent / "corpus" / "telecom" / "train.jsonl"
@@ -349,7 +349,7 @@ async def slow_turns(client: Client, texts: list[str], seconds: float) -> None:
 
 
 async def run(options: argparse.Namespace) -> int:
-    lines = require_labelled(CORPUS)
+    lines = required(iter_labelled(CORPUS))
     texts = [line.text for line in lines]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         home = Path(folder) / "home"
