@@ -63,8 +63,9 @@ class Evidence:
     text; empty for seed gold. `candidate` and `champion` are out-of-fold results on the same texts, with
     positions in `examples`; `champion` is None for a first model. `anchors` hold results on a part of these
     positions.
-    `taught` are the tasks and `taught_labels` the labels of the new examples. The champion does not know
-    `unknown_labels`. `trained` are the tasks of trained pipes; the other pipes are identical.
+    `taught` are the tasks and `taught_labels` the labels of the new examples. Without labels there are no new
+    examples, and no gain is needed. The champion does not know `unknown_labels`. `trained` are the tasks of
+    trained pipes; the other pipes are identical.
     `risk.spent` is the significance level of this decision. `quorum` is the number of people who change a
     meaning. `model_bytes` is the size of the saved candidate, `ms_per_text` its time for a text in
     milliseconds. On `disagreements` texts people disagree.
@@ -79,7 +80,7 @@ class Evidence:
     risk: Risk
     taught: frozenset[Task]
     trained: frozenset[Task]
-    taught_labels: frozenset[tuple[Task, str]] = frozenset()
+    taught_labels: frozenset[tuple[Task, str]]
     unknown_labels: frozenset[tuple[Task, str]] = frozenset()
     anchors: Mapping[Task, Anchor] = field(default_factory=dict)
     agreement: Agreement | None = None

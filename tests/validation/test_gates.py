@@ -379,6 +379,7 @@ def test_evidence_must_be_consistent() -> None:
             risk=found.risk,
             taught=INTENT,
             trained=INTENT,
+            taught_labels=frozenset(),
         )
 
 
