@@ -264,7 +264,8 @@ async def processing_times(turns: int, rounds: int, *, drifting: bool) -> Proces
                 monitor = PerformanceMonitor(learner, tenant_id=TENANT)
                 await monitor.start()
                 running = asyncio.create_task(service.run())
-                await asyncio.sleep(1.0)
+                while not service.readings.latest(TENANT):  # the first tick reads the newest turns at once
+                    await asyncio.sleep(0.1)
                 before = worker_seconds(learner)
                 found.on.append(await turn_time(learner, monitor, texts()))
                 found.training_s.append((worker_seconds(learner) - before) / turns)
