@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -121,10 +121,17 @@ def tokenizer_of(nlp: Language) -> Language:
     return blank
 
 
-def tokenizer_in(folder: Path) -> Language:
-    """A pipeline with the tokenizer of a saved pipeline. Raises ModelError if it cannot be read."""
+def tokenizer_in(folder: Path, known: Iterable[Language] = ()) -> Language:
+    """A pipeline with the tokenizer of a saved pipeline: one of the known ones if it is equal.
+
+    Raises ModelError if it cannot be read.
+    """
     try:
-        blank = _blank(Config().from_disk(folder / "config.cfg")["nlp"])
+        section = _without_pipes(Config().from_disk(folder / "config.cfg")["nlp"])
+        for equal in known:
+            if _without_pipes(equal.config["nlp"]) == section and is_saved_tokenizer(equal, folder):
+                return equal
+        blank = _blank(section)
         if not is_saved_tokenizer(blank, folder):
             cast(Any, blank.tokenizer).from_disk(folder / "tokenizer", exclude=_SHARED)
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
@@ -134,9 +141,14 @@ def tokenizer_in(folder: Path) -> Language:
 
 def _blank(section: Mapping[str, Any]) -> Language:
     """A pipeline without pipes from the section `nlp` of a config."""
+    values = _without_pipes(section)
+    return get_lang_class(values["lang"]).from_config({"nlp": values}, validate=False)
+
+
+def _without_pipes(section: Mapping[str, Any]) -> dict[str, Any]:
     values = {**section, **dict.fromkeys(_HOOKS), "pipeline": [], "disabled": []}
     values.pop("vectors", None)
-    return get_lang_class(values["lang"]).from_config({"nlp": values}, validate=False)
+    return values
 
 
 class ServedTokenizers:
@@ -161,7 +173,8 @@ class ServedTokenizers:
 
     async def _in(self, folder: Path) -> Language:
         if folder not in self._cached:
-            self._cached[folder] = await call_in_executor(tokenizer_in, folder)
+            known = tuple(self._cached.values())
+            self._cached[folder] = await call_in_executor(tokenizer_in, folder, known)
         return self._cached[folder]
 
     async def _base_tokenizer(self) -> Language | None:

@@ -48,6 +48,17 @@ def test_a_copy_has_the_tokens_and_nothing_else(tmp_path: Path) -> None:
         assert copy.vocab is not nlp.vocab
 
 
+def test_equal_saved_tokenizers_are_one_in_memory(tmp_path: Path) -> None:
+    spacy.blank("en").to_disk(tmp_path / "plain")
+    pipeline().to_disk(tmp_path / "first")
+    pipeline().to_disk(tmp_path / "second")
+    plain = tokenizer_in(tmp_path / "plain")
+    first = tokenizer_in(tmp_path / "first", [plain])
+    assert first is not plain
+    assert tokens(first) == TOKENS
+    assert tokenizer_in(tmp_path / "second", [plain, first]) is first
+
+
 def test_a_tokenizer_that_cannot_be_copied_or_read_is_told(tmp_path: Path) -> None:
     nlp = spacy.blank("en")
 
