@@ -50,6 +50,10 @@ KEPT_S = 3.0
 Call = Callable[[str], Awaitable[object]]
 
 
+class SpoolIsFull(Exception):
+    """Too many turns wait: none of the batch is acknowledged."""
+
+
 class Client:
     """Requests about the tenant over plain sockets, which are used again."""
 
@@ -66,6 +70,8 @@ class Client:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         answer = await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
         self._free.append((reader, writer, time.monotonic()))
+        if b"spool-full" in answer:
+            raise SpoolIsFull
         if head.split()[1] not in (b"200", b"201", b"202"):
             raise RuntimeError(answer.decode())
         return answer
@@ -195,7 +201,11 @@ async def send_turns(client: Client, texts: list[str], seconds: float, *headers:
                 {"user_text": rng.choice(texts), "assistant_response": "Let me see.", "user_id": f"u{at}"}
                 for at in range(BATCH)
             ]
-            answer = json.loads(await client.post("/turns/batch", {"turns": turns}, *headers))
+            try:
+                answer = json.loads(await client.post("/turns/batch", {"turns": turns}, *headers))
+            except SpoolIsFull:
+                await asyncio.sleep(1.0)
+                continue
             acknowledged += answer.get("stored", 0) + answer.get("spooled", 0)
 
     begun = time.perf_counter()
