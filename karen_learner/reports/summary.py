@@ -103,7 +103,7 @@ def _headline(document: PeriodReport) -> str:
 
 
 def _worth(roi: ROISummary, currency: str) -> str:
-    if roi.roi.net is None:
+    if roi.roi.net is None or (roi.costs_missing and not roi.costs_recorded):
         gain = money(roi.roi.gain, currency)
         return f"All changes measured so far brought {gain}; their cost is not recorded."
     partly = " of the recorded costs" if roi.costs_missing else ""

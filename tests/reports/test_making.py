@@ -32,11 +32,13 @@ def clock() -> FastClock:
 async def learner(tmp_path: Path, clock: FastClock) -> AsyncIterator[AutonomousLearner]:
     """A learner without a model, with a turn of each of the last 14 days."""
     async with AutonomousLearner(tmp_path / "home", overrides=TINY, clock=clock) as made:
+        start, clock.now = clock.now, SUNDAY  # a turn of the future would count as now
         for day in range(14):
             await made.collect_conversation_metadata(
                 ACME, f"a message {day}", "ok", f"u{day}", {"satisfaction_score": 0.5},
                 occurred_at=SUNDAY - day * DAY - HOUR,
             )  # fmt: skip
+        clock.now = start
         yield made
 
 
@@ -80,7 +82,11 @@ async def test_a_report_on_request_covers_the_days_until_now(
     assert (made.analysis_period.end, made.analysis_period.days) == (clock() + timedelta(minutes=1), 7.0)
 
 
-async def test_an_analysis_is_made_again_only_for_new_data(learner: AutonomousLearner) -> None:
+async def test_an_analysis_is_made_again_only_for_new_data(
+    learner: AutonomousLearner, clock: FastClock
+) -> None:
+    clock.now = SUNDAY + DAY
+
     async def analysis(**options: Any) -> str:
         made = await learner.report(ACME, at=SUNDAY, formats=["csv"], **options)
         return (await learner.reports.document(ACME, made.report_id)).analysis.analysis_id
