@@ -19,4 +19,5 @@ async def erase_rows(store: MemoryStore, tenant_id: str, user_id: str) -> Person
         page = await store.erase_page(tenant_id, user_id, alias=alias, limit=PAGE)
         erased = PersonalRows(**{name: getattr(erased, name) + value for name, value in page})
         if page.labels < PAGE and page.turns < PAGE:
+            await store.empty_log()
             return erased

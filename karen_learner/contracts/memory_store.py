@@ -62,6 +62,9 @@ class MemoryStore(InboxStore, OutcomeStore, IncidentStore, OutboxStore, ReviewSt
     async def vacuum(self) -> int:
         """Rewrite the database without its free pages; the bytes that this frees. Raises StoreFull."""
 
+    async def empty_log(self) -> None:
+        """Remove erased texts from the log of the database as far as no other process needs it."""
+
     @property
     def read_only(self) -> str | None:
         """The reason for which nothing is written (writes raise StoreReadOnly); None if the store writes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, select, update
+from sqlalchemy import ColumnElement, Connection, Select, select
 
 from karen_learner.concurrency import CHUNK, chunks
 from karen_learner.memory import contributions, examples, labels, lease_rows, tenants
@@ -50,23 +50,16 @@ def withdraw(connection: Connection, tenant: int, turn_ids: Sequence[str]) -> No
 
 
 def withdraw_user(connection: Connection, tenant: int, user_id: str, *, limit: int) -> int:
-    """As `withdraw`, for up to `limit` contributions of a user, whose id leaves their examples. How many."""
+    """As `withdraw`, for up to `limit` contributions of a user. How many."""
     gone = contributions.of_user(connection, tenant, user_id, limit=limit)
-    touched = _withdraw(connection, tenant, gone, [])
-    named = [example.example_id for example in touched if example.user_id == user_id]
-    for piece in chunks(named):
-        here = (rows.c.tenant == tenant, rows.c.example_id.in_(piece), rows.c.user_id == user_id)
-        connection.execute(update(rows).where(*here).values(user_id=None))
+    _withdraw(connection, tenant, gone, [])
     return len(gone)
 
 
 def _withdraw(
     connection: Connection, tenant: int, gone: Sequence[Contribution], made: Sequence[Example]
-) -> list[Example]:
-    """Delete contributions, and resolve their examples and those in `made` again.
-
-    Returns these examples as they were before.
-    """
+) -> None:
+    """Delete contributions, and resolve their examples and those in `made` again."""
     found = list(made)
     for some in chunks(sorted({each.key for each in gone} - {example.key for example in found})):
         found += examples.find(connection, rows.c.tenant == tenant, rows.c.key.in_(some))
@@ -80,7 +73,6 @@ def _withdraw(
         for example in found
     ]
     examples.write(connection, tenant, found, left)
-    return found
 
 
 def reject(

@@ -35,6 +35,7 @@ from karen_learner.memory.engine import (
     create_engines,
     create_readers,
     database_file,
+    empty_log,
     is_in_memory,
     probe,
     probe_readers,
@@ -272,6 +273,27 @@ class Database:
             except DATABASE_ERRORS as error:
                 raise translated(self.place, error) from error
         return freed
+
+    async def empty_log(self) -> None:
+        """Move SQLite's write-ahead log into the database, so that no erased text is left in it.
+
+        If another process needs the log, it is emptied later: a warning is logged. Does nothing on other
+        databases. Raises StoreError.
+        """
+        await self._require_writer()
+        if self._file is not None:
+            await self._shielded(self._empty_log(self._file))
+
+    async def _empty_log(self, file: Path) -> None:
+        async with self._writing:
+            if self._checkpoint is not None:
+                await asyncio.wait([self._checkpoint])
+            try:
+                is_empty = await call_in_executor(empty_log, file, self._busy_timeout_s / 2.0)
+            except DATABASE_ERRORS as error:
+                raise translated(self.place, error) from error
+        if not is_empty:
+            logger.warning("another process uses the log of %s, which still has erased texts", self.place)
 
     def _after_commit(self) -> None:
         """Begin a passive checkpoint of SQLite's write-ahead log from time to time.

@@ -134,6 +134,19 @@ def vacuum_database(file: Path, busy_timeout_s: float) -> int:
     return max(0, before - file.stat().st_size)
 
 
+def empty_log(file: Path, busy_timeout_s: float) -> bool:
+    """Move the write-ahead log of an SQLite file into it, and empty the log. Blocking.
+
+    Writers wait meanwhile. False if a reader or a writer needs the log for longer than the timeout.
+    """
+    connection = sqlite3.connect(file, timeout=busy_timeout_s, isolation_level=None)
+    try:
+        is_busy, _pages, _moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.close()
+    return not is_busy
+
+
 def create_readers(url: URL, *, busy_timeout_s: float) -> AsyncEngine:
     """An engine that only reads, also from a full disk and from a read-only folder. Not connected yet.
 

@@ -1,4 +1,4 @@
-"""Outcomes of predictions and attempts: rows that are added and removed, never changed.
+"""Outcomes of predictions and attempts: rows that are added and removed. Only `withdraw` changes them.
 
 On SQLite, batches go to the driver itself as one statement for all rows. The event loop only makes rows of
 them, in slices, so that other tasks run between. SQLAlchemy would hold it for the whole batch.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import Connection, Row, delete, or_, select
+from sqlalchemy import Connection, Row, delete, or_, select, update
 
+from karen_learner.concurrency import chunks
 from karen_learner.memory import tenants
 from karen_learner.memory.database import Database
 from karen_learner.memory.tables import outcomes
@@ -79,6 +80,15 @@ def prune(connection: Connection, tenant_id: str, *, before: datetime) -> int:
     """Remove the outcomes that became known before this time; their number."""
     here = (outcomes.c.tenant == tenants.ensure(connection, tenant_id), outcomes.c.known_at < before)
     return connection.execute(delete(outcomes).where(*here)).rowcount
+
+
+def withdraw(connection: Connection, tenant: int, outcome_ids: Iterable[str], *names: str) -> None:
+    """Remove these values of outcomes. The scores stay for statistics."""
+    for some in chunks(sorted(outcome_ids)):
+        here = (outcomes.c.tenant == tenant, outcomes.c.outcome_id.in_(some))
+        for row in connection.execute(select(outcomes.c.seq, outcomes.c.body).where(*here)).all():
+            left = {name: value for name, value in row.body.items() if name not in names}
+            connection.execute(update(outcomes).where(outcomes.c.seq == row.seq).values(body=left))
 
 
 def _outcome(row: Row[Any]) -> Outcome:

@@ -166,6 +166,9 @@ class SqlMemoryStore:
     async def vacuum(self) -> int:
         return await self._database.vacuum()
 
+    async def empty_log(self) -> None:
+        await self._database.empty_log()
+
     async def _pages(
         self, page: Callable[..., Sequence[Any]], *args: object, after: int | None = 0
     ) -> AsyncIterator[Sequence[Any]]:

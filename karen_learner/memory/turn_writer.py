@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, update
 
 from karen_learner.concurrency import chunks
 from karen_learner.errors import InvalidInput, UnknownTurn
-from karen_learner.memory import counters, curation, decisions, tenants
+from karen_learner.memory import counters, curation, decisions, outcomes, tenants
 from karen_learner.memory.counters import Counts, change, turn_counts, turn_kind
 from karen_learner.memory.database import Database
 from karen_learner.memory.db_errors import is_about_the_database
@@ -30,6 +30,7 @@ from karen_learner.memory.turns import Place, StoredTurn, find
 from karen_learner.memory.types import insert
 from karen_learner.records import Turn, UserFeedback
 from karen_learner.records.base import to_micros
+from karen_learner.records.outcomes import TURN_OUTCOME
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -268,7 +269,7 @@ def _merge(known: dict[Place, StoredTurn], place: Place, item: Incoming) -> Resu
 def write_changes(
     connection: Connection, before: Mapping[Place, StoredTurn], after: Mapping[Place, StoredTurn]
 ) -> None:
-    """Replace stored turns. A turn that loses its text loses its contributions and log entries, too."""
+    """Replace stored turns. One that loses its text loses its contributions, log entries and correction."""
     changed = {place: new for place, new in after.items() if new is not before[place]}
     rows = [
         {
@@ -296,6 +297,7 @@ def write_changes(
     ]
     for tenant, turn_ids in _by_tenant(withdrawn).items():
         curation.withdraw(connection, tenant, turn_ids)
+        outcomes.withdraw(connection, tenant, [TURN_OUTCOME + turn_id for turn_id in turn_ids], "actual")
     _withdraw_decisions(connection, withdrawn)
 
 

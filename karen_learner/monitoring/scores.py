@@ -15,6 +15,7 @@ from typing import Any
 
 from karen_learner.curation.examples import combined_rating
 from karen_learner.records import Outcome, Turn
+from karen_learner.records.outcomes import TURN_OUTCOME
 
 MAX_DEPTH = 20
 """Levels of nested values that are compared; deeper ones must be equal."""
@@ -81,7 +82,7 @@ def outcome_of(turn: Turn) -> Outcome | None:
     elif rating is not None and rating >= GOOD_RATING:
         score = 1.0
     return Outcome(
-        outcome_id=f"turn/{turn.turn_id}",
+        outcome_id=f"{TURN_OUTCOME}{turn.turn_id}",
         source="turn",
         agent=AGENT,
         strategy="fallback" if found.degraded else "model",

@@ -18,6 +18,9 @@ OutcomeSource = Literal["turn", "agent_run", "accuracy", "attempt"]
 attempt with a strategy."""
 AlertLevel = Literal["info", "warning", "critical"]
 
+TURN_OUTCOME, EVENT_OUTCOME = "turn/", "event:"
+"""Prefixes of the `outcome_id` of a turn, and of an event of a stream."""
+
 MAX_NAME_CHARS = 200
 MAX_VALUE_CHARS = 1_000
 """Characters of a stored prediction or answer as JSON. A longer one is not stored; its score is."""

@@ -190,11 +190,12 @@ class Example(LabelledText):
         return self.state == "quarantined" and self.reason == ROLLED_BACK
 
     def without_content(self) -> Example:
-        """The example after withdrawn consent: quarantined, without text, entities and digests of text."""
+        """The example after withdrawn consent: quarantined, without text, its digests, entities, and user."""
         withdrawn = f"withdrawn/{self.example_id}"
         return self.model_copy(
             update={
                 "text": "",
+                "user_id": None,
                 "entities": None,
                 "unannotated": (),
                 "key": withdrawn,
