@@ -192,24 +192,31 @@ async def examine(home: Path, totals: Totals) -> None:
         cycles = await learner.store.cycles(TENANT, limit=5)
         totals.interrupted += any(cycle.stage == "interrupted" for cycle in cycles[:1])
         totals.unfinished += len(await learner.store.unfinished_cycles(TENANT))
-        totals.leftovers += sum(1 for _ in leftovers(home))
+        left = list(leftovers(home))
+        for path in left:
+            print("left over:", path.relative_to(home))
+        totals.leftovers += len(left)
         totals.without_champion += not await serves(learner)
         stored = {turn.turn_id async for turn in learner.store.turns(TENANT)}
         totals.lost_turns = len(set(totals.acknowledged) - stored)
 
 
 async def serves(learner: AutonomousLearner) -> bool:
-    champion = (await learner.status(TENANT)).champion
-    if champion is None:
+    """Whether the files of the live versions are whole, and the serving one answers."""
+    status = await learner.status(TENANT)
+    if status.champion is None or status.serving is None:
         print("there is no champion")
         return False
     try:
-        verify(champion.path, digest=champion.digest)
+        for version in (status.champion, status.serving):  # a provisional version may serve
+            verify(version.path, digest=version.digest)
     except KarenLearnerError as error:
         print(error)
         return False
     found = await learner.analyze(TENANT, "travel with red please")
-    return found.model_version == champion.version and not found.degraded
+    if found.model_version != status.serving.version:
+        print(f"{found.model_version} answers, not {status.serving.version}")
+    return found.model_version == status.serving.version and not found.degraded
 
 
 def leftovers(home: Path) -> Iterator[Path]:
