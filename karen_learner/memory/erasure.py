@@ -7,14 +7,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
-from karen_learner.memory import curation, decisions, outcomes, tenants
+from karen_learner.memory import curation, decisions, tenants
 from karen_learner.memory.tables import contributions, examples, inbox, turns
 from karen_learner.memory.tables import decisions as log
 from karen_learner.memory.turn_writer import write_changes
 from karen_learner.memory.turns import Place, StoredTurn, of_user
 from karen_learner.records import Turn
 from karen_learner.records.erasure import PersonalRows
-from karen_learner.records.outcomes import EVENT_OUTCOME
 
 
 def count(connection: Connection, tenant_id: str, user_id: str) -> PersonalRows:
@@ -54,10 +53,8 @@ def erase_page(
         return PersonalRows(labels=labels, turns=erased)
     entries = decisions.withdraw(connection, tenant, user_ids=[user_id])
     here = (inbox.c.tenant == tenant, _is_event_of(user_id))
-    keys = connection.execute(delete(inbox).where(*here).returning(inbox.c.key)).scalars().all()
-    sent = [EVENT_OUTCOME + key for key in keys]
-    outcomes.withdraw(connection, tenant, sent, "predicted", "actual", "task_id")
-    return PersonalRows(labels=labels, turns=erased, log_entries=entries, events=len(keys))
+    events = connection.execute(delete(inbox).where(*here)).rowcount
+    return PersonalRows(labels=labels, turns=erased, log_entries=entries, events=events)
 
 
 def _erase_turns(connection: Connection, tenant: int, user_id: str, *, alias: str, limit: int) -> int:

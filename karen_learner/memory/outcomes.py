@@ -22,6 +22,7 @@ from karen_learner.memory.tables import outcomes
 from karen_learner.memory.types import insert
 from karen_learner.records import Outcome
 from karen_learner.records.base import to_micros
+from karen_learner.records.outcomes import TURN_OUTCOME
 
 
 def add(connection: Connection, tenant_id: str, new: Sequence[Outcome]) -> None:
@@ -82,12 +83,12 @@ def prune(connection: Connection, tenant_id: str, *, before: datetime) -> int:
     return connection.execute(delete(outcomes).where(*here)).rowcount
 
 
-def withdraw(connection: Connection, tenant: int, outcome_ids: Iterable[str], *names: str) -> None:
-    """Remove these values of outcomes. The scores stay for statistics."""
-    for some in chunks(sorted(outcome_ids)):
+def withdraw(connection: Connection, tenant: int, turn_ids: Iterable[str]) -> None:
+    """Remove the corrections of turns. The scores stay for statistics."""
+    for some in chunks([TURN_OUTCOME + turn_id for turn_id in turn_ids]):
         here = (outcomes.c.tenant == tenant, outcomes.c.outcome_id.in_(some))
         for row in connection.execute(select(outcomes.c.seq, outcomes.c.body).where(*here)).all():
-            left = {name: value for name, value in row.body.items() if name not in names}
+            left = {name: value for name, value in row.body.items() if name != "actual"}
             connection.execute(update(outcomes).where(outcomes.c.seq == row.seq).values(body=left))
 
 

@@ -30,7 +30,6 @@ from karen_learner.memory.turns import Place, StoredTurn, find
 from karen_learner.memory.types import insert
 from karen_learner.records import Turn, UserFeedback
 from karen_learner.records.base import to_micros
-from karen_learner.records.outcomes import TURN_OUTCOME
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -297,7 +296,7 @@ def write_changes(
     ]
     for tenant, turn_ids in _by_tenant(withdrawn).items():
         curation.withdraw(connection, tenant, turn_ids)
-        outcomes.withdraw(connection, tenant, [TURN_OUTCOME + turn_id for turn_id in turn_ids], "actual")
+        outcomes.withdraw(connection, tenant, turn_ids)
     _withdraw_decisions(connection, withdrawn)
 
 

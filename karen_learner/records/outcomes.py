@@ -18,8 +18,8 @@ OutcomeSource = Literal["turn", "agent_run", "accuracy", "attempt"]
 attempt with a strategy."""
 AlertLevel = Literal["info", "warning", "critical"]
 
-TURN_OUTCOME, EVENT_OUTCOME = "turn/", "event:"
-"""Prefixes of the `outcome_id` of a turn, and of an event of a stream."""
+TURN_OUTCOME = "turn/"
+"""Prefix of the `outcome_id` of a turn."""
 
 MAX_NAME_CHARS = 200
 MAX_VALUE_CHARS = 1_000

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from karen_learner.autonomy.stream.events import outcome_of
 from karen_learner.collection import erasure
 from karen_learner.errors import InvalidInput, UnknownTenant
 from karen_learner.learner import AutonomousLearner, create_autonomous_learner
-from karen_learner.monitoring.scores import outcome_of as outcome_of_turn
+from karen_learner.monitoring.scores import outcome_of
 from karen_learner.records import utc_now
 from karen_learner.records.erasure import PersonalRows
 from karen_learner.records.stream import NewEvent, StreamEvent, StreamTurn
@@ -56,11 +55,8 @@ async def told(shared: Path | str, tmp_path: Path):
         for n, user in enumerate((ANN, BOB)):
             await learner.log_decision(ACME, entry(n, user_id=user, input_data={"text": f"words of {user}"}))
             turn = StreamTurn(user_text=f"event of {user}", user_id=user)
-            answers = {"predicted_outcome": [f"{user} meant"], "actual_outcome": "other", "task_id": user}
-            event = NewEvent(f"key of {len(user)}", StreamEvent(agent_name="bot", turn=turn, **answers))
+            event = NewEvent(f"key of {len(user)}", StreamEvent(agent_name="bot", turn=turn))
             await learner.store.add_events(ACME, [event], now=utc_now())
-        for one in await learner.store.waiting_events(ACME, limit=2):
-            await learner.store.finish_events(ACME, [one.seq], [outcome_of(one)])
         corpus = learner.layout.corpus(ACME, "cycle")
         corpus.mkdir(parents=True)
         (corpus / "train.spacy").write_bytes(b"annas words")
@@ -86,7 +82,6 @@ async def test_nothing_of_the_user_is_left(told, monkeypatch: pytest.MonkeyPatch
     for words in ("bobs words", SHARED_TEXT, "words of bob", "event of bob", "bob said so"):
         assert words in left
     assert not learner.layout.corpora(ACME).exists()
-    assert [one.score for _, one in await learner.store.outcome_page(ACME, limit=9)] == [0.0, 0.0]
     after = await learner.status(ACME)
     assert after.counts.turns == before.counts.turns
     assert (await learner.erase_user(ACME, ANN)).rows == PersonalRows()
@@ -134,10 +129,10 @@ async def test_two_erasures_at_once_erase_each_row_once(told, monkeypatch: pytes
 async def test_a_withdrawn_correction_leaves_the_outcome_of_the_turn(told) -> None:
     learner, _ = told
     turn = await learner.store.get_turn(ACME, "a1")
-    outcome = outcome_of_turn(turn)
+    outcome = outcome_of(turn)
     await learner.store.add_outcomes(ACME, [outcome])
     await learner.add_feedback(ACME, "a1", {"consent": False})
-    ((_, left),) = [one for one in await learner.store.outcome_page(ACME, limit=9) if one[1].source == "turn"]
+    ((_, left),) = await learner.store.outcome_page(ACME, limit=9)
     assert (outcome.actual, left.actual) == ("balance", None)
     assert left.score == outcome.score
 

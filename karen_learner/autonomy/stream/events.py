@@ -12,7 +12,6 @@ from pydantic_core import PydanticSerializationError, to_json
 from karen_learner.errors import InvalidInput
 from karen_learner.monitoring.scores import match_score
 from karen_learner.records import Outcome, new_id, storable
-from karen_learner.records.outcomes import EVENT_OUTCOME
 from karen_learner.records.stream import RESULTS, InboxEvent, NewEvent, StreamEvent
 
 MAX_EVENT_BYTES = 262_144
@@ -61,7 +60,7 @@ def outcome_of(one: InboxEvent) -> Outcome:
     """The outcome of an event, for monitoring. A repeated event has the same `outcome_id`."""
     event = one.event
     return Outcome(
-        outcome_id=f"{EVENT_OUTCOME}{one.key}",
+        outcome_id=f"event:{one.key}",
         known_at=one.at,
         source="attempt",
         agent=event.agent_name,
