@@ -275,6 +275,8 @@ class LearningCycle:
         except Exception as error:  # the boundary of a cycle: an error becomes a result
             logger.exception("cycle %s failed", cycle.cycle_id)
             result = await self._failed(state, error, without_message(error))
+        # before the journal, which may need the space; the next start need not look for it then
+        await self.deployer.clear_staging(cycle.tenant_id, cycle_id=cycle.cycle_id)
         await self.store.finish_cycle(cycle.tenant_id, cycle.cycle_id, result)
         await self.store.renew_lease(lease, ttl=self._ttl)  # only the holder may clean up
         await self._clean_up(cycle.tenant_id, keep=cycle.cycle_id)
@@ -292,11 +294,10 @@ class LearningCycle:
             raise TrainingError(f"the disk is full: a candidate needs about {bytes_text(needed)}")
 
     async def _failed(self, state: CycleState, error: Exception, message: str) -> LearningCycleResult:
-        """The result of a failed cycle. Its staging folder goes first: the journal may need the space."""
+        """The result of a failed cycle."""
         home = self.deployer.layout.home
         if is_about_space(error) or any(words in message for words in NO_SPACE):
             message += f" ({await call_in_executor(free_text, home)}; `karen-learner prune` frees some)"
-        await self.deployer.clear_staging(state.cycle.tenant_id, cycle_id=state.cycle.cycle_id)
         return state.result("failed", error=message)
 
     async def _run_stages(self, state: CycleState, *, force: bool) -> LearningCycleResult:
