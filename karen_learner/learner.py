@@ -185,14 +185,19 @@ class AutonomousLearner(LearnerLifecycle):
         with the texts until a full cycle. With `dry_run` nothing changes. An interrupted erasure is completed
         by another one. Raises UnknownTenant, InvalidInput.
         """
+        check_id(tenant_id, "tenant_id")
         check_id(user_id, "user_id")
-        await self._require(tenant_id)
+        await self.start()
         spooled = await erase_spooled(self.layout.spool, tenant_id, user_id, dry_run=dry_run)
         if dry_run:
             rows = await self.store.personal_rows(tenant_id, user_id)
-            return Erasure(done=False, rows=rows.model_copy(update={"spooled": spooled}))
-        rows = await erase_rows(self.store, tenant_id, user_id)
+        else:
+            rows = await erase_rows(self.store, tenant_id, user_id)
         rows = rows.model_copy(update={"spooled": spooled})
+        if not rows.total:  # else the tenant may have log entries, events or spooled turns alone
+            await self._require(tenant_id)
+        if dry_run:
+            return Erasure(done=False, rows=rows)
         removed = await self._cycle.remove_corpora(tenant_id)
         return Erasure(done=True, rows=rows, corpora=removed or 0, corpora_in_use=removed is None)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from karen_learner.events import Event
 from karen_learner.records import Analysis, ConversationMetadata, Task, Turn, UserFeedback, Verdict
+from karen_learner.records.erasure import Erasure
 from karen_learner.records.training import (
     PassReport,
     PipelineSpec,
@@ -61,6 +62,9 @@ class CollectingLearner(Protocol):
         self, tenant_id: str, turn_id: str, feedback: UserFeedback | Mapping[str, Any]
     ) -> ConversationMetadata:
         """As `AutonomousLearner.add_feedback`."""
+
+    async def erase_user(self, tenant_id: str, user_id: str) -> Erasure:
+        """As `AutonomousLearner.erase_user`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
+from karen_learner.concurrency import chunks
 from karen_learner.memory import curation, decisions, tenants
 from karen_learner.memory.tables import contributions, examples, inbox, turns
 from karen_learner.memory.tables import decisions as log
@@ -30,7 +31,7 @@ def count(connection: Connection, tenant_id: str, user_id: str) -> PersonalRows:
         turns=rows(turns, turns.c.user_id == user_id),
         labels=rows(contributions, contributions.c.user_id == user_id),
         log_entries=rows(log, log.c.user_id == user_id),
-        events=rows(inbox, _is_event_of(user_id)),
+        events=len(_events_of(connection, tenant, user_id)),
     )
 
 
@@ -52,9 +53,10 @@ def erase_page(
     if erased == limit:
         return PersonalRows(labels=labels, turns=erased)
     entries = decisions.withdraw(connection, tenant, user_ids=[user_id])
-    here = (inbox.c.tenant == tenant, _is_event_of(user_id))
-    events = connection.execute(delete(inbox).where(*here)).rowcount
-    return PersonalRows(labels=labels, turns=erased, log_entries=entries, events=events)
+    events = _events_of(connection, tenant, user_id)
+    for some in chunks(events):
+        connection.execute(delete(inbox).where(inbox.c.tenant == tenant, inbox.c.seq.in_(some)))
+    return PersonalRows(labels=labels, turns=erased, log_entries=entries, events=len(events))
 
 
 def _erase_turns(connection: Connection, tenant: int, user_id: str, *, alias: str, limit: int) -> int:
@@ -80,7 +82,9 @@ def _without_person(turn: Turn, alias: str) -> Turn:
     return left.model_copy(update={"metadata": left.metadata.model_copy(update=names)})
 
 
-def _is_event_of(user_id: str) -> ColumnElement[bool]:
-    """Whether an event in the inbox has a turn of the user. No index has it: all events are read."""
-    in_json = json.dumps(user_id, ensure_ascii=False)
-    return inbox.c.body.contains(f'"user_id":{in_json}', autoescape=True)
+def _events_of(connection: Connection, tenant: int, user_id: str) -> list[int]:
+    """The rows of events with a turn of the user. No index has it: each event of the tenant is searched."""
+    in_json = f'"user_id":{json.dumps(user_id, ensure_ascii=False)}'
+    here = (inbox.c.tenant == tenant, inbox.c.body.contains(in_json, autoescape=True))
+    found = connection.execute(select(inbox.c.seq, inbox.c.body).where(*here))
+    return [row.seq for row in found if in_json in row.body]  # LIKE of SQLite ignores the case of letters

@@ -36,7 +36,7 @@ TABLE = (
     "(seq INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL, problem TEXT)"
 )
 INSERT = "INSERT INTO entries (body) SELECT value FROM json_each(?) ORDER BY key"
-DELETE = "DELETE FROM entries WHERE seq IN (SELECT value FROM json_each(?))"
+DELETE = "DELETE FROM entries WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq"
 
 FIND = (
     "SELECT body FROM entries WHERE problem IS NULL AND NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted "
@@ -139,8 +139,10 @@ class Spool:
         self.waiting += count
         self.bytes += size
         self._puts_begun += 1
-        is_stored = await self._batcher.submit(bodies)
-        self._puts_ended += 1
+        try:
+            is_stored = await self._batcher.submit(bodies)
+        finally:
+            self._puts_ended += 1
         if is_stored:
             return True
         self.waiting -= count
@@ -160,14 +162,15 @@ class Spool:
         )
         return [Entry(*row) for row in rows]
 
-    async def remove(self, entries: Sequence[Entry]) -> None:
-        """Remove processed entries. Raises StoreError."""
+    async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove processed entries; those that `erase_spooled` has removed before. Raises StoreError."""
         if not entries:
-            return
+            return []
         ids = json.dumps([entry.seq for entry in entries])
-        await self._rows(DELETE, (ids,))
+        removed = {seq for (seq,) in await self._rows(DELETE, (ids,))}
         self.waiting -= len(entries)
         self.bytes -= sum(len(entry.body) for entry in entries)
+        return [entry for entry in entries if entry.seq not in removed]
 
     async def set_aside(self, entry: Entry, problem: str) -> None:
         """Keep an entry that cannot be processed. The next process tries it again. Raises StoreError."""

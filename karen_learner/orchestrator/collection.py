@@ -45,6 +45,7 @@ class SpooledCollection:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._analyses: LRUCache[tuple[str, str], Analysis] = LRUCache(MAX_ANALYSES)
+        self._erased: set[tuple[str, str]] = set()
         self.stored = 0
         self.refused = 0
 
@@ -175,9 +176,10 @@ class SpooledCollection:
         return entries[-1].seq if entries else after
 
     async def _finish(self, outcomes: Mapping[Entry, BaseException | None]) -> None:
-        """Remove stored entries, and set refused ones aside."""
+        """Remove stored entries, and set refused ones aside. Erase users who were erased in the meantime."""
         done = [entry for entry, outcome in outcomes.items() if outcome is None]
-        await self.spool.remove(done)
+        erased = [json.loads(entry.body) for entry in await self.spool.remove(done)]
+        self._erased.update((one["tenant_id"], one["user_id"]) for one in erased if "user_id" in one)
         self.stored += len(done)
         for entry, error in outcomes.items():
             if isinstance(error, Exception) and not isinstance(error, (StoreError, LearnerClosed)):
@@ -185,6 +187,9 @@ class SpooledCollection:
                 logger.error("a spooled entry is set aside: %s", type(error).__name__)
                 problem = str(error) if isinstance(error, KarenLearnerError) else without_message(error)
                 await self.spool.set_aside(entry, problem)
+        for tenant_id, user_id in tuple(self._erased):
+            await self._learner.erase_user(tenant_id, user_id)
+            self._erased.remove((tenant_id, user_id))
 
     async def _store(self, values: dict[str, Any]) -> None:
         if "feedback" in values:

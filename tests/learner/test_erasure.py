@@ -146,6 +146,13 @@ async def test_texts_of_others_are_learned_still(told) -> None:
     assert pending[SHARED_TEXT].users == 1
 
 
+async def test_the_events_of_an_equal_id_in_capitals_stay(told) -> None:
+    learner, place = told
+    assert (await learner.erase_user(ACME, BOB.upper(), dry_run=True)).rows == PersonalRows()
+    assert (await learner.erase_user(ACME, BOB.upper())).rows == PersonalRows()
+    assert "event of bob" in await contents(place)
+
+
 async def test_a_repeated_turn_stays_erased(told) -> None:
     learner, place = told
     await learner.erase_user(ACME, ANN)
@@ -180,6 +187,13 @@ async def test_training_texts_stay_while_a_cycle_runs(told) -> None:
     assert (done.corpora, done.corpora_in_use) == (0, True)
     await learner.store.release_lease(lease)
     assert (await learner.erase_user(ACME, ANN)).corpora == 1
+
+
+async def test_a_tenant_with_log_entries_alone_is_known(told) -> None:
+    learner, place = told
+    await learner.log_decision("other", entry(0, user_id="eve", input_data={"text": "words of eve"}))
+    assert (await learner.erase_user("other", "eve")).rows == PersonalRows(log_entries=1)
+    assert "words of eve" not in await contents(place)
 
 
 async def test_bad_input_is_refused(told) -> None:

@@ -114,6 +114,21 @@ async def test_erased_entries_of_another_process_make_room(tmp_path):
     await spool.close()
 
 
+async def test_a_cancelled_put_leaves_the_counts_correct(tmp_path):
+    spool = Spool(tmp_path)
+    await spool.open()
+    cancelled = asyncio.create_task(spool.put([json.dumps({"tenant_id": "acme", "user_id": "ann"})]))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    assert await asyncio.gather(cancelled, return_exceptions=True) != [True]
+    assert await spool.put(["{}"])  # after the cancelled one
+    for entry in await spool.next(after=0, limit=10):
+        await spool._rows("DELETE FROM entries WHERE seq = ?", (entry.seq,))
+    await spool.count()
+    assert (spool.waiting, spool.bytes) == (0, 0)
+    await spool.close()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 async def test_no_acknowledged_entry_is_lost_by_a_kill(tmp_path: Path):
     folder, acknowledged = tmp_path / "spool", []

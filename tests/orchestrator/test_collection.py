@@ -141,6 +141,35 @@ async def test_backups_and_erasures_include_the_turns_that_another_process_holds
     assert not list(tmp_path.glob("*.spool"))
 
 
+class ErasingLearner(AutonomousLearner):
+    """Erases the user of each turn just before it stores the turn, as another process may do."""
+
+    failures = 0
+
+    async def collect_conversation_metadata(self, tenant_id, *values, user_id, **more):
+        await self.erase_user(tenant_id, user_id)
+        self.failures = 1
+        return await super().collect_conversation_metadata(tenant_id, *values, user_id=user_id, **more)
+
+    async def erase_user(self, tenant_id, user_id, **options):
+        if self.failures:
+            self.failures -= 1
+            raise StoreLocked("busy")
+        return await super().erase_user(tenant_id, user_id, **options)
+
+
+async def test_a_user_who_is_erased_while_a_turn_is_stored_stays_erased(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("karen_learner.orchestrator.collection.RETRY_S", 0.001)
+    async with ErasingLearner(tmp_path, spacy_analyzer=Analyzer()) as learner:
+        async with SpooledCollection(learner, learner.layout.spool) as collection:
+            await collection.put_turn(draft(0))
+            await collection.drain()
+        turn = await learner.store.get_turn("acme", "t0")
+        assert turn.user_text is None
+        assert (await learner.store.personal_rows("acme", "ann")).total == 0
+        assert learner.failures == 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 async def test_no_acknowledged_reply_is_lost_by_a_kill(tmp_path: Path):
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
