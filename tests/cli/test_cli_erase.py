@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from karen_learner.errors import ExitCode
+from karen_learner.models.files import HomeLayout
+from karen_learner.settings import load_settings
 from tests.cli.conftest import TENANT, Cli, write_lines
 
 WORDS = "the zebra of the user is billed"
@@ -31,6 +33,16 @@ def test_a_user_is_erased_after_a_dry_run(told: Cli) -> None:
     assert "1 turns" in told("erase", TENANT, "ann", "--yes").stdout
     assert not has_words(told)
     assert told.json("erase", TENANT, "ann", "--yes", code=ExitCode.SKIPPED)["rows"]["turns"] == 0
+
+
+def test_training_texts_that_a_cycle_kept_are_erased_by_another_erasure(told: Cli) -> None:
+    told("erase", TENANT, "ann", "--yes")
+    corpus = HomeLayout(told.home, load_settings().paths).corpus(TENANT, "cycle")
+    corpus.mkdir(parents=True)
+    (corpus / "train.spacy").write_text(WORDS)
+    assert told.json("erase", TENANT, "ann")["corpora"] == 1
+    assert not has_words(told)
+    assert told.json("erase", TENANT, "ann", code=ExitCode.SKIPPED)["corpora"] == 0
 
 
 def test_an_unknown_tenant_is_an_error(told: Cli) -> None:

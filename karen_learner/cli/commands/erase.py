@@ -39,10 +39,12 @@ async def erase(
     async with run.learner(tenant) as learner:
         found = await learner.erase_user(tenant, user, dry_run=True)
         question = f"erase {_counted(found)} of the user {user!r} of {tenant!r}?"
-        if found.rows.total and not dry_run and (yes or confirmed(run, question)):
+        # without rows, no question: an earlier erasure may have left training texts to a cycle
+        if not dry_run and (yes or not found.rows.total or confirmed(run, question)):
             found = await learner.erase_user(tenant, user)
     run.output.result({"tenant_id": tenant, **found.to_dict()}, *_shown(run, tenant, found))
-    return ExitCode.OK if found.rows.total and (found.done or dry_run) else ExitCode.SKIPPED
+    is_erased = (found.rows.total or found.corpora) and (found.done or dry_run)
+    return ExitCode.OK if is_erased else ExitCode.SKIPPED
 
 
 async def _erase_log(
@@ -60,7 +62,7 @@ def _counted(found: Erasure) -> str:
     rows = found.rows
     return (
         f"{rows.turns} turns, {rows.labels} labels, {rows.log_entries} log entries, "
-        f"{rows.events} stream events and {rows.spooled} spooled entries"
+        f"{rows.events} stream events, {rows.spooled} spooled entries"
     )
 
 
@@ -69,7 +71,7 @@ def _shown(run: Context, tenant: str, found: Erasure) -> list[str]:
 
     if not found.done:
         return [f"stored: {_counted(found)}", "nothing changed"]
-    shown = [f"erased: {_counted(found)}"]
+    shown = [f"erased: {_counted(found)} and {found.corpora} files of training texts"]
     if found.corpora_in_use:
         shown.append("a cycle runs and keeps its training texts: erase the user again when it has ended")
     if found.rows.labels:
