@@ -162,9 +162,14 @@ class SpooledCollection:
 
         Raises the first StoreError; the entries that are stored by then are removed.
         """
-        values = {entry: json.loads(entry.body) for entry in entries}
+        values: dict[Entry, dict[str, Any]] = {}
+        for entry in entries:
+            try:
+                values[entry] = dict(json.loads(entry.body))
+            except (ValueError, TypeError) as error:  # another program wrote it
+                await self._finish({entry: error})
         for has_feedback in (False, True):
-            chosen = [entry for entry in entries if ("feedback" in values[entry]) is has_feedback]
+            chosen = [entry for entry in values if ("feedback" in values[entry]) is has_feedback]
             outcomes = await asyncio.gather(
                 *(self._store(values[entry]) for entry in chosen), return_exceptions=True
             )

@@ -111,6 +111,16 @@ async def test_a_refused_entry_holds_back_no_other_one(tmp_path, caplog):
     assert again.stored == ["t0"]
 
 
+async def test_an_entry_that_is_no_object_holds_back_no_other_one(tmp_path):
+    learner = RefusingLearner()
+    async with SpooledCollection(learner, tmp_path) as collection:
+        await collection.spool.put(["not JSON", "7", "[1]"])
+        await collection.put_turn(draft(0))
+        await collection.drain()
+        assert (collection.stored, collection.refused) == (1, 3)
+    assert learner.stored == ["t0"]
+
+
 async def test_entries_wait_for_the_next_process_if_the_store_fails(tmp_path):
     failing = RefusingLearner(*[StoreLocked("busy")] * 100)
     async with SpooledCollection(failing, tmp_path) as collection:
