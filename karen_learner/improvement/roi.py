@@ -42,8 +42,8 @@ def roi_of(gain: float, cost: float | None, *, days: float) -> ROIAnalysis:
 def calculate_roi(before: Amounts, after: Amounts) -> ROIAnalysis:
     """The return of a change from the amounts of a period before it and one of equal length after it.
 
-    The keys: `cost` and `value` are totals of each period. Of `after`, `implementation_cost` is the cost of
-    the change (unknown if it is missing), and `days` the length of a period, by default 7. Another missing
+    The keys: `cost` and `value` are totals of each period. In `after`, `implementation_cost` is the cost of
+    the change (unknown if it is missing). `days` is the length of a period, by default 7. Another missing
     amount is 0. Raises InvalidInput.
     """
     for period in (before, after):

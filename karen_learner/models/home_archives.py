@@ -1,8 +1,8 @@
 """Backups of a whole home: a snapshot of its database and its model files in one archive.
 
-An archive has the database as `karen.db`, the turns that wait for their analysis, the folders of models,
-backups and reports, and the settings file. `backup.json` has a digest for each file. It has no corpora:
-cycles write new ones.
+An archive has the database as `karen.db`, and the turns that wait for their analysis. It has the folders of
+models, backups and reports, and the settings file. `backup.json` has a digest for each file. It has no
+corpora: cycles write new ones.
 """
 
 from __future__ import annotations
