@@ -29,7 +29,7 @@ _REMEDY = "make one in each event loop and process, or use karen_learner.blockin
 CHUNK = 500
 """Values in one `IN (...)` or `VALUES ...` of SQL: far below the limits of both databases on parameters."""
 SWITCH_INTERVAL_S = 0.0005
-"""Switch interval of threads in a cycle or while a model loads: the default of 5 ms delays the event loop."""
+"""Switch interval of threads while a model loads: the default of 5 ms delays the event loop."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

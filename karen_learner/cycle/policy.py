@@ -113,6 +113,10 @@ def harmful_decisions(recent: Sequence[LearningCycleResult]) -> int:
     return next((at for at, verdict in enumerate(decided) if not verdict.harmful), len(decided))
 
 
+FEWEST_APART = 2
+"""Examples that a forced cycle after one on new labels needs: one person alone shows no gain."""
+
+
 def examples_apart(result: LearningCycleResult) -> int:
     """The number of pending examples that waited for a decision about new labels; 0 without one."""
     decided = result.new_labels and result.status in ("deployed", "rejected")

@@ -14,10 +14,10 @@ from time import perf_counter
 
 from asyncio_extras import call_in_executor
 
-from karen_learner.concurrency import short_switch_interval
 from karen_learner.contracts import Clock, EventPublisher, MemoryStore
 from karen_learner.curation import Curated, Curator
 from karen_learner.cycle.policy import (
+    FEWEST_APART,
     CyclePlanner,
     RequestedMode,
     check_mode,
@@ -137,7 +137,8 @@ class LearningCycle:
                     held = await self.store.lease(tenant_id)
                     return skipped_result(tenant_id, champion, reason, held)
                 result = await self._run(lease, mode=mode, force=force, reason=reason, replace=replace)
-                if examples_apart(result) < (1 if force else self.settings.min_data_threshold):
+                least = FEWEST_APART if force else self.settings.min_data_threshold
+                if examples_apart(result) < least:
                     return result
                 others = await self._run(lease, mode=mode, force=force, reason=reason)
                 return max(others, result, key=lambda one: RETURNED.index(one.status))
@@ -265,8 +266,7 @@ class LearningCycle:
         )
         state = CycleState(cycle=cycle)
         try:
-            with short_switch_interval():  # threads of the stages compute for seconds
-                result = await self._run_stages(state, force=force)
+            result = await self._run_stages(state, force=force)
         except FencedOut:
             raise
         except KarenLearnerError as error:
