@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from karen_learner.autonomy.service import AutonomousService
 from karen_learner.contracts import Clock
-from karen_learner.errors import KarenLearnerError
+from karen_learner.errors import KarenLearnerError, UnknownTenant
 from karen_learner.improvement import AnalysisConfig, HealthMonitor
 from karen_learner.improvement.health import UNHEALTHY, ServingLearner
 from karen_learner.monitoring.readings import Readings
@@ -61,6 +61,8 @@ class HealthPart:
         for tenant_id in await self._tenants():
             try:
                 await self._check(tenant_id)
+            except UnknownTenant:  # it has log entries alone: nothing is served
+                continue
             except KarenLearnerError as error:
                 logger.error("the health of %r cannot be checked: %s", tenant_id, error)
 

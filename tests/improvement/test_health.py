@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from karen_learner.learner import AutonomousLearner, create_autonomous_learner
 from karen_learner.records import HealthProblem
 from karen_learner.records.incidents import Incident
 from tests.improvement.conftest import ACME, judged_turns
+from tests.improvement.test_production_log import entry
 from tests.memory.memory_specimens import NOON
 
 TARGETS = {"notifications.targets": {"ops": {"kind": "webhook", "url": "https://example.org/hook"}}}
@@ -112,6 +114,19 @@ async def test_the_service_tells_of_an_unhealthy_tenant_unless_an_incident_does(
         assert found == [0, 0, 0, 0]
     else:  # the problems after the second check, the escalation after the third one
         assert 0 < found[1] == found[2] - 1 == found[3] - 1
+
+
+async def test_a_tenant_with_log_entries_alone_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with create_autonomous_learner(tmp_path) as learner:
+        log = tmp_path / "log.jsonl"
+        log.write_text(json.dumps(entry(0)))
+        await learner.ingest_decisions(ACME, log)
+        assert await learner.store.tenants() == [ACME]
+        service = AutonomousService(learner, parts=[partial(HealthPart.join, learner)], clock=Clock())
+        await service._parts[-1].tick(NOON)
+    assert not caplog.records
 
 
 async def test_the_dashboard_has_the_history(tmp_path: Path) -> None:
