@@ -117,8 +117,8 @@ class LearningCycle:
     ) -> LearningCycleResult:
         """Curate, train, validate, and deploy or reject. A bad cycle is a result.
 
-        After a cycle on new labels, a second one decides about the examples that waited for it. The result is
-        that of the last one that deployed, or else of the last one.
+        After a cycle on new labels, a second one decides about the examples that waited for it. Of the two
+        results, a failed one is returned, else the last deployed one, else a rejected one.
 
         If the files and the backup of the champion are lost, a full training replaces it without a gate. It
         learns the examples of the lost version. With `replace`, also if the files are intact but cannot be
