@@ -9,12 +9,14 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from karen_learner.concurrency import chunks
 from karen_learner.memory import curation, decisions, tenants
+from karen_learner.memory.inbox import event_of
 from karen_learner.memory.tables import contributions, examples, inbox, turns
 from karen_learner.memory.tables import decisions as log
-from karen_learner.memory.turn_writer import write_changes
+from karen_learner.memory.turn_writer import NewTurn, store_all, write_changes
 from karen_learner.memory.turns import Place, StoredTurn, of_user
-from karen_learner.records import Turn
+from karen_learner.records import ConversationMetadata, Turn
 from karen_learner.records.erasure import PersonalRows
+from karen_learner.records.stream import InboxEvent
 
 
 def count(connection: Connection, tenant_id: str, user_id: str) -> PersonalRows:
@@ -54,9 +56,35 @@ def erase_page(
         return PersonalRows(labels=labels, turns=erased)
     entries = decisions.withdraw(connection, tenant, user_ids=[user_id])
     events = _events_of(connection, tenant, user_id)
-    for some in chunks(events):
+    store_all(connection, [NewTurn(_turn_without_person(tenant_id, one, alias)) for one in events])
+    for some in chunks([one.seq for one in events]):
         connection.execute(delete(inbox).where(inbox.c.tenant == tenant, inbox.c.seq.in_(some)))
     return PersonalRows(labels=labels, turns=erased, log_entries=entries, events=len(events))
+
+
+def _turn_without_person(tenant_id: str, event: InboxEvent, alias: str) -> Turn:
+    """The turn of an event without content: a process that has read the event stores no text under its id."""
+    metadata = ConversationMetadata(
+        conversation_id=alias,
+        turn_id=event.turn_id,
+        tenant_id=tenant_id,
+        user_id=alias,
+        intent_detected=None,
+        intent_confidence=0.0,
+        sentiment_detected=None,
+        sentiment_confidence=0.0,
+        persona_selected="",
+        user_satisfaction=None,
+        response_quality=None,
+        entities_extracted=(),
+        linguistic_features={},
+        feedback_provided=False,
+        correction_needed=False,
+        degraded=True,
+        model_version=None,
+        occurred_at=event.at,
+    )
+    return Turn(metadata=metadata, user_text=None, assistant_response=None)
 
 
 def _erase_turns(connection: Connection, tenant: int, user_id: str, *, alias: str, limit: int) -> int:
@@ -82,9 +110,10 @@ def _without_person(turn: Turn, alias: str) -> Turn:
     return left.model_copy(update={"metadata": left.metadata.model_copy(update=names)})
 
 
-def _events_of(connection: Connection, tenant: int, user_id: str) -> list[int]:
-    """The rows of events with a turn of the user. No index has it: each event of the tenant is searched."""
+def _events_of(connection: Connection, tenant: int, user_id: str) -> list[InboxEvent]:
+    """The events with a turn of the user. No index has it: each event of the tenant is searched."""
     in_json = f'"user_id":{json.dumps(user_id, ensure_ascii=False)}'
     here = (inbox.c.tenant == tenant, inbox.c.body.contains(in_json, autoescape=True))
-    found = connection.execute(select(inbox.c.seq, inbox.c.body).where(*here))
-    return [row.seq for row in found if in_json in row.body]  # LIKE of SQLite ignores the case of letters
+    found = connection.execute(select(inbox).where(*here))
+    # LIKE of SQLite ignores the case of letters
+    return [event_of(row) for row in found if in_json in row.body]

@@ -134,4 +134,9 @@ def _change(
 
 
 def _events(rows: Sequence[Row[Any]]) -> list[InboxEvent]:
-    return [InboxEvent(row.seq, row.key, row.at, StreamEvent.model_validate_json(row.body)) for row in rows]
+    return [event_of(row) for row in rows]
+
+
+def event_of(row: Row[Any]) -> InboxEvent:
+    """The event of a row."""
+    return InboxEvent(row.seq, row.key, row.at, StreamEvent.model_validate_json(row.body))

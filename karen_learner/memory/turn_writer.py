@@ -143,7 +143,7 @@ class TurnWriter:
         ]
 
     async def _store(self, items: Sequence[Incoming]) -> Sequence[Result]:
-        return await self._database.write({item.tenant_id for item in items}, _store, items)
+        return await self._database.write({item.tenant_id for item in items}, store_all, items)
 
 
 async def _separately(
@@ -198,7 +198,7 @@ def _placeholders(rows: int, columns: int) -> str:
     return ", ".join([f"({', '.join('?' * columns)})"] * rows)
 
 
-def _store(connection: Connection, items: Sequence[Incoming]) -> Sequence[Result]:
+def store_all(connection: Connection, items: Sequence[Incoming]) -> Sequence[Result]:
     """Write a batch: for each item the turn as stored, or UnknownTurn."""
     numbers = _tenant_numbers(connection, items)
     places = [(numbers[item.tenant_id] or 0, item.turn_id) for item in items]  # 0: an unknown tenant

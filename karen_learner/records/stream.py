@@ -82,6 +82,11 @@ class InboxEvent(NamedTuple):
     at: datetime
     event: StreamEvent
 
+    @property
+    def turn_id(self) -> str:
+        """The id of the turn in the event, if it has one."""
+        return f"event:{self.key}"
+
 
 class EventSums(NamedTuple):
     """Sums over the events that arrived in an hour, counted since 1970. `delay_s` is their total delay."""

@@ -162,6 +162,6 @@ class EventInbox:
             turn.user_id,
             turn.user_feedback,
             conversation_id=turn.conversation_id,
-            turn_id=f"event:{one.key}",
+            turn_id=one.turn_id,
             occurred_at=one.at,
         )
