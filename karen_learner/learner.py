@@ -193,6 +193,8 @@ class AutonomousLearner(LearnerLifecycle):
             rows = await self.store.personal_rows(tenant_id, user_id)
         else:
             rows = await erase_rows(self.store, tenant_id, user_id)
+            # a process that started meanwhile has moved entries of an ended one to its own file
+            spooled += await erase_spooled(self.layout.spool, tenant_id, user_id)
         rows = rows.model_copy(update={"spooled": spooled})
         if not rows.total:  # else the tenant may have log entries, events or spooled turns alone
             await self._require(tenant_id)

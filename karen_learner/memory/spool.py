@@ -37,15 +37,18 @@ TABLE = (
 )
 INSERT = "INSERT INTO entries (body) SELECT value FROM json_each(?) ORDER BY key"
 DELETE = "DELETE FROM entries WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq"
-
+TENANT, TURN, USER = (
+    f"CASE WHEN json_valid(body) THEN json_extract(body, '$.{name}') END"
+    for name in ("tenant_id", "turn_id", "user_id")
+)
+INDEX = f"CREATE INDEX IF NOT EXISTS entries_by_turn ON entries ({TURN})"
 FIND = (
-    "SELECT body FROM entries WHERE problem IS NULL AND NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted "
-    "WHERE json_extract(body, '$.' || wanted.key) IS NOT wanted.value) ORDER BY seq LIMIT 1"
+    f"SELECT body FROM entries WHERE {TURN} = :turn AND {TENANT} = :tenant AND problem IS NULL "  # noqa: S608
+    "ORDER BY seq LIMIT 1"
 )
 OF_USER = (
-    "SELECT seq FROM entries WHERE json_extract(body, '$.tenant_id') = :tenant "
-    "AND json_extract(body, '$.turn_id') IN (SELECT json_extract(body, '$.turn_id') FROM entries "
-    "WHERE json_extract(body, '$.tenant_id') = :tenant AND json_extract(body, '$.user_id') = :user)"
+    f"SELECT seq FROM entries WHERE {TENANT} = :tenant AND {TURN} IN "  # noqa: S608
+    f"(SELECT {TURN} FROM entries WHERE {TENANT} = :tenant AND {USER} = :user)"
 )
 """The turns of a user, and the feedback on them."""
 
@@ -97,7 +100,8 @@ class Spool:
         others = await call_in_executor(self._make_file)
         try:
             self._connection = await _connect(self._file, sync=self._sync)
-            await self._connection.execute_fetchall(TABLE)
+            for statement in (TABLE, INDEX):
+                await self._connection.execute_fetchall(statement)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the spool {self._file} cannot be made: {error}") from error
         for other in others:
@@ -149,9 +153,9 @@ class Spool:
         self.bytes -= size
         return False
 
-    async def find(self, **values: str) -> str | None:
-        """The JSON text of the first waiting entry with these values; None if there is none."""
-        rows = await self._rows(FIND, (json.dumps(values),))
+    async def find(self, *, tenant_id: str, turn_id: str) -> str | None:
+        """The JSON text of the first waiting entry of a turn; None if there is none. Raises StoreError."""
+        rows = await self._rows(FIND, {"tenant": tenant_id, "turn": turn_id})
         return rows[0][0] if rows else None
 
     async def next(self, *, after: int, limit: int) -> list[Entry]:
@@ -191,7 +195,7 @@ class Spool:
             logger.error("turns are not spooled: %s", reason)
         self.shed += count
 
-    async def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+    async def _rows(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         if self._connection is None:
             raise StoreError("the spool is closed")
         try:
