@@ -242,6 +242,8 @@ async def erase_spooled(folder: Path, tenant_id: str, user_id: str, *, dry_run: 
             if numbers and not dry_run:
                 await _entries(file, DELETE, (json.dumps([seq for (seq,) in numbers]),))
         except sqlite3.Error as error:
+            if not await call_in_executor(file.exists):  # its process has ended
+                continue
             raise StoreError(f"the spool {file} cannot be read: {error}") from error
         found += len(numbers)
     return found
@@ -294,7 +296,8 @@ def _locked(file: Path) -> sqlite3.Connection | None:
 
 async def _connect(file: Path, *, sync: bool = False) -> aiosqlite.Connection:
     """A connection to the file of any process. Raises sqlite3.Error."""
-    connection = await aiosqlite.connect(file, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+    existing = f"{file.absolute().as_uri()}?mode=rw"  # a file that its process has removed is not made again
+    connection = await aiosqlite.connect(existing, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
     try:
         for pragma in (*PRAGMAS, f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}"):
             await connection.execute_fetchall(pragma)
