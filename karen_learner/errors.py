@@ -24,6 +24,7 @@
     ├── StoreError                         the memory store fails
     │   ├── StoreReadOnly
     │   ├── StoreFull                      the disk is full
+    │   ├── SpoolFull                      too many turns wait for their analysis
     │   ├── StoreLocked
     │   ├── StoreNotOurs                   a database of another program
     │   ├── SchemaTooNew                   written by a newer release

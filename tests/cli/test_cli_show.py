@@ -144,7 +144,7 @@ def test_show_passes_over_skipped_cycles(cli):
     assert cli.json("show", TENANT, skipped["cycle_id"], code=ExitCode.SKIPPED)["status"] == "skipped"
 
 
-@pytest.mark.parametrize("words", [("show", TENANT, "c9"), ("show", "new")])
+@pytest.mark.parametrize("words", [("show", TENANT, "not-hexadecimal"), ("show", "new")])
 def test_unknown_cycles_are_errors(cli, words, tmp_path):
     turn = '{"user_text": "hi", "assistant_response": "hello", "user_id": "u"}\n'
     file = tmp_path / "turns.jsonl"
