@@ -294,10 +294,16 @@ def _locked(file: Path) -> sqlite3.Connection | None:
     return lock
 
 
+def _existing(file: Path) -> str:
+    """The name of a file for SQLite, which does not make it: its process may have removed it."""
+    return f"{file.absolute().as_uri()}?mode=rw"
+
+
 async def _connect(file: Path, *, sync: bool = False) -> aiosqlite.Connection:
     """A connection to the file of any process. Raises sqlite3.Error."""
-    existing = f"{file.absolute().as_uri()}?mode=rw"  # a file that its process has removed is not made again
-    connection = await aiosqlite.connect(existing, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+    connection = await aiosqlite.connect(
+        _existing(file), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+    )
     try:
         for pragma in (*PRAGMAS, f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}"):
             await connection.execute_fetchall(pragma)
