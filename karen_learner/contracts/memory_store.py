@@ -99,7 +99,7 @@ class MemoryStore(InboxStore, OutcomeStore, IncidentStore, OutboxStore, ReviewSt
         """Erase up to `limit` labels and turns of a user in one transaction. The erased rows.
 
         Turns keep ids, detected labels and ratings under the user id `alias`. Examples lose the text that
-        nobody else gave. If fewer than `limit` labels and turns were left, log entries and events in the
+        no other person gave. If fewer than `limit` labels and turns were left, log entries and events in the
         inbox are erased, too.
         """
 

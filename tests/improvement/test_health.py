@@ -106,7 +106,7 @@ async def test_the_service_tells_of_an_unhealthy_tenant_unless_an_incident_does(
         found = []
         for _ in range(4):
             await service._parts[-1].tick(clock.now)
-            states = await learner.store.target_states()  # type: ignore[attr-defined]
+            states = await learner.store.target_states()
             found.append(sum(state.waiting for state in states))
             clock.now += timedelta(minutes=1)
     assert found[0] == 0

@@ -39,8 +39,8 @@ async def erase(
     async with run.learner(tenant) as learner:
         found = await learner.erase_user(tenant, user, dry_run=True)
         question = f"erase {_counted(found)} of the user {user!r} of {tenant!r}?"
-        # without rows, no question: an earlier erasure may have left training texts to a cycle
-        if not dry_run and (yes or not found.rows.total or confirmed(run, question)):
+        # also without rows: an earlier erasure may have left training texts to a cycle
+        if not dry_run and (yes or confirmed(run, question)):
             found = await learner.erase_user(tenant, user)
     run.output.result({"tenant_id": tenant, **found.to_dict()}, *_shown(run, tenant, found))
     is_erased = (found.rows.total or found.corpora) and (found.done or dry_run)
